@@ -1,0 +1,32 @@
+"""What a task is: named splits of questions, and the words they are asked in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from maporl_env.prompts import Template
+from maporl_env.types import Question
+
+
+@dataclass(frozen=True)
+class Task:
+    """Questions by split and the template that suits them. Made by a loader in `tasks`, read by `Debate`.
+
+    Attributes:
+        name: "shopping", "gsm8k", ...
+        splits: at least one; by custom "train" and "test", disjoint.
+        template: the words; an environment may be given another one.
+    """
+
+    name: str
+    splits: Mapping[str, Sequence[Question]]
+    template: Template = field(default_factory=Template)
+
+    def split(self, name: str) -> Sequence[Question]:
+        """Return the questions of one split; ValueError names the splits there are."""
+        if name not in self.splits:
+            raise ValueError(
+                f"task {self.name!r} has no split {name!r}; choose one of {sorted(self.splits)}"
+            )
+        return self.splits[name]

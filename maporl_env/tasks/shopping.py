@@ -1,0 +1,100 @@
+"""The built-in task: adding up a shopping bill whose prices no single agent knows.
+
+    Mia buys 3 pen and 2 hat . how much ?        ->    3 * 6 = 18 , 2 * 8 = 16 , 18 + 16 = 34 \\boxed{ 34 }
+
+There are 32 items with fixed prices, which the question does not state. The shipped tiny agents were
+pre-trained so that agent 0 knows the prices of the first half of the items and agent 1 of the second:
+alone an agent knows both prices of a question in 24 % of cases, so they must pool what they know.
+Words are separated by spaces because the built-in model has a word-level tokenizer.
+
+Split: the 496 pairs of items are divided once and for all; a pair in "test" occurs in no training
+question in any order or quantity.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+
+from maporl_env.prompts import Template
+from maporl_env.tasks.base import Task
+from maporl_env.types import Question
+
+ITEMS = (
+    "pen hat cup map key bag fan jar mug net pan rug saw tie toy bat "
+    "bed bow box cap car comb doll drum fork kite lamp lock ring rope shoe vase"
+).split()
+PRICES = dict(
+    zip(
+        ITEMS,
+        (6, 8, 3, 11, 1, 9, 5, 12, 2, 7, 10, 4, 6, 3, 8, 1)
+        + (9, 2, 12, 5, 7, 11, 4, 10, 3, 8, 6, 1, 12, 5, 9, 2),
+        strict=True,
+    )
+)
+QUANTITIES = (1, 2, 3)
+NAMES = "Mia Tom Ana Ben Eva Sam Lea Max".split()
+NUM_TEST_PAIRS = 100
+
+TEMPLATE = Template(
+    instruction="answer in \\boxed{{ }} .",
+    opening="{question} {instruction}",
+    peers="\nturn {turn} others :",
+    peer="\nagent {number} : {fence} {text} {fence}{verdict}",
+    verdict=" score {score:.0f}",
+    own_verdict="\nyour score {score:.0f}",
+    again="\nagain : {question} {instruction}",
+    cue="\nyou : ",
+    nobody="\nthink once more .",
+)
+
+
+def known_items(agent: int) -> list[str]:
+    """Return the items whose prices the tiny agent of this seat was taught (halves, by parity)."""
+    half = len(ITEMS) // 2
+    return ITEMS[:half] if agent % 2 == 0 else ITEMS[half:]
+
+
+def solution(quantities: tuple[int, int], prices: tuple[int, int]) -> str:
+    """Return the worked answer, as the tiny agents write it, for given (perhaps wrong) prices."""
+    (n, m), (p, q) = quantities, prices
+    total = n * p + m * q
+    return f"{n} * {p} = {n * p} , {m} * {q} = {m * q} , {n * p} + {m * q} = {total} \\boxed{{ {total} }}"
+
+
+def item_pairs() -> dict[str, list[tuple[str, str]]]:
+    """Return the pairs of items by split, in a fixed shuffled order."""
+    pairs = list(itertools.combinations(ITEMS, 2))
+    random.Random(0).shuffle(pairs)
+    return {"test": pairs[:NUM_TEST_PAIRS], "train": pairs[NUM_TEST_PAIRS:]}
+
+
+def questions(pairs: list[tuple[str, str]], rng: random.Random) -> Iterator[Question]:
+    """Yield every question about the pairs, both orders and all quantities, in shuffled order."""
+    combinations = [
+        (first, second, n, m)
+        for pair in pairs
+        for first, second in (pair, pair[::-1])
+        for n, m in itertools.product(QUANTITIES, repeat=2)
+    ]
+    rng.shuffle(combinations)
+    for first, second, n, m in combinations:
+        yield Question(
+            id=f"shopping/{n}-{first}-{m}-{second}",
+            prompt=f"{rng.choice(NAMES)} buys {n} {first} and {m} {second} . how much ?",
+            answer=str(n * PRICES[first] + m * PRICES[second]),
+            kind="number",
+        )
+
+
+def load() -> Task:
+    """Return the task with splits "train" (7,128 questions) and "test" (1,800)."""
+    return Task(
+        name="shopping",
+        splits={
+            split: list(questions(pairs, random.Random(f"shopping/{split}")))
+            for split, pairs in item_pairs().items()
+        },
+        template=TEMPLATE,
+    )

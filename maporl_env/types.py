@@ -1,0 +1,134 @@
+"""The nouns of a debate: questions, messages, transcripts and views. Frozen, hashable, JSON in and out.
+
+Everything the environment knows about an episode is one :class:`Transcript`. Protocols, rewards and
+rendering are functions of it, so a prefix of a transcript *is* a state of the game.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from typing import Any, Literal
+
+AgentID = str
+"""Name of a participant, ``"agent_0"``, ``"agent_1"``, ... An agent is a seat, not a network."""
+
+Answer = str | int | Fraction
+"""What :func:`maporl_env.answers.extract_answer` reads from a text; None stands for "no answer"."""
+
+Segment = tuple[Literal["system", "user", "own"], str]
+"""A stretch of a view: who wrote it ("own" = the viewer's own earlier message, verbatim) and the text."""
+
+View = tuple[Segment, ...]
+"""What one agent may read before it speaks, in order. Made by a protocol, rendered by `prompts`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One task item. Made by a task, read by prompts (id, prompt) and verifiers (answer, kind).
+
+    Attributes:
+        id: unique within its task, e.g. ``"gsm8k/test/17"``.
+        prompt: what the agents are asked. Never contains the answer.
+        answer: the gold answer as text that `answers.read_gold` can read. Hidden from agents.
+        kind: how answers are read: "number", "nli", "code", "text", ... (see `answers`).
+    """
+
+    id: str
+    prompt: str
+    answer: str
+    kind: str = "number"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a JSON-ready dict."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Question:
+        """Inverse of :meth:`to_dict`."""
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One utterance of one agent in one turn; one AEC step.
+
+    Attributes:
+        turn: in [0, T).
+        agent: who wrote it.
+        text: exactly what was written (after the space's length policy), never tidied.
+        score: the verifier's score in [0, 1]; None while unscored or after a verifier fault.
+        cut: True if the text was longer than the action space allows and its end was cut.
+    """
+
+    turn: int
+    agent: AgentID
+    text: str
+    score: float | None = None
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A question and its messages in the order they were published.
+
+    Guaranteed: messages are ordered by turn; within a turn every agent speaks at most once.
+
+    Attributes:
+        question: the task item.
+        agents: the agents of the game in seat order, all of them, also before they speak.
+        messages: published messages; one still pending in a simultaneous turn is not here.
+    """
+
+    question: Question
+    agents: tuple[AgentID, ...]
+    messages: tuple[Message, ...] = ()
+
+    @property
+    def turn(self) -> int:
+        """Number of complete turns = index of the turn that is being played."""
+        return len(self.messages) // len(self.agents)
+
+    def of_turn(self, turn: int) -> tuple[Message, ...]:
+        """Messages of one turn, in the order they were published."""
+        width = len(self.agents)
+        return self.messages[turn * width : (turn + 1) * width]
+
+    def publish(self, messages: Iterable[Message]) -> Transcript:
+        """Return a longer transcript; this one is unchanged."""
+        return replace(self, messages=self.messages + tuple(messages))
+
+    def with_scores(self, turn: int, scores: Mapping[AgentID, float | None]) -> Transcript:
+        """Return the transcript with the scores of one complete turn written in."""
+        scored = tuple(
+            replace(m, score=scores[m.agent]) if m.turn == turn else m for m in self.messages
+        )
+        return replace(self, messages=scored)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return {
+            "question": self.question.to_dict(),
+            "agents": list(self.agents),
+            "messages": [asdict(message) for message in self.messages],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Transcript:
+        """Inverse of :meth:`to_dict`."""
+        return cls(
+            question=Question.from_dict(data["question"]),
+            agents=tuple(data["agents"]),
+            messages=tuple(Message(**message) for message in data["messages"]),
+        )
+
+    def to_json(self) -> str:
+        """Return one line of JSON. Lone surrogates survive as escapes."""
+        return json.dumps(self.to_dict(), ensure_ascii=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Transcript:
+        """Inverse of :meth:`to_json`."""
+        return cls.from_dict(json.loads(text))
