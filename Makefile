@@ -1,0 +1,59 @@
+# What a contributor runs. Every verb that needs an environment makes .venv first.
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-env test-all check format lint type build clean force
+
+PYTHON ?=
+ARGS ?=
+JOBS ?= 2
+export PYTHON
+unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
+
+BIN := .venv/bin
+READY := .venv/.ready
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+
+help: ## show this list
+	@echo 'Start with "make train" (learn to debate, a few minutes) or "make test".'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@echo 'Options: ARGS="..." for train and the tests, JOBS=2 test processes, PYTHON=python3.12 for setup.'
+
+# The mark is as good as absent when .venv was since moved, broken or meant for another Python.
+$(READY): pyproject.toml constraints.txt scripts/setup.sh $(if $(shell scripts/setup.sh --check || echo stale),force)
+	@scripts/setup.sh
+
+setup: $(READY) ## make .venv with everything in it (again, if it is broken)
+
+train: $(READY) ## train two agents with the built-in task; ARGS="--help" lists the options
+	$(BIN)/maporl train $(ARGS)
+
+test: $(READY) ## all quick tests
+	$(PYTEST) -m "not slow and not gpu" $(ARGS)
+
+test-env: $(READY) ## quick tests of the environment alone
+	$(PYTEST) -m "not slow and not gpu" tests/env $(ARGS)
+
+test-all: $(READY) ## every test; those for an accelerator are skipped where there is none
+	$(PYTEST) --timeout 1800 $(ARGS)
+
+check: lint type test ## what a change must pass
+
+format: $(READY) ## put the code in order
+	$(BIN)/python -m ruff check --fix-only --quiet .
+	$(BIN)/python -m ruff format .
+
+lint: $(READY) ## style, formatting and import contracts
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/lint-imports
+
+type: $(READY) ## static types
+	$(BIN)/python -m mypy
+
+build: $(READY) ## source and wheel distributions, into dist/
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
+clean: ## remove build output and caches; .venv and runs stay
+	rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

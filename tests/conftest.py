@@ -1,0 +1,37 @@
+"""What every test shares: thread counts, the folder with real data, and the accelerator check."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Workers share the cores. Set before anybody imports torch, which reads it once.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A slow machine is no failure; the time-out of a whole test still holds.
+settings.register_profile("maporl", deadline=None)
+settings.load_profile("maporl")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test marked `gpu` where there is none; only such a test imports torch here."""
+    if item.get_closest_marker("gpu"):
+        torch = pytest.importorskip("torch")
+        if not torch.cuda.is_available():
+            pytest.skip("needs an accelerator")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder with the real data sets: $MAPORL_DATA, or shared/data beside the repository."""
+    named = os.environ.get("MAPORL_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is not a folder (set MAPORL_DATA to one that is)")
+    return folder
