@@ -11,11 +11,11 @@ backticks inside it, so it cannot close the fence (the rule CommonMark uses for 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from string import Formatter
 
-from maporl_env.types import Message, Question, View
+from maporl_env.types import Message, Question, Segment, View
 
 _BACKTICKS = re.compile("`{3,}")
 
@@ -34,6 +34,8 @@ class Template:
         again: the question once more, before a later turn. Fields: question, instruction.
         cue: last words before the agent speaks. Fields: turn (1-based).
         nobody: stands in place of `peers` where there are no others (A = 1).
+        feedback: words for feedback from outside on a joint answer. Fields: fence, text.
+        left_out: stands where the oldest turns were dropped to keep within a token budget.
     """
 
     instruction: str = "Put your final answer in \\boxed{{}}."
@@ -45,6 +47,8 @@ class Template:
     again: str = "\nThe question again: {question}\n{instruction}\n"
     cue: str = "\nYour answer in turn {turn}:\n"
     nobody: str = "\nThink about your answer once more.\n"
+    feedback: str = "\nFeedback on the joint answer:\n{fence}\n{text}\n{fence}\n"
+    left_out: str = "\n(Earlier turns are left out.)\n"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -61,6 +65,8 @@ _ALLOWED = {
     "again": {"question", "instruction"},
     "cue": {"turn"},
     "nobody": set(),
+    "feedback": {"fence", "text"},
+    "left_out": set(),
 }
 
 
@@ -83,12 +89,24 @@ def fence(text: str) -> str:
     return "`" * (longest + 1)
 
 
-def opening(template: Template, question: Question) -> str:
-    """Return what every agent reads before the first turn."""
-    ask = template.opening.format(
+def ask(template: Template, question: Question) -> str:
+    """Return the question as it is first put."""
+    return template.opening.format(
         question=question.prompt, instruction=template.instruction.format()
     )
-    return ask + template.cue.format(turn=1)
+
+
+def ask_again(template: Template, question: Question, turn: int) -> str:
+    """Return the question once more, and the cue to speak in `turn` (0-based)."""
+    again = template.again.format(
+        question=question.prompt, instruction=template.instruction.format()
+    )
+    return again + template.cue.format(turn=turn + 1)
+
+
+def opening(template: Template, question: Question) -> str:
+    """Return what every agent reads before the first turn."""
+    return ask(template, question) + template.cue.format(turn=1)
 
 
 def reply(
@@ -101,19 +119,34 @@ def reply(
     show_scores: bool,
 ) -> str:
     """Return what an agent reads between its message of `turn` (0-based) and its next one."""
-    parts = []
-    if show_scores and own.score is not None:
-        parts.append(template.own_verdict.format(score=own.score))
-    parts.append(template.peers.format(turn=turn + 1) if others else template.nobody.format())
-    parts += [
-        peer(template, number, message, show_scores=show_scores)
-        for number, message in enumerate(others, start=1)
-    ]
-    parts.append(
-        template.again.format(question=question.prompt, instruction=template.instruction.format())
+    return (
+        own_verdict(template, own, show_scores=show_scores)
+        + heard(template, turn, list(enumerate(others, start=1)), show_scores=show_scores)
+        + ask_again(template, question, turn + 1)
     )
-    parts.append(template.cue.format(turn=turn + 2))
-    return "".join(parts)
+
+
+def own_verdict(template: Template, own: Message, *, show_scores: bool) -> str:
+    """Return the words for the reader's own score, empty where it is not shown."""
+    if not show_scores or own.score is None:
+        return ""
+    return template.own_verdict.format(score=own.score)
+
+
+def heard(
+    template: Template,
+    turn: int,
+    others: Sequence[tuple[int, Message]],
+    *,
+    show_scores: bool,
+) -> str:
+    """Return the block of other agents' answers of one turn, each under its number."""
+    if not others:
+        return template.nobody.format()
+    head = template.peers.format(turn=turn + 1)
+    return head + "".join(
+        peer(template, number, message, show_scores=show_scores) for number, message in others
+    )
 
 
 def peer(template: Template, number: int, message: Message, *, show_scores: bool) -> str:
@@ -130,3 +163,70 @@ def peer(template: Template, number: int, message: Message, *, show_scores: bool
 def render(view: View) -> str:
     """Return a view as the single text that is the observation."""
     return "".join(text for _, text in view)
+
+
+def chat(view: View) -> list[dict[str, str]]:
+    """Return a view as chat messages: {"role": "system" | "user" | "assistant", "content": ...}."""
+    roles = {"system": "system", "user": "user", "own": "assistant"}
+    return [{"role": roles[who], "content": text} for who, text in view]
+
+
+def fit(
+    head: View,
+    blocks: Sequence[View],
+    budget_tokens: int | None,
+    count_tokens: Callable[[str], int],
+    template: Template,
+) -> View:
+    """Join what an agent reads, dropping the oldest blocks until it fits a token budget.
+
+    Args:
+        head: persona and question; never dropped.
+        blocks: one per earlier turn, oldest first; each ends with the question once more.
+        budget_tokens: upper bound on the tokens of the rendered view; None for no bound.
+        count_tokens: number of tokens of a text; more text must not count less.
+        template: says what stands in place of the dropped turns.
+
+    Raises:
+        ValueError: not even the head fits.
+    """
+
+    def keep(number: int) -> View:
+        kept = blocks[len(blocks) - number :]
+        gap: View = () if number == len(blocks) else (("user", template.left_out.format()),)
+        return join((*head, *gap, *(segment for block in kept for segment in block)))
+
+    whole = keep(len(blocks))
+    if budget_tokens is None or count_tokens(render(whole)) <= budget_tokens:
+        return whole
+    fitting, too_many = -1, len(blocks)
+    while too_many - fitting > 1:
+        middle = (fitting + too_many) // 2
+        if count_tokens(render(keep(middle))) <= budget_tokens:
+            fitting = middle
+        else:
+            too_many = middle
+    if fitting >= 0:
+        return keep(fitting)
+    if count_tokens(render(head)) > budget_tokens:
+        raise ValueError(
+            f"the question alone takes {count_tokens(render(head))} tokens, more than the budget "
+            f"of {budget_tokens}: raise token_budget or leave out this question"
+        )
+    return head
+
+
+def join(segments: Sequence[Segment]) -> View:
+    """Merge neighbouring segments of the same kind, so that a chat alternates."""
+    merged: list[Segment] = []
+    for who, text in segments:
+        if merged and merged[-1][0] == who:
+            merged[-1] = (who, merged[-1][1] + text)
+        else:
+            merged.append((who, text))
+    return tuple(merged)
+
+
+def count_characters(text: str) -> int:
+    """The default token count: a quarter of the characters, rounded up."""
+    return -(-len(text) // 4)

@@ -2,19 +2,27 @@
 
 A protocol is data (a frozen dataclass of settings) and functions of the history alone. It keeps no
 state, so a prefix of a transcript can be resampled, branched or replayed by asking it again.
+
+To add one, write such a dataclass and either pass an instance as `protocol=` or put the class into
+:data:`PROTOCOLS` under a name. The options of an environment reach a registered class by the names
+of its fields; an option that it has no field for is refused.
 """
 
 from __future__ import annotations
 
 import typing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from maporl_env import prompts
 from maporl_env.answers import extract_answer
 from maporl_env.prompts import Template
-from maporl_env.types import AgentID, Answer, Message, Segment, Transcript, View
+from maporl_env.types import AgentID, Answer, Question, Transcript, View
 from maporl_env.voting import majority
+
+History = Literal["all", "last", "none"]
+Stop = Literal["fixed", "consensus"]
 
 
 class Protocol(typing.Protocol):
@@ -32,7 +40,10 @@ class Protocol(typing.Protocol):
         """True if all agents of a turn speak at once, none reading a same-turn message."""
 
     def speakers(self, history: Transcript) -> tuple[AgentID, ...]:
-        """Return who may speak next, in order; empty when the episode is over."""
+        """Return who may speak next, in order; empty when the episode is over.
+
+        A simultaneous protocol names all agents of the turn, a sequential one the next agent.
+        """
 
     def view(self, agent: AgentID, history: Transcript) -> View:
         """Return what `agent` reads before its next message."""
@@ -44,66 +55,294 @@ class Protocol(typing.Protocol):
         """Return the final answers: one, several if tied, none if nobody gave a valid answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class SimultaneousDebate:
-    """The paper's debate: A agents answer at once, T times, each reading all earlier turns.
+class AppendOnly:
+    """A protocol whose views only ever grow, told turn by turn.
 
-    s(1, i) = LLM_i(q);  s(t+1, i) = LLM_i(q and all s(t', j), j in agents, t' <= t)   (section 3.1).
+    `Debate` asks such a protocol for what is new instead of building every view from the start.
+    """
+
+    __slots__ = ()
+
+    @property
+    def appends(self) -> bool:
+        """Whether the settings keep the promise: view(turn) is view(turn - 1) plus `added`."""
+        raise NotImplementedError
+
+    def added(self, agent: AgentID, turn: int, history: Transcript) -> View:
+        """Return what `agent` reads newly before its message of `turn` (0-based)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation(AppendOnly):
+    """What all built-in protocols share: agents who read a question and each other, turn by turn.
+
+    A view is the persona, the question, and one block per earlier turn: the agent's own message,
+    the answers it has heard since, and the question once more.
 
     Attributes:
         num_turns: the horizon T >= 1.
-        template: the words.
-        reward_feedback: show every message's score to everybody in the next turn.
-        stop: "fixed" plays all turns; "consensus" ends after a turn whose valid answers all agree.
+        template: the words; one for all, or one per seat.
+        personas: a system text per seat ("" for none), or () for nobody.
+        reward_feedback: show every score that is known to everybody who reads the message.
+        history: how much is rendered: "all" earlier turns (append-only), the "last" one, or "none".
+        token_budget: upper bound on the tokens of a view; the oldest turns are dropped, the
+            question never. None for no bound.
+        count_tokens: how tokens are counted for the budget.
     """
 
     num_turns: int = 3
-    template: Template = Template()
+    template: Template | tuple[Template, ...] = Template()
+    personas: tuple[str, ...] = ()
     reward_feedback: bool = False
-    stop: Literal["fixed", "consensus"] = "fixed"
+    history: History = "all"
+    token_budget: int | None = None
+    count_tokens: Callable[[str], int] = prompts.count_characters
+
+    def __post_init__(self) -> None:
+        if isinstance(self.num_turns, bool) or not isinstance(self.num_turns, int):
+            raise ValueError(f"num_turns must be an integer >= 1, not {self.num_turns!r}")
+        if self.num_turns < 1:
+            raise ValueError(f"num_turns must be at least 1, not {self.num_turns}")
+        if self.history not in typing.get_args(History):
+            raise ValueError(
+                f"unknown history {self.history!r}: choose one of all, last, none"
+            )
+        if self.token_budget is not None and self.token_budget < 1:
+            raise ValueError(f"token_budget must be at least 1 or None, not {self.token_budget}")
+
+    def check(self, num_agents: int) -> None:
+        """Raise ValueError if this protocol cannot be played by so many agents."""
+        for name, value in (("personas", self.personas), ("template", self.template)):
+            if isinstance(value, tuple) and value and len(value) != num_agents:
+                raise ValueError(f"{len(value)} entries in {name} for {num_agents} agents")
 
     @property
     def simultaneous(self) -> bool:
-        """Always True: a turn's messages are published together."""
+        """Whether all agents of a turn speak at once."""
         return True
 
+    @property
+    def appends(self) -> bool:
+        """Views only grow unless history is left out."""
+        return self.history == "all" and self.token_budget is None
+
     def speakers(self, history: Transcript) -> tuple[AgentID, ...]:
-        """All agents, until the horizon or a consensus."""
-        over = history.turn >= self.num_turns or (
-            self.stop == "consensus" and history.turn > 0 and consensus(history)
-        )
-        return () if over else history.agents
+        """All agents, or the next one, until the horizon."""
+        if history.turn >= self.num_turns:
+            return ()
+        if self.simultaneous:
+            return history.agents
+        return (history.agents[len(history.messages) % len(history.agents)],)
 
     def view(self, agent: AgentID, history: Transcript) -> View:
-        """Question, then per earlier turn the own message and the others' fenced answers."""
-        segments: list[Segment] = [("user", prompts.opening(self.template, history.question))]
-        for turn in range(history.turn):
-            own, others = split(history.of_turn(turn), agent)
-            segments.append(("own", own.text))
-            text = prompts.reply(
-                self.template,
-                history.question,
-                turn,
-                own,
-                others,
-                show_scores=self.reward_feedback,
-            )
-            segments.append(("user", text))
-        return tuple(segments)
+        """Persona and question, then a block per earlier turn, as far as `history` tells them."""
+        turn = self.turn_of(agent, history)
+        head = self.added(agent, 0, history)
+        blocks = [self.added(agent, t, history) for t in range(1, turn + 1)]
+        if self.history == "none":
+            blocks = []
+        elif self.history == "last":
+            blocks = blocks[-1:]
+        if self.appends:
+            return (*head, *(segment for block in blocks for segment in block))
+        template = self.words(history.agents.index(agent))
+        return prompts.fit(head, blocks, self.token_budget, self.count_tokens, template)
+
+    def turn_of(self, agent: AgentID, history: Transcript) -> int:
+        """Return how often the agent has spoken = the turn of its next message."""
+        seat = history.agents.index(agent)
+        return history.turn + (len(history.messages) % len(history.agents) > seat)
+
+    def added(self, agent: AgentID, turn: int, history: Transcript) -> View:
+        """The block of one turn; that of turn 0 is persona and question."""
+        seat = history.agents.index(agent)
+        template = self.words(seat)
+        news = self.news(seat, turn, history)
+        if turn:
+            own = history.message(turn - 1, agent)
+            verdict = prompts.own_verdict(template, own, show_scores=self.reward_feedback)
+            again = prompts.ask_again(template, history.question, turn)
+            return (("own", own.text), ("user", verdict + news + again))
+        if news:
+            asked = prompts.ask(template, history.question)
+            text = asked + news + prompts.ask_again(template, history.question, turn)
+        else:
+            text = prompts.opening(template, history.question)
+        persona = self.personas[seat] if self.personas else ""
+        return (("system", persona + "\n"), ("user", text)) if persona else (("user", text),)
+
+    def words(self, seat: int) -> Template:
+        """Return the template of one seat."""
+        return self.template[seat] if isinstance(self.template, tuple) else self.template
+
+    def news(self, seat: int, turn: int, history: Transcript) -> str:
+        """Return what others have said since the seat's message of `turn` - 1, worded."""
+        if turn == 0:
+            return ""
+        return self.others(seat, turn - 1, history, show_scores=self.reward_feedback)
+
+    def others(self, seat: int, turn: int, history: Transcript, *, show_scores: bool) -> str:
+        """Return the other agents' messages of one turn, worded; numbers follow the seats."""
+        own = history.agents[seat]
+        heard = [m for m in history.of_turn(turn) if m.agent != own]
+        return prompts.heard(
+            self.words(seat), turn, list(enumerate(heard, start=1)), show_scores=show_scores
+        )
 
     def response(self, agent: AgentID, history: Transcript) -> str:
         """The agent's own message of the last complete turn."""
-        return split(history.of_turn(history.turn - 1), agent)[0].text
+        return history.message(history.turn - 1, agent).text
 
     def outcome(self, history: Transcript) -> tuple[Answer, ...]:
         """The majority of the last complete turn; all tied answers."""
         return majority(answers_of_turn(history, history.turn - 1)) if history.turn else ()
 
 
-def split(messages: tuple[Message, ...], agent: AgentID) -> tuple[Message, list[Message]]:
-    """Return an agent's own message of a turn and the other agents', in seat order."""
-    own = next(message for message in messages if message.agent == agent)
-    return own, [message for message in messages if message.agent != agent]
+@dataclass(frozen=True, slots=True)
+class SimultaneousDebate(Conversation):
+    """The paper's debate: A agents answer at once, T times, each reading all earlier turns.
+
+    s(1, i) = LLM_i(q);  s(t+1, i) = LLM_i(q and all s(t', j), j in agents, t' <= t)   (section 3.1).
+
+    Attributes:
+        stop: "fixed" plays all turns; "consensus" ends after a turn whose valid answers all agree.
+    """
+
+    stop: Stop = "fixed"
+
+    def __post_init__(self) -> None:
+        Conversation.__post_init__(self)
+        if self.stop not in typing.get_args(Stop):
+            raise ValueError(f"unknown stop {self.stop!r}: choose one of fixed, consensus")
+
+    def speakers(self, history: Transcript) -> tuple[AgentID, ...]:
+        """All agents, or the next one, until the horizon or a consensus."""
+        between_turns = len(history.messages) == history.turn * len(history.agents)
+        if self.stop == "consensus" and history.turn and between_turns and consensus(history):
+            return ()
+        return Conversation.speakers(self, history)
+
+
+@dataclass(frozen=True, slots=True)
+class SequentialDebate(SimultaneousDebate):
+    """A debate in which the later agents of a turn read the earlier ones' messages of that turn."""
+
+    @property
+    def simultaneous(self) -> bool:
+        """One agent speaks at a time."""
+        return False
+
+    def news(self, seat: int, turn: int, history: Transcript) -> str:
+        """The last turn's messages of the seats behind, this turn's of the seats before."""
+        spans = [(turn - 1, range(seat + 1, len(history.agents))), (turn, range(seat))]
+        news = ""
+        for spoken, seats in spans:
+            messages = [m for m in history.of_turn(spoken) if spoken >= 0]
+            heard = [(_number(s, seat), messages[s]) for s in seats if s < len(messages)]
+            if heard:
+                # A same-turn score is not known when this is read.
+                shown = self.reward_feedback and spoken < turn
+                news += prompts.heard(self.words(seat), spoken, heard, show_scores=shown)
+        return news or (prompts.heard(self.words(seat), turn, [], show_scores=False) * bool(turn))
+
+
+@dataclass(frozen=True, slots=True)
+class SelfCorrection(SimultaneousDebate):
+    """One agent that reads its own earlier answers and may correct them: a debate with A = 1."""
+
+    def check(self, num_agents: int) -> None:
+        """Raise ValueError unless there is exactly one agent."""
+        if num_agents != 1:
+            raise ValueError(
+                f"protocol 'self_correction' is for one agent, not {num_agents}: "
+                "set num_agents=1, or choose protocol='debate'"
+            )
+        SimultaneousDebate.check(self, num_agents)
+
+
+ROLES = (
+    "You are the generator. Solve the problem step by step and give a final answer.",
+    "You are the verifier. Check the solution step by step and name every mistake you find.",
+    "You are the refiner. Use the solution and its review to write the final, correct solution.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline(SequentialDebate):
+    """Generator, verifier, refiner, one after the other (MALT, arXiv 2412.01928).
+
+    The refiner's answer is the team's: it is the outcome, and its score is everybody's. With
+    num_turns > 1 the whole pipeline runs again over its own result. `personas` are the roles.
+    """
+
+    personas: tuple[str, ...] = ROLES
+
+    def check(self, num_agents: int) -> None:
+        """Raise ValueError unless there is an agent per role."""
+        if num_agents != len(self.personas) or num_agents < 1:
+            raise ValueError(
+                f"protocol 'pipeline' has {len(self.personas)} roles (its personas), one per agent; "
+                f"got {num_agents} agents"
+            )
+        SequentialDebate.check(self, num_agents)
+
+    def response(self, agent: AgentID, history: Transcript) -> str:
+        """The last role's message of the last complete turn, whoever asks."""
+        return history.message(history.turn - 1, history.agents[-1]).text
+
+    def outcome(self, history: Transcript) -> tuple[Answer, ...]:
+        """The last role's answer in the last complete turn."""
+        answers = answers_of_turn(history, history.turn - 1)[-1:] if history.turn else []
+        return tuple(answer for answer in answers if answer is not None)
+
+
+Feedback = Callable[[Question, str], str]
+"""Words about a joint answer, from outside (a compiler, a test run), for the next turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class JointAnswer(Conversation):
+    """Agents write parts of one answer at once; the joined text is what counts (MAGRPO).
+
+    Source: arXiv 2508.04652. Everybody's score is that of the joined text.
+
+    Attributes:
+        joiner: makes one text of the parts, in seat order.
+        feedback: words about the joint answer that everybody reads before the next turn; a pure
+            function. None for none.
+    """
+
+    joiner: Callable[[Sequence[str]], str] = "\n".join
+    feedback: Feedback | None = None
+
+    def joined(self, turn: int, history: Transcript) -> str:
+        """Return the joint answer of one complete turn."""
+        return self.joiner([message.text for message in history.of_turn(turn)])
+
+    def news(self, seat: int, turn: int, history: Transcript) -> str:
+        """The others' parts, then the feedback on the whole."""
+        news = Conversation.news(self, seat, turn, history)
+        if turn and self.feedback is not None:
+            text = self.feedback(history.question, self.joined(turn - 1, history))
+            news += self.words(seat).feedback.format(text=text, fence=prompts.fence(text))
+        return news
+
+    def response(self, agent: AgentID, history: Transcript) -> str:
+        """The joint answer of the last complete turn, whoever asks."""
+        return self.joined(history.turn - 1, history)
+
+    def outcome(self, history: Transcript) -> tuple[Answer, ...]:
+        """The answer in the last joint text."""
+        if not history.turn:
+            return ()
+        answer = extract_answer(self.joined(history.turn - 1, history), history.question.kind)
+        return () if answer is None else (answer,)
+
+
+def _number(seat: int, reader: int) -> int:
+    """Return the number (1-based) under which `reader` knows another seat."""
+    return seat + 1 if seat < reader else seat
 
 
 def answers_of_turn(history: Transcript, turn: int) -> list[Answer | None]:
@@ -118,4 +357,11 @@ def consensus(history: Transcript) -> bool:
     return len(valid) == 1
 
 
-PROTOCOLS = {"debate": SimultaneousDebate}
+PROTOCOLS: dict[str, Callable[..., Protocol]] = {
+    "debate": SimultaneousDebate,
+    "sequential": SequentialDebate,
+    "pipeline": Pipeline,
+    "joint": JointAnswer,
+    "self_correction": SelfCorrection,
+}
+"""Protocols by name. A user may add one: a callable that takes the fields it knows as keywords."""

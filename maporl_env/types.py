@@ -1,4 +1,6 @@
-"""The nouns of a debate: questions, messages, transcripts and views. Frozen, hashable, JSON in and out.
+"""The nouns of a debate: questions, messages, transcripts and views.
+
+All are frozen, hashable, and go in and out of JSON.
 
 Everything the environment knows about an episode is one :class:`Transcript`. Protocols, rewards and
 rendering are functions of it, so a prefix of a transcript *is* a state of the game.
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -19,7 +21,7 @@ Answer = str | int | Fraction
 """What :func:`maporl_env.answers.extract_answer` reads from a text; None stands for "no answer"."""
 
 Segment = tuple[Literal["system", "user", "own"], str]
-"""A stretch of a view: who wrote it ("own" = the viewer's own earlier message, verbatim) and the text."""
+"""A stretch of a view: who wrote it and the text; "own" is the viewer's earlier message, verbatim."""
 
 View = tuple[Segment, ...]
 """What one agent may read before it speaks, in order. Made by a protocol, rendered by `prompts`."""
@@ -96,16 +98,29 @@ class Transcript:
         width = len(self.agents)
         return self.messages[turn * width : (turn + 1) * width]
 
+    def message(self, turn: int, agent: AgentID) -> Message:
+        """Return one agent's message of a turn; ValueError if it has not spoken in it."""
+        for message in self.of_turn(turn):
+            if message.agent == agent:
+                return message
+        raise ValueError(f"{agent} has not spoken in turn {turn}")
+
     def publish(self, messages: Iterable[Message]) -> Transcript:
         """Return a longer transcript; this one is unchanged."""
-        return replace(self, messages=self.messages + tuple(messages))
+        return Transcript(self.question, self.agents, self.messages + tuple(messages))
 
     def with_scores(self, turn: int, scores: Mapping[AgentID, float | None]) -> Transcript:
         """Return the transcript with the scores of one complete turn written in."""
+        start = turn * len(self.agents)
         scored = tuple(
-            replace(m, score=scores[m.agent]) if m.turn == turn else m for m in self.messages
+            Message(m.turn, m.agent, m.text, scores[m.agent], m.cut) for m in self.of_turn(turn)
         )
-        return replace(self, messages=scored)
+        messages = self.messages[:start] + scored + self.messages[start + len(scored) :]
+        return Transcript(self.question, self.agents, messages)
+
+    def texts_of(self, agent: AgentID) -> tuple[str, ...]:
+        """Return what one agent has written so far, in order."""
+        return tuple(message.text for message in self.messages if message.agent == agent)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready dict."""

@@ -11,7 +11,7 @@ from maporl_env.types import Question
 
 @dataclass(frozen=True)
 class Task:
-    """Questions by split and the template that suits them. Made by a loader in `tasks`, read by `Debate`.
+    """Questions by split and the template that suits them. Made by a loader, read by `Debate`.
 
     Attributes:
         name: "shopping", "gsm8k", ...
@@ -22,6 +22,11 @@ class Task:
     name: str
     splits: Mapping[str, Sequence[Question]]
     template: Template = field(default_factory=Template)
+
+    @property
+    def default_split(self) -> str:
+        """The split that is played where none is named: "train", else the first."""
+        return "train" if "train" in self.splits else next(iter(self.splits))
 
     def split(self, name: str) -> Sequence[Question]:
         """Return the questions of one split; ValueError names the splits there are."""

@@ -1,0 +1,1 @@
+"""MAPoRL's world: language models that debate questions, as a multi-agent environment."""

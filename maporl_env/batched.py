@@ -1,0 +1,201 @@
+"""B debates in lock step: one generation call and one verifier call per turn.
+
+    batch = BatchedDebate(DebateConfig(task="gsm8k", num_agents=2), batch_size=64)
+    batch.reset(questions)
+    while prompts := batch.prompts():
+        batch.step(generate([prompt.text for prompt in prompts]))
+    rewards = batch.turn_rewards()                       # (B, T, A)
+
+A simultaneous protocol of T turns costs exactly T rounds of this loop, a sequential one T * A.
+Debates that end early, by consensus, drop out of the prompts and cost nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from maporl_env.config import DebateConfig, Game
+from maporl_env.debate import Debate
+from maporl_env.rewards import Bools, Floats
+from maporl_env.types import AgentID, Question, Transcript, View
+
+__all__ = ["BatchedDebate", "DebateConfig", "Prompt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What one agent of one debate reads before it speaks. Made by :meth:`BatchedDebate.prompts`.
+
+    Attributes:
+        debate: index in the batch.
+        agent: who reads.
+        seat: its column in (T, A) arrays.
+        turn: the turn that is being played, from 0.
+        view: the text as segments, for a chat template.
+        text: the same as one text.
+    """
+
+    debate: int
+    agent: AgentID
+    seat: int
+    turn: int
+    view: View
+    text: str
+
+
+class BatchedDebate:
+    """B debates of one kind, played in lock step.
+
+    Args:
+        config: the options, or a function without arguments that returns an environment of
+            `debate_v0` (whose options are then used) or a `DebateConfig`.
+        batch_size: B >= 1.
+    """
+
+    def __init__(
+        self, config: DebateConfig | Game | Callable[[], Any], batch_size: int
+    ) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be an integer >= 1, not {batch_size!r}")
+        self.game = _game(config)
+        self.batch_size = batch_size
+        self.agents: tuple[AgentID, ...] = self.game.debate().agents
+        self.num_turns = self.game.protocol.num_turns
+        self._rng = np.random.default_rng()
+        self._debates: list[Debate] = []
+        self._speaking: list[tuple[int, AgentID]] = []
+
+    @classmethod
+    def from_config(cls, config: DebateConfig, batch_size: int) -> BatchedDebate:
+        """Return a batch built straight from options."""
+        return cls(config, batch_size)
+
+    def reset(
+        self, questions: Sequence[Question] | None = None, *, seed: int | None = None
+    ) -> None:
+        """Start new debates, at most `batch_size` of them.
+
+        Args:
+            questions: one per debate; None draws `batch_size` from the split, with replacement.
+            seed: of the draws; None goes on with the generator there is.
+
+        Raises:
+            ValueError: no question, or more than `batch_size`.
+        """
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        if questions is None:
+            drawn = self._rng.integers(len(self.game.questions), size=self.batch_size)
+            questions = [self.game.questions[int(index)] for index in drawn]
+        if not 1 <= len(questions) <= self.batch_size:
+            raise ValueError(f"{len(questions)} questions for a batch of {self.batch_size} debates")
+        debates = [self.game.debate() for _ in questions]
+        for debate, question in zip(debates, questions, strict=True):
+            debate.reset(question)
+        self._debates = debates
+        self._list_speakers()
+
+    def _list_speakers(self) -> None:
+        self._speaking = [
+            (index, agent)
+            for index, debate in enumerate(self._debates)
+            for agent in debate.speakers
+        ]
+
+    def prompts(self) -> list[Prompt]:
+        """Return what everybody who may speak now reads, by debate and seat; [] at the end."""
+        prompts = []
+        for index, agent in self._speaking:
+            debate = self._debates[index]
+            reading = debate.reading(agent)
+            prompts.append(
+                Prompt(index, agent, debate.seats[agent], debate.played, reading.view, reading.text)
+            )
+        return prompts
+
+    def step(self, texts: Sequence[str]) -> None:
+        """Let everybody speak, then score all turns that are complete in one verifier call.
+
+        Args:
+            texts: one per prompt, in the same order.
+
+        Raises:
+            ValueError: the wrong number of texts, or one that its debate refuses; nothing changes.
+        """
+        if len(texts) != len(self._speaking):
+            raise ValueError(f"{len(texts)} texts for {len(self._speaking)} prompts")
+        for (index, agent), text in zip(self._speaking, texts, strict=True):
+            self._debates[index].check(agent, text)
+        for (index, agent), text in zip(self._speaking, texts, strict=True):
+            self._debates[index].post(agent, text)
+        self._score()
+        self._list_speakers()
+
+    def _score(self) -> None:
+        due = [(debate, responses) for debate in self._debates if (responses := debate.due())]
+        if not due:
+            return
+        questions = [debate.question for debate, responses in due for _ in responses]
+        scores = self.game.scorer.score(questions, [text for _, texts in due for text in texts])
+        start = 0
+        for debate, responses in due:
+            debate.settle(scores[start : start + len(responses)])
+            start += len(responses)
+
+    def truncate(self, debate: int, reason: str) -> None:
+        """End one debate from outside, e.g. when its generation took too long."""
+        self._debates[debate].truncate(reason)
+        self._list_speakers()
+
+    @property
+    def debates(self) -> tuple[Debate, ...]:
+        """The debates themselves, to look at."""
+        return tuple(self._debates)
+
+    @property
+    def transcripts(self) -> list[Transcript]:
+        """What has been said so far, per debate."""
+        return [debate.transcript for debate in self._debates]
+
+    @property
+    def played(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """Complete turns per debate, (B,) int64."""
+        return np.array([debate.played for debate in self._debates], dtype=np.int64)
+
+    @property
+    def over(self) -> bool:
+        """Whether all debates have ended."""
+        return not self._speaking
+
+    def turn_rewards(self) -> Floats:
+        """Return what every message is paid, (B, T, A) float64; unplayed turns are 0."""
+        return np.stack([debate.rewards() for debate in self._debates])
+
+    def score_mask(self) -> Bools:
+        """Return where there is a verifier score, (B, T, A) booleans."""
+        return np.stack([debate.scored() for debate in self._debates])
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """Messages without a score by cause, over all calls so far; see `verifiers.Scorer`."""
+        return dict(self.game.scorer.faults)
+
+
+def _game(source: DebateConfig | Game | Callable[[], Any]) -> Game:
+    if isinstance(source, Game):
+        return source
+    if isinstance(source, DebateConfig):
+        return source.load()
+    if not callable(source):
+        raise ValueError(f"expected a DebateConfig or a function that makes one, not {source!r}")
+    made = source()
+    if isinstance(made, DebateConfig):
+        return made.load()
+    game = getattr(getattr(made, "unwrapped", made), "game", None)
+    if not isinstance(game, Game):
+        raise ValueError(f"the function must return a debate environment, not {made!r}")
+    return game

@@ -1,0 +1,243 @@
+"""The options of a debate in one frozen dataclass, checked before anything is played."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from maporl_env import prompts
+from maporl_env.credit import Credit, Penalties
+from maporl_env.debate import MAX_CHARS, Debate, OnLong, agent_ids
+from maporl_env.prompts import Template
+from maporl_env.protocols import PROTOCOLS, History, Protocol, Stop
+from maporl_env.rewards import Horizon, Majority, Share
+from maporl_env.tasks import load_task
+from maporl_env.tasks.base import Task
+from maporl_env.types import Question
+from maporl_env.verifiers import AnswerKey, Scorer, VerifierLike
+
+RewardMode = Literal["terminal", "score"]
+OBSERVATIONS = ("text",)
+RENDER_MODES = ("human", "ansi")
+
+
+@dataclass(frozen=True)
+class DebateConfig:
+    """Every option of a debate. `debate_v0.env(...)`, `BatchedDebate` and the bridges take these.
+
+    Attributes:
+        task: a name, a path, a list of `Question`, or a `Task`; see `tasks.load_task`.
+        num_agents: A >= 1.
+        num_turns: the horizon T >= 1.
+        protocol: a name of `protocols.PROTOCOLS`, or a protocol object (which then has its own
+            num_turns, template and so on).
+        verifier: scores the answers; None for the answer key. See `verifiers`.
+        gamma: turn discount of the influence-aware reward, in [0, 1].
+        alpha: (alpha0, alpha1), bonus for correcting oneself; see `rewards.shaping_bonus`.
+        beta: (beta0, beta1), bonus for correcting the majority; see `rewards.shaping_bonus`.
+        reward_mode: "terminal" pays each agent the sum of its turn rewards when the debate ends;
+            "score" pays the verifier score after each turn, which is another objective.
+        reward_feedback: agents read the scores of earlier messages.
+        stop: "fixed" plays all turns; "consensus" ends when all valid answers of a turn agree.
+        observation: "text".
+        render_mode: None, "human" (prints) or "ansi" (returns the text).
+        max_cycles: another name for num_turns, as PettingZoo's tools use it; None to leave it.
+        data: the file or folder of a named task that needs one; None for its default source.
+        split: which questions are drawn; None for "train", or the only split there is.
+        template: the words, one `Template` or one per agent; None for the task's own.
+        personas: a system text per agent; None for none (or the protocol's roles).
+        history: "all" earlier turns are read, the "last" one, or "none".
+        token_budget: upper bound on the tokens of an observation; None for no bound.
+        count_tokens: how tokens are counted for the budget; a quarter of the characters by default.
+        horizon: which later turns a reward counts: "discounted", "last" or "current".
+        share: whose later scores it counts: "team" or "own".
+        majority: whose majority alpha and beta look at: the "others" or "all".
+        penalties: what bad form costs its own message; None for nothing.
+        max_chars: longest message in characters.
+        on_long: a longer message is cut and flagged ("truncate") or refused ("error").
+        verifier_timeout: seconds for one verifier call; None waits for ever.
+    """
+
+    task: str | Path | Sequence[Question] | Task = "shopping"
+    num_agents: int = 3
+    num_turns: int = 3
+    protocol: str | Protocol = "debate"
+    verifier: VerifierLike | None = None
+    gamma: float = 0.3
+    alpha: tuple[float, float] = (0, 0)
+    beta: tuple[float, float] = (0, 0)
+    reward_mode: RewardMode = "terminal"
+    reward_feedback: bool = False
+    stop: Stop = "fixed"
+    observation: str = "text"
+    render_mode: str | None = None
+    max_cycles: int | None = None
+    data: str | Path | None = None
+    split: str | None = None
+    template: Template | Sequence[Template] | None = None
+    personas: Sequence[str] | None = None
+    history: History = "all"
+    token_budget: int | None = None
+    count_tokens: Callable[[str], int] = prompts.count_characters
+    horizon: Horizon = "discounted"
+    share: Share = "team"
+    majority: Majority = "others"
+    penalties: Penalties | None = None
+    max_chars: int = MAX_CHARS
+    on_long: OnLong = "truncate"
+    verifier_timeout: float | None = None
+
+    @classmethod
+    def of(cls, *args: Any, **options: Any) -> DebateConfig:
+        """Return a config; TypeError names the nearest option for one that does not exist."""
+        names = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}"
+                raise TypeError(f"unknown option {name!r}: {hint}")
+        return cls(*args, **options)
+
+    def __post_init__(self) -> None:
+        _choice("reward_mode", self.reward_mode, typing.get_args(RewardMode))
+        _choice("observation", self.observation, OBSERVATIONS)
+        _choice("render_mode", self.render_mode, (None, *RENDER_MODES))
+        _choice("on_long", self.on_long, typing.get_args(OnLong))
+        _choice("history", self.history, typing.get_args(History))
+        _choice("stop", self.stop, typing.get_args(Stop))
+        for name in ("reward_feedback",):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        _positive("num_turns", self.num_turns)
+        _positive("max_chars", self.max_chars)
+        if self.max_cycles is not None:
+            _positive("max_cycles", self.max_cycles)
+        if isinstance(self.protocol, str):
+            _choice("protocol", self.protocol, tuple(PROTOCOLS))
+        agent_ids(self.num_agents)
+
+    def load(self) -> Game:
+        """Build what the options describe: task, protocol, credit, verifier."""
+        task = load_task(self.task, self.data)
+        return Game(
+            task=task,
+            questions=task.split(self.split or task.default_split),
+            protocol=self._protocol(task),
+            credit=self._credit(),
+            scorer=Scorer(
+                self.verifier if self.verifier is not None else AnswerKey(), self.verifier_timeout
+            ),
+            config=self,
+        )
+
+    def _credit(self) -> Credit:
+        return Credit(
+            gamma=self.gamma,
+            horizon=self.horizon,
+            share=self.share,
+            alpha=_pair("alpha", self.alpha),
+            beta=_pair("beta", self.beta),
+            majority=self.majority,
+            penalties=self.penalties if self.penalties is not None else Penalties(),
+        )
+
+    def _protocol(self, task: Task) -> Protocol:
+        template = self.template if self.template is not None else task.template
+        if not isinstance(self.protocol, str):
+            protocol = self.protocol
+            if self.max_cycles is not None:
+                protocol = replace(protocol, num_turns=self.max_cycles)  # type: ignore[type-var]
+        else:
+            wanted: dict[str, Any] = {
+                "num_turns": self.max_cycles if self.max_cycles is not None else self.num_turns,
+                "template": template if isinstance(template, Template) else tuple(template),
+                "reward_feedback": self.reward_feedback,
+                "stop": self.stop,
+                "history": self.history,
+                "token_budget": self.token_budget,
+                "count_tokens": self.count_tokens,
+            }
+            if self.personas is not None:
+                wanted["personas"] = tuple(self.personas)
+            protocol = _make(self.protocol, wanted)
+        check = getattr(protocol, "check", None)
+        if check is not None:
+            check(self.num_agents)
+        return protocol
+
+
+@dataclass(frozen=True)
+class Game:
+    """What a config describes, built. Made by `DebateConfig.load`, shared by many debates.
+
+    Attributes:
+        task: where questions come from.
+        questions: those of the chosen split.
+        protocol: who speaks when and reads what.
+        credit: how a finished debate pays.
+        scorer: the verifier behind its fault counter.
+        config: the options this was built from.
+    """
+
+    task: Task
+    questions: Sequence[Question]
+    protocol: Protocol
+    credit: Credit
+    scorer: Scorer
+    config: DebateConfig
+
+    def debate(self) -> Debate:
+        """Return a new debate, not yet reset."""
+        return Debate(
+            self.protocol,
+            self.config.num_agents,
+            credit=self.credit,
+            max_chars=self.config.max_chars,
+            on_long=self.config.on_long,
+        )
+
+
+def _make(name: str, wanted: dict[str, Any]) -> Protocol:
+    """Build a registered protocol from the options it has fields for."""
+    make = PROTOCOLS[name]
+    known = _parameters(make)
+    defaults = {field.name: field.default for field in fields(DebateConfig)}
+    for option, value in wanted.items():
+        silent = option in ("template", "num_turns") or value == defaults.get(option, MISSING)
+        if option not in known and not silent:
+            raise ValueError(
+                f"protocol {name!r} has no option {option!r}; it has {', '.join(sorted(known))}"
+            )
+    return make(**{option: value for option, value in wanted.items() if option in known})
+
+
+def _parameters(make: Callable[..., Any]) -> set[str]:
+    import inspect
+
+    return set(inspect.signature(make).parameters)
+
+
+def _choice(name: str, value: object, valid: tuple[object, ...]) -> None:
+    if value not in valid:
+        near = difflib.get_close_matches(str(value), [str(v) for v in valid], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"unknown {name} {value!r}: choose one of {', '.join(map(str, valid))}{hint}"
+        )
+
+
+def _positive(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be an integer >= 1, not {value!r}")
+
+
+def _pair(name: str, value: Any) -> tuple[float, float]:
+    try:
+        first, second = value
+        return float(first), float(second)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a pair of numbers ({name}0, {name}1), not {value!r}")

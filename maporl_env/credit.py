@@ -1,0 +1,160 @@
+"""What a finished debate pays: one reward per message, a function of the transcript alone.
+
+    reward(t, a) = influence-aware reward of the verifier scores   (Definition 1, `rewards`)
+                 + shaping bonus of the answers                    (Tables 1 and 2, `rewards`)
+                 - penalties of that message alone
+
+Arrays are (T, A) float64; turns that were not played stay 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from maporl_env import rewards
+from maporl_env.answers import extract_answer, read_gold
+from maporl_env.rewards import Bools, Floats, Horizon, Majority, Share
+from maporl_env.types import Message, Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Penalties:
+    """What a badly formed message costs its own author, in units of reward. All off by default.
+
+    Attributes:
+        too_short: cost of a message of fewer than `min_words` words.
+        min_words: see `too_short`.
+        repetition: cost of a message that repeats itself, see `max_repeats`.
+        max_repeats: a run of `ngram` words may occur so often.
+        ngram: length in words of the runs that are counted.
+        no_answer: cost of a message from which no final answer can be read. A message whose end
+            was cut by the length limit does not pay it: its answer may have stood there.
+    """
+
+    too_short: float = 0.0
+    min_words: int = 5
+    repetition: float = 0.0
+    max_repeats: int = 3
+    ngram: int = 4
+    no_answer: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("too_short", "repetition", "no_answer"):
+            cost = getattr(self, name)
+            if not (np.isfinite(cost) and cost >= 0):
+                raise ValueError(f"penalty {name} must be a finite number >= 0, not {cost!r}")
+        for name in ("min_words", "max_repeats", "ngram"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"penalty setting {name} must be at least 1")
+
+    def __bool__(self) -> bool:
+        """Whether any penalty is on."""
+        return bool(self.too_short or self.repetition or self.no_answer)
+
+    def of(self, message: Message, kind: str) -> float:
+        """Return what one message costs, >= 0."""
+        words = message.text.split()
+        cost = self.too_short if len(words) < self.min_words else 0.0
+        if self.repetition and self.repeats(words):
+            cost += self.repetition
+        if self.no_answer and not message.cut and extract_answer(message.text, kind) is None:
+            cost += self.no_answer
+        return cost
+
+    def repeats(self, words: list[str]) -> bool:
+        """Whether some run of `ngram` words occurs more than `max_repeats` times."""
+        counts: dict[tuple[str, ...], int] = {}
+        for start in range(len(words) - self.ngram + 1):
+            run = tuple(words[start : start + self.ngram])
+            counts[run] = counts.get(run, 0) + 1
+            if counts[run] > self.max_repeats:
+                return True
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """How scores, answers and form become rewards; see the module docstring.
+
+    Attributes:
+        gamma: turn discount in [0, 1].
+        horizon: which later turns count, see `rewards.turn_rewards`.
+        share: whose later scores count, see `rewards.turn_rewards`.
+        alpha: (alpha0, alpha1), see `rewards.shaping_bonus`.
+        beta: (beta0, beta1), see `rewards.shaping_bonus`.
+        majority: whose majority counts for alpha and beta, "others" or "all".
+        penalties: what bad form costs.
+    """
+
+    gamma: float = 0.3
+    horizon: Horizon = "discounted"
+    share: Share = "team"
+    alpha: tuple[float, float] = (0.0, 0.0)
+    beta: tuple[float, float] = (0.0, 0.0)
+    majority: Majority = "others"
+    penalties: Penalties = Penalties()
+
+    def __post_init__(self) -> None:
+        # The pure functions know the valid settings: let them judge before the first debate does.
+        rewards.turn_rewards([[0.0]], horizon=self.horizon, share=self.share, gamma=self.gamma)
+        rewards.shaping_bonus([[0.0]], self.alpha, self.beta, self.majority)
+
+    def table(self, transcript: Transcript, num_turns: int) -> Floats:
+        """Return the reward of every message, (num_turns, A). Unplayed turns are 0.
+
+        A message whose score is missing (a verifier fault) is paid no influence reward; the rules
+        for the others are those of `rewards.turn_rewards`.
+        """
+        paid = np.zeros((num_turns, len(transcript.agents)))
+        turns = transcript.turn
+        if not turns:
+            return paid
+        given = scores(transcript)
+        paid[:turns] = rewards.turn_rewards(
+            given,
+            horizon=self.horizon,
+            share=self.share,
+            gamma=self.gamma,
+            valid=~np.isnan(given),
+        )
+        if any(self.alpha) or any(self.beta):
+            paid[:turns] += rewards.shaping_bonus(
+                correct(transcript), alpha=self.alpha, beta=self.beta, majority=self.majority
+            )
+        if self.penalties:
+            paid[:turns] -= self.costs(transcript)
+        return paid
+
+    def costs(self, transcript: Transcript) -> Floats:
+        """Return what each message of the complete turns pays for its form, (turns played, A)."""
+        kind = transcript.question.kind
+        return _by_seat(transcript, lambda message: self.penalties.of(message, kind))
+
+
+def scores(transcript: Transcript) -> Floats:
+    """Return the verifier scores of the complete turns, (turns played, A); NaN where missing."""
+    return _by_seat(transcript, lambda m: np.nan if m.score is None else m.score)
+
+
+def correct(transcript: Transcript) -> Bools:
+    """Return whether each message's own answer is the gold answer, (turns played, A)."""
+    kind = transcript.question.kind
+    gold = _gold(transcript.question.answer, kind)
+    return _by_seat(transcript, lambda m: extract_answer(m.text, kind) == gold).astype(bool)
+
+
+_gold = lru_cache(maxsize=65536)(read_gold)
+
+
+def _by_seat(transcript: Transcript, value: Callable[[Message], float]) -> Floats:
+    """Apply a function to every message of the complete turns; columns in seat order."""
+    width, turns = len(transcript.agents), transcript.turn
+    seat = {agent: column for column, agent in enumerate(transcript.agents)}
+    table = np.empty((turns, width))
+    for message in transcript.messages[: turns * width]:
+        table[message.turn, seat[message.agent]] = value(message)
+    return table

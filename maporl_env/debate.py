@@ -1,0 +1,316 @@
+"""The rules of one episode as a plain object, without any API library.
+
+A debate goes round in three steps: speak, score, go on.
+
+    debate.reset(question)
+    while not debate.over:
+        for agent in debate.speakers:                  # a sequential protocol names one at a time
+            debate.post(agent, answer(debate.observation(agent)))
+        if due := debate.due():                        # the turn is complete
+            debate.settle(verifier([debate.question] * len(due), due))
+
+Speaking and scoring are apart so that many debates can share one verifier call. A message of a
+simultaneous turn is pending, and in nobody's observation, until the turn is complete; then the
+whole turn is published at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maporl_env import prompts
+from maporl_env.credit import Credit
+from maporl_env.protocols import AppendOnly, Protocol
+from maporl_env.types import AgentID, Answer, Message, Question, Transcript, View
+
+MAX_CHARS = 100_000
+
+OnLong = Literal["truncate", "error"]
+
+
+class Debate:
+    """One debate: protocol, agents, transcript, pending messages, scores.
+
+    Everything that is wrong with a call is found before anything is changed.
+
+    Args:
+        protocol: who speaks when and reads what.
+        num_agents: A >= 1.
+        credit: how the finished debate pays.
+        max_chars: longest message, in characters.
+        on_long: what happens to a longer one: its end is cut and the message flagged ("truncate"),
+            or ValueError ("error").
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        num_agents: int,
+        *,
+        credit: Credit | None = None,
+        max_chars: int = MAX_CHARS,
+        on_long: OnLong = "truncate",
+    ) -> None:
+        self.protocol = protocol
+        self.agents: tuple[AgentID, ...] = agent_ids(num_agents)
+        self.seats = {agent: seat for seat, agent in enumerate(self.agents)}
+        self.credit = credit if credit is not None else Credit()
+        self.max_chars = max_chars
+        self.on_long = on_long
+        self.truncated = False
+        self.truncation_reason = ""
+        self._transcript: Transcript | None = None
+        self._pending: dict[AgentID, Message] = {}
+        self._settled = 0
+        self._speakers: tuple[AgentID, ...] = ()
+        self._read: dict[AgentID, Reading] = {}
+
+    # -- the question and what has been said -------------------------------------------------
+
+    def reset(self, question: Question) -> None:
+        """Start a debate about a question; whatever was going on is forgotten."""
+        self._transcript = Transcript(question, self.agents)
+        self._pending = {}
+        self._settled = 0
+        self._read = {}
+        self.truncated = False
+        self.truncation_reason = ""
+        self._speakers = self.protocol.speakers(self._transcript)
+
+    @property
+    def transcript(self) -> Transcript:
+        """Everything published so far; RuntimeError before the first reset."""
+        if self._transcript is None:
+            raise RuntimeError("no debate yet: call reset(question) first")
+        return self._transcript
+
+    @property
+    def pending(self) -> tuple[Message, ...]:
+        """Messages of a simultaneous turn that is not complete, in seat order."""
+        return tuple(self._pending[agent] for agent in self.agents if agent in self._pending)
+
+    @property
+    def question(self) -> Question:
+        """The question debated."""
+        return self.transcript.question
+
+    @property
+    def num_turns(self) -> int:
+        """The horizon T."""
+        return self.protocol.num_turns
+
+    @property
+    def played(self) -> int:
+        """Number of complete turns."""
+        return self.transcript.turn
+
+    # -- speaking ----------------------------------------------------------------------------
+
+    @property
+    def speakers(self) -> tuple[AgentID, ...]:
+        """Who may speak now, in order; empty while scores are due and when the debate is over."""
+        if not self._pending:
+            return self._speakers
+        return tuple(agent for agent in self._speakers if agent not in self._pending)
+
+    def view(self, agent: AgentID) -> View:
+        """Return what an agent reads, as segments."""
+        return self.reading(agent).view
+
+    def observation(self, agent: AgentID) -> str:
+        """Return what an agent reads, as one text."""
+        return self.reading(agent).text
+
+    def reading(self, agent: AgentID) -> Reading:
+        """Return what an agent reads, as segments and as one text."""
+        if agent not in self.agents:
+            raise ValueError(f"unknown agent {agent!r}: choose one of {', '.join(self.agents)}")
+        transcript, protocol = self.transcript, self.protocol
+        # What is read before a turn never changes once the agent may speak in it: keep it.
+        final = (protocol.simultaneous or agent in self._speakers) and not self._due
+        if final and isinstance(protocol, AppendOnly) and protocol.appends:
+            reading = self._read.get(agent, _NOTHING)
+            while reading.turns <= transcript.turn:
+                reading = reading.then(protocol.added(agent, reading.turns, transcript))
+            self._read[agent] = reading
+            return reading
+        view = protocol.view(agent, transcript)
+        return Reading(0, view, prompts.render(view))
+
+    def check(self, agent: AgentID, text: object) -> None:
+        """Raise what :meth:`post` would raise; change nothing.
+
+        Raises:
+            ValueError: not a string, too long where that is an error, or not this agent's turn.
+        """
+        if agent not in self.speakers:
+            raise ValueError(self._refusal(agent))
+        if not isinstance(text, str):
+            raise ValueError(f"the message of {agent} must be a string, not {_kind_of(text)}")
+        if self.on_long == "error" and len(text) > self.max_chars:
+            raise ValueError(
+                f"the message of {agent} has {len(text)} characters, more than "
+                f"max_chars={self.max_chars}: shorten it, or choose on_long='truncate'"
+            )
+
+    def _refusal(self, agent: AgentID) -> str:
+        if agent not in self.agents:
+            return f"unknown agent {agent!r}: choose one of {', '.join(self.agents)}"
+        if self.over:
+            return "the debate is over: call reset before the next message"
+        if self._due:
+            return "the turn is complete: settle its scores before the next message"
+        return f"{agent} may not speak now; next: {', '.join(self.speakers)}"
+
+    def post(self, agent: AgentID, text: str) -> None:
+        """Let an agent speak.
+
+        Text is kept as written, except that lone surrogates, which no encoding can carry, become
+        U+FFFD, and that a message longer than `max_chars` is cut and flagged (or refused).
+
+        Raises:
+            ValueError: see :meth:`check`.
+        """
+        self.check(agent, text)
+        message = self._message(agent, text)
+        if not self.protocol.simultaneous:
+            self._publish((message,))
+            return
+        self._pending[agent] = message
+        if len(self._pending) == len(self.agents):
+            ordered = self.pending
+            self._pending = {}
+            self._publish(ordered)
+
+    def _message(self, agent: AgentID, text: str) -> Message:
+        text = clean(text)
+        cut = len(text) > self.max_chars
+        return Message(self.transcript.turn, agent, text[: self.max_chars], cut=cut)
+
+    def _publish(self, messages: Sequence[Message]) -> None:
+        self._transcript = self.transcript.publish(messages)
+        self._speakers = () if self._due else self.protocol.speakers(self._transcript)
+
+    # -- scoring -----------------------------------------------------------------------------
+
+    @property
+    def _due(self) -> bool:
+        return self.transcript.turn > self._settled
+
+    def due(self) -> list[str]:
+        """Return the texts of the complete turn that await a score, in seat order; else []."""
+        if not self._due:
+            return []
+        return [self.protocol.response(agent, self.transcript) for agent in self.agents]
+
+    def settle(self, scores: Sequence[float | None]) -> None:
+        """Write in the scores of the turn that awaits them, in seat order.
+
+        Args:
+            scores: one per agent in [0, 1]; None where the verifier failed.
+
+        Raises:
+            ValueError: no scores are due, the wrong number, or a score outside [0, 1].
+        """
+        if not self._due:
+            raise ValueError("no scores are due: the turn is not complete or is settled already")
+        if len(scores) != len(self.agents):
+            raise ValueError(f"{len(scores)} scores for {len(self.agents)} agents")
+        for score in scores:
+            if score is not None and not 0.0 <= score <= 1.0:
+                raise ValueError(f"a score must lie in [0, 1] or be None, not {score!r}")
+        by_agent = dict(zip(self.agents, scores, strict=True))
+        self._transcript = self.transcript.with_scores(self._settled, by_agent)
+        self._settled += 1
+        self._speakers = () if self.truncated else self.protocol.speakers(self._transcript)
+
+    # -- the end -----------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody will speak any more and no score is due."""
+        return not self._speakers and not self._due
+
+    @property
+    def terminated(self) -> bool:
+        """Whether the debate ended by its rules: horizon or consensus."""
+        return self.over and not self.truncated
+
+    def truncate(self, reason: str) -> None:
+        """End the debate from outside, e.g. after a generation time-out; ValueError if it is over.
+
+        Messages of an incomplete turn are dropped from the reckoning: only complete turns are paid.
+        """
+        if self.over:
+            raise ValueError("the debate is over: there is nothing to truncate")
+        self._pending = {}
+        self._speakers = ()
+        self.truncated = True
+        self.truncation_reason = reason
+
+    def turn_rewards(self) -> NDArray[np.float32]:
+        """Return what every message is paid, (T, A) float32; unplayed turns are 0."""
+        return self.rewards().astype(np.float32)
+
+    def rewards(self) -> NDArray[np.float64]:
+        """Return :meth:`turn_rewards` in full precision."""
+        return self.credit.table(self._complete(), self.num_turns)
+
+    def scored(self) -> NDArray[np.bool_]:
+        """Return where there is a verifier score, (T, A) booleans."""
+        mask = np.zeros((self.num_turns, len(self.agents)), dtype=bool)
+        for message in self._complete().messages:
+            mask[message.turn, self.seats[message.agent]] = message.score is not None
+        return mask
+
+    def _complete(self) -> Transcript:
+        """The transcript without the messages of an incomplete turn."""
+        transcript = self.transcript
+        length = transcript.turn * len(self.agents)
+        return Transcript(transcript.question, self.agents, transcript.messages[:length])
+
+    def outcome(self) -> tuple[Answer, ...]:
+        """Return the final answers so far: one, several if tied, none if nobody gave one."""
+        return self.protocol.outcome(self._complete())
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one agent reads: the segments and their text, of so many turns' blocks."""
+
+    turns: int
+    view: View
+    text: str
+
+    def then(self, added: View) -> Reading:
+        """Return a longer one."""
+        return Reading(self.turns + 1, self.view + added, self.text + prompts.render(added))
+
+
+_NOTHING = Reading(0, (), "")
+
+
+def agent_ids(num_agents: int) -> tuple[AgentID, ...]:
+    """Return ("agent_0", ...); ValueError unless `num_agents` is an integer >= 1."""
+    if isinstance(num_agents, bool) or not isinstance(num_agents, int | np.integer):
+        raise ValueError(f"num_agents must be an integer >= 1, not {num_agents!r}")
+    if num_agents < 1:
+        raise ValueError(f"num_agents must be at least 1, not {num_agents}")
+    return tuple(f"agent_{seat}" for seat in range(num_agents))
+
+
+def clean(text: str) -> str:
+    """Return `text` as a plain str that can be encoded: lone surrogates become U+FFFD."""
+    text = str(text)
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _kind_of(value: object) -> str:
+    return "None" if value is None else f"{type(value).__name__} ({str(value)[:40]!r})"
