@@ -56,9 +56,7 @@ class BatchedDebate:
         batch_size: B >= 1.
     """
 
-    def __init__(
-        self, config: DebateConfig | Game | Callable[[], Any], batch_size: int
-    ) -> None:
+    def __init__(self, config: DebateConfig | Game | Callable[[], Any], batch_size: int) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"batch_size must be an integer >= 1, not {batch_size!r}")
         self.game = _game(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
@@ -216,8 +217,6 @@ def _make(name: str, wanted: dict[str, Any]) -> Protocol:
 
 
 def _parameters(make: Callable[..., Any]) -> set[str]:
-    import inspect
-
     return set(inspect.signature(make).parameters)
 
 
@@ -240,4 +239,6 @@ def _pair(name: str, value: Any) -> tuple[float, float]:
         first, second = value
         return float(first), float(second)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a pair of numbers ({name}0, {name}1), not {value!r}")
+        raise ValueError(
+            f"{name} must be a pair of numbers ({name}0, {name}1), not {value!r}"
+        ) from None

@@ -22,10 +22,10 @@ _BACKTICKS = re.compile("`{3,}")
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The words around a debate. Every field is a `str.format` string.
+    r"""The words around a debate. Every field is a `str.format` string.
 
     Attributes:
-        instruction: the answer format, e.g. "Put the final answer in \\boxed{{}}." (braces doubled).
+        instruction: the answer format, e.g. "Put the answer in \boxed{{}}." (braces doubled).
         opening: start of the first view. Fields: question, instruction.
         peers: head of the block of other agents' answers. Fields: turn (1-based).
         peer: one other agent's answer. Fields: number (1-based, per reader), fence, text, verdict.

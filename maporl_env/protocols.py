@@ -23,6 +23,7 @@ from maporl_env.voting import majority
 
 History = Literal["all", "last", "none"]
 Stop = Literal["fixed", "consensus"]
+DEFAULT_TEMPLATE = Template()
 
 
 class Protocol(typing.Protocol):
@@ -92,7 +93,7 @@ class Conversation(AppendOnly):
     """
 
     num_turns: int = 3
-    template: Template | tuple[Template, ...] = Template()
+    template: Template | tuple[Template, ...] = DEFAULT_TEMPLATE
     personas: tuple[str, ...] = ()
     reward_feedback: bool = False
     history: History = "all"
@@ -105,9 +106,7 @@ class Conversation(AppendOnly):
         if self.num_turns < 1:
             raise ValueError(f"num_turns must be at least 1, not {self.num_turns}")
         if self.history not in typing.get_args(History):
-            raise ValueError(
-                f"unknown history {self.history!r}: choose one of all, last, none"
-            )
+            raise ValueError(f"unknown history {self.history!r}: choose one of all, last, none")
         if self.token_budget is not None and self.token_budget < 1:
             raise ValueError(f"token_budget must be at least 1 or None, not {self.token_budget}")
 
@@ -203,7 +202,7 @@ class Conversation(AppendOnly):
 class SimultaneousDebate(Conversation):
     """The paper's debate: A agents answer at once, T times, each reading all earlier turns.
 
-    s(1, i) = LLM_i(q);  s(t+1, i) = LLM_i(q and all s(t', j), j in agents, t' <= t)   (section 3.1).
+    s(1, i) = LLM_i(q);  s(t+1, i) = LLM_i(q and all s(t', j), j in agents, t' <= t)  (section 3.1)
 
     Attributes:
         stop: "fixed" plays all turns; "consensus" ends after a turn whose valid answers all agree.
@@ -282,8 +281,8 @@ class Pipeline(SequentialDebate):
         """Raise ValueError unless there is an agent per role."""
         if num_agents != len(self.personas) or num_agents < 1:
             raise ValueError(
-                f"protocol 'pipeline' has {len(self.personas)} roles (its personas), one per agent; "
-                f"got {num_agents} agents"
+                f"protocol 'pipeline' has {len(self.personas)} roles (its personas), one per "
+                f"agent; got {num_agents} agents"
             )
         SequentialDebate.check(self, num_agents)
 

@@ -21,7 +21,7 @@ Answer = str | int | Fraction
 """What :func:`maporl_env.answers.extract_answer` reads from a text; None stands for "no answer"."""
 
 Segment = tuple[Literal["system", "user", "own"], str]
-"""A stretch of a view: who wrote it and the text; "own" is the viewer's earlier message, verbatim."""
+"""A stretch of a view: who wrote it, and the text. "own" is the viewer's own earlier message."""
 
 View = tuple[Segment, ...]
 """What one agent may read before it speaks, in order. Made by a protocol, rendered by `prompts`."""

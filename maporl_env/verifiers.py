@@ -1,9 +1,9 @@
 """Verifiers: what scores answers, in batches, with a value in [0, 1] each.
 
-A verifier is a callable `(questions, responses) -> scores`, or an object with `.score` of that form.
-It may fail; :class:`Scorer` stands between it and the rewards. A call that raises, hangs or returns
-the wrong number of scores leaves its whole batch without a score; a score that is no number, NaN or
-outside [0, 1] leaves that one message without. Each is counted, and none ever becomes a 0.
+A verifier is a callable `(questions, responses) -> scores`, or an object with `.score` of that
+form. It may fail; :class:`Scorer` stands between it and the rewards. A call that raises, hangs or
+returns the wrong number of scores leaves its whole batch without a score; a score that is no number,
+NaN or outside [0, 1] leaves that one message without. Each is counted, and none becomes a 0.
 """
 
 from __future__ import annotations
@@ -73,12 +73,12 @@ class NumericTolerance:
 
     def _one(self, question: Question, text: str) -> float | None:
         key = gold(question.answer, question.kind)
-        if isinstance(key, str):
+        if not isinstance(key, int | Fraction):
             return None
         answer = extract_answer(text, question.kind)
-        if answer is None or isinstance(answer, str):
+        if not isinstance(answer, int | Fraction):
             return 0.0
-        return float(abs(answer - key) <= max(self.absolute, self.relative * abs(key)))
+        return float(abs(answer - key) <= max(self.absolute, self.relative * abs(Fraction(key))))
 
 
 class Composite:
@@ -113,7 +113,7 @@ class FunctionVerifier:
     """Any Python function as a verifier, with a time-out.
 
     A call that hangs is given up after `timeout_seconds`. In a thread it cannot be stopped, only
-    left behind (as a daemon, so that it does not keep the program alive); in a process it is killed.
+    left behind (as a daemon, which does not keep the program alive); in a process it is killed.
 
     Args:
         function: `(questions, responses) -> scores`.
@@ -142,7 +142,10 @@ class FunctionVerifier:
         if self.timeout_seconds is None:
             return self.function(questions, responses)
         run = _run_in_thread if self.isolate == "thread" else _run_in_process
-        return run(self.function, (list(questions), list(responses)), self.timeout_seconds)
+        scores: Sequence[float] = run(
+            self.function, (list(questions), list(responses)), self.timeout_seconds
+        )
+        return scores
 
 
 def _run_in_thread(function: Callable[..., Any], args: tuple[Any, ...], seconds: float) -> Any:
@@ -237,10 +240,13 @@ def _judge(value: Any) -> tuple[str | None, float | None]:
         return "no score", None
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
-    if not isinstance(value, bool | int | float | np.bool_ | np.integer | np.floating | Fraction):
+    if not isinstance(value, int | float | np.bool_ | np.integer | np.floating | Fraction):
         return "not a number", None
-    number = float(value) if abs(value) <= 2 else math.inf
-    if math.isnan(float(value) if abs(value) <= 2 or value != value else 0.0):
+    try:
+        number = float(value)
+    except OverflowError:  # an integer too large for a float
+        number = math.inf
+    if math.isnan(number):
         return "not a number", None
     return (None, number) if 0.0 <= number <= 1.0 else ("out of range", None)
 

@@ -1,19 +1,92 @@
-"""Tasks by name, by file, or as a list of questions."""
+"""Tasks by name, by file, or as a list of questions.
+
+To add a named task, put a function `load(data=None) -> Task` into :data:`TASKS`.
+"""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
-from maporl_env.tasks import shopping
+from maporl_env.answers import read_gold
+from maporl_env.tasks import anli, files, gsm8k, shopping
 from maporl_env.tasks.base import Task
 from maporl_env.types import Question
 
-TASKS: dict[str, Callable[..., Task]] = {"shopping": shopping.load}
+__all__ = ["TASKS", "Task", "load_task"]
 
 
-def load_task(task: str | Path | Sequence[Question] | Task, data: str | None = None) -> Task:
-    """Return a task."""
+@lru_cache(maxsize=1)
+def _shopping() -> Task:
+    return shopping.load()
+
+
+def load_shopping(data: str | Path | None = None) -> Task:
+    """Return the built-in task; ValueError if data are given, since it makes its own."""
+    if data is not None:
+        raise ValueError(f"task 'shopping' makes its own questions: leave out data={str(data)!r}")
+    return _shopping()
+
+
+TASKS: dict[str, Callable[..., Task]] = {
+    "shopping": load_shopping,
+    "gsm8k": gsm8k.load,
+    "anli": anli.load,
+}
+
+
+def load_task(task: str | Path | Sequence[Question] | Task, data: str | Path | None = None) -> Task:
+    """Return a task.
+
+    Args:
+        task: a name of :data:`TASKS`; the path of a .jsonl or .csv file, or of a folder of them;
+            a list of questions (which is its own training and test set); or a `Task`.
+        data: for a name only: the file, folder or hub name to read.
+
+    Raises:
+        FileNotFoundError: a path that does not exist.
+        ValueError: an unknown name, a malformed file, or a gold answer that cannot be read.
+    """
+    if isinstance(task, str) and task in TASKS:
+        return TASKS[task](data)
+    if data is not None:
+        raise ValueError(f"data is for a named task ({', '.join(TASKS)}), not for {task!r}")
     if isinstance(task, Task):
         return task
-    return TASKS[str(task)]()
+    if isinstance(task, str | Path):
+        return _from_path(task)
+    questions = [q for q in task if isinstance(q, Question)] if isinstance(task, Sequence) else []
+    if questions and len(questions) == len(task):
+        return _from_list(questions)
+    raise ValueError(
+        "a task is a name, a path, a Task, or a list of at least one Question, not "
+        f"{str(task)[:60] or 'an empty text'}"
+    )
+
+
+def _from_path(path: str | Path) -> Task:
+    if str(path) and Path(path).exists():
+        return files.load(Path(path))
+    if Path(path).suffix.lower() in files.SUFFIXES or len(Path(path).parts) > 1:
+        raise FileNotFoundError(f"no such file: {path}")
+    near = difflib.get_close_matches(str(path), list(TASKS), n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise ValueError(
+        f"unknown task {str(path)!r}{hint}: choose one of {', '.join(TASKS)}, or give the path of "
+        "a .jsonl or .csv file"
+    )
+
+
+def _from_list(questions: Sequence[Question]) -> Task:
+    for question in questions:
+        try:
+            read_gold(question.answer, question.kind)
+        except ValueError as error:
+            raise ValueError(f"question {question.id!r}: {error}") from error
+    return Task(
+        name="questions",
+        splits={"train": questions, "test": questions},
+        template=files.template_for(questions),
+    )

@@ -1,10 +1,12 @@
-"""The built-in task: adding up a shopping bill whose prices no single agent knows.
+r"""The built-in task: adding up a shopping bill whose prices no single agent knows.
 
-    Mia buys 3 pen and 2 hat . how much ?        ->    3 * 6 = 18 , 2 * 8 = 16 , 18 + 16 = 34 \\boxed{ 34 }
+    Mia buys 3 pen and 2 hat . how much ?
+    3 * 6 = 18 , 2 * 8 = 16 , 18 + 16 = 34 \boxed{ 34 }
 
-There are 32 items with fixed prices, which the question does not state. The shipped tiny agents were
-pre-trained so that agent 0 knows the prices of the first half of the items and agent 1 of the second:
-alone an agent knows both prices of a question in 24 % of cases, so they must pool what they know.
+There are 32 items with fixed prices, which the question does not state. The shipped tiny agents
+were pre-trained so that agent 0 knows the prices of the first half of the items and agent 1 of the
+second: alone an agent knows both prices of a question in 24 % of cases, so they must pool what they
+know.
 Words are separated by spaces because the built-in model has a word-level tokenizer.
 
 Split: the 496 pairs of items are divided once and for all; a pair in "test" occurs in no training
@@ -21,20 +23,24 @@ from maporl_env.prompts import Template
 from maporl_env.tasks.base import Task
 from maporl_env.types import Question
 
-ITEMS = (
-    "pen hat cup map key bag fan jar mug net pan rug saw tie toy bat "
-    "bed bow box cap car comb doll drum fork kite lamp lock ring rope shoe vase"
-).split()
+ITEMS = [
+    *("pen", "hat", "cup", "map", "key", "bag", "fan", "jar"),
+    *("mug", "net", "pan", "rug", "saw", "tie", "toy", "bat"),
+    *("bed", "bow", "box", "cap", "car", "comb", "doll", "drum"),
+    *("fork", "kite", "lamp", "lock", "ring", "rope", "shoe", "vase"),
+]
 PRICES = dict(
     zip(
         ITEMS,
-        (6, 8, 3, 11, 1, 9, 5, 12, 2, 7, 10, 4, 6, 3, 8, 1)
-        + (9, 2, 12, 5, 7, 11, 4, 10, 3, 8, 6, 1, 12, 5, 9, 2),
+        (
+            *(6, 8, 3, 11, 1, 9, 5, 12, 2, 7, 10, 4, 6, 3, 8, 1),
+            *(9, 2, 12, 5, 7, 11, 4, 10, 3, 8, 6, 1, 12, 5, 9, 2),
+        ),
         strict=True,
     )
 )
 QUANTITIES = (1, 2, 3)
-NAMES = "Mia Tom Ana Ben Eva Sam Lea Max".split()
+NAMES = ("Mia", "Tom", "Ana", "Ben", "Eva", "Sam", "Lea", "Max")
 NUM_TEST_PAIRS = 100
 
 TEMPLATE = Template(
@@ -60,7 +66,9 @@ def solution(quantities: tuple[int, int], prices: tuple[int, int]) -> str:
     """Return the worked answer, as the tiny agents write it, for given (perhaps wrong) prices."""
     (n, m), (p, q) = quantities, prices
     total = n * p + m * q
-    return f"{n} * {p} = {n * p} , {m} * {q} = {m * q} , {n * p} + {m * q} = {total} \\boxed{{ {total} }}"
+    first, second = n * p, m * q
+    steps = f"{n} * {p} = {first} , {m} * {q} = {second} , {first} + {second} = {total}"
+    return f"{steps} \\boxed{{ {total} }}"
 
 
 def item_pairs() -> dict[str, list[tuple[str, str]]]:

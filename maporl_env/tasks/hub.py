@@ -1,0 +1,52 @@
+"""Data sets by their name on the Hugging Face hub, through the optional library `datasets`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+
+from maporl_env.tasks.files import Numbered
+
+
+def source(task: str, data: str | Path | None, hub_name: str) -> Path | str:
+    """Return where a named task's data are: a path, or a name on the hub.
+
+    Without `data` that is the folder `$MAPORL_DATA/<task>` if there is one, else the hub.
+
+    Raises:
+        FileNotFoundError: `data` is neither a path that exists nor the hub's name.
+    """
+    if data is None:
+        folder = Path(os.environ.get("MAPORL_DATA", "")) / task
+        return folder if os.environ.get("MAPORL_DATA") and folder.is_dir() else hub_name
+    if str(data) == hub_name:
+        return hub_name
+    if Path(data).exists():
+        return Path(data)
+    raise FileNotFoundError(
+        f"no such file or folder: {data} (data for task {task!r} is a .jsonl or .csv file, a "
+        f"folder of them, or the hub name {hub_name!r})"
+    )
+
+
+def read_hub(name: str, config: str | None, split: str) -> list[Numbered]:
+    """Return the rows of one split of a data set on the hub.
+
+    Raises:
+        ValueError: the library is missing, or the data set cannot be loaded.
+    """
+    try:
+        datasets = importlib.import_module("datasets")
+    except ImportError:
+        raise ValueError(
+            f"{name} is read from the hub with the library 'datasets', which is not installed: "
+            "pip install 'maporl[hub]', or give the file or folder as data"
+        ) from None
+    try:
+        rows = datasets.load_dataset(name, config, split=split)
+    except Exception as error:
+        raise ValueError(
+            f"cannot load {name} ({split}) from the hub: {type(error).__name__}: {error}"
+        ) from error
+    return [(f"{name} ({split}), row {index}", row) for index, row in enumerate(rows)]
