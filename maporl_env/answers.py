@@ -1,0 +1,268 @@
+r"""Reading the answer of a message, by kind.
+
+An agent marks its answer with `\boxed{...}`; only the marked answer counts, never something found
+in running text. Rules:
+
+- **The last complete box counts.** Braces must balance; `\{` and `\}` are ordinary characters, and
+  one blank may stand before the opening brace. Of nested boxes the outermost counts. A box that
+  never closes is ignored, so a truncated `\boxed{3` leaves the box before it standing. A complete
+  box that cannot be read is "no answer", whatever stood before it. A box counts whoever wrote it
+  first: a message that ends by quoting a peer's box has adopted that answer.
+- **"number"**: an int, or a Fraction where not whole; always exact. Read are `34`, `-34`, `+34`,
+  `34.0`, `.5`, `1,234.5` (only with correct grouping), `$34`, `34%` (which is 34), `1/2`,
+  `\frac{1}{2}`, `1.5e3` (exponent of at most three digits), with LaTeX wrappers and spacing such
+  as `\$`, `\%`, `\text{34}`. No answer are several numbers, ranges, expressions, mixed numbers, any
+  word (also a unit, because `2 million` is not 2), digits outside ASCII, a zero denominator, and
+  more than 1,000 characters.
+- **"nli"**: `entailment`, `neutral` or `contradiction`, in any case, alone in the box (wrappers and
+  punctuation aside); returned in lower case.
+- **"text"**: the content of the box, trimmed, not empty; compared exactly.
+- **"code"**: the last complete fenced block whose language is Python or not given; if the message
+  has no fence line at all, the content of the box.
+
+Every function takes time linear in the text, and no string raises. The caller guarantees `str`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maporl_env.types import Answer
+
+Reader = Callable[[str], Answer | None]
+Finder = Callable[[str], str | None]
+
+NLI_LABELS = ("entailment", "neutral", "contradiction")
+MAX_CHARS = 1_000  # of a number or a label; keeps every integer far below Python's conversion limit
+MAX_FENCES = 10_000  # a message with more is noise, not code
+
+_PLAIN_BOX = re.compile(r"\\boxed[ \t\r\n]?\{([^{}\\]*)\}")
+_WRAPPER = re.compile(
+    r"\\(?:boxed|emph|mbox|math(?:rm|bf|it)|text(?:rm|bf|it)?)\s*\{(.*)\}|\{(.*)\}|\$(.*)\$",
+    re.DOTALL,
+)
+_LATEX_SPELLINGS = (
+    *((rf"\{sign}", sign) for sign in "$%"),
+    *((space, " ") for space in (r"\,", r"\:", r"\;", r"\ ", "~")),
+    (r"\!", ""),
+    ("{,}", ","),
+    ("\u2212", "-"),  # the minus sign of typeset mathematics
+)
+_FRAC = re.compile(r"\\[dtc]?frac\s*(?:\{([^{}]*)\}\s*\{([^{}]*)\}|([0-9])\s*([0-9]))")
+_MAGNITUDE = (
+    r"(?:(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?"
+)
+_NUMBER = re.compile(
+    rf"""(?:(?P<sign>[+-]?)\s*(?:[$€£]\s*)?|[$€£]\s*(?P<inner_sign>[+-])\s*)
+    (?P<top>{_MAGNITUDE})\s*(?:/\s*(?P<bottom>[+-]?{_MAGNITUDE})\s*)?[$€£%]?""",
+    re.VERBOSE,
+)
+_BLANKS = np.frombuffer(b" \t\r\n", dtype=np.uint8)
+_PYTHON = ("", "python", "python3", "py")
+
+
+def extract_answer(text: str, kind: str) -> Answer | None:
+    r"""Return the answer that a message marks, or None for "no answer".
+
+    Args:
+        text: the agent's own message, without its end-of-sequence marker. Any characters.
+        kind: a key of `KINDS`.
+
+    Raises:
+        ValueError: unknown `kind`.
+    """
+    rule = _kind(kind)
+    marked = rule.find(text)
+    return None if marked is None else rule.read(marked)
+
+
+def parse_answer(text: str, kind: str) -> Answer | None:
+    """Return a bare answer (no box needed), such as a gold answer, or None if it cannot be read.
+
+    Raises:
+        ValueError: unknown `kind`.
+    """
+    return _kind(kind).read(text)
+
+
+def read_gold(answer: str | int | float | Fraction, kind: str) -> Answer:
+    """Return a gold answer, or refuse it: an unreadable key would make every answer wrong.
+
+    Raises:
+        ValueError: unknown `kind`, or an answer that this kind cannot read.
+    """
+    read = None if answer is None or isinstance(answer, bool) else parse_answer(str(answer), kind)
+    if read is None:
+        raise ValueError(
+            f"gold answer {str(answer)[:80]!r} is not readable as {kind!r}: correct it"
+        )
+    return read
+
+
+def answers_equal(a: Answer | None, b: Answer | None) -> bool:
+    """Return whether two read answers are the same; None equals nothing, None included."""
+    return a is not None and b is not None and a == b
+
+
+def last_line_answer(text: str, marker: str = "A:") -> int | Fraction | None:
+    """Return the number after `marker`, which must open the last non-empty line; else None.
+
+    For recorded texts that end in a line such as `A: 34`. The rules for numbers are those of boxes.
+    """
+    line = text.rstrip().rpartition("\n")[2].strip()
+    return _read_number(line.removeprefix(marker)) if line.startswith(marker) else None
+
+
+def last_box(text: str) -> str | None:
+    r"""Return the content of the last complete `\boxed{...}`, outermost if nested, or None."""
+    first = text.find("\\boxed")
+    text = text[first : text.rfind("}") + 1] if first >= 0 else ""
+    if plain := _PLAIN_BOX.fullmatch(text):
+        return plain[1]  # the usual message: one box, no other brace behind its opening
+    if not text:
+        return None
+    bare = text.replace("\\{", "  ").replace("\\}", "  ")
+    codes = np.frombuffer(bare.encode("ascii", "replace"), dtype=np.uint8)  # one per character
+    depths = np.cumsum((codes == ord("{")).astype(np.int8) - (codes == ord("}")), dtype=np.int32)
+    boxes = _box_braces(codes)
+    lowest_ahead = np.minimum.accumulate(depths[::-1])[::-1]
+    complete = boxes[lowest_ahead[boxes] < depths[boxes]]
+    if complete.size == 0:
+        return None
+    # The outermost box around the last complete one: no brace between the two leaves it.
+    lowest_between = np.minimum.accumulate(depths[complete[-1] :: -1])[::-1]
+    start = int(complete[lowest_between[complete] >= depths[complete]][0])
+    end = start + int(np.argmax(depths[start:] < depths[start]))
+    return text[start + 1 : end]
+
+
+def _box_braces(codes: NDArray[np.uint8]) -> NDArray[np.int64]:
+    r"""Where the braces stand that follow `\boxed`, in characters of a text that starts with it."""
+    braces = np.flatnonzero(codes == ord("{"))
+    name_ends = braces - np.isin(codes[braces - 1], _BLANKS)
+    is_box = np.ones(len(braces), dtype=np.bool_)
+    for back, letter in enumerate(b"dexob\\", start=1):
+        is_box &= codes[name_ends - back] == letter
+    return braces[is_box]
+
+
+def _last_code(text: str) -> str | None:
+    """The last complete Python block, or the last box of a message without any fence line."""
+    if text.count("```") > MAX_FENCES:
+        return None
+    block: str | None = None
+    content: int | None = None  # where the block that is open now starts
+    opening, language = 0, ""
+    fence = None
+    for fence in _fences(text):
+        start, end, ticks, info = fence
+        if content is None:
+            content, opening, language = end + 1, ticks, info
+        elif not info and ticks >= opening:
+            if language in _PYTHON:
+                block = text[content:start]
+            content = None
+    return block if fence else last_box(text)
+
+
+def _fences(text: str) -> Iterator[tuple[int, int, int, str]]:
+    """Yield the start, end, number of ticks and language of each line that is a code fence."""
+    end = -1
+    while (hit := text.find("```", end + 1)) >= 0:
+        start = max(end, text.rfind("\n", end + 1, hit)) + 1
+        end = text.find("\n", hit)
+        end = len(text) if end < 0 else end
+        line = text[start:end].strip()
+        info = line.lstrip("`")
+        ticks = len(line) - len(info)
+        if ticks >= 3 and "`" not in info:  # otherwise inline code
+            yield start, end, ticks, info.strip().lower()
+
+
+def _read_number(text: str) -> int | Fraction | None:
+    text = text.strip()
+    if len(text) > MAX_CHARS:
+        return None
+    number = _NUMBER.fullmatch(text) or _NUMBER.fullmatch(_without_latex(text))
+    if number is None:
+        return None
+    value = _exact(number["top"])
+    if number["bottom"]:
+        bottom = _exact(number["bottom"])
+        if bottom == 0:
+            return None
+        value /= bottom
+    if "-" in (number["sign"], number["inner_sign"]):
+        value = -value
+    return value.numerator if value.denominator == 1 else value
+
+
+def _without_latex(text: str) -> str:
+    for spelling, plain in _LATEX_SPELLINGS:
+        text = text.replace(spelling, plain)
+    return _FRAC.sub(_plain_fraction, _unwrap(text)).strip()
+
+
+def _plain_fraction(frac: re.Match[str]) -> str:
+    r"""`\frac{a}{b}` as ` a/b `; the spaces keep its digits apart from neighbouring ones."""
+    return f" {frac[1] or frac[3]}/{frac[2] or frac[4]} "
+
+
+def _exact(magnitude: str) -> Fraction:
+    return Fraction(magnitude.replace(",", ""))
+
+
+def _unwrap(text: str) -> str:
+    r"""Strip whitespace and whole wrappers, such as `\text{...}`, from outside in."""
+    text = text.strip()
+    while wrapper := _WRAPPER.fullmatch(text):
+        text = next(inner for inner in wrapper.groups() if inner is not None).strip()
+    return text
+
+
+def _read_label(text: str) -> str | None:
+    text = text.strip()
+    if len(text) > MAX_CHARS:
+        return None
+    label = _unwrap(text).strip(" .,;:!\"'`*_()").lower()
+    return label if label in NLI_LABELS else None
+
+
+def _read_text(text: str) -> str | None:
+    return text.strip() or None
+
+
+def _read_code(text: str) -> str | None:
+    return text.strip("\r\n").rstrip() or None  # the first line's indentation has a meaning
+
+
+@dataclass(frozen=True)
+class AnswerKind:
+    """How answers of one kind are found in a message and read.
+
+    `read` turns a bare answer into its value, or None; `find` returns the marked part of a message,
+    or None. To add a kind, put one into `KINDS` under its name.
+    """
+
+    read: Reader
+    find: Finder = last_box
+
+
+KINDS: dict[str, AnswerKind] = {
+    "number": AnswerKind(_read_number),
+    "nli": AnswerKind(_read_label),
+    "text": AnswerKind(_read_text),
+    "code": AnswerKind(_read_code, find=_last_code),
+}
+
+
+def _kind(name: str) -> AnswerKind:
+    if name not in KINDS:
+        raise ValueError(f"unknown answer kind {name!r}: choose one of {', '.join(KINDS)}")
+    return KINDS[name]

@@ -1,0 +1,164 @@
+"""Reading answers under attack: generated non-answers, random and hostile text, time."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maporl_env import answers
+from maporl_env.answers import KINDS, extract_answer, last_line_answer, parse_answer
+
+MEGABYTE = 1_000_000
+
+
+WORDS = "apples or and to dozen million percent dollars then minus"
+NO_NUMBERS = (
+    "{a},{b}0000 ¦ {a} {b} ¦ {a}-{b} ¦ {a}.5-{b} ¦ {a} {word} ¦ {word} {a} ¦ {a} {word} {b}"
+    r" ¦ {a}+{b} ¦ {a}/0 ¦ {a}.{b}.{a} ¦ --{a} ¦ ({a}) ¦ {a}\frac{{1}}{{{b}}} ¦ \text{{{a}}}{b}"
+    " ¦ {a};{b} ¦ {a}:{b} ¦ {a}e{b}0000 ¦ {a}={b} ¦ {a}/{b}/{a} ¦ {a}, {b} ¦ {a}x ¦ 0{a},000 ¦ $$-{a}"
+)
+NO_LABELS = (
+    "not {one} ¦ {one} or {two} ¦ {one}, {two} ¦ {one}{a} ¦ non-{one} ¦ either {one} ¦ {word} {two}"
+    " ¦ {one}s ¦ neither {one} nor {two} ¦ {one} {one} ¦ label {a} ¦ {a}"
+)
+MESSAGES = {
+    "number": r"{a} + {b} is \boxed{{{bad}}} ¦ First \boxed{{{a}}}, no: \boxed {{ {bad} }} {word}"
+    r" ¦ {a} {word} {b}. {a} ¦ {b} {word}: A: {a} ¦ {word} {b} #### {a} ¦ {b} {word} \boxed{{{a}"
+    r" ¦ \boxed  {{{a}}} {word} {b} ¦ {word} {{{a}}} {b}",
+    "nli": r"{two}: \boxed{{{one}}} {a} \boxed{{{bad}}} ¦ {b} {word}: it is {one}, {bad}. {a}",
+}
+
+
+def random_non_answer(rng: random.Random) -> tuple[str, str]:
+    """(kind, message) that marks no answer, though numbers or labels stand in it."""
+
+    def fill(forms: str, **more: str) -> str:
+        return rng.choice(forms.split(" ¦ ")).format(**parts, **more)
+
+    a, b = rng.choices(range(1, 10_000), k=2)
+    one, two = rng.sample(answers.NLI_LABELS, 2)
+    parts = {"a": a, "b": b, "one": one, "two": two, "word": rng.choice(WORDS.split())}
+    kind = rng.choice(["number", "nli"])
+    return kind, fill(MESSAGES[kind], bad=fill(NO_NUMBERS if kind == "number" else NO_LABELS))
+
+
+def test_ten_thousand_generated_non_answers_give_no_answer():
+    rng = random.Random(20250218)
+    messages = {random_non_answer(rng) for _ in range(10_500)}
+    assert len(messages) >= 10_000
+    assert [row for row in messages if extract_answer(row[1], row[0]) is not None] == []
+
+
+@given(value=st.fractions(), decimals=st.decimals(allow_nan=False, allow_infinity=False, places=3))
+def test_every_fraction_and_decimal_survives_writing_and_reading(value, decimals):
+    for text, number in ((str(value), value), (format(decimals, ",f"), Fraction(decimals))):
+        read = extract_answer(rf"so \boxed{{ {text} }}.", "number")
+        assert read == number
+        assert isinstance(read, int) == (number.denominator == 1)
+
+
+def naive_last_box(text: str) -> str | None:
+    """The same rule one character at a time: a stack of braces, boxes by where they end."""
+    stack: list[tuple[int, bool]] = []
+    complete: list[tuple[int, int]] = []
+    for i, character in enumerate(text):
+        if character in "{}" and text[:i].endswith("\\"):
+            continue
+        if character == "{":
+            name = text[: i - 1] if text[:i].endswith((" ", "\n")) else text[:i]
+            stack.append((i, name.endswith("\\boxed")))
+        elif character == "}" and stack:
+            start, is_box = stack.pop()
+            if is_box:
+                complete.append((start + 1, i))
+    return text[slice(*complete[-1])] if complete else None
+
+
+PIECES = st.sampled_from(
+    ["\\boxed{", "\\boxed {", "\\boxed", "{", "}", "}}", "\\{", "\\}", "3", " "]
+)
+
+
+@given(st.lists(PIECES, max_size=24).map("".join))
+def test_the_last_box_is_that_of_a_stack_of_braces(text):
+    assert answers.last_box(text) == naive_last_box(text)
+
+
+@given(st.text(alphabet=st.characters(codec=None), max_size=60), st.sampled_from(sorted(KINDS)))
+def test_no_text_raises(text, kind):
+    for message in (text, rf"\boxed{{{text}}}", f"```\n{text}\n```", f"A: {text}"):
+        extract_answer(message, kind)
+        parse_answer(message, kind)
+        last_line_answer(message)
+
+
+# --- Time ----------------------------------------------------------------------------------------
+
+OPEN_BOXES = {
+    "boxes": "\\boxed{" * (MEGABYTE // 7),
+    "spaced boxes": "\\boxed { " * (MEGABYTE // 9),
+    "boxes with numbers": "\\boxed{34 " * (MEGABYTE // 10),
+}
+MEGABYTES = {
+    "braces": "\\boxed" + "{" * MEGABYTE,
+    "closing braces": "\\boxed{" + "}" * MEGABYTE,
+    "pairs": "\\boxed{" + "{}" * (MEGABYTE // 2),
+    "complete boxes": "\\boxed{}" * (MEGABYTE // 8),
+    "nested boxes": "\\boxed{" * (MEGABYTE // 8) + "}" * (MEGABYTE // 8),
+    "digits": "\\boxed{" + "1" * MEGABYTE + "}",
+    "spaces": "\\boxed{" + " " * MEGABYTE + "}",
+    "blanks before the brace": "\\boxed" + " " * MEGABYTE + "{1}",
+    "fractions": "\\boxed{" + "\\frac{1}" * (MEGABYTE // 8) + "}",
+    "backslashes": "\\boxed{" + "\\" * MEGABYTE + "}",
+    "NUL": "\\boxed{" + "\0" * MEGABYTE + "}",
+    "surrogates": "\\boxed{{" + "\ud800" * MEGABYTE + "}}",
+    "backticks": "`" * MEGABYTE,
+    "fences": "```\n" * (MEGABYTE // 4),
+    "fences that never close": "```x\n" * (MEGABYTE // 5),
+    "code blocks": "```python\nx\n```\n" * (MEGABYTE // 16),
+    "newlines": "```\n" + "\n" * MEGABYTE,
+}
+
+
+def fastest_seconds(call: Callable[[], object], tries: int = 3) -> float:
+    """The best of a few: other load on the machine only ever adds."""
+    seconds = []
+    for _ in range(tries):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_megabyte_of_anything_is_read_in_time(kind):
+    def seconds(text: str) -> float:
+        return fastest_seconds(lambda: extract_answer(text, kind))
+
+    assert {name: s for name, text in OPEN_BOXES.items() if (s := seconds(text)) > 0.1} == {}
+    assert {name: s for name, text in MEGABYTES.items() if (s := seconds(text)) > 0.25} == {}
+
+
+LONG_NUMBERS = {
+    "blanks": "-" + " " * 998 + "x",
+    "digits": "1" * 999 + "x",
+    "commas": "1," * 500,
+    "wrappers": "\\text{" * 142 + "}" * 142,
+    "braces": "{" * 500 + "}" * 500,
+    "fractions": "\\frac" * 200,
+    "exponents": "1e" * 500,
+    "a large exponent": "9" * 996 + "e999",
+    "slashes": "1/" * 500,
+}
+
+
+@pytest.mark.parametrize("text", LONG_NUMBERS.values(), ids=LONG_NUMBERS)
+def test_the_longest_numbers_are_read_in_time(text):
+    assert len(text) <= answers.MAX_CHARS
+    assert fastest_seconds(lambda: parse_answer(text, "number")) < 0.05
