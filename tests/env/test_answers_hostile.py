@@ -21,7 +21,7 @@ WORDS = "apples or and to dozen million percent dollars then minus"
 NO_NUMBERS = (
     "{a},{b}0000 ¦ {a} {b} ¦ {a}-{b} ¦ {a}.5-{b} ¦ {a} {word} ¦ {word} {a} ¦ {a} {word} {b}"
     r" ¦ {a}+{b} ¦ {a}/0 ¦ {a}.{b}.{a} ¦ --{a} ¦ ({a}) ¦ {a}\frac{{1}}{{{b}}} ¦ \text{{{a}}}{b}"
-    " ¦ {a};{b} ¦ {a}:{b} ¦ {a}e{b}0000 ¦ {a}={b} ¦ {a}/{b}/{a} ¦ {a}, {b} ¦ {a}x ¦ 0{a},000 ¦ $$-{a}"
+    " ¦ {a};{b} ¦ {a}:{b} ¦ {a}e{b}0000 ¦ {a}/{b}/{a} ¦ {a}, {b} ¦ 0{a},000 ¦ $$-{a}"
 )
 NO_LABELS = (
     "not {one} ¦ {one} or {two} ¦ {one}, {two} ¦ {one}{a} ¦ non-{one} ¦ either {one} ¦ {word} {two}"
@@ -126,23 +126,27 @@ MEGABYTES = {
 }
 
 
-def fastest_seconds(call: Callable[[], object], tries: int = 3) -> float:
-    """The best of a few: other load on the machine only ever adds."""
-    seconds = []
+def takes_longer_than(seconds: float, call: Callable[[], object], tries: int = 3) -> bool:
+    """In processor time, every time out of a few: other load on the machine only ever adds."""
     for _ in range(tries):
-        start = time.perf_counter()
+        start = time.process_time()
         call()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+        if time.process_time() - start <= seconds:
+            return False
+    return True
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_megabyte_of_anything_is_read_in_time(kind):
-    def seconds(text: str) -> float:
-        return fastest_seconds(lambda: extract_answer(text, kind))
+    def slow(texts: dict[str, str], seconds: float) -> list[str]:
+        return [
+            name
+            for name, text in texts.items()
+            if takes_longer_than(seconds, lambda text=text: extract_answer(text, kind))
+        ]
 
-    assert {name: s for name, text in OPEN_BOXES.items() if (s := seconds(text)) > 0.1} == {}
-    assert {name: s for name, text in MEGABYTES.items() if (s := seconds(text)) > 0.25} == {}
+    assert slow(OPEN_BOXES, seconds=0.1) == []
+    assert slow(MEGABYTES, seconds=0.25) == []
 
 
 LONG_NUMBERS = {
@@ -161,4 +165,4 @@ LONG_NUMBERS = {
 @pytest.mark.parametrize("text", LONG_NUMBERS.values(), ids=LONG_NUMBERS)
 def test_the_longest_numbers_are_read_in_time(text):
     assert len(text) <= answers.MAX_CHARS
-    assert fastest_seconds(lambda: parse_answer(text, "number")) < 0.05
+    assert not takes_longer_than(0.05, lambda: parse_answer(text, "number"))
