@@ -1,1 +1,11 @@
-"""MAPoRL's world: language models that debate questions, as a multi-agent environment."""
+"""MAPoRL's world: language models that debate questions, as a multi-agent environment.
+
+Importing it registers the environments:
+
+    pettingzoo.make("aec", "maporl/debate-v0")           pettingzoo.make("parallel", ...)
+    gymnasium.make("maporl/Debate-v0")                   one learner among given partners
+"""
+
+from maporl_env import registration as _registration
+
+_registration.register_all()

@@ -83,6 +83,11 @@ class Debate:
         self._speakers = self.protocol.speakers(self._transcript)
 
     @property
+    def started(self) -> bool:
+        """Whether there was a reset."""
+        return self._transcript is not None
+
+    @property
     def transcript(self) -> Transcript:
         """Everything published so far; RuntimeError before the first reset."""
         if self._transcript is None:

@@ -2,8 +2,8 @@
 
 A verifier is a callable `(questions, responses) -> scores`, or an object with `.score` of that
 form. It may fail; :class:`Scorer` stands between it and the rewards. A call that raises, hangs or
-returns the wrong number of scores leaves its whole batch without a score; a score that is no number,
-NaN or outside [0, 1] leaves that one message without. Each is counted, and none becomes a 0.
+returns the wrong number of scores leaves its whole batch without a score; a score that is no
+number, NaN or outside [0, 1] leaves that one message without. Each is counted; none becomes a 0.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ class NumericTolerance:
         answer = extract_answer(text, question.kind)
         if not isinstance(answer, int | Fraction):
             return 0.0
-        return float(abs(answer - key) <= max(self.absolute, self.relative * abs(Fraction(key))))
+        right = Fraction(key)
+        allowed = max(self.absolute, self.relative * abs(right))
+        return float(abs(answer - right) <= allowed)
 
 
 class Composite:

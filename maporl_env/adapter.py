@@ -1,0 +1,253 @@
+"""What the AEC and the Parallel environment share: everything but the order of calls."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Box
+from numpy.typing import NDArray
+
+from maporl_env import prompts, rendering
+from maporl_env.answers import read_gold
+from maporl_env.config import RENDER_MODES, DebateConfig, Game
+from maporl_env.debate import Debate
+from maporl_env.prompts import Template
+from maporl_env.spaces import DebateSpace, DebateText
+from maporl_env.types import AgentID, Answer, Question, Transcript, View
+
+STATE_BYTES = 8_192
+
+
+class DebateAdapter:
+    """Draws questions, scores turns, and words what the two PettingZoo interfaces return.
+
+    Attributes:
+        config: the options.
+        game: task, protocol, credit and verifier built from them.
+        debate: the episode.
+        possible_agents: ["agent_0", ...], in seat order.
+        metadata: this instance's own copy.
+        render_mode: None, "human" or "ansi".
+        state_space: of :meth:`state`.
+    """
+
+    possible_agents: list[AgentID]
+    metadata: dict[str, Any]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.config = DebateConfig.of(*args, **options)
+        self.game: Game = self.config.load()
+        self.debate: Debate = self.game.debate()
+        self._protocol = self.game.protocol
+        self.possible_agents = list(self.debate.agents)
+        self.render_mode = self.config.render_mode
+        self.metadata = {
+            "name": "debate_v0",
+            "render_modes": list(RENDER_MODES),
+            "render_fps": 1,
+            "is_parallelizable": self._protocol.simultaneous or len(self.possible_agents) == 1,
+        }
+        longest = None if self.config.on_long == "truncate" else self.config.max_chars
+        self._observation_spaces = {agent: DebateSpace() for agent in self.possible_agents}
+        self._action_spaces = {agent: DebateSpace(longest) for agent in self.possible_agents}
+        self.state_space = Box(0, 255, (STATE_BYTES,), np.float32)
+        self._rng: np.random.Generator | None = None
+        self._printed = -1
+
+    # -- spaces ------------------------------------------------------------------------------
+
+    def observation_space(self, agent: AgentID) -> DebateSpace:
+        """Return the space of an agent's observations, always the same object."""
+        return self._observation_spaces[agent]
+
+    def action_space(self, agent: AgentID) -> DebateSpace:
+        """Return the space of an agent's messages, always the same object."""
+        return self._action_spaces[agent]
+
+    @property
+    def max_cycles(self) -> int:
+        """The number of turns. A new value holds from the next reset on."""
+        return self._protocol.num_turns
+
+    @max_cycles.setter
+    def max_cycles(self, num_turns: int) -> None:
+        self._protocol = replace(self._protocol, num_turns=num_turns)  # type: ignore[type-var]
+
+    # -- the start ---------------------------------------------------------------------------
+
+    def begin(self, seed: int | None, options: Mapping[str, Any] | None) -> None:
+        """Begin a debate; a wrong option raises before anything has changed."""
+        options = options if options is not None else {}
+        rng = self._rng if seed is None and self._rng is not None else np.random.default_rng(seed)
+        protocol = self._protocol
+        if options.get("template") is not None:
+            if not isinstance(options["template"], Template):
+                raise ValueError("option template must be a maporl_env.prompts.Template")
+            protocol = replace(protocol, template=options["template"])  # type: ignore[type-var]
+        question = self._question(rng, options)
+        self._rng = rng
+        self.debate.protocol = protocol
+        self.debate.reset(question)
+        self._printed = -1
+
+    def _question(self, rng: np.random.Generator, options: Mapping[str, Any]) -> Question:
+        questions = self.game.questions
+        if options.get("split") is not None:
+            questions = self.game.task.split(options["split"])
+        chosen = options.get("question")
+        if chosen is None:
+            chosen = options.get("index")
+        if chosen is None:
+            if options.get("answer") is not None:
+                raise ValueError("option answer needs option question: whose answer is it?")
+            return questions[int(rng.integers(len(questions)))]
+        if isinstance(chosen, int | np.integer) and not isinstance(chosen, bool):
+            if not 0 <= chosen < len(questions):
+                raise ValueError(f"no question {chosen}: there are {len(questions)}, from 0")
+            return questions[int(chosen)]
+        return _given(chosen, options)
+
+    # -- what a turn leads to ----------------------------------------------------------------
+
+    def score_turn(self) -> None:
+        """Have the complete turn scored."""
+        responses = self.debate.due()
+        questions = [self.debate.question] * len(responses)
+        self.debate.settle(self.game.scorer.score(questions, responses))
+
+    def payments(self) -> dict[AgentID, float]:
+        """Return what is paid now that a turn was scored, or the debate truncated."""
+        if self.config.reward_mode == "score":
+            if self.debate.truncated:
+                return dict.fromkeys(self.possible_agents, 0.0)  # the last turn is paid already
+            last = self.debate.transcript.of_turn(self.debate.played - 1)
+            return {message.agent: float(message.score or 0.0) for message in last}
+        if not self.debate.over:
+            return dict.fromkeys(self.possible_agents, 0.0)
+        sums = self.debate.turn_rewards().sum(axis=0, dtype=np.float64)
+        return dict(zip(self.possible_agents, map(float, sums), strict=True))
+
+    def _info(self, table: NDArray[np.float32] | None) -> dict[AgentID, dict[str, Any]]:
+        """Return fresh infos: constant keys, shapes and dtypes; `table` are the final rewards."""
+        debate = self.debate
+        last = debate.transcript.of_turn(debate.played - 1) if debate.played else ()
+        scores = {message.agent: message.score for message in last}
+        infos: dict[AgentID, dict[str, Any]] = {}
+        for seat, agent in enumerate(self.possible_agents):
+            score = scores.get(agent)
+            rewards = np.zeros(debate.num_turns, np.float32) if table is None else table[:, seat]
+            infos[agent] = {
+                "turn": np.int64(debate.played),
+                "verifier_score": np.float32(0.0 if score is None else score),
+                "verifier_score_ready": score is not None,
+                "turn_rewards": rewards.copy(),
+                "turn_rewards_ready": table is not None,
+            }
+        return infos
+
+    def current_infos(self) -> dict[AgentID, dict[str, Any]]:
+        """Return fresh infos of all agents for the state the debate is in."""
+        return self._info(self.debate.turn_rewards() if self.debate.over else None)
+
+    # -- to look at --------------------------------------------------------------------------
+
+    def observe(self, agent: AgentID) -> DebateText:
+        """Return what an agent reads; ValueError for an unknown one."""
+        return DebateText(self.debate.observation(agent))
+
+    @property
+    def transcript(self) -> Transcript:
+        """Everything published so far."""
+        return self.debate.transcript
+
+    def view(self, agent: AgentID) -> View:
+        """Return an agent's observation as segments of who wrote what."""
+        return self.debate.view(agent)
+
+    def chat(self, agent: AgentID) -> list[dict[str, str]]:
+        """Return an agent's observation as chat messages with role and content."""
+        return prompts.chat(self.debate.view(agent))
+
+    def outcome(self) -> tuple[Answer, ...]:
+        """Return the final answers so far; see `Debate.outcome`."""
+        return self.debate.outcome()
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """Messages the verifier gave no score, by cause; see `verifiers.Scorer`."""
+        return dict(self.game.scorer.faults)
+
+    def state_text(self) -> str:
+        """Return the question and all messages, pending ones included, for a critic to read."""
+        messages = (*self.debate.transcript.messages, *self.debate.pending)
+        spoken = "".join(f"\n{message.agent}: {message.text}" for message in messages)
+        return self.debate.question.prompt + spoken
+
+    def state(self) -> NDArray[np.float32]:
+        """Return :meth:`state_text` as the values of its UTF-8 bytes, (8192,) float32.
+
+        Zeros fill up a shorter text; of a longer one the last bytes are kept.
+        """
+        encoded = self.state_text().encode()[-STATE_BYTES:]
+        state = np.zeros(STATE_BYTES, np.float32)
+        state[: len(encoded)] = np.frombuffer(encoded, np.uint8)
+        return state
+
+    def render(self) -> str | None:
+        """Show the debate: "ansi" returns it, "human" prints what is new since the last call."""
+        if self.render_mode is None:
+            warnings.warn(
+                "nothing to render: make the environment with render_mode='human' or 'ansi'",
+                stacklevel=2,
+            )
+            return None
+        messages = self.debate.transcript.messages
+        if self.render_mode == "ansi":
+            return rendering.heading(self.debate.question) + rendering.lines(messages)
+        if self._printed < 0:
+            print(rendering.heading(self.debate.question))
+            self._printed = 0
+        print(rendering.lines(messages[self._printed :]), end="", flush=True)
+        self._printed = len(messages)
+        return None
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def _given(question: object, options: Mapping[str, Any]) -> Question:
+    """Return the question an option pins; ValueError unless its gold answer can be read."""
+    if isinstance(question, str):
+        question = {"prompt": question}
+    if isinstance(question, Mapping):
+        question = _from_mapping(question, options)
+    if not isinstance(question, Question):
+        raise ValueError(
+            "option question must be a Question, a dict of its fields, its text, or an index, not "
+            f"{type(question).__name__}"
+        )
+    if options.get("answer") is not None:
+        question = replace(question, answer=str(options["answer"]))
+    read_gold(question.answer, question.kind)
+    return question
+
+
+def _from_mapping(fields: Mapping[Any, Any], options: Mapping[str, Any]) -> Question:
+    known = {"id": "given", "answer": options.get("answer"), **fields}
+    unknown = sorted(set(map(str, known)) - {"id", "prompt", "answer", "kind"})
+    if unknown or not isinstance(known.get("prompt"), str) or known["answer"] is None:
+        raise ValueError(
+            "option question needs prompt and answer, and may have id and kind; "
+            f"got {', '.join(map(str, fields)) or 'nothing'}"
+        )
+    return Question.from_dict({**known, "id": str(known["id"]), "answer": str(known["answer"])})
+
+
+def needs_reset(what: str) -> ResetNeeded:
+    """Return the error for a call before the first reset or after the end."""
+    return ResetNeeded(f"cannot {what}: call reset first")

@@ -1,0 +1,149 @@
+r"""One learner among given partners, as a Gymnasium environment.
+
+    env = gymnasium.make("maporl/Debate-v0", num_agents=2, partners=my_model)
+    observation, info = env.reset(seed=0)
+    observation, reward, terminated, truncated, info = env.step("I say \boxed{12}.")
+
+One step is one message of the learner. All partners that share a callable are asked in one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium
+from gymnasium.error import ResetNeeded
+
+from maporl_env.adapter import DebateAdapter
+from maporl_env.config import RENDER_MODES
+from maporl_env.spaces import DebateText
+from maporl_env.types import AgentID
+
+Partner = Callable[[Sequence[str]], Sequence[str]] | Sequence[str]
+"""`prompts -> texts`, or a script: what to say in each turn, the last text again after that."""
+
+Partners = Callable[[Sequence[str]], Sequence[str]] | Sequence[Partner]
+
+
+class SingleAgentDebate(gymnasium.Env[str, str]):
+    """The debate seen by one agent. The reward is that agent's, see `debate_v0`.
+
+    Args:
+        partners: one callable `prompts -> texts` for all other agents, or one partner per other
+            agent in seat order, each a callable or a list of texts. None: they say nothing.
+        learner: the seat of the learner.
+        render_mode: None, "human" or "ansi".
+        options: see `config.DebateConfig`.
+
+    Raises:
+        ValueError: the wrong number of partners, or a seat that does not exist.
+    """
+
+    metadata = {"render_modes": list(RENDER_MODES), "render_fps": 1}  # noqa: RUF012
+
+    def __init__(
+        self,
+        partners: Partners | None = None,
+        learner: int = 0,
+        *,
+        render_mode: str | None = None,
+        **options: Any,
+    ) -> None:
+        self.core = DebateAdapter(render_mode=render_mode, **options)
+        self.game = self.core.game
+        agents = self.core.possible_agents
+        if isinstance(learner, bool) or not 0 <= learner < len(agents):
+            raise ValueError(f"learner must be a seat from 0 to {len(agents) - 1}, not {learner!r}")
+        self.learner: AgentID = agents[learner]
+        others = [agent for agent in agents if agent != self.learner]
+        self.partners = _assign(partners, others)
+        self.render_mode = render_mode
+        self.observation_space = self.core.observation_space(self.learner)
+        self.action_space = self.core.action_space(self.learner)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[DebateText, dict[str, Any]]:
+        """Start a debate and play up to the learner's first message; options as in `debate_v0`."""
+        self.core.begin(seed, options)
+        super().reset(seed=seed)
+        self._advance()
+        if self.render_mode == "human":
+            self.render()
+        return self.core.observe(self.learner), self.core.current_infos()[self.learner]
+
+    def step(self, action: str) -> tuple[DebateText, float, bool, bool, dict[str, Any]]:
+        """Let the learner speak and play up to its next message, or to the end.
+
+        Raises:
+            ResetNeeded: before the first reset or after the end.
+            ValueError: not a text, or too long a one; nothing has changed.
+        """
+        debate = self.core.debate
+        if not debate.started or debate.over:
+            raise ResetNeeded("cannot step: call reset first")
+        debate.post(self.learner, action)
+        reward = self._advance()
+        if self.render_mode == "human":
+            self.render()
+        return (
+            self.core.observe(self.learner),
+            reward,
+            debate.terminated,
+            debate.truncated,
+            self.core.current_infos()[self.learner],
+        )
+
+    def _advance(self) -> float:
+        """Play until it is the learner's turn or the end; return what the learner is paid."""
+        debate, reward = self.core.debate, 0.0
+        while not debate.over and self.learner not in debate.speakers:
+            if debate.due():
+                self.core.score_turn()
+                reward += self.core.payments()[self.learner]
+            else:
+                self._ask(debate.speakers)
+        return reward
+
+    def _ask(self, agents: Sequence[AgentID]) -> None:
+        """Let partners speak; those that share a callable are asked in one call."""
+        debate = self.core.debate
+        said: dict[AgentID, str] = {}
+        for partner in {
+            id(self.partners[agent]): self.partners[agent] for agent in agents
+        }.values():
+            seats = [agent for agent in agents if self.partners[agent] is partner]
+            if callable(partner):
+                texts = list(partner([debate.observation(agent) for agent in seats]))
+            else:
+                texts = [partner[min(debate.played, len(partner) - 1)]] * len(seats)
+            if len(texts) != len(seats):
+                raise ValueError(f"a partner gave {len(texts)} texts for {len(seats)} prompts")
+            said.update(zip(seats, texts, strict=True))
+        for agent in agents:
+            debate.post(agent, said[agent])
+
+    def render(self) -> Any:
+        """Show the debate; see `debate_v0`."""
+        return self.core.render()
+
+
+def _assign(partners: Partners | None, agents: Sequence[AgentID]) -> dict[AgentID, Partner]:
+    """Return each other agent's partner, checked."""
+    if partners is None:
+        partners = [[""]] * len(agents)
+    if callable(partners):
+        partners = [partners] * len(agents)
+    if isinstance(partners, str) or len(partners) != len(agents):
+        raise ValueError(
+            f"partners must be one callable, or a list of {len(agents)}: one for each of "
+            f"{', '.join(agents) or 'no other agents'}"
+        )
+    for agent, partner in zip(agents, partners, strict=True):
+        if not callable(partner) and (isinstance(partner, str) or not partner):
+            raise ValueError(
+                f"the partner of seat {agent} must be a callable (prompts -> texts) or a list of "
+                f"at least one text, not {partner!r}"
+            )
+    return dict(zip(agents, partners, strict=True))

@@ -1,0 +1,23 @@
+"""Entries in the registries of PettingZoo and Gymnasium, made once."""
+
+from __future__ import annotations
+
+import gymnasium
+import pettingzoo  # type: ignore[import-untyped]
+
+PETTINGZOO_ID = "maporl/debate-v0"
+GYMNASIUM_ID = "maporl/Debate-v0"
+
+
+def register_all() -> None:
+    """Register every environment that is not registered yet."""
+    if PETTINGZOO_ID not in pettingzoo.aec_registry:
+        pettingzoo.register("aec", PETTINGZOO_ID, "maporl_env.debate_v0:env")
+    if PETTINGZOO_ID not in pettingzoo.parallel_registry:
+        pettingzoo.register("parallel", PETTINGZOO_ID, "maporl_env.debate_v0:parallel_env")
+    if GYMNASIUM_ID not in gymnasium.registry:
+        gymnasium.register(
+            id=GYMNASIUM_ID,
+            entry_point="maporl_env.bridges.single_agent:SingleAgentDebate",
+            disable_env_checker=False,
+        )
