@@ -1,0 +1,259 @@
+"""From verification rewards to advantages: pure functions on tensors.
+
+Conventions, for every function that takes a `mask`:
+
+- `mask` is boolean (B, L), True = a real sampled token, one unbroken run per row, anywhere in
+  the row. What stands elsewhere never matters, NaN and infinities included; outputs are 0 there.
+- Results are targets: they carry no gradient, whatever the inputs require.
+- Half-precision and integer inputs are computed and returned in float32.
+
+Axis letters: B sequences, L tokens, N samples.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from maporl_agents.arguments import (
+    real_only,
+    require_mask,
+    require_option,
+    require_shape,
+    working_dtype,
+)
+
+__all__ = ["Baseline", "Scale", "gae", "group_advantages", "token_rewards", "whiten"]
+
+Baseline = Literal["mean", "leave_one_out"]
+Scale = Literal["none", "std"]
+
+GROUP_STD_EPS = 1e-4
+"""Added to a group's standard deviation before dividing by it."""
+
+
+@torch.no_grad()
+def token_rewards(
+    logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, score: Tensor, *, kl_coef: float
+) -> Tensor:
+    """Pay the KL penalty on every real token and the score on the last one.
+
+    For token x of row b (MAPoRL, arXiv 2502.18439, section 3; InstructGPT, arXiv 2203.02155,
+    equation 2, per token):
+
+        r(b, x) = -kl_coef * (log pi(x) - log pi_ref(x)) + 1[x is the last real token] * score(b)
+
+    The penalty stands here and nowhere else; no loss adds it a second time.
+
+    Args:
+        logprobs: (B, L), log-probabilities under the policy that sampled.
+        ref_logprobs: (B, L), the same tokens under the reference policy.
+        mask: (B, L), True = a real token, the terminating EOS included.
+        score: (B,), what the environment pays for the message.
+        kl_coef: weight of the penalty, 0 or more.
+
+    Returns:
+        (B, L) rewards, 0 outside the mask; a row without tokens is all 0, its score unpaid.
+
+    Raises:
+        ValueError: if shapes disagree, `mask` is not boolean or `kl_coef` is negative.
+    """
+    if not kl_coef >= 0:
+        raise ValueError(f"kl_coef={kl_coef!r} is out of range: it must be 0 or more.")
+    require_mask(mask, dims=2)
+    require_shape("score", score, mask.shape[:1], like=f"a mask of shape {tuple(mask.shape)}")
+    logprobs, ref_logprobs = real_only(mask, logprobs=logprobs, ref_logprobs=ref_logprobs)
+    penalties = kl_coef * (ref_logprobs - logprobs)
+    paid = penalties + score.to(penalties.dtype).unsqueeze(1)
+    return torch.where(_is_last_token(mask), paid, penalties)
+
+
+def _is_last_token(mask: Tensor) -> Tensor:
+    """True at the last real token of each row, (B, L): one real token from here to the end."""
+    tokens_to_go = mask.flip(1).cumsum(1).flip(1)
+    return mask & (tokens_to_go == 1)
+
+
+@torch.no_grad()
+def gae(
+    rewards: Tensor,
+    values: Tensor,
+    mask: Tensor,
+    *,
+    gamma: float,
+    lam: float,
+    bootstrap: float | Tensor = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation over the tokens of each row.
+
+    With the real tokens of a row numbered t = 0..n-1, and V_n = bootstrap (Schulman et al.,
+    arXiv 1506.02438, equation 16, as the recursion for t = n-1 down to 0):
+
+        delta_t = r_t + gamma * V_{t+1} - V_t
+        A_t     = delta_t + gamma * lam * A_{t+1},   A_n = 0
+        return  = A_t + V_t
+
+    `lam=0` gives the TD error, `lam=1` the discounted return minus the value.
+
+    Args:
+        rewards: (B, L).
+        values: (B, L), the critic's value before each token was chosen.
+        mask: (B, L), True = a real token.
+        gamma: discount per token, in [0, 1].
+        lam: weight of longer horizons, in [0, 1].
+        bootstrap: a number or (B,), the value after the last token: 0 where the episode
+            terminated, the critic's value where it was truncated.
+
+    Returns:
+        (advantages, returns), each (B, L), both 0 outside the mask.
+
+    Raises:
+        ValueError: if shapes disagree, `mask` is not boolean, or gamma or lam leave [0, 1].
+    """
+    for name, factor in (("gamma", gamma), ("lam", lam)):
+        if not 0.0 <= factor <= 1.0:
+            raise ValueError(f"{name}={factor!r} is out of range: it lies in [0, 1].")
+    require_mask(mask, dims=2)
+    rewards, values = real_only(mask, rewards=rewards, values=values)
+    next_value = _row_values(bootstrap, mask, values)
+    advantage = torch.zeros_like(next_value)
+    columns = []
+    for real, reward, value in _columns_reversed(mask, rewards, values):
+        delta = reward + gamma * next_value - value
+        advantage = torch.where(real, delta + gamma * lam * advantage, advantage)
+        next_value = torch.where(real, value, next_value)
+        columns.append(advantage)
+    if not columns:
+        return torch.zeros_like(values), torch.zeros_like(values)
+    advantages = torch.where(mask, torch.stack(columns[::-1], dim=1), 0.0)
+    return advantages, advantages + values
+
+
+def _row_values(bootstrap: float | Tensor, mask: Tensor, values: Tensor) -> Tensor:
+    """One bootstrap value per row, (B,), in the dtype of `values`."""
+    rows = mask.shape[:1]
+    if isinstance(bootstrap, Tensor) and bootstrap.dim() > 0:
+        require_shape("bootstrap", bootstrap, rows, like=f"a mask of shape {tuple(mask.shape)}")
+        return bootstrap.to(values)
+    return torch.as_tensor(bootstrap, dtype=values.dtype, device=values.device).expand(rows)
+
+
+def _columns_reversed(*tensors: Tensor) -> zip[tuple[Tensor, ...]]:
+    """Walk the token axis from its end: one (B,) column of each (B, L) tensor at a time."""
+    return zip(*(tensor.unbind(1)[::-1] for tensor in tensors), strict=True)
+
+
+@torch.no_grad()
+def group_advantages(
+    rewards: Tensor,
+    group_ids: Tensor,
+    *,
+    baseline: Baseline = "mean",
+    scale: Scale = "none",
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Compare each sample with the others of its group.
+
+    For sample i in group g with n samples and mean reward m:
+
+        "mean"           A_i = R_i - m                                    MAGRPO, arXiv 2508.04652
+        "leave_one_out"  A_i = R_i - mean of the other n-1 rewards        RLOO, arXiv 2402.14740
+                             = (R_i - m) * n / (n - 1)
+        scale "std"      A_i / (std + 1e-4), std over n-1                 GRPO, arXiv 2402.03300
+        scale "none"     as it is: no bias towards easy or hard questions (arXiv 2503.20783)
+
+    Groups of one and groups of equal rewards give exact zeros: rewards are counted from the
+    smallest of their group, so that rounding of the mean leaves nothing behind.
+
+    Args:
+        rewards: (N,), one per sample.
+        group_ids: (N,), equal ids form a group, in any order.
+        baseline: what is subtracted.
+        scale: what the difference is divided by.
+        mask: (N,) boolean or None for all: True = the sample counts. The others (no tokens, no
+            score) get 0 and move nobody's baseline.
+
+    Returns:
+        (N,) advantages.
+
+    Raises:
+        ValueError: if shapes disagree or an option is unknown.
+    """
+    require_option("baseline", baseline, get_args(Baseline))
+    require_option("scale", scale, get_args(Scale))
+    if rewards.dim() != 1:
+        raise ValueError(f"rewards has shape {tuple(rewards.shape)}: it needs one axis, (N,).")
+    require_shape("group_ids", group_ids, rewards.shape, like="rewards")
+    rewards = rewards.to(working_dtype(rewards))
+    if mask is None:
+        return _compare_in_groups(rewards, group_ids, baseline, scale)
+    require_mask(mask)
+    require_shape("mask", mask, rewards.shape, like="rewards")
+    advantages = torch.zeros_like(rewards)
+    advantages[mask] = _compare_in_groups(rewards[mask], group_ids[mask], baseline, scale)
+    return advantages
+
+
+def _compare_in_groups(
+    rewards: Tensor, group_ids: Tensor, baseline: Baseline, scale: Scale
+) -> Tensor:
+    ids, group, counts = torch.unique(group_ids, return_inverse=True, return_counts=True)
+    sizes = counts.to(rewards.dtype)
+    others = (sizes - 1).clamp(min=1)
+    lowest = torch.zeros_like(sizes).scatter_reduce(0, group, rewards, "amin", include_self=False)
+    excess = rewards - lowest[group]
+    advantages: Tensor = excess - (_group_sums(excess, group, len(ids)) / sizes)[group]
+    std = (_group_sums(advantages.square(), group, len(ids)) / others).sqrt()
+    if baseline == "leave_one_out":
+        advantages = advantages * (sizes / others)[group]
+    if scale == "std":
+        advantages = advantages / (std + GROUP_STD_EPS)[group]
+    return advantages
+
+
+def _group_sums(x: Tensor, group: Tensor, num_groups: int) -> Tensor:
+    """Sum (N,) samples into (num_groups,) totals."""
+    return torch.zeros(num_groups, dtype=x.dtype, device=x.device).index_add(0, group, x)
+
+
+@torch.no_grad()
+def whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:
+    """Scale the real elements to unit variance and, by default, zero mean.
+
+        y = (x - mean) / std   [+ mean if not shift_mean],   variance over n - 1
+
+    No constant is added to the variance. Without spread (fewer than two real elements, or all
+    equal up to rounding) the scaled part is 0: the result is 0, or the mean if it is kept.
+    Where rewards are whitened the mean is kept, for shifting it would change the task
+    ("N+ implementation details of RLHF with PPO", Huang et al. 2023).
+
+    Args:
+        x: any shape.
+        mask: boolean, the shape of `x`; one mean and one variance over all that is True.
+        shift_mean: whether the mean is taken away.
+
+    Returns:
+        A tensor of the shape of `x`, 0 outside the mask.
+
+    Raises:
+        ValueError: if shapes differ or `mask` is not boolean.
+    """
+    (x,) = real_only(mask, x=x)
+    if x.numel() == 0:
+        return x
+    count = mask.sum()
+    lowest = torch.where(mask, x, torch.inf).amin()
+    spread = torch.where(mask, x, -torch.inf).amax() - lowest
+    excess = torch.where(mask, x - lowest, 0.0)
+    mean_excess = excess.sum() / count.clamp(min=1)
+    # "not <=" rather than ">": a NaN among the real elements has to surface, not become 0.
+    has_spread = ~(spread <= 4 * torch.finfo(x.dtype).eps * x.abs().amax())
+    # Dividing by the spread first keeps the squares away from overflow and underflow.
+    unit = torch.where(mask & has_spread, (excess - mean_excess) / spread, 0.0)
+    std = (unit.square().sum() / (count - 1).clamp(min=1)).sqrt()
+    whitened = unit / torch.where(has_spread, std, 1.0)
+    if not shift_mean:
+        whitened = whitened + lowest + mean_excess
+    return torch.where(mask, whitened, 0.0)

@@ -1,0 +1,489 @@
+"""Rewards to advantages: closed forms, slow twins, and the law of the mask."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from maporl_agents.advantages import gae, group_advantages, token_rewards, whiten
+
+NUM_CASES = 1_000
+GARBAGE = (math.nan, math.inf, -math.inf, 1e300, -7.0)
+
+
+def fp64(values: object) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def make_mask(rng: random.Random, rows: int, columns: int) -> Tensor:
+    """One unbroken run per row, anywhere; sometimes empty, sometimes the whole row."""
+    mask = torch.zeros(rows, columns, dtype=torch.bool)
+    for row in range(rows):
+        start = rng.randint(0, columns)
+        mask[row, start : rng.randint(start, columns)] = True
+    return mask
+
+
+def make_random_mask(rng: random.Random) -> Tensor:
+    return make_mask(rng, rng.randint(1, 4), rng.randint(1, 7))
+
+
+def with_garbage(rng: random.Random, mask: Tensor) -> Tensor:
+    """Normal variates on the mask, NaN, infinities and huge numbers elsewhere."""
+    flat = [rng.gauss(0, 1) if m else rng.choice(GARBAGE) for m in mask.flatten().tolist()]
+    return fp64(flat).reshape(mask.shape)
+
+
+def other_garbage(rng: random.Random, x: Tensor, mask: Tensor) -> Tensor:
+    """The same real elements among other garbage."""
+    return torch.where(mask, x, with_garbage(rng, torch.zeros_like(mask)))
+
+
+def real_columns(mask: Tensor, row: int) -> list[int]:
+    return [column for column, is_real in enumerate(mask[row].tolist()) if is_real]
+
+
+def assert_close(actual: Tensor, expected: object) -> None:
+    expected = torch.as_tensor(expected, dtype=torch.float64)
+    assert actual.shape == expected.shape
+    assert torch.allclose(actual, expected, rtol=0, atol=1e-9)
+
+
+# --- token_rewards -----------------------------------------------------------
+
+
+def test_token_rewards_by_hand() -> None:
+    # k1 = logprobs - ref_logprobs on the real tokens; the score lands on the last real one.
+    # row 0, columns 1..2: k1 = (-1 - -2, -3 - -2.5) = (1, -.5); -.1 k1 = (-.1, .05); .05 + 2
+    # row 1, columns 0..2, the whole window: k1 = (0, 1, -2); (0, -.1, .2); .2 - 1
+    # row 2, no token: nothing is paid, its score of 9 is lost
+    nan, inf = math.nan, math.inf
+    logprobs = fp64([[nan, -1, -3, inf], [-1, -1, -3, 0], [nan, nan, inf, 1]])
+    ref_logprobs = fp64([[1e300, -2, -2.5, nan], [-1, -2, -1, nan], [0, nan, inf, -inf]])
+    mask = torch.tensor([[0, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 0]], dtype=torch.bool)
+    score = fp64([2, -1, 9])
+    rewards = token_rewards(logprobs, ref_logprobs, mask, score, kl_coef=0.1)
+    expected = [[0, -0.1, 2.05, 0], [0, -0.1, -0.8, 0], [0, 0, 0, 0]]
+    assert_close(rewards, expected)
+    # A row sums to score - kl_coef * (sum of k1): 2 - .1 * .5, and -1 - .1 * -1.
+    assert_close(rewards.sum(1), [1.95, -0.9, 0])
+
+
+def test_score_reaches_the_last_column_of_a_full_window() -> None:
+    zeros = torch.zeros(2, 3)
+    mask = torch.tensor([[False, True, True], [True, True, True]])
+    rewards = token_rewards(zeros, zeros, mask, torch.tensor([1, 2]), kl_coef=0.5)
+    assert rewards.tolist() == [[0, 0, 1], [0, 0, 2]]
+
+
+def test_no_penalty_where_policy_is_reference() -> None:
+    logprobs = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(3, 5, dtype=torch.bool)
+    assert not token_rewards(logprobs, logprobs, mask, torch.zeros(3), kl_coef=0.7).any()
+
+
+def test_score_of_an_empty_row_may_be_nan() -> None:
+    mask = torch.tensor([[False, False], [True, False]])
+    score = fp64([math.nan, 3])
+    rewards = token_rewards(torch.zeros(2, 2), torch.zeros(2, 2), mask, score, kl_coef=0.1)
+    assert rewards.tolist() == [[0, 0], [3, 0]]
+
+
+def slow_token_rewards(
+    logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, score: Tensor, kl_coef: float
+) -> Tensor:
+    out = torch.zeros_like(logprobs)
+    for row in range(mask.shape[0]):
+        columns = real_columns(mask, row)
+        for column in columns:
+            k1 = logprobs[row, column].item() - ref_logprobs[row, column].item()
+            out[row, column] = -kl_coef * k1
+        if columns:
+            out[row, columns[-1]] += score[row].item()
+    return out
+
+
+def test_token_rewards_equal_the_loop() -> None:
+    rng = random.Random(1)
+    for _ in range(NUM_CASES):
+        mask = make_random_mask(rng)
+        logprobs, ref_logprobs = with_garbage(rng, mask), with_garbage(rng, mask)
+        score, kl_coef = with_garbage(rng, mask.any(1)), rng.random()
+        rewards = token_rewards(logprobs, ref_logprobs, mask, score, kl_coef=kl_coef)
+        assert_close(rewards, slow_token_rewards(logprobs, ref_logprobs, mask, score, kl_coef))
+
+
+# --- gae ---------------------------------------------------------------------
+
+FOUR_REWARDS, FOUR_VALUES = (1.0, 0.0, -1.0, 2.0), (0.5, 1.0, -0.5, 1.5)
+
+
+def one_row(values: tuple[float, ...]) -> Tensor:
+    """Four tokens with two columns of rubbish before and one after."""
+    return fp64([[math.nan, math.inf, *values, -math.inf]])
+
+
+ONE_ROW_MASK = torch.tensor([[0, 0, 1, 1, 1, 1, 0]], dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("gamma", "lam", "bootstrap", "expected"),
+    [
+        # r_t + V_{t+1} - V_t: 1 + 1 - .5; 0 - .5 - 1; -1 + 1.5 + .5; 2 + bootstrap - 1.5
+        (1.0, 0.0, 0.0, (1.5, -1.5, 1.0, 0.5)),
+        (1.0, 0.0, 4.0, (1.5, -1.5, 1.0, 4.5)),
+        (1.0, 0.0, 0.1, (1.5, -1.5, 1.0, 0.6)),  # .1 has no exact float32: precision is kept
+        # return - V: returns 2, 1, 1, 2 (sums of later rewards); bootstrap 4 adds 4 to each
+        (1.0, 1.0, 0.0, (1.5, 0.0, 1.5, 0.5)),
+        (1.0, 1.0, 4.0, (5.5, 4.0, 5.5, 4.5)),
+        # A_3 = .5; A_2 = 1 + .95 * .5 = 1.475; A_1 = -1.5 + .95 * 1.475 = -.09875;
+        # A_0 = 1.5 - .95 * .09875 = 1.4061875
+        (1.0, 0.95, 0.0, (1.4061875, -0.09875, 1.475, 0.5)),
+        # gamma .5, bootstrap 4: deltas 1 + .5 - .5 = 1; 0 - .25 - 1 = -1.25;
+        # -1 + .75 + .5 = .25; 2 + 2 - 1.5 = 2.5. Factor .5 * .8 = .4:
+        # A_2 = .25 + 1 = 1.25; A_1 = -1.25 + .5 = -.75; A_0 = 1 - .3 = .7
+        (0.5, 0.8, 4.0, (0.7, -0.75, 1.25, 2.5)),
+    ],
+)
+def test_gae_of_four_tokens_by_hand(
+    gamma: float, lam: float, bootstrap: float, expected: tuple[float, ...]
+) -> None:
+    rewards, values = one_row(FOUR_REWARDS), one_row(FOUR_VALUES)
+    for form in (bootstrap, fp64(bootstrap), fp64([bootstrap])):
+        advantages, returns = gae(
+            rewards, values, ONE_ROW_MASK, gamma=gamma, lam=lam, bootstrap=form
+        )
+        assert_close(advantages, [[0, 0, *expected, 0]])
+        expected_returns = [a + v for a, v in zip(expected, FOUR_VALUES, strict=True)]
+        assert_close(returns, [[0, 0, *expected_returns, 0]])
+
+
+def test_gae_of_constant_value_and_terminal_reward() -> None:
+    # V = v everywhere, r = R at the end, gamma 1: all deltas but the last are 0, the last is
+    # R - v, so A_t = lam^(n-1-t) * (R - v).
+    num_tokens, value, reward, lam = 6, 0.25, 1.0, 0.9
+    rewards = torch.zeros(1, num_tokens, dtype=torch.float64)
+    rewards[0, -1] = reward
+    mask = torch.ones_like(rewards, dtype=torch.bool)
+    advantages, _ = gae(rewards, torch.full_like(rewards, value), mask, gamma=1.0, lam=lam)
+    assert_close(advantages, [[lam ** (num_tokens - 1 - t) * 0.75 for t in range(num_tokens)]])
+
+
+def test_bootstrap_belongs_to_its_row() -> None:
+    # One token per row, at different columns: A = 0 + gamma * bootstrap - 0.
+    mask = torch.eye(3, dtype=torch.bool)
+    zeros = torch.zeros(3, 3, dtype=torch.float64)
+    advantages, _ = gae(zeros, zeros, mask, gamma=0.5, lam=1.0, bootstrap=fp64([2, 4, 8]))
+    assert_close(advantages, [[1, 0, 0], [0, 2, 0], [0, 0, 4]])
+
+
+def test_bootstrap_of_an_empty_row_may_be_nan() -> None:
+    mask = torch.tensor([[False, False], [True, False]])
+    ones = torch.ones(2, 2)
+    advantages, returns = gae(
+        ones, ones, mask, gamma=1.0, lam=1.0, bootstrap=torch.tensor([math.nan, 3.0])
+    )
+    assert advantages.tolist() == [[0, 0], [3, 0]]
+    assert returns.tolist() == [[0, 0], [4, 0]]
+
+
+def slow_gae(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float, bootstrap: Tensor
+) -> Tensor:
+    """The definition, forward: A_t = sum over k of (gamma lam)^k delta_{t+k}."""
+    out = torch.zeros_like(rewards)
+    for row in range(mask.shape[0]):
+        columns = real_columns(mask, row)
+        r = [rewards[row, column].item() for column in columns]
+        v = [values[row, column].item() for column in columns] + [bootstrap[row].item()]
+        deltas = [r[t] + gamma * v[t + 1] - v[t] for t in range(len(r))]
+        for t, column in enumerate(columns):
+            out[row, column] = sum((gamma * lam) ** k * d for k, d in enumerate(deltas[t:]))
+    return out
+
+
+def test_gae_equals_the_definition() -> None:
+    rng = random.Random(2)
+    for _ in range(NUM_CASES):
+        mask = make_random_mask(rng)
+        rewards, values = with_garbage(rng, mask), with_garbage(rng, mask)
+        bootstrap = with_garbage(rng, mask.any(1))
+        gamma, lam = rng.random(), rng.random()
+        advantages, returns = gae(rewards, values, mask, gamma=gamma, lam=lam, bootstrap=bootstrap)
+        assert_close(advantages, slow_gae(rewards, values, mask, gamma, lam, bootstrap))
+        assert_close(returns, torch.where(mask, advantages + values, 0.0))
+
+
+# --- group_advantages --------------------------------------------------------
+
+
+def test_group_advantages_by_hand() -> None:
+    # Group 7: rewards 1, 0, 0, 3, mean 1, deviations 0, -1, -1, 2, variance (1 + 1 + 4) / 3 = 2
+    # Group 2: rewards .2, .6, mean .4, deviations -.2, .2, variance .08
+    rewards = fp64([1, 0.2, 0, 0, 0.6, 3])
+    group_ids = torch.tensor([7, 2, 7, 7, 2, 7])
+    centred = fp64([0, -0.2, -1, -1, 0.2, 2])
+    assert_close(group_advantages(rewards, group_ids), centred)
+    # Leave one out: 1 - 3/3; .2 - .6; 0 - 4/3; 0 - 4/3; .6 - .2; 3 - 1/3
+    loo = fp64([0, -0.4, -4 / 3, -4 / 3, 0.4, 8 / 3])
+    assert_close(group_advantages(rewards, group_ids, baseline="leave_one_out"), loo)
+    s7, s2 = math.sqrt(2) + 1e-4, math.sqrt(0.08) + 1e-4
+    scales = fp64([s7, s2, s7, s7, s2, s7])
+    assert_close(group_advantages(rewards, group_ids, scale="std"), centred / scales)
+    both = group_advantages(rewards, group_ids, baseline="leave_one_out", scale="std")
+    assert_close(both, loo / scales)
+
+
+def test_magrpo_worked_example() -> None:
+    # Returns .65 and .30: mean .475, so +-.175; children [1, 0] and [.5, .3]: +-.5 and +-.1.
+    returns, nodes = fp64([0.65, 0.30, 1, 0, 0.5, 0.3]), torch.tensor([0, 0, 1, 1, 2, 2])
+    advantages = group_advantages(returns, nodes, baseline="mean", scale="none")
+    assert_close(advantages, [0.175, -0.175, 0.5, -0.5, 0.1, -0.1])
+
+
+@pytest.mark.parametrize("baseline", ["mean", "leave_one_out"])
+@pytest.mark.parametrize("scale", ["none", "std"])
+@pytest.mark.parametrize("reward", [0.1, 0.7, 1e8 / 3, -0.3])
+def test_equal_rewards_and_single_samples_give_exact_zeros(
+    baseline: str, scale: str, reward: float
+) -> None:
+    # Three times .1 add up to .30000000000000004: the plain mean would leave dust behind.
+    rewards = fp64([reward] * 7 + [5.0, reward])
+    group_ids = torch.tensor([0] * 3 + [1] * 4 + [2, 3])
+    advantages = group_advantages(rewards, group_ids, baseline=baseline, scale=scale)
+    assert advantages.tolist() == [0.0] * 9
+
+
+def slow_group_advantages(
+    rewards: list[float], ids: list[int], baseline: str, scale: str
+) -> list[float]:
+    out = []
+    for i, own in enumerate(rewards):
+        group = [r for r, g in zip(rewards, ids, strict=True) if g == ids[i]]
+        others = [r for j, r in enumerate(rewards) if ids[j] == ids[i] and j != i]
+        compared = group if baseline == "mean" else (others or [own])
+        advantage = own - sum(compared) / len(compared)
+        std = statistics.stdev(group) if len(group) > 1 else 0.0
+        out.append(advantage / (std + 1e-4) if scale == "std" else advantage)
+    return out
+
+
+@pytest.mark.parametrize("baseline", ["mean", "leave_one_out"])
+@pytest.mark.parametrize("scale", ["none", "std"])
+def test_group_advantages_equal_the_loop(baseline: str, scale: str) -> None:
+    rng = random.Random(3)
+    for _ in range(NUM_CASES // 4):
+        ids = [rng.choice((-3, 0, 4, 900)) for _ in range(rng.randint(1, 9))]
+        rewards = [rng.gauss(0, 1) for _ in ids]
+        actual = group_advantages(fp64(rewards), torch.tensor(ids), baseline=baseline, scale=scale)
+        assert_close(actual, slow_group_advantages(rewards, ids, baseline, scale))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(-8, 8)), min_size=1), st.randoms())
+def test_interleaving_groups_changes_nothing(
+    samples: list[tuple[int, int]], rng: random.Random
+) -> None:
+    order = list(range(len(samples)))
+    rng.shuffle(order)
+    rewards = fp64([reward for _, reward in samples])
+    group_ids = torch.tensor([group for group, _ in samples])
+    advantages = group_advantages(rewards, group_ids, scale="std")
+    assert_close(group_advantages(rewards[order], group_ids[order], scale="std"), advantages[order])
+
+
+@pytest.mark.parametrize("scale", ["none", "std"])
+@pytest.mark.parametrize("poison", [1e9, math.nan, math.inf])
+def test_excluded_sample_moves_nobody(scale: str, poison: float) -> None:
+    group_ids = torch.tensor([0, 0, 0, 1, 1])
+    mask = torch.tensor([True, False, True, True, True])
+    rewards = fp64([1, poison, 3, 0, 1])
+    advantages = group_advantages(rewards, group_ids, scale=scale, mask=mask)
+    assert advantages[1] == 0
+    assert torch.equal(
+        advantages[mask], group_advantages(rewards[mask], group_ids[mask], scale=scale)
+    )
+
+
+def test_nan_reward_stays_in_its_group() -> None:
+    advantages = group_advantages(fp64([1, math.nan, 3, 5]), torch.tensor([0, 0, 1, 1]))
+    assert advantages.isnan().tolist() == [True, True, False, False]
+
+
+# --- whiten ------------------------------------------------------------------
+
+
+def test_whiten_by_hand() -> None:
+    # Real elements 1, 2, 6: mean 3, deviations -2, -1, 3, variance 14 / 2 = 7.
+    x = fp64([[math.nan, 1, 2], [6, math.inf, -math.inf]])
+    mask = torch.tensor([[False, True, True], [True, False, False]])
+    root = math.sqrt(7)
+    assert_close(whiten(x, mask), [[0, -2 / root, -1 / root], [3 / root, 0, 0]])
+    kept = [[0, 3 - 2 / root, 3 - 1 / root], [3 + 3 / root, 0, 0]]
+    assert_close(whiten(x, mask, shift_mean=False), kept)
+
+
+@pytest.mark.parametrize("shift_mean", [True, False])
+@pytest.mark.parametrize("values", [(), (4.0,), (0.1, 0.1, 0.1), (-1e9 / 3,) * 4, (0.0, 0.0)])
+def test_no_spread_gives_zeros_or_the_mean(values: tuple[float, ...], shift_mean: bool) -> None:
+    x = fp64([[math.nan, *values, math.inf]])
+    mask = torch.tensor([[False, *[True] * len(values), False]])
+    expected = [0.0, *((0.0 if shift_mean else v) for v in values), 0.0]
+    assert whiten(x, mask, shift_mean=shift_mean).tolist() == [expected]
+
+
+def test_rounding_dust_is_no_spread() -> None:
+    # .1 + .2 differs from .3 in the last bit; blown up to unit variance it would be noise.
+    x = fp64([0.1 + 0.2, 0.3, 0.3])
+    assert not whiten(x, torch.ones(3, dtype=torch.bool)).any()
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-8, 1e8, 1e200])
+def test_whiten_is_blind_to_scale(size: float) -> None:
+    x, mask = fp64([1, 2, 6]) * size, torch.ones(3, dtype=torch.bool)
+    assert_close(whiten(x, mask), fp64([-2, -1, 3]) / math.sqrt(7))
+
+
+def test_nan_among_the_real_elements_surfaces() -> None:
+    mask = torch.tensor([True, True, False])
+    assert whiten(fp64([1, math.nan, 2]), mask).isnan().tolist() == [True, True, False]
+
+
+def slow_whiten(x: Tensor, mask: Tensor, shift_mean: bool) -> Tensor:
+    real = [x[row, column].item() for row in range(len(x)) for column in real_columns(mask, row)]
+    if not real:
+        return torch.zeros_like(x)
+    mean = statistics.fmean(real)
+    std = statistics.stdev(real) if len(real) > 1 else 0.0
+    out = torch.zeros_like(x)
+    for row in range(len(x)):
+        for column in real_columns(mask, row):
+            scaled = (x[row, column].item() - mean) / std if std else 0.0
+            out[row, column] = scaled if shift_mean else scaled + mean
+    return out
+
+
+@pytest.mark.parametrize("shift_mean", [True, False])
+def test_whiten_equals_the_loop(shift_mean: bool) -> None:
+    rng = random.Random(4)
+    for _ in range(NUM_CASES // 2):
+        mask = make_random_mask(rng)
+        x = with_garbage(rng, mask)
+        assert_close(whiten(x, mask, shift_mean=shift_mean), slow_whiten(x, mask, shift_mean))
+
+
+# --- laws of all -------------------------------------------------------------
+
+
+def test_what_stands_outside_the_mask_changes_no_bit() -> None:
+    rng = random.Random(5)
+    for _ in range(100):
+        mask = make_random_mask(rng)
+        a, b = with_garbage(rng, mask), with_garbage(rng, mask)
+        other_a, other_b = other_garbage(rng, a, mask), other_garbage(rng, b, mask)
+        score = fp64([rng.gauss(0, 1) for _ in mask])
+        assert torch.equal(
+            token_rewards(a, b, mask, score, kl_coef=0.1),
+            token_rewards(other_a, other_b, mask, score, kl_coef=0.1),
+        )
+        options = {"gamma": 0.9, "lam": 0.95, "bootstrap": score}
+        for one, two in zip(
+            gae(a, b, mask, **options), gae(other_a, other_b, mask, **options), strict=True
+        ):
+            assert torch.equal(one, two)
+        assert torch.equal(whiten(a, mask), whiten(other_a, mask))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (0, 0)])
+def test_empty_tensors(shape: tuple[int, int]) -> None:
+    x, mask = torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)
+    assert token_rewards(x, x, mask, torch.zeros(shape[0]), kl_coef=1.0).shape == shape
+    advantages, returns = gae(x, x, mask, gamma=1.0, lam=1.0)
+    assert advantages.shape == returns.shape == whiten(x, mask).shape == shape
+
+
+def test_no_samples() -> None:
+    assert group_advantages(torch.zeros(0), torch.zeros(0, dtype=torch.long)).shape == (0,)
+
+
+def test_targets_carry_no_gradient() -> None:
+    x = torch.ones(2, 3, requires_grad=True)
+    mask = torch.ones(2, 3, dtype=torch.bool)
+    results = [
+        token_rewards(x, x, mask, x.sum(1), kl_coef=1.0),
+        *gae(x, x, mask, gamma=1.0, lam=1.0, bootstrap=x.sum(1)),
+        group_advantages(x[0], torch.tensor([0, 0, 1])),
+        whiten(x, mask),
+    ]
+    assert not any(result.requires_grad for result in results)
+
+
+@pytest.mark.parametrize(
+    ("given_dtype", "expected"),
+    [
+        (torch.bfloat16, torch.float32),
+        (torch.int64, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_dtypes(given_dtype: torch.dtype, expected: torch.dtype) -> None:
+    x, mask = torch.ones(2, 3).to(given_dtype), torch.ones(2, 3, dtype=torch.bool)
+    results = [
+        token_rewards(x, x, mask, x[:, 0], kl_coef=1.0),
+        *gae(x, x, mask, gamma=1.0, lam=1.0, bootstrap=x[:, 0]),
+        group_advantages(x[0], torch.tensor([0, 0, 1]), baseline="leave_one_out", scale="std"),
+        whiten(x, mask),
+    ]
+    assert {result.dtype for result in results} == {expected}
+
+
+X, MASK = torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool)
+WIDE, ROWS, IDS = torch.zeros(2, 4), torch.zeros(2), torch.tensor([0, 1])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: token_rewards(WIDE, X, MASK, ROWS, kl_coef=0.1), ["logprobs", "(2, 4)", "(2, 3)"]),
+        (lambda: token_rewards(X, WIDE, MASK, ROWS, kl_coef=0.1), ["ref_logprobs", "(2, 4)"]),
+        (lambda: token_rewards(X, X, MASK, X, kl_coef=0.1), ["score", "(2, 3)", "(2,)"]),
+        (lambda: token_rewards(X, X, MASK.float(), ROWS, kl_coef=0.1), ["torch.bool", "float32"]),
+        (lambda: token_rewards(ROWS, ROWS, MASK[:, 0], ROWS, kl_coef=0.1), ["mask", "2 axes"]),
+        (lambda: token_rewards(X, X, MASK, ROWS, kl_coef=-0.1), ["kl_coef=-0.1"]),
+        (lambda: gae(WIDE, X, MASK, gamma=1.0, lam=1.0), ["rewards", "(2, 4)", "(2, 3)"]),
+        (lambda: gae(X, WIDE, MASK, gamma=1.0, lam=1.0), ["values", "(2, 4)", "(2, 3)"]),
+        (lambda: gae(X, X, MASK.int(), gamma=1.0, lam=1.0), ["torch.bool", "int32"]),
+        (lambda: gae(X[0], X[0], MASK[0], gamma=1.0, lam=1.0), ["mask", "2 axes"]),
+        (lambda: gae(X, X, MASK, gamma=1.1, lam=1.0), ["gamma=1.1", "[0, 1]"]),
+        (lambda: gae(X, X, MASK, gamma=1.0, lam=-0.1), ["lam=-0.1", "[0, 1]"]),
+        (
+            lambda: gae(X, X, MASK, gamma=1.0, lam=1.0, bootstrap=torch.zeros(3)),
+            ["bootstrap", "(3,)", "(2,)"],
+        ),
+        (lambda: gae(X + 1j, X, MASK, gamma=1.0, lam=1.0), ["complex", "(2, 3)"]),
+        (lambda: group_advantages(X, IDS), ["rewards", "(2, 3)"]),
+        (lambda: group_advantages(ROWS, torch.arange(3)), ["group_ids", "(3,)", "(2,)"]),
+        (lambda: group_advantages(ROWS, IDS, mask=MASK), ["mask", "(2, 3)", "(2,)"]),
+        (lambda: group_advantages(ROWS, IDS, mask=IDS), ["torch.bool", "int64"]),
+        (
+            lambda: group_advantages(ROWS, IDS, baseline="max"),
+            ["baseline='max'", "'mean'", "'leave_one_out'"],
+        ),
+        (lambda: group_advantages(ROWS, IDS, scale=None), ["scale=None", "'none'", "'std'"]),
+        (lambda: whiten(WIDE, MASK), ["x has shape (2, 4)", "(2, 3)"]),
+        (lambda: whiten(X, MASK.to(torch.uint8)), ["torch.bool", "uint8"]),
+    ],
+)
+def test_errors_name_what_is_wrong(call: Callable[[], object], words: list[str]) -> None:
+    with pytest.raises(ValueError) as error:  # noqa: PT011, the words are checked below
+        call()
+    for word in words:
+        assert word in str(error.value)
