@@ -1,0 +1,1 @@
+"""How a team learns: one readable loop per file."""

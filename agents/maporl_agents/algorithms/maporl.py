@@ -1,0 +1,310 @@
+"""MAPoRL: multi-agent PPO at the level of tokens, with the influence-aware verification reward.
+
+Park et al., "MAPoRL: Multi-Agent Post-Co-Training for Collaborative Large Language Models with
+Reinforcement Learning" (arXiv 2502.18439). Read `train_step` top to bottom: play, collate, score
+tokens, advantages, update, log.
+
+The state of (turn t, agent a) at token x is the question, everybody's earlier turns and the tokens
+written so far; the policy is the one `Team.policy(a, t)` names, the critic `Team.critic(a, t)`.
+With one agent and one turn this is PPO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from maporl_agents.advantages import gae, token_rewards, whiten
+from maporl_agents.batching import collate, micro_batches, minibatches
+from maporl_agents.config import PPOConfig, Sampling
+from maporl_agents.losses import kl_estimate, masked_mean, policy_loss, value_loss
+from maporl_agents.rollout import play
+from maporl_agents.scoring import score_tokens
+from maporl_agents.seeding import seed_of
+from maporl_agents.team import Team
+from maporl_agents.types import Rollout, StopReason, TokenBatch
+from maporl_env.batched import BatchedDebate
+from maporl_env.types import Question
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """A batch and what was true of it before the update; tensors (B, L), 0 outside the mask."""
+
+    batch: TokenBatch
+    logprobs: Tensor
+    ref_logprobs: Tensor
+    values: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+    def select(self, rows: Tensor) -> Experience:
+        """Return the given rows, cut to the longest completion among them."""
+        batch = self.batch.select(rows)
+        width = batch.mask.shape[1]
+        return Experience(
+            batch,
+            self.logprobs[rows, :width],
+            self.ref_logprobs[rows, :width],
+            self.values[rows, :width],
+            self.advantages[rows, :width],
+            self.returns[rows, :width],
+        )
+
+
+class Learner:
+    """The optimiser state of a run: one AdamW over every policy and critic of a team."""
+
+    def __init__(self, team: Team, ppo: PPOConfig, steps: int) -> None:
+        self.team = team
+        self.ppo = ppo
+        self.trained = {
+            policy: list(named.values()) for policy, named in team.trainable().items() if named
+        }
+        critics = list(team.critics.parameters())
+        self.optimizer = torch.optim.AdamW(
+            [
+                *({"params": p, "lr": ppo.learning_rate} for p in self.trained.values()),
+                {"params": critics, "lr": ppo.critic_learning_rate},
+            ],
+            weight_decay=0.0,
+        )
+        self.schedule = LambdaLR(
+            self.optimizer, lambda step: learning_rate_factor(step, ppo.warmup_steps, steps)
+        )
+
+    def parameter_names(self) -> dict[nn.Parameter, str]:
+        """Return the name of every trained parameter: policy or critic, then its own name."""
+        names = {
+            parameter: f"{policy}/{name}"
+            for policy, named in self.team.trainable().items()
+            for name, parameter in named.items()
+        }
+        critics = self.team.critics.named_parameters(prefix="critics")
+        return names | {parameter: name for name, parameter in critics}
+
+    def apply_gradients(self) -> Metrics:
+        """Clip each policy's gradient on its own, step, and return the gradient norms."""
+        norms = {
+            f"grad_norm/{policy}": nn.utils.clip_grad_norm_(params, self.ppo.max_grad_norm)
+            for policy, params in self.trained.items()
+        }
+        for critic in self.team.critics.values():
+            nn.utils.clip_grad_norm_(critic.parameters(), self.ppo.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return {name: float(norm) for name, norm in norms.items()}
+
+
+def learning_rate_factor(step: int, warmup_steps: int, steps: int) -> float:
+    """Return the fraction of the peak rate: linear warm-up, then linear decay to a tenth."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    left = (steps - step) / max(steps - warmup_steps, 1)
+    return 0.1 + 0.9 * max(left, 0.0)
+
+
+def train_step(
+    learner: Learner,
+    debates: BatchedDebate,
+    questions: Sequence[Question],
+    sampling: Sampling,
+    *,
+    seed: int,
+) -> tuple[list[Rollout], Metrics]:
+    """Play one debate per question and improve every policy on it.
+
+    Args:
+        learner: team and optimiser; updated in place.
+        debates: the environment.
+        questions: one per debate.
+        sampling: how messages are drawn.
+        seed: names this step's random streams.
+
+    Returns:
+        The rollouts and the metrics of the step (meanings in docs/schemes/maporl.md).
+    """
+    team, ppo = learner.team, learner.ppo
+
+    # Play: every agent answers every question in every turn.
+    rollouts = play(team, debates, questions, sampling, seed=seed)
+
+    # Collate: one row per message that has a reward.
+    batch, left_out = collate(team, rollouts)
+
+    # Score tokens and turn the rewards of messages into advantages of tokens.
+    experience = evaluate_tokens(team, batch, ppo, sampling.temperature)
+
+    # Update: a few passes over the batch in minibatches.
+    generator = torch.Generator().manual_seed(seed_of(seed, "minibatches"))
+    updates: list[Metrics] = []
+    for _ in range(ppo.epochs):
+        for rows in minibatches(batch, ppo.minibatches, generator):
+            updates.append(update(learner, experience.select(rows), sampling.temperature))
+    learner.schedule.step()
+
+    # Log.
+    metrics = rollout_metrics(rollouts) | experience_metrics(experience) | mean_of(updates)
+    metrics["unscored_messages"] = left_out
+    metrics["learning_rate"] = learner.optimizer.param_groups[0]["lr"]
+    return rollouts, metrics
+
+
+@torch.no_grad()
+def evaluate_tokens(
+    team: Team, batch: TokenBatch, ppo: PPOConfig, temperature: float
+) -> Experience:
+    """Score a batch under policy, reference and critics; return it with its advantages.
+
+    token reward r = -kl_coef * k1 + 1[last token] * (what the environment pays for the message);
+    advantages by GAE over the tokens of one message, the critic's value after the last token 0,
+    then whitened per (turn, agent).
+    """
+    logprobs, ref_logprobs, values = (
+        torch.zeros(batch.mask.shape, device=batch.mask.device) for _ in range(3)
+    )
+    for rows in micro_batches(batch, ppo.micro_episodes):
+        part = batch.select(rows)
+        width = part.mask.shape[1]
+        scores = score_tokens(team, part, temperature=temperature, with_values=True)
+        reference = score_tokens(team, part, temperature=temperature, reference=True)
+        logprobs[rows, :width] = scores.logprobs
+        ref_logprobs[rows, :width] = reference.logprobs
+        values[rows, :width] = scores.values
+    rewards = token_rewards(logprobs, ref_logprobs, batch.mask, batch.rewards, kl_coef=ppo.kl_coef)
+    advantages, returns = gae(
+        rewards, values, batch.mask, gamma=ppo.token_gamma, lam=ppo.gae_lambda
+    )
+    for _, rows in batch.by_message():
+        advantages[rows] = whiten(advantages[rows], batch.mask[rows])
+    return Experience(batch, logprobs, ref_logprobs, values, advantages, returns)
+
+
+def update(learner: Learner, experience: Experience, temperature: float) -> Metrics:
+    """Take one optimiser step on a minibatch, its gradient accumulated over micro-batches."""
+    batch, ppo = experience.batch, learner.ppo
+    num_tokens = {policy: int(batch.mask[rows].sum()) for policy, rows in batch.by_policy()}
+    statistics: list[Metrics] = []
+    for rows in micro_batches(batch, ppo.micro_episodes):
+        part = experience.select(rows)
+        loss, parts = loss_of(learner, part, num_tokens, temperature)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss became {float(loss)}; nothing was updated. Lower the learning rate "
+                "(--ppo.learning-rate) or look at the last transcripts of the run"
+            )
+        loss.backward()
+        statistics += parts
+    return mean_of(statistics) | learner.apply_gradients()
+
+
+def loss_of(
+    learner: Learner, part: Experience, num_tokens: dict[str, int], temperature: float
+) -> tuple[Tensor, list[Metrics]]:
+    """Return the sum over policies of their PPO losses on a micro-batch, and statistics.
+
+    Each policy's loss is a mean over its own tokens of the whole minibatch (`num_tokens`), so that
+    how often one agent speaks does not change how fast another learns.
+    """
+    ppo, batch = learner.ppo, part.batch
+    scores = score_tokens(learner.team, batch, temperature=temperature, with_values=True)
+    total = scores.logprobs.new_zeros(())
+    statistics = []
+    for policy, rows in batch.by_policy():
+        mask = batch.mask[rows]
+        improve, stats = policy_loss(
+            scores.logprobs[rows],
+            part.logprobs[rows],
+            part.advantages[rows],
+            mask,
+            clip_coef=ppo.clip_coef,
+            num_tokens=num_tokens[policy],
+        )
+        critic = value_loss(
+            scores.values[rows],
+            part.values[rows],
+            part.returns[rows],
+            mask,
+            num_tokens=num_tokens[policy],
+        )
+        total = total + improve + ppo.critic_coef * critic
+        share = float(mask.sum()) / num_tokens[policy]
+        statistics.append(
+            {
+                "loss/policy": float(improve.detach()) / share,
+                "loss/value": float(critic.detach()) / share,
+                "entropy": float(masked_mean(scores.entropy[rows].detach(), mask)),
+                "clip_frac": float(stats["clip_frac"]),
+                "approx_kl": float(stats["approx_kl"]),
+            }
+        )
+    return total, statistics
+
+
+def rollout_metrics(rollouts: Sequence[Rollout]) -> Metrics:
+    """Return what was played: rewards and accuracy by turn, lengths, how messages ended."""
+    metrics: Metrics = {}
+    turns = max(rollout.rewards.shape[0] for rollout in rollouts)
+    for turn in range(turns):
+        scores = [
+            message.score
+            for rollout in rollouts
+            for message in rollout.transcript.of_turn(turn)
+            if message.score is not None
+        ]
+        if scores:
+            metrics[f"score/turn_{turn + 1}"] = sum(scores) / len(scores)
+    completions = [c for rollout in rollouts for c in rollout.completions]
+    metrics["reward"] = sum(float(rollout.rewards.mean()) for rollout in rollouts) / len(rollouts)
+    metrics["tokens"] = float(sum(len(c.ids) for c in completions))
+    metrics["answers"] = float(len(completions))
+    metrics["cut_off"] = sum(c.stop is StopReason.LENGTH for c in completions) / len(completions)
+    return metrics
+
+
+def experience_metrics(experience: Experience) -> Metrics:
+    """Return KL to the reference per token, explained variance, and sampler-trainer mismatch."""
+    batch = experience.batch
+    kl = kl_estimate(experience.logprobs, experience.ref_logprobs)
+    real_returns = experience.returns[batch.mask]
+    residual = real_returns - experience.values[batch.mask]
+    mismatch = (experience.logprobs - batch.sampled_logprobs)[batch.mask].abs()
+    return {
+        "kl": float(masked_mean(kl, batch.mask)),
+        "explained_variance": float(1 - residual.var() / real_returns.var().clamp(min=1e-8)),
+        "sampler_mismatch": float(mismatch.max()),
+    }
+
+
+def mean_of(parts: Sequence[Metrics]) -> Metrics:
+    """Return the mean of each metric over the parts that have it."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {
+        name: sum(values) / len(values)
+        for name in names
+        if (values := [part[name] for part in parts if name in part])
+    }
+
+
+def questions_of_step(
+    questions: Sequence[Question], step: int, count: int, seed: int
+) -> list[Question]:
+    """Return the questions of one step: every pass over them is in a new random order.
+
+    A function of the step alone, so that a resumed run asks what the uninterrupted one would have.
+    """
+    chosen = []
+    orders: dict[int, list[int]] = {}
+    for position in range(step * count, (step + 1) * count):
+        epoch, place = divmod(position, len(questions))
+        if epoch not in orders:
+            generator = torch.Generator().manual_seed(seed_of(seed, "questions", epoch))
+            orders[epoch] = torch.randperm(len(questions), generator=generator).tolist()
+        chosen.append(questions[orders[epoch][place]])
+    return chosen

@@ -1,0 +1,85 @@
+"""Rollouts to tensors: `collate` makes the `TokenBatch`, `minibatches` deals it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from maporl_agents.team import Team
+from maporl_agents.types import Completion, Rollout, TokenBatch, TokenIds
+
+
+def collate(team: Team, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, int]:
+    """Return one row per scored message, and the number of messages left out.
+
+    A message whose verifier failed has no reward; it carries no loss and is only counted.
+    """
+    prompts: list[TokenIds] = []
+    completions: list[Completion] = []
+    policies: list[str] = []
+    places: list[tuple[int, int, int]] = []  # episode, turn, seat
+    rewards: list[float] = []
+    left_out = 0
+    for episode, rollout in enumerate(rollouts):
+        seats = {agent: seat for seat, agent in enumerate(rollout.transcript.agents)}
+        for i, message in enumerate(rollout.transcript.messages):
+            seat = seats[message.agent]
+            if not rollout.scored[message.turn, seat]:
+                left_out += 1
+                continue
+            prompts.append(rollout.prompts[i])
+            completions.append(rollout.completions[i])
+            policies.append(rollout.policies[i])
+            places.append((episode, message.turn, seat))
+            rewards.append(float(rollout.rewards[message.turn, seat]))
+    device = team.bases[0].device
+    episodes, turns, seats_ = torch.tensor(places, dtype=torch.long).reshape(-1, 3).unbind(1)
+    lengths = torch.tensor([len(completion.ids) for completion in completions], dtype=torch.long)
+    width = int(lengths.max()) if completions else 0
+    batch = TokenBatch(
+        prompts=tuple(prompts),
+        ids=_pad([completion.ids for completion in completions], width, torch.long).to(device),
+        mask=(torch.arange(width) < lengths[:, None]).to(device),
+        sampled_logprobs=_pad(
+            [completion.logprobs for completion in completions], width, torch.float32
+        ).to(device),
+        policies=tuple(policies),
+        critics=tuple(team.critic(seat, turn) for _, turn, seat in places),
+        seats=seats_.to(device),
+        turns=turns.to(device),
+        episodes=episodes.to(device),
+        rewards=torch.tensor(rewards, dtype=torch.float32, device=device),
+    )
+    return batch, left_out
+
+
+def _pad(rows: Sequence[Sequence[float]], width: int, dtype: torch.dtype) -> Tensor:
+    padded = torch.zeros(len(rows), width, dtype=dtype)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = torch.tensor(row, dtype=dtype)
+    return padded
+
+
+def minibatches(batch: TokenBatch, count: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield the rows of each of `count` minibatches; every row comes exactly once.
+
+    Whole debates are dealt, in random order, so that an agent's turns stay together and are scored
+    in one pass (see `scoring`). With fewer debates than `count` there are fewer minibatches.
+    """
+    names = batch.episodes.unique().cpu()
+    order = names[torch.randperm(len(names), generator=generator)]
+    for chosen in order.chunk(count):
+        yield rows_of(batch, chosen)
+
+
+def micro_batches(batch: TokenBatch, episodes: int) -> Iterator[Tensor]:
+    """Yield rows in pieces of at most so many debates, in order."""
+    for chosen in batch.episodes.unique().cpu().split(episodes):
+        yield rows_of(batch, chosen)
+
+
+def rows_of(batch: TokenBatch, episodes: Tensor) -> Tensor:
+    """Return the rows that belong to the given debates, in order."""
+    return torch.isin(batch.episodes, episodes.to(batch.episodes.device)).nonzero()[:, 0]

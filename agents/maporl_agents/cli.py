@@ -1,0 +1,163 @@
+"""The command line: ``maporl train | eval | play``. Every command explains itself with ``--help``.
+
+Mistakes of the user end with one sentence and exit code 2, without a traceback (set MAPORL_DEBUG=1
+to see one).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from maporl_agents.config import TrainConfig
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train agents to debate; with no arguments the built-in model learns the built-in task.
+
+    Writes everything to runs/NAME: settings, metrics, transcripts, checkpoints, curve.png.
+    """
+
+    config: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
+    runs: Path = RUNS
+    """Folder of all runs."""
+    overwrite: bool = False
+    """Replace a run of the same name."""
+    resume: Path | None = None
+    """Continue this run folder from its newest checkpoint, with the settings it has."""
+
+    def __call__(self) -> int:
+        """Run the command; return the exit code."""
+        from maporl_agents import experiment
+
+        console = _console()
+        folder = self.resume or self.runs / self.config.name
+        try:
+            if self.resume:
+                experiment.resume(folder, console)
+            else:
+                experiment.run(self.config, folder, console, overwrite=self.overwrite)
+        except experiment.Interrupted as stop:
+            console.print(
+                f"\nstopped after step {stop.step}; saved. "
+                f"Go on with: maporl train --resume {folder}"
+            )
+            return 128 + stop.signal_number
+        return 0
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Let a team debate held-out questions and print accuracy by turn, votes and flips."""
+
+    task: str = "shopping"
+    """A built-in task (shopping, gsm8k, anli) or a JSONL or CSV file of questions."""
+    data: Path | None = None
+    """The task's file, for tasks that need one (e.g. GSM8K's test.jsonl); else the hub is asked."""
+    model: tuple[str, ...] = ("tiny",)
+    """One for all agents, or one per agent: "tiny", a folder, or a Hugging Face hub name."""
+    run: Path | None = None
+    """Measure the trained team of this run folder instead of `model`."""
+    agents: int = 2
+    """A, how many take part."""
+    turns: int = 3
+    """T, how many turns."""
+    limit: int = 500
+    """At most so many questions."""
+    max_new_tokens: int = 0
+    """Limit per message; 0 takes 32 for the built-in task and 300 elsewhere."""
+    temperature: float = 1.0
+    """Of the sampled half of the table."""
+    batch: int = 64
+    """Debates side by side."""
+    split: str | None = None
+    """Which questions; the test split if there is one."""
+    seed: int = 20_000
+    """Names the sampling noise."""
+    out: Path | None = None
+    """Also write the results as JSON to this file and the transcripts beside it (.jsonl)."""
+
+    def __call__(self) -> int:
+        """Run the command; return the exit code."""
+        from maporl_agents.commands import evaluate_team
+
+        evaluate_team(self, _console())
+        return 0
+
+
+@dataclass(frozen=True)
+class Play:
+    """Print one debate as it happens; --human lets you be one of the agents."""
+
+    task: str = "shopping"
+    """A built-in task or a file of questions."""
+    data: Path | None = None
+    """The task's file, for tasks that need one."""
+    model: tuple[str, ...] = ("tiny",)
+    """One for all agents, or one per agent: "tiny", a folder, or a Hugging Face hub name."""
+    run: Path | None = None
+    """Play with the trained team of this run folder instead of `model`."""
+    agents: int = 2
+    """A, how many take part."""
+    turns: int = 3
+    """T, how many turns."""
+    human: bool = False
+    """You are the last agent; type your answers."""
+    index: int | None = None
+    """Which question of the split; None draws one."""
+    split: str | None = None
+    """Which questions; the test split if there is one."""
+    max_new_tokens: int = 0
+    """Limit per message; 0 takes 32 for the built-in task and 300 elsewhere."""
+    temperature: float = 1.0
+    """0 is greedy."""
+    seed: int = 0
+    """Names the question drawn and the sampling noise."""
+
+    def __call__(self) -> int:
+        """Run the command; return the exit code."""
+        from maporl_agents.commands import play_debate
+
+        play_debate(self, _console())
+        return 0
+
+
+Command = (
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Eval, tyro.conf.subcommand("eval")]
+    | Annotated[Play, tyro.conf.subcommand("play")]
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse, run, and exit: 0 done, 2 the user's mistake, 130 / 143 interrupted and saved."""
+    command = tyro.cli(Command, prog="maporl", description=__doc__, args=argv)  # type: ignore[call-overload]
+    try:
+        code = command()
+    except KeyboardInterrupt:
+        code = 130
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("MAPORL_DEBUG"):
+            raise
+        print(f"maporl: {_sentence(error)}", file=sys.stderr)
+        code = 2
+    sys.exit(code)
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _console():  # type: ignore[no-untyped-def]
+    from rich.console import Console
+
+    return Console(highlight=False)

@@ -1,0 +1,144 @@
+"""What ``maporl eval`` and ``maporl play`` do."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from maporl_agents import report
+from maporl_agents.algorithms.maporl import questions_of_step
+from maporl_agents.config import Sampling, TeamConfig
+from maporl_agents.evaluate import evaluate
+from maporl_agents.experiment import load_team
+from maporl_agents.loading import make_team
+from maporl_agents.sampler import sample
+from maporl_agents.seeding import seed_of
+from maporl_agents.storage import save_json
+from maporl_agents.team import Team
+from maporl_env import rendering
+from maporl_env.batched import BatchedDebate, DebateConfig
+from maporl_env.tasks import load_task
+from maporl_env.types import Question, View
+
+if TYPE_CHECKING:
+    from maporl_agents.cli import Eval, Play
+
+Speaker = Callable[[View, str], str]
+"""(structured view, its text) -> message."""
+
+
+def evaluate_team(args: Eval, console: Console) -> None:
+    """Measure a team sampled and greedy; print the table, write JSON if asked."""
+    config = DebateConfig(
+        task=args.task, data=args.data, num_agents=args.agents, num_turns=args.turns
+    )
+    questions = pick_split(args.task, args.data, args.split)
+    questions = questions_of_step(questions, 0, min(args.limit, len(questions)), seed=0)
+    team = team_of(args)
+    debates = BatchedDebate(config, min(args.batch, len(questions)))
+    sampling = sampling_of(args)
+    results = {}
+    for decoding, greedy in (("sampled", False), ("greedy", True)):
+        with console.status(f"{len(questions)} questions, {decoding} ..."):
+            results[decoding] = evaluate(
+                team, debates, questions, sampling, seed=args.seed, greedy=greedy
+            )
+    stage = {decoding: result.to_dict() for decoding, result in results.items()}
+    name = str(args.run) if args.run else ", ".join(args.model)
+    console.print(report.result_table({name: stage}, f"{args.task}, {len(questions)} questions"))
+    if args.out is not None:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        save_json(args.out, stage)
+        lines = (transcript.to_json() for transcript in results["sampled"].transcripts)
+        args.out.with_suffix(".jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        console.print(f"wrote {args.out}")
+
+
+def play_debate(args: Play, console: Console) -> None:
+    """Print one debate message by message; the last agent may be a person."""
+    questions = pick_split(args.task, args.data, args.split)
+    index = random.Random(args.seed).randrange(len(questions)) if args.index is None else args.index
+    if not 0 <= index < len(questions):
+        raise ValueError(f"question {index} does not exist: the split has {len(questions)}")
+    debates = BatchedDebate(
+        DebateConfig(task=args.task, data=args.data, num_agents=args.agents, num_turns=args.turns),
+        1,
+    )
+    seats = args.agents - 1 if args.human else args.agents
+    team = team_of(args) if seats else None
+    debates.reset(questions=[questions[index]])
+    show(console, rendering.heading(questions[index]))
+    turn = 0
+    while asked := debates.prompts():
+        texts = []
+        for prompt in asked:
+            if args.human and prompt.seat == args.agents - 1:
+                texts.append(ask_person(prompt.text))
+            else:
+                assert team is not None
+                texts.append(
+                    say(team, prompt.seat, turn, prompt.view, sampling_of(args), args.seed)
+                )
+        debates.step(texts)
+        show(console, rendering.lines(debates.transcripts[0].of_turn(turn)))
+        turn += 1
+    transcript = debates.transcripts[0]
+    votes = ", ".join(map(str, debates.debates[0].outcome())) or "no answer"
+    rewards = debates.turn_rewards()[0]
+    console.print(f"\nvote: {votes}    key: {transcript.question.answer}")
+    for t, row in enumerate(rewards):
+        console.print(f"reward of turn {t + 1}: " + "  ".join(f"{x:+.3f}" for x in row))
+
+
+def show(console: Console, text: str) -> None:
+    """Print text of agents, headings coloured in a terminal, never as markup."""
+    for line in text.splitlines():
+        style = "bold cyan" if line.startswith(("Turn", "Question")) else ""
+        console.print(Text(line, style=style))
+
+
+def say(team: Team, seat: int, turn: int, view: View, sampling: Sampling, seed: int) -> str:
+    """Return one message of one agent."""
+    policy = team.policy(seat, turn)
+    prompt = team.base_of(policy).chat.prompt_ids(view)
+    [completion] = sample(team, [prompt], [policy], sampling, seed_of(seed, "play", turn, seat))
+    return completion.text
+
+
+def ask_person(observation: str) -> str:
+    """Show a person what an agent reads, and read a line."""
+    print(f"\n--- you read ---\n{rendering.harmless(observation)}")
+    try:
+        return input("> ")
+    except EOFError:
+        return ""
+
+
+def pick_split(task: str, data: Path | None, split: str | None) -> Sequence[Question]:
+    """Return the questions of a split: by default "test" if there is one, else the task's own."""
+    loaded = load_task(task, data)
+    name = split or ("test" if "test" in loaded.splits else loaded.default_split)
+    return loaded.split(name)
+
+
+def team_of(args: Eval | Play) -> Team:
+    """Return the team of a run, or of the named models, for speaking only."""
+    if args.run is not None:
+        return load_team(args.run)[1]
+    return make_team(
+        TeamConfig(model=args.model, tuning="none"),
+        num_agents=args.agents,
+        num_turns=args.turns,
+        seed=0,
+    )
+
+
+def sampling_of(args: Eval | Play) -> Sampling:
+    """Return the sampling settings of a command."""
+    limit = args.max_new_tokens or (32 if args.task == "shopping" else 300)
+    return Sampling(max_new_tokens=limit, temperature=args.temperature)

@@ -1,0 +1,159 @@
+"""Settings of a run. Frozen, saved as JSON beside it, and the flags of ``maporl train``.
+
+Under each field: its meaning, unit or range, and where the default comes from ("paper" = the MAPoRL
+paper or its code; "tiny" = measured here on the built-in model and task, see docs/log.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar, get_type_hints
+
+Sharing = Literal["agent", "turn", "first_turn", "one"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How messages are drawn: from softmax(logits / temperature), without truncation."""
+
+    max_new_tokens: int = 32
+    """Limit per message, the EOS included. Paper: 300 for GSM8K, 250 for ANLI."""
+    temperature: float = 1.0
+    """Divides the logits, in sampling and in scoring alike; 0 means greedy decoding."""
+    max_rows: int = 512
+    """At most so many prompts are decoded side by side; bounds memory."""
+
+
+@dataclass(frozen=True)
+class GameConfig:
+    """The debate that is played; see `maporl_env.debate_v0` for the rules."""
+
+    task: str = "shopping"
+    """A built-in task, or a JSONL or CSV file of questions."""
+    num_agents: int = 2
+    """A, at least 1."""
+    num_turns: int = 3
+    """T, at least 1; the first turn is the answer without having seen anybody."""
+    gamma: float = 1.0
+    """Turn discount of the influence-aware reward, in [0, 1]. Tiny: 1; paper: 0.3."""
+    alpha: tuple[float, float] = (0.0, 0.0)
+    """Bonus (alpha0, alpha1) for being right against, or persuaded by, a majority. Paper: 0."""
+    beta: tuple[float, float] = (0.0, 0.0)
+    """Bonus (beta0, beta1) for moving a majority by a wrong, or right, answer. Paper: 0."""
+    reward_feedback: bool = False
+    """Show each message's score to everybody in the next turn."""
+    stop: Literal["fixed", "consensus"] = "fixed"
+    """Play all turns, or end after a turn in which all valid answers agree."""
+
+
+@dataclass(frozen=True)
+class TeamConfig:
+    """The language models."""
+
+    model: tuple[str, ...] = ("tiny",)
+    """One for all agents, or one per agent: "tiny", a folder, or a Hugging Face hub name."""
+    tuning: Literal["full", "lora", "none"] = "full"
+    """All weights of each policy, a LoRA adapter per policy on one frozen base, or evaluation only."""
+    sharing: Sharing = "agent"
+    """Who shares a policy: each agent its own ("agent"), each (turn, agent) its own ("turn"), each
+    agent two, the first turn apart ("first_turn"), or everybody one ("one")."""
+    lora_rank: int = 8
+    """Rank of the adapters. Paper: 8."""
+    lora_alpha: int = 16
+    """Scale of the adapters (alpha / rank). Paper: 16."""
+    critic_width: int = 64
+    """Hidden units of each value head. Tiny."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the base model's weights."""
+    device: str = "auto"
+    """ "cpu", "cuda", "cuda:1", ...; "auto" takes a GPU if there is one."""
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Multi-agent PPO at the level of tokens (spec of the paper's section 4)."""
+
+    learning_rate: float = 1e-3
+    """Of the policies: AdamW, 5 warm-up steps, then linear decay to 10 %. Tiny; LoRA on a large
+    model wants about 1e-5 (paper)."""
+    critic_learning_rate: float = 5e-3
+    """Of the value heads, same schedule. Tiny."""
+    warmup_steps: int = 5
+    """Steps of linear warm-up. Tiny."""
+    epochs: int = 2
+    """Passes over each batch. Tiny: 2; paper: 4."""
+    minibatches: int = 2
+    """Optimiser steps per pass. Tiny."""
+    clip_coef: float = 0.2
+    """Half width of the band for the ratio. Paper: 0.2."""
+    kl_coef: float = 0.02
+    """Price per token of k1, the log-ratio to the reference policy, taken off the reward. Tiny;
+    paper: 0.002."""
+    critic_coef: float = 0.5
+    """Weight of the value loss. Tiny; paper: 0.1."""
+    token_gamma: float = 1.0
+    """Discount per token. Paper: 1."""
+    gae_lambda: float = 1.0
+    """Lambda of GAE over the tokens of a message, in [0, 1]. Tiny: 1; paper: 0.95."""
+    max_grad_norm: float = 1.0
+    """Gradient clip, per policy. Tiny."""
+    micro_episodes: int = 64
+    """At most so many debates go through the model at once; changes memory, not the result."""
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """How a team is measured, on questions that training never saw."""
+
+    questions: int = 500
+    """Held-out questions; a figure's standard error is about sqrt(p (1 - p) / questions)."""
+    split: str = "test"
+    """Which questions of the task."""
+    seed: int = 20_000
+    """Names the sampling noise of evaluations, the same before and after training."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run."""
+
+    name: str = "maporl-shopping"
+    """Folder of the run below `runs`."""
+    seed: int = 0
+    """Names every random stream of the run."""
+    steps: int = 40
+    """Rounds of play and update."""
+    questions_per_step: int = 64
+    """Debates per step; each gives agents x turns answers."""
+    single_agent: bool = False
+    """Train every agent alone (one turn, nobody to read) on equally many answers, as the control."""
+    checkpoint_every: int = 10
+    """Steps between checkpoints; the last step is always saved."""
+    game: GameConfig = field(default_factory=GameConfig)
+    team: TeamConfig = field(default_factory=TeamConfig)
+    sampling: Sampling = field(default_factory=Sampling)
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+C = TypeVar("C")
+
+
+def from_dict(cls: type[C], data: dict[str, Any]) -> C:
+    """Build a settings dataclass from what `dataclasses.asdict` gave, e.g. read back from JSON.
+
+    Raises:
+        ValueError: a field this version does not know; names it and the known ones.
+    """
+    hints = get_type_hints(cls)
+    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+    unknown = sorted(set(data) - set(known))
+    if unknown:
+        raise ValueError(f"unknown settings {unknown} in {cls.__name__}; known are {known}")
+    return cls(**{name: _field(hints[name], value) for name, value in data.items()})
+
+
+def _field(hint: Any, value: Any) -> Any:
+    if is_dataclass(hint):
+        return from_dict(hint, value)  # type: ignore[arg-type]
+    return tuple(value) if isinstance(value, list) else value

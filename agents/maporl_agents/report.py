@@ -1,0 +1,142 @@
+"""Showing a run to people: the closing table, the picture of the curves, debates as text.
+
+Reads only what a run folder holds (metrics and evaluations) or `Evaluation` objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from maporl_env import rendering
+from maporl_env.types import Transcript
+
+Results = Mapping[str, Mapping[str, Any]]
+"""{"sampled": evaluation, "greedy": evaluation}, each as `Evaluation.to_dict` gives it."""
+
+TURN_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
+
+
+def result_table(stages: Mapping[str, Results], title: str) -> Table:
+    """Return turns x stages x {sampled, greedy}: vote with interval, agents, flips.
+
+    Args:
+        stages: e.g. {"before": results, "after": results}; one entry for an evaluation alone.
+        title: printed above.
+    """
+    table = Table(title=title, title_justify="left", caption=CAPTION, caption_justify="left")
+    for name in ("", "decoding", "turn"):
+        table.add_column(name)
+    for name in ("vote", "agents", "wrong->right", "right->wrong", "agree", "no answer"):
+        table.add_column(name, justify="right")
+    for stage, results in stages.items():
+        for decoding, evaluation in results.items():
+            for t, turn in enumerate(evaluation["turns"]):
+                table.add_row(
+                    stage if t == 0 else "",
+                    decoding if t == 0 else "",
+                    str(t + 1),
+                    f"{turn['vote']:.3f} ± {turn['vote_interval']:.3f}",
+                    " ".join(f"{x:.3f}" for x in turn["accuracy"]),
+                    f"{turn['wrong_to_right']:.3f}" if t else "-",
+                    f"{turn['right_to_wrong']:.3f}" if t else "-",
+                    f"{turn['agreement']:.3f}",
+                    f"{turn['invalid']:.3f}",
+                )
+            table.add_section()
+    return table
+
+
+CAPTION = (
+    "vote: expected accuracy of the majority answer (ties shared), ± 95 % interval over questions; "
+    "agents: accuracy of each; flips: share of messages that changed from the turn before."
+)
+
+
+def before_and_after(before: Transcript, after: Transcript) -> RenderableType:
+    """Return one question debated twice, readable in a terminal or a file."""
+    return Group(
+        Text("\nThe same question, before training", style="bold"),
+        Text(_readable(before)),
+        Text("\nand after", style="bold"),
+        Text(_readable(after)),
+    )
+
+
+def _readable(transcript: Transcript) -> str:
+    return rendering.heading(transcript.question) + rendering.lines(transcript.messages)
+
+
+def telling_question(before: Sequence[Transcript], after: Sequence[Transcript]) -> int:
+    """Return the first question that was wrong at first and that the trained team got right.
+
+    Falls back to the first question where there is none.
+    """
+    for index, (old, new) in enumerate(zip(before, after, strict=True)):
+        first, last = new.of_turn(0), new.of_turn(new.turn - 1)
+        if (
+            all(m.score == 0 for m in old.of_turn(old.turn - 1))
+            and all(m.score == 0 for m in first)
+            and all(m.score == 1 for m in last)
+        ):
+            return index
+    return 0
+
+
+def draw_curve(
+    metrics: Sequence[Mapping[str, Any]], before: Results, after: Results, path: Path
+) -> None:
+    """Draw accuracy by turn over the steps, and bars before and after; write a PNG.
+
+    Args:
+        metrics: one dict per step with "step" and "score/turn_1", ... as logged.
+        before: results before training.
+        after: results after training.
+        path: the file.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    curve, bars = figure.subplots(1, 2, width_ratios=(3, 2))
+    turns = len(after["sampled"]["turns"])
+    for t in range(turns):
+        points = [
+            (row["step"], row[f"score/turn_{t + 1}"])
+            for row in metrics
+            if row.get(f"score/turn_{t + 1}") is not None
+        ]
+        if points:
+            colour = TURN_COLOURS[t % len(TURN_COLOURS)]
+            curve.plot(*zip(*points, strict=True), color=colour, label=f"turn {t + 1}")
+    curve.set(xlabel="step", ylabel="mean verifier score", ylim=(0, 1), title="training questions")
+    curve.legend(loc="upper left")
+    curve.grid(alpha=0.3)
+    _draw_bars(bars, {"before": before["sampled"], "after": after["sampled"]})
+    figure.savefig(path, dpi=120)
+
+
+def _draw_bars(axes: Any, stages: Mapping[str, Mapping[str, Any]]) -> None:
+    """Draw the vote of every turn by stage, with intervals."""
+    turns = max(len(evaluation["turns"]) for evaluation in stages.values())
+    width = 0.8 / turns
+    for place, evaluation in enumerate(stages.values()):
+        for t, turn in enumerate(evaluation["turns"]):
+            axes.bar(
+                place - 0.4 + width * (t + 0.5),
+                turn["vote"],
+                width * 0.9,
+                yerr=turn["vote_interval"],
+                capsize=3,
+                color=TURN_COLOURS[t % len(TURN_COLOURS)],
+                label=f"turn {t + 1}" if place == 0 else None,
+            )
+    axes.set_xticks(range(len(stages)), list(stages))
+    axes.set(ylim=(0, 1), ylabel="accuracy of the vote", title="held-out questions, sampled")
+    axes.grid(axis="y", alpha=0.3)

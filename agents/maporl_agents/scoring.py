@@ -1,0 +1,156 @@
+"""Log-probabilities and values of the tokens of a batch: the only forward pass of training.
+
+A debate's messages nest: what an agent wrote in turn t stands, with its prompt, at the start of its
+prompt of turn t + 1. Rows of one policy that are prefixes of another row are scored inside it, so
+that one pass over an agent's whole conversation serves all its turns. Exact, because attention is
+causal; tested against scoring each row alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from maporl_agents.team import Base, Team, temper
+from maporl_agents.types import TokenBatch, TokenIds, TokenScores
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the rows of a batch stand in the sequences that are run through the model.
+
+    Attributes:
+        ids: (Q, S) sequences, flush left.
+        attention: (Q, S), 1 = real id.
+        positions: (Q, S) position of each id in its own sequence.
+        hosts: row -> the sequence that contains it, from its first position on.
+        leaders: sequence -> a row that it is made of.
+    """
+
+    ids: Tensor
+    attention: Tensor
+    positions: Tensor
+    hosts: tuple[int, ...]
+    leaders: tuple[int, ...]
+
+
+def lay_out(
+    rows: Sequence[TokenIds], owners: Sequence[str], pad_id: int, device: torch.device
+) -> Layout:
+    """Place rows (prompt + completion) into as few sequences as nesting allows.
+
+    Sorted by owner and ids, a prefix stands directly before a row that contains it.
+    """
+    order = sorted(range(len(rows)), key=lambda row: (owners[row], rows[row]))
+    hosts = [0] * len(rows)
+    leaders: list[int] = []
+    for row in reversed(order):
+        if leaders and _contains(rows, owners, leaders[-1], row):
+            hosts[row] = len(leaders) - 1
+        else:
+            hosts[row] = len(leaders)
+            leaders.append(row)
+    width = max((len(rows[row]) for row in leaders), default=0)
+    ids = torch.full((len(leaders), width), pad_id)
+    lengths = torch.tensor([len(rows[row]) for row in leaders])
+    for sequence, row in enumerate(leaders):
+        ids[sequence, : len(rows[row])] = torch.tensor(rows[row])
+    columns = torch.arange(width)
+    attention = (columns < lengths[:, None]).long()
+    return Layout(
+        ids=ids.to(device),
+        attention=attention.to(device),
+        positions=columns.expand(len(leaders), width).to(device),
+        hosts=tuple(hosts),
+        leaders=tuple(leaders),
+    )
+
+
+def _contains(rows: Sequence[TokenIds], owners: Sequence[str], outer: int, inner: int) -> bool:
+    return owners[outer] == owners[inner] and rows[outer][: len(rows[inner])] == rows[inner]
+
+
+def score_tokens(
+    team: Team,
+    batch: TokenBatch,
+    *,
+    temperature: float,
+    reference: bool = False,
+    with_values: bool = False,
+) -> TokenScores:
+    """Return log-probabilities, values and entropies of the sampled tokens, (B, L) each.
+
+    Args:
+        team: the models.
+        batch: the messages.
+        temperature: the one they were sampled at.
+        reference: score under the reference policy instead of the current one.
+        with_values: also run the value heads.
+    """
+    parts = [
+        _score_base(team, base, batch, rows, temperature, reference, with_values)
+        for base, rows in _rows_by_base(team, batch)
+    ]
+    scores = torch.zeros(3, *batch.mask.shape, device=batch.ids.device)
+    for cells, values in parts:
+        scores = scores.index_put((torch.arange(3)[:, None], *cells), values)
+    return TokenScores(logprobs=scores[0], values=scores[1], entropy=scores[2])
+
+
+def _rows_by_base(team: Team, batch: TokenBatch) -> list[tuple[Base, list[int]]]:
+    found: list[tuple[Base, list[int]]] = []
+    for base in team.bases:
+        rows = [row for row, policy in enumerate(batch.policies) if policy in base.policies]
+        if rows:
+            found.append((base, rows))
+    return found
+
+
+def _score_base(
+    team: Team,
+    base: Base,
+    batch: TokenBatch,
+    rows: list[int],
+    temperature: float,
+    reference: bool,
+    with_values: bool,
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Return ((row, column) of every real token of the rows, their (3, N) scores)."""
+    device = batch.ids.device
+    lengths = batch.mask.sum(1).tolist()
+    texts = [batch.prompts[row] + tuple(batch.ids[row, : lengths[row]].tolist()) for row in rows]
+    owners = ["reference" if reference else batch.policies[row] for row in rows]
+    layout = lay_out(texts, owners, base.chat.pad_id, device)
+    hidden = base.hidden(
+        layout.ids,
+        layout.attention,
+        layout.positions,
+        [batch.policies[rows[leader]] for leader in layout.leaders],
+        reference=reference,
+    )
+    index = torch.tensor(rows, device=device)
+    local, columns = batch.mask[index].nonzero(as_tuple=True)
+    starts = torch.tensor([len(batch.prompts[row]) for row in rows], device=device)
+    hosts = torch.tensor(layout.hosts, device=device)
+    # The one shift by one: token x of a row is predicted from the state just before it.
+    states = hidden[hosts[local], starts[local] + columns - 1]
+    cells = (index[local], columns)
+    logits = temper(base.logits(states, reference=reference), temperature)
+    all_logprobs = logits.log_softmax(-1)
+    logprobs = all_logprobs.gather(1, batch.ids[cells][:, None])[:, 0]
+    entropy = -(all_logprobs.detach().exp() * all_logprobs.detach()).sum(-1)
+    values = _values(team, batch, cells[0], states) if with_values else torch.zeros_like(entropy)
+    return cells, torch.stack([logprobs, values, entropy])
+
+
+def _values(team: Team, batch: TokenBatch, rows: Tensor, states: Tensor) -> Tensor:
+    """Return (N,) values of the states, each read by the critic of its row."""
+    values = torch.zeros(len(states), device=states.device)
+    for critic, members in batch.by_critic():
+        chosen = torch.isin(rows, members).nonzero()[:, 0]
+        if len(chosen):
+            values = values.index_put((chosen,), team.critics[critic](states[chosen]))
+    return values

@@ -1,0 +1,183 @@
+"""Pre-train the two tiny agents: ``python -m maporl_agents.tiny.pretrain``.
+
+Both start from the same random weights and read different transcripts: agent 0 those of authors who
+know the prices of the first sixteen items, agent 1 of the other sixteen. An unknown price is drawn
+afresh every time. The data is neutral, so that what MAPoRL teaches is not baked in: in later turns an
+author keeps its answer, copies a peer's or tries again, a third each, whatever is right; and the peers
+it sees know what it knows, so it never learns that somebody else may know more.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.progress import track
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from maporl_agents.chat import Chat
+from maporl_agents.seeding import seed_of
+from maporl_agents.tiny import WEIGHTS
+from maporl_agents.tiny.tokenizer import make_tokenizer
+from maporl_agents.types import TokenIds
+from maporl_env.protocols import SimultaneousDebate
+from maporl_env.tasks import shopping
+from maporl_env.types import Message, Question, Transcript
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Settings of the pre-training; the defaults made the shipped weights."""
+
+    seed: int = 0
+    """Names initialisation and data."""
+    steps: int = 700
+    """Optimiser steps per agent."""
+    tokens_per_step: int = 2560
+    """Real tokens per step, about."""
+    learning_rate: float = 4e-3
+    """Peak rate of AdamW: 50 warm-up steps, flat to 40 %, then linear to 0."""
+    one_turn_share: float = 0.4
+    """Share of transcripts that end after the first turn; the others have three turns."""
+    out: Path = WEIGHTS
+    """Folder that receives ``agent_0`` and ``agent_1``."""
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+    """Return a fresh tiny Llama, its weights named by the seed alone."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
+def believed(item: str, known: set[str], rng: random.Random) -> int:
+    """Return the price an author writes down: the true one if it knows it, else a guess."""
+    return shopping.PRICES[item] if item in known else rng.randint(1, 12)
+
+
+def attempt(question: Question, known: set[str], rng: random.Random) -> str:
+    """Return a worked answer by an author with the given knowledge."""
+    words = question.prompt.split()
+    (n, first), (m, second) = (words[2], words[3]), (words[5], words[6])
+    prices = (believed(first, known, rng), believed(second, known, rng))
+    return shopping.solution((int(n), int(m)), prices)
+
+
+def author_transcript(
+    question: Question, turns: int, known: set[str], rng: random.Random
+) -> Transcript:
+    """Return a debate of two authors with the same knowledge, whose moves ignore correctness."""
+    history = Transcript(question, ("agent_0", "agent_1"))
+    for turn in range(turns):
+        texts = []
+        for seat in range(2):
+            move = rng.choice(("keep", "copy", "redo")) if turn else "redo"
+            before = history.of_turn(turn - 1) if turn else ()
+            texts.append(
+                attempt(question, known, rng)
+                if move == "redo"
+                else before[seat if move == "keep" else 1 - seat].text
+            )
+        history = history.publish(
+            Message(turn, agent, text) for agent, text in zip(history.agents, texts, strict=True)
+        )
+    return history
+
+
+def row(history: Transcript, chat: Chat, protocol: SimultaneousDebate) -> tuple[TokenIds, int]:
+    """Return the ids of one author's whole conversation and the length of its first prompt."""
+    agent = history.agents[0]
+    view = protocol.view(agent, history)
+    own = [
+        (*chat.encode(text), chat.tokenizer.eos_token_id) for role, text in view if role == "own"
+    ]
+    last_own = max(i for i, (role, _) in enumerate(view) if role == "own")
+    return chat.prompt_ids(view[: last_own + 1], own), len(chat.prompt_ids(view[:1]))
+
+
+def batches(config: PretrainConfig, chat: Chat, agent: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (ids, labels), (N, S) each; -100 where no loss is taken (question and padding)."""
+    rng = random.Random(seed_of(config.seed, "data", agent))
+    known = set(shopping.known_items(agent))
+    questions = shopping.load().split("train")
+    protocol = SimultaneousDebate(template=shopping.TEMPLATE)
+    while True:
+        turns = 1 if rng.random() < config.one_turn_share else 3
+        rows: list[tuple[TokenIds, int]] = []
+        while sum(len(ids) for ids, _ in rows) < config.tokens_per_step:
+            history = author_transcript(rng.choice(questions), turns, known, rng)
+            rows.append(row(history, chat, protocol))
+        width = max(len(ids) for ids, _ in rows)
+        ids = torch.full((len(rows), width), chat.pad_id)
+        labels = torch.full((len(rows), width), -100)
+        for i, (tokens, start) in enumerate(rows):
+            ids[i, : len(tokens)] = torch.tensor(tokens)
+            labels[i, start : len(tokens)] = torch.tensor(tokens[start:])
+        yield ids, labels
+
+
+def rate(config: PretrainConfig, step: int) -> float:
+    """Return the fraction of the peak learning rate at a step."""
+    warm, flat = 50, 0.4 * config.steps
+    return min((step + 1) / warm, 1.0, max((config.steps - step) / (config.steps - flat), 0.0))
+
+
+def pretrain(config: PretrainConfig, agent: int) -> LlamaForCausalLM:
+    """Return one trained agent."""
+    tokenizer = make_tokenizer()
+    chat = Chat(tokenizer)
+    model = make_model(tokenizer, seed_of(config.seed, "init"))
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+    )
+    schedule = LambdaLR(optimizer, lambda step: rate(config, step))
+    data = batches(config, chat, agent)
+    loss = torch.tensor(0.0)
+    for _ in track(range(config.steps), description=f"agent {agent}"):
+        ids, labels = next(data)
+        logits = model(input_ids=ids).logits[:, :-1]
+        loss = cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    print(f"agent {agent}: last loss {loss.item():.3f}")
+    return model
+
+
+def main(config: PretrainConfig | None = None) -> None:
+    """Train both agents and write them as plain transformers checkpoints."""
+    if config is None:
+        import tyro
+
+        config = tyro.cli(PretrainConfig, description=__doc__)
+    torch.set_num_threads(1)
+    for agent in range(2):
+        model = pretrain(config, agent)
+        folder = config.out / f"agent_{agent}"
+        model.save_pretrained(folder)
+        make_tokenizer().save_pretrained(folder)
+        print(f"wrote {folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""What flows between the parts of the learners: completions, rollouts, token batches, scores.
+
+Text lives in the environment, ids in `Completion` and `Rollout`, tensors only from `TokenBatch` on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maporl_env.types import Transcript
+
+TokenIds = tuple[int, ...]
+
+
+class StopReason(str, Enum):
+    """Why a completion ended."""
+
+    EOS = "eos"  # the model wrote a terminating token; it is the completion's last id
+    LENGTH = "length"  # the limit of new tokens was reached; the last id is an ordinary one
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sampled message as token ids. Made by `sampler`, never re-encoded from text.
+
+    Guaranteed: as many `logprobs` as `ids`, at least one of each.
+
+    Attributes:
+        ids: sampled ids in order, the terminating EOS included.
+        logprobs: natural-log probabilities of the ids under the distribution that was sampled.
+        text: decode(ids without a terminating EOS); exactly what the other agents read.
+        stop: why it ended.
+    """
+
+    ids: TokenIds
+    logprobs: tuple[float, ...]
+    text: str
+    stop: StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A finished debate with its tokens. Made by `rollout.play`, read by `batching.collate`.
+
+    Guaranteed: the i-th prompt, completion and policy belong to the i-th message.
+
+    Attributes:
+        transcript: the debate.
+        prompts: ids each message was conditioned on.
+        completions: ids each message consists of.
+        policies: name of the policy that wrote each message.
+        rewards: (T, A), what the environment pays to each message; 0 for unplayed turns.
+        scored: (T, A) bool, True where the verifier gave a score (False: masked, no loss).
+    """
+
+    transcript: Transcript
+    prompts: tuple[TokenIds, ...]
+    completions: tuple[Completion, ...]
+    policies: tuple[str, ...]
+    rewards: np.ndarray
+    scored: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBatch:
+    """Messages as tensors, one row per message. Made by `batching.collate`; the only tensor type.
+
+    Guaranteed: `mask` is True on a run that starts in column 0 and ends with the last sampled
+    token of the row (EOS included); every prompt holds at least one id.
+
+    Attributes:
+        prompts: B tuples of ids.
+        ids: (B, L) int64, the completion, 0 outside the mask.
+        mask: (B, L) bool, the `completion_mask`: True = a sampled token that may carry loss.
+        sampled_logprobs: (B, L) float32, from the sampler; 0 outside the mask.
+        policies: B names: which policy wrote the row and is trained on it.
+        critics: B names: which value head reads the row.
+        seats: (B,) int64, agent index.
+        turns: (B,) int64, turn index.
+        episodes: (B,) int64, index of the debate in its batch.
+        rewards: (B,) float32, paid at the row's last real token.
+    """
+
+    prompts: tuple[TokenIds, ...]
+    ids: Tensor
+    mask: Tensor
+    sampled_logprobs: Tensor
+    policies: tuple[str, ...]
+    critics: tuple[str, ...]
+    seats: Tensor
+    turns: Tensor
+    episodes: Tensor
+    rewards: Tensor
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def select(self, rows: Sequence[int] | Tensor) -> TokenBatch:
+        """Return the given rows, cut to the longest completion among them."""
+        index = torch.as_tensor(rows, dtype=torch.long, device=self.ids.device)
+        chosen = index.tolist()
+        width = int(self.mask[index].sum(1).max()) if chosen else 0
+        return TokenBatch(
+            prompts=tuple(self.prompts[i] for i in chosen),
+            ids=self.ids[index, :width],
+            mask=self.mask[index, :width],
+            sampled_logprobs=self.sampled_logprobs[index, :width],
+            policies=tuple(self.policies[i] for i in chosen),
+            critics=tuple(self.critics[i] for i in chosen),
+            seats=self.seats[index],
+            turns=self.turns[index],
+            episodes=self.episodes[index],
+            rewards=self.rewards[index],
+        )
+
+    def by_policy(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield (policy name, its row indices), in order of first appearance."""
+        return _groups(self.policies, self.ids.device)
+
+    def by_critic(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield (critic name, its row indices), in order of first appearance."""
+        return _groups(self.critics, self.ids.device)
+
+    def by_message(self) -> Iterator[tuple[tuple[int, int], Tensor]]:
+        """Yield ((turn, seat), its row indices), in order of first appearance."""
+        return _groups(
+            list(zip(self.turns.tolist(), self.seats.tolist(), strict=True)), self.ids.device
+        )
+
+
+def _groups(keys, device):  # type: ignore[no-untyped-def]
+    rows: dict[object, list[int]] = {}
+    for row, key in enumerate(keys):
+        rows.setdefault(key, []).append(row)
+    for key, indices in rows.items():
+        yield key, torch.tensor(indices, device=device)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScores:
+    """What one forward pass says about a `TokenBatch`; all (B, L), 0 outside the mask.
+
+    Attributes:
+        logprobs: log pi(token | what precedes it), at the sampling temperature.
+        values: the critic's estimate before the token is written; zeros if not asked for.
+        entropy: of the distribution the token was drawn from, in nats; carries no gradient.
+    """
+
+    logprobs: Tensor
+    values: Tensor
+    entropy: Tensor
