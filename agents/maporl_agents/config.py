@@ -53,7 +53,7 @@ class TeamConfig:
     model: tuple[str, ...] = ("tiny",)
     """One for all agents, or one per agent: "tiny", a folder, or a Hugging Face hub name."""
     tuning: Literal["full", "lora", "none"] = "full"
-    """All weights of each policy, a LoRA adapter per policy on one frozen base, or evaluation only."""
+    """All weights of each policy, a LoRA adapter per policy on one frozen base, or nothing."""
     sharing: Sharing = "agent"
     """Who shares a policy: each agent its own ("agent"), each (turn, agent) its own ("turn"), each
     agent two, the first turn apart ("first_turn"), or everybody one ("one")."""
@@ -126,7 +126,7 @@ class TrainConfig:
     questions_per_step: int = 64
     """Debates per step; each gives agents x turns answers."""
     single_agent: bool = False
-    """Train every agent alone (one turn, nobody to read) on equally many answers, as the control."""
+    """Train every agent alone (one turn, nobody to read) on as many answers, as the control."""
     checkpoint_every: int = 10
     """Steps between checkpoints; the last step is always saved."""
     game: GameConfig = field(default_factory=GameConfig)

@@ -118,15 +118,16 @@ def _signals() -> Iterator[list[int]]:
 
 
 def save_checkpoint(folder: Path, step: int, learner: Learner) -> Path:
-    """Write everything a resumed run needs; random streams are named by step, so no state of them."""
+    """Write everything a resumed run needs (random streams are named by step: no state)."""
 
     def write(target: Path) -> None:
         learner.team.save(target)
         tensors, state = checkpoint.optimizer_state(learner.optimizer, learner.parameter_names())
         checkpoint.save_tensors(target / "optimizer.safetensors", tensors)
+        schedule = learner.schedule.state_dict()
         checkpoint.save_json(
             target / "optimizer.json",
-            {"optimizer": state, "schedule": learner.schedule.state_dict()},
+            {"optimizer": state, "schedule": schedule},
         )
 
     return checkpoint.save(folder / "checkpoints", step, write)
@@ -185,7 +186,7 @@ def run(
     """Carry out a whole run in a fresh folder; return its results (also in ``results.json``)."""
     questions = load_task(config.game.task).split("train")
     held = held_out(config)
-    team, learner = build(config)
+    _, learner = build(config)
     with RunLog.create(folder, config, overwrite=overwrite) as log:
         return _finish(config, learner, questions, held, log, console, start=0)
 
@@ -195,7 +196,7 @@ def resume(folder: Path, console: Console) -> dict[str, Any]:
     config = read_config(folder)
     questions = load_task(config.game.task).split("train")
     held = held_out(config)
-    team, learner = build(config)
+    _, learner = build(config)
     with RunLog.resume(folder, config) as log:
         start = load_checkpoint(folder, learner)
         log.truncate_after(start)
