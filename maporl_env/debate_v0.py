@@ -83,8 +83,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from pettingzoo import AECEnv, ParallelEnv  # type: ignore[import-untyped]
-from pettingzoo.utils.wrappers import OrderEnforcingWrapper  # type: ignore[import-untyped]
+from pettingzoo import AECEnv, ParallelEnv
+from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
 from maporl_env.adapter import DebateAdapter, needs_reset
 from maporl_env.config import DebateConfig
@@ -99,7 +99,7 @@ Infos = dict[AgentID, dict[str, Any]]
 Flags = dict[AgentID, bool]
 
 
-class raw_env(DebateAdapter, AECEnv[AgentID, DebateText, str]):  # type: ignore[misc]
+class raw_env(DebateAdapter, AECEnv[AgentID, DebateText, str]):
     """The debate in the AEC interface, without wrappers. Options: :class:`DebateConfig`.
 
     Raises:
@@ -169,7 +169,7 @@ class raw_env(DebateAdapter, AECEnv[AgentID, DebateText, str]):  # type: ignore[
         self._end_turn()
 
 
-class _ParallelDebate(DebateAdapter, ParallelEnv[AgentID, DebateText, str]):  # type: ignore[misc]
+class _ParallelDebate(DebateAdapter, ParallelEnv[AgentID, DebateText, str]):
     """The debate in the Parallel interface: one call per turn. Made by :func:`parallel_env`."""
 
     agents: list[AgentID]

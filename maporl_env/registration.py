@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gymnasium
-import pettingzoo  # type: ignore[import-untyped]
+import pettingzoo
 
 PETTINGZOO_ID = "maporl/debate-v0"
 GYMNASIUM_ID = "maporl/Debate-v0"
