@@ -8,12 +8,19 @@ Three promises:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from itertools import pairwise
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from maporl_agents.types import TokenIds
+from maporl_env.debate import clean
 from maporl_env.types import View
+
+_BRACKETS = set("<>[]{}|")
+"""An added token with one of these is a marker (<think>, <|fim_prefix|>); others are words."""
 
 
 class Chat:
@@ -35,24 +42,36 @@ class Chat:
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise ValueError(
-                f"the tokenizer of {tokenizer.name_or_path!r} has no EOS token, so no message could "
-                "end; set `eos_token` in its tokenizer_config.json"
+                f"the tokenizer of {tokenizer.name_or_path!r} has no EOS token, so no message "
+                "could end; set `eos_token` in its tokenizer_config.json"
             )
         self.tokenizer = tokenizer
         self.stop_ids = frozenset({tokenizer.eos_token_id, *extra_stop_ids})
         self.pad_id: int = (
             tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         )
-        self._control_ids = frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        markers = _markers(tokenizer)
+        self._control_ids = frozenset(markers) - {tokenizer.unk_token_id}
+        texts = sorted(map(re.escape, markers.values()))
+        self._marker = re.compile(f"(?={'|'.join(texts)})")
         self._skeletons: dict[tuple[str, ...], list[str]] = {}
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of foreign text, free of control tokens whatever it contains."""
-        clean = text.encode("utf-8", "replace").decode("utf-8")
-        ids = self.tokenizer(clean, add_special_tokens=False, split_special_tokens=True)
+        """Return the ids of foreign text, free of control tokens whatever it contains.
+
+        A marker is spelt: cut after its first character and encoded in two parts. Should one still
+        come out, by way of the tokenizer's normaliser, the unknown token takes its place.
+        """
+        text = clean(text)
+        cuts = [0, *(match.start() + 1 for match in self._marker.finditer(text)), len(text)]
+        spelt = [i for start, end in pairwise(cuts) for i in self._ids(text[start:end])]
         harmless = self.tokenizer.unk_token_id
-        kept = (harmless if i in self._control_ids else i for i in ids["input_ids"])
+        kept = (harmless if i in self._control_ids else i for i in spelt)
         return [i for i in kept if i is not None]
+
+    def _ids(self, text: str) -> list[int]:
+        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+        return list(encoded["input_ids"])
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of sampled ids; a terminating stop id is not part of the text."""
@@ -66,10 +85,12 @@ class Chat:
 
         Args:
             view: what the agent may read, from `BatchedDebate.prompts`.
-            own: the ids of its own earlier messages, one for each "own" segment, in order. Own
-                segments beyond those given (messages written elsewhere) are encoded from text.
+            own: the ids of its own messages so far, in order. Where the view leaves out old ones,
+                the newest count. Own segments beyond those given (messages written elsewhere) are
+                encoded from text.
         """
-        carried = iter(own)
+        shown = sum(role == "own" for role, _ in view)
+        carried = iter(own[max(len(own) - shown, 0) :])
         contents = [
             list(next(carried, ())) or self.encode(text) if role == "own" else self.encode(text)
             for role, text in view
@@ -80,14 +101,25 @@ class Chat:
             for content in contents:
                 ids += content
             return tuple(ids)
-        return self._templated([role for role, _ in view], contents)
+        roles: list[str] = [role for role, _ in view]
+        if roles[0] == "system" and not self._takes_system():
+            roles, contents = roles[1:], [contents[0] + contents[1], *contents[2:]]
+        return self._templated(roles, contents)
 
     def _adds_bos(self) -> bool:
         ids = self.tokenizer("")["input_ids"]
         return bool(ids) and ids[0] == self.tokenizer.bos_token_id
 
-    def _templated(self, roles: list[str], contents: list[list[int]]) -> TokenIds:
-        """Put contents between the pieces of the chat template, which alone holds control tokens."""
+    def _takes_system(self) -> bool:
+        """Whether the template has a system role; without one, its text opens the first message."""
+        try:
+            self._skeleton(("system", "user"))
+        except (TemplateError, ValueError):
+            return False
+        return True
+
+    def _templated(self, roles: Sequence[str], contents: list[list[int]]) -> TokenIds:
+        """Put contents between the pieces of the template, which alone holds control tokens."""
         pieces = self._skeleton(tuple(roles))
         ids = self._control(pieces[0])
         for role, content, piece in zip(roles, contents, pieces[1:], strict=True):
@@ -116,8 +148,24 @@ class Chat:
                 )
             )
             pieces = []
-            for mark in marks:
-                piece, _, text = text.partition(mark)
+            for role, mark in zip(roles, marks, strict=True):
+                piece, found, text = text.partition(mark)
+                if not found:
+                    raise ValueError(
+                        f"the chat template of {self.tokenizer.name_or_path!r} leaves out a "
+                        f"message (role {name[role]}); remove or repair its chat_template"
+                    )
                 pieces.append(piece)
             self._skeletons[roles] = [*pieces, text]
         return self._skeletons[roles]
+
+
+def _markers(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Return id and text of every control token: special ones, and added ones in brackets."""
+    special = zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True)
+    added = {
+        index: token.content
+        for index, token in tokenizer.added_tokens_decoder.items()
+        if token.special or _BRACKETS & set(token.content)
+    }
+    return dict(special) | added

@@ -140,7 +140,7 @@ Command = (
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run, and exit: 0 done, 2 the user's mistake, 130 / 143 interrupted and saved."""
-    command = tyro.cli(Command, prog="maporl", description=__doc__, args=argv)  # type: ignore[call-overload]
+    command = tyro.cli(Command, prog="maporl", description=__doc__, args=argv)
     try:
         code = command()
     except KeyboardInterrupt:

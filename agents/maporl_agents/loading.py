@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from peft import LoraConfig
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -83,7 +83,7 @@ def load_bases(config: TeamConfig, name: str, policies: Sequence[str], seed: int
         )
         model, chat = load_model(name, config)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             return [LoraBase(model, chat, policies, lora)]
     if config.tuning == "none":
         return [FullBase(*load_model(name, config), policies, trained=False)]
@@ -103,14 +103,26 @@ def load_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
         raise ValueError(
             f"{folder} is no model: it has no config.json; save it with save_pretrained"
         )
+    device = pick_device(config.device)
     tokenizer = load_tokenizer(name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, config.dtype))
-    except (OSError, ValueError, json.JSONDecodeError) as error:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype=getattr(torch, config.dtype),
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"cannot load the model {name!r}: {_first_line(error)}") from error
+    if report["missing_keys"]:
+        missing = ", ".join(sorted(report["missing_keys"])[:5])
+        raise ValueError(
+            f"the weights of {name!r} are incomplete: {len(report['missing_keys'])} are missing "
+            f"({missing}); save the model again with save_pretrained"
+        )
     stop_ids = model.generation_config.eos_token_id if model.generation_config else None
     extra = [stop_ids] if isinstance(stop_ids, int) else list(stop_ids or [])
-    return model.to(pick_device(config.device)), Chat(tokenizer, extra)
+    return model.to(device), Chat(tokenizer, extra)
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -124,8 +136,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             "tokenizer.save_pretrained"
         )
     try:
-        return AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, json.JSONDecodeError) as error:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"cannot load the tokenizer of {name!r}: {_first_line(error)}") from error
 
 
@@ -133,7 +145,13 @@ def pick_device(device: str) -> torch.device:
     """Return the device; "auto" is a GPU if there is one."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device {device!r} cannot be used here ({_first_line(error)}); "
+            "choose auto, cpu, or cuda where there is a GPU"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from maporl_agents.config import Sampling
 from maporl_agents.sampler import sample
 from maporl_agents.seeding import seed_of
 from maporl_agents.team import Team
 from maporl_agents.types import Completion, Rollout, TokenIds
 from maporl_env.batched import BatchedDebate
-from maporl_env.types import Question
+from maporl_env.types import Question, Transcript
 
 
 def play(
@@ -80,7 +82,7 @@ class _Tape:
         self.prompts.append(prompt)
         self.completions.append(completion)
 
-    def rollout(self, transcript, rewards, scored) -> Rollout:  # type: ignore[no-untyped-def]
+    def rollout(self, transcript: Transcript, rewards: np.ndarray, scored: np.ndarray) -> Rollout:
         """Return the finished debate with its tokens."""
         return Rollout(
             transcript=transcript,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from maporl_agents.arguments import working_dtype
 from maporl_agents.team import Base, Team, temper
 from maporl_agents.types import TokenBatch, TokenIds, TokenScores
 
@@ -94,9 +95,10 @@ def score_tokens(
         _score_base(team, base, batch, rows, temperature, reference, with_values)
         for base, rows in _rows_by_base(team, batch)
     ]
-    scores = torch.zeros(3, *batch.mask.shape, device=batch.ids.device)
+    dtype = working_dtype(*(values for _, values in parts))
+    scores = torch.zeros(3, *batch.mask.shape, dtype=dtype, device=batch.ids.device)
     for cells, values in parts:
-        scores = scores.index_put((torch.arange(3)[:, None], *cells), values)
+        scores = scores.index_put((torch.arange(3)[:, None], *cells), values.to(dtype))
     return TokenScores(logprobs=scores[0], values=scores[1], entropy=scores[2])
 
 
@@ -122,7 +124,8 @@ def _score_base(
     device = batch.ids.device
     lengths = batch.mask.sum(1).tolist()
     texts = [batch.prompts[row] + tuple(batch.ids[row, : lengths[row]].tolist()) for row in rows]
-    owners = ["reference" if reference else batch.policies[row] for row in rows]
+    # Laid out by policy for the reference too: at equal shapes a fresh policy's KL is exactly 0.
+    owners = [batch.policies[row] for row in rows]
     layout = lay_out(texts, owners, base.chat.pad_id, device)
     hidden = base.hidden(
         layout.ids,
@@ -148,9 +151,10 @@ def _score_base(
 
 def _values(team: Team, batch: TokenBatch, rows: Tensor, states: Tensor) -> Tensor:
     """Return (N,) values of the states, each read by the critic of its row."""
-    values = torch.zeros(len(states), device=states.device)
+    values = states.new_zeros(len(states), dtype=working_dtype(states))
     for critic, members in batch.by_critic():
         chosen = torch.isin(rows, members).nonzero()[:, 0]
         if len(chosen):
-            values = values.index_put((chosen,), team.critics[critic](states[chosen]))
+            read = team.critics[critic](states[chosen])
+            values = values.index_put((chosen,), read.to(values.dtype))
     return values

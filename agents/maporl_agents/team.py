@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
+from maporl_agents.arguments import working_dtype
 from maporl_agents.chat import Chat
 from maporl_agents.config import Sharing
 
@@ -41,11 +42,12 @@ def policy_name(sharing: Sharing, seat: int, turn: int) -> str:
 
 
 def temper(logits: Tensor, temperature: float) -> Tensor:
-    """Return float32 logits of the sampled distribution; temperature 0 (greedy) leaves them as is.
+    """Return logits of the sampled distribution; temperature 0 (greedy) leaves them as is.
 
-    Sampling and scoring both come through here.
+    In float32, or float64 if the model is. Sampling and scoring both come through here.
     """
-    return logits.float() if temperature in (0, 1) else logits.float() / temperature
+    logits = logits.to(working_dtype(logits))
+    return logits if temperature in (0, 1) else logits / temperature
 
 
 class Base(Protocol):
@@ -176,7 +178,7 @@ class LoraBase:
     def __init__(
         self, model: PreTrainedModel, chat: Chat, policies: Sequence[str], lora: LoraConfig
     ) -> None:
-        self.model = model
+        self.model = model.eval()
         self.chat = chat
         self.policies = tuple(policies)
         self._head = Head(model, chat)
@@ -279,13 +281,20 @@ class Head:
     them all, a probe at construction compares this shortcut with the model's own logits.
 
     Raises:
-        ValueError: the model's logits are not its head applied to its trunk.
+        ValueError: the model's logits are not its head applied to its trunk, or the tokenizer has
+            ids that the model has no embedding for.
     """
 
     def __init__(self, model: PreTrainedModel, chat: Chat) -> None:
         config = model.config.get_text_config()
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
-        self.vocab_size = min(len(chat.tokenizer), config.vocab_size)
+        self.vocab_size = len(chat.tokenizer)
+        if self.vocab_size > config.vocab_size:
+            raise ValueError(
+                f"the tokenizer of {chat.tokenizer.name_or_path!r} knows {self.vocab_size} tokens, "
+                f"its model only {config.vocab_size}: save the model after "
+                "model.resize_token_embeddings(len(tokenizer))"
+            )
         self._probe(model)
 
     def __call__(self, model: PreTrainedModel, hidden: Tensor) -> Tensor:
@@ -319,12 +328,13 @@ def _output_of(module: nn.Module) -> Iterator[dict[str, Any]]:
 
 
 class ValueHead(nn.Module):
-    """A critic on the trunk of a policy: hidden state before a token -> expected return (scalar)."""
+    """A critic on the trunk of a policy: hidden state before a token -> expected return."""
 
     def __init__(self, width: int, hidden: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.inner = nn.Linear(width, hidden)
-        self.outer = nn.Linear(hidden, 1)
+        # skip_init: PyTorch's own initialisation would draw from the global random state.
+        self.inner = nn.utils.skip_init(nn.Linear, width, hidden)
+        self.outer = nn.utils.skip_init(nn.Linear, hidden, 1)
         with torch.no_grad():
             self.inner.weight.normal_(0, width**-0.5, generator=generator)
             self.inner.bias.zero_()
@@ -333,7 +343,7 @@ class ValueHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (..., H) to (...)."""
-        return self.outer(torch.tanh(self.inner(hidden.float())))[..., 0]
+        return self.outer(torch.tanh(self.inner(hidden.to(self.inner.weight.dtype))))[..., 0]
 
 
 class Team:

@@ -5,9 +5,10 @@ Text lives in the environment, ids in `Completion` and `Rollout`, tensors only f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -134,8 +135,11 @@ class TokenBatch:
         )
 
 
-def _groups(keys, device):  # type: ignore[no-untyped-def]
-    rows: dict[object, list[int]] = {}
+Key = TypeVar("Key", bound=Hashable)
+
+
+def _groups(keys: Sequence[Key], device: torch.device) -> Iterator[tuple[Key, Tensor]]:
+    rows: dict[Key, list[int]] = {}
     for row, key in enumerate(keys):
         rows.setdefault(key, []).append(row)
     for key, indices in rows.items():

@@ -1,0 +1,35 @@
+"""Fixtures of the agents' tests: miniature checkpoints on disk, made once per session."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests import their factories from `miniatures`
+
+from miniatures import save_miniature, shared_tokenizer  # noqa: E402
+
+Checkpoint = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Return `checkpoint(family, templated=False, seed=0, padded=0)`: the folder of a miniature."""
+    made: dict[tuple[str, bool, int, int], Path] = {}
+
+    def make(family: str, templated: bool = False, seed: int = 0, padded: int = 0) -> Path:
+        key = (family, templated, seed, padded)
+        if key not in made:
+            made[key] = save_miniature(
+                tmp_path_factory.mktemp("checkpoint") / family,
+                family,
+                shared_tokenizer(templated),
+                seed=seed,
+                padded_vocabulary=padded,
+            )
+        return made[key]
+
+    return make

@@ -1,0 +1,237 @@
+"""Real checkpoints in miniature: random two-layer models with tokenizers, saved and loaded back.
+
+Every model goes through `save_pretrained` and the package's own `loading.load_model`, as a user's
+would. Widths are multiples of 32. `conftest.py` puts this folder on the path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from maporl_agents.config import TeamConfig
+from maporl_agents.loading import make_team
+from maporl_agents.team import Team
+from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
+from maporl_env.types import Message, Question, Transcript
+
+FAMILIES = ("llama", "gpt2", "qwen2")
+
+SENTENCES = (
+    "Question: how much is two and three ? Put your final answer in \\boxed{}.",
+    "Answers of the other agents in turn 1: the answer is \\boxed{ 5 } because 2 + 3 = 5 .",
+    "The question again: how many apples are left ? Your answer in turn 2: hello world .",
+    "Think about your answer once more. One two three four five six seven eight nine ten.",
+)
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""As Qwen's: every message closed by <|im_end|>, which is also what ends an answer."""
+
+
+def make_tokenizer(
+    *, template: str | None = None, corpus: Iterable[str] = SENTENCES, size: int = 400
+) -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE.
+
+    With a chat template: <|im_end|> ends a message, <|endoftext|> pads, <think> is an added token
+    that is not special. Without one: <|endoftext|> is both EOS and padding.
+    """
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+        if template
+        else ["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(corpus, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token="<|im_end|>" if template else "<|endoftext|>",
+        pad_token="<|endoftext|>",
+        clean_up_tokenization_spaces=False,
+    )
+    if template:
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+        tokenizer.add_tokens(["<think>"])
+        tokenizer.chat_template = template
+    return tokenizer
+
+
+def make_model(
+    family: str,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    seed: int = 0,
+    width: int = 32,
+    padded_vocabulary: int = 0,
+    scale: float = 0.4,
+) -> PreTrainedModel:
+    """Return a random two-layer model; its weights come from a generator of its own.
+
+    `scale` is the spread of the weights: large enough that distributions are far from uniform.
+    """
+    vocab_size = len(tokenizer) + padded_vocabulary
+    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    shape = {
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 2048,
+    }
+    with torch.random.fork_rng(devices=[]):
+        match family:
+            case "llama":
+                model = LlamaForCausalLM(LlamaConfig(vocab_size, bos_token_id=None, **shape, **ids))
+            case "qwen2":
+                config = Qwen2Config(
+                    vocab_size, bos_token_id=None, tie_word_embeddings=True, **shape, **ids
+                )
+                model = Qwen2ForCausalLM(config)
+            case "gpt2":
+                config = GPT2Config(
+                    vocab_size, n_embd=width, n_layer=2, n_head=2, bos_token_id=None, **ids
+                )
+                model = GPT2LMHeadModel(config)
+            case _:
+                raise ValueError(f"unknown family {family!r}; choose one of {FAMILIES}")
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0, scale, generator=generator)
+    return model
+
+
+def save_miniature(
+    folder: Path,
+    family: str,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    seed: int = 0,
+    padded_vocabulary: int = 0,
+) -> Path:
+    """Write a model and its tokenizer as a checkpoint; return the folder."""
+    make_model(family, tokenizer, seed=seed, padded_vocabulary=padded_vocabulary).save_pretrained(
+        folder
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@lru_cache
+def shared_tokenizer(templated: bool) -> PreTrainedTokenizerFast:
+    """Return the small tokenizer, trained once."""
+    return make_tokenizer(template=CHAT_TEMPLATE if templated else None)
+
+
+def load_team(
+    folders: Path | Sequence[Path],
+    *,
+    num_agents: int = 2,
+    num_turns: int = 3,
+    double: bool = False,
+    seed: int = 0,
+    **settings: object,
+) -> Team:
+    """Return a team of saved miniatures on the CPU; `settings` are those of `TeamConfig`."""
+    given = [folders] if isinstance(folders, Path) else folders
+    config = TeamConfig(model=tuple(map(str, given)), device="cpu", **settings)  # type: ignore[arg-type]
+    team = make_team(config, num_agents=num_agents, num_turns=num_turns, seed=seed)
+    if double:
+        make_double(team)
+    return team
+
+
+def make_double(team: Team) -> None:
+    """Turn every weight of a team into float64."""
+    for base in team.bases:
+        base.model.double()
+        if hasattr(base, "reference"):
+            base.reference.double()
+    team.critics.double()
+
+
+def stir(team: Team, seed: int = 1, scale: float = 0.1) -> None:
+    """Move every trained weight and critic away from where it began, as training would."""
+    generator = torch.Generator().manual_seed(seed)
+    parameters = [p for named in team.trainable().values() for p in named.values()]
+    with torch.no_grad():
+        for parameter in (*parameters, *team.critics.parameters()):
+            noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            parameter.add_(scale * noise)
+
+
+def completion(
+    ids: TokenIds, logprobs: Sequence[float] | None = None, text: str = ""
+) -> Completion:
+    """Return a completion that ended for want of room."""
+    return Completion(ids, tuple(logprobs or [-1.0] * len(ids)), text, StopReason.LENGTH)
+
+
+def make_rollout(
+    team: Team,
+    prompts: Sequence[TokenIds],
+    ids: Sequence[TokenIds],
+    *,
+    rewards: np.ndarray,
+    scored: np.ndarray | None = None,
+) -> Rollout:
+    """Return a rollout of hand-made tokens; prompts and ids in the order of the messages."""
+    num_turns, num_agents = rewards.shape
+    agents = tuple(f"agent_{seat}" for seat in range(num_agents))
+    places = [(turn, seat) for turn in range(num_turns) for seat in range(num_agents)]
+    question = Question("q", "how much ?", "5", "number")
+    messages = tuple(Message(turn, agents[seat], "", 0.0) for turn, seat in places)
+    return Rollout(
+        transcript=Transcript(question, agents, messages),
+        prompts=tuple(prompts),
+        completions=tuple(completion(row) for row in ids),
+        policies=tuple(team.policy(seat, turn) for turn, seat in places),
+        rewards=rewards,
+        scored=np.ones(rewards.shape, bool) if scored is None else scored,
+    )
+
+
+def make_transcript(
+    texts: Sequence[Sequence[str]],
+    *,
+    answer: str = "5",
+    scores: Sequence[Sequence[float | None]] | None = None,
+) -> Transcript:
+    """Return a finished debate; `texts[t][a]` is what agent a wrote in turn t."""
+    agents = tuple(f"agent_{seat}" for seat in range(len(texts[0])))
+    return Transcript(
+        Question("q", "how much ?", answer, "number"),
+        agents,
+        tuple(
+            Message(turn, agents[seat], text, None if scores is None else scores[turn][seat])
+            for turn, row in enumerate(texts)
+            for seat, text in enumerate(row)
+        ),
+    )
