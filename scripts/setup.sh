@@ -42,18 +42,24 @@ sys.exit(not (ours and all(map(find_spec, ("torch", "transformers", "peft", "pyt
 EOF
 }
 
-find_python() { # sets $python to the first interpreter that can make an environment
-    local candidate lacking='' names=(python3 python3.14 python3.13 python3.12 python3.11 python3.10 python)
+interpreters() { # every candidate, best first; a name may stand for several along the PATH
+    local name names=(python3 python3.14 python3.13 python3.12 python3.11 python3.10 python)
     [[ -z ${PYTHON:-} ]] || names=("$PYTHON")
-    for candidate in "${names[@]}"; do
+    for name in "${names[@]}"; do type -aP "$name"; done
+}
+
+find_python() { # sets $python to the first interpreter that can make an environment
+    local candidate lacking=''
+    while IFS= read -r candidate; do
         if ! version "$candidate" >/dev/null || is_own "$candidate"; then continue; fi
         python=$candidate
         "$python" -I -c 'import ensurepip, venv' 2>/dev/null && return
         lacking=${lacking:-$candidate}
-    done
+    done < <(interpreters)
     [[ -z $lacking ]] ||
         die "$lacking lacks the venv module: install python$(version "$lacking")-venv (Debian, Ubuntu) or another Python."
-    die "no Python 3.10 to 3.14 found as ${names[*]}: install one, or name it: make setup PYTHON=/path/to/python3."
+    [[ -z ${PYTHON:-} ]] || die "PYTHON=$PYTHON is no Python 3.10 to 3.14."
+    die 'no Python 3.10 to 3.14 found: install one, or name it: make setup PYTHON=/path/to/python3.'
 }
 
 reason() { # one line from pip's log
@@ -84,7 +90,7 @@ if ! venv_fits || ! $py -m pip --version >/dev/null 2>&1; then
 fi
 echo 'Installing into .venv; the first time takes a few minutes.'
 rm -f .venv/.ready
-install 2>$log | grep --line-buffered -E '^(Collecting|Installing)'
+install 2>$log | grep --line-buffered -oE '^(Collecting [^ ]+|Installing collected packages)'
 [[ ${PIPESTATUS[0]} == 0 ]] || die "$(reason)"
 complete || die "pip finished, but packages are missing: remove .venv and run make again (log: $log)."
 touch .venv/.ready
