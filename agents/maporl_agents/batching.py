@@ -62,21 +62,33 @@ def _pad(rows: Sequence[Sequence[float]], width: int, dtype: torch.dtype) -> Ten
     return padded
 
 
+def rows_by_base(team: Team, batch: TokenBatch) -> list[Tensor]:
+    """Return the rows of each base that has any: parts of the batch that share no parameters."""
+    device = batch.ids.device
+    parts = [
+        torch.tensor([i for i, p in enumerate(batch.policies) if p in base.policies], device=device)
+        for base in team.bases
+    ]
+    return [rows for rows in parts if len(rows)]
+
+
 def minibatches(batch: TokenBatch, count: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Yield the rows of each of `count` minibatches; every row comes exactly once.
 
-    Whole debates are dealt, in random order, so that an agent's turns stay together and are scored
-    in one pass (see `scoring`). With fewer debates than `count` there are fewer minibatches.
+    Whole debates are dealt, in random order and evenly, so that an agent's turns stay together and
+    are scored in one pass (see `scoring`). With fewer debates than `count` there are fewer
+    minibatches.
     """
     names = batch.episodes.unique().cpu()
     order = names[torch.randperm(len(names), generator=generator)]
-    for chosen in order.chunk(count):
+    for chosen in order.tensor_split(min(count, len(order))) if len(order) else ():
         yield rows_of(batch, chosen)
 
 
 def micro_batches(batch: TokenBatch, episodes: int) -> Iterator[Tensor]:
     """Yield rows in pieces of at most so many debates, in order."""
-    for chosen in batch.episodes.unique().cpu().split(episodes):
+    names = batch.episodes.unique().cpu()
+    for chosen in names.split(episodes) if len(names) else ():
         yield rows_of(batch, chosen)
 
 

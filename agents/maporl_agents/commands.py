@@ -16,6 +16,7 @@ from maporl_agents.config import Sampling, TeamConfig
 from maporl_agents.evaluate import evaluate
 from maporl_agents.experiment import load_team
 from maporl_agents.loading import make_team
+from maporl_agents.parallel import share_cores
 from maporl_agents.sampler import sample
 from maporl_agents.seeding import seed_of
 from maporl_agents.storage import save_json
@@ -130,12 +131,14 @@ def team_of(args: Eval | Play) -> Team:
     """Return the team of a run, or of the named models, for speaking only."""
     if args.run is not None:
         return load_team(args.run)[1]
-    return make_team(
+    team = make_team(
         TeamConfig(model=args.model, tuning="none"),
         num_agents=args.agents,
         num_turns=args.turns,
         seed=0,
     )
+    share_cores(len(team.bases))
+    return team
 
 
 def sampling_of(args: Eval | Play) -> Sampling:

@@ -27,6 +27,7 @@ from maporl_agents.algorithms.maporl import Learner, Metrics, questions_of_step,
 from maporl_agents.config import GameConfig, TrainConfig, from_dict
 from maporl_agents.evaluate import Evaluation, evaluate
 from maporl_agents.loading import make_team
+from maporl_agents.parallel import share_cores
 from maporl_agents.runlog import RunLog, read_metrics
 from maporl_agents.seeding import seed_of
 from maporl_agents.team import Team
@@ -177,6 +178,8 @@ def build(config: TrainConfig) -> tuple[Team, Learner]:
         num_turns=config.game.num_turns,
         seed=seed_of(config.seed, "team"),
     )
+    if team.bases[0].device.type == "cpu":
+        share_cores(len(team.bases))
     return team, Learner(team, config.ppo, config.steps)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from maporl_agents.config import Sampling
+from maporl_agents.parallel import side_by_side
 from maporl_agents.team import Base, Team, temper
 from maporl_agents.types import Completion, StopReason, TokenIds
 
@@ -32,19 +33,49 @@ def sample(
         policies: N names, the policy that continues each prompt.
         sampling: limits and temperature.
         seed: names the stream of random numbers; equal arguments give equal completions.
+
+    Raises:
+        ValueError: an unknown policy, an empty prompt, or one that leaves too little room in the
+            model's window for `max_new_tokens`.
     """
-    completions: list[Completion | None] = [None] * len(prompts)
-    for index, base in enumerate(team.bases):
-        rows = [i for i, policy in enumerate(policies) if policy in base.policies]
+    for prompt, policy in zip(prompts, policies, strict=True):
+        _require_room(team.base_of(policy), len(prompt), sampling.max_new_tokens)
+    rows_of = [
+        [i for i, policy in enumerate(policies) if policy in base.policies] for base in team.bases
+    ]
+
+    def speak(index: int) -> list[Completion]:
+        base, rows = team.bases[index], rows_of[index]
         generator = torch.Generator(base.device).manual_seed((seed + index) % 2**63)
-        for start in range(0, len(rows), sampling.max_rows):
-            chunk = rows[start : start + sampling.max_rows]
-            drawn = _generate(
+        return [
+            completion
+            for start in range(0, len(rows), sampling.max_rows)
+            for chunk in [rows[start : start + sampling.max_rows]]
+            for completion in _generate(
                 base, [prompts[i] for i in chunk], [policies[i] for i in chunk], sampling, generator
             )
-            for i, completion in zip(chunk, drawn, strict=True):
-                completions[i] = completion
-    return [completion for completion in completions if completion is not None]
+        ]
+
+    spoken = side_by_side(speak, range(len(team.bases)))
+    by_row = {
+        row: completion
+        for rows, completions in zip(rows_of, spoken, strict=True)
+        for row, completion in zip(rows, completions, strict=True)
+    }
+    return [by_row[row] for row in range(len(prompts))]
+
+
+def _require_room(base: Base, length: int, max_new_tokens: int) -> None:
+    if length == 0:
+        raise ValueError("a prompt has no tokens: a model needs at least one to continue")
+    window = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+    if window is not None and length + max_new_tokens > window:
+        raise ValueError(
+            f"a prompt of {length} tokens and {max_new_tokens} new ones do not fit the window of "
+            f"{window} tokens of {base.model.name_or_path or type(base.model).__name__!r}: lower "
+            "max_new_tokens, take fewer agents or turns, set the debate's token_budget, or take a "
+            "model with a longer window"
+        )
 
 
 @torch.inference_mode()

@@ -1,7 +1,7 @@
 r"""The built-in task: adding up a shopping bill whose prices no single agent knows.
 
     Mia buys 3 pen and 2 hat . how much ?
-    3 * 6 = 18 , 2 * 8 = 16 , 18 + 16 = 34 \boxed{ 34 }
+    3 * 6 = 18 , 2 * 8 = 16 , \boxed{ 34 }
 
 There are 32 items with fixed prices, which the question does not state. The shipped tiny agents
 were pre-trained so that agent 0 knows the prices of the first half of the items and agent 1 of the
@@ -44,13 +44,13 @@ NAMES = ("Mia", "Tom", "Ana", "Ben", "Eva", "Sam", "Lea", "Max")
 NUM_TEST_PAIRS = 100
 
 TEMPLATE = Template(
-    instruction="answer in \\boxed{{ }} .",
+    instruction="in \\boxed{{ }}",
     opening="{question} {instruction}",
-    peers="\nturn {turn} others :",
-    peer="\nagent {number} : {fence} {text} {fence}{verdict}",
+    peers="\nturn {turn} :",
+    peer="\nagent {number} {fence} {text} {fence}{verdict}",
     verdict=" score {score:.0f}",
     own_verdict="\nyour score {score:.0f}",
-    again="\nagain : {question} {instruction}",
+    again="\nagain {question} {instruction}",
     cue="\nyou : ",
     nobody="\nthink once more .",
 )
@@ -65,10 +65,7 @@ def known_items(agent: int) -> list[str]:
 def solution(quantities: tuple[int, int], prices: tuple[int, int]) -> str:
     """Return the worked answer, as the tiny agents write it, for given (perhaps wrong) prices."""
     (n, m), (p, q) = quantities, prices
-    total = n * p + m * q
-    first, second = n * p, m * q
-    steps = f"{n} * {p} = {first} , {m} * {q} = {second} , {first} + {second} = {total}"
-    return f"{steps} \\boxed{{ {total} }}"
+    return f"{n} * {p} = {n * p} , {m} * {q} = {m * q} , \\boxed{{ {n * p + m * q} }}"
 
 
 def item_pairs() -> dict[str, list[tuple[str, str]]]:

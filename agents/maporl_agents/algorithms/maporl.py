@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from maporl_agents.advantages import gae, token_rewards, whiten
-from maporl_agents.batching import collate, micro_batches, minibatches
+from maporl_agents.batching import collate, micro_batches, minibatches, rows_by_base
 from maporl_agents.config import PPOConfig, Sampling
 from maporl_agents.losses import kl_estimate, masked_mean, policy_loss, value_loss
+from maporl_agents.parallel import side_by_side
 from maporl_agents.rollout import play
 from maporl_agents.scoring import score_tokens
 from maporl_agents.seeding import seed_of
@@ -90,16 +91,23 @@ class Learner:
         return names | {parameter: name for name, parameter in critics}
 
     def apply_gradients(self) -> Metrics:
-        """Clip each policy's gradient on its own, step, and return the gradient norms."""
+        """Clip each policy's gradient on its own, step, and return the gradient norms.
+
+        Raises:
+            FloatingPointError: a gradient is not finite; parameters stay as they are.
+        """
+        groups = {f"grad_norm/{policy}": params for policy, params in self.trained.items()}
+        critics = {name: list(head.parameters()) for name, head in self.team.critics.items()}
         norms = {
-            f"grad_norm/{policy}": nn.utils.clip_grad_norm_(params, self.ppo.max_grad_norm)
-            for policy, params in self.trained.items()
+            name: nn.utils.clip_grad_norm_(params, self.ppo.max_grad_norm)
+            for name, params in (groups | critics).items()
         }
-        for critic in self.team.critics.values():
-            nn.utils.clip_grad_norm_(critic.parameters(), self.ppo.max_grad_norm)
+        for name, norm in norms.items():
+            if not torch.isfinite(norm):
+                raise not_finite(f"{name}, the norm of a gradient,", norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return {name: float(norm) for name, norm in norms.items()}
+        return {name: float(norms[name]) for name in groups}
 
 
 def learning_rate_factor(step: int, warmup_steps: int, steps: int) -> float:
@@ -135,7 +143,7 @@ def train_step(
     # Play: every agent answers every question in every turn.
     rollouts = play(team, debates, questions, sampling, seed=seed)
 
-    # Collate: one row per message that has a reward.
+    # Collate: one row per message that has a reward; if none has, there is nothing to learn.
     batch, left_out = collate(team, rollouts)
 
     # Score tokens and turn the rewards of messages into advantages of tokens.
@@ -152,11 +160,11 @@ def train_step(
     # Log.
     metrics = rollout_metrics(rollouts) | experience_metrics(experience) | mean_of(updates)
     metrics["unscored_messages"] = left_out
+    metrics["updates"] = len(updates)
     metrics["learning_rate"] = learner.optimizer.param_groups[0]["lr"]
     return rollouts, metrics
 
 
-@torch.no_grad()
 def evaluate_tokens(
     team: Team, batch: TokenBatch, ppo: PPOConfig, temperature: float
 ) -> Experience:
@@ -166,17 +174,24 @@ def evaluate_tokens(
     advantages by GAE over the tokens of one message, the critic's value after the last token 0,
     then whitened per (turn, agent).
     """
-    logprobs, ref_logprobs, values = (
-        torch.zeros(batch.mask.shape, device=batch.mask.device) for _ in range(3)
+    dtype = next(team.critics.parameters()).dtype  # float32 in a run
+    logprobs, ref_logprobs, values = torch.zeros(
+        3, *batch.mask.shape, dtype=dtype, device=batch.mask.device
     )
-    for rows in micro_batches(batch, ppo.micro_episodes):
-        part = batch.select(rows)
-        width = part.mask.shape[1]
-        scores = score_tokens(team, part, temperature=temperature, with_values=True)
-        reference = score_tokens(team, part, temperature=temperature, reference=True)
-        logprobs[rows, :width] = scores.logprobs
-        ref_logprobs[rows, :width] = reference.logprobs
-        values[rows, :width] = scores.values
+
+    @torch.no_grad()
+    def score(base_rows: Tensor) -> None:
+        for micro_rows in micro_batches(batch.select(base_rows), ppo.micro_episodes):
+            rows = base_rows[micro_rows]
+            part = batch.select(rows)
+            width = part.mask.shape[1]
+            scores = score_tokens(team, part, temperature=temperature, with_values=True)
+            reference = score_tokens(team, part, temperature=temperature, reference=True)
+            logprobs[rows, :width] = scores.logprobs
+            ref_logprobs[rows, :width] = reference.logprobs
+            values[rows, :width] = scores.values
+
+    side_by_side(score, rows_by_base(team, batch))
     rewards = token_rewards(logprobs, ref_logprobs, batch.mask, batch.rewards, kl_coef=ppo.kl_coef)
     advantages, returns = gae(
         rewards, values, batch.mask, gamma=ppo.token_gamma, lam=ppo.gae_lambda
@@ -187,35 +202,64 @@ def evaluate_tokens(
 
 
 def update(learner: Learner, experience: Experience, temperature: float) -> Metrics:
-    """Take one optimiser step on a minibatch, its gradient accumulated over micro-batches."""
+    """Take one optimiser step on a minibatch, the bases side by side.
+
+    Raises:
+        FloatingPointError: the loss or a gradient is not finite; parameters stay as they are.
+    """
+    parts = [experience.select(rows) for rows in rows_by_base(learner.team, experience.batch)]
+    try:
+        statistics = side_by_side(lambda part: accumulate(learner, part, temperature), parts)
+        norms = learner.apply_gradients()
+    except FloatingPointError:
+        learner.optimizer.zero_grad(set_to_none=True)
+        raise
+    return mean_of([metrics for base in statistics for metrics in base]) | norms
+
+
+def accumulate(learner: Learner, experience: Experience, temperature: float) -> list[Metrics]:
+    """Add up the gradient of a minibatch over micro-batches; changes no parameter.
+
+    Returns:
+        The metrics of each policy.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
     batch, ppo = experience.batch, learner.ppo
     num_tokens = {policy: int(batch.mask[rows].sum()) for policy, rows in batch.by_policy()}
-    statistics: list[Metrics] = []
+    statistics: list[dict[str, Metrics]] = []
     for rows in micro_batches(batch, ppo.micro_episodes):
         part = experience.select(rows)
         loss, parts = loss_of(learner, part, num_tokens, temperature)
         if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss became {float(loss)}; nothing was updated. Lower the learning rate "
-                "(--ppo.learning-rate) or look at the last transcripts of the run"
-            )
+            raise not_finite("the loss", loss)
         loss.backward()
-        statistics += parts
-    return mean_of(statistics) | learner.apply_gradients()
+        statistics.append(parts)
+    return sums_of(statistics)
+
+
+def not_finite(what: str, value: Tensor) -> FloatingPointError:
+    """Return the error that says what became infinite or not a number."""
+    return FloatingPointError(
+        f"{what} became {float(value)}; this update was not made. Lower the learning rate "
+        "(--ppo.learning-rate) or look at the last transcripts of the run"
+    )
 
 
 def loss_of(
     learner: Learner, part: Experience, num_tokens: dict[str, int], temperature: float
-) -> tuple[Tensor, list[Metrics]]:
-    """Return the sum over policies of their PPO losses on a micro-batch, and statistics.
+) -> tuple[Tensor, dict[str, Metrics]]:
+    """Return the sum over policies of their PPO losses on a micro-batch, and statistics of each.
 
     Each policy's loss is a mean over its own tokens of the whole minibatch (`num_tokens`), so that
-    how often one agent speaks does not change how fast another learns.
+    how often one agent speaks does not change how fast another learns. The statistics too are
+    shares of the minibatch's means: they add up over micro-batches.
     """
     ppo, batch = learner.ppo, part.batch
     scores = score_tokens(learner.team, batch, temperature=temperature, with_values=True)
     total = scores.logprobs.new_zeros(())
-    statistics = []
+    statistics: dict[str, Metrics] = {}
     for policy, rows in batch.by_policy():
         mask = batch.mask[rows]
         improve, stats = policy_loss(
@@ -235,16 +279,25 @@ def loss_of(
         )
         total = total + improve + ppo.critic_coef * critic
         share = float(mask.sum()) / num_tokens[policy]
-        statistics.append(
-            {
-                "loss/policy": float(improve.detach()) / share,
-                "loss/value": float(critic.detach()) / share,
-                "entropy": float(masked_mean(scores.entropy[rows].detach(), mask)),
-                "clip_frac": float(stats["clip_frac"]),
-                "approx_kl": float(stats["approx_kl"]),
-            }
-        )
+        statistics[policy] = {
+            "loss/policy": float(improve.detach()),
+            "loss/value": float(critic.detach()),
+            "entropy": float(masked_mean(scores.entropy[rows].detach(), mask)) * share,
+            "clip_frac": float(stats["clip_frac"]) * share,
+            "approx_kl": float(stats["approx_kl"]) * share,
+        }
     return total, statistics
+
+
+def sums_of(parts: Sequence[dict[str, Metrics]]) -> list[Metrics]:
+    """Return each policy's metrics, added up over the micro-batches it occurs in."""
+    totals: dict[str, Metrics] = {}
+    for part in parts:
+        for policy, metrics in part.items():
+            total = totals.setdefault(policy, dict.fromkeys(metrics, 0.0))
+            for name, value in metrics.items():
+                total[name] += value
+    return list(totals.values())
 
 
 def rollout_metrics(rollouts: Sequence[Rollout]) -> Metrics:
@@ -269,16 +322,20 @@ def rollout_metrics(rollouts: Sequence[Rollout]) -> Metrics:
 
 
 def experience_metrics(experience: Experience) -> Metrics:
-    """Return KL to the reference per token, explained variance, and sampler-trainer mismatch."""
+    """Return KL to the reference per token, explained variance, and sampler-trainer mismatch.
+
+    All 0 without any scored message; explained variance is 0 where the returns have no spread.
+    """
     batch = experience.batch
     kl = kl_estimate(experience.logprobs, experience.ref_logprobs)
     real_returns = experience.returns[batch.mask]
     residual = real_returns - experience.values[batch.mask]
+    spread = real_returns.var(correction=0) if len(batch) else 0.0
     mismatch = (experience.logprobs - batch.sampled_logprobs)[batch.mask].abs()
     return {
         "kl": float(masked_mean(kl, batch.mask)),
-        "explained_variance": float(1 - residual.var() / real_returns.var().clamp(min=1e-8)),
-        "sampler_mismatch": float(mismatch.max()),
+        "explained_variance": float(1 - residual.var(correction=0) / spread) if spread else 0.0,
+        "sampler_mismatch": float(mismatch.max()) if len(batch) else 0.0,
     }
 
 

@@ -26,6 +26,8 @@ from maporl_agents.seeding import seed_of
 from maporl_agents.tiny import WEIGHTS
 from maporl_agents.tiny.tokenizer import make_tokenizer
 from maporl_agents.types import TokenIds
+
+Tensors = tuple[Tensor, Tensor]
 from maporl_env.protocols import SimultaneousDebate
 from maporl_env.tasks import shopping
 from maporl_env.types import Message, Question, Transcript
@@ -39,12 +41,14 @@ class PretrainConfig:
     """Names initialisation and data."""
     steps: int = 700
     """Optimiser steps per agent."""
-    tokens_per_step: int = 2560
+    tokens_per_step: int = 2048
     """Real tokens per step, about."""
     learning_rate: float = 4e-3
     """Peak rate of AdamW: 50 warm-up steps, flat to 40 %, then linear to 0."""
     one_turn_share: float = 0.4
-    """Share of transcripts that end after the first turn; the others have three turns."""
+    """Share of transcripts that end after the first turn."""
+    drill_share: float = 0.2
+    """Share of transcripts that are copying drills; the rest are neutral debates of three turns."""
     out: Path = WEIGHTS
     """Folder that receives ``agent_0`` and ``agent_1``."""
 
@@ -102,42 +106,90 @@ def author_transcript(
     return history
 
 
-def row(history: Transcript, chat: Chat, protocol: SimultaneousDebate) -> tuple[TokenIds, int]:
-    """Return the ids of one author's whole conversation and the length of its first prompt."""
+def drill_transcript(question: Question, rng: random.Random) -> Transcript:
+    """Return two turns of authors who know nothing, the second kept or copied at random."""
+    history = Transcript(question, ("agent_0", "agent_1"))
+    first = [attempt(question, set(), rng) for _ in range(2)]
+    second = [rng.choice(first) for _ in range(2)]
+    for turn, texts in enumerate((first, second)):
+        history = history.publish(
+            Message(turn, agent, text) for agent, text in zip(history.agents, texts, strict=True)
+        )
+    return history
+
+
+def row(
+    history: Transcript, chat: Chat, protocol: SimultaneousDebate, *, last_only: bool
+) -> tuple[TokenIds, int]:
+    """Return the ids of one author's whole conversation and where the loss begins.
+
+    It begins after the first question, or before the author's last message (`last_only`).
+    """
     agent = history.agents[0]
     view = protocol.view(agent, history)
     own = [
         (*chat.encode(text), chat.tokenizer.eos_token_id) for role, text in view if role == "own"
     ]
     last_own = max(i for i, (role, _) in enumerate(view) if role == "own")
-    return chat.prompt_ids(view[: last_own + 1], own), len(chat.prompt_ids(view[:1]))
+    start = last_own if last_only else 1
+    return chat.prompt_ids(view[: last_own + 1], own), len(chat.prompt_ids(view[:start], own))
 
 
-def batches(config: PretrainConfig, chat: Chat, agent: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (ids, labels), (N, S) each; -100 where no loss is taken (question and padding)."""
+def batches(config: PretrainConfig, chat: Chat, agent: int) -> Iterator[list[Tensors]]:
+    """Yield the groups of one step, each (ids, labels) of shape (N, S); a group per kind of row.
+
+    Labels are -100 where no loss is taken (question and padding).
+    """
     rng = random.Random(seed_of(config.seed, "data", agent))
     known = set(shopping.known_items(agent))
     questions = shopping.load().split("train")
     protocol = SimultaneousDebate(template=shopping.TEMPLATE)
     while True:
-        turns = 1 if rng.random() < config.one_turn_share else 3
-        rows: list[tuple[TokenIds, int]] = []
-        while sum(len(ids) for ids, _ in rows) < config.tokens_per_step:
-            history = author_transcript(rng.choice(questions), turns, known, rng)
-            rows.append(row(history, chat, protocol))
-        width = max(len(ids) for ids, _ in rows)
-        ids = torch.full((len(rows), width), chat.pad_id)
-        labels = torch.full((len(rows), width), -100)
-        for i, (tokens, start) in enumerate(rows):
-            ids[i, : len(tokens)] = torch.tensor(tokens)
-            labels[i, start : len(tokens)] = torch.tensor(tokens[start:])
-        yield ids, labels
+        groups: dict[str, list[tuple[TokenIds, int]]] = {}
+        num_tokens = 0
+        while num_tokens < config.tokens_per_step:
+            question, kind = rng.choice(questions), pick_kind(config, rng)
+            history = (
+                drill_transcript(question, rng)
+                if kind == "drill"
+                else author_transcript(question, 1 if kind == "one turn" else 3, known, rng)
+            )
+            groups.setdefault(kind, []).append(
+                row(history, chat, protocol, last_only=kind == "drill")
+            )
+            num_tokens += len(groups[kind][-1][0])
+        yield [pad(rows, chat.pad_id) for rows in groups.values()]
+
+
+def pick_kind(config: PretrainConfig, rng: random.Random) -> str:
+    """Draw the kind of the next row."""
+    place = rng.random()
+    if place < config.one_turn_share:
+        return "one turn"
+    return "drill" if place < config.one_turn_share + config.drill_share else "three turns"
+
+
+def pad(rows: list[tuple[TokenIds, int]], pad_id: int) -> Tensors:
+    """Return (ids, labels) of rows given as (ids, where the loss begins)."""
+    width = max(len(ids) for ids, _ in rows)
+    ids = torch.full((len(rows), width), pad_id)
+    labels = torch.full((len(rows), width), -100)
+    for i, (tokens, start) in enumerate(rows):
+        ids[i, : len(tokens)] = torch.tensor(tokens)
+        labels[i, start : len(tokens)] = torch.tensor(tokens[start:])
+    return ids, labels
 
 
 def rate(config: PretrainConfig, step: int) -> float:
     """Return the fraction of the peak learning rate at a step."""
     warm, flat = 50, 0.4 * config.steps
     return min((step + 1) / warm, 1.0, max((config.steps - step) / (config.steps - flat), 0.0))
+
+
+def token_losses(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> Tensor:
+    """Return the summed cross-entropy of the labelled tokens."""
+    logits = model(input_ids=ids).logits[:, :-1]
+    return cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
 
 
 def pretrain(config: PretrainConfig, agent: int) -> LlamaForCausalLM:
@@ -152,9 +204,9 @@ def pretrain(config: PretrainConfig, agent: int) -> LlamaForCausalLM:
     data = batches(config, chat, agent)
     loss = torch.tensor(0.0)
     for _ in track(range(config.steps), description=f"agent {agent}"):
-        ids, labels = next(data)
-        logits = model(input_ids=ids).logits[:, :-1]
-        loss = cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
+        groups = next(data)
+        count = sum(int((labels[:, 1:] != -100).sum()) for _, labels in groups)
+        loss = torch.stack([token_losses(model, *group) for group in groups]).sum() / count
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -1,0 +1,40 @@
+"""Running independent work on several bases at once.
+
+Policies on different base models share nothing, so on a CPU their forward and backward passes run
+in one thread each (torch releases the interpreter lock inside its operators). The results do not
+depend on it: every job has its own parameters and its own generator.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Return ``[work(item) for item in items]``, computed in threads where cores are free.
+
+    `work` must set its own grad mode: torch keeps it per thread. An exception is raised here.
+    """
+    workers = min(len(items), free_cores())
+    if workers < 2:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(work, items))
+
+
+def free_cores() -> int:
+    """Return how many single operators can run at once: cores over threads per operator."""
+    return (os.cpu_count() or 1) // torch.get_num_threads()
+
+
+def share_cores(num_bases: int) -> None:
+    """Give each base its share of the cores; called once by the command line."""
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // max(num_bases, 1)))
