@@ -13,8 +13,7 @@ Debates that end early, by consensus, drop out of the prompts and cost nothing m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,8 +25,7 @@ from maporl_env.types import AgentID, Question, Transcript, View
 __all__ = ["BatchedDebate", "DebateConfig", "Prompt"]
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(NamedTuple):
     """What one agent of one debate reads before it speaks. Made by :meth:`BatchedDebate.prompts`.
 
     Attributes:
@@ -129,7 +127,7 @@ class BatchedDebate:
         for (index, agent), text in zip(self._speaking, texts, strict=True):
             self._debates[index].check(agent, text)
         for (index, agent), text in zip(self._speaking, texts, strict=True):
-            self._debates[index].post(agent, text)
+            self._debates[index].accept(agent, text)
         self._score()
         self._list_speakers()
 

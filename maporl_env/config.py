@@ -124,9 +124,9 @@ class DebateConfig:
     def load(self) -> Game:
         """Build what the options describe: task, protocol, credit, verifier."""
         task = load_task(self.task, self.data)
+        task.split(self.split or task.default_split)
         return Game(
             task=task,
-            questions=task.split(self.split or task.default_split),
             protocol=self._protocol(task),
             credit=self._credit(),
             scorer=Scorer(
@@ -177,7 +177,6 @@ class Game:
 
     Attributes:
         task: where questions come from.
-        questions: those of the chosen split.
         protocol: who speaks when and reads what.
         credit: how a finished debate pays.
         scorer: the verifier behind its fault counter.
@@ -185,11 +184,15 @@ class Game:
     """
 
     task: Task
-    questions: Sequence[Question]
     protocol: Protocol
     credit: Credit
     scorer: Scorer
     config: DebateConfig
+
+    @property
+    def questions(self) -> Sequence[Question]:
+        """The questions of the chosen split."""
+        return self.task.split(self.config.split or self.task.default_split)
 
     def debate(self) -> Debate:
         """Return a new debate, not yet reset."""

@@ -17,8 +17,7 @@ whole turn is published at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +36,11 @@ class Debate:
     """One debate: protocol, agents, transcript, pending messages, scores.
 
     Everything that is wrong with a call is found before anything is changed.
+
+    Attributes:
+        played: number of turns that are complete and scored.
+        truncated: whether the debate was ended from outside.
+        truncation_reason: why.
 
     Args:
         protocol: who speaks when and reads what.
@@ -66,7 +70,8 @@ class Debate:
         self.truncation_reason = ""
         self._transcript: Transcript | None = None
         self._pending: dict[AgentID, Message] = {}
-        self._settled = 0
+        self.played = 0
+        self._due = False
         self._speakers: tuple[AgentID, ...] = ()
         self._read: dict[AgentID, Reading] = {}
 
@@ -76,7 +81,8 @@ class Debate:
         """Start a debate about a question; whatever was going on is forgotten."""
         self._transcript = Transcript(question, self.agents)
         self._pending = {}
-        self._settled = 0
+        self.played = 0
+        self._due = False
         self._read = {}
         self.truncated = False
         self.truncation_reason = ""
@@ -108,11 +114,6 @@ class Debate:
     def num_turns(self) -> int:
         """The horizon T."""
         return self.protocol.num_turns
-
-    @property
-    def played(self) -> int:
-        """Number of complete turns."""
-        return self.transcript.turn
 
     # -- speaking ----------------------------------------------------------------------------
 
@@ -182,7 +183,13 @@ class Debate:
             ValueError: see :meth:`check`.
         """
         self.check(agent, text)
-        message = self._message(agent, text)
+        self.accept(agent, text)
+
+    def accept(self, agent: AgentID, text: str) -> None:
+        """Do what :meth:`post` does, for a text that :meth:`check` has passed."""
+        text = clean(text)
+        cut = len(text) > self.max_chars
+        message = Message(self.played, agent, text[: self.max_chars] if cut else text, None, cut)
         if not self.protocol.simultaneous:
             self._publish((message,))
             return
@@ -192,20 +199,12 @@ class Debate:
             self._pending = {}
             self._publish(ordered)
 
-    def _message(self, agent: AgentID, text: str) -> Message:
-        text = clean(text)
-        cut = len(text) > self.max_chars
-        return Message(self.transcript.turn, agent, text[: self.max_chars], cut=cut)
-
     def _publish(self, messages: Sequence[Message]) -> None:
         self._transcript = self.transcript.publish(messages)
+        self._due = self._transcript.turn > self.played
         self._speakers = () if self._due else self.protocol.speakers(self._transcript)
 
     # -- scoring -----------------------------------------------------------------------------
-
-    @property
-    def _due(self) -> bool:
-        return self.transcript.turn > self._settled
 
     def due(self) -> list[str]:
         """Return the texts of the complete turn that await a score, in seat order; else []."""
@@ -230,8 +229,9 @@ class Debate:
             if score is not None and not 0.0 <= score <= 1.0:
                 raise ValueError(f"a score must lie in [0, 1] or be None, not {score!r}")
         by_agent = dict(zip(self.agents, scores, strict=True))
-        self._transcript = self.transcript.with_scores(self._settled, by_agent)
-        self._settled += 1
+        self._transcript = self.transcript.with_scores(self.played, by_agent)
+        self._due = False
+        self.played += 1
         self._speakers = () if self.truncated else self.protocol.speakers(self._transcript)
 
     # -- the end -----------------------------------------------------------------------------
@@ -284,8 +284,7 @@ class Debate:
         return self.protocol.outcome(self._complete())
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """What one agent reads: the segments and their text, of so many turns' blocks."""
 
     turns: int

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from string import Formatter
 
 from maporl_env.types import Message, Question, Segment, View
@@ -85,28 +86,36 @@ def _check_fields(name: str, value: str) -> None:
 
 def fence(text: str) -> str:
     """Return a run of backticks, at least three, longer than any run in `text`."""
-    longest = max((len(run) for run in _BACKTICKS.findall(text)), default=2)
+    if "```" not in text:
+        return "```"
+    longest = max(len(run) for run in _BACKTICKS.findall(text))
     return "`" * (longest + 1)
 
 
 def ask(template: Template, question: Question) -> str:
     """Return the question as it is first put."""
-    return template.opening.format(
-        question=question.prompt, instruction=template.instruction.format()
-    )
+    return _ask(template.opening, template.instruction, question.prompt)
 
 
 def ask_again(template: Template, question: Question, turn: int) -> str:
     """Return the question once more, and the cue to speak in `turn` (0-based)."""
-    again = template.again.format(
-        question=question.prompt, instruction=template.instruction.format()
-    )
-    return again + template.cue.format(turn=turn + 1)
+    again = _ask(template.again, template.instruction, question.prompt)
+    return again + _in_turn(template.cue, turn + 1)
+
+
+@lru_cache(maxsize=4096)
+def _ask(words: str, instruction: str, prompt: str) -> str:
+    return words.format(question=prompt, instruction=instruction.format())
+
+
+@lru_cache(maxsize=4096)
+def _in_turn(words: str, turn: int) -> str:
+    return words.format(turn=turn)
 
 
 def opening(template: Template, question: Question) -> str:
     """Return what every agent reads before the first turn."""
-    return ask(template, question) + template.cue.format(turn=1)
+    return ask(template, question) + _in_turn(template.cue, 1)
 
 
 def reply(
@@ -143,10 +152,10 @@ def heard(
     """Return the block of other agents' answers of one turn, each under its number."""
     if not others:
         return template.nobody.format()
-    head = template.peers.format(turn=turn + 1)
-    return head + "".join(
+    blocks = [
         peer(template, number, message, show_scores=show_scores) for number, message in others
-    )
+    ]
+    return _in_turn(template.peers, turn + 1) + "".join(blocks)
 
 
 def peer(template: Template, number: int, message: Message, *, show_scores: bool) -> str:
@@ -162,7 +171,7 @@ def peer(template: Template, number: int, message: Message, *, show_scores: bool
 
 def render(view: View) -> str:
     """Return a view as the single text that is the observation."""
-    return "".join(text for _, text in view)
+    return "".join([text for _, text in view])
 
 
 def chat(view: View) -> list[dict[str, str]]:

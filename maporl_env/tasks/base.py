@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from maporl_env.prompts import Template
 from maporl_env.types import Question
@@ -22,6 +23,10 @@ class Task:
     name: str
     splits: Mapping[str, Sequence[Question]]
     template: Template = field(default_factory=Template)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Task:
+        """Return the task itself: questions never change, so copied environments share them."""
+        return self
 
     @property
     def default_split(self) -> str:

@@ -115,9 +115,9 @@ def test_unplayed_turns_are_paid_nothing_after_an_early_consensus() -> None:
     play(debate, lambda t, a: say[t][a], [[0.25, 0.5], [0.5, 1.0]])
     assert (debate.played, debate.terminated, debate.truncated) == (2, True, False)
     assert debate.outcome() == (5,)
-    # One valid answer agrees with itself. R(0,0) = (0.25 + 0.5 * 0.75) / 1.5, R(0,1) likewise; agent 1
-    # goes right -> wrong against a wrong majority (of agent 0): -alpha0 = -7 in turn 1; and for agent
-    # 0 the majority of the others goes right -> wrong while it is wrong: -beta0 = -7 in turn 0.
+    # One valid answer agrees with itself. R(0,0) = (0.25 + 0.5 * 0.75) / 1.5, R(0,1) likewise.
+    # Agent 1 goes right -> wrong against a wrong majority (agent 0): -alpha0 = -7 in turn 1. For
+    # agent 0 the others' majority goes right -> wrong while it is wrong: -beta0 = -7 in turn 0.
     expected = [[0.625 / 1.5 - 7, 0.875 / 1.5], [0.5, 1.0 - 7], [0, 0], [0, 0]]
     np.testing.assert_allclose(debate.rewards(), expected)
     assert debate.scored().tolist() == [[True, True]] * 2 + [[False, False]] * 2

@@ -81,7 +81,7 @@ def test_the_budget_drops_the_oldest_turns_and_never_the_question(budget: int) -
 
 
 def test_a_question_over_the_budget_is_an_error() -> None:
-    with pytest.raises(ValueError, match="the question alone takes 15 tokens, more than.* 14"):
+    with pytest.raises(ValueError, match=r"the question alone takes 15 tokens, more than.* 14"):
         prompts.fit(HEAD, BLOCKS, 14, len, Template())
 
 
