@@ -161,3 +161,7 @@ def _console():  # type: ignore[no-untyped-def]
     from rich.console import Console
 
     return Console(highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
@@ -26,11 +27,11 @@ from maporl_agents.seeding import seed_of
 from maporl_agents.tiny import WEIGHTS
 from maporl_agents.tiny.tokenizer import make_tokenizer
 from maporl_agents.types import TokenIds
-
-Tensors = tuple[Tensor, Tensor]
 from maporl_env.protocols import SimultaneousDebate
 from maporl_env.tasks import shopping
 from maporl_env.types import Message, Question, Transcript
+
+Tensors = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalL
         num_attention_heads=4,
         max_position_embeddings=512,
         tie_word_embeddings=True,
+        initializer_range=0.08,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
@@ -106,10 +108,14 @@ def author_transcript(
     return history
 
 
-def drill_transcript(question: Question, rng: random.Random) -> Transcript:
-    """Return two turns of authors who know nothing, the second kept or copied at random."""
+def drill_transcript(question: Question, known: set[str], rng: random.Random) -> Transcript:
+    """Return two turns, the second kept or copied at random: what is unknown must be read off.
+
+    The authors know what they know: a drill in which they knew nothing would teach to copy known
+    prices too, and such agents copy whole answers instead of the one price they lack.
+    """
     history = Transcript(question, ("agent_0", "agent_1"))
-    first = [attempt(question, set(), rng) for _ in range(2)]
+    first = [attempt(question, known, rng) for _ in range(2)]
     second = [rng.choice(first) for _ in range(2)]
     for turn, texts in enumerate((first, second)):
         history = history.publish(
@@ -150,7 +156,7 @@ def batches(config: PretrainConfig, chat: Chat, agent: int) -> Iterator[list[Ten
         while num_tokens < config.tokens_per_step:
             question, kind = rng.choice(questions), pick_kind(config, rng)
             history = (
-                drill_transcript(question, rng)
+                drill_transcript(question, known, rng)
                 if kind == "drill"
                 else author_transcript(question, 1 if kind == "one turn" else 3, known, rng)
             )
@@ -203,7 +209,7 @@ def pretrain(config: PretrainConfig, agent: int) -> LlamaForCausalLM:
     schedule = LambdaLR(optimizer, lambda step: rate(config, step))
     data = batches(config, chat, agent)
     loss = torch.tensor(0.0)
-    for _ in track(range(config.steps), description=f"agent {agent}"):
+    for step in range(config.steps):
         groups = next(data)
         count = sum(int((labels[:, 1:] != -100).sum()) for _, labels in groups)
         loss = torch.stack([token_losses(model, *group) for group in groups]).sum() / count
@@ -212,23 +218,29 @@ def pretrain(config: PretrainConfig, agent: int) -> LlamaForCausalLM:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-    print(f"agent {agent}: last loss {loss.item():.3f}")
+        if (step + 1) % 50 == 0:
+            print(f"agent {agent}  step {step + 1} / {config.steps}  loss {loss.item():.3f}")
     return model
 
 
+def pretrain_and_save(config: PretrainConfig, agent: int) -> Path:
+    """Train one agent on one core and write it as a plain transformers checkpoint."""
+    torch.set_num_threads(1)
+    folder = config.out / f"agent_{agent}"
+    pretrain(config, agent).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder
+
+
 def main(config: PretrainConfig | None = None) -> None:
-    """Train both agents and write them as plain transformers checkpoints."""
+    """Train both agents side by side."""
     if config is None:
         import tyro
 
         config = tyro.cli(PretrainConfig, description=__doc__)
-    torch.set_num_threads(1)
-    for agent in range(2):
-        model = pretrain(config, agent)
-        folder = config.out / f"agent_{agent}"
-        model.save_pretrained(folder)
-        make_tokenizer().save_pretrained(folder)
-        print(f"wrote {folder}")
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        for folder in pool.map(pretrain_and_save, [config] * 2, range(2)):
+            print(f"wrote {folder}")
 
 
 if __name__ == "__main__":
