@@ -27,7 +27,7 @@ class Train:
     Writes everything to runs/NAME: settings, metrics, transcripts, checkpoints, curve.png.
     """
 
-    config: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=TrainConfig)
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
     runs: Path = RUNS
     """Folder of all runs."""
     overwrite: bool = False
@@ -160,7 +160,8 @@ def _sentence(error: Exception) -> str:
 def _console():  # type: ignore[no-untyped-def]
     from rich.console import Console
 
-    return Console(highlight=False)
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=100)
 
 
 if __name__ == "__main__":

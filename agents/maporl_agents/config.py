@@ -80,9 +80,9 @@ class PPOConfig:
     """Of the value heads, same schedule. Tiny."""
     warmup_steps: int = 5
     """Steps of linear warm-up. Tiny."""
-    epochs: int = 2
-    """Passes over each batch. Tiny: 2; paper: 4."""
-    minibatches: int = 2
+    epochs: int = 1
+    """Passes over each batch. Tiny: 1, as good per step as 2 and half the work; paper: 4."""
+    minibatches: int = 4
     """Optimiser steps per pass. Tiny."""
     clip_coef: float = 0.2
     """Half width of the band for the ratio. Paper: 0.2."""

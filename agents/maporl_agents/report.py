@@ -31,9 +31,9 @@ def result_table(stages: Mapping[str, Results], title: str) -> Table:
     """
     table = Table(title=title, title_justify="left", caption=CAPTION, caption_justify="left")
     for name in ("", "decoding", "turn"):
-        table.add_column(name)
-    for name in ("vote", "agents", "wrong->right", "right->wrong", "agree", "no answer"):
-        table.add_column(name, justify="right")
+        table.add_column(name, no_wrap=True)
+    for name in ("vote", "agents", "w->r", "r->w", "agree", "none"):
+        table.add_column(name, justify="right", no_wrap=True)
     for stage, results in stages.items():
         for decoding, evaluation in results.items():
             for t, turn in enumerate(evaluation["turns"]):
@@ -41,8 +41,8 @@ def result_table(stages: Mapping[str, Results], title: str) -> Table:
                     stage if t == 0 else "",
                     decoding if t == 0 else "",
                     str(t + 1),
-                    f"{turn['vote']:.3f} ± {turn['vote_interval']:.3f}",
-                    " ".join(f"{x:.3f}" for x in turn["accuracy"]),
+                    f"{turn['vote']:.3f} ±{turn['vote_interval']:.3f}",
+                    " ".join(f"{x:.2f}" for x in turn["accuracy"]),
                     f"{turn['wrong_to_right']:.3f}" if t else "-",
                     f"{turn['right_to_wrong']:.3f}" if t else "-",
                     f"{turn['agreement']:.3f}",
@@ -54,7 +54,8 @@ def result_table(stages: Mapping[str, Results], title: str) -> Table:
 
 CAPTION = (
     "vote: expected accuracy of the majority answer (ties shared), ± 95 % interval over questions; "
-    "agents: accuracy of each; flips: share of messages that changed from the turn before."
+    "agents: accuracy of each; w->r, r->w: share of messages that turned from wrong to right, from "
+    "right to wrong; agree: questions whose valid answers agree; none: messages without an answer."
 )
 
 

@@ -33,6 +33,10 @@ from maporl_env.types import Message, Question, Transcript
 
 Tensors = tuple[Tensor, Tensor]
 
+MOVES = ("keep", "copy", "redo")
+MOVE_WEIGHTS = (1, 1, 3)
+"""What authors do in later turns, blind to what is right: mostly they try again."""
+
 
 @dataclass(frozen=True)
 class PretrainConfig:
@@ -95,7 +99,7 @@ def author_transcript(
     for turn in range(turns):
         texts = []
         for seat in range(2):
-            move = rng.choice(("keep", "copy", "redo")) if turn else "redo"
+            move = rng.choices(MOVES, MOVE_WEIGHTS)[0] if turn else "redo"
             before = history.of_turn(turn - 1) if turn else ()
             texts.append(
                 attempt(question, known, rng)
