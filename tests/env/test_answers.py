@@ -186,6 +186,7 @@ MESSAGES: list[tuple[str, int | Fraction | None]] = [  # whole messages, read as
     ("\\boxed{\u202e34}", None),
     ("\\boxed{3\u200b4}", None),
     ("\U0001f600 é 漢字 \\boxed{34} {\U0001f600}", 34),
+    ("\\boxed{1} \U0001f600 é 漢字 \\boxed{34} {x}", 34),
 ]
 
 CODE: list[tuple[str, str | None]] = [  # whole messages
@@ -317,6 +318,12 @@ def test_a_gold_answer_that_cannot_be_read_is_refused(gold):
     assert len(str(refusal.value)) < 200
 
 
+@pytest.mark.parametrize("gold", [None, True])
+def test_what_is_no_answer_is_not_spelled_out_as_text(gold):
+    with pytest.raises(ValueError, match=r"is not readable as 'text'"):
+        read_gold(gold, "text")
+
+
 def test_equality_needs_two_answers_of_one_type():
     assert answers_equal(34, Fraction(68, 2))
     assert answers_equal("neutral", "neutral")
@@ -350,6 +357,7 @@ def test_the_number_of_the_last_line(text, expected):
 def test_another_marker_of_the_last_line():
     assert last_line_answer("x\n#### 7", marker="####") == 7
     assert last_line_answer("x\nA: 7", marker="####") is None
+    assert last_line_answer("7%", marker="%") is None  # the marker must open the line
 
 
 # --- Real text -----------------------------------------------------------------------------------

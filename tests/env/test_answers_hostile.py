@@ -81,7 +81,7 @@ def naive_last_box(text: str) -> str | None:
 
 
 PIECES = st.sampled_from(
-    ["\\boxed{", "\\boxed {", "\\boxed", "{", "}", "}}", "\\{", "\\}", "3", " "]
+    ["\\boxed{", "\\boxed {", "\\boxed", "{", "}", "}}", "\\{", "\\}", "é", " "]
 )
 
 
