@@ -57,6 +57,7 @@ class DebateAdapter:
         self._action_spaces = {agent: DebateSpace(longest) for agent in self.possible_agents}
         self.state_space = Box(0, 255, (STATE_BYTES,), np.float32)
         self._rng: np.random.Generator | None = None
+        self._table: NDArray[np.float32] | None = None
         self._printed = -1
 
     # -- spaces ------------------------------------------------------------------------------
@@ -93,6 +94,7 @@ class DebateAdapter:
         self._rng = rng
         self.debate.protocol = protocol
         self.debate.reset(question)
+        self._table = None
         self._printed = -1
 
     def _question(self, rng: np.random.Generator, options: Mapping[str, Any]) -> Question:
@@ -129,30 +131,38 @@ class DebateAdapter:
             return {message.agent: float(message.score or 0.0) for message in last}
         if not self.debate.over:
             return dict.fromkeys(self.possible_agents, 0.0)
-        sums = self.debate.turn_rewards().sum(axis=0, dtype=np.float64)
+        sums = self._final_table().sum(axis=0, dtype=np.float64)
         return dict(zip(self.possible_agents, map(float, sums), strict=True))
+
+    def _final_table(self) -> NDArray[np.float32]:
+        """Return the (T, A) rewards of the finished debate, reckoned once."""
+        if self._table is None:
+            self._table = self.debate.turn_rewards()
+        return self._table
 
     def _info(self, table: NDArray[np.float32] | None) -> dict[AgentID, dict[str, Any]]:
         """Return fresh infos: constant keys, shapes and dtypes; `table` are the final rewards."""
-        debate = self.debate
+        debate, num_turns = self.debate, self.debate.num_turns
+        turn, ready = np.int64(debate.played), table is not None
         last = debate.transcript.of_turn(debate.played - 1) if debate.played else ()
         scores = {message.agent: message.score for message in last}
         infos: dict[AgentID, dict[str, Any]] = {}
         for seat, agent in enumerate(self.possible_agents):
             score = scores.get(agent)
-            rewards = np.zeros(debate.num_turns, np.float32) if table is None else table[:, seat]
             infos[agent] = {
-                "turn": np.int64(debate.played),
+                "turn": turn,
                 "verifier_score": np.float32(0.0 if score is None else score),
                 "verifier_score_ready": score is not None,
-                "turn_rewards": rewards.copy(),
-                "turn_rewards_ready": table is not None,
+                "turn_rewards": (
+                    np.zeros(num_turns, np.float32) if table is None else table[:, seat].copy()
+                ),
+                "turn_rewards_ready": ready,
             }
         return infos
 
     def current_infos(self) -> dict[AgentID, dict[str, Any]]:
         """Return fresh infos of all agents for the state the debate is in."""
-        return self._info(self.debate.turn_rewards() if self.debate.over else None)
+        return self._info(self._final_table() if self.debate.over else None)
 
     # -- to look at --------------------------------------------------------------------------
 
