@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from gymnasium.error import ResetNeeded
-from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from maporl_env import prompts, rendering
 from maporl_env.answers import read_gold
 from maporl_env.config import RENDER_MODES, DebateConfig, Game
-from maporl_env.debate import Debate
+from maporl_env.media import TextMedium, medium
 from maporl_env.prompts import Template
-from maporl_env.spaces import DebateSpace, DebateText
 from maporl_env.types import AgentID, Answer, Question, Transcript, View
-
-STATE_BYTES = 8_192
 
 
 class DebateAdapter:
@@ -30,6 +26,7 @@ class DebateAdapter:
         config: the options.
         game: task, protocol, credit and verifier built from them.
         debate: the episode.
+        medium: what actions and observations are: text, rows of token ids, or single ids.
         possible_agents: ["agent_0", ...], in seat order.
         metadata: this instance's own copy.
         render_mode: None, "human" or "ansi".
@@ -40,9 +37,19 @@ class DebateAdapter:
     metadata: dict[str, Any]
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self.config = DebateConfig.of(*args, **options)
-        self.game: Game = self.config.load()
-        self.debate: Debate = self.game.debate()
+        self._set_up(DebateConfig.of(*args, **options).load())
+
+    @classmethod
+    def of_game(cls, game: Game) -> DebateAdapter:
+        """Return one more adapter of a game that is built already."""
+        adapter = cls.__new__(cls)
+        adapter._set_up(game)
+        return adapter
+
+    def _set_up(self, game: Game) -> None:
+        self.game = game
+        self.config = game.config
+        self.debate = game.debate()
         self._protocol = self.game.protocol
         self.possible_agents = list(self.debate.agents)
         self.render_mode = self.config.render_mode
@@ -52,22 +59,28 @@ class DebateAdapter:
             "render_fps": 1,
             "is_parallelizable": self._protocol.simultaneous or len(self.possible_agents) == 1,
         }
-        longest = None if self.config.on_long == "truncate" else self.config.max_chars
-        self._observation_spaces = {agent: DebateSpace() for agent in self.possible_agents}
-        self._action_spaces = {agent: DebateSpace(longest) for agent in self.possible_agents}
-        self.state_space = Box(0, 255, (STATE_BYTES,), np.float32)
+        self.act_through(self.possible_agents)
         self._rng: np.random.Generator | None = None
         self._table: NDArray[np.float32] | None = None
         self._printed = -1
 
     # -- spaces ------------------------------------------------------------------------------
 
-    def observation_space(self, agent: AgentID) -> DebateSpace:
+    def act_through(self, agents: Sequence[AgentID]) -> None:
+        """Make the medium for those whose actions come from outside."""
+        self.medium: TextMedium = medium(
+            self.debate, agents, self.config.codec(), self.config.action
+        )
+        self._observation_spaces = {a: self.medium.observation_space() for a in agents}
+        self._action_spaces = {a: self.medium.action_space() for a in agents}
+        self.state_space = self.medium.state_space
+
+    def observation_space(self, agent: AgentID) -> Any:
         """Return the space of an agent's observations, always the same object."""
         return self._observation_spaces[agent]
 
-    def action_space(self, agent: AgentID) -> DebateSpace:
-        """Return the space of an agent's messages, always the same object."""
+    def action_space(self, agent: AgentID) -> Any:
+        """Return the space of an agent's actions, always the same object."""
         return self._action_spaces[agent]
 
     @property
@@ -95,6 +108,7 @@ class DebateAdapter:
         self.debate.protocol = protocol
         self.debate.reset(question)
         self._table = None
+        self.medium.clear()
         self._printed = -1
 
     def _question(self, rng: np.random.Generator, options: Mapping[str, Any]) -> Question:
@@ -157,6 +171,7 @@ class DebateAdapter:
                     np.zeros(num_turns, np.float32) if table is None else table[:, seat].copy()
                 ),
                 "turn_rewards_ready": ready,
+                **self.medium.info(agent),
             }
         return infos
 
@@ -166,9 +181,9 @@ class DebateAdapter:
 
     # -- to look at --------------------------------------------------------------------------
 
-    def observe(self, agent: AgentID) -> DebateText:
+    def observe(self, agent: AgentID) -> Any:
         """Return what an agent reads; ValueError for an unknown one."""
-        return DebateText(self.debate.observation(agent))
+        return self.medium.observe(agent)
 
     @property
     def transcript(self) -> Transcript:
@@ -193,20 +208,18 @@ class DebateAdapter:
         return dict(self.game.scorer.faults)
 
     def state_text(self) -> str:
-        """Return the question and all messages, pending ones included, for a critic to read."""
+        """Return the question and all that is said or being said, for a critic to read."""
         messages = (*self.debate.transcript.messages, *self.debate.pending)
-        spoken = "".join(f"\n{message.agent}: {message.text}" for message in messages)
-        return self.debate.question.prompt + spoken
+        said = [(message.agent, message.text) for message in messages]
+        spoken = [f"\n{agent}: {text}" for agent, text in [*said, *self.medium.unfinished()]]
+        return self.debate.question.prompt + "".join(spoken)
 
     def state(self) -> NDArray[np.float32]:
-        """Return :meth:`state_text` as the values of its UTF-8 bytes, (8192,) float32.
+        """Return :meth:`state_text` as numbers, float32: its UTF-8 bytes (8192,), or its token ids.
 
-        Zeros fill up a shorter text; of a longer one the last bytes are kept.
+        Zeros fill up a shorter text; of a longer one the end is kept.
         """
-        encoded = self.state_text().encode()[-STATE_BYTES:]
-        state = np.zeros(STATE_BYTES, np.float32)
-        state[: len(encoded)] = np.frombuffer(encoded, np.uint8)
-        return state
+        return self.medium.state(self.state_text())
 
     def render(self) -> str | None:
         """Show the debate: "ansi" returns it, "human" prints what is new since the last call."""

@@ -18,11 +18,20 @@ from maporl_env.protocols import PROTOCOLS, History, Protocol, Stop
 from maporl_env.rewards import Horizon, Majority, Share
 from maporl_env.tasks import load_task
 from maporl_env.tasks.base import Task
+from maporl_env.tokens import (
+    MESSAGE_TOKENS,
+    OBSERVATION_TOKENS,
+    ByteTokenizer,
+    ObsDtype,
+    TokenCodec,
+    Tokenizer,
+)
 from maporl_env.types import Question
 from maporl_env.verifiers import AnswerKey, Scorer, VerifierLike
 
 RewardMode = Literal["terminal", "score"]
-OBSERVATIONS = ("text",)
+Unit = Literal["message", "token"]
+OBSERVATIONS = ("text", "tokens")
 RENDER_MODES = ("human", "ansi")
 
 
@@ -44,7 +53,7 @@ class DebateConfig:
             "score" pays the verifier score after each turn, which is another objective.
         reward_feedback: agents read the scores of earlier messages.
         stop: "fixed" plays all turns; "consensus" ends when all valid answers of a turn agree.
-        observation: "text".
+        observation: "text", or "tokens": observations and actions are rows of token ids.
         render_mode: None, "human" (prints) or "ansi" (returns the text).
         max_cycles: another name for num_turns, as PettingZoo's tools use it; None to leave it.
         data: the file or folder of a named task that needs one; None for its default source.
@@ -61,6 +70,12 @@ class DebateConfig:
         max_chars: longest message in characters.
         on_long: a longer message is cut and flagged ("truncate") or refused ("error").
         verifier_timeout: seconds for one verifier call; None waits for ever.
+        action: with tokens, an action is a whole "message" (Box) or one "token" (Discrete).
+        tokenizer: encode, decode and vocab_size of your own; None for one id per byte.
+        observation_tokens: length of an observation. Without a `token_budget` the oldest turns are
+            dropped to keep within it; the question never is.
+        message_tokens: longest message, the end id not counted.
+        obs_dtype: "int64", or "float32" for learners that feed ids to a dense layer.
     """
 
     task: str | Path | Sequence[Question] | Task = "shopping"
@@ -91,6 +106,11 @@ class DebateConfig:
     max_chars: int = MAX_CHARS
     on_long: OnLong = "truncate"
     verifier_timeout: float | None = None
+    action: Unit = "message"
+    tokenizer: Tokenizer | None = None
+    observation_tokens: int = OBSERVATION_TOKENS
+    message_tokens: int = MESSAGE_TOKENS
+    obs_dtype: ObsDtype = "int64"
 
     @classmethod
     def of(cls, *args: Any, **options: Any) -> DebateConfig:
@@ -106,6 +126,7 @@ class DebateConfig:
     def __post_init__(self) -> None:
         _choice("reward_mode", self.reward_mode, typing.get_args(RewardMode))
         _choice("observation", self.observation, OBSERVATIONS)
+        _choice("action", self.action, typing.get_args(Unit))
         _choice("render_mode", self.render_mode, (None, *RENDER_MODES))
         _choice("on_long", self.on_long, typing.get_args(OnLong))
         _choice("history", self.history, typing.get_args(History))
@@ -120,6 +141,48 @@ class DebateConfig:
         if isinstance(self.protocol, str):
             _choice("protocol", self.protocol, tuple(PROTOCOLS))
         agent_ids(self.num_agents)
+        self._check_tokens()
+
+    def _check_tokens(self) -> None:
+        _positive("observation_tokens", self.observation_tokens)
+        _positive("message_tokens", self.message_tokens)
+        if self.codec() is None:
+            if self.action == "token":
+                raise ValueError("action='token' needs observation='tokens'")
+        elif self.on_long == "error":
+            raise ValueError("on_long='error' is for text: message_tokens limits token messages")
+        elif self._prompt_tokens() < 1:
+            raise ValueError(
+                f"observation_tokens={self.observation_tokens} must be more than "
+                f"message_tokens={self.message_tokens}: the unfinished message is observed too"
+            )
+
+    def codec(self) -> TokenCodec | None:
+        """Return how text becomes token ids; None where observations are text."""
+        if self.observation != "tokens":
+            return None
+        return TokenCodec(
+            self.tokenizer if self.tokenizer is not None else ByteTokenizer(),
+            self.observation_tokens,
+            self.message_tokens,
+            self.obs_dtype,
+        )
+
+    def _prompt_tokens(self) -> int:
+        """Room for a prompt in an observation that may also hold the unfinished message."""
+        return self.observation_tokens - (self.message_tokens if self.action == "token" else 0)
+
+    def _token_limits(self, known: set[str]) -> dict[str, Any]:
+        """With token observations: count in their tokens, and keep within their length."""
+        codec = self.codec()
+        if codec is None or "token_budget" not in known:
+            return {}
+        limits: dict[str, Any] = {}
+        if self.token_budget is None:
+            limits["token_budget"] = self._prompt_tokens()
+        if self.count_tokens is prompts.count_characters:
+            limits["count_tokens"] = codec.count
+        return limits
 
     def load(self) -> Game:
         """Build what the options describe: task, protocol, credit, verifier."""
@@ -162,6 +225,7 @@ class DebateConfig:
                 "token_budget": self.token_budget,
                 "count_tokens": self.count_tokens,
             }
+            wanted |= self._token_limits(_parameters(PROTOCOLS[self.protocol]))
             if self.personas is not None:
                 wanted["personas"] = tuple(self.personas)
             protocol = _make(self.protocol, wanted)

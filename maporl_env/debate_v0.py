@@ -88,7 +88,6 @@ from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
 from maporl_env.adapter import DebateAdapter, needs_reset
 from maporl_env.config import DebateConfig
-from maporl_env.spaces import DebateText
 from maporl_env.types import AgentID
 
 __all__ = ["env", "parallel_env", "raw_env"]
@@ -99,7 +98,7 @@ Infos = dict[AgentID, dict[str, Any]]
 Flags = dict[AgentID, bool]
 
 
-class raw_env(DebateAdapter, AECEnv[AgentID, DebateText, str]):
+class raw_env(DebateAdapter, AECEnv[AgentID, Any, Any]):
     """The debate in the AEC interface, without wrappers. Options: :class:`DebateConfig`.
 
     Raises:
@@ -124,16 +123,16 @@ class raw_env(DebateAdapter, AECEnv[AgentID, DebateText, str]):
         self.truncations = dict.fromkeys(self.agents, False)
         self.infos = self.current_infos()
         self._skip_agent_selection = None
-        self.agent_selection = self.debate.speakers[0]
+        self.agent_selection = self.medium.actors[0]
         if self.render_mode == "human":
             self.render()
 
-    def step(self, action: str | None) -> None:
+    def step(self, action: Any) -> None:
         """Let the selected agent speak, or (None) take leave after the end.
 
         Raises:
             ResetNeeded: no agent is left.
-            ValueError: not a text, or one that is too long; nothing has changed.
+            ValueError: not of the right type, or too long a text; nothing has changed.
         """
         if not self.agents:
             raise needs_reset("step")
@@ -141,7 +140,8 @@ class raw_env(DebateAdapter, AECEnv[AgentID, DebateText, str]):
         if self.terminations[agent] or self.truncations[agent]:
             self._was_dead_step(action)
             return
-        self.debate.post(agent, action)  # type: ignore[arg-type]
+        self.medium.check(agent, action)
+        self.medium.take(agent, action)
         self._cumulative_rewards[agent] = 0.0
         self.rewards = dict.fromkeys(self.agents, 0.0)
         if self.debate.due():
@@ -149,7 +149,7 @@ class raw_env(DebateAdapter, AECEnv[AgentID, DebateText, str]):
             self._end_turn()
         else:
             self.infos = self.current_infos()
-            self.agent_selection = self.debate.speakers[0]
+            self.agent_selection = self.medium.actors[0]
 
     def _end_turn(self) -> None:
         """Pay, tell, and select the next agent; after the end the first one, to take leave."""
@@ -159,17 +159,18 @@ class raw_env(DebateAdapter, AECEnv[AgentID, DebateText, str]):
         self.truncations = dict.fromkeys(self.agents, truncated)
         self.infos = self.current_infos()
         self._accumulate_rewards()
-        self.agent_selection = self.agents[0] if over else self.debate.speakers[0]
+        self.agent_selection = self.agents[0] if over else self.medium.actors[0]
         if self.render_mode == "human":
             self.render()
 
     def truncate(self, reason: str) -> None:
         """End the debate from outside, e.g. after a generation time-out; only full turns count."""
         self.debate.truncate(reason)
+        self.medium.clear()
         self._end_turn()
 
 
-class _ParallelDebate(DebateAdapter, ParallelEnv[AgentID, DebateText, str]):
+class _ParallelDebate(DebateAdapter, ParallelEnv[AgentID, Any, Any]):
     """The debate in the Parallel interface: one call per turn. Made by :func:`parallel_env`."""
 
     agents: list[AgentID]
@@ -185,7 +186,7 @@ class _ParallelDebate(DebateAdapter, ParallelEnv[AgentID, DebateText, str]):
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[AgentID, DebateText], Infos]:
+    ) -> tuple[dict[AgentID, Any], Infos]:
         """Start a debate; see the module docstring for `options`."""
         self.begin(seed, options)
         self.agents = self.possible_agents[:]
@@ -194,8 +195,8 @@ class _ParallelDebate(DebateAdapter, ParallelEnv[AgentID, DebateText, str]):
         return self._observations(), self.current_infos()
 
     def step(
-        self, actions: Mapping[AgentID, str]
-    ) -> tuple[dict[AgentID, DebateText], dict[AgentID, float], Flags, Flags, Infos]:
+        self, actions: Mapping[AgentID, Any]
+    ) -> tuple[dict[AgentID, Any], dict[AgentID, float], Flags, Flags, Infos]:
         """Let all agents speak.
 
         Raises:
@@ -211,15 +212,17 @@ class _ParallelDebate(DebateAdapter, ParallelEnv[AgentID, DebateText, str]):
                 f"actions must be a dict with exactly {', '.join(self.agents)}; got {got or 'none'}"
             )
         for agent in self.agents:
-            self.debate.check(agent, actions[agent])
+            self.medium.check(agent, actions[agent])
         for agent in self.agents:
-            self.debate.post(agent, actions[agent])
+            self.medium.take(agent, actions[agent])
+        if not self.debate.due():  # token by token: somebody is still writing
+            return self._results(dict.fromkeys(self.agents, 0.0))
         self.score_turn()
-        return self._results()
+        return self._results(self.payments())
 
     def _results(
-        self,
-    ) -> tuple[dict[AgentID, DebateText], dict[AgentID, float], Flags, Flags, Infos]:
+        self, rewards: dict[AgentID, float]
+    ) -> tuple[dict[AgentID, Any], dict[AgentID, float], Flags, Flags, Infos]:
         over, truncated = self.debate.over, self.debate.truncated
         terminations = dict.fromkeys(self.agents, over and not truncated)
         truncations = dict.fromkeys(self.agents, truncated)
@@ -229,24 +232,25 @@ class _ParallelDebate(DebateAdapter, ParallelEnv[AgentID, DebateText, str]):
             self.agents = []
         return (
             self._observations(),
-            self.payments(),
+            rewards,
             terminations,
             truncations,
             self.current_infos(),
         )
 
-    def _observations(self) -> dict[AgentID, DebateText]:
+    def _observations(self) -> dict[AgentID, Any]:
         return {agent: self.observe(agent) for agent in self.possible_agents}
 
     def truncate(
         self, reason: str
-    ) -> tuple[dict[AgentID, DebateText], dict[AgentID, float], Flags, Flags, Infos]:
+    ) -> tuple[dict[AgentID, Any], dict[AgentID, float], Flags, Flags, Infos]:
         """End the debate from outside and return what `step` would; only full turns count."""
         self.debate.truncate(reason)
-        return self._results()
+        self.medium.clear()
+        return self._results(self.payments())
 
 
-def env(*args: Any, **options: Any) -> OrderEnforcingWrapper[AgentID, DebateText, str]:
+def env(*args: Any, **options: Any) -> OrderEnforcingWrapper[AgentID, Any, Any]:
     """Return the debate in the AEC interface, guarded against calls in the wrong order.
 
     Options and errors: see :class:`raw_env`.

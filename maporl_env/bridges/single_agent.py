@@ -17,7 +17,6 @@ from gymnasium.error import ResetNeeded
 
 from maporl_env.adapter import DebateAdapter
 from maporl_env.config import RENDER_MODES
-from maporl_env.spaces import DebateText
 from maporl_env.types import AgentID
 
 Partner = Callable[[Sequence[str]], Sequence[str]] | Sequence[str]
@@ -26,7 +25,7 @@ Partner = Callable[[Sequence[str]], Sequence[str]] | Sequence[str]
 Partners = Callable[[Sequence[str]], Sequence[str]] | Sequence[Partner]
 
 
-class SingleAgentDebate(gymnasium.Env[str, str]):
+class SingleAgentDebate(gymnasium.Env[Any, Any]):
     """The debate seen by one agent. The reward is that agent's, see `debate_v0`.
 
     Args:
@@ -56,6 +55,7 @@ class SingleAgentDebate(gymnasium.Env[str, str]):
         if isinstance(learner, bool) or not 0 <= learner < len(agents):
             raise ValueError(f"learner must be a seat from 0 to {len(agents) - 1}, not {learner!r}")
         self.learner: AgentID = agents[learner]
+        self.core.act_through([self.learner])
         others = [agent for agent in agents if agent != self.learner]
         self.partners = _assign(partners, others)
         self.render_mode = render_mode
@@ -64,7 +64,7 @@ class SingleAgentDebate(gymnasium.Env[str, str]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[DebateText, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Start a debate and play up to the learner's first message; options as in `debate_v0`."""
         self.core.begin(seed, options)
         super().reset(seed=seed)
@@ -73,17 +73,18 @@ class SingleAgentDebate(gymnasium.Env[str, str]):
             self.render()
         return self.core.observe(self.learner), self.core.current_infos()[self.learner]
 
-    def step(self, action: str) -> tuple[DebateText, float, bool, bool, dict[str, Any]]:
-        """Let the learner speak and play up to its next message, or to the end.
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Let the learner act and play up to its next action, or to the end.
 
         Raises:
             ResetNeeded: before the first reset or after the end.
-            ValueError: not a text, or too long a one; nothing has changed.
+            ValueError: not of the right type, or too long a text; nothing has changed.
         """
-        debate = self.core.debate
+        debate, medium = self.core.debate, self.core.medium
         if not debate.started or debate.over:
             raise ResetNeeded("cannot step: call reset first")
-        debate.post(self.learner, action)
+        medium.check(self.learner, action)
+        medium.take(self.learner, action)
         reward = self._advance()
         if self.render_mode == "human":
             self.render()
