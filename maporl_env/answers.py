@@ -17,6 +17,8 @@ in running text. Rules:
 - **"nli"**: `entailment`, `neutral` or `contradiction`, in any case, alone in the box (wrappers and
   punctuation aside); returned in lower case.
 - **"text"**: the content of the box, trimmed, not empty; compared exactly.
+- **"last_line"**: a number, marked not by a box but by `A:` at the start of the last line that is
+  not blank, as in `A: 34`; for recorded texts that end so.
 - **"code"**: the last complete fenced block whose language is Python or not given; if the message
   has no fence line at all, the content of the box.
 
@@ -115,8 +117,14 @@ def last_line_answer(text: str, marker: str = "A:") -> int | Fraction | None:
 
     For recorded texts that end in a line such as `A: 34`. The rules for numbers are those of boxes.
     """
+    marked = _last_line(text, marker)
+    return None if marked is None else _read_number(marked)
+
+
+def _last_line(text: str, marker: str = "A:") -> str | None:
+    """What follows `marker` on the last line that is not blank, or None."""
     line = text.rstrip().rpartition("\n")[2].strip()
-    return _read_number(line.removeprefix(marker)) if line.startswith(marker) else None
+    return line.removeprefix(marker) if line.startswith(marker) else None
 
 
 def last_box(text: str) -> str | None:
@@ -189,6 +197,8 @@ def _read_number(text: str) -> int | Fraction | None:
     text = text.strip()
     if len(text) > MAX_CHARS:
         return None
+    if text.isascii() and text.isdigit():  # most answers; the rest gives the same, more slowly
+        return int(text)
     number = _NUMBER.fullmatch(text) or _NUMBER.fullmatch(_without_latex(text))
     if number is None:
         return None
@@ -247,18 +257,21 @@ class AnswerKind:
     """How answers of one kind are found in a message and read.
 
     `read` turns a bare answer into its value, or None; `find` returns the marked part of a message,
-    or None. To add a kind, put one into `KINDS` under its name.
+    or None. `keyed` says whether being right means being equal to the gold answer; programs are
+    not, they are right in many wordings. To add a kind, put one into `KINDS` under its name.
     """
 
     read: Reader
     find: Finder = last_box
+    keyed: bool = True
 
 
 KINDS: dict[str, AnswerKind] = {
     "number": AnswerKind(_read_number),
     "nli": AnswerKind(_read_label),
     "text": AnswerKind(_read_text),
-    "code": AnswerKind(_read_code, find=_last_code),
+    "code": AnswerKind(_read_code, find=_last_code, keyed=False),
+    "last_line": AnswerKind(_read_number, find=_last_line),
 }
 
 

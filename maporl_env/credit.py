@@ -16,9 +16,11 @@ from functools import lru_cache
 import numpy as np
 
 from maporl_env import rewards
-from maporl_env.answers import extract_answer, read_gold
+from maporl_env.answers import KINDS, extract_answer, read_gold
 from maporl_env.rewards import Bools, Floats, Horizon, Majority, Share
 from maporl_env.types import Message, Transcript
+
+RIGHT_SCORE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,9 @@ class Credit:
             valid=~np.isnan(given),
         )
         if any(self.alpha) or any(self.beta):
+            right, judged = correctness(transcript)
             paid[:turns] += rewards.shaping_bonus(
-                correct(transcript), alpha=self.alpha, beta=self.beta, majority=self.majority
+                right, self.alpha, self.beta, self.majority, valid=judged
             )
         if self.penalties:
             paid[:turns] -= self.costs(transcript)
@@ -140,11 +143,20 @@ def scores(transcript: Transcript) -> Floats:
     return _by_seat(transcript, lambda m: np.nan if m.score is None else m.score)
 
 
-def correct(transcript: Transcript) -> Bools:
-    """Return whether each message's own answer is the gold answer, (turns played, A)."""
+def correctness(transcript: Transcript) -> tuple[Bools, Bools]:
+    """Return which messages are right, and of which that is known; both (turns played, A).
+
+    What alpha and beta look at. A message is right if its own answer is the gold answer, whatever
+    the verifier says. Where no key can tell (`AnswerKind.keyed` is False: a program is right in
+    many wordings), it is right if its score is at least 0.5, and unknown if it has none.
+    """
     kind = transcript.question.kind
+    if not KINDS[kind].keyed:
+        given = scores(transcript)
+        return given >= RIGHT_SCORE, ~np.isnan(given)
     gold = _gold(transcript.question.answer, kind)
-    return _by_seat(transcript, lambda m: extract_answer(m.text, kind) == gold).astype(bool)
+    right = _by_seat(transcript, lambda m: extract_answer(m.text, kind) == gold).astype(bool)
+    return right, np.ones_like(right)
 
 
 _gold = lru_cache(maxsize=65536)(read_gold)

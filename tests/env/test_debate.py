@@ -107,6 +107,17 @@ def test_rewards_of_the_worked_example() -> None:
     )
 
 
+def test_where_no_key_can_tell_alpha_looks_at_the_scores() -> None:
+    # Two programs, both other than the key's: 0.5 is right, 0.4 wrong, None unknown.
+    # Agent 0 goes wrong -> right -> right; agent 1, whose turn 1 is unknown, wrong -> ? -> right.
+    debate = make_debate(2, 3, credit=Credit(gamma=0, alpha=(7, 9)))
+    debate.reset(Question("q", "Write f.", "def f(): return 1", "code"))
+    play(debate, lambda t, a: f"```python\n{t}\n```", [[0.4, 0.0], [0.5, None], [1.0, 1.0]])
+    # gamma 0 pays the own score; in turn 1 agent 0 leaves a wrong majority (agent 1): + alpha0.
+    expected = [[0.4, 0.0], [0.5 + 7, 0.0], [1.0, 1.0]]
+    assert debate.rewards() == pytest.approx(np.array(expected))
+
+
 def test_unplayed_turns_are_paid_nothing_after_an_early_consensus() -> None:
     debate = make_debate(
         2, 4, stop="consensus", credit=Credit(gamma=0.5, alpha=(7, 7), beta=(7, 7))
