@@ -247,12 +247,13 @@ def whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:
     lowest = torch.where(mask, x, torch.inf).amin()
     spread = torch.where(mask, x, -torch.inf).amax() - lowest
     excess = torch.where(mask, x - lowest, 0.0)
-    mean_excess = excess.sum() / count.clamp(min=1)
+    mean_excess = excess.sum() / count
     # "not <=" rather than ">": a NaN among the real elements has to surface, not become 0.
     has_spread = ~(spread <= 4 * torch.finfo(x.dtype).eps * x.abs().amax())
     # Dividing by the spread first keeps the squares away from overflow and underflow.
+    # Fewer than two elements make a 0 / 0 here and there: they have no spread, so none is read.
     unit = torch.where(mask & has_spread, (excess - mean_excess) / spread, 0.0)
-    std = (unit.square().sum() / (count - 1).clamp(min=1)).sqrt()
+    std = (unit.square().sum() / (count - 1)).sqrt()
     whitened = unit / torch.where(has_spread, std, 1.0)
     if not shift_mean:
         whitened = whitened + lowest + mean_excess

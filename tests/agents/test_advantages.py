@@ -9,13 +9,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from maporl_agents.advantages import gae, group_advantages, token_rewards, whiten
 
 NUM_CASES = 1_000
+ROWS_AT_ONCE = 40  # where rows do not mix, every row is a case
 GARBAGE = (math.nan, math.inf, -math.inf, 1e300, -7.0)
 
 
@@ -113,8 +114,8 @@ def slow_token_rewards(
 
 def test_token_rewards_equal_the_loop() -> None:
     rng = random.Random(1)
-    for _ in range(NUM_CASES):
-        mask = make_random_mask(rng)
+    for _ in range(NUM_CASES // ROWS_AT_ONCE):
+        mask = make_mask(rng, ROWS_AT_ONCE, rng.randint(1, 7))
         logprobs, ref_logprobs = with_garbage(rng, mask), with_garbage(rng, mask)
         score, kl_coef = with_garbage(rng, mask.any(1)), rng.random()
         rewards = token_rewards(logprobs, ref_logprobs, mask, score, kl_coef=kl_coef)
@@ -212,8 +213,8 @@ def slow_gae(
 
 def test_gae_equals_the_definition() -> None:
     rng = random.Random(2)
-    for _ in range(NUM_CASES):
-        mask = make_random_mask(rng)
+    for _ in range(NUM_CASES // ROWS_AT_ONCE):
+        mask = make_mask(rng, ROWS_AT_ONCE, rng.randint(1, 7))
         rewards, values = with_garbage(rng, mask), with_garbage(rng, mask)
         bootstrap = with_garbage(rng, mask.any(1))
         gamma, lam = rng.random(), rng.random()
@@ -287,6 +288,7 @@ def test_group_advantages_equal_the_loop(baseline: str, scale: str) -> None:
         assert_close(actual, slow_group_advantages(rewards, ids, baseline, scale))
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(-8, 8)), min_size=1), st.randoms())
 def test_interleaving_groups_changes_nothing(
     samples: list[tuple[int, int]], rng: random.Random
