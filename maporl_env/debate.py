@@ -137,13 +137,15 @@ class Debate:
         if agent not in self.agents:
             raise ValueError(f"unknown agent {agent!r}: choose one of {', '.join(self.agents)}")
         transcript, protocol = self.transcript, self.protocol
+        turn = transcript.turn
         # What is read before a turn never changes once the agent may speak in it: keep it.
         final = (protocol.simultaneous or agent in self._speakers) and not self._due
         if final and isinstance(protocol, AppendOnly) and protocol.appends:
             reading = self._read.get(agent, _NOTHING)
-            while reading.turns <= transcript.turn:
-                reading = reading.then(protocol.added(agent, reading.turns, transcript))
-            self._read[agent] = reading
+            if reading.turns <= turn:
+                while reading.turns <= turn:
+                    reading = reading.then(protocol.added(agent, reading.turns, transcript))
+                self._read[agent] = reading
             return reading
         view = protocol.view(agent, transcript)
         return Reading(0, view, prompts.render(view))
@@ -205,6 +207,11 @@ class Debate:
         self._speakers = () if self._due else self.protocol.speakers(self._transcript)
 
     # -- scoring -----------------------------------------------------------------------------
+
+    @property
+    def awaits_scores(self) -> bool:
+        """Whether the turn is complete and not yet scored."""
+        return self._due
 
     def due(self) -> list[str]:
         """Return the texts of the complete turn that await a score, in seat order; else []."""

@@ -144,7 +144,7 @@ class raw_env(DebateAdapter, AECEnv[AgentID, Any, Any]):
         self.medium.take(agent, action)
         self._cumulative_rewards[agent] = 0.0
         self.rewards = dict.fromkeys(self.agents, 0.0)
-        if self.debate.due():
+        if self.debate.awaits_scores:
             self.score_turn()
             self._end_turn()
         else:

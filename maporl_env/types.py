@@ -113,7 +113,7 @@ class Transcript:
         """Return the transcript with the scores of one complete turn written in."""
         start = turn * len(self.agents)
         scored = tuple(
-            Message(m.turn, m.agent, m.text, scores[m.agent], m.cut) for m in self.of_turn(turn)
+            [Message(m.turn, m.agent, m.text, scores[m.agent], m.cut) for m in self.of_turn(turn)]
         )
         messages = self.messages[:start] + scored + self.messages[start + len(scored) :]
         return Transcript(self.question, self.agents, messages)
