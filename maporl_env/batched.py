@@ -95,6 +95,14 @@ class BatchedDebate:
         self._debates = debates
         self._list_speakers()
 
+    def take_over(self, debates: Sequence[Debate]) -> None:
+        """Play debates that were reset elsewhere, at whatever turn each of them stands.
+
+        Call it again when one of them was reset; the others go on where they are.
+        """
+        self._debates = list(debates)
+        self._list_speakers()
+
     def _list_speakers(self) -> None:
         self._speaking = [
             (index, agent)

@@ -57,7 +57,11 @@ class TextMedium:
 
     def take(self, agent: AgentID, action: Any) -> None:
         """Let an agent act; the action has passed :meth:`check`."""
-        self.debate.accept(agent, action)
+        self.debate.accept(agent, self.text(action))
+
+    def text(self, action: Any) -> str:
+        """Return the message that an action is."""
+        return str(action)
 
     def observe(self, agent: AgentID) -> Any:
         """Return what an agent reads; ValueError for an unknown one."""
@@ -111,9 +115,9 @@ class TokenMedium(TextMedium):
         except ValueError as error:
             raise ValueError(f"the message of {agent} {error}") from None
 
-    def take(self, agent: AgentID, action: Any) -> None:
-        """Publish the text of the ids up to the first that is no token."""
-        self.debate.accept(agent, self.codec.text(self.codec.message(action)))
+    def text(self, action: Any) -> str:
+        """Return the text of the ids up to the first that is no token."""
+        return self.codec.text(self.codec.message(action))
 
     def observe(self, agent: AgentID) -> NDArray[Any]:
         """Return the ids of what an agent reads, (observation_tokens,), padded with 0."""

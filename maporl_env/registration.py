@@ -19,5 +19,6 @@ def register_all() -> None:
         gymnasium.register(
             id=GYMNASIUM_ID,
             entry_point="maporl_env.bridges.single_agent:SingleAgentDebate",
+            vector_entry_point="maporl_env.bridges.vector:VectorDebate",
             disable_env_checker=False,
         )

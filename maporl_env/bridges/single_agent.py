@@ -9,13 +9,14 @@ One step is one message of the learner. All partners that share a callable are a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
 from gymnasium.error import ResetNeeded
 
 from maporl_env.adapter import DebateAdapter
+from maporl_env.batched import Prompt
 from maporl_env.config import RENDER_MODES
 from maporl_env.types import AgentID
 
@@ -52,12 +53,10 @@ class SingleAgentDebate(gymnasium.Env[Any, Any]):
         self.core = DebateAdapter(render_mode=render_mode, **options)
         self.game = self.core.game
         agents = self.core.possible_agents
-        if isinstance(learner, bool) or not 0 <= learner < len(agents):
-            raise ValueError(f"learner must be a seat from 0 to {len(agents) - 1}, not {learner!r}")
-        self.learner: AgentID = agents[learner]
+        self.learner: AgentID = agents[learner_seat(learner, len(agents))]
         self.core.act_through([self.learner])
         others = [agent for agent in agents if agent != self.learner]
-        self.partners = _assign(partners, others)
+        self.partners = assign(partners, others)
         self.render_mode = render_mode
         self.observation_space = self.core.observation_space(self.learner)
         self.action_space = self.core.action_space(self.learner)
@@ -108,30 +107,48 @@ class SingleAgentDebate(gymnasium.Env[Any, Any]):
         return reward
 
     def _ask(self, agents: Sequence[AgentID]) -> None:
-        """Let partners speak; those that share a callable are asked in one call."""
+        """Let partners speak."""
         debate = self.core.debate
-        said: dict[AgentID, str] = {}
-        for partner in {
-            id(self.partners[agent]): self.partners[agent] for agent in agents
-        }.values():
-            seats = [agent for agent in agents if self.partners[agent] is partner]
-            if callable(partner):
-                texts = list(partner([debate.observation(agent) for agent in seats]))
-            else:
-                texts = [partner[min(debate.played, len(partner) - 1)]] * len(seats)
-            if len(texts) != len(seats):
-                raise ValueError(f"a partner gave {len(texts)} texts for {len(seats)} prompts")
-            said.update(zip(seats, texts, strict=True))
+        prompts = []
         for agent in agents:
-            debate.post(agent, said[agent])
+            _, view, text = debate.reading(agent)
+            prompts.append(Prompt(0, agent, debate.seats[agent], debate.played, view, text))
+        for agent, text in zip(agents, ask(self.partners, prompts), strict=True):
+            debate.post(agent, text)
 
     def render(self) -> Any:
         """Show the debate; see `debate_v0`."""
         return self.core.render()
 
 
-def _assign(partners: Partners | None, agents: Sequence[AgentID]) -> dict[AgentID, Partner]:
-    """Return each other agent's partner, checked."""
+def ask(partners: Mapping[AgentID, Partner], prompts: Sequence[Prompt]) -> list[str]:
+    """Return what partners say to their prompts; those that share a callable get one call.
+
+    Raises:
+        ValueError: a callable gave more or fewer texts than it got prompts.
+    """
+    said: dict[int, str] = {}
+    for partner in {id(one): one for one in (partners[p.agent] for p in prompts)}.values():
+        places = [n for n, prompt in enumerate(prompts) if partners[prompt.agent] is partner]
+        if callable(partner):
+            texts = list(partner([prompts[place].text for place in places]))
+        else:
+            texts = [partner[min(prompts[place].turn, len(partner) - 1)] for place in places]
+        if len(texts) != len(places):
+            raise ValueError(f"a partner gave {len(texts)} texts for {len(places)} prompts")
+        said.update(zip(places, texts, strict=True))
+    return [said[place] for place in range(len(prompts))]
+
+
+def learner_seat(learner: object, num_agents: int) -> int:
+    """Return the learner's seat; ValueError if there is no such seat."""
+    if isinstance(learner, bool) or not isinstance(learner, int) or not 0 <= learner < num_agents:
+        raise ValueError(f"learner must be a seat from 0 to {num_agents - 1}, not {learner!r}")
+    return learner
+
+
+def assign(partners: Partners | None, agents: Sequence[AgentID]) -> dict[AgentID, Partner]:
+    """Return each other agent's partner; ValueError unless there is one for each."""
     if partners is None:
         partners = [[""]] * len(agents)
     if callable(partners):
