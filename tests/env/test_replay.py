@@ -133,7 +133,10 @@ def test_the_kind_of_such_answers(text: str, answer: int | None) -> None:
         ({"question": "2 + 2?"}, "line 1: a recording has question, ground_truth"),
         ({"question": "2 + 2?", "ground_truth": "A: 4"}, "line 1: a recording has"),
         (row(ground_truth="four"), "line 1: ground_truth has no last line 'A: N' but 'four'"),
-        X(Transcript(QUESTION, ("agent_0",)).to_dict(), "line 1: recording of 'q': every speaker"),
+        (row(ground_truth=4), "line 1: ground_truth must be of type str, not 4"),
+        (row(large={"is_correct": True}), "line 1: solution must be of type str, not None"),
+        (row(large={"solution": "A: 4", "is_correct": 1}), "is_correct must be of type bool"),
+        (Transcript(QUESTION, ("agent_0",)).to_dict(), "line 1: recording of 'q': every speaker"),
     ],
 )
 def test_what_is_no_recording_is_refused_with_its_place(
