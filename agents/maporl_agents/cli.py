@@ -106,10 +106,12 @@ class Play:
     """One for all agents, or one per agent: "tiny", a folder, or a Hugging Face hub name."""
     run: Path | None = None
     """Play with the trained team of this run folder instead of `model`."""
+    replay: Path | None = None
+    """Play this file of recorded text: transcripts, or GSM8K's example_model_solutions.jsonl."""
     agents: int = 2
-    """A, how many take part."""
-    turns: int = 3
-    """T, how many turns."""
+    """A, how many take part; a replay has as many as were recorded."""
+    turns: int = 0
+    """T, how many turns; 0 takes 3, or as many as were recorded (the last texts are held after)."""
     human: bool = False
     """You are the last agent; type your answers."""
     index: int | None = None
@@ -125,9 +127,10 @@ class Play:
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""
-        from maporl_agents.commands import play_debate
+        from maporl_agents import commands
 
-        play_debate(self, _console())
+        play = commands.play_debate if self.replay is None else commands.play_recording
+        play(self, _console())
         return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from maporl_agents.sampler import sample
 from maporl_agents.seeding import seed_of
 from maporl_agents.storage import save_json
 from maporl_agents.team import Team
-from maporl_env import rendering
+from maporl_env import rendering, replay
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.tasks import load_task
 from maporl_env.types import Question, View
@@ -62,10 +63,9 @@ def evaluate_team(args: Eval, console: Console) -> None:
 
 def play_debate(args: Play, console: Console) -> None:
     """Print one debate message by message; the last agent may be a person."""
+    args = replace(args, turns=args.turns or 3)
     questions = pick_split(args.task, args.data, args.split)
-    index = random.Random(args.seed).randrange(len(questions)) if args.index is None else args.index
-    if not 0 <= index < len(questions):
-        raise ValueError(f"question {index} does not exist: the split has {len(questions)}")
+    index = pick_index(args, len(questions))
     debates = BatchedDebate(
         DebateConfig(task=args.task, data=args.data, num_agents=args.agents, num_turns=args.turns),
         1,
@@ -88,6 +88,36 @@ def play_debate(args: Play, console: Console) -> None:
         debates.step(texts)
         show(console, rendering.lines(debates.transcripts[0].of_turn(turn)))
         turn += 1
+    show_end(console, debates)
+
+
+def play_recording(args: Play, console: Console) -> None:
+    """Print one debate that recorded text plays, after saying who was recorded."""
+    own = ("replay", "turns", "index", "seed")
+    for option in fields(args):
+        if option.name not in own and getattr(args, option.name) != option.default:
+            raise ValueError(f"--replay plays what was recorded: leave out --{option.name}")
+    assert args.replay is not None
+    recordings = replay.load(args.replay)
+    recording = recordings[pick_index(args, len(recordings))]
+    debates = replay.play([recording], args.turns or None)
+    for seat, speaker in enumerate(recording.speakers):
+        show(console, rendering.harmless(f"agent_{seat}: {speaker}"))
+    show(console, rendering.heading(recording.question))
+    show(console, rendering.lines(debates.transcripts[0].messages))
+    show_end(console, debates)
+
+
+def pick_index(args: Play, number: int) -> int:
+    """Return which of so many questions is played; ValueError if there is no such question."""
+    index = random.Random(args.seed).randrange(number) if args.index is None else args.index
+    if not 0 <= index < number:
+        raise ValueError(f"question {index} does not exist: there are {number}, from 0")
+    return index
+
+
+def show_end(console: Console, debates: BatchedDebate) -> None:
+    """Print the vote, the key and the rewards of a debate that is over."""
     transcript = debates.transcripts[0]
     votes = ", ".join(map(str, debates.debates[0].outcome())) or "no answer"
     rewards = debates.turn_rewards()[0]
