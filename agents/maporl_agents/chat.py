@@ -124,7 +124,7 @@ class Chat:
         ids = self._control(pieces[0])
         for role, content, piece in zip(roles, contents, pieces[1:], strict=True):
             ids += content
-            if role == "own" and content and content[-1] in self.stop_ids:
+            if role == "own" and content and content[-1] in self.stop_ids & self._control_ids:
                 piece = piece.removeprefix(self.tokenizer.convert_ids_to_tokens(content[-1]))
             ids += self._control(piece)
         return tuple(ids)

@@ -26,6 +26,9 @@ from maporl_agents.arguments import working_dtype
 from maporl_agents.chat import Chat
 from maporl_agents.config import Sharing
 
+WeightPair = tuple[Tensor, Tensor]
+"""A weight of a team, and the saved one that belongs into it."""
+
 
 def policy_name(sharing: Sharing, seat: int, turn: int) -> str:
     """Return the name of the policy that speaks for an agent in a turn (both from 0)."""
@@ -86,8 +89,8 @@ class Base(Protocol):
     def save(self, folder: Path) -> None:
         """Write every policy as a sub-folder that plain transformers or peft loads."""
 
-    def load(self, folder: Path) -> None:
-        """Read back what `save` wrote; ValueError names missing, unknown or misshapen weights."""
+    def read(self, folder: Path) -> list[WeightPair]:
+        """Read what `save` wrote; ValueError names missing, unknown or misshapen weights."""
 
 
 class FullBase:
@@ -156,10 +159,11 @@ class FullBase:
         self.model.save_pretrained(folder / self.policies[0])
         self.chat.tokenizer.save_pretrained(folder / self.policies[0])
 
-    def load(self, folder: Path) -> None:
-        """Read the weights back; the reference policy stays what it was."""
+    def read(self, folder: Path) -> list[WeightPair]:
+        """Read the saved weights; the reference policy has none."""
         own = dict(self.model.named_parameters())
-        _copy_weights(own, _read_shards(folder / self.policies[0]), folder / self.policies[0])
+        place = folder / self.policies[0]
+        return _pair(own, _read_shards(place), place)
 
 
 class LoraBase:
@@ -243,11 +247,13 @@ class LoraBase:
             self.peft.peft_config[policy].save_pretrained(str(folder / policy))
             self.chat.tokenizer.save_pretrained(folder / policy)
 
-    def load(self, folder: Path) -> None:
-        """Read the adapters back."""
+    def read(self, folder: Path) -> list[WeightPair]:
+        """Read the saved adapters."""
+        pairs: list[WeightPair] = []
         for policy in self.policies:
             own = get_peft_model_state_dict(self.peft, adapter_name=policy)
-            _copy_weights(own, _read_shards(folder / policy), folder / policy)
+            pairs += _pair(own, _read_shards(folder / policy), folder / policy)
+        return pairs
 
 
 def _read_shards(folder: Path) -> dict[str, Tensor]:
@@ -258,9 +264,8 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
     return {name: tensor for file in files for name, tensor in load_file(file).items()}
 
 
-@torch.no_grad()
-def _copy_weights(own: Mapping[str, Tensor], given: Mapping[str, Tensor], where: Path) -> None:
-    """Copy weights by name, all or nothing."""
+def _pair(own: Mapping[str, Tensor], given: Mapping[str, Tensor], where: Path) -> list[WeightPair]:
+    """Match weights by name and shape."""
     if own.keys() != given.keys():
         missing, unknown = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
         raise ValueError(f"{where} does not fit the model: missing {missing}, unknown {unknown}")
@@ -270,8 +275,7 @@ def _copy_weights(own: Mapping[str, Tensor], given: Mapping[str, Tensor], where:
                 f"{where}: {name} has shape {tuple(given[name].shape)}, "
                 f"the model wants {tuple(weight.shape)}"
             )
-    for name, weight in own.items():
-        weight.copy_(given[name])
+    return [(weight, given[name]) for name, weight in own.items()]
 
 
 class Head:
@@ -416,10 +420,10 @@ class Team:
         save_file(self.critics.state_dict(), folder / "critics.safetensors")
 
     def load(self, folder: Path) -> None:
-        """Read back what `save` wrote; ValueError if it is of another team."""
-        for base in self.bases:
-            base.load(folder / "policies")
-        own = self.critics.state_dict()
-        _copy_weights(
-            own, load_file(folder / "critics.safetensors"), folder / "critics.safetensors"
-        )
+        """Read back what `save` wrote, all of it or, with a ValueError, nothing."""
+        place = folder / "critics.safetensors"
+        pairs = [pair for base in self.bases for pair in base.read(folder / "policies")]
+        pairs += _pair(self.critics.state_dict(), load_file(place), place)
+        with torch.no_grad():
+            for own, saved in pairs:
+                own.copy_(saved)

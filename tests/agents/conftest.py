@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests import their factories from `miniatures`
 
-from miniatures import save_miniature, shared_tokenizer  # noqa: E402
+from miniatures import save_miniature, shared_tokenizer
 
 Checkpoint = Callable[..., Path]
 

@@ -88,7 +88,7 @@ def make_model(
     seed: int = 0,
     width: int = 32,
     padded_vocabulary: int = 0,
-    scale: float = 0.4,
+    scale: float = 0.25,
 ) -> PreTrainedModel:
     """Return a random two-layer model; its weights come from a generator of its own.
 
@@ -107,15 +107,26 @@ def make_model(
     with torch.random.fork_rng(devices=[]):
         match family:
             case "llama":
-                model = LlamaForCausalLM(LlamaConfig(vocab_size, bos_token_id=None, **shape, **ids))
+                model = LlamaForCausalLM(
+                    LlamaConfig(vocab_size=vocab_size, bos_token_id=None, **shape, **ids)
+                )
             case "qwen2":
                 config = Qwen2Config(
-                    vocab_size, bos_token_id=None, tie_word_embeddings=True, **shape, **ids
+                    vocab_size=vocab_size,
+                    bos_token_id=None,
+                    tie_word_embeddings=True,
+                    **shape,
+                    **ids,
                 )
                 model = Qwen2ForCausalLM(config)
             case "gpt2":
                 config = GPT2Config(
-                    vocab_size, n_embd=width, n_layer=2, n_head=2, bos_token_id=None, **ids
+                    vocab_size=vocab_size,
+                    n_embd=width,
+                    n_layer=2,
+                    n_head=2,
+                    bos_token_id=None,
+                    **ids,
                 )
                 model = GPT2LMHeadModel(config)
             case _:

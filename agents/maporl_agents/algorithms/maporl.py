@@ -155,7 +155,8 @@ def train_step(
     for _ in range(ppo.epochs):
         for rows in minibatches(batch, ppo.minibatches, generator):
             updates.append(update(learner, experience.select(rows), sampling.temperature))
-    learner.schedule.step()
+    if updates:
+        learner.schedule.step()
 
     # Log.
     metrics = rollout_metrics(rollouts) | experience_metrics(experience) | mean_of(updates)
@@ -242,7 +243,7 @@ def accumulate(learner: Learner, experience: Experience, temperature: float) -> 
 def not_finite(what: str, value: Tensor) -> FloatingPointError:
     """Return the error that says what became infinite or not a number."""
     return FloatingPointError(
-        f"{what} became {float(value)}; this update was not made. Lower the learning rate "
+        f"{what} became {float(value.detach())}; this update was not made. Lower the learning rate "
         "(--ppo.learning-rate) or look at the last transcripts of the run"
     )
 

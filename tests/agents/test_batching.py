@@ -1,0 +1,157 @@
+"""Rollouts to tensors, and how they are dealt out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from miniatures import load_team, make_rollout
+
+from maporl_agents.batching import collate, micro_batches, minibatches, rows_by_base
+from maporl_agents.team import Team
+from maporl_agents.types import TokenBatch
+
+REWARDS = np.array([[0.5, -1.0], [0.0, 2.0]])
+
+
+@pytest.fixture(scope="module")
+def team(checkpoint) -> Team:
+    return load_team(checkpoint("llama"), num_turns=2)
+
+
+def make_batch(
+    team: Team, episodes: int, scored: np.ndarray | None = None
+) -> tuple[TokenBatch, int]:
+    rollouts = [
+        make_rollout(
+            team,
+            [(1, 2), (3,), (1, 2, 5, 6), (3, 7)],
+            [(5,), (7, 8, 9), (4, 4), (2,)],
+            rewards=REWARDS + episode,
+            scored=scored,
+        )
+        for episode in range(episodes)
+    ]
+    return collate(team, rollouts)
+
+
+def test_one_row_per_message(team: Team) -> None:
+    batch, left_out = make_batch(team, 2)
+    assert left_out == 0
+    assert len(batch) == 8
+    assert batch.prompts[:4] == ((1, 2), (3,), (1, 2, 5, 6), (3, 7))
+    assert batch.ids[:4].tolist() == [[5, 0, 0], [7, 8, 9], [4, 4, 0], [2, 0, 0]]
+    assert batch.mask[:4].tolist() == [
+        [True, False, False],
+        [True, True, True],
+        [True, True, False],
+        [True, False, False],
+    ]
+    assert batch.sampled_logprobs[:2].tolist() == [[-1, 0, 0], [-1, -1, -1]]
+    assert batch.policies == ("agent_0", "agent_1") * 4
+    critics = ("agent_0_turn_0", "agent_1_turn_0", "agent_0_turn_1", "agent_1_turn_1")
+    assert batch.critics == critics * 2
+    assert batch.turns.tolist() == [0, 0, 1, 1] * 2
+    assert batch.seats.tolist() == [0, 1, 0, 1] * 2
+    assert batch.episodes.tolist() == [0] * 4 + [1] * 4
+    assert batch.rewards.tolist() == [0.5, -1, 0, 2, 1.5, 0, 1, 3]
+
+
+def test_a_message_without_a_score_carries_no_loss_and_is_counted(team: Team) -> None:
+    """Failure A32: it never becomes a 0, and a reward of exactly 0 is kept."""
+    scored = np.array([[True, False], [True, True]])
+    batch, left_out = make_batch(team, 2, scored)
+    assert left_out == 2
+    assert batch.rewards.tolist() == [0.5, 0, 2, 1.5, 1, 3]
+    assert batch.mask.shape == (6, 2)  # the longest completion was left out
+
+
+def test_nothing_scored_is_an_empty_batch(team: Team) -> None:
+    batch, left_out = make_batch(team, 2, np.zeros((2, 2), bool))
+    assert (len(batch), left_out) == (0, 8)
+    assert batch.mask.shape == batch.ids.shape == (0, 0)
+    assert list(minibatches(batch, 2, torch.Generator())) == []
+    assert list(micro_batches(batch, 2)) == []
+    assert rows_by_base(team, batch) == []
+
+
+def test_select_cuts_to_the_longest_row(team: Team) -> None:
+    batch, _ = make_batch(team, 1)
+    part = batch.select([3, 2])
+    assert part.ids.tolist() == [[2, 0], [4, 4]]
+    assert part.prompts == ((3, 7), (1, 2, 5, 6))
+    assert part.rewards.tolist() == [2, 0]
+    assert part.policies == ("agent_1", "agent_0")
+
+
+@given(st.integers(0, 9), st.integers(1, 6), st.integers(0, 3))
+@settings(max_examples=40)
+def test_minibatches_cover_each_row_once(episodes: int, count: int, seed: int) -> None:
+    """Failure A40: 7 debates in 2, 3 ... parts, of sizes that differ by at most one debate."""
+    batch = fake_batch(episodes)
+    parts = [
+        rows.tolist() for rows in minibatches(batch, count, torch.Generator().manual_seed(seed))
+    ]
+    assert sorted(row for rows in parts for row in rows) == list(range(4 * episodes))
+    assert len(parts) == min(count, episodes)
+    sizes = [len(rows) // 4 for rows in parts]
+    assert not sizes or max(sizes) - min(sizes) <= 1
+    for rows in parts:  # whole debates
+        assert sorted({row // 4 for row in rows}) == sorted(row // 4 for row in rows[::4])
+
+
+@given(st.integers(0, 9), st.integers(1, 6))
+@settings(max_examples=20)
+def test_micro_batches_cover_each_row_once_in_order(episodes: int, size: int) -> None:
+    parts = [rows.tolist() for rows in micro_batches(fake_batch(episodes), size)]
+    assert [row for rows in parts for row in rows] == list(range(4 * episodes))
+    assert all(len(rows) <= 4 * size for rows in parts)
+
+
+def test_minibatches_are_shuffled_by_their_generator() -> None:
+    batch = fake_batch(8)
+
+    def deal(seed: int) -> list[list[int]]:
+        return [r.tolist() for r in minibatches(batch, 2, torch.Generator().manual_seed(seed))]
+
+    assert deal(1) == deal(1)
+    assert deal(1) != deal(2)
+
+
+def test_rows_by_base(team: Team) -> None:
+    batch, _ = make_batch(team, 2)
+    assert [rows.tolist() for rows in rows_by_base(team, batch)] == [[0, 2, 4, 6], [1, 3, 5, 7]]
+
+
+def test_groups_come_in_order_of_first_appearance(team: Team) -> None:
+    batch, _ = make_batch(team, 2)
+    assert {name: rows.tolist() for name, rows in batch.by_policy()} == {
+        "agent_0": [0, 2, 4, 6],
+        "agent_1": [1, 3, 5, 7],
+    }
+    assert {place: rows.tolist() for place, rows in batch.by_message()} == {
+        (0, 0): [0, 4],
+        (0, 1): [1, 5],
+        (1, 0): [2, 6],
+        (1, 1): [3, 7],
+    }
+    assert [name for name, _ in batch.by_critic()][2] == "agent_0_turn_1"
+
+
+def fake_batch(episodes: int) -> TokenBatch:
+    """A batch of four messages a debate, one token each."""
+    n = 4 * episodes
+    return TokenBatch(
+        prompts=((1,),) * n,
+        ids=torch.zeros(n, 1, dtype=torch.long),
+        mask=torch.ones(n, 1, dtype=torch.bool),
+        sampled_logprobs=torch.zeros(n, 1),
+        policies=("all",) * n,
+        critics=("all",) * n,
+        seats=torch.zeros(n, dtype=torch.long),
+        turns=torch.zeros(n, dtype=torch.long),
+        episodes=torch.arange(n) // 4,
+        rewards=torch.zeros(n),
+    )

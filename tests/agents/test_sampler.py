@@ -1,0 +1,247 @@
+"""Generation: one distribution, reproducible, and no row's business but its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from miniatures import load_team, make_model, make_rollout, stir
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import PreTrainedTokenizerFast
+
+from maporl_agents.batching import collate
+from maporl_agents.chat import Chat
+from maporl_agents.config import Sampling
+from maporl_agents.sampler import sample
+from maporl_agents.scoring import score_tokens
+from maporl_agents.team import FullBase, Team
+from maporl_agents.types import Completion, StopReason, TokenIds
+
+PROMPTS: list[TokenIds] = [(5, 6, 7), (9, 8, 10, 11, 12, 13, 14, 15), (20,), (30, 0, 31, 32)]
+POLICIES = ["agent_0", "agent_1", "agent_1", "agent_0"]
+SHORT = Sampling(max_new_tokens=6)
+
+
+def make_team(checkpoint, family: str = "llama", *, stops: int = 0, **settings: object) -> Team:
+    """A team whose agents differ; with `stops`, every so many-th id ends a message."""
+    team = load_team(checkpoint(family), num_turns=1, **settings)
+    stir(team)
+    for base in team.bases:
+        if stops:
+            base.chat.stop_ids = frozenset(range(0, base.vocab_size, stops))
+    return team
+
+
+def ids_of(completions: list[Completion]) -> list[TokenIds]:
+    return [one.ids for one in completions]
+
+
+def scored(team: Team, completions: list[Completion], temperature: float) -> list[torch.Tensor]:
+    """The trainer's log-probabilities of sampled completions."""
+    places = [0, 1, 1, 0]  # seats
+    parts = []
+    for prompt, one, seat in zip(PROMPTS, completions, places, strict=True):
+        prompts, ids = [prompt] * 2, [one.ids] * 2
+        batch, _ = collate(team, [make_rollout(team, prompts, ids, rewards=np.zeros((1, 2)))])
+        with torch.no_grad():
+            parts.append(score_tokens(team, batch, temperature=temperature).logprobs[seat])
+    return parts
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2"])
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+@pytest.mark.parametrize("temperature", [0.6, 0.7, 1.0, 1.3])
+def test_the_sampler_and_the_trainer_agree(
+    checkpoint, family: str, tuning: str, temperature: float
+) -> None:
+    """Failure A1: left-padded with a cache here, right-padded without one there; 1e-5 in fp32."""
+    team = make_team(checkpoint, family, tuning=tuning, stops=9)
+    sampling = replace(SHORT, temperature=temperature)
+    completions = sample(team, PROMPTS, POLICIES, sampling, seed=1)
+    for one, expected in zip(completions, scored(team, completions, temperature), strict=True):
+        assert len(one.logprobs) == len(one.ids) == len(expected)
+        torch.testing.assert_close(torch.tensor(one.logprobs), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_left_padding_changes_nothing_in_double_precision(
+    checkpoint, family: str, tuning: str
+) -> None:
+    team = make_team(checkpoint, family, tuning=tuning, double=True)
+    completions = sample(team, PROMPTS, POLICIES, SHORT, seed=1)
+    for one, expected in zip(completions, scored(team, completions, 1.0), strict=True):
+        gap = torch.tensor(one.logprobs, dtype=torch.float64) - expected
+        assert gap.abs().max() < 1e-12
+
+
+def test_greedy_takes_the_most_probable_token(checkpoint) -> None:
+    team = make_team(checkpoint, "gpt2")
+    completions = sample(team, PROMPTS, POLICIES, replace(SHORT, temperature=0.0), seed=1)
+    for prompt, policy, one in zip(PROMPTS, POLICIES, completions, strict=True):
+        ids = list(prompt)
+        for token, logprob in zip(one.ids, one.logprobs, strict=True):
+            with torch.no_grad():
+                logits = team.base_of(policy).model(input_ids=torch.tensor([ids])).logits[0, -1]
+            assert token == int(logits.argmax())
+            assert logprob == pytest.approx(float(logits.log_softmax(-1).max()), abs=1e-5)
+            ids.append(token)
+
+
+class TestReproducible:
+    def test_equal_arguments_give_equal_completions(self, checkpoint) -> None:
+        team = make_team(checkpoint, stops=9)
+        first = sample(team, PROMPTS, POLICIES, SHORT, seed=1)
+        assert sample(team, PROMPTS, POLICIES, SHORT, seed=1) == first
+        assert ids_of(sample(team, PROMPTS, POLICIES, SHORT, seed=2)) != ids_of(first)
+
+    def test_batch_mates_that_stop_early_change_nothing(self, checkpoint) -> None:
+        """Rows 0 and 3 keep their text, whatever stands beside them and whenever that ends."""
+        team = make_team(checkpoint, double=True, stops=4)
+        sampling = replace(SHORT, max_new_tokens=12)
+        policies = ["agent_0"] * 4
+        seen = set()
+        for seed in range(3):
+            kept = {}
+            for mates in ([(41,), (42, 43)], [(50, 51), (60,)], [(5, 6), (61, 62, 63)]):
+                prompts = [PROMPTS[0], *mates, PROMPTS[3]]
+                done = sample(team, prompts, policies, sampling, seed=seed)
+                kept[tuple(mates)] = (done[0].ids, done[3].ids)
+                seen.add(tuple(len(one.ids) for one in done))
+            assert len(set(kept.values())) == 1
+        assert len(seen) > 3  # lengths did differ
+
+    def test_rows_come_back_in_order_however_they_are_split(self, checkpoint) -> None:
+        team = make_team(checkpoint)
+        greedy = replace(SHORT, temperature=0.0)
+        whole = ids_of(sample(team, PROMPTS, POLICIES, greedy, seed=1))
+        assert ids_of(sample(team, PROMPTS, POLICIES, replace(greedy, max_rows=1), 1)) == whole
+        backwards = sample(team, PROMPTS[::-1], POLICIES[::-1], greedy, seed=1)
+        assert ids_of(backwards)[::-1] == whole
+
+
+class TestTheEnd:
+    """Failures A6 and A9."""
+
+    def test_every_completion_ends_where_it_should(self, checkpoint) -> None:
+        team = make_team(checkpoint, stops=5)
+        stops = team.bases[0].chat.stop_ids
+        assert team.bases[0].chat.pad_id in stops
+        completions = sample(team, PROMPTS * 8, POLICIES * 8, SHORT, seed=1)
+        for one in completions:
+            assert not stops & set(one.ids[:-1])
+            assert (one.stop is StopReason.EOS) == (one.ids[-1] in stops)
+            assert len(one.ids) == 6 or one.stop is StopReason.EOS
+        assert {one.stop for one in completions} == set(StopReason)
+
+    def test_the_text_is_the_decoded_ids_without_the_stop(self, checkpoint) -> None:
+        team = make_team(checkpoint, stops=5)
+        for one in sample(team, PROMPTS * 4, POLICIES * 4, SHORT, seed=1):
+            body = one.ids[:-1] if one.stop is StopReason.EOS else one.ids
+            tokenizer = team.bases[0].chat.tokenizer
+            assert one.text == tokenizer.decode(list(body), clean_up_tokenization_spaces=False)
+
+    def test_ids_that_the_tokenizer_does_not_know_are_never_sampled(self, checkpoint) -> None:
+        """Failure A29: 200 rows of embedding beyond the tokenizer, a third of the vocabulary."""
+        team = load_team(checkpoint("llama", padded=200), num_turns=1)
+        base = team.bases[0]
+        assert base.model.config.vocab_size == len(base.chat.tokenizer) + 200
+        hot = replace(SHORT, temperature=5.0)
+        completions = sample(team, PROMPTS * 16, POLICIES * 16, hot, seed=1)
+        assert max(i for one in completions for i in one.ids) < len(base.chat.tokenizer)
+        with torch.no_grad():
+            logits = base.model(input_ids=torch.tensor([PROMPTS[0]])).logits[0, -1]
+        known = (logits[: len(base.chat.tokenizer)] / 5).log_softmax(-1)
+        first = completions[0]
+        assert first.logprobs[0] == pytest.approx(float(known[first.ids[0]]), abs=1e-5)
+
+
+def test_all_agents_on_one_base_are_generated_in_one_batch(checkpoint) -> None:
+    """As many forward passes as the longest completion has tokens, for twelve agents."""
+    team = load_team(checkpoint("llama"), num_agents=12, num_turns=1, tuning="lora")
+    [base] = team.bases
+    calls: list[int] = []
+    base.model.base_model.register_forward_hook(
+        lambda _m, _a, output: calls.append(len(output.last_hidden_state))
+    )
+    policies = [f"agent_{seat}" for seat in range(12)]
+    done = sample(team, [(5, 6, seat + 7) for seat in range(12)], policies, SHORT, seed=1)
+    assert len(calls) == max(len(one.ids) for one in done)
+    assert calls[0] == 12
+
+
+class TestStatistics:
+    """Draws follow softmax(logits / temperature): chi-square over the pairs of two tokens."""
+
+    @pytest.mark.parametrize("temperature", [0.7, 1.3])
+    def test_chi_square(self, temperature: float) -> None:
+        words = ["<eos>", "a", "b", "c", "d"]
+        backend = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<eos>"))
+        backend.pre_tokenizer = WhitespaceSplit()
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>")
+        model = make_model("llama", tokenizer, scale=0.12)
+        chat = Chat(tokenizer)
+        base = FullBase(model, chat, ["all"], trained=False)
+        team = Team([base], sharing="one", num_agents=1, num_turns=1)
+        n = 20_000
+        sampling = Sampling(max_new_tokens=2, temperature=temperature, max_rows=4096)
+        drawn = Counter(
+            one.ids for one in sample(team, [(1, 2)] * n, ["all"] * n, sampling, seed=3)
+        )
+        expected = self.pair_probabilities(model, (1, 2), temperature)
+        assert sum(expected.values()) == pytest.approx(1)
+        assert set(drawn) <= set(expected)
+        statistic = sum((drawn[pair] - n * p) ** 2 / (n * p) for pair, p in expected.items())
+        # 21 outcomes, 20 degrees of freedom: P(chi2 > 45.3) = 0.001.
+        assert len(expected) == 21
+        assert statistic < 45.3
+        assert min(expected.values()) * n > 5
+
+    def pair_probabilities(
+        self, model: torch.nn.Module, prompt: TokenIds, temperature: float
+    ) -> dict[TokenIds, float]:
+        def next_token(ids: TokenIds) -> list[float]:
+            with torch.no_grad():
+                logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
+            return (logits.double() / temperature).softmax(-1).tolist()
+
+        first = next_token(prompt)
+        found: dict[TokenIds, float] = {(0,): first[0]}
+        for i in range(1, 5):
+            for j, p in enumerate(next_token((*prompt, i))):
+                found[i, j] = first[i] * p
+        return found
+
+
+class TestBadInput:
+    def test_a_prompt_that_leaves_no_room_in_the_window(self, checkpoint) -> None:
+        """Not an index error of the position embedding; no token is drawn."""
+        team = make_team(checkpoint, "gpt2")
+        fits = Sampling(max_new_tokens=4, temperature=0.0)
+        sample(team, [(5,) * 1020], ["agent_0"], fits, seed=1)
+        with pytest.raises(ValueError, match=r"1021 tokens and 4 new .* window of 1024 .* lower"):
+            sample(team, [(5,), (5,) * 1021], ["agent_0"] * 2, fits, seed=1)
+
+    def test_an_empty_prompt(self, checkpoint) -> None:
+        with pytest.raises(ValueError, match="no tokens"):
+            sample(make_team(checkpoint), [()], ["agent_0"], SHORT, seed=1)
+
+    def test_an_unknown_policy(self, checkpoint) -> None:
+        with pytest.raises(ValueError, match=r"no policy 'agent_7'.*agent_0"):
+            sample(make_team(checkpoint), [(5,)], ["agent_7"], SHORT, seed=1)
+
+
+def test_a_window_filling_completion_is_scored(checkpoint) -> None:
+    team = make_team(checkpoint, "gpt2")
+    prompt = (5,) * 1020
+    [one] = sample(team, [prompt], ["agent_0"], replace(SHORT, max_new_tokens=4), seed=1)
+    rollout = make_rollout(team, [prompt] * 2, [one.ids] * 2, rewards=np.zeros((1, 2)))
+    batch, _ = collate(team, [rollout])
+    with torch.no_grad():
+        logprobs = score_tokens(team, batch, temperature=1.0).logprobs[0, : len(one.ids)]
+    torch.testing.assert_close(logprobs, torch.tensor(one.logprobs), atol=1e-5, rtol=1e-5)
