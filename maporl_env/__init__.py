@@ -4,6 +4,8 @@ Importing it registers the environments:
 
     pettingzoo.make("aec", "maporl/debate-v0")           pettingzoo.make("parallel", ...)
     gymnasium.make("maporl/Debate-v0")                   one learner among given partners
+    gymnasium.make("maporl/TokenDebate-v0")              the same in token ids, one per step
+    gymnasium.make_vec("maporl/Debate-v0", num_envs)     many debates in lock step
 """
 
 from maporl_env import registration as _registration

@@ -7,6 +7,7 @@ import pettingzoo
 
 PETTINGZOO_ID = "maporl/debate-v0"
 GYMNASIUM_ID = "maporl/Debate-v0"
+TOKEN_ID = "maporl/TokenDebate-v0"
 
 
 def register_all() -> None:
@@ -22,3 +23,5 @@ def register_all() -> None:
             vector_entry_point="maporl_env.bridges.vector:VectorDebate",
             disable_env_checker=False,
         )
+    if TOKEN_ID not in gymnasium.registry:
+        gymnasium.register(id=TOKEN_ID, entry_point="maporl_env.bridges.tokens:TokenDebate")
