@@ -121,7 +121,7 @@ class TrainConfig:
     """Folder of the run below `runs`."""
     seed: int = 0
     """Names every random stream of the run."""
-    steps: int = 40
+    steps: int = 50
     """Rounds of play and update."""
     questions_per_step: int = 64
     """Debates per step; each gives agents x turns answers."""

@@ -3,14 +3,15 @@
 Both start from the same random weights and read different transcripts: agent 0 those of authors
 who know the prices of the first sixteen items, agent 1 of the other sixteen. An unknown price is
 drawn afresh every time. The data is neutral, so that what MAPoRL teaches is not baked in: in later
-turns an author keeps its answer, copies a peer's or tries again, a third each, whatever is right;
-and the peers it sees know what it knows, so it never learns that somebody else may know more.
+turns an author keeps its answer, copies a peer's or tries again, whatever is right; and the peers
+it sees know what it knows, so it never learns that somebody else may know more.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -34,8 +35,10 @@ from maporl_env.types import Message, Question, Transcript
 Tensors = tuple[Tensor, Tensor]
 
 MOVES = ("keep", "copy", "redo")
-MOVE_WEIGHTS = (1, 1, 3)
-"""What authors do in later turns, blind to what is right: mostly they try again."""
+"""What authors do in later turns, blind to what is right; each entry is as probable."""
+
+COOL_DOWN_MOVES = (*MOVES, "redo", "redo", "redo")
+"""The same in the second phase."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,19 @@ class PretrainConfig:
     seed: int = 0
     """Names initialisation and data."""
     steps: int = 700
-    """Optimiser steps per agent."""
+    """Optimiser steps of the first phase, per agent: keep, copy and redo a third each."""
+    cool_down_steps: int = 80
+    """Steps of the second phase: authors mostly redo, so that copying is known but rare."""
     tokens_per_step: int = 2048
     """Real tokens per step, about."""
     learning_rate: float = 4e-3
-    """Peak rate of AdamW: 50 warm-up steps, flat to 40 %, then linear to 0."""
+    """Peak rate of AdamW: 50 warm-up steps, flat to 40 %, then linear to 0; the second phase
+    falls linearly from 30 % of it."""
     one_turn_share: float = 0.4
     """Share of transcripts that end after the first turn."""
     drill_share: float = 0.2
-    """Share of transcripts that are copying drills; the rest are neutral debates of three turns."""
+    """Share of first-phase transcripts that are copying drills; the rest are neutral debates of
+    three turns."""
     out: Path = WEIGHTS
     """Folder that receives ``agent_0`` and ``agent_1``."""
 
@@ -92,14 +99,18 @@ def attempt(question: Question, known: set[str], rng: random.Random) -> str:
 
 
 def author_transcript(
-    question: Question, turns: int, known: set[str], rng: random.Random
+    question: Question,
+    turns: int,
+    known: set[str],
+    rng: random.Random,
+    moves: Sequence[str] = MOVES,
 ) -> Transcript:
     """Return a debate of two authors with the same knowledge, whose moves ignore correctness."""
     history = Transcript(question, ("agent_0", "agent_1"))
     for turn in range(turns):
         texts = []
         for seat in range(2):
-            move = rng.choices(MOVES, MOVE_WEIGHTS)[0] if turn else "redo"
+            move = rng.choice(moves) if turn else "redo"
             before = history.of_turn(turn - 1) if turn else ()
             texts.append(
                 attempt(question, known, rng)
@@ -154,15 +165,18 @@ def batches(config: PretrainConfig, chat: Chat, agent: int) -> Iterator[list[Ten
     known = set(shopping.known_items(agent))
     questions = shopping.load().split("train")
     protocol = SimultaneousDebate(template=shopping.TEMPLATE)
-    while True:
+    for step in itertools.count():
+        cooling = step >= config.steps
+        moves = COOL_DOWN_MOVES if cooling else MOVES
         groups: dict[str, list[tuple[TokenIds, int]]] = {}
         num_tokens = 0
         while num_tokens < config.tokens_per_step:
-            question, kind = rng.choice(questions), pick_kind(config, rng)
+            question = rng.choice(questions)
+            kind = pick_kind(config.one_turn_share, 0.0 if cooling else config.drill_share, rng)
             history = (
                 drill_transcript(question, known, rng)
                 if kind == "drill"
-                else author_transcript(question, 1 if kind == "one turn" else 3, known, rng)
+                else author_transcript(question, 1 if kind == "one turn" else 3, known, rng, moves)
             )
             groups.setdefault(kind, []).append(
                 row(history, chat, protocol, last_only=kind == "drill")
@@ -171,12 +185,12 @@ def batches(config: PretrainConfig, chat: Chat, agent: int) -> Iterator[list[Ten
         yield [pad(rows, chat.pad_id) for rows in groups.values()]
 
 
-def pick_kind(config: PretrainConfig, rng: random.Random) -> str:
+def pick_kind(one_turn_share: float, drill_share: float, rng: random.Random) -> str:
     """Draw the kind of the next row."""
     place = rng.random()
-    if place < config.one_turn_share:
+    if place < one_turn_share:
         return "one turn"
-    return "drill" if place < config.one_turn_share + config.drill_share else "three turns"
+    return "drill" if place < one_turn_share + drill_share else "three turns"
 
 
 def pad(rows: list[tuple[TokenIds, int]], pad_id: int) -> Tensors:
@@ -193,6 +207,8 @@ def pad(rows: list[tuple[TokenIds, int]], pad_id: int) -> Tensors:
 def rate(config: PretrainConfig, step: int) -> float:
     """Return the fraction of the peak learning rate at a step."""
     warm, flat = 50, 0.4 * config.steps
+    if step >= config.steps:
+        return 0.3 * (1 - (step - config.steps) / max(config.cool_down_steps, 1))
     return min((step + 1) / warm, 1.0, max((config.steps - step) / (config.steps - flat), 0.0))
 
 
@@ -213,7 +229,8 @@ def pretrain(config: PretrainConfig, agent: int) -> LlamaForCausalLM:
     schedule = LambdaLR(optimizer, lambda step: rate(config, step))
     data = batches(config, chat, agent)
     loss = torch.tensor(0.0)
-    for step in range(config.steps):
+    num_steps = config.steps + config.cool_down_steps
+    for step in range(num_steps):
         groups = next(data)
         count = sum(int((labels[:, 1:] != -100).sum()) for _, labels in groups)
         loss = torch.stack([token_losses(model, *group) for group in groups]).sum() / count
@@ -223,7 +240,7 @@ def pretrain(config: PretrainConfig, agent: int) -> LlamaForCausalLM:
         optimizer.step()
         schedule.step()
         if (step + 1) % 50 == 0:
-            print(f"agent {agent}  step {step + 1} / {config.steps}  loss {loss.item():.3f}")
+            print(f"agent {agent}  step {step + 1} / {num_steps}  loss {loss.item():.3f}")
     return model
 
 
