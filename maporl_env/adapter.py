@@ -11,10 +11,11 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from maporl_env import prompts, rendering
+from maporl_env import pictures, prompts, rendering
 from maporl_env.answers import read_gold
 from maporl_env.config import RENDER_MODES, DebateConfig, Game
 from maporl_env.media import TextMedium, medium
+from maporl_env.pictures import Picture
 from maporl_env.prompts import Template
 from maporl_env.types import AgentID, Answer, Question, Transcript, View
 
@@ -29,7 +30,7 @@ class DebateAdapter:
         medium: what actions and observations are: text, rows of token ids, or single ids.
         possible_agents: ["agent_0", ...], in seat order.
         metadata: this instance's own copy.
-        render_mode: None, "human" or "ansi".
+        render_mode: None, "human", "ansi" or "rgb_array".
         state_space: of :meth:`state`.
     """
 
@@ -53,6 +54,8 @@ class DebateAdapter:
         self._protocol = self.game.protocol
         self.possible_agents = list(self.debate.agents)
         self.render_mode = self.config.render_mode
+        if self.render_mode == "rgb_array":
+            pictures.require_pillow()
         self.metadata = {
             "name": "debate_v0",
             "render_modes": list(RENDER_MODES),
@@ -221,15 +224,18 @@ class DebateAdapter:
         """
         return self.medium.state(self.state_text())
 
-    def render(self) -> str | None:
-        """Show the debate: "ansi" returns it, "human" prints what is new since the last call."""
+    def render(self) -> str | Picture | None:
+        """Show the debate: return it ("ansi", "rgb_array"), or print what is new ("human")."""
         if self.render_mode is None:
             warnings.warn(
-                "nothing to render: make the environment with render_mode='human' or 'ansi'",
+                "nothing to render: make the environment with render_mode='human', 'ansi' or "
+                "'rgb_array'",
                 stacklevel=2,
             )
             return None
         messages = self.debate.transcript.messages
+        if self.render_mode == "rgb_array":
+            return pictures.picture(self.debate.transcript, self.debate.num_turns)
         if self.render_mode == "ansi":
             return rendering.heading(self.debate.question) + rendering.lines(messages)
         if self._printed < 0:

@@ -32,7 +32,7 @@ from maporl_env.verifiers import AnswerKey, Scorer, VerifierLike
 RewardMode = Literal["terminal", "score"]
 Unit = Literal["message", "token"]
 OBSERVATIONS = ("text", "tokens")
-RENDER_MODES = ("human", "ansi")
+RENDER_MODES = ("human", "ansi", "rgb_array")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class DebateConfig:
         reward_feedback: agents read the scores of earlier messages.
         stop: "fixed" plays all turns; "consensus" ends when all valid answers of a turn agree.
         observation: "text", or "tokens": observations and actions are rows of token ids.
-        render_mode: None, "human" (prints) or "ansi" (returns the text).
+        render_mode: None, "human" (prints), "ansi" (returns the text) or "rgb_array" (returns a
+            picture; needs the extra `render`).
         max_cycles: another name for num_turns, as PettingZoo's tools use it; None to leave it.
         data: the file or folder of a named task that needs one; None for its default source.
         split: which questions are drawn; None for "train", or the only split there is.

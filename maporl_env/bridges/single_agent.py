@@ -33,7 +33,7 @@ class SingleAgentDebate(gymnasium.Env[Any, Any]):
         partners: one callable `prompts -> texts` for all other agents, or one partner per other
             agent in seat order, each a callable or a list of texts. None: they say nothing.
         learner: the seat of the learner.
-        render_mode: None, "human" or "ansi".
+        render_mode: None, "human", "ansi" or "rgb_array".
         options: see `config.DebateConfig`.
 
     Raises:

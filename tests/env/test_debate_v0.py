@@ -562,7 +562,7 @@ def test_human_mode_prints_each_message_once(capsys: pytest.CaptureFixture[str])
 def test_rendering_without_a_mode_warns() -> None:
     env = debate_v0.parallel_env()
     env.reset(seed=0)
-    with pytest.warns(UserWarning, match="render_mode='human' or 'ansi'"):
+    with pytest.warns(UserWarning, match="render_mode='human', 'ansi' or"):
         assert env.render() is None
 
 
