@@ -3,8 +3,8 @@ r"""# Debate: language models answer a question, read each other, and answer aga
 | | |
 |---|---|
 | Agents | `agent_0` ... `agent_{A-1}`, A = `num_agents` |
-| Actions | any text (`DebateSpace`) |
-| Observations | text (`DebateText`, a `str`) |
+| Actions | any text (`DebateSpace`); or token ids (Box or Discrete) |
+| Observations | text (`DebateText`, a `str`); or token ids (Box) |
 | Parallel | yes, where the protocol is simultaneous (`debate`, `joint`, `self_correction`) |
 | Make | `pettingzoo.make("aec", "maporl/debate-v0")`, `pettingzoo.make("parallel", ...)` |
 
@@ -30,6 +30,16 @@ turn. (`history="last"` or `"none"` and `token_budget` give this up.) After the 
 last turn's messages too. `env.unwrapped.view(agent)` and `.chat(agent)` give the same as segments
 or chat messages; `.transcript` is everything said; `state()` is the transcript's bytes, with
 messages that still wait for the turn to be complete.
+
+## Token ids
+
+With `observation="tokens"` observations are rows of `observation_tokens` ids (`obs_dtype`), and an
+action is a whole message, a row of at most `message_tokens` ids (Box), or with `action="token"` one
+id (Discrete). An id is the `tokenizer`'s own plus one; without a tokenizer, a byte of UTF-8 plus
+one. Id 0 is padding; the last id, or any other that is no token, ends a message. Token by token all
+agents of a turn write at the same time; who has finished waits with 0; `action_mask` in the infos
+says which it is. The oldest turns are dropped to fit the row, the question never. `state()` is the
+transcript's ids.
 
 ## Rewards
 
@@ -58,7 +68,8 @@ wrong.
 
 Constant keys, shapes and dtypes from reset to the end: `turn` (int64, complete turns),
 `verifier_score` (float32, of the last complete turn), `verifier_score_ready` (bool),
-`turn_rewards` (float32, (T,)), `turn_rewards_ready` (bool).
+`turn_rewards` (float32, (T,)), `turn_rewards_ready` (bool), and only with `action="token"`
+`action_mask` (int8, one per id).
 
 ## Reset options
 
@@ -68,9 +79,9 @@ the draw of questions, `reset()` goes on drawing; there is no other randomness.
 
 ## Messages
 
-Any string. Lone surrogates become U+FFFD. A message longer than `max_chars` is cut and flagged in
-the transcript (`on_long="truncate"`) or refused (`"error"`). Anything but a string, a missing or
-an extra agent raises ValueError and changes nothing.
+Any string, or any row of ids. Lone surrogates become U+FFFD. A message longer than `max_chars` is
+cut and flagged in the transcript (`on_long="truncate"`) or refused (`"error"`). Anything else, a
+missing or an extra agent raises ValueError and changes nothing.
 
 ## Version history
 
