@@ -17,6 +17,7 @@ whole turn is published at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -78,7 +79,13 @@ class Debate:
     # -- the question and what has been said -------------------------------------------------
 
     def reset(self, question: Question) -> None:
-        """Start a debate about a question; whatever was going on is forgotten."""
+        """Start a debate about a question; whatever was going on is forgotten.
+
+        Lone surrogates in the prompt become U+FFFD, as in messages.
+        """
+        prompt = clean(question.prompt)
+        if prompt != question.prompt:
+            question = replace(question, prompt=prompt)
         self._transcript = Transcript(question, self.agents)
         self._pending = {}
         self.played = 0
