@@ -161,7 +161,11 @@ def _sentence(error: Exception) -> str:
 
 
 def _console():  # type: ignore[no-untyped-def]
+    """Return where commands print; silences transformers' own bars for reading small files."""
     from rich.console import Console
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=100)

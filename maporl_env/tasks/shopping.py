@@ -3,13 +3,13 @@ r"""The built-in task: adding up a shopping bill whose prices no single agent kn
     Mia buys 3 pen and 2 hat . how much ?
     3 * 6 = 18 , 2 * 8 = 16 , \boxed{ 34 }
 
-There are 32 items with fixed prices, which the question does not state. The shipped tiny agents
+There are 64 items with fixed prices, which the question does not state. The shipped tiny agents
 were pre-trained so that agent 0 knows the prices of the first half of the items and agent 1 of the
 second: alone an agent knows both prices of a question in 24 % of cases, so they must pool what they
 know.
 Words are separated by spaces because the built-in model has a word-level tokenizer.
 
-Split: the 496 pairs of items are divided once and for all; a pair in "test" occurs in no training
+Split: the 2,016 pairs of items are divided once and for all; a pair in "test" occurs in no training
 question in any order or quantity.
 """
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
+from functools import cache
 
 from maporl_env.prompts import Template
 from maporl_env.tasks.base import Task
@@ -26,22 +27,28 @@ from maporl_env.types import Question
 ITEMS = [
     *("pen", "hat", "cup", "map", "key", "bag", "fan", "jar"),
     *("mug", "net", "pan", "rug", "saw", "tie", "toy", "bat"),
+    *("pin", "log", "pot", "tub", "rod", "nut", "gem", "ink"),
+    *("bell", "belt", "boot", "cane", "chip", "clay", "coat", "cork"),
     *("bed", "bow", "box", "cap", "car", "comb", "doll", "drum"),
     *("fork", "kite", "lamp", "lock", "ring", "rope", "shoe", "vase"),
+    *("desk", "dish", "flag", "gift", "hose", "hook", "mask", "nail"),
+    *("oven", "pipe", "plug", "sofa", "sock", "tent", "tray", "wire"),
 ]
 PRICES = dict(
     zip(
         ITEMS,
         (
             *(6, 8, 3, 11, 1, 9, 5, 12, 2, 7, 10, 4, 6, 3, 8, 1),
+            *(12, 5, 7, 10, 2, 9, 4, 11, 1, 8, 3, 6, 10, 2, 7, 5),
             *(9, 2, 12, 5, 7, 11, 4, 10, 3, 8, 6, 1, 12, 5, 9, 2),
+            *(4, 11, 1, 8, 6, 3, 10, 7, 5, 12, 2, 9, 11, 4, 1, 6),
         ),
         strict=True,
     )
 )
 QUANTITIES = (1, 2, 3)
 NAMES = ("Mia", "Tom", "Ana", "Ben", "Eva", "Sam", "Lea", "Max")
-NUM_TEST_PAIRS = 100
+NUM_TEST_PAIRS = 400
 
 TEMPLATE = Template(
     instruction="in \\boxed{{ }}",
@@ -93,12 +100,13 @@ def questions(pairs: list[tuple[str, str]], rng: random.Random) -> Iterator[Ques
         )
 
 
+@cache
 def load() -> Task:
-    """Return the task with splits "train" (7,128 questions) and "test" (1,800)."""
+    """Return the task with splits "train" (29,088 questions) and "test" (7,200)."""
     return Task(
         name="shopping",
         splits={
-            split: list(questions(pairs, random.Random(f"shopping/{split}")))
+            split: tuple(questions(pairs, random.Random(f"shopping/{split}")))
             for split, pairs in item_pairs().items()
         },
         template=TEMPLATE,

@@ -1,7 +1,7 @@
 """Pre-train the two tiny agents: ``python -m maporl_agents.tiny.pretrain``.
 
 Both start from the same random weights and read different transcripts: agent 0 those of authors
-who know the prices of the first sixteen items, agent 1 of the other sixteen. An unknown price is
+who know the prices of the first half of the items, agent 1 of the other half. An unknown price is
 drawn afresh every time. The data is neutral, so that what MAPoRL teaches is not baked in: in later
 turns an author keeps its answer, copies a peer's or tries again, whatever is right; and the peers
 it sees know what it knows, so it never learns that somebody else may know more.

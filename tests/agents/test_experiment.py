@@ -1,0 +1,167 @@
+"""A whole run in the small: files, no overwriting, Ctrl-C, bitwise resume, clear errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from maporl_agents import cli, experiment
+from maporl_agents.config import EvalConfig, GameConfig, TrainConfig
+from maporl_agents.runlog import RunLog, read_metrics
+from maporl_env.tasks import load_task
+
+SMALL = TrainConfig(
+    steps=4, questions_per_step=3, checkpoint_every=1, eval=EvalConfig(questions=6), seed=3
+)
+
+
+def console(folder: Path) -> Console:
+    return Console(file=(folder / "screen.txt").open("a", encoding="utf-8"), width=100)
+
+
+def trained(config: TrainConfig, folder: Path, **events: int) -> experiment.Learner:
+    """Train in a folder; `interrupt=k` sends SIGINT during step k and resumes afterwards."""
+    questions = load_task("shopping").split("train")
+    interrupt = events.get("interrupt", 0)
+
+    def on_step(step: int, _metrics: experiment.Metrics) -> None:
+        if step == interrupt:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    _, learner = experiment.build(config)
+    with RunLog.create(folder, config) as log:
+        if not interrupt:
+            experiment.train(config, learner, questions, log)
+            return learner
+        with pytest.raises(experiment.Interrupted) as stop:
+            experiment.train(config, learner, questions, log, on_step=on_step)
+        assert stop.value.step == interrupt
+    _, learner = experiment.build(config)
+    with RunLog.resume(folder, config) as log:
+        start = experiment.load_checkpoint(folder, learner)
+        assert start == interrupt
+        log.truncate_after(start)
+        experiment.train(config, learner, questions, log, start=start)
+    return learner
+
+
+class TestRun:
+    def test_a_run_leaves_everything_and_is_not_overwritten(self, tmp_path: Path) -> None:
+        folder = tmp_path / "run"
+        results = experiment.run(replace(SMALL, steps=2), folder, console(tmp_path))
+        names = {path.name for path in folder.iterdir()}
+        assert names >= {"config.json", "versions.json", "metrics.jsonl", "results.json"}
+        assert names >= {"curve.png", "transcripts", "tensorboard", "checkpoints"}
+        assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+        assert [row["step"] for row in read_metrics(folder)] == [1, 2]
+        assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results))
+        assert len(results["after"]["greedy"]["turns"]) == 3
+        screen = (tmp_path / "screen.txt").read_text(encoding="utf-8")
+        assert "before training" in screen
+        assert "w->r" in screen
+
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        with pytest.raises(ValueError, match="overwrite"):
+            experiment.run(SMALL, folder, console(tmp_path))
+        assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+        config, team = experiment.load_team(folder)
+        assert config == replace(SMALL, steps=2)
+        assert team.policies == ("agent_0", "agent_1")
+
+    @pytest.mark.parametrize("cut", [1, 2, 3])
+    def test_resume_is_bitwise_the_uninterrupted_run(self, tmp_path: Path, cut: int) -> None:
+        whole = trained(SMALL, tmp_path / "whole")
+        resumed = trained(SMALL, tmp_path / "cut", interrupt=cut)
+        for (parameter, name), (other, other_name) in zip(
+            whole.parameter_names().items(), resumed.parameter_names().items(), strict=True
+        ):
+            assert name == other_name
+            assert torch.equal(parameter, other), name
+        for name in ("metrics.jsonl", "transcripts/train.jsonl"):
+            assert (tmp_path / "whole" / name).read_bytes() == (
+                tmp_path / "cut" / name
+            ).read_bytes(), name
+
+    def test_trained_alone_sees_nobody_and_gives_as_many_answers(self) -> None:
+        config = replace(SMALL, single_agent=True)
+        game, debates = experiment.training_game(config)
+        assert game.num_turns == 1
+        assert game.num_turns * debates == SMALL.game.num_turns * SMALL.questions_per_step
+
+
+class TestCommandLine:
+    def run(self, capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(list(argv))
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    @pytest.mark.parametrize(
+        ("argv", "words"),
+        [
+            (["train", "--game.task", "nonsense"], "unknown task"),
+            (["train", "--game.gamma", "2"], "gamma"),
+            (["train", "--team.model", "missing-folder/model"], "missing-folder/model"),
+            (["train", "--resume", "no-such-run"], "no-such-run"),
+            (["eval", "--task", "gsm8k", "--data", "no-such.jsonl"], "no-such.jsonl"),
+            (["play", "--index", "99999999"], "99999999"),
+        ],
+    )
+    def test_a_mistake_is_one_sentence_and_exit_code_2(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        argv: list[str],
+        words: str,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        code, _, err = self.run(capsys, *argv)
+        assert code == 2
+        assert words in err
+        assert err.startswith("maporl: ")
+        assert len(err.strip().splitlines()) == 1
+        assert list(tmp_path.iterdir()) == [], "nothing half-written"
+
+    def test_a_malformed_line_is_named_with_file_and_number(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "mine.jsonl"
+        good = '{"id": "1", "prompt": "1 + 1 ?", "answer": "2"}'
+        path.write_text(f"{good}\n{{oops\n", encoding="utf-8")
+        code, _, err = self.run(capsys, "eval", "--task", str(path))
+        assert code == 2
+        assert "mine.jsonl" in err
+        assert "2" in err
+
+    def test_play_prints_the_debate(self, capsys: pytest.CaptureFixture[str]) -> None:
+        code, out, _ = self.run(capsys, "play", "--index", "0", "--turns", "2")
+        assert code == 0
+        assert "Turn 2, agent_1" in out
+        assert "reward of turn 1" in out
+
+    def test_a_person_can_play(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lines = iter([r"\boxed{ 1 }", r"[bold]\boxed{ 2 }"])
+        monkeypatch.setattr("builtins.input", lambda _prompt: next(lines))
+        code, out, _ = self.run(capsys, "play", "--human", "--turns", "2", "--index", "3")
+        assert code == 0
+        assert r"[bold]\boxed{ 2 }" in out, "markup is shown, not obeyed"
+
+
+def test_the_default_game_is_two_agents_and_three_turns() -> None:
+    assert (GameConfig().task, GameConfig().num_agents, GameConfig().num_turns) == (
+        "shopping",
+        2,
+        3,
+    )
