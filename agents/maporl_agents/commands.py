@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,16 +22,14 @@ from maporl_agents.sampler import sample
 from maporl_agents.seeding import seed_of
 from maporl_agents.storage import save_json
 from maporl_agents.team import Team
+from maporl_agents.types import Completion, TokenIds
 from maporl_env import rendering, replay
-from maporl_env.batched import BatchedDebate, DebateConfig
+from maporl_env.batched import BatchedDebate, DebateConfig, Prompt
 from maporl_env.tasks import load_task
-from maporl_env.types import Question, View
+from maporl_env.types import Question
 
 if TYPE_CHECKING:
     from maporl_agents.cli import Eval, Play
-
-Speaker = Callable[[View, str], str]
-"""(structured view, its text) -> message."""
 
 
 def evaluate_team(args: Eval, console: Console) -> None:
@@ -75,6 +73,7 @@ def play_debate(args: Play, console: Console) -> None:
     debates.reset(questions=[questions[index]])
     show(console, rendering.heading(questions[index]))
     turn = 0
+    own: list[list[TokenIds]] = [[] for _ in range(args.agents)]
     while asked := debates.prompts():
         texts = []
         for prompt in asked:
@@ -82,9 +81,9 @@ def play_debate(args: Play, console: Console) -> None:
                 texts.append(ask_person(prompt.text))
             else:
                 assert team is not None
-                texts.append(
-                    say(team, prompt.seat, turn, prompt.view, sampling_of(args), args.seed)
-                )
+                message = say(team, prompt, own[prompt.seat], sampling_of(args), args.seed)
+                own[prompt.seat].append(message.ids)
+                texts.append(message.text)
         debates.step(texts)
         show(console, rendering.lines(debates.transcripts[0].of_turn(turn)))
         turn += 1
@@ -133,12 +132,15 @@ def show(console: Console, text: str) -> None:
         console.print(Text(line, style=style))
 
 
-def say(team: Team, seat: int, turn: int, view: View, sampling: Sampling, seed: int) -> str:
-    """Return one message of one agent."""
-    policy = team.policy(seat, turn)
-    prompt = team.base_of(policy).chat.prompt_ids(view)
-    [completion] = sample(team, [prompt], [policy], sampling, seed_of(seed, "play", turn, seat))
-    return completion.text
+def say(
+    team: Team, prompt: Prompt, own: Sequence[TokenIds], sampling: Sampling, seed: int
+) -> Completion:
+    """Return one message of one agent, whose earlier ones consist of the ids `own`."""
+    policy = team.policy(prompt.seat, prompt.turn)
+    ids = team.base_of(policy).chat.prompt_ids(prompt.view, own)
+    stream = seed_of(seed, "play", prompt.turn, prompt.seat)
+    [completion] = sample(team, [ids], [policy], sampling, stream)
+    return completion
 
 
 def ask_person(observation: str) -> str:

@@ -6,6 +6,7 @@ would. Widths are multiples of 32. `conftest.py` puts this folder on the path.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -170,13 +171,22 @@ def load_team(
     seed: int = 0,
     **settings: object,
 ) -> Team:
-    """Return a team of saved miniatures on the CPU; `settings` are those of `TeamConfig`."""
+    """Return a team of saved miniatures on the CPU; `settings` are those of `TeamConfig`.
+
+    Equal arguments load once and copy afterwards. What is about loading itself, or about
+    checkpoints that change, calls `make_team`.
+    """
     given = [folders] if isinstance(folders, Path) else folders
     config = TeamConfig(model=tuple(map(str, given)), device="cpu", **settings)  # type: ignore[arg-type]
-    team = make_team(config, num_agents=num_agents, num_turns=num_turns, seed=seed)
+    team = copy.deepcopy(_loaded(config, num_agents, num_turns, seed))
     if double:
         make_double(team)
     return team
+
+
+@lru_cache
+def _loaded(config: TeamConfig, num_agents: int, num_turns: int, seed: int) -> Team:
+    return make_team(config, num_agents=num_agents, num_turns=num_turns, seed=seed)
 
 
 def make_double(team: Team) -> None:

@@ -1,4 +1,4 @@
-"""``maporl eval`` over real GSM8K questions with models of several families."""
+"""``maporl eval`` over real GSM8K questions with several families of models; ``maporl play``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from miniatures import CHAT_TEMPLATE, make_tokenizer, save_miniature
 
+from maporl_agents import commands
 from maporl_agents.cli import main
+from maporl_agents.sampler import sample
 from maporl_env.tasks import load_task
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -89,3 +91,23 @@ def test_mistakes_end_with_one_sentence(gsm8k: Path, capsys, arguments, match: s
     assert match in error
     assert error.startswith("maporl: ")
     assert error.count("\n") == 1
+
+
+def test_a_played_debate_carries_ids_too(checkpoint, monkeypatch, capsys) -> None:
+    """Each agent's next prompt opens with its last one and what it then wrote."""
+    rows: dict[str, tuple[int, ...]] = {}
+
+    def watched(team, prompts, policies, *arguments):
+        completions = sample(team, prompts, policies, *arguments)
+        for prompt, policy, one in zip(prompts, policies, completions, strict=True):
+            before = rows.get(policy, ())
+            assert prompt[: len(before)] == before
+            rows[policy] = prompt + one.ids
+        return completions
+
+    monkeypatch.setattr(commands, "sample", watched)
+    with pytest.raises(SystemExit) as stop:
+        main(["play", "--model", str(checkpoint("llama")), "--turns", "3", "--max-new-tokens", "5"])
+    assert stop.value.code == 0
+    assert set(rows) == {"agent_0", "agent_1"}
+    assert "vote:" in capsys.readouterr().out

@@ -172,7 +172,7 @@ class TestRandomness:
     def test_the_global_random_state_is_not_touched(self, checkpoint) -> None:
         before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state())  # noqa: NPY002
         for tuning in ("full", "lora"):
-            team = load_team(checkpoint("llama"), tuning=tuning)
+            team = make_team(checkpoint, tuning=tuning)
             play(team, make_debates(), QUESTIONS, SAMPLING, seed=1)
         assert random.getstate() == before[0]
         assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002

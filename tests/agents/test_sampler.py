@@ -184,11 +184,11 @@ class TestStatistics:
         backend = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<eos>"))
         backend.pre_tokenizer = WhitespaceSplit()
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>")
-        model = make_model("llama", tokenizer, scale=0.12)
+        model = make_model("llama", tokenizer, scale=0.08)
         chat = Chat(tokenizer)
         base = FullBase(model, chat, ["all"], trained=False)
         team = Team([base], sharing="one", num_agents=1, num_turns=1)
-        n = 20_000
+        n = 8_000
         sampling = Sampling(max_new_tokens=2, temperature=temperature, max_rows=4096)
         drawn = Counter(
             one.ids for one in sample(team, [(1, 2)] * n, ["all"] * n, sampling, seed=3)
