@@ -84,7 +84,7 @@ def test_the_newest_is_by_number_and_foreign_names_are_ignored(tmp_path: Path) -
         save(tmp_path, step)
         (tmp_path / f"step-{step:06d}").rename(tmp_path / f"step-{step}")
     (tmp_path / "latest").unlink()
-    for name in ("v2-final", "step-11b", "step-", "step-¹²", "my-step-99", "step-99.tmp"):
+    for name in ("v2-final", "step-11b", "step-", "step-١٢", "my-step-99", "step-99.tmp"):
         (tmp_path / name).mkdir()
     assert newest(tmp_path).name == "step-10"
 

@@ -396,7 +396,9 @@ def test_a_resumed_run_writes_the_same_bytes(tmp_path: Path, cut: int) -> None:
 
 
 def test_resuming_without_truncating_does_not_repeat_steps(tmp_path: Path) -> None:
-    finished(tmp_path)
+    with RunLog.create(tmp_path, Config()) as log:
+        log.transcripts("before", [transcript("of step 0")])
+        log.metrics(3, {})
     with (
         RunLog.resume(tmp_path, Config()) as log,
         pytest.raises(ValueError, match=r"step 2 comes after step 3.*call truncate_after"),
