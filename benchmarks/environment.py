@@ -1,6 +1,6 @@
 """How fast the environment is without a model: messages per second, growth with length, import.
 
-    python benchmarks/environment.py            # under two minutes on a quiet core
+    python benchmarks/environment.py            # under a minute on a quiet core
 
 Speeds are processor time of one core, the best of many short repetitions, so that other load on the
 machine counts little; each is also given as a ratio to building a small dictionary, which carries
@@ -32,7 +32,7 @@ ANSWER = "\\boxed{12}"
 GOALS = {"wrapped AEC": 10_000, "BatchedDebate": 50_000}
 
 
-def aec(debates: int = 40) -> int:
+def aec(debates: int = 10) -> int:
     """Play through the default wrappers, reading every observation; return the messages said."""
     env = debate_v0.env(QUESTIONS)
     messages = 0
@@ -45,7 +45,7 @@ def aec(debates: int = 40) -> int:
     return messages
 
 
-def parallel(debates: int = 40) -> int:
+def parallel(debates: int = 10) -> int:
     env = debate_v0.parallel_env(QUESTIONS)
     messages = 0
     for seed in range(debates):
@@ -56,16 +56,17 @@ def parallel(debates: int = 40) -> int:
     return messages
 
 
-def batched(batches: int = 4) -> int:
-    """Play 64 debates in lock step, with prompts and rewards; return the messages said."""
-    batch = BatchedDebate(DebateConfig(QUESTIONS), 64)
+def batched(batches: int = 8, rewards: bool = False) -> int:
+    """Play 16 debates in lock step, reading every prompt; return the messages said."""
+    batch = BatchedDebate(DebateConfig(QUESTIONS), 16)
     messages = 0
     for seed in range(batches):
         batch.reset(seed=seed)
         while prompts := batch.prompts():
             batch.step([ANSWER] * len(prompts))
             messages += len(prompts)
-        batch.turn_rewards()
+        if rewards:
+            batch.turn_rewards()
     return messages
 
 
@@ -77,7 +78,7 @@ def long_debate(num_turns: int) -> int:
     return 8 * num_turns
 
 
-def dictionaries(number: int = 20_000) -> int:
+def dictionaries(number: int = 5_000) -> int:
     """The yardstick: build dictionaries of eight entries."""
     for n in range(number):
         dict(zip("abcdefgh", (n, n, n, n, n, n, n, n), strict=True))
@@ -119,7 +120,7 @@ def import_seconds(statement: str, repeats: int = 5) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=40, help="of each measurement")
+    parser.add_argument("--repeats", type=int, default=60, help="of each measurement")
     args = parser.parse_args()
 
     works: dict[Any, Callable[[], int]] = {
@@ -127,6 +128,7 @@ def main() -> None:
         "wrapped AEC": aec,
         "Parallel": parallel,
         "BatchedDebate": batched,
+        "BatchedDebate and its rewards": lambda: batched(rewards=True),
     }
     works |= {turns: (lambda n=turns: long_debate(n)) for turns in (5, 10, 25, 50)}
     speeds = fastest(works, args.repeats)
@@ -135,7 +137,7 @@ def main() -> None:
           f"{1e6 / yardstick:.2f} microseconds\n")  # fmt: skip
     print("| 3 agents, 3 turns, short text | messages/s | goal | dictionaries per message |")
     print("|---|---|---|---|")
-    for name in ("wrapped AEC", "Parallel", "BatchedDebate"):
+    for name in ("wrapped AEC", "Parallel", "BatchedDebate", "BatchedDebate and its rewards"):
         goal = f"{GOALS[name]:,}" if name in GOALS else ""
         print(f"| {name} | {speeds[name]:,.0f} | {goal} | {yardstick / speeds[name]:.1f} |")
 

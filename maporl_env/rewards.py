@@ -173,9 +173,10 @@ def _last(paid_TA: Floats, known_TA: Bools) -> Floats:
 
 def _team_means(own_TA: Floats, valid_TA: Bools) -> tuple[Floats, Bools]:
     """Mean over the valid scores of each turn, and which turns have one; both spread to (T, A)."""
+    width = own_TA.shape[1]
     count_T1 = valid_TA.sum(axis=1, keepdims=True)
     mean_T1 = own_TA.sum(axis=1, keepdims=True) / np.maximum(count_T1, 1)
-    return np.broadcast_to(mean_T1, own_TA.shape), np.broadcast_to(count_T1 > 0, own_TA.shape)
+    return np.repeat(mean_T1, width, axis=1), np.repeat(count_T1 > 0, width, axis=1)
 
 
 def _flips(sign_TA: Floats) -> Floats:
