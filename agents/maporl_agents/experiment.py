@@ -171,7 +171,8 @@ def held_out(config: TrainConfig) -> list[Question]:
 
 
 def build(config: TrainConfig) -> tuple[Team, Learner]:
-    """Return a fresh team and its learner."""
+    """Return a fresh team and its learner; ValueError if the settings do not make a game."""
+    debates_of(config.game, 1)
     team = make_team(
         config.team,
         num_agents=config.game.num_agents,

@@ -16,6 +16,12 @@ from maporl_env.tasks import load_task
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
+@pytest.fixture(autouse=True)
+def threads_as_they_are(monkeypatch) -> None:
+    """Commands spread over the cores; tests share them."""
+    monkeypatch.setattr(commands, "share_cores", lambda num_bases: None)
+
+
 @pytest.fixture(scope="module")
 def gsm8k(data_dir: Path) -> Path:
     file = data_dir / "gsm8k" / "test.jsonl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -22,8 +23,8 @@ SMALL = TrainConfig(
 )
 
 
-def console(folder: Path) -> Console:
-    return Console(file=(folder / "screen.txt").open("a", encoding="utf-8"), width=100)
+def console() -> Console:
+    return Console(file=io.StringIO(), record=True, width=100)
 
 
 def trained(config: TrainConfig, folder: Path, **events: int) -> experiment.Learner:
@@ -55,7 +56,8 @@ def trained(config: TrainConfig, folder: Path, **events: int) -> experiment.Lear
 class TestRun:
     def test_a_run_leaves_everything_and_is_not_overwritten(self, tmp_path: Path) -> None:
         folder = tmp_path / "run"
-        results = experiment.run(replace(SMALL, steps=2), folder, console(tmp_path))
+        screen = console()
+        results = experiment.run(replace(SMALL, steps=2), folder, screen)
         names = {path.name for path in folder.iterdir()}
         assert names >= {"config.json", "versions.json", "metrics.jsonl", "results.json"}
         assert names >= {"curve.png", "transcripts", "tensorboard", "checkpoints"}
@@ -63,13 +65,13 @@ class TestRun:
         assert [row["step"] for row in read_metrics(folder)] == [1, 2]
         assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results))
         assert len(results["after"]["greedy"]["turns"]) == 3
-        screen = (tmp_path / "screen.txt").read_text(encoding="utf-8")
-        assert "before training" in screen
-        assert "w->r" in screen
+        shown = screen.export_text()
+        assert "before training" in shown
+        assert "w->r" in shown
 
         before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         with pytest.raises(ValueError, match="overwrite"):
-            experiment.run(SMALL, folder, console(tmp_path))
+            experiment.run(SMALL, folder, console())
         assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
         config, team = experiment.load_team(folder)
@@ -124,7 +126,7 @@ class TestCommandLine:
         words: str,
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         code, _, err = self.run(capsys, *argv)
         assert code == 2
         assert words in err

@@ -234,7 +234,7 @@ class TestLayout:
             st.tuples(st.lists(st.integers(1, 3), min_size=1, max_size=5), st.sampled_from("ab"))
         )
     )
-    @settings(max_examples=100)
+    @settings(max_examples=40)
     def test_every_row_opens_its_host(self, given_rows: list[tuple[list[int], str]]) -> None:
         rows = [tuple(ids) for ids, _ in given_rows]
         owners = [owner for _, owner in given_rows]

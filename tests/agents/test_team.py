@@ -142,10 +142,11 @@ class TestPlainLibrariesReadIt:
     @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2"])
     def test_adapters_load_with_peft(self, checkpoint, tmp_path: Path, family: str) -> None:
         folder = checkpoint(family)
-        team = load_team(folder, num_agents=11, num_turns=1, tuning="lora")
+        agents = 11 if family == "llama" else 2
+        team = load_team(folder, num_agents=agents, num_turns=1, tuning="lora")
         stir(team)
         team.save(tmp_path)
-        for policy in ("agent_1", "agent_10"):
+        for policy in ("agent_1", f"agent_{agents - 1}"):
             model = AutoModelForCausalLM.from_pretrained(folder)
             plain = PeftModel.from_pretrained(model, tmp_path / "policies" / policy).eval()
             with torch.no_grad():

@@ -82,9 +82,11 @@ class TestPretraining:
         assert np.random.get_state()[1].tolist() == states[1]  # noqa: NPY002
         assert torch.equal(torch.get_rng_state(), states[2])
 
-    def test_the_rate_warms_up_stays_and_falls_to_nothing(self) -> None:
-        config = PretrainConfig(steps=1000)
+    def test_the_rate_warms_up_stays_falls_and_cools_down(self) -> None:
+        config = PretrainConfig(steps=1000, cool_down_steps=100)
         assert rate(config, 0) == pytest.approx(1 / 50)
         assert rate(config, 49) == rate(config, 399) == 1
         assert rate(config, 700) == pytest.approx(0.5)
-        assert rate(config, 1000) == 0
+        assert rate(config, 999) == pytest.approx(1 / 600)
+        assert rate(config, 1000) == pytest.approx(0.3)
+        assert rate(config, 1050) == pytest.approx(0.15)
