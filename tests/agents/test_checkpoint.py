@@ -86,7 +86,9 @@ def test_the_newest_is_by_number_and_foreign_names_are_ignored(tmp_path: Path) -
     (tmp_path / "latest").unlink()
     for name in ("v2-final", "step-11b", "step-", "step-١٢", "my-step-99", "step-99.tmp"):
         (tmp_path / name).mkdir()
-    assert newest(tmp_path).name == "step-10"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # they are not even taken for damaged ones
+        assert newest(tmp_path).name == "step-10"
 
 
 def test_a_folder_without_any_checkpoint_has_no_newest(tmp_path: Path) -> None:
