@@ -58,8 +58,10 @@ def main() -> None:
     batch = replay.play(recordings)
     scores = np.array([[m.score for m in t.messages] for t in batch.transcripts])
     marks = np.array([recording.marks for recording in recordings])
-    print(f"\n{len(recordings)} problems; the key agrees with {(scores == marks).mean():.2%} of "
-          f"the {marks.size} published marks")
+    print(
+        f"\n{len(recordings)} problems; the key agrees with {(scores == marks).mean():.2%} of "
+        f"the {marks.size} published marks"
+    )
     for speaker, accuracy in zip(recordings[0].speakers, scores.mean(axis=0), strict=True):
         print(f"{speaker:20} {accuracy:.3f}")
     print(f"{'vote of all four':20} {vote_accuracy(batch.transcripts):.3f}")
