@@ -16,6 +16,7 @@ from typing import Annotated
 import tyro
 
 from maporl_agents.config import TrainConfig
+from maporl_agents.storage import CheckpointError
 
 RUNS = Path("runs")
 
@@ -148,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = command()
     except KeyboardInterrupt:
         code = 130
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, CheckpointError) as error:
         if os.environ.get("MAPORL_DEBUG"):
             raise
         print(f"maporl: {_sentence(error)}", file=sys.stderr)

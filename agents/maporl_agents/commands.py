@@ -37,6 +37,8 @@ def evaluate_team(args: Eval, console: Console) -> None:
     config = DebateConfig(
         task=args.task, data=args.data, num_agents=args.agents, num_turns=args.turns
     )
+    if args.limit < 1:
+        raise ValueError(f"--limit is the number of questions, at least 1, not {args.limit}")
     questions = pick_split(args.task, args.data, args.split)
     questions = questions_of_step(questions, 0, min(args.limit, len(questions)), seed=0)
     team = team_of(args)

@@ -6,6 +6,7 @@ paper or its code; "tiny" = measured here on the built-in model and task, see do
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, get_type_hints
 
@@ -22,6 +23,13 @@ class Sampling:
     """Divides the logits, in sampling and in scoring alike; 0 means greedy decoding."""
     max_rows: int = 512
     """At most so many prompts are decoded side by side; bounds memory."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "max_rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ValueError(f"temperature must be a number >= 0, not {self.temperature}")
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ def load_checkpoint(folder: Path, learner: Learner) -> int:
         state["optimizer"],
     )
     learner.schedule.load_state_dict(state["schedule"])
-    return int(newest.name.removeprefix("step-"))
+    return checkpoint.step_of(newest)
 
 
 def measure(

@@ -89,6 +89,8 @@ def test_a_prompt_beyond_the_window_is_one_sentence(gsm8k: Path, models, capsys)
     [
         (["--model", "no such model!"], "cannot load"),
         (["--model", "a", "b", "c"], "3 models for 2 agents"),
+        (["--limit", "0"], "--limit is the number of questions"),
+        (["--max-new-tokens", "-1"], "max_new_tokens must be at least 1"),
     ],
 )
 def test_mistakes_end_with_one_sentence(gsm8k: Path, capsys, arguments, match: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -230,6 +231,14 @@ class TestBadInput:
     def test_an_empty_prompt(self, checkpoint) -> None:
         with pytest.raises(ValueError, match="no tokens"):
             sample(make_team(checkpoint), [()], ["agent_0"], SHORT, seed=1)
+
+    @pytest.mark.parametrize(
+        "settings",
+        [{"max_new_tokens": 0}, {"max_rows": 0}, {"temperature": -1}, {"temperature": math.nan}],
+    )
+    def test_settings_that_mean_nothing(self, settings) -> None:
+        with pytest.raises(ValueError, match="must be"):
+            Sampling(**settings)
 
     def test_an_unknown_policy(self, checkpoint) -> None:
         with pytest.raises(ValueError, match=r"no policy 'agent_7'.*agent_0"):
