@@ -183,15 +183,28 @@ class TestOneDistribution:
         prompts = [(5, 6, 7), (5, 6, 7), long, (5, 6)]
         ids = [(11, 12), (11,), (13, 14), (7, 11, 12, 21)]
         batch, _ = collate(team, [make_rollout(team, prompts, ids, rewards=np.zeros((2, 2)))])
+        [base] = team.bases
+        read: list[Tensor] = []
+        forward = base.hidden
+
+        def watched(ids: Tensor, *arguments: object, **options: object) -> Tensor:
+            read.append(ids)
+            return forward(ids, *arguments, **options)  # type: ignore[arg-type]
+
+        base.hidden = watched  # type: ignore[method-assign]
         own = score(team, batch).logprobs
         assert torch.equal(own, score(team, batch, reference=True).logprobs)
+        assert len(read) == 2
+        assert torch.equal(*read)
 
     @pytest.mark.parametrize("tuning", ["full", "lora"])
-    def test_a_moved_policy_has(self, checkpoint, tuning: str) -> None:
+    def test_a_moved_policy_has_and_the_reference_stays(self, checkpoint, tuning: str) -> None:
         team = make_team(checkpoint, "llama", tuning=tuning)
         batch = make_batch(team)
-        distance = score(team, batch).logprobs - score(team, batch, reference=True).logprobs
-        assert distance[batch.mask].abs().min() > 1e-6
+        reference = score(team, batch, reference=True).logprobs
+        assert (score(team, batch).logprobs - reference)[batch.mask].abs().min() > 1e-6
+        fresh = score(load_team(checkpoint("llama"), tuning=tuning), batch).logprobs
+        torch.testing.assert_close(reference, fresh, atol=1e-6, rtol=0)
 
     @pytest.mark.parametrize("family", FAMILIES)
     @pytest.mark.parametrize("tuning", ["full", "lora"])
