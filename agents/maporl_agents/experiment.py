@@ -23,8 +23,9 @@ from rich.progress import (
 )
 
 from maporl_agents import checkpoint, report
-from maporl_agents.algorithms.maporl import Learner, Metrics, questions_of_step, train_step
+from maporl_agents.algorithms.maporl import Learner, questions_of_step, train_step
 from maporl_agents.config import GameConfig, TrainConfig, from_dict
+from maporl_agents.diagnostics import Metrics
 from maporl_agents.evaluate import Evaluation, evaluate
 from maporl_agents.loading import make_team
 from maporl_agents.parallel import share_cores

@@ -1,4 +1,4 @@
-"""What flows between the parts of the learners: completions, rollouts, token batches, scores.
+"""What flows between the parts of the learners: completions, rollouts, token batches, experience.
 
 Text lives in the environment, ids in `Completion` and `Rollout`, tensors only from `TokenBatch` on.
 """
@@ -159,3 +159,37 @@ class TokenScores:
     logprobs: Tensor
     values: Tensor
     entropy: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """A batch and what was true of it before the update. Made and read by the algorithms.
+
+    Attributes:
+        batch: the messages.
+        logprobs: (B, L) under the policy before the update; all of these are 0 outside the mask.
+        ref_logprobs: (B, L) under the reference policy.
+        values: (B, L) of the critics before the update.
+        advantages: (B, L), whitened per (turn, agent).
+        returns: (B, L), the targets of the critics.
+    """
+
+    batch: TokenBatch
+    logprobs: Tensor
+    ref_logprobs: Tensor
+    values: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+    def select(self, rows: Tensor) -> Experience:
+        """Return the given rows, cut to the longest completion among them."""
+        batch = self.batch.select(rows)
+        width = batch.mask.shape[1]
+        return Experience(
+            batch,
+            self.logprobs[rows, :width],
+            self.ref_logprobs[rows, :width],
+            self.values[rows, :width],
+            self.advantages[rows, :width],
+            self.returns[rows, :width],
+        )

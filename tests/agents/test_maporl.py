@@ -15,10 +15,8 @@ from torch import Tensor
 
 from maporl_agents.algorithms import maporl
 from maporl_agents.algorithms.maporl import (
-    Experience,
     Learner,
     evaluate_tokens,
-    experience_metrics,
     learning_rate_factor,
     questions_of_step,
     train_step,
@@ -26,7 +24,9 @@ from maporl_agents.algorithms.maporl import (
 )
 from maporl_agents.batching import collate
 from maporl_agents.config import PPOConfig, Sampling
+from maporl_agents.diagnostics import experience_metrics, mean_of
 from maporl_agents.team import FullBase, Team
+from maporl_agents.types import Experience
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question
 
@@ -465,4 +465,4 @@ class TestQuestions:
 def test_metrics_of_policies_add_up() -> None:
     parts = [{"a": {"x": 1.0}, "b": {"x": 5.0}}, {"a": {"x": 2.0}}]
     assert maporl.sums_of(parts) == [{"x": 3.0}, {"x": 5.0}]
-    assert maporl.mean_of([{"x": 1.0}, {"x": 3.0, "y": 4.0}]) == {"x": 2.0, "y": 4.0}
+    assert mean_of([{"x": 1.0}, {"x": 3.0, "y": 4.0}]) == {"x": 2.0, "y": 4.0}

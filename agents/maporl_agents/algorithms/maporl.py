@@ -12,7 +12,6 @@ With one agent and one turn this is PPO.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,42 +20,22 @@ from torch.optim.lr_scheduler import LambdaLR
 from maporl_agents.advantages import gae, token_rewards, whiten
 from maporl_agents.batching import collate, micro_batches, minibatches, rows_by_base
 from maporl_agents.config import PPOConfig, Sampling
-from maporl_agents.losses import kl_estimate, masked_mean, policy_loss, value_loss
+from maporl_agents.diagnostics import (
+    Metrics,
+    experience_metrics,
+    mean_of,
+    rollout_metrics,
+    sums_of,
+)
+from maporl_agents.losses import masked_mean, policy_loss, value_loss
 from maporl_agents.parallel import side_by_side
 from maporl_agents.rollout import play
 from maporl_agents.scoring import score_tokens
 from maporl_agents.seeding import seed_of
 from maporl_agents.team import Team
-from maporl_agents.types import Rollout, StopReason, TokenBatch
+from maporl_agents.types import Experience, Rollout, TokenBatch
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
-
-Metrics = dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Experience:
-    """A batch and what was true of it before the update; tensors (B, L), 0 outside the mask."""
-
-    batch: TokenBatch
-    logprobs: Tensor
-    ref_logprobs: Tensor
-    values: Tensor
-    advantages: Tensor
-    returns: Tensor
-
-    def select(self, rows: Tensor) -> Experience:
-        """Return the given rows, cut to the longest completion among them."""
-        batch = self.batch.select(rows)
-        width = batch.mask.shape[1]
-        return Experience(
-            batch,
-            self.logprobs[rows, :width],
-            self.ref_logprobs[rows, :width],
-            self.values[rows, :width],
-            self.advantages[rows, :width],
-            self.returns[rows, :width],
-        )
 
 
 class Learner:
@@ -288,66 +267,6 @@ def loss_of(
             "approx_kl": float(stats["approx_kl"]) * share,
         }
     return total, statistics
-
-
-def sums_of(parts: Sequence[dict[str, Metrics]]) -> list[Metrics]:
-    """Return each policy's metrics, added up over the micro-batches it occurs in."""
-    totals: dict[str, Metrics] = {}
-    for part in parts:
-        for policy, metrics in part.items():
-            total = totals.setdefault(policy, dict.fromkeys(metrics, 0.0))
-            for name, value in metrics.items():
-                total[name] += value
-    return list(totals.values())
-
-
-def rollout_metrics(rollouts: Sequence[Rollout]) -> Metrics:
-    """Return what was played: rewards and accuracy by turn, lengths, how messages ended."""
-    metrics: Metrics = {}
-    turns = max(rollout.rewards.shape[0] for rollout in rollouts)
-    for turn in range(turns):
-        scores = [
-            message.score
-            for rollout in rollouts
-            for message in rollout.transcript.of_turn(turn)
-            if message.score is not None
-        ]
-        if scores:
-            metrics[f"score/turn_{turn + 1}"] = sum(scores) / len(scores)
-    completions = [c for rollout in rollouts for c in rollout.completions]
-    metrics["reward"] = sum(float(rollout.rewards.mean()) for rollout in rollouts) / len(rollouts)
-    metrics["tokens"] = float(sum(len(c.ids) for c in completions))
-    metrics["answers"] = float(len(completions))
-    metrics["cut_off"] = sum(c.stop is StopReason.LENGTH for c in completions) / len(completions)
-    return metrics
-
-
-def experience_metrics(experience: Experience) -> Metrics:
-    """Return KL to the reference per token, explained variance, and sampler-trainer mismatch.
-
-    All 0 without any scored message; explained variance is 0 where the returns have no spread.
-    """
-    batch = experience.batch
-    kl = kl_estimate(experience.logprobs, experience.ref_logprobs)
-    real_returns = experience.returns[batch.mask]
-    residual = real_returns - experience.values[batch.mask]
-    spread = real_returns.var(correction=0) if len(batch) else 0.0
-    mismatch = (experience.logprobs - batch.sampled_logprobs)[batch.mask].abs()
-    return {
-        "kl": float(masked_mean(kl, batch.mask)),
-        "explained_variance": float(1 - residual.var(correction=0) / spread) if spread else 0.0,
-        "sampler_mismatch": float(mismatch.max()) if len(batch) else 0.0,
-    }
-
-
-def mean_of(parts: Sequence[Metrics]) -> Metrics:
-    """Return the mean of each metric over the parts that have it."""
-    names = dict.fromkeys(name for part in parts for name in part)
-    return {
-        name: sum(values) / len(values)
-        for name in names
-        if (values := [part[name] for part in parts if name in part])
-    }
 
 
 def questions_of_step(
