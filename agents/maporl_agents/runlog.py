@@ -24,19 +24,20 @@ import shutil
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from maporl_agents.loggers import Logger, TensorBoardLogger, WandbLogger
 from maporl_agents.run_folder import acquire, remove_run, require_free, versions
-from maporl_agents.storage import load_json, reason, require_plain, write_text
+from maporl_agents.settings import SettingsDiffer, config_diff, plain_settings
+from maporl_agents.storage import load_json, reason, write_text
 from maporl_env.types import Transcript
 
 __all__ = [
     "Logger",
     "RunLog",
+    "SettingsDiffer",
     "TensorBoardLogger",
     "WandbLogger",
     "config_diff",
@@ -62,6 +63,7 @@ class RunLog:
         self.loggers: tuple[Logger, ...] = (TensorBoardLogger(folder / "tensorboard"), *loggers)
         self._lock: int | None = lock
         self._step = 0
+        self._new_settings = False
 
     # --- Open and close ---
 
@@ -89,7 +91,7 @@ class RunLog:
             OSError: disk full or not writable; nothing half-written stays.
         """
         folder = Path(folder)
-        plain = _plain(config)
+        plain = plain_settings(config)
         require_free(folder, overwrite)
         existed = folder.exists()
         try:
@@ -135,17 +137,17 @@ class RunLog:
         Args:
             folder: of the run.
             config: as at the start of the run.
-            force: go on although the config differs; the difference is printed to stderr and the
-                new config takes the place of the old one.
+            force: go on although the config differs; the difference is printed to stderr, and
+                `truncate_after` puts the new config in the place of the old one.
             loggers: as for `create`.
 
         Raises:
-            ValueError: if there is no run, another process writes there, or the config differs
-                (shown as a diff) without `force`. The folder is then as it was.
+            ValueError: if there is no run, another process writes there, or (`SettingsDiffer`)
+                the config differs without `force`. The folder is then as it was.
             CheckpointError: if the saved config is damaged.
         """
         folder = Path(folder)
-        plain = _plain(config)
+        plain = plain_settings(config)
         if not (folder / "config.json").is_file():
             raise ValueError(
                 f"There is no run in {folder} (no config.json): give the folder of a run, or start "
@@ -155,7 +157,7 @@ class RunLog:
         try:
             diff = config_diff(load_json(folder / "config.json"), plain)
             if diff and not force:
-                raise ValueError(
+                raise SettingsDiffer(
                     f"The settings differ from those of the run in {folder}:\n"
                     + "\n".join(diff)
                     + "\nUse the old ones, go on with the new ones (--force), or start another run "
@@ -166,7 +168,7 @@ class RunLog:
             if diff:
                 notice = f"Going on in {folder} with other settings:"
                 print(notice, *diff, sep="\n", file=sys.stderr)
-                write_text(folder / "config.json", _pretty(plain))
+                log._new_settings = True
             return log
         except BaseException:
             os.close(lock)
@@ -243,10 +245,16 @@ class RunLog:
     def truncate_after(self, step: int) -> None:
         """Forget metrics and transcripts of later steps, to go on from the checkpoint of `step`.
 
+        Settings that differ (see `resume`) are saved now: before a checkpoint was found to fit them
+        they would have spoilt the run.
+
         Raises:
             ValueError: if a line that is to stay is damaged; names file and line.
         """
         self._cut(step)
+        if self._new_settings:
+            write_text(self.folder / "config.json", _pretty(self.config))
+            self._new_settings = False
 
     def _cut(self, step: float) -> None:
         self._step = 0
@@ -328,45 +336,7 @@ def _damaged_line(path: Path, number: int, what: str) -> ValueError:
     return ValueError(f"{path}, line {number} {what}. Mend or remove that line.")
 
 
-# --- Settings and versions ------------------------------------------------------
-
-
-def config_diff(old: Any, new: Any) -> list[str]:
-    """Return "- name: old value" and "+ name: new value" for each setting that differs."""
-    before, after = dict(_flat(old)), dict(_flat(new))
-    lines = []
-    for name in sorted(before.keys() | after.keys()):
-        if before.get(name) != after.get(name):
-            lines += [f"- {name}: {before[name]}"] if name in before else []
-            lines += [f"+ {name}: {after[name]}"] if name in after else []
-    return lines
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every leaf of nested settings as (dotted name, JSON)."""
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from _flat(item, f"{name}.{key}" if name else key)
-    else:
-        yield name, json.dumps(value)
-
-
-def _plain(config: Any) -> Any:
-    """Return settings as JSON gives them back: tuples as lists, paths as text."""
-    fields = asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
-    if not isinstance(fields, Mapping):
-        raise ValueError(f"The config is a {type(config).__name__}: give a dataclass or a dict.")
-    plain = _without_paths(dict(fields))
-    require_plain(plain, "config")
-    return json.loads(json.dumps(plain))
-
-
-def _without_paths(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_paths(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_paths(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+# --- Values ------------------------------------------------------------------
 
 
 def _pretty(value: Any) -> str:

@@ -442,8 +442,11 @@ def test_other_settings_by_force_are_printed_and_saved(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finished(tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
     with RunLog.resume(tmp_path, Config(gamma=0.9), force=True) as log:
         assert log.config["gamma"] == 0.9
+        assert (tmp_path / "config.json").read_bytes() == before, "no checkpoint fits them yet"
+        log.truncate_after(2)
     assert "- gamma: 0.3\n+ gamma: 0.9\n" in capsys.readouterr().err
     with RunLog.resume(tmp_path, Config(gamma=0.9)):
         assert capsys.readouterr().err == ""
