@@ -1,0 +1,172 @@
+"""What happened in finished debates: accuracy by turn, the vote, who changed whose mind.
+
+Functions of transcripts alone, without torch. An answer is right if it equals the answer key.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from maporl_env.answers import answers_equal, extract_answer, read_gold
+from maporl_env.types import Transcript
+from maporl_env.voting import expected_accuracy
+
+Side = Literal["right", "wrong", "tie"]
+"""Where the strict majority of the other agents stands; a tie is neither, nor is nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStats:
+    """What happened in one turn, over all questions. Shares are in [0, 1].
+
+    Attributes:
+        accuracy: of each agent, in seat order.
+        vote: expected accuracy of the majority vote, ties shared.
+        vote_interval: half width of its 95 % interval over questions (normal approximation).
+        wrong_to_right: share of messages that are right after a wrong one of the same agent.
+        right_to_wrong: the opposite; both 0 in the first turn.
+        agreement: share of questions whose valid answers all agree (at least one valid).
+        invalid: share of messages without a readable answer.
+    """
+
+    accuracy: tuple[float, ...]
+    vote: float
+    vote_interval: float
+    wrong_to_right: float
+    right_to_wrong: float
+    agreement: float
+    invalid: float
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Mean over agents."""
+        return sum(self.accuracy) / len(self.accuracy)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """How often a message with this past was followed by this, between two turns in a row.
+
+    Attributes:
+        own: whether the agent was right.
+        others: the majority of the other agents, who spoke in the same turn.
+        own_next: whether the agent was right one turn later.
+        others_next: the majority of the others one turn later.
+        count: messages of which this is true.
+    """
+
+    own: bool
+    others: Side
+    own_next: bool
+    others_next: Side
+    count: int
+
+
+def turn_stats(transcripts: Sequence[Transcript]) -> tuple[TurnStats, ...]:
+    """Return the statistics of each turn over a set of finished debates."""
+    if not transcripts:
+        return ()
+    horizon = max(transcript.turn for transcript in transcripts)
+    read = [_read(transcript, horizon) for transcript in transcripts]
+    correct_NTA = np.array([[[right for _, right in turn] for turn in debate] for debate in read])
+    votes_NT = np.array([_votes(t, debate) for t, debate in zip(transcripts, read, strict=True)])
+    return tuple(
+        _turn(t, [debate[t] for debate in read], correct_NTA, votes_NT) for t in range(horizon)
+    )
+
+
+def _read(transcript: Transcript, horizon: int) -> list[list[tuple[Any, bool]]]:
+    """Return (answer, right?) of every message by turn; an early end repeats the last turn."""
+    question = transcript.question
+    gold = read_gold(question.answer, question.kind)
+    turns = []
+    for t in range(horizon):
+        by_agent = {m.agent: m for m in transcript.of_turn(min(t, transcript.turn - 1))}
+        answers = [
+            extract_answer(by_agent[agent].text, question.kind) for agent in transcript.agents
+        ]
+        turns.append([(answer, answers_equal(answer, gold)) for answer in answers])
+    return turns
+
+
+def _votes(transcript: Transcript, debate: list[list[tuple[Any, bool]]]) -> list[float]:
+    gold = read_gold(transcript.question.answer, transcript.question.kind)
+    return [expected_accuracy([answer for answer, _ in turn], gold) for turn in debate]
+
+
+def _turn(
+    t: int,
+    answers: list[list[tuple[Any, bool]]],
+    correct_NTA: np.ndarray,
+    votes_NT: np.ndarray,
+) -> TurnStats:
+    now, before = correct_NTA[:, t], correct_NTA[:, max(t - 1, 0)]
+    votes = votes_NT[:, t]
+    valid = [[answer for answer, _ in turn if answer is not None] for turn in answers]
+    spread = votes.std(ddof=1) if len(votes) > 1 else 0.0
+    return TurnStats(
+        accuracy=tuple(float(x) for x in now.mean(0)),
+        vote=float(votes.mean()),
+        vote_interval=float(1.96 * spread / len(votes) ** 0.5),
+        wrong_to_right=float((now & ~before).mean()),
+        right_to_wrong=float((~now & before).mean()),
+        agreement=float(np.mean([len(set(given)) == 1 for given in valid])),
+        invalid=float(np.mean([answer is None for turn in answers for answer, _ in turn])),
+    )
+
+
+def transitions(transcripts: Iterable[Transcript]) -> tuple[Transition, ...]:
+    """Count how agents and majorities moved from each turn to the next, over all turns.
+
+    These are the cells of the paper's Tables 1 and 2: `alpha` pays for changes of the own answer
+    given where the others stood, `beta` for changes of the others' majority given the own answer.
+    A debate that stopped early counts as far as it went. Cells that never occurred are left out.
+    """
+    counts: Counter[tuple[bool, Side, bool, Side]] = Counter()
+    for transcript in transcripts:
+        counts.update(_moves(transcript))
+    return tuple(Transition(*cell, count) for cell, count in sorted(counts.items()))
+
+
+def _moves(transcript: Transcript) -> Iterator[tuple[bool, Side, bool, Side]]:
+    played = [[right for _, right in turn] for turn in _read(transcript, transcript.turn)]
+    for now, later in itertools.pairwise(played):
+        for seat in range(len(now)):
+            yield now[seat], _others(now, seat), later[seat], _others(later, seat)
+
+
+def _others(right: Sequence[bool], seat: int) -> Side:
+    """Return where the strict majority of all but one seat stands."""
+    lead = sum(1 if is_right else -1 for place, is_right in enumerate(right) if place != seat)
+    return "right" if lead > 0 else "wrong" if lead < 0 else "tie"
+
+
+def rate(
+    moves: Iterable[Transition], *, own: bool | None = None, others: Side | None = None, of: str
+) -> tuple[float | None, int]:
+    """Return the share of messages with a given past that became right, and how many there were.
+
+    Args:
+        moves: as `transitions` gives them.
+        own: only messages that were right (or wrong); None takes all.
+        others: only messages beside such a majority; None takes all.
+        of: "own" asks who was right one turn later, "others" whether their majority was.
+
+    Returns:
+        (share in [0, 1] or None where nothing had that past, number of messages with it).
+
+    Raises:
+        ValueError: another `of`.
+    """
+    if of not in ("own", "others"):
+        raise ValueError(f"unknown of {of!r}: choose one of own, others")
+    past = [m for m in moves if own in (None, m.own) and others in (None, m.others)]
+    total = sum(m.count for m in past)
+    hits = sum(m.count for m in past if (m.own_next if of == "own" else m.others_next == "right"))
+    return (hits / total if total else None), total
