@@ -16,6 +16,7 @@ from typing import Annotated
 import tyro
 
 from maporl_agents.config import TrainConfig
+from maporl_agents.settings import SettingsDiffer
 from maporl_agents.storage import CheckpointError
 
 RUNS = Path("runs")
@@ -35,16 +36,20 @@ class Train:
     """Replace a run of the same name."""
     resume: Path | None = None
     """Continue this run folder from its newest checkpoint, with the settings it has."""
+    force: bool = False
+    """With --resume: go on with the settings given here although the run has others."""
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""
         from maporl_agents import experiment
 
+        if self.force and self.resume is None:
+            raise ValueError("--force belongs to --resume: give the folder of the run to change")
         console = _console()
         folder = self.resume or self.runs / self.config.name
         try:
             if self.resume:
-                experiment.resume(folder, console)
+                experiment.resume(folder, console, self.config, force=self.force)
             else:
                 experiment.run(self.config, folder, console, overwrite=self.overwrite)
         except experiment.Interrupted as stop:
@@ -144,17 +149,31 @@ Command = (
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run, and exit: 0 done, 2 the user's mistake, 130 / 143 interrupted and saved."""
-    command = tyro.cli(Command, prog="maporl", description=__doc__, args=argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    command = tyro.cli(Command, prog="maporl", description=__doc__, args=given)
     try:
+        if isinstance(command, Train) and command.resume is not None:
+            command = _with_settings_of_run(command.resume, given)
         code = command()
     except KeyboardInterrupt:
         code = 130
+    except SettingsDiffer as error:  # its lines are a diff
+        print(f"maporl: {error}", file=sys.stderr)
+        code = 2
     except (ValueError, OSError, ImportError, CheckpointError) as error:
         if os.environ.get("MAPORL_DEBUG"):
             raise
         print(f"maporl: {_sentence(error)}", file=sys.stderr)
         code = 2
     sys.exit(code)
+
+
+def _with_settings_of_run(folder: Path, given: Sequence[str]) -> Train:
+    """Read ``train --resume`` again: every setting that is not named there is the run's own."""
+    from maporl_agents.experiment import read_config
+
+    own = Train(config=read_config(folder))
+    return tyro.cli(Train, prog="maporl train", args=given[1:], default=own)
 
 
 def _sentence(error: Exception) -> str:

@@ -136,19 +136,29 @@ def save_checkpoint(folder: Path, step: int, learner: Learner) -> Path:
 
 
 def load_checkpoint(folder: Path, learner: Learner) -> int:
-    """Read the newest checkpoint of a run into a learner; return its step."""
+    """Read the newest checkpoint of a run into a learner; return its step.
+
+    The learner keeps the settings it was made with (rates, momenta, schedule); weights, moments and
+    the place in the schedule are the checkpoint's.
+    """
     newest = checkpoint.latest(folder / "checkpoints")
     if newest is None:
         return 0
     learner.team.load(newest)
     state = checkpoint.load_json(newest / "optimizer.json")
+    groups, schedule = learner.optimizer.param_groups, learner.schedule
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in groups]
     checkpoint.load_optimizer_state(
         learner.optimizer,
         learner.parameter_names(),
         checkpoint.load_tensors(newest / "optimizer.safetensors"),
         state["optimizer"],
     )
-    learner.schedule.load_state_dict(state["schedule"])
+    schedule.load_state_dict(state["schedule"] | {"base_lrs": schedule.base_lrs})
+    for group, kept, peak, factor in zip(
+        groups, settings, schedule.base_lrs, schedule.lr_lambdas, strict=True
+    ):
+        group.update(kept, lr=peak * factor(schedule.last_epoch))
     return checkpoint.step_of(newest)
 
 
@@ -196,14 +206,32 @@ def run(
         return _finish(config, learner, questions, held, log, console, start=0)
 
 
-def resume(folder: Path, console: Console) -> dict[str, Any]:
-    """Continue a run from its newest checkpoint with the settings it was started with."""
-    config = read_config(folder)
+def resume(
+    folder: Path, console: Console, config: TrainConfig | None = None, *, force: bool = False
+) -> dict[str, Any]:
+    """Continue a run from its newest checkpoint.
+
+    Args:
+        folder: of the run.
+        console: where progress is shown.
+        config: other settings than those of the run, e.g. more steps; None for its own.
+        force: use them although they differ. Without it they are shown and refused.
+
+    Raises:
+        ValueError: the settings differ (`SettingsDiffer`), do not fit the checkpoint, or ask for
+            fewer steps than are done. The run is then as it was.
+    """
+    config = config or read_config(folder)
     questions = load_task(config.game.task).split("train")
     held = held_out(config)
     _, learner = build(config)
-    with RunLog.resume(folder, config) as log:
+    with RunLog.resume(folder, config, force=force) as log:
         start = load_checkpoint(folder, learner)
+        if start > config.steps:
+            raise ValueError(
+                f"{folder} has done {start} steps, more than the {config.steps} asked for: give "
+                "at least as many --steps, or start another run (--name)"
+            )
         log.truncate_after(start)
         console.print(f"resuming {folder} after step {start} of {config.steps}")
         return _finish(config, learner, questions, held, log, console, start=start)

@@ -16,7 +16,14 @@ from typing import Any
 PACKAGES = ("maporl", "torch", "transformers", "peft", "safetensors", "numpy", "pettingzoo")
 
 _LOCK = ".lock"
-_FILES = ("config.json", "versions.json", "metrics.jsonl", "curve.png", "report.html")
+_FILES = (
+    "config.json",
+    "versions.json",
+    "metrics.jsonl",
+    "results.json",
+    "curve.png",
+    "report.html",
+)
 _FOLDERS = {  # what a run writes into each
     "tensorboard": re.compile(r"events\.out\.tfevents\..*"),
     "transcripts": re.compile(r"[\w.-]+\.jsonl"),
