@@ -30,11 +30,16 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
         return list(pool.map(work, items))
 
 
+def cores() -> int:
+    """Return how many cores this process may use: ``MAPORL_CORES`` if it is set, else all."""
+    return int(os.environ.get("MAPORL_CORES", 0)) or os.cpu_count() or 1
+
+
 def free_cores() -> int:
     """Return how many single operators can run at once: cores over threads per operator."""
-    return (os.cpu_count() or 1) // torch.get_num_threads()
+    return cores() // torch.get_num_threads()
 
 
 def share_cores(num_bases: int) -> None:
     """Give each base its share of the cores; called once by the command line."""
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // max(num_bases, 1)))
+    torch.set_num_threads(max(1, cores() // max(num_bases, 1)))
