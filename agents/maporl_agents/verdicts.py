@@ -1,0 +1,220 @@
+"""What the numbers of a study say: means and intervals over seeds, and sentences that follow.
+
+All intervals are 95 % intervals of Student's t distribution over seeds; differences are paired by
+seed. The sentences are decided by rules, never written by hand, so an unwelcome result says so too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import fmean, stdev
+from typing import Literal
+
+from maporl_agents.study_results import Arm, ControlKind, Decoding, Study
+
+Kind = Literal["supports", "contradicts", "open"]
+
+VANISHED, SURVIVED = 0.1, 0.5
+"""Share of a rise that may be left where it is said to vanish; from which on it survives."""
+
+SHUFFLED: dict[ControlKind, str] = {
+    "verdicts_shuffled": "shuffled verdicts",
+    "peers_shuffled": "peers' messages from other questions",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over seeds.
+
+    Attributes:
+        mean: of the values.
+        half_width: of the 95 % interval; None for a single seed, which has none.
+        values: one per seed.
+    """
+
+    mean: float
+    half_width: float | None
+    values: tuple[float, ...]
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval; minus infinity where there is none."""
+        return -math.inf if self.half_width is None else self.mean - self.half_width
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval; infinity where there is none."""
+        return math.inf if self.half_width is None else self.mean + self.half_width
+
+    def __str__(self) -> str:
+        """Return e.g. "+0.120 ± 0.031"."""
+        spread = "" if self.half_width is None else f" ± {self.half_width:.3f}"
+        return f"{self.mean:+.3f}{spread}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One sentence that follows from the numbers.
+
+    Attributes:
+        kind: whether it supports or contradicts that agents work together, or leaves it open.
+        arm: name of the arm it is about.
+        sentence: what is the case, with the figures.
+    """
+
+    kind: Kind
+    arm: str
+    sentence: str
+
+
+# --- Estimates ----------------------------------------------------------------------
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Return mean and 95 % interval over seeds; ValueError without any value."""
+    if not values:
+        raise ValueError("no values: an estimate needs the result of one seed at least")
+    n = len(values)
+    half = t_quantile(0.975, n - 1) * stdev(values) / math.sqrt(n) if n > 1 else None
+    return Estimate(fmean(values), half, tuple(values))
+
+
+def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate:
+    """Return first minus second over the seeds that both have; ValueError if they share none."""
+    shared = sorted(first.keys() & second.keys())
+    if not shared:
+        raise ValueError(f"no seed in common: {sorted(first)} and {sorted(second)}")
+    return estimate([first[seed] - second[seed] for seed in shared])
+
+
+@lru_cache
+def t_quantile(probability: float, freedom: int) -> float:
+    """Return the quantile of Student's t distribution, to 1e-12 relative, by bisection.
+
+    Args:
+        probability: in [0.5, 1).
+        freedom: degrees of freedom, at least 1.
+    """
+    if not (0.5 <= probability < 1 and freedom >= 1):
+        raise ValueError(f"no t quantile of {probability} with {freedom} degrees of freedom")
+    low, high = 0.0, 1.0
+    while t_cdf(high, freedom) < probability:
+        low, high = high, 2 * high
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if t_cdf(middle, freedom) < probability else (low, middle)
+    return (low + high) / 2
+
+
+def t_cdf(t: float, freedom: int) -> float:
+    """Return P(T <= t) of Student's t distribution (Abramowitz and Stegun 26.7.3, 26.7.4)."""
+    angle = math.atan2(t, math.sqrt(freedom))
+    cosine = math.cos(angle)
+    term, total = (cosine, 0.0) if freedom % 2 else (1.0, 0.0)
+    for k in range(1 + freedom % 2, freedom, 2):
+        total += term
+        term *= cosine**2 * k / (k + 1)
+    total *= math.sin(angle)
+    inside = 2 / math.pi * (angle + total) if freedom % 2 else total
+    return (1 + inside) / 2
+
+
+# --- Sentences ----------------------------------------------------------------------
+
+
+def verdicts(study: Study, decoding: Decoding = "sampled") -> tuple[Verdict, ...]:
+    """Return what follows from a study for each of its methods, against controls and baselines."""
+    found: list[Verdict] = []
+    for arm in study.arms:
+        if arm.role == "method":
+            found += _of_method(study, arm, decoding)
+    return tuple(found)
+
+
+def _of_method(study: Study, method: Arm, decoding: Decoding) -> Iterator[Verdict]:
+    after = method.scores(study.metric, "after", decoding)
+    before = method.scores(study.metric, "before", decoding)
+    if not after:
+        return
+    if before.keys() & after.keys():
+        yield rise_verdict(method.name, "Training moves the last turn", difference(after, before))
+    first = method.scores(study.metric, "after", decoding, turn=0)
+    yield rise_verdict(method.name, "From the first to the last turn", difference(after, first))
+    for other in study.arms:
+        scores = other.scores(study.metric, "after", decoding)
+        if other is method or other.role == "method" or not scores.keys() & after.keys():
+            continue
+        if other.of not in (None, method.name):
+            continue
+        if other.control in SHUFFLED and before:
+            what = SHUFFLED[other.control]
+            yield shuffle_verdict(after, scores, before, arm=method.name, what=what)
+        else:
+            yield against_verdict(method.name, other.label, difference(after, scores))
+
+
+def rise_verdict(arm: str, what: str, rise: Estimate) -> Verdict:
+    """Say whether a change is beyond the spread over seeds."""
+    if rise.half_width is None:
+        return Verdict("open", arm, f"{what}: {rise}; one seed has no interval.")
+    if rise.low > 0:
+        return Verdict("supports", arm, f"{what}: {rise}, a rise.")
+    if rise.high < 0:
+        return Verdict("contradicts", arm, f"{what}: {rise}, a fall.")
+    return Verdict("open", arm, f"{what}: {rise}, within the spread over seeds.")
+
+
+def against_verdict(arm: str, other: str, lead: Estimate) -> Verdict:
+    """Say whether a method is above a control or baseline."""
+    if lead.half_width is None:
+        return Verdict("open", arm, f"Against {other}: {lead}; one seed has no interval.")
+    if lead.low > 0:
+        return Verdict("supports", arm, f"Better than {other}: {lead}.")
+    if lead.high < 0:
+        return Verdict("contradicts", arm, f"Worse than {other}: {lead}.")
+    return Verdict("open", arm, f"Not distinguishable from {other}: {lead}.")
+
+
+def shuffle_verdict(
+    trained: Mapping[int, float],
+    shuffled: Mapping[int, float],
+    before: Mapping[int, float],
+    *,
+    arm: str = "",
+    what: str = "shuffled verdicts",
+) -> Verdict:
+    """Say whether a rise needs what was shuffled; one that survives is not collaboration.
+
+    Args:
+        trained: {seed: score} of the trained team.
+        shuffled: the same team with something shuffled that collaboration needs.
+        before: the untrained team.
+        arm: name of the method.
+        what: was shuffled, for the sentence.
+
+    Raises:
+        ValueError: the three have no seed in common.
+    """
+    seeds = trained.keys() & shuffled.keys() & before.keys()
+    trained, shuffled, before = ({s: x[s] for s in seeds} for x in (trained, shuffled, before))
+    rise, loss = difference(trained, before), difference(trained, shuffled)
+    figures = f"rise {rise}, lost by shuffling {loss}"
+    if rise.half_width is None:
+        return Verdict("open", arm, f"With {what}: {figures}; one seed has no interval.")
+    if rise.low <= 0:
+        return Verdict("open", arm, f"With {what}: no rise beyond the spread to explain ({rise}).")
+    kept = 1 - loss.mean / rise.mean
+    figures += f", kept {100 * kept:.0f} %"
+    if loss.low <= 0 and kept < SURVIVED:
+        return Verdict("open", arm, f"With {what} it cannot be told from these seeds: {figures}.")
+    if kept >= SURVIVED:
+        most = "The rise" if loss.low <= 0 else "Most of the rise"
+        return Verdict(
+            "contradicts", arm, f"{most} survives {what}: not collaboration ({figures})."
+        )
+    end = "vanishes" if kept <= VANISHED else "shrinks"
+    return Verdict("supports", arm, f"The rise {end} with {what} ({figures}).")

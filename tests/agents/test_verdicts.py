@@ -1,0 +1,174 @@
+"""Estimates over seeds and the sentences that follow, with the working beside each number."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from maporl_agents.outcomes import TurnStats
+from maporl_agents.study_results import Arm, Measurement, SeedResult, Study
+from maporl_agents.verdicts import (
+    against_verdict,
+    difference,
+    estimate,
+    rise_verdict,
+    shuffle_verdict,
+    t_cdf,
+    t_quantile,
+    verdicts,
+)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"),
+    [
+        (1, 12.7062047),
+        (2, 4.3026527),
+        (3, 3.1824463),
+        (4, 2.7764451),
+        (9, 2.2621572),
+        (30, 2.0422725),
+    ],
+)
+def test_t_quantiles_of_the_printed_tables(freedom: int, quantile: float) -> None:
+    assert t_quantile(0.975, freedom) == pytest.approx(quantile, abs=5e-8)
+
+
+def test_t_closed_forms() -> None:
+    """One degree is Cauchy: tan(pi (p - 1/2)). Two: F(t) = 1/2 + t / (2 sqrt(2 + t^2))."""
+    assert t_quantile(0.975, 1) == pytest.approx(math.tan(math.pi * 0.475))
+    for t in (-3.0, -0.5, 0.0, 1.0, 4.0):
+        assert t_cdf(t, 1) == pytest.approx(0.5 + math.atan(t) / math.pi)
+        assert t_cdf(t, 2) == pytest.approx(0.5 + t / (2 * math.sqrt(2 + t * t)))
+    assert t_quantile(0.975, 5000) == pytest.approx(1.96, abs=1e-3)  # towards the normal
+
+
+@pytest.mark.parametrize(("probability", "freedom"), [(0.4, 3), (1.0, 3), (0.9, 0)])
+def test_no_such_quantile(probability: float, freedom: int) -> None:
+    with pytest.raises(ValueError, match="no t quantile"):
+        t_quantile(probability, freedom)
+
+
+def test_estimate_by_hand() -> None:
+    """Values .1, .2, .3: mean .2, deviation .1, half width 4.3026527 * .1 / sqrt(3)."""
+    result = estimate([0.1, 0.2, 0.3])
+    assert result.mean == pytest.approx(0.2)
+    assert result.half_width == pytest.approx(4.3026527 * 0.1 / math.sqrt(3))
+    assert (result.low, result.high) == pytest.approx((0.2 - 0.248414, 0.2 + 0.248414), abs=1e-6)
+    assert str(result) == "+0.200 ± 0.248"
+
+
+def test_one_seed_has_no_interval() -> None:
+    result = estimate([0.5])
+    assert result.half_width is None
+    assert (result.low, result.high) == (-math.inf, math.inf)
+    with pytest.raises(ValueError, match="no values"):
+        estimate([])
+
+
+def test_differences_are_paired_by_seed() -> None:
+    """Seeds 1 and 2 are shared: .7 - .5 and .9 - .7, so .2 without any spread."""
+    result = difference({1: 0.7, 2: 0.9, 3: 0.0}, {2: 0.7, 1: 0.5, 4: 1.0})
+    assert result.values == pytest.approx((0.2, 0.2))
+    assert result.half_width == pytest.approx(0)
+    with pytest.raises(ValueError, match="no seed in common"):
+        difference({1: 0.7}, {2: 0.7})
+
+
+def seeds(*scores: float) -> dict[int, float]:
+    return dict(enumerate(scores))
+
+
+BEFORE = seeds(0.30, 0.31, 0.29)
+TRAINED = seeds(0.60, 0.62, 0.58)  # a rise of .30, .31, .29
+
+
+@pytest.mark.parametrize(
+    ("shuffled", "kind", "words"),
+    [
+        (seeds(0.30, 0.31, 0.29), "supports", "The rise vanishes with shuffled verdicts"),
+        (seeds(0.40, 0.42, 0.38), "supports", "shrinks"),  # keeps a third
+        (seeds(0.60, 0.61, 0.59), "contradicts", "survives shuffled verdicts: not collaboration"),
+        (seeds(0.55, 0.57, 0.53), "contradicts", "Most of the rise survives"),  # keeps 5 / 6
+        (seeds(0.10, 0.60, 0.30), "open", "cannot be told"),  # loses .5, .02, .28: too wide
+    ],
+)
+def test_what_shuffling_says(shuffled: dict[int, float], kind: str, words: str) -> None:
+    verdict = shuffle_verdict(TRAINED, shuffled, BEFORE)
+    assert verdict.kind == kind
+    assert words in verdict.sentence
+
+
+def test_shuffling_explains_nothing_where_nothing_rose() -> None:
+    verdict = shuffle_verdict(seeds(0.3, 0.5, 0.1), seeds(0.3, 0.3, 0.3), BEFORE)
+    assert verdict.kind == "open"
+    assert "no rise" in verdict.sentence
+    assert "one seed" in shuffle_verdict({0: 0.9}, {0: 0.1}, {0: 0.1}).sentence
+
+
+@pytest.mark.parametrize("verdict", [rise_verdict, against_verdict])
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([0.1, 0.11, 0.12], "supports"),
+        ([-0.1, -0.11, -0.12], "contradicts"),
+        ([-0.1, 0.1, 0.05], "open"),
+        ([0.5], "open"),
+    ],
+)
+def test_sign_beyond_the_spread(verdict, values: list[float], kind: str) -> None:  # type: ignore[no-untyped-def]
+    assert verdict("m", "what", estimate(values)).kind == kind
+
+
+def turn(vote: float) -> TurnStats:
+    return TurnStats((vote,), vote, 0.02, 0.0, 0.0, 0.5, 0.0)
+
+
+def measured(stage: str, first: float, last: float) -> Measurement:
+    return Measurement(stage, "sampled", (turn(first), turn(last)), 100, 400, 4000)  # type: ignore[arg-type]
+
+
+def make_study() -> Study:
+    """A method that rises by .3 whatever is shuffled, and beats one sample by .3."""
+    trained = [
+        SeedResult(
+            s, (measured("before", 0.3, 0.3 + s / 100), measured("after", 0.4, 0.6 + s / 100))
+        )
+        for s in range(3)
+    ]
+    shuffled = [SeedResult(s, (measured("after", 0.4, 0.6 + s / 100),)) for s in range(3)]
+    single = [SeedResult(s, (measured("after", 0.3, 0.3 + s / 100),)) for s in range(3)]
+    return Study(
+        "s",
+        "A study",
+        "a claim",
+        "maporl compare s",
+        "2025-01-01T00:00:00Z",
+        (
+            Arm("debate", "Trained debate", "method", tuple(trained)),
+            Arm("shuffled", "Shuffled", "control", tuple(shuffled), "peers_shuffled", of="debate"),
+            Arm("single", "one agent", "baseline", tuple(single)),
+        ),
+    )
+
+
+def test_the_verdicts_of_a_study() -> None:
+    found = verdicts(make_study())
+    assert [v.kind for v in found] == ["supports", "supports", "contradicts", "supports"]
+    assert all(v.arm == "debate" for v in found)
+    assert "+0.300 ± 0.000, a rise" in found[0].sentence
+    assert "From the first to the last turn: +0.210 ± 0.025" in found[1].sentence
+    assert "survives peers' messages from other questions" in found[2].sentence
+    assert found[3].sentence == "Better than one agent: +0.300 ± 0.000."
+    assert verdicts(make_study(), "greedy") == ()  # nothing was measured greedily
+
+
+def test_a_control_of_another_method_is_left_out() -> None:
+    study = make_study()
+    other = Arm("other", "Other", "method", study.arms[0].seeds)
+    moved = Arm(
+        "shuffled", "Shuffled", "control", study.arms[1].seeds, "peers_shuffled", of="other"
+    )
+    both = Study("s", "", "", "", "", (study.arms[0], other, moved))
+    assert ["survives" in v.sentence for v in verdicts(both)] == [False] * 4 + [True]
