@@ -1,6 +1,6 @@
-"""The command line: ``maporl train | eval | play``. Every command explains itself with ``--help``.
+"""The command line: ``maporl train | eval | play | export``.
 
-Mistakes of the user end with one sentence and exit code 2, without a traceback (set MAPORL_DEBUG=1
+Every command explains itself with ``--help``. Mistakes of the user end with one sentence and exit code 2, without a traceback (set MAPORL_DEBUG=1
 to see one).
 """
 
@@ -140,10 +140,35 @@ class Play:
         return 0
 
 
+@dataclass(frozen=True)
+class Export:
+    """Write a run's trained policies as plain adapters or models, for peft or transformers alone.
+
+    Example: maporl export runs/NAME --to models, then load models/agent_0.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run."""
+    to: Path
+    """A new folder; each policy becomes a sub-folder of its name."""
+    merge: bool = False
+    """Add the adapters to their base model: whole models for transformers."""
+
+    def __call__(self) -> int:
+        """Run the command; return the exit code."""
+        from maporl_agents.export import export
+
+        console = _console()
+        for folder in export(self.run, self.to, merge=self.merge):
+            console.print(f"wrote {folder}")
+        return 0
+
+
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Eval, tyro.conf.subcommand("eval")]
     | Annotated[Play, tyro.conf.subcommand("play")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
 )
 
 
