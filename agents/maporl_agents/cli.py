@@ -1,7 +1,7 @@
 """The command line: ``maporl train | eval | play | export``.
 
-Every command explains itself with ``--help``. Mistakes of the user end with one sentence and exit code 2, without a traceback (set MAPORL_DEBUG=1
-to see one).
+Every command explains itself with ``--help``. Mistakes of the user end with one sentence and exit
+code 2, without a traceback (set MAPORL_DEBUG=1 to see one).
 """
 
 from __future__ import annotations
