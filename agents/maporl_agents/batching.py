@@ -12,9 +12,10 @@ from maporl_agents.types import Completion, Rollout, TokenBatch, TokenIds
 
 
 def collate(team: Team, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, int]:
-    """Return one row per scored message, and the number of messages left out.
+    """Return one row per scored message that is learnt from, and the number of unscored ones.
 
-    A message whose verifier failed has no reward; it carries no loss and is only counted.
+    A message whose verifier failed has no reward; it carries no loss and is only counted. Messages
+    of agents and turns that are not trained are neither.
     """
     prompts: list[TokenIds] = []
     completions: list[Completion] = []
@@ -26,6 +27,8 @@ def collate(team: Team, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, int]:
         seats = {agent: seat for seat, agent in enumerate(rollout.transcript.agents)}
         for i, message in enumerate(rollout.transcript.messages):
             seat = seats[message.agent]
+            if not team.trains(seat, message.turn):
+                continue
             if not rollout.scored[message.turn, seat]:
                 left_out += 1
                 continue

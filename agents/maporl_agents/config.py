@@ -7,8 +7,13 @@ paper or its code; "tiny" = measured here on the built-in model and task, see do
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, get_type_hints
+
+from maporl_env.credit import Penalties
+from maporl_env.protocols import History, Stop
+from maporl_env.rewards import Horizon, Majority, Share
 
 Sharing = Literal["agent", "turn", "first_turn", "one"]
 
@@ -34,23 +39,51 @@ class Sampling:
 
 @dataclass(frozen=True)
 class GameConfig:
-    """The debate that is played; see `maporl_env.debate_v0` for the rules."""
+    """The debate that is played; see `maporl_env.debate_v0` for the rules.
+
+    Fields are those of `maporl_env.config.DebateConfig` by the same names; `games` builds it.
+    """
 
     task: str = "shopping"
     """A built-in task, or a JSONL or CSV file of questions."""
+    data: str = ""
+    """The file or folder of a named task that needs one; empty for its default source."""
     num_agents: int = 2
     """A, at least 1."""
     num_turns: int = 3
     """T, at least 1; the first turn is the answer without having seen anybody."""
+    protocol: str = "debate"
+    """Who speaks when and reads what: debate, sequential, pipeline, joint or self_correction."""
+    history: History = "all"
+    """Earlier turns that are read: "all" of them, the "last" one or "none"."""
+    token_budget: int | None = None
+    """At most so many tokens (of four characters) are read; the oldest turns go first. None: all.
+    Append-only prompts, on which fast scoring rests, end where turns are dropped."""
+    template: str = ""
+    """A JSON file with the words of `maporl_env.prompts.Template`; empty for the task's own."""
+    personas: tuple[str, ...] = ()
+    """A system text per agent; empty for none (or the protocol's roles)."""
+    verifier: str = "key"
+    """What scores the messages: "key", the answer key, or another name of `games.VERIFIERS`."""
+    verifier_timeout: float | None = None
+    """Seconds for one call of the verifier, after which its messages go unscored; None waits."""
     gamma: float = 1.0
     """Turn discount of the influence-aware reward, in [0, 1]. Tiny: 1; paper: 0.3."""
+    horizon: Horizon = "discounted"
+    """Later turns that a reward counts: all, "discounted", only the "last", or the "current"."""
+    share: Share = "team"
+    """Whose later scores it counts: the whole "team"'s or the agent's "own"."""
     alpha: tuple[float, float] = (0.0, 0.0)
     """Bonus (alpha0, alpha1) for being right against, or persuaded by, a majority. Paper: 0."""
     beta: tuple[float, float] = (0.0, 0.0)
     """Bonus (beta0, beta1) for moving a majority by a wrong, or right, answer. Paper: 0."""
+    majority: Majority = "others"
+    """Whose majority alpha and beta look at: that of the "others", or of "all"."""
+    penalties: Penalties = field(default_factory=Penalties)
+    """What bad form costs its own message."""
     reward_feedback: bool = False
     """Show each message's score to everybody in the next turn."""
-    stop: Literal["fixed", "consensus"] = "fixed"
+    stop: Stop = "fixed"
     """Play all turns, or end after a turn in which all valid answers agree."""
 
 
@@ -65,6 +98,11 @@ class TeamConfig:
     sharing: Sharing = "agent"
     """Who shares a policy: each agent its own ("agent"), each (turn, agent) its own ("turn"), each
     agent two, the first turn apart ("first_turn"), or everybody one ("one")."""
+    train_turns: str = ">=1"
+    """Turns that are trained, counted from 1: ">=1" or "all", ">=2", or a list such as "2,3". In
+    the others agents speak as they began and learn nothing. Paper: ">=2" in experiment 1."""
+    train_agents: tuple[int, ...] = ()
+    """Agents that are trained, counted from 0; empty for all. The others stay as they began."""
     lora_rank: int = 8
     """Rank of the adapters. Paper: 8."""
     lora_alpha: int = 16
@@ -75,6 +113,39 @@ class TeamConfig:
     """Of the base model's weights."""
     device: str = "auto"
     """ "cpu", "cuda", "cuda:1", ...; "auto" takes a GPU if there is one."""
+
+    def __post_init__(self) -> None:
+        _read_turns(self.train_turns)
+
+
+def turns_of(text: str, num_turns: int) -> frozenset[int]:
+    """Return the turns, counted from 0, that a text such as ">=2", "all" or "2,3" names.
+
+    Raises:
+        ValueError: the text has another form, or names a turn that is not played.
+    """
+    first, listed = _read_turns(text)
+    turns = range(first, num_turns + 1) if first else listed
+    if not turns or max(turns) > num_turns:
+        raise ValueError(
+            f"train_turns={text!r} names a turn that is not played: there are {num_turns}, from 1"
+        )
+    return frozenset(turn - 1 for turn in turns)
+
+
+def _read_turns(text: str) -> tuple[int, tuple[int, ...]]:
+    """Return (first, ()) of "from the first on", or (0, turns) of a list; all counted from 1."""
+    plain = "".join(text.split())
+    if plain == "all":
+        return 1, ()
+    if re.fullmatch(r">=0*[1-9]\d*", plain, re.ASCII):
+        return int(plain[2:]), ()
+    if re.fullmatch(r"0*[1-9]\d*(,0*[1-9]\d*)*", plain, re.ASCII):
+        return 0, tuple(map(int, plain.split(",")))
+    raise ValueError(
+        f"train_turns={text!r} is not understood: write 'all', '>=2' or a list such as '2,3', "
+        "turns counted from 1"
+    )
 
 
 @dataclass(frozen=True)

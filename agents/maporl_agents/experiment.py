@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,15 @@ from rich.progress import (
 
 from maporl_agents import checkpoint, report
 from maporl_agents.algorithms.maporl import Learner, questions_of_step, train_step
-from maporl_agents.config import GameConfig, TrainConfig, from_dict
+from maporl_agents.config import GameConfig, TrainConfig, from_dict, turns_of
 from maporl_agents.diagnostics import Metrics
 from maporl_agents.evaluate import Evaluation, evaluate
+from maporl_agents.games import debates_of, questions_of
 from maporl_agents.loading import make_team
 from maporl_agents.parallel import share_cores
 from maporl_agents.runlog import RunLog, read_metrics
 from maporl_agents.seeding import seed_of
 from maporl_agents.team import Team
-from maporl_env.batched import BatchedDebate, DebateConfig
-from maporl_env.tasks import load_task
 from maporl_env.types import Question
 
 EVAL_BATCH = 250
@@ -51,11 +50,6 @@ class Interrupted(Exception):
         super().__init__(f"interrupted after step {step}")
         self.step = step
         self.signal_number = signal_number
-
-
-def debates_of(game: GameConfig, batch_size: int) -> BatchedDebate:
-    """Return the environment of a game."""
-    return BatchedDebate(DebateConfig(**asdict(game)), batch_size)
 
 
 def training_game(config: TrainConfig) -> tuple[GameConfig, int]:
@@ -177,13 +171,18 @@ def measure(
 
 def held_out(config: TrainConfig) -> list[Question]:
     """Return the questions of the evaluation: the same for every run with the same settings."""
-    questions = load_task(config.game.task).split(config.eval.split)
+    questions = questions_of(config.game, config.eval.split)
     return questions_of_step(questions, 0, min(config.eval.questions, len(questions)), 0)
 
 
 def build(config: TrainConfig) -> tuple[Team, Learner]:
     """Return a fresh team and its learner; ValueError if the settings do not make a game."""
     debates_of(config.game, 1)
+    if config.single_agent and 0 not in turns_of(config.team.train_turns, config.game.num_turns):
+        raise ValueError(
+            "single_agent trains the first turn, the only one that is played alone, but "
+            f"train_turns={config.team.train_turns!r} leaves it out; choose 'all'"
+        )
     team = make_team(
         config.team,
         num_agents=config.game.num_agents,
@@ -191,7 +190,7 @@ def build(config: TrainConfig) -> tuple[Team, Learner]:
         seed=seed_of(config.seed, "team"),
     )
     if team.bases[0].device.type == "cpu":
-        share_cores(len(team.bases))
+        share_cores(sum(any(base.trainable(p) for p in base.policies) for base in team.bases))
     return team, Learner(team, config.ppo, config.steps)
 
 
@@ -199,7 +198,7 @@ def run(
     config: TrainConfig, folder: Path, console: Console, *, overwrite: bool = False
 ) -> dict[str, Any]:
     """Carry out a whole run in a fresh folder; return its results (also in ``results.json``)."""
-    questions = load_task(config.game.task).split("train")
+    questions = questions_of(config.game, "train")
     held = held_out(config)
     _, learner = build(config)
     with RunLog.create(folder, config, overwrite=overwrite) as log:
@@ -222,7 +221,7 @@ def resume(
             fewer steps than are done. The run is then as it was.
     """
     config = config or read_config(folder)
-    questions = load_task(config.game.task).split("train")
+    questions = questions_of(config.game, "train")
     held = held_out(config)
     _, learner = build(config)
     with RunLog.resume(folder, config, force=force) as log:

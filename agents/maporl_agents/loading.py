@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from transformers import (
 )
 
 from maporl_agents import tiny
+from maporl_agents.bases import Base, FullBase, LoraBase
 from maporl_agents.chat import Chat
-from maporl_agents.config import TeamConfig
-from maporl_agents.team import Base, FullBase, LoraBase, Team, policy_name
+from maporl_agents.config import TeamConfig, turns_of
+from maporl_agents.team import Team, policy_name
 
 
 def make_team(config: TeamConfig, *, num_agents: int, num_turns: int, seed: int) -> Team:
@@ -39,25 +41,45 @@ def make_team(config: TeamConfig, *, num_agents: int, num_turns: int, seed: int)
             f"sharing='one' needs one model for all agents, not {sorted(set(models))}; "
             "choose sharing='agent' or name one model"
         )
+    pairs = trained_pairs(config, num_agents, num_turns)
     bases: list[Base] = []
     for model in dict.fromkeys(models):
-        policies = list(
-            dict.fromkeys(
-                policy_name(config.sharing, seat, turn)
-                for seat in range(num_agents)
-                if models[seat] == model
-                for turn in range(num_turns)
+        names = {
+            trained: list(
+                dict.fromkeys(
+                    policy_name(config.sharing, seat, turn, trained=trained)
+                    for seat in range(num_agents)
+                    for turn in range(num_turns)
+                    if models[seat] == model and ((seat, turn) in pairs) == trained
+                )
             )
-        )
-        bases += load_bases(config, model, policies, seed)
+            for trained in (True, False)
+        }
+        bases += load_bases(config, model, names[True], names[False], seed)
     return Team(
         bases,
         sharing=config.sharing,
         num_agents=num_agents,
         num_turns=num_turns,
+        trained=pairs,
         critic_width=config.critic_width,
         seed=seed,
     )
+
+
+def trained_pairs(config: TeamConfig, num_agents: int, num_turns: int) -> set[tuple[int, int]]:
+    """Return the (agent, turn) pairs that `train_agents` and `train_turns` name, both from 0.
+
+    Raises:
+        ValueError: one of them names an agent or a turn that does not exist.
+    """
+    beyond = [seat for seat in config.train_agents if not 0 <= seat < num_agents]
+    if beyond:
+        raise ValueError(
+            f"train_agents names {beyond}, but the {num_agents} agents are 0 to {num_agents - 1}"
+        )
+    turns = turns_of(config.train_turns, num_turns)
+    return {(seat, turn) for seat in config.train_agents or range(num_agents) for turn in turns}
 
 
 def model_names(config: TeamConfig, num_agents: int) -> list[str]:
@@ -72,8 +94,21 @@ def model_names(config: TeamConfig, num_agents: int) -> list[str]:
     ]
 
 
-def load_bases(config: TeamConfig, name: str, policies: Sequence[str], seed: int) -> list[Base]:
-    """Return the bases that hold the given policies of one model."""
+def load_bases(
+    config: TeamConfig, name: str, policies: Sequence[str], frozen: Sequence[str], seed: int
+) -> list[Base]:
+    """Return the bases of one model, which is read once.
+
+    Args:
+        config: how the model is tuned.
+        name: a folder or a hub name.
+        policies: those to train; each begins as the model.
+        frozen: those that stay the model. They share its one copy with the reference policy.
+        seed: names the initialisation of adapters.
+    """
+    model, chat = load_model(name, config)
+    if config.tuning == "none" or not policies:
+        return [FullBase(model, chat, [*policies, *frozen], trained=False)]
     if config.tuning == "lora":
         lora = LoraConfig(
             r=config.lora_rank,
@@ -81,13 +116,14 @@ def load_bases(config: TeamConfig, name: str, policies: Sequence[str], seed: int
             target_modules="all-linear",
             task_type="CAUSAL_LM",
         )
-        model, chat = load_model(name, config)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return [LoraBase(model, chat, policies, lora)]
-    if config.tuning == "none":
-        return [FullBase(*load_model(name, config), policies, trained=False)]
-    return [FullBase(*load_model(name, config), [policy], trained=True) for policy in policies]
+            return [LoraBase(model, chat, policies, lora, frozen=frozen)]
+    bases = [
+        FullBase(copy.deepcopy(model), chat, [policy], trained=True, reference=model)
+        for policy in policies
+    ]
+    return [*bases, FullBase(model, chat, frozen, trained=False)] if frozen else [*bases]
 
 
 def load_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from maporl_agents.arguments import working_dtype
-from maporl_agents.team import Base, Team, temper
+from maporl_agents.bases import Base, temper
+from maporl_agents.team import Team
 from maporl_agents.types import TokenBatch, TokenIds, TokenScores
 
 

@@ -22,10 +22,11 @@ from maporl_agents.algorithms.maporl import (
     train_step,
     update,
 )
+from maporl_agents.bases import FullBase
 from maporl_agents.batching import collate
 from maporl_agents.config import PPOConfig, Sampling
 from maporl_agents.diagnostics import experience_metrics, mean_of
-from maporl_agents.team import FullBase, Team
+from maporl_agents.team import Team
 from maporl_agents.types import Experience
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question

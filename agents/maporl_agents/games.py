@@ -1,0 +1,70 @@
+"""From settings to the debate that is played."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from maporl_agents.config import GameConfig
+from maporl_env.batched import BatchedDebate, DebateConfig
+from maporl_env.prompts import Template
+from maporl_env.tasks import load_task
+from maporl_env.types import Question
+from maporl_env.verifiers import AnswerKey, VerifierLike
+
+VERIFIERS: dict[str, Callable[[str], VerifierLike]] = {"key": lambda _: AnswerKey()}
+"""Verifiers by name; each is made from what follows a colon, as in "name:argument"."""
+
+
+def debates_of(game: GameConfig, batch_size: int) -> BatchedDebate:
+    """Return the environment of a game.
+
+    Raises:
+        ValueError: the settings do not make a game, or name a file or verifier that is not there.
+    """
+    return BatchedDebate(debate_config(game), batch_size)
+
+
+def questions_of(game: GameConfig, split: str) -> Sequence[Question]:
+    """Return the questions of a split of the game's task."""
+    return load_task(game.task, game.data or None).split(split)
+
+
+def debate_config(game: GameConfig) -> DebateConfig:
+    """Return the options of a game as the environment takes them."""
+    options: dict[str, Any] = {field.name: getattr(game, field.name) for field in fields(game)}
+    return DebateConfig(
+        **options
+        | {
+            "data": game.data or None,
+            "personas": game.personas or None,
+            "template": read_template(Path(game.template)) if game.template else None,
+            "verifier": make_verifier(game.verifier),
+        }
+    )
+
+
+def make_verifier(name: str) -> VerifierLike:
+    """Return a verifier by its name, or "name:argument"."""
+    kind, _, argument = name.partition(":")
+    if kind not in VERIFIERS:
+        raise ValueError(f"unknown verifier {kind!r}: choose one of {', '.join(VERIFIERS)}")
+    return VERIFIERS[kind](argument)
+
+
+def read_template(path: Path) -> Template:
+    """Read a template from a JSON object; fields that are left out keep their usual words."""
+    try:
+        words = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read the template {str(path)!r}: {error}") from error
+    known = [field.name for field in fields(Template)]
+    if not isinstance(words, dict) or not all(isinstance(text, str) for text in words.values()):
+        raise ValueError(f"the template {str(path)!r} must be a JSON object of texts")
+    unknown = sorted(words.keys() - set(known))
+    if unknown:
+        raise ValueError(f"the template {str(path)!r} has unknown fields {unknown}; known: {known}")
+    return Template(**words)
