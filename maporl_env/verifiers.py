@@ -8,6 +8,7 @@ number, NaN or outside [0, 1] leaves that one message without. Each is counted; 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import multiprocessing
 import queue
@@ -22,7 +23,34 @@ from typing import Any
 import numpy as np
 
 from maporl_env.answers import extract_answer, read_gold
+from maporl_env.remote import (
+    RemoteError,
+    RemoteGarbage,
+    RemoteRefused,
+    RemoteTimeout,
+    RemoteUnavailable,
+    RemoteVerifier,
+)
 from maporl_env.types import Question
+
+__all__ = [
+    "AnswerKey",
+    "Composite",
+    "FunctionVerifier",
+    "NumericTolerance",
+    "RemoteError",
+    "RemoteGarbage",
+    "RemoteRefused",
+    "RemoteTimeout",
+    "RemoteUnavailable",
+    "RemoteVerifier",
+    "ScoreFunction",
+    "Scorer",
+    "Verifier",
+    "VerifierLike",
+    "VerifierTimeout",
+    "gold",
+]
 
 ScoreFunction = Callable[[Sequence[Question], Sequence[str]], Sequence[float]]
 """`(questions, responses) -> scores`: equally long, scores in [0, 1]."""
@@ -50,6 +78,48 @@ class AnswerKey:
             1.0 if extract_answer(text, q.kind) == gold(q.answer, q.kind) else 0.0
             for q, text in zip(questions, responses, strict=True)
         ]
+
+
+class NoisyKey:
+    """A judge that is usually right: 1 for right, 0 for wrong, sometimes 0.5 or the opposite.
+
+    The verdict belongs to question and answer: given again it is the same, also in another process,
+    and wording around the answer does not change it. As `feedback_verifier` it shows agents what a
+    fallible judge would say, while the key decides what is paid.
+
+    Args:
+        reliability: probability of the true verdict.
+        unsure: probability of 0.5. What is left is the probability of the opposite verdict.
+        seed: another seed is another judge.
+    """
+
+    def __init__(self, reliability: float = 0.9, unsure: float = 0.05, seed: int = 0) -> None:
+        if not (reliability >= 0 and unsure >= 0 and reliability + unsure <= 1 + 1e-9):
+            raise ValueError(
+                "reliability and unsure are probabilities that add up to at most 1, not "
+                f"{reliability!r} and {unsure!r}"
+            )
+        self.reliability = reliability
+        self.unsure = unsure
+        self.seed = seed
+
+    def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float]:
+        """Return 1.0, 0.5 or 0.0 per response."""
+        return [self._one(q, text) for q, text in zip(questions, responses, strict=True)]
+
+    def _one(self, question: Question, text: str) -> float:
+        answer = extract_answer(text, question.kind)
+        right = answer == gold(question.answer, question.kind)
+        drawn = _fraction(self.seed, question.id, question.prompt, answer)
+        if drawn < self.reliability:
+            return float(right)
+        return 0.5 if drawn < self.reliability + self.unsure else float(not right)
+
+
+def _fraction(*parts: object) -> float:
+    """Return a number in [0, 1) that the parts alone decide."""
+    digest = hashlib.blake2b(repr(parts).encode("utf-8", "backslashreplace"), digest_size=8)
+    return int.from_bytes(digest.digest(), "big") / 2**64
 
 
 class NumericTolerance:
@@ -261,6 +331,29 @@ def _score_function(verifier: VerifierLike) -> ScoreFunction:
             f".score, not {verifier!r}"
         )
     return typing.cast(ScoreFunction, score)
+
+
+VERIFIERS: dict[str, Callable[[], VerifierLike]] = {
+    "answer_key": AnswerKey,
+    "noisy_key": NoisyKey,
+}
+"""Verifiers that can be named, with their defaults."""
+
+
+def find(verifier: VerifierLike | str) -> VerifierLike:
+    """Return a verifier itself, or the one of :data:`VERIFIERS` that is named.
+
+    Raises:
+        ValueError: an unknown name; lists the known ones.
+    """
+    if not isinstance(verifier, str):
+        return verifier
+    if verifier not in VERIFIERS:
+        raise ValueError(
+            f"a verifier must be a callable, an object with .score, or one of the names "
+            f"{', '.join(VERIFIERS)}, not {verifier!r}"
+        )
+    return VERIFIERS[verifier]()
 
 
 gold = lru_cache(maxsize=65536)(read_gold)
