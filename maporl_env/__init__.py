@@ -6,6 +6,8 @@ Importing it registers the environments:
     gymnasium.make("maporl/Debate-v0")                   one learner among given partners
     gymnasium.make("maporl/TokenDebate-v0")              the same in token ids, one per step
     gymnasium.make_vec("maporl/Debate-v0", num_envs)     many debates in lock step
+    pettingzoo.make("parallel", "maporl/collaboration-v0")   the two-agent game, solved exactly
+    gymnasium.make("maporl/Collaboration-v0")            the same with a fixed partner
 """
 
 from maporl_env import registration as _registration

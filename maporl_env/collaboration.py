@@ -1,0 +1,149 @@
+"""The rules of the collaboration game as plain objects: payoffs, timing, and one episode.
+
+Source: Park et al., "MAPoRL" (arXiv 2502.18439), section 2. The environment around it is
+`collaboration_v0`, what rational agents do in it `equilibrium`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+Timing = Literal["next", "same"]
+
+ALONE, COLLABORATE = 0, 1
+NUM_AGENTS = 2
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a game is: two agents, T turns, and what each of the two actions pays.
+
+    Attributes:
+        num_turns: the horizon T >= 1.
+        threshold: how many collaborations, of both agents and all turns together, synergy takes;
+            K >= 1. A turn adds at most two: above 2T it is never met.
+        r_col: paid for collaborating before synergy; below r_ind.
+        r_ind: paid for acting alone before synergy.
+        r_syn: paid to both agents in every turn with synergy, whatever they do.
+        timing: "next", synergy starts in the turn after the threshold was met; "same", in the
+            turn that meets it.
+
+    Raises:
+        ValueError: a value that is none of these.
+    """
+
+    num_turns: int = 2
+    threshold: int = 2
+    r_col: float = 0.2
+    r_ind: float = 0.4
+    r_syn: float = 1.0
+    timing: Timing = "next"
+
+    @classmethod
+    def of(cls, *args: Any, **options: Any) -> Rules:
+        """Return rules; TypeError lists the valid options for one that does not exist."""
+        names = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in names:
+                raise TypeError(f"unknown option {name!r}: choose one of {', '.join(names)}")
+        return cls(*args, **options)
+
+    def __post_init__(self) -> None:
+        for name in ("num_turns", "threshold"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
+        for name in ("r_col", "r_ind", "r_syn"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, not {value!r}")
+        if self.r_col >= self.r_ind:
+            raise ValueError(
+                f"r_col={self.r_col} must be below r_ind={self.r_ind}: before synergy, acting "
+                "alone pays more"
+            )
+        if self.timing not in get_args(Timing):
+            raise ValueError(f"unknown timing {self.timing!r}: choose one of next, same")
+
+    def after(self, count: int, joined: int) -> int:
+        """Return the count after `joined` more collaborations; above the threshold it stands."""
+        return min(self.threshold, count + joined)
+
+    def payment(self, count: int, joined: int, action: int) -> float:
+        """Return what one agent is paid in a turn.
+
+        Args:
+            count: collaborations before the turn.
+            joined: how many of the two agents collaborate in it.
+            action: the agent's own.
+        """
+        counted = count + joined if self.timing == "same" else count
+        if counted >= self.threshold:
+            return self.r_syn
+        return self.r_col if action == COLLABORATE else self.r_ind
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn that was played; one entry per agent, in seat order."""
+
+    actions: tuple[int, ...]
+    rewards: tuple[float, ...]
+    synergy: bool
+
+
+class CollaborationGame:
+    """One episode.
+
+    Attributes:
+        rules: what it is played by.
+        turn: turns over, those before the start included.
+        count: collaborations so far, at most the threshold.
+        turns: what was played.
+    """
+
+    def __init__(self, rules: Rules, turn: int = 0, count: int = 0) -> None:
+        """Start in any state.
+
+        Raises:
+            ValueError: a state that no game reaches: `turn` not in [0, T), or more collaborations
+                than two per turn.
+        """
+        if not _is_count(turn) or turn >= rules.num_turns:
+            raise ValueError(f"turn must be an integer in [0, {rules.num_turns}), not {turn!r}")
+        if not _is_count(count) or count > NUM_AGENTS * turn:
+            raise ValueError(
+                f"collaborations must be an integer from 0 to {NUM_AGENTS * turn}, two for each "
+                f"of {turn} turns, not {count!r}"
+            )
+        self.rules = rules
+        self.turn = turn
+        self.count = rules.after(count, 0)
+        self.turns: list[Turn] = []
+
+    @property
+    def synergy(self) -> bool:
+        """Whether the threshold is met."""
+        return self.count >= self.rules.threshold
+
+    @property
+    def over(self) -> bool:
+        """Whether all turns are played."""
+        return self.turn >= self.rules.num_turns
+
+    def play(self, actions: Sequence[int]) -> tuple[float, ...]:
+        """Play one turn of an unfinished game and return what each agent is paid."""
+        joined = sum(actions)
+        rewards = tuple(self.rules.payment(self.count, joined, action) for action in actions)
+        paid_synergy = self.count + (joined if self.rules.timing == "same" else 0)
+        self.turns.append(Turn(tuple(actions), rewards, paid_synergy >= self.rules.threshold))
+        self.count = self.rules.after(self.count, joined)
+        self.turn += 1
+        return rewards
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
