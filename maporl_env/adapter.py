@@ -137,7 +137,7 @@ class DebateAdapter:
         """Have the complete turn scored."""
         responses = self.debate.due()
         questions = [self.debate.question] * len(responses)
-        self.debate.settle(self.game.scorer.score(questions, responses))
+        self.debate.settle(*self.game.score(questions, responses))
 
     def payments(self) -> dict[AgentID, float]:
         """Return what is paid now that a turn was scored, or the debate truncated."""
@@ -208,7 +208,7 @@ class DebateAdapter:
     @property
     def faults(self) -> dict[str, int]:
         """Messages the verifier gave no score, by cause; see `verifiers.Scorer`."""
-        return dict(self.game.scorer.faults)
+        return self.game.faults
 
     def state_text(self) -> str:
         """Return the question and all that is said or being said, for a critic to read."""

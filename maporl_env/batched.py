@@ -144,11 +144,12 @@ class BatchedDebate:
         if not due:
             return
         questions = [debate.question for debate, responses in due for _ in responses]
-        scores = self.game.scorer.score(questions, [text for _, texts in due for text in texts])
+        paid, shown = self.game.score(questions, [text for _, texts in due for text in texts])
         start = 0
         for debate, responses in due:
-            debate.settle(scores[start : start + len(responses)])
-            start += len(responses)
+            part = slice(start, start + len(responses))
+            debate.settle(paid[part], None if shown is None else shown[part])
+            start = part.stop
 
     def truncate(self, debate: int, reason: str) -> None:
         """End one debate from outside, e.g. when its generation took too long."""
@@ -185,8 +186,8 @@ class BatchedDebate:
 
     @property
     def faults(self) -> dict[str, int]:
-        """Messages without a score by cause, over all calls so far; see `verifiers.Scorer`."""
-        return dict(self.game.scorer.faults)
+        """Messages without a score by cause, over all calls so far; see `config.Game.faults`."""
+        return self.game.faults
 
 
 def _game(source: DebateConfig | Game | Callable[[], Any]) -> Game:

@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from maporl_env import prompts
+from maporl_env import prompts, verifiers
 from maporl_env.credit import Credit, Penalties
 from maporl_env.debate import MAX_CHARS, Debate, OnLong, agent_ids
 from maporl_env.prompts import Template
@@ -45,13 +45,16 @@ class DebateConfig:
         num_turns: the horizon T >= 1.
         protocol: a name of `protocols.PROTOCOLS`, or a protocol object (which then has its own
             num_turns, template and so on).
-        verifier: scores the answers; None for the answer key. See `verifiers`.
+        verifier: scores the answers; None for the answer key. An object, a function, or a name of
+            `verifiers.VERIFIERS`.
         gamma: turn discount of the influence-aware reward, in [0, 1].
         alpha: (alpha0, alpha1), bonus for correcting oneself; see `rewards.shaping_bonus`.
         beta: (beta0, beta1), bonus for correcting the majority; see `rewards.shaping_bonus`.
         reward_mode: "terminal" pays each agent the sum of its turn rewards when the debate ends;
             "score" pays the verifier score after each turn, which is another objective.
         reward_feedback: agents read the scores of earlier messages.
+        feedback_verifier: gives the scores that agents read, while `verifier` gives those that are
+            paid; None for one and the same.
         stop: "fixed" plays all turns; "consensus" ends when all valid answers of a turn agree.
         observation: "text", or "tokens": observations and actions are rows of token ids.
         render_mode: None, "human" (prints), "ansi" (returns the text) or "rgb_array" (returns a
@@ -83,12 +86,13 @@ class DebateConfig:
     num_agents: int = 3
     num_turns: int = 3
     protocol: str | Protocol = "debate"
-    verifier: VerifierLike | None = None
+    verifier: VerifierLike | str | None = None
     gamma: float = 0.3
     alpha: tuple[float, float] = (0, 0)
     beta: tuple[float, float] = (0, 0)
     reward_mode: RewardMode = "terminal"
     reward_feedback: bool = False
+    feedback_verifier: VerifierLike | str | None = None
     stop: Stop = "fixed"
     observation: str = "text"
     render_mode: str | None = None
@@ -135,6 +139,8 @@ class DebateConfig:
         for name in ("reward_feedback",):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        if self.feedback_verifier is not None and not self.reward_feedback:
+            raise ValueError("feedback_verifier is for scores that are shown: set reward_feedback")
         _positive("num_turns", self.num_turns)
         _positive("max_chars", self.max_chars)
         if self.max_cycles is not None:
@@ -193,11 +199,15 @@ class DebateConfig:
             task=task,
             protocol=self._protocol(task),
             credit=self._credit(),
-            scorer=Scorer(
-                self.verifier if self.verifier is not None else AnswerKey(), self.verifier_timeout
-            ),
+            scorer=self._scorer(self.verifier if self.verifier is not None else AnswerKey()),
             config=self,
+            feedback=(
+                None if self.feedback_verifier is None else self._scorer(self.feedback_verifier)
+            ),
         )
+
+    def _scorer(self, verifier: VerifierLike | str) -> Scorer:
+        return Scorer(verifiers.find(verifier), self.verifier_timeout)
 
     def _credit(self) -> Credit:
         return Credit(
@@ -246,6 +256,7 @@ class Game:
         credit: how a finished debate pays.
         scorer: the verifier behind its fault counter.
         config: the options this was built from.
+        feedback: the verifier whose scores are shown, if it is another one.
     """
 
     task: Task
@@ -253,6 +264,20 @@ class Game:
     credit: Credit
     scorer: Scorer
     config: DebateConfig
+    feedback: Scorer | None = None
+
+    def score(
+        self, questions: Sequence[Question], responses: Sequence[str]
+    ) -> tuple[list[float | None], list[float | None] | None]:
+        """Return the scores that are paid, and those that are shown if they are others."""
+        paid = self.scorer.score(questions, responses)
+        return paid, None if self.feedback is None else self.feedback.score(questions, responses)
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """Messages without a score by cause (see `verifiers.Scorer`), shown ones apart."""
+        shown = self.feedback.faults if self.feedback is not None else {}
+        return {**self.scorer.faults, **{f"feedback: {why}": n for why, n in shown.items()}}
 
     @property
     def questions(self) -> Sequence[Question]:

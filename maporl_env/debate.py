@@ -226,27 +226,34 @@ class Debate:
             return []
         return [self.protocol.response(agent, self.transcript) for agent in self.agents]
 
-    def settle(self, scores: Sequence[float | None]) -> None:
+    def settle(
+        self, scores: Sequence[float | None], shown: Sequence[float | None] | None = None
+    ) -> None:
         """Write in the scores of the turn that awaits them, in seat order.
 
         Args:
             scores: one per agent in [0, 1]; None where the verifier failed.
+            shown: what readers see instead where scores are shown, likewise; None for the scores.
 
         Raises:
             ValueError: no scores are due, the wrong number, or a score outside [0, 1].
         """
         if not self._due:
             raise ValueError("no scores are due: the turn is not complete or is settled already")
+        by_agent = self._by_agent(scores)
+        shown_by_agent = None if shown is None else self._by_agent(shown)
+        self._transcript = self.transcript.with_scores(self.played, by_agent, shown_by_agent)
+        self._due = False
+        self.played += 1
+        self._speakers = () if self.truncated else self.protocol.speakers(self._transcript)
+
+    def _by_agent(self, scores: Sequence[float | None]) -> dict[AgentID, float | None]:
         if len(scores) != len(self.agents):
             raise ValueError(f"{len(scores)} scores for {len(self.agents)} agents")
         for score in scores:
             if score is not None and not 0.0 <= score <= 1.0:
                 raise ValueError(f"a score must lie in [0, 1] or be None, not {score!r}")
-        by_agent = dict(zip(self.agents, scores, strict=True))
-        self._transcript = self.transcript.with_scores(self.played, by_agent)
-        self._due = False
-        self.played += 1
-        self._speakers = () if self.truncated else self.protocol.speakers(self._transcript)
+        return dict(zip(self.agents, scores, strict=True))
 
     # -- the end -----------------------------------------------------------------------------
 

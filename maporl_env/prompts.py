@@ -137,9 +137,9 @@ def reply(
 
 def own_verdict(template: Template, own: Message, *, show_scores: bool) -> str:
     """Return the words for the reader's own score, empty where it is not shown."""
-    if not show_scores or own.score is None:
+    if not show_scores or own.feedback is None:
         return ""
-    return template.own_verdict.format(score=own.score)
+    return template.own_verdict.format(score=own.feedback)
 
 
 def heard(
@@ -160,12 +160,12 @@ def heard(
 
 def peer(template: Template, number: int, message: Message, *, show_scores: bool) -> str:
     """Return one other agent's fenced answer."""
-    shown = show_scores and message.score is not None
+    shown = show_scores and message.feedback is not None
     return template.peer.format(
         number=number,
         fence=fence(message.text),
         text=message.text,
-        verdict=template.verdict.format(score=message.score) if shown else "",
+        verdict=template.verdict.format(score=message.feedback) if shown else "",
     )
 
 

@@ -63,6 +63,8 @@ class Message:
         text: exactly what was written (after the space's length policy), never tidied.
         score: the verifier's score in [0, 1]; None while unscored or after a verifier fault.
         cut: True if the text was longer than the action space allows and its end was cut.
+        shown: what readers see of it where scores are shown: "score" for the score itself, else a
+            value in [0, 1] of its own, or None for nothing (see `feedback_verifier`).
     """
 
     turn: int
@@ -70,6 +72,12 @@ class Message:
     text: str
     score: float | None = None
     cut: bool = False
+    shown: float | Literal["score"] | None = "score"
+
+    @property
+    def feedback(self) -> float | None:
+        """The score that readers see where scores are shown; None if there is none."""
+        return self.score if isinstance(self.shown, str) else self.shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +117,25 @@ class Transcript:
         """Return a longer transcript; this one is unchanged."""
         return Transcript(self.question, self.agents, self.messages + tuple(messages))
 
-    def with_scores(self, turn: int, scores: Mapping[AgentID, float | None]) -> Transcript:
-        """Return the transcript with the scores of one complete turn written in."""
+    def with_scores(
+        self,
+        turn: int,
+        scores: Mapping[AgentID, float | None],
+        shown: Mapping[AgentID, float | None] | None = None,
+    ) -> Transcript:
+        """Return the transcript with the scores of one complete turn written in.
+
+        `shown` are the scores that readers see instead; None for the scores themselves.
+        """
         start = turn * len(self.agents)
         scored = tuple(
-            [Message(m.turn, m.agent, m.text, scores[m.agent], m.cut) for m in self.of_turn(turn)]
+            [
+                Message(
+                    *(m.turn, m.agent, m.text, scores[m.agent], m.cut),
+                    "score" if shown is None else shown[m.agent],
+                )
+                for m in self.of_turn(turn)
+            ]
         )
         messages = self.messages[:start] + scored + self.messages[start + len(scored) :]
         return Transcript(self.question, self.agents, messages)

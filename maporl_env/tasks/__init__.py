@@ -7,33 +7,36 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 
 from maporl_env.answers import read_gold
-from maporl_env.tasks import anli, files, gsm8k, shopping
+from maporl_env.tasks import anli, coins, files, gsm8k, sharing, shopping
 from maporl_env.tasks.base import Task
 from maporl_env.types import Question
 
 __all__ = ["TASKS", "Task", "load_task"]
 
 
-@lru_cache(maxsize=1)
-def _shopping() -> Task:
-    return shopping.load()
+def built_in(load: Callable[[], Task]) -> Callable[..., Task]:
+    """Return the loader of a task that makes its own questions: ValueError if data are given."""
 
+    def load_own(data: str | Path | None = None) -> Task:
+        task = load()
+        if data is not None:
+            raise ValueError(
+                f"task {task.name!r} makes its own questions: leave out data={str(data)!r}"
+            )
+        return task
 
-def load_shopping(data: str | Path | None = None) -> Task:
-    """Return the built-in task; ValueError if data are given, since it makes its own."""
-    if data is not None:
-        raise ValueError(f"task 'shopping' makes its own questions: leave out data={str(data)!r}")
-    return _shopping()
+    return load_own
 
 
 TASKS: dict[str, Callable[..., Task]] = {
-    "shopping": load_shopping,
+    "shopping": built_in(shopping.load),
     "gsm8k": gsm8k.load,
     "anli": anli.load,
+    "sharing": built_in(sharing.load),
+    "coins": built_in(coins.load),
 }
 
 

@@ -18,9 +18,11 @@ from maporl_env.verifiers import (
     AnswerKey,
     Composite,
     FunctionVerifier,
+    NoisyKey,
     NumericTolerance,
     Scorer,
     VerifierTimeout,
+    find,
 )
 
 NUMBER = Question("n", "2 + 2?", "4")
@@ -161,3 +163,28 @@ def test_what_is_no_verifier_is_refused() -> None:
 def test_a_scorer_can_be_pickled() -> None:
     scorer = pickle.loads(pickle.dumps(Scorer(AnswerKey())))
     assert scorer.score([NUMBER], ["\\boxed{4}"]) == [1.0]
+
+
+def test_a_noisy_key_is_wrong_as_often_as_it_says_and_always_in_the_same_cases() -> None:
+    questions = [Question(f"q{n}", "2 + 2?", "4") for n in range(4_000)]
+    judge = NoisyKey(reliability=0.9, unsure=0.05)
+    right = judge.score(questions, ["\\boxed{4}"] * 4_000)
+    wrong = judge.score(questions, ["\\boxed{5}"] * 4_000)
+    # Standard error of a share: at most sqrt(.9 * .1 / 4000) = .0047; four of them are .019.
+    for scores, truth in ((right, 1.0), (wrong, 0.0)):
+        shares = [scores.count(value) / 4_000 for value in (truth, 0.5, 1.0 - truth)]
+        assert shares == pytest.approx([0.9, 0.05, 0.05], abs=0.019)
+    assert judge.score(questions, ["so \\boxed{ 4.0 } it is"] * 4_000) == right
+    assert NoisyKey(seed=1).score(questions, ["\\boxed{4}"] * 4_000) != right
+    assert NoisyKey(1.0, 0.0).score(questions[:2], ["\\boxed{4}", "none"]) == [1.0, 0.0]
+    assert NoisyKey(0.0, 1.0).score(questions[:2], ["\\boxed{4}", "none"]) == [0.5, 0.5]
+    with pytest.raises(ValueError, match="add up to at most 1"):
+        NoisyKey(0.9, 0.2)
+
+
+def test_verifiers_have_names() -> None:
+    assert isinstance(find("noisy_key"), NoisyKey)
+    key = AnswerKey()
+    assert find(key) is key
+    with pytest.raises(ValueError, match="names answer_key, noisy_key, not 'judge'"):
+        find("judge")
