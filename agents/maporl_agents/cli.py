@@ -1,4 +1,4 @@
-"""The command line: ``maporl train | eval | play | export``.
+"""The command line: ``maporl train | eval | play | export | compare``.
 
 Every command explains itself with ``--help``. Mistakes of the user end with one sentence and exit
 code 2, without a traceback (set MAPORL_DEBUG=1 to see one).
@@ -164,11 +164,42 @@ class Export:
         return 0
 
 
+@dataclass(frozen=True)
+class Compare:
+    """Carry out studies: many trainings and controls with several seeds, then one table.
+
+    What was finished before is not run again, and what was cut goes on where it was. Writes
+    runs/studies/STUDY/study.json; ``maporl report runs/studies/STUDY`` makes a page of it.
+    """
+
+    studies: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Names of studies, or "all"."""
+    list: bool = False
+    """Only explain the studies: claim, arms, expected core-minutes."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One result per seed; intervals are over them."""
+    quick: bool = False
+    """Tiny trainings that show that everything runs; the figures mean nothing."""
+    jobs: int = 0
+    """Processes at once, one core each; 0 takes one per core."""
+    runs: Path = RUNS
+    """Folder of all runs."""
+    docs: Path | None = None
+    """Write all studies that were carried out as one page of Markdown to this file."""
+
+    def __call__(self) -> int:
+        """Run the command; return the exit code: 1 if a job failed."""
+        from maporl_agents.compare import run_command
+
+        return run_command(self, _console())
+
+
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Eval, tyro.conf.subcommand("eval")]
     | Annotated[Play, tyro.conf.subcommand("play")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
 )
 
 

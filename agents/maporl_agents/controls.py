@@ -1,0 +1,328 @@
+"""Controls: the measurements that tell collaboration from its look-alikes.
+
+A rise over turns is collaboration only if it needs the others. So the same policies are measured
+alone, with their verdicts shuffled, and with peers who talk about another question; and the same
+number of samples or tokens is spent without any debate, on the best of N or a vote among N.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+from typing import Literal, get_args
+
+from maporl_agents.config import GameConfig, Sampling
+from maporl_agents.evaluate import Evaluation, TurnStats, evaluate, turn_stats
+from maporl_agents.experiment import EVAL_BATCH
+from maporl_agents.games import debates_of
+from maporl_agents.seeding import seed_of
+from maporl_agents.team import Team
+from maporl_env.answers import answers_equal, extract_answer, read_gold
+from maporl_env.batched import BatchedDebate, Prompt
+from maporl_env.prompts import render
+from maporl_env.types import Question, Transcript
+from maporl_env.verifiers import Scorer
+
+Kind = Literal[
+    "debate",
+    "alone",
+    "self_refinement",
+    "verdicts_shuffled",
+    "peers_shuffled",
+    "best_of_n",
+    "self_consistency",
+]
+SAMPLED_ONLY = ("best_of_n", "self_consistency")
+"""Kinds whose samples would all be equal if they were greedy."""
+PILOT_QUESTIONS = 100
+"""How many debates tell what a debate costs in tokens."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured of a team.
+
+    - "debate": the game as it is.
+    - "alone": every member answers once, unseen, by the policy of its last turn.
+    - "self_refinement": one member at a time debates with itself (A = 1) over all turns.
+    - "verdicts_shuffled": shown verdicts are dealt out at random among the messages of a turn.
+    - "peers_shuffled": what the others said is taken from the debate of another question.
+    - "best_of_n": N first answers, of which the verifier picks the best.
+    - "self_consistency": a vote among N first answers, N such that the tokens equal a debate's.
+    """
+
+    kind: Kind = "debate"
+    task: str | None = None
+    """Questions of another task; None for those of the game."""
+    agents: int | None = None
+    """As many agents debate, members taking seats in rotation; None for the game's number."""
+    turns: int | None = None
+    """As many turns are played; None for the game's number."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(
+                f"unknown kind of measure {self.kind!r}; choose one of {', '.join(get_args(Kind))}"
+            )
+        for name in ("agents", "turns"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} of a measure must be at least 1, not {value}")
+
+    @property
+    def decodings(self) -> tuple[str, ...]:
+        """How messages are drawn: "sampled", and "greedy" where that says something."""
+        return ("sampled",) if self.kind in SAMPLED_ONLY else ("sampled", "greedy")
+
+    def game_of(self, game: GameConfig) -> GameConfig:
+        """Return the game that is played for this measure, before the kind changes it."""
+        return replace(
+            game,
+            task=self.task or game.task,
+            num_agents=self.agents or game.num_agents,
+            num_turns=self.turns or game.num_turns,
+        )
+
+
+class Cast(Team):
+    """The same models in other seats; shares every weight with the team it is made from.
+
+    Args:
+        team: whose members play.
+        seats: `seats[i]` is the member that takes seat i.
+        turn: everybody speaks with its policy of this turn, whatever turn it is; None for each
+            turn's own.
+    """
+
+    def __init__(self, team: Team, seats: Sequence[int], *, turn: int | None = None) -> None:
+        vars(self).update(vars(team))
+        self.members = tuple(seats)
+        self.always = turn
+
+    def policy(self, seat: int, turn: int) -> str:
+        """Return the policy of the member in a seat."""
+        return super().policy(self.members[seat], turn if self.always is None else self.always)
+
+
+def in_rotation(team: Team, num_agents: int, *, turn: int | None = None) -> Team:
+    """Return a cast of so many agents: members 0, 1, ..., A - 1, 0, 1, ..."""
+    return Cast(team, tuple(islice(cycle(range(team.num_agents)), num_agents)), turn=turn)
+
+
+class ShuffledVerdicts:
+    """A verifier whose scores are dealt out at random among the messages of a call.
+
+    How many messages are called right stays as it was; which ones no longer says anything.
+
+    Args:
+        scorer: gives the scores.
+        seed: names the shuffling; calls are shuffled one after the other from one stream.
+    """
+
+    def __init__(self, scorer: Scorer, seed: int) -> None:
+        self._scorer = scorer
+        self._rng = random.Random(seed)
+
+    def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float | None]:
+        """Return the scores of the call in a random order."""
+        scores = self._scorer.score(questions, responses)
+        self._rng.shuffle(scores)
+        return scores
+
+
+class SwappedPeers(BatchedDebate):
+    """Debates in which everybody reads its own messages and the peers of the next question.
+
+    The next debate of the batch stands in, the first one for the last; whoever sits in seat i there
+    is read as seat i here. All debates must stand at the same turn, so `stop` must be "fixed".
+    """
+
+    def reset(
+        self, questions: Sequence[Question] | None = None, *, seed: int | None = None
+    ) -> None:
+        """Start new debates; ValueError with fewer than two: there is nobody to swap with."""
+        super().reset(questions, seed=seed)
+        if len(self.debates) < 2:
+            raise ValueError("peers are swapped between questions: ask at least two at a time")
+
+    def prompts(self) -> list[Prompt]:
+        """Return what everybody reads, peers swapped."""
+        transcripts = self.transcripts
+        if len({transcript.turn for transcript in transcripts}) > 1:
+            raise ValueError("peers are swapped turn by turn: play with stop='fixed'")
+        return [self._swapped(prompt, transcripts) for prompt in super().prompts()]
+
+    def _swapped(self, prompt: Prompt, transcripts: Sequence[Transcript]) -> Prompt:
+        own, other = (transcripts[(prompt.debate + i) % len(transcripts)] for i in (0, 1))
+        view = self.game.protocol.view(prompt.agent, with_peers_of(own, other, prompt.agent))
+        return prompt._replace(view=view, text=render(view))
+
+
+def with_peers_of(own: Transcript, other: Transcript, agent: str) -> Transcript:
+    """Return a debate in which all messages but those of `agent` come from another one."""
+    messages = tuple(
+        mine if mine.agent == agent else theirs
+        for mine, theirs in zip(own.messages, other.messages, strict=True)
+    )
+    return Transcript(own.question, own.agents, messages)
+
+
+def measure(
+    what: Measure,
+    team: Team,
+    game: GameConfig,
+    questions: Sequence[Question],
+    sampling: Sampling,
+    *,
+    seed: int,
+) -> dict[str, Evaluation]:
+    """Carry out a measurement, sampled and (where it says something) greedy.
+
+    Args:
+        what: kind and size.
+        team: the members.
+        game: what they were made for; `what` may change its task, agents and turns.
+        questions: what is asked.
+        sampling: how messages are drawn.
+        seed: names the noise.
+
+    Raises:
+        ValueError: the game cannot be measured that way, e.g. it shows no verdicts to shuffle.
+    """
+    return {
+        decoding: _measure(
+            what,
+            team,
+            what.game_of(game),
+            questions,
+            sampling if decoding == "sampled" else replace(sampling, temperature=0.0),
+            seed,
+        )
+        for decoding in what.decodings
+    }
+
+
+def _measure(
+    what: Measure,
+    team: Team,
+    game: GameConfig,
+    questions: Sequence[Question],
+    sampling: Sampling,
+    seed: int,
+) -> Evaluation:
+    """Carry out a measurement in one decoding."""
+    players = in_rotation(team, game.num_agents)
+    debates = debates_of(game, min(EVAL_BATCH, len(questions)))
+    match what.kind:
+        case "debate":
+            return evaluate(players, debates, questions, sampling, seed=seed)
+        case "alone":
+            players = in_rotation(team, game.num_agents, turn=team.num_turns - 1)
+            once = debates_of(replace(game, num_turns=1), debates.batch_size)
+            return evaluate(players, once, questions, sampling, seed=seed)
+        case "self_refinement":
+            return self_refinement(team, game, questions, sampling, seed=seed)
+        case "verdicts_shuffled":
+            return evaluate(
+                players, with_shuffled_verdicts(debates, seed), questions, sampling, seed=seed
+            )
+        case "peers_shuffled":
+            swapped = SwappedPeers(debates.game, debates.batch_size)
+            return evaluate(players, swapped, questions, sampling, seed=seed)
+        case "best_of_n":
+            number = game.num_agents * game.num_turns
+            drawn = independent(team, game, number, questions, sampling, seed=seed)
+            return replace(drawn, turns=(best_of(drawn.transcripts),))
+        case "self_consistency":
+            number = samples_for_tokens(team, game, questions, sampling, seed=seed)
+            return independent(team, game, number, questions, sampling, seed=seed)
+
+
+def with_shuffled_verdicts(debates: BatchedDebate, seed: int) -> BatchedDebate:
+    """Return the debates with shuffled verdicts; ValueError if the game shows none."""
+    if not debates.game.config.reward_feedback:
+        raise ValueError("no verdicts to shuffle: this game shows none (reward_feedback is off)")
+    game = debates.game
+    shown = game.scorer if game.feedback is None else game.feedback
+    shuffled = Scorer(ShuffledVerdicts(shown, seed_of(seed, "shuffled verdicts")))
+    return BatchedDebate(replace(game, feedback=shuffled), debates.batch_size)
+
+
+def self_refinement(
+    team: Team, game: GameConfig, questions: Sequence[Question], sampling: Sampling, *, seed: int
+) -> Evaluation:
+    """Let one member at a time debate with itself; each takes its share of the questions."""
+    debates = debates_of(replace(game, num_agents=1), min(EVAL_BATCH, len(questions)))
+    parts = [
+        evaluate(Cast(team, (member,)), debates, part, sampling, seed=seed_of(seed, "self", member))
+        for member in range(team.num_agents)
+        if (part := questions[member :: team.num_agents])
+    ]
+    transcripts = tuple(transcript for part in parts for transcript in part.transcripts)
+    return Evaluation(
+        turns=turn_stats(transcripts),
+        num_questions=len(questions),
+        num_tokens=sum(part.num_tokens for part in parts),
+        transcripts=transcripts,
+    )
+
+
+def independent(
+    team: Team,
+    game: GameConfig,
+    number: int,
+    questions: Sequence[Question],
+    sampling: Sampling,
+    *,
+    seed: int,
+) -> Evaluation:
+    """Draw so many first answers per question, members in rotation: one turn, nobody reads."""
+    one_turn = replace(game, num_agents=number, num_turns=1)
+    debates = debates_of(one_turn, min(EVAL_BATCH, len(questions)))
+    return evaluate(in_rotation(team, number), debates, questions, sampling, seed=seed)
+
+
+def samples_for_tokens(
+    team: Team, game: GameConfig, questions: Sequence[Question], sampling: Sampling, *, seed: int
+) -> int:
+    """Return how many first answers cost as many generated tokens as a debate, at least one."""
+    pilot = questions[:PILOT_QUESTIONS]
+    players = in_rotation(team, game.num_agents)
+    debate = evaluate(players, debates_of(game, len(pilot)), pilot, sampling, seed=seed)
+    firsts = independent(team, game, game.num_agents, pilot, sampling, seed=seed)
+    return max(1, round(debate.num_tokens / (firsts.num_tokens / game.num_agents)))
+
+
+def best_of(transcripts: Sequence[Transcript]) -> TurnStats:
+    """Return how often the first answer with the best verdict is right; ties count in equal parts.
+
+    The verdicts are those that a debate would show. Both entries, `vote` and the only `accuracy`,
+    are the expected accuracy of that choice. A question without any verdict counts as wrong.
+    """
+    picked = [_expected_of_best(transcript) for transcript in transcripts]
+    mean = sum(picked) / len(picked)
+    variance = sum((x - mean) ** 2 for x in picked) / max(len(picked) - 1, 1)
+    [spread] = turn_stats(transcripts)
+    return replace(
+        spread,
+        accuracy=(mean,),
+        vote=mean,
+        vote_interval=1.96 * (variance / len(picked)) ** 0.5,
+    )
+
+
+def _expected_of_best(transcript: Transcript) -> float:
+    question = transcript.question
+    scored = [(m.feedback, m.text) for m in transcript.of_turn(0) if m.feedback is not None]
+    if not scored:
+        return 0.0
+    top = max(score for score, _ in scored)
+    gold = read_gold(question.answer, question.kind)
+    right = [
+        answers_equal(extract_answer(text, question.kind), gold)
+        for score, text in scored
+        if score == top
+    ]
+    return sum(right) / len(right)

@@ -1,0 +1,216 @@
+"""One job of a study: make a team (or train none), then measure it in several ways.
+
+A job lives in a folder named by its settings, so that the same team is trained once for all studies
+and never again:
+
+    <jobs>/<key>/job.json                the recipe and the seed
+    <jobs>/<key>/run/                    the run folder, as `maporl train` leaves it
+    <jobs>/<key>/measures/<key>.json     one measurement: what, sampled, greedy, who moved
+    <jobs>/<key>/log.txt                 what the process printed
+
+`carry_out` does whatever of this is still missing; a run that was cut goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from rich.console import Console
+
+from maporl_agents import experiment, sft
+from maporl_agents.config import TrainConfig, from_dict
+from maporl_agents.controls import Measure, measure
+from maporl_agents.evaluate import Evaluation
+from maporl_agents.outcomes import transitions
+from maporl_agents.sft import SFTConfig
+from maporl_agents.storage import load_json, write_text
+from maporl_agents.team import Team
+
+Method = Literal["none", "ppo", "sft"]
+EVAL_SEED_STRIDE = 1_000
+"""Evaluations of different seeds draw different noise: `eval.seed` plus so much times the seed."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a team comes about: as it is ("none"), by training ("ppo"), or by imitation ("sft")."""
+
+    method: Method
+    config: TrainConfig
+    sft: SFTConfig = field(default_factory=SFTConfig)
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(Method):
+            raise ValueError(
+                f"unknown method {self.method!r}; choose one of {', '.join(get_args(Method))}"
+            )
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recipe with one seed, and all that is to be measured of its team."""
+
+    recipe: Recipe
+    seed: int
+    measures: tuple[Measure, ...]
+
+    @property
+    def config(self) -> TrainConfig:
+        """The settings with the job's seed in them, in training and evaluation."""
+        config = self.recipe.config
+        stream = config.eval.seed + EVAL_SEED_STRIDE * self.seed
+        return replace(
+            config, name=self.key, seed=self.seed, eval=replace(config.eval, seed=stream)
+        )
+
+    @property
+    def key(self) -> str:
+        """Name of the job's folder: what decides the team and the questions, nothing else."""
+        settings = asdict(replace(self.recipe.config, name="", seed=self.seed, checkpoint_every=1))
+        if self.recipe.method == "none":
+            for part in ("ppo", "steps", "questions_per_step", "single_agent"):
+                del settings[part]
+        if self.recipe.method == "sft":
+            settings["sft"] = asdict(self.recipe.sft)
+        return digest({"method": self.recipe.method, **settings})
+
+    def to_json(self) -> str:
+        """Return the job as text for another process."""
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """Inverse of `to_json`."""
+        data = json.loads(text)
+        recipe = data["recipe"]
+        return cls(
+            recipe=Recipe(
+                recipe["method"],
+                from_dict(TrainConfig, recipe["config"]),
+                SFTConfig(**recipe["sft"]),
+            ),
+            seed=data["seed"],
+            measures=tuple(Measure(**one) for one in data["measures"]),
+        )
+
+
+def digest(value: Mapping[str, Any]) -> str:
+    """Return 16 hexadecimal digits that name a JSON value."""
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def measure_path(folder: Path, what: Measure) -> Path:
+    """Return the file that holds, or will hold, one measurement of a job."""
+    return folder / "measures" / f"{digest(asdict(what))}.json"
+
+
+def missing(job: Job, folder: Path) -> tuple[Measure, ...]:
+    """Return the measurements that are not there yet; () if the job is done."""
+    return tuple(what for what in job.measures if not measure_path(folder, what).is_file())
+
+
+def carry_out(job: Job, folder: Path, console: Console) -> None:
+    """Do what is missing of a job: train, then measure.
+
+    Raises:
+        experiment.Interrupted: a signal came while training; all is saved.
+        ValueError: the settings do not make a game, or it cannot be measured so.
+    """
+    if not (todo := missing(job, folder)):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "job.json", job.to_json())
+    team = make_team(job, folder / "run", console)
+    (folder / "measures").mkdir(exist_ok=True)
+    for what in todo:
+        console.print(f"measuring {what}")
+        result = measured(job, team, what)
+        write_text(measure_path(folder, what), json.dumps(result, indent=1))
+
+
+def make_team(job: Job, run: Path, console: Console) -> Team:
+    """Return the job's team, trained as far as the recipe says; a finished run is only loaded."""
+    config = job.config
+    if job.recipe.method == "none":
+        return experiment.build(config)[0]
+    if not (run / "results.json").is_file():
+        if job.recipe.method == "sft":  # short: from the start again if it was cut
+            sft.run(config, job.recipe.sft, run, console, overwrite=True)
+        elif (run / "config.json").is_file():
+            experiment.resume(run, console)
+        else:
+            experiment.run(config, run, console, overwrite=True)
+    return experiment.load_team(run)[1]
+
+
+def measured(job: Job, team: Team, what: Measure) -> dict[str, Any]:
+    """Return one measurement as JSON values: what, and a result per decoding."""
+    config = job.config
+    game = what.game_of(config.game)
+    questions = experiment.held_out(replace(config, game=game))
+    results = measure(what, team, config.game, questions, config.sampling, seed=config.eval.seed)
+    return {
+        "measure": asdict(what),
+        **{decoding: plain(result) for decoding, result in results.items()},
+    }
+
+
+def plain(result: Evaluation) -> dict[str, Any]:
+    """Return an evaluation with what the table of transitions needs, as JSON values."""
+    moved = transitions(result.transcripts)
+    return {
+        **result.to_dict(),
+        "num_answers": sum(len(t.messages) for t in result.transcripts),
+        "transitions": [asdict(one) for one in moved],
+    }
+
+
+def read_measure(folder: Path, what: Measure) -> dict[str, Any]:
+    """Return a measurement of a job that was carried out."""
+    result: dict[str, Any] = load_json(measure_path(folder, what))
+    return result
+
+
+def all_measures(jobs: Sequence[Job]) -> list[Job]:
+    """Return one job per key, with everything that any of the jobs measures, in order."""
+    merged: dict[str, Job] = {}
+    for job in jobs:
+        known = merged.get(job.key, replace(job, measures=()))
+        wanted = dict.fromkeys((*known.measures, *job.measures))
+        merged[job.key] = replace(known, measures=tuple(wanted))
+    return list(merged.values())
+
+
+def main(folder: Path) -> int:
+    """Carry out the job that ``job.json`` of a folder describes; return the exit code."""
+    job = Job.from_json((folder / "job.json").read_text(encoding="utf-8"))
+    try:
+        carry_out(job, folder, Console(width=100))
+    except experiment.Interrupted as stop:
+        return 128 + stop.signal_number
+    finally:
+        add_cost(folder, time.process_time())
+    return 0
+
+
+def add_cost(folder: Path, cpu_seconds: float) -> None:
+    """Add processor seconds to what a job has cost so far."""
+    write_text(folder / "cost.json", json.dumps({"cpu_seconds": cost(folder) + cpu_seconds}))
+
+
+def cost(folder: Path) -> float:
+    """Return the processor seconds that a job has cost so far."""
+    path = folder / "cost.json"
+    return float(load_json(path)["cpu_seconds"]) if path.is_file() else 0.0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
