@@ -1,28 +1,30 @@
-"""What is logged about a step: functions of what was played and learnt; they change nothing."""
+"""What is logged about a step: functions of what was played and learnt; they change nothing.
+
+Every metric is defined, with its reading, in docs/diagnostics.md. Shares are in [0, 1]; turns and
+agents are named `turn_1`, `agent_0`. Debates that ended early count as far as they went.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 
+from torch import Tensor
+
+from maporl_agents.behaviour import answers_of, copy_rates, laziness
 from maporl_agents.losses import kl_estimate, masked_mean
-from maporl_agents.types import Experience, Rollout, StopReason
+from maporl_agents.types import Experience, Rollout, StopReason, TokenBatch
+from maporl_env.credit import correctness
 
 Metrics = dict[str, float]
+Samples = Iterator[tuple[str, float]]
+"""(metric, one of the values that it is the mean of)."""
 
 
 def rollout_metrics(rollouts: Sequence[Rollout]) -> Metrics:
-    """Return what was played: rewards and accuracy by turn, lengths, how messages ended."""
-    metrics: Metrics = {}
-    turns = max(rollout.rewards.shape[0] for rollout in rollouts)
-    for turn in range(turns):
-        scores = [
-            message.score
-            for rollout in rollouts
-            for message in rollout.transcript.of_turn(turn)
-            if message.score is not None
-        ]
-        if scores:
-            metrics[f"score/turn_{turn + 1}"] = sum(scores) / len(scores)
+    """Return what was played: rewards, how messages ended, and what agents did turn by turn."""
+    metrics = means(pair for rollout in rollouts for pair in _message_samples(rollout))
+    metrics |= means(pair for rollout in rollouts for pair in _debate_samples(rollout))
     completions = [c for rollout in rollouts for c in rollout.completions]
     metrics["reward"] = sum(float(rollout.rewards.mean()) for rollout in rollouts) / len(rollouts)
     metrics["tokens"] = float(sum(len(c.ids) for c in completions))
@@ -31,32 +33,90 @@ def rollout_metrics(rollouts: Sequence[Rollout]) -> Metrics:
     return metrics
 
 
-def experience_metrics(experience: Experience) -> Metrics:
-    """Return KL to the reference per token, explained variance, and sampler-trainer mismatch.
+def means(pairs: Iterable[tuple[str, float]]) -> Metrics:
+    """Return the mean of the values of each name, in order of first appearance."""
+    values: defaultdict[str, list[float]] = defaultdict(list)
+    for name, value in pairs:
+        values[name].append(value)
+    return {name: sum(each) / len(each) for name, each in values.items()}
 
-    All 0 without any scored message; explained variance is 0 where the returns have no spread.
+
+def _message_samples(rollout: Rollout) -> Samples:
+    """Yield the score, the length in tokens and the kind of end of every message."""
+    for message, completion in zip(rollout.transcript.messages, rollout.completions, strict=True):
+        turn = f"turn_{message.turn + 1}"
+        if message.score is not None:
+            yield f"score/{turn}", message.score
+        yield f"length/{turn}", len(completion.ids)
+        yield f"cut_off/{turn}", completion.stop is StopReason.LENGTH
+
+
+def _debate_samples(rollout: Rollout) -> Samples:
+    """Yield what the agents of a debate did in its complete turns."""
+    transcript = rollout.transcript
+    answers, copied = answers_of(transcript), copy_rates(transcript)
+    for index, (row, shares) in enumerate(zip(answers, copied, strict=True)):
+        turn = f"turn_{index + 1}"
+        yield f"agreement/{turn}", len({answer for answer in row if answer is not None}) == 1
+        yield from ((f"invalid/{turn}", answer is None) for answer in row)
+        yield from ((f"copy/{turn}", share) for share in shares)
+    right, known = correctness(transcript)
+    for turn, seat in zip(*(known[1:] & known[:-1]).nonzero(), strict=True):
+        before, now = bool(right[turn, seat]), bool(right[turn + 1, seat])
+        yield f"wrong_to_right/turn_{turn + 2}", now and not before
+        yield f"right_to_wrong/turn_{turn + 2}", before and not now
+    if len(answers) > 1:
+        yield from zip((f"lazy/{a}" for a in transcript.agents), laziness(answers), strict=True)
+
+
+def experience_metrics(experience: Experience) -> Metrics:
+    """Return KL to the reference, the critic's fit, entropies, and sampler-trainer mismatch.
+
+    All but the entropies, which are then absent, are 0 without any scored message; explained
+    variance is 0 where the returns have no spread.
     """
     batch = experience.batch
     kl = kl_estimate(experience.logprobs, experience.ref_logprobs)
     real_returns = experience.returns[batch.mask]
     residual = real_returns - experience.values[batch.mask]
     spread = real_returns.var(correction=0) if len(batch) else 0.0
-    mismatch = (experience.logprobs - batch.sampled_logprobs)[batch.mask].abs()
+    log_ratio = (experience.logprobs - batch.sampled_logprobs)[batch.mask]
     return {
         "kl": float(masked_mean(kl, batch.mask)),
         "explained_variance": float(1 - residual.var(correction=0) / spread) if spread else 0.0,
-        "sampler_mismatch": float(mismatch.max()) if len(batch) else 0.0,
+        "sampler_mismatch": float(log_ratio.abs().max()) if len(batch) else 0.0,
+        "ratio_mismatch": float(log_ratio.expm1().abs().mean()) if len(batch) else 0.0,
+        "zero_spread": zero_spread(batch),
+        **entropies(batch, experience.logprobs),
     }
+
+
+def zero_spread(batch: TokenBatch) -> float:
+    """Return the share of (turn, agent) groups whose messages were all paid the same.
+
+    Such a group teaches nothing but the price of leaving the reference. 0 without any message.
+    """
+    groups = [batch.rewards[rows] for _, rows in batch.by_message()]
+    return sum(bool((r == r[0]).all()) for r in groups) / len(groups) if groups else 0.0
+
+
+def entropies(batch: TokenBatch, logprobs: Tensor) -> Metrics:
+    """Return the entropy of each policy by turn, in nats per token.
+
+    Estimated without bias by the mean of -log pi over the sampled tokens.
+    """
+    metrics: Metrics = {}
+    for policy, rows in batch.by_policy():
+        for turn in batch.turns[rows].unique().tolist():
+            members = rows[batch.turns[rows] == turn]
+            surprise = masked_mean(-logprobs[members], batch.mask[members])
+            metrics[f"entropy/{policy}/turn_{turn + 1}"] = float(surprise)
+    return metrics
 
 
 def mean_of(parts: Sequence[Metrics]) -> Metrics:
     """Return the mean of each metric over the parts that have it."""
-    names = dict.fromkeys(name for part in parts for name in part)
-    return {
-        name: sum(values) / len(values)
-        for name in names
-        if (values := [part[name] for part in parts if name in part])
-    }
+    return means(pair for part in parts for pair in part.items())
 
 
 def sums_of(parts: Sequence[dict[str, Metrics]]) -> list[Metrics]:

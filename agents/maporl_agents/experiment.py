@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from rich.progress import (
 )
 
 from maporl_agents import checkpoint, report
+from maporl_agents.alarms import Alarm, alarms
 from maporl_agents.algorithms.maporl import Learner, questions_of_step, train_step
 from maporl_agents.config import GameConfig, TrainConfig, from_dict, turns_of
 from maporl_agents.diagnostics import Metrics
@@ -71,23 +72,35 @@ def train(
     *,
     start: int = 0,
     on_step: Callable[[int, Metrics], None] = lambda step, metrics: None,
+    on_alarm: Callable[[int, Alarm], None] = lambda step, alarm: None,
 ) -> None:
     """Train from step `start` to the end, logging every step and saving every few.
+
+    `on_alarm` is told an early warning when it comes up, not again while it lasts.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the step is finished and saved.
     """
     game, debates_per_step = training_game(config)
     debates = debates_of(game, debates_per_step)
+    first: Mapping[str, Any] = read_metrics(log.folder)[0] if start else {}
+    lasting: set[str] = set()
     with _signals() as caught:
         for step in range(start, config.steps):
             asked = questions_of_step(questions, step, debates_per_step, config.seed)
             rollouts, metrics = train_step(
                 learner, debates, asked, config.sampling, seed=seed_of(config.seed, "step", step)
             )
-            log.metrics(step + 1, metrics)
+            first = first or metrics
+            raised = alarms(metrics, first)
+            log.metrics(step + 1, metrics | {"alarms": len(raised)})
+            log.alarms(asdict(alarm) for alarm in raised)
             log.transcripts("train", [rollout.transcript for rollout in rollouts[:2]])
             on_step(step + 1, metrics)
+            for alarm in raised:
+                if alarm.where not in lasting:
+                    on_alarm(step + 1, alarm)
+            lasting = {alarm.where for alarm in raised}
             stopped = bool(caught) and step + 1 < config.steps
             if stopped or (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
                 save_checkpoint(log.folder, step + 1, learner)
@@ -267,7 +280,15 @@ def _finish(
     console.print(f"measuring the untrained team on {len(held)} held-out questions ...")
     before = measure(config, fresh, held)
     with progress_bar(config, console, start) as on_step:
-        train(config, learner, questions, log, start=start, on_step=on_step)
+        train(
+            config,
+            learner,
+            questions,
+            log,
+            start=start,
+            on_step=on_step,
+            on_alarm=lambda step, alarm: console.print(f"step {step}, warning: {alarm}"),
+        )
     console.print("measuring the trained team ...")
     after = measure(config, learner.team, held)
     stages = {

@@ -20,6 +20,7 @@ _FILES = (
     "config.json",
     "versions.json",
     "metrics.jsonl",
+    "alarms.jsonl",
     "results.json",
     "curve.png",
     "report.html",

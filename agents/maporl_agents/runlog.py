@@ -4,6 +4,7 @@
     versions.json             packages, platform, commit; no machine or user names
     metrics.jsonl             one JSON object a line, "step" first, steps never falling
     tensorboard/              the same as TensorBoard events
+    alarms.jsonl              early warnings, one a line: "step", then "name", "where", "text"
     transcripts/<name>.jsonl  one debate a line: "step", then the fields of a `Transcript`
     checkpoints/              see `checkpoint`
     .lock                     held by the process that writes here
@@ -242,8 +243,17 @@ class RunLog:
         ]
         self._append(f"transcripts/{name}.jsonl", lines)
 
+    def alarms(self, alarms: Iterable[Mapping[str, str]]) -> None:
+        """Append early warnings to alarms.jsonl, each with the step of the newest metrics.
+
+        Raises:
+            OSError: disk full or not writable; the file ends with the last whole call.
+        """
+        if lines := [json.dumps({"step": self._step, **alarm}) for alarm in alarms]:
+            self._append("alarms.jsonl", lines)
+
     def truncate_after(self, step: int) -> None:
-        """Forget metrics and transcripts of later steps, to go on from the checkpoint of `step`.
+        """Forget what was logged of later steps, to go on from the checkpoint of `step`.
 
         Settings that differ (see `resume`) are saved now: before a checkpoint was found to fit them
         they would have spoilt the run.
@@ -259,7 +269,8 @@ class RunLog:
     def _cut(self, step: float) -> None:
         self._step = 0
         metrics = self.folder / "metrics.jsonl"
-        for path in (metrics, *self.folder.glob("transcripts/*.jsonl")):
+        alarms = self.folder / "alarms.jsonl"
+        for path in (metrics, alarms, *self.folder.glob("transcripts/*.jsonl")):
             end = 0
             for record, after in _records(path):
                 if record["step"] > step:

@@ -1,0 +1,234 @@
+"""Early warnings: what the metrics of a step say is going wrong, and what to do about it.
+
+Rules on the metrics of `diagnostics`, with the thresholds below; docs/diagnostics.md tells why
+each is where it is. Pure: a resumed run raises the alarms of the uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+Metrics = Mapping[str, float]
+
+ENTROPY_LEFT = 0.1
+"""Share of its first entropy below which a policy has collapsed."""
+LENGTH_LEFT = 0.25
+"""Share of their first length below which messages have collapsed."""
+COPIED, GAINED = 0.9, 0.05
+"""Copy rate from which on a turn adds nothing, unless it scores so much more than the first."""
+LAZY = 0.8
+"""Lazy-agent score from which on an agent contributes nothing."""
+KL = 0.5
+"""Nats per token away from the reference, from which on scores were seen to fall."""
+CLIPPED = 0.3
+"""Share of ratios outside the band from which on steps are too long."""
+CUT_OFF = 0.9
+"""Share of messages that hit the token limit from which on there is hardly a signal."""
+INVALID = 0.5
+"""Share of messages without an answer, where it also grew by half of what was left."""
+UNSCORED = 0.1
+"""Share of messages that the verifier failed on."""
+MISMATCH = 0.05
+"""Mean distance of the ratio between trainer and sampler from 1; bfloat16 stays below."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One early warning.
+
+    Attributes:
+        name: what is going wrong, e.g. "entropy collapse".
+        where: the metric that says so.
+        text: the figures and what to do, one sentence each.
+    """
+
+    name: str
+    where: str
+    text: str
+
+    def __str__(self) -> str:
+        """Return one line."""
+        return f"{self.name}: {self.text}"
+
+
+def alarms(metrics: Metrics, first: Metrics) -> list[Alarm]:
+    """Return the early warnings of a step.
+
+    Args:
+        metrics: of the step. A rule whose metrics are missing or not finite is silent.
+        first: of the first step of the run, to which collapse is relative.
+    """
+    now, then = _finite(metrics), _finite(first)
+    return [alarm for rule in RULES for alarm in rule(now, then)]
+
+
+def _finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
+    """Leave out what is not finite (None where it was read back from a log)."""
+    return {n: v for n, v in metrics.items() if v is not None and math.isfinite(v)}
+
+
+def entropy_collapse(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
+    """A policy's entropy is a small part of what it was."""
+    for name, entropy in _named("entropy/", metrics):
+        if entropy < ENTROPY_LEFT * first.get(name, 0.0):
+            policy, turn = name.split("/")[1:]
+            yield Alarm(
+                "entropy collapse",
+                name,
+                f"{policy} writes with {entropy:.3f} nats per token in {_words(turn)}, at first "
+                f"{first[name]:.3f}; it says the same whatever is asked. Raise --ppo.kl-coef or "
+                "lower --ppo.learning-rate.",
+            )
+
+
+def length_collapse(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
+    """Messages have become a small part of what they were."""
+    for name, length in _named("length/", metrics):
+        if length < LENGTH_LEFT * first.get(name, 0.0):
+            yield Alarm(
+                "length collapse",
+                name,
+                f"messages of {_words(name)} have {length:.1f} tokens, at first "
+                f"{first[name]:.1f}. Raise --ppo.kl-coef, or make short messages pay "
+                "(--game.penalties.too-short).",
+            )
+
+
+def copying(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
+    """Later turns repeat the others and gain nothing by it."""
+    start = metrics.get("score/turn_1", 0.0)
+    for name, copied in _named("copy/", metrics):
+        score = metrics.get(name.replace("copy/", "score/"), 0.0)
+        if copied >= COPIED and score < start + GAINED:
+            yield Alarm(
+                "copying",
+                name,
+                f"{copied:.0%} of what is said in {_words(name)} stood in the others' messages "
+                f"before, and its score is {score:.2f}, in turn 1 {start:.2f}. Pay for own work: "
+                "raise the first of --game.alpha, or lower --game.gamma.",
+            )
+
+
+def lazy_agent(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
+    """An agent lives on the others."""
+    for name, share in _named("lazy/", metrics):
+        if share >= LAZY:
+            yield Alarm(
+                "lazy agent",
+                name,
+                f"{name.split('/')[1]} repeats the others and its own first answers are taken up "
+                f"by nobody ({share:.0%}). Pay its own score more: --game.share own, or a lower "
+                "--game.gamma.",
+            )
+
+
+def kl_runaway(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
+    """The policies are far from where they began."""
+    kl = metrics.get("kl", 0.0)
+    if kl > KL:
+        yield Alarm(
+            "KL runaway",
+            "kl",
+            f"{kl:.2f} nats per token from the reference. Raise --ppo.kl-coef, lower "
+            "--ppo.learning-rate, or go back to an earlier checkpoint.",
+        )
+
+
+def long_steps(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
+    """Updates leave the band in which they can be trusted."""
+    share = metrics.get("clip_frac", 0.0)
+    if share > CLIPPED:
+        yield Alarm(
+            "long steps",
+            "clip_frac",
+            f"{share:.0%} of the ratios lie outside the band. Lower --ppo.learning-rate or "
+            "--ppo.epochs.",
+        )
+
+
+def cut_off(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
+    """Messages do not end by themselves."""
+    share = metrics.get("cut_off", 0.0)
+    if share >= CUT_OFF:
+        yield Alarm(
+            "cut off",
+            "cut_off",
+            f"{share:.0%} of the messages hit the token limit, so their answers are lost. Raise "
+            "--sampling.max-new-tokens.",
+        )
+
+
+def no_signal(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
+    """Nothing distinguishes good messages from bad ones."""
+    if metrics.get("zero_spread", 0.0) == 1.0:
+        yield Alarm(
+            "no signal",
+            "zero_spread",
+            "all messages of a turn and agent were paid the same, so this step taught nothing. "
+            "Ask easier or harder questions, or more of them (--questions-per-step).",
+        )
+
+
+def invalid_answers(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
+    """Agents forget how to answer."""
+    for name, share in _named("invalid/", metrics):
+        begun = first.get(name, 0.0)
+        if share >= max(INVALID, (1 + begun) / 2):
+            yield Alarm(
+                "invalid answers",
+                name,
+                f"{share:.0%} of the messages of {_words(name)} have no readable answer, at first "
+                f"{begun:.0%}. Look at transcripts/train.jsonl; make a missing answer pay "
+                "(--game.penalties.no-answer).",
+            )
+
+
+def verifier_faults(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
+    """The verifier fails too often."""
+    missing = metrics.get("unscored_messages", 0.0)
+    if missing > UNSCORED * metrics.get("answers", 0.0):
+        yield Alarm(
+            "verifier faults",
+            "unscored_messages",
+            f"{missing:.0f} of {metrics.get('answers', 0.0):.0f} messages got no score and were "
+            "left out. Look after the verifier.",
+        )
+
+
+def sampler_drift(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
+    """Sampler and trainer disagree about what was sampled."""
+    distance = metrics.get("ratio_mismatch", 0.0)
+    if distance > MISMATCH:
+        yield Alarm(
+            "sampler mismatch",
+            "ratio_mismatch",
+            f"trainer and sampler differ by {distance:.1%} in the probability of a token. Use a "
+            "wider dtype (--team.dtype float32).",
+        )
+
+
+RULES: tuple[Callable[[Metrics, Metrics], Iterator[Alarm]], ...] = (
+    entropy_collapse,
+    length_collapse,
+    copying,
+    lazy_agent,
+    kl_runaway,
+    long_steps,
+    cut_off,
+    no_signal,
+    invalid_answers,
+    verifier_faults,
+    sampler_drift,
+)
+
+
+def _named(prefix: str, metrics: Metrics) -> list[tuple[str, float]]:
+    """Return the metrics whose name begins so."""
+    return [(name, value) for name, value in metrics.items() if name.startswith(prefix)]
+
+
+def _words(name: str) -> str:
+    """Return "turn 2" for a name that ends so."""
+    return name.rsplit("/", 1)[-1].replace("_", " ")

@@ -1,0 +1,88 @@
+"""How the agents of one debate behaved: who copied whom, who never contributed.
+
+Functions of a transcript alone, without torch; defined in docs/diagnostics.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from maporl_env.answers import extract_answer
+from maporl_env.types import Answer, Transcript
+
+COPY_WORDS = 4
+"""n, the words of an n-gram in `copied_share`: longer than a phrase that two authors share."""
+
+Answers = list[list[Answer | None]]
+"""Answers by complete turn and seat, (T, A); None where a message has none."""
+
+
+def answers_of(transcript: Transcript) -> Answers:
+    """Return what every message of the complete turns answers."""
+    kind = transcript.question.kind
+    return [
+        [extract_answer(transcript.message(turn, agent).text, kind) for agent in transcript.agents]
+        for turn in range(transcript.turn)
+    ]
+
+
+def copied_share(text: str, sources: Sequence[str], n: int = COPY_WORDS) -> float:
+    """Return the share of a text's n-grams of words that occur in any of the sources.
+
+    Words are what blanks separate; a shorter text is one n-gram of all its words. 0 for a text
+    without words and where there is no source.
+    """
+    words = text.split()
+    width = min(n, len(words))
+    if not width or not sources:
+        return 0.0
+    known = {gram for source in sources for gram in _grams(source.split(), width)}
+    own = _grams(words, width)
+    return sum(gram in known for gram in own) / len(own)
+
+
+def _grams(words: Sequence[str], width: int) -> list[tuple[str, ...]]:
+    return [tuple(words[start : start + width]) for start in range(len(words) - width + 1)]
+
+
+def copy_rates(transcript: Transcript) -> list[list[float]]:
+    """Return `copied_share` of each message from the others' of the turn before, (T, A).
+
+    0 in the first turn and for a lone agent, who have nobody to copy.
+    """
+    texts = [
+        [transcript.message(turn, agent).text for agent in transcript.agents]
+        for turn in range(transcript.turn)
+    ]
+    first = [[0.0] * len(row) for row in texts[:1]]
+    return first + [
+        [copied_share(text, before[:seat] + before[seat + 1 :]) for seat, text in enumerate(now)]
+        for before, now in pairwise(texts)
+    ]
+
+
+def laziness(answers_TA: Answers) -> list[float]:
+    """Return how much each agent lived on the others in one debate, (A,) in [0, 1].
+
+        lazy(a) = 1[own first answer ignored] * mean over t >= 2 of 1[answer(t,a) is an answer of
+                  another agent in turn t - 1]
+
+    Ignored: there is none, or nobody, a included, gives it in any later turn. 0 in debates of one
+    turn. An agent that is now and then rightly persuaded scores low over many debates; one that
+    never brings anything in scores near 1.
+    """
+    later = {answer for row in answers_TA[1:] for answer in row}
+    return [
+        0.0 if first in later - {None} else _repeats(answers_TA, seat)
+        for seat, first in enumerate(answers_TA[0] if answers_TA else [])
+    ]
+
+
+def _repeats(answers_TA: Answers, seat: int) -> float:
+    """Share of an agent's later answers that another agent gave in the turn before."""
+    hits = [
+        now[seat] is not None and now[seat] in before[:seat] + before[seat + 1 :]
+        for before, now in pairwise(answers_TA)
+    ]
+    return sum(hits) / len(hits) if hits else 0.0
