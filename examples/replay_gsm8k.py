@@ -52,7 +52,10 @@ def main() -> None:
     parser.add_argument("--index", type=int, default=10, help="which problem to show")
     args = parser.parse_args()
 
-    recordings = replay.load(args.file)
+    try:
+        recordings = replay.load(args.file)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     show_one(recordings[args.index])
 
     batch = replay.play(recordings)
