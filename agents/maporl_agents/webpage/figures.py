@@ -1,0 +1,300 @@
+"""The figures of the page as data: every number is computed here, the scripts only draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from maporl_agents.outcomes import Side, TurnStats, rate
+from maporl_agents.study_results import Arm, Decoding, Measurement, Stage, Study
+from maporl_agents.verdicts import Estimate, difference, estimate
+from maporl_agents.webpage.sources import DECODINGS, STAGES
+
+Json = dict[str, Any]
+MAX_POINTS = 300
+"""Points drawn of a training curve; of longer ones every second, third, ... step."""
+
+
+def _measured(arm: Arm, stage: Stage, decoding: Decoding) -> list[Measurement]:
+    found = (seed.find(stage, decoding) for seed in arm.seeds)
+    return [measurement for measurement in found if measurement is not None]
+
+
+def _groups(study: Study) -> Iterator[tuple[Arm, Stage, Decoding, list[Measurement]]]:
+    """Yield every arm, stage and decoding that was measured, with one measurement per seed."""
+    for arm in study.arms:
+        for stage in STAGES:
+            for decoding in DECODINGS:
+                if measured := _measured(arm, stage, decoding):
+                    yield arm, stage, decoding, measured
+
+
+def _json(value: Estimate) -> Json:
+    return {"mean": value.mean, "half": value.half_width, "values": list(value.values)}
+
+
+# --- Accuracy by turn ---------------------------------------------------------------
+
+
+def curves(study: Study) -> list[Json]:
+    """Return accuracy by turn of every arm, stage and decoding.
+
+    Each point is a mean over seeds with its 95 % interval; with one seed, the interval over
+    questions where the metric is the vote.
+    """
+    return [
+        {
+            "arm": arm.name,
+            "label": arm.label,
+            "role": arm.role,
+            "stage": stage,
+            "decoding": decoding,
+            "points": [_point(study, [m.turns[t] for m in group]) for t in range(_horizon(group))],
+        }
+        for arm, stage, decoding, group in _groups(study)
+    ]
+
+
+def _horizon(measured: Sequence[Measurement]) -> int:
+    return min(len(measurement.turns) for measurement in measured)
+
+
+def _point(study: Study, turns: Sequence[TurnStats]) -> Json:
+    point = _json(estimate([getattr(turn, study.metric) for turn in turns]))
+    if len(turns) == 1 and study.metric == "vote":
+        point["half"] = turns[0].vote_interval
+    point["agents"] = [
+        sum(accuracies) / len(turns)
+        for accuracies in zip(*(turn.accuracy for turn in turns), strict=True)
+    ]
+    point["agreement"] = sum(turn.agreement for turn in turns) / len(turns)
+    point["invalid"] = sum(turn.invalid for turn in turns) / len(turns)
+    return point
+
+
+# --- Flips --------------------------------------------------------------------------
+
+
+def flips(study: Study) -> list[Json]:
+    """Return for each step from turn to turn where right and wrong messages went.
+
+    "matrices" holds, per step, [[right to right, right to wrong], [wrong to right, wrong to wrong]]
+    as shares of all messages, means over seeds.
+    """
+    return [
+        {
+            "arm": arm.name,
+            "label": arm.label,
+            "stage": stage,
+            "decoding": decoding,
+            "matrices": [
+                _mean_matrix([flip_matrix(m.turns[t], m.turns[t + 1]) for m in group])
+                for t in range(_horizon(group) - 1)
+            ],
+        }
+        for arm, stage, decoding, group in _groups(study)
+        if _horizon(group) > 1
+    ]
+
+
+def flip_matrix(now: TurnStats, later: TurnStats) -> list[list[float]]:
+    """Return [[right to right, right to wrong], [wrong to right, wrong to wrong]]; sums to 1."""
+    right = now.mean_accuracy
+    lost, won = later.right_to_wrong, later.wrong_to_right
+    return [[right - lost, lost], [won, 1 - right - won]]
+
+
+def _mean_matrix(matrices: Sequence[list[list[float]]]) -> list[list[float]]:
+    return [
+        [sum(matrix[i][j] for matrix in matrices) / len(matrices) for j in (0, 1)] for i in (0, 1)
+    ]
+
+
+# --- The table of arms --------------------------------------------------------------
+
+
+def arms(study: Study) -> list[Json]:
+    """Return the rows of the comparison, sampled: scores, what they cost, the methods' lead."""
+    methods = [arm for arm in study.arms if arm.role == "method"]
+    return [_arm(study, arm, _method_of(arm, methods)) for arm in study.arms]
+
+
+def _method_of(arm: Arm, methods: Sequence[Arm]) -> Arm | None:
+    """Return the method that a control or baseline is compared with."""
+    if arm.role == "method":
+        return None
+    return next((m for m in methods if arm.of in (None, m.name)), None)
+
+
+def _arm(study: Study, arm: Arm, method: Arm | None) -> Json:
+    def score(stage: Stage, turn: int, decoding: Decoding = "sampled") -> Json | None:
+        scores = arm.scores(study.metric, stage, decoding, turn)
+        return _json(estimate(list(scores.values()))) if scores else None
+
+    after = _measured(arm, "after", "sampled")
+    asked = sum(m.num_questions for m in after) or 1
+    return {
+        "name": arm.name,
+        "label": arm.label,
+        "role": arm.role,
+        "description": arm.description,
+        "seeds": [seed.seed for seed in arm.seeds],
+        "before": score("before", -1),
+        "first": score("after", 0),
+        "last": score("after", -1),
+        "greedy": score("after", -1, "greedy"),
+        "lead": _lead(study, arm, method),
+        "answers": sum(m.num_answers for m in after) / asked if after else None,
+        "tokens": sum(m.num_tokens for m in after) / asked if after else None,
+        "train_answers": sum(s.train_answers for s in arm.seeds) / max(1, len(arm.seeds)),
+        "train_tokens": sum(s.train_tokens for s in arm.seeds) / max(1, len(arm.seeds)),
+        "settings": arm.settings,
+    }
+
+
+def _lead(study: Study, arm: Arm, method: Arm | None) -> Json | None:
+    """Return by how much the method's last turn is above this arm's, paired by seed."""
+    if method is None:
+        return None
+    theirs = method.scores(study.metric, "after", "sampled")
+    own = arm.scores(study.metric, "after", "sampled")
+    return _json(difference(theirs, own)) if theirs.keys() & own.keys() else None
+
+
+# --- Incentives ---------------------------------------------------------------------
+
+Case = tuple[bool, Side, str]
+CASES: tuple[tuple[str, str, Case], ...] = (
+    ("α₁", "A wrong agent among right peers becomes right", (False, "right", "own")),
+    ("α₀", "A wrong agent among wrong peers becomes right", (False, "wrong", "own")),
+    ("α₁", "A right agent among right peers stays right", (True, "right", "own")),
+    ("α₀", "A right agent among wrong peers stays right", (True, "wrong", "own")),
+    ("β₁", "Wrong peers of a right agent become right", (True, "wrong", "others")),
+    ("β₀", "Wrong peers of a wrong agent become right", (False, "wrong", "others")),
+    ("β₁", "Right peers of a right agent stay right", (True, "right", "others")),
+    ("β₀", "Right peers of a wrong agent stay right", (False, "right", "others")),
+)
+"""What `alpha` and `beta` pay for (Tables 1 and 2): weight, words, (own, others, of whom)."""
+
+
+def incentives(study: Study) -> Json | None:
+    """Return how often agents and majorities moved, per arm and stage; None if nobody counted."""
+    columns = [
+        {
+            "label": arm.label,
+            "stage": stage,
+            "role": arm.role,
+            "cells": [_rate(group, case) for *_, case in CASES],
+        }
+        for arm, stage, decoding, group in _groups(study)
+        if decoding == "sampled" and all(measurement.transitions for measurement in group)
+    ]
+    if not columns:
+        return None
+    return {"cases": [[weight, words] for weight, words, _ in CASES], "columns": columns}
+
+
+def _rate(group: Sequence[Measurement], case: Case) -> Json | None:
+    own, others, of = case
+    rates = [rate(m.transitions, own=own, others=others, of=of) for m in group]
+    known = [share for share, _ in rates if share is not None]
+    if not known:
+        return None
+    return {**_json(estimate(known)), "count": sum(count for _, count in rates)}
+
+
+# --- Training -----------------------------------------------------------------------
+
+PANELS: tuple[tuple[str, str], ...] = (
+    ("reward", "Mean reward of a message"),
+    ("kl", "KL to the reference policy, nats per token"),
+    ("entropy", "Entropy, nats per token"),
+    ("length", "Tokens per message"),
+    ("clip_frac", "Share of clipped ratios"),
+    ("explained_variance", "Explained variance of the critic"),
+    ("cut_off", "Share of messages cut at the length limit"),
+    ("approx_kl", "KL of one update, nats per token"),
+)
+"""Metrics drawn beside the scores, in this order, where they were logged."""
+
+Row = Mapping[str, Any]
+
+
+def training(study: Study) -> list[Json]:
+    """Return the training curves of every arm that was trained: mean and range over seeds."""
+    return [_training(arm) for arm in study.arms if any(seed.curve for seed in arm.seeds)]
+
+
+def _training(arm: Arm) -> Json:
+    runs = [seed.curve for seed in arm.seeds if seed.curve]
+    turns = sorted({k for rows in runs for row in rows for k in row if k.startswith("score/turn_")})
+    turns.sort(key=len)  # turn_10 after turn_9
+    groups = [
+        ("Mean verifier score, training questions", [(k, _turn_words(k)) for k in turns]),
+        *((title, [(name, "")]) for name, title in PANELS),
+    ]
+    panels = [
+        {"title": title, "lines": lines}
+        for title, names in groups
+        if (lines := [x for name, label in names if (x := _line(runs, name, label))["points"]])
+    ]
+    return {
+        "arm": arm.name,
+        "label": arm.label,
+        "seeds": len(runs),
+        "panels": panels,
+        "warnings": [text for rows in runs for text in warnings_of(rows)],
+    }
+
+
+def _turn_words(name: str) -> str:
+    return name.removeprefix("score/").replace("_", " ")
+
+
+def value_of(row: Row, name: str) -> float | None:
+    """Return a metric of one step; "length" is tokens per answer. None where it is not known."""
+    if name == "length":
+        tokens, answers = row.get("tokens"), row.get("answers")
+        return tokens / answers if tokens is not None and answers else None
+    return row.get(name)
+
+
+def _line(runs: Sequence[Sequence[Row]], name: str, label: str) -> Json:
+    """Return {"label", "points": [[step, mean, lowest, highest], ...]} over the seeds."""
+    by_step: dict[int, list[float]] = {}
+    for rows in runs:
+        for row in rows:
+            if (value := value_of(row, name)) is not None:
+                by_step.setdefault(row["step"], []).append(value)
+    steps = sorted(by_step)[:: max(1, -(-len(by_step) // MAX_POINTS))]
+    return {"label": label, "points": [_summary(step, by_step[step]) for step in steps]}
+
+
+def _summary(step: int, values: Sequence[float]) -> list[float]:
+    return [step, sum(values) / len(values), min(values), max(values)]
+
+
+Check = tuple[str, Callable[[float], bool], str]
+CHECKS: tuple[Check, ...] = (
+    ("nonfinite", lambda x: x > 0, "a metric was not finite"),
+    ("unscored_messages", lambda x: x > 0, "the verifier left messages unscored"),
+    ("cut_off", lambda x: x > 0.2, "more than 20 % of the messages were cut at the length limit"),
+    ("sampler_mismatch", lambda x: x > 0.01, "sampler and trainer disagree by more than 0.01 nats"),
+    ("clip_frac", lambda x: x > 0.3, "more than 30 % of the ratios were clipped"),
+)
+"""Metric, when it is worth a warning, and the warning."""
+
+
+def warnings_of(rows: Sequence[Row]) -> list[str]:
+    """Return what a reader of the training curves must know, each with the first step of it."""
+    found = []
+    for name, is_bad, text in CHECKS:
+        bad = [row["step"] for row in rows if (x := row.get(name)) is not None and is_bad(x)]
+        if bad:
+            found.append(f"From step {bad[0]}, in {len(bad)} of {len(rows)} steps, {text}.")
+    entropies = [x for row in rows if (x := row.get("entropy")) is not None]
+    if len(entropies) > 1 and entropies[-1] < 0.1 * entropies[0]:
+        found.append(
+            "The entropy fell below a tenth of what it was: the policies may have collapsed."
+        )
+    return found

@@ -1,0 +1,182 @@
+"""Putting data, style and scripts into one HTML file that may load and run nothing else.
+
+Nothing that agents wrote becomes markup: all data stands in one JSON block in which every character
+that could end it is escaped, and the scripts put texts into the page as text. The content security
+policy names the hashes of our own style and script, so that no other would run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import string
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from maporl_agents.outcomes import TurnStats
+from maporl_agents.storage import write_text
+from maporl_agents.study_results import Decoding, Study
+from maporl_agents.verdicts import Estimate, Verdict, rise_verdict, verdicts
+from maporl_agents.webpage import debates, figures
+from maporl_agents.webpage.sources import DECODINGS, Source, load
+from maporl_env.rendering import harmless
+
+STATIC = files("maporl_agents.webpage") / "static"
+SCRIPTS = ("dom.js", "charts.js", "sections.js", "debates.js")
+NO_CONTROLS = (
+    "A single run carries no controls. Whether its rise is collaboration is for `maporl compare` "
+    "to say: the trained agents asked alone, verdicts and peers shuffled, equal cost, more seeds."
+)
+
+
+def write_page(source: Path, out: Path | None = None) -> Path:
+    """Write the page of a run or a study.
+
+    Args:
+        source: a run folder, a study folder, or a study's JSON file.
+        out: the page; by default report.html in the folder.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ValueError: `source` is neither run nor study, or a file of it is damaged.
+        CheckpointError: a JSON file cannot be read.
+        OSError: the page cannot be written.
+    """
+    source = Path(source)
+    text = render(load(source))
+    out = out or (source if source.is_dir() else source.parent) / "report.html"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, text)
+    return out
+
+
+def render(source: Source) -> str:
+    """Return the page as HTML."""
+    style = _static("page.css")
+    script = "\n".join(_static(name) for name in SCRIPTS)
+    return string.Template(_static("template.html")).substitute(
+        title=html.escape(harmless(source.study.title)),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        style=style,
+        script=script,
+        data=embed(page_data(source)),
+    )
+
+
+def page_data(source: Source) -> dict[str, Any]:
+    """Return everything that the page shows."""
+    study = source.study
+    return {
+        "kind": source.kind,
+        "name": study.name,
+        "title": study.title,
+        "claim": study.claim,
+        "facts": _facts(study),
+        "notes": [*study.notes, *((NO_CONTROLS,) if source.kind == "run" else ())],
+        "metric": {"vote": "accuracy of the vote", "mean_accuracy": "mean accuracy"}[study.metric],
+        "interval": interval_words(study),
+        "verdicts": {d: [_verdict(study, v) for v in said(source, d)] for d in DECODINGS},
+        "curves": figures.curves(study),
+        "flips": figures.flips(study),
+        "arms": figures.arms(study),
+        "incentives": figures.incentives(study),
+        "training": figures.training(study),
+        "debates": debates.debate_sets(source.debates),
+        "settings": {"settings": study.settings, "versions": study.versions},
+    }
+
+
+def interval_words(study: Study) -> str:
+    """Return what the intervals of the page are."""
+    seeds = max((len(arm.seeds) for arm in study.arms), default=0)
+    if seeds > 1:
+        return f"95 % intervals over {seeds} seeds (Student's t)"
+    if study.metric == "vote":
+        return "95 % intervals over questions; one seed, others may differ"
+    return "one seed, without interval"
+
+
+def said(source: Source, decoding: Decoding) -> list[Verdict]:
+    """Return the sentences that follow from the numbers; for a run, with its one seed, over turns.
+
+    The interval of a run is over questions, before and after taken as independent.
+    """
+    study = source.study
+    if source.kind == "study":
+        return list(verdicts(study, decoding))
+    [arm] = study.arms
+    [seed] = arm.seeds
+    before, after = seed.find("before", decoding), seed.find("after", decoding)
+    if before is None or after is None:
+        return []
+    first, last, old = after.turns[0], after.turns[-1], before.turns[-1]
+    return [
+        rise_verdict(arm.name, what, _over_questions(last, than))
+        for what, than in (
+            ("Training moves the last turn", old),
+            ("From turn 1 to the last", first),
+        )
+    ]
+
+
+def _over_questions(one: TurnStats, other: TurnStats) -> Estimate:
+    half = float((one.vote_interval**2 + other.vote_interval**2) ** 0.5)
+    return Estimate(one.vote - other.vote, half, (one.vote - other.vote,))
+
+
+def _verdict(study: Study, verdict: Verdict) -> dict[str, str]:
+    label = study.arm(verdict.arm).label
+    return {"kind": verdict.kind, "arm": label, "sentence": verdict.sentence}
+
+
+def _facts(study: Study) -> list[list[str]]:
+    """Return the lines under the title: label and value."""
+    seeds = sorted({seed.seed for arm in study.arms for seed in arm.seeds})
+    asked = sorted(
+        {m.num_questions for arm in study.arms for seed in arm.seeds for m in seed.measurements}
+    )
+    facts = {
+        "made": study.created.replace("T", " ").replace("+00:00", " UTC"),
+        "command": study.command,
+        "seeds": ", ".join(map(str, seeds)),
+        "held-out questions": ", ".join(f"{number:,}" for number in asked),
+        **study.budget,
+        **study.machine,
+        "commit": (study.versions.get("commit") or "")[:12],
+    }
+    return [[key.replace("_", " "), str(value)] for key, value in facts.items() if value]
+
+
+# --- Text into HTML -----------------------------------------------------------------
+
+
+def embed(value: Mapping[str, Any]) -> str:
+    """Return JSON that is safe inside <script type="application/json">, hidden characters too."""
+    text = json.dumps(_clean(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _clean(value: Any) -> Any:
+    """Return a JSON value whose texts hold no hidden or control characters."""
+    if isinstance(value, str):
+        return harmless(value)
+    if isinstance(value, Mapping):
+        return {harmless(str(key)): _clean(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(item) for item in value]
+    return value
+
+
+def _static(name: str) -> str:
+    return (STATIC / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
