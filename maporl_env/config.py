@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from maporl_env import prompts, verifiers
+from maporl_env import prompts
 from maporl_env.credit import Credit, Penalties
 from maporl_env.debate import MAX_CHARS, Debate, OnLong, agent_ids
 from maporl_env.prompts import Template
@@ -45,8 +45,7 @@ class DebateConfig:
         num_turns: the horizon T >= 1.
         protocol: a name of `protocols.PROTOCOLS`, or a protocol object (which then has its own
             num_turns, template and so on).
-        verifier: scores the answers; None for the answer key. An object, a function, or a name of
-            `verifiers.VERIFIERS`.
+        verifier: scores the answers; None for the answer key. See `verifiers`.
         gamma: turn discount of the influence-aware reward, in [0, 1].
         alpha: (alpha0, alpha1), bonus for correcting oneself; see `rewards.shaping_bonus`.
         beta: (beta0, beta1), bonus for correcting the majority; see `rewards.shaping_bonus`.
@@ -86,13 +85,13 @@ class DebateConfig:
     num_agents: int = 3
     num_turns: int = 3
     protocol: str | Protocol = "debate"
-    verifier: VerifierLike | str | None = None
+    verifier: VerifierLike | None = None
     gamma: float = 0.3
     alpha: tuple[float, float] = (0, 0)
     beta: tuple[float, float] = (0, 0)
     reward_mode: RewardMode = "terminal"
     reward_feedback: bool = False
-    feedback_verifier: VerifierLike | str | None = None
+    feedback_verifier: VerifierLike | None = None
     stop: Stop = "fixed"
     observation: str = "text"
     render_mode: str | None = None
@@ -206,8 +205,8 @@ class DebateConfig:
             ),
         )
 
-    def _scorer(self, verifier: VerifierLike | str) -> Scorer:
-        return Scorer(verifiers.find(verifier), self.verifier_timeout)
+    def _scorer(self, verifier: VerifierLike) -> Scorer:
+        return Scorer(verifier, self.verifier_timeout)
 
     def _credit(self) -> Credit:
         return Credit(

@@ -333,28 +333,5 @@ def _score_function(verifier: VerifierLike) -> ScoreFunction:
     return typing.cast(ScoreFunction, score)
 
 
-VERIFIERS: dict[str, Callable[[], VerifierLike]] = {
-    "answer_key": AnswerKey,
-    "noisy_key": NoisyKey,
-}
-"""Verifiers that can be named, with their defaults."""
-
-
-def find(verifier: VerifierLike | str) -> VerifierLike:
-    """Return a verifier itself, or the one of :data:`VERIFIERS` that is named.
-
-    Raises:
-        ValueError: an unknown name; lists the known ones.
-    """
-    if not isinstance(verifier, str):
-        return verifier
-    if verifier not in VERIFIERS:
-        raise ValueError(
-            f"a verifier must be a callable, an object with .score, or one of the names "
-            f"{', '.join(VERIFIERS)}, not {verifier!r}"
-        )
-    return VERIFIERS[verifier]()
-
-
 gold = lru_cache(maxsize=65536)(read_gold)
 """`answers.read_gold`, remembered."""

@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from maporl_env.credit import Penalties
 from maporl_env.protocols import History, Stop
 from maporl_env.rewards import Horizon, Majority, Share
 
 Sharing = Literal["agent", "turn", "first_turn", "one"]
+Schedule = Literal["linear", "cosine", "constant"]
+KLOfReward = Literal["k1", "k2", "k3", "full_ref_policy"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,9 @@ class GameConfig:
     """What bad form costs its own message."""
     reward_feedback: bool = False
     """Show each message's score to everybody in the next turn."""
+    feedback_verifier: str = ""
+    """Whose scores are shown, while `verifier`'s are paid: a name likewise, e.g. "noisy_key", a
+    judge that is right in 9 of 10 cases; empty for those that are paid."""
     stop: Stop = "fixed"
     """Play all turns, or end after a turn in which all valid answers agree."""
 
@@ -116,6 +121,11 @@ class TeamConfig:
 
     def __post_init__(self) -> None:
         _read_turns(self.train_turns)
+
+
+def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
 
 
 def turns_of(text: str, num_turns: int) -> frozenset[int]:
@@ -153,12 +163,21 @@ class PPOConfig:
     """Multi-agent PPO at the level of tokens (spec of the paper's section 4)."""
 
     learning_rate: float = 1e-3
-    """Of the policies: AdamW, 5 warm-up steps, then linear decay to 10 %. Tiny; LoRA on a large
-    model wants about 1e-5 (paper)."""
+    """Of the policies: the peak of the schedule. Tiny; LoRA on a large model wants about 1e-5
+    (paper)."""
     critic_learning_rate: float = 5e-3
-    """Of the value heads, same schedule. Tiny."""
+    """Of the critics, same schedule. Tiny."""
     warmup_steps: int = 5
     """Steps of linear warm-up. Tiny."""
+    schedule: Schedule = "linear"
+    """Way from the peak to the last step: a line, half a "cosine" wave, or "constant". Paper:
+    linear."""
+    final_fraction: float = 0.1
+    """Share of the peak that is left at the end, in [0, 1]. Paper: 0.1."""
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    """Memory of AdamW for the gradient and its square, in [0, 1). No weight decay."""
+    adam_eps: float = 1e-8
+    """Added to the root of the squared gradient's mean."""
     epochs: int = 1
     """Passes over each batch. Tiny: 1, as good per step as 2 and half the work; paper: 4."""
     minibatches: int = 4
@@ -166,10 +185,28 @@ class PPOConfig:
     clip_coef: float = 0.2
     """Half width of the band for the ratio. Paper: 0.2."""
     kl_coef: float = 0.02
-    """Price per token of k1, the log-ratio to the reference policy, taken off the reward. Tiny;
-    paper: 0.002."""
+    """Price per token of the KL to the reference policy, taken off the reward. Tiny; paper:
+    0.002."""
+    kl_estimator: KLOfReward = "k1"
+    """What is priced: k1, the log-ratio; k2, half its square; k3, exp(-k1) - 1 + k1; or
+    "full_ref_policy", KL(ref || pi) exact over the vocabulary, at the cost of a second scoring.
+    Paper: k1 in its code, full_ref_policy in print. Always in the reward, never in the loss."""
+    kl_target: float | None = None
+    """KL per token (k1) that the price is adapted to, step by step; None for a fixed price."""
+    kl_gain: float = 0.1
+    """How fast: the price changes by at most 0.2 * kl_gain of itself per step."""
     critic_coef: float = 0.5
     """Weight of the value loss. Tiny; paper: 0.1."""
+    value_clip: float | None = None
+    """Largest counted move of a value from what it was before the step, in units of reward; None
+    for no bound. Paper: none."""
+    entropy_coef: float = 0.0
+    """Weight of the entropy per token that is added to the objective; 0 leaves it out. Paper: 0."""
+    reward_scale: bool = False
+    """Divide rewards by their standard deviation over the run so far; the mean stays."""
+    target_kl: float | None = None
+    """A minibatch whose approx_kl, mean over the policies, is above this is a step's last; None
+    makes them all."""
     token_gamma: float = 1.0
     """Discount per token. Paper: 1."""
     gae_lambda: float = 1.0
@@ -178,6 +215,24 @@ class PPOConfig:
     """Gradient clip, per policy. Tiny."""
     micro_episodes: int = 64
     """At most so many debates go through the model at once; changes memory, not the result."""
+
+    def __post_init__(self) -> None:
+        _require_choice("kl_estimator", self.kl_estimator, get_args(KLOfReward))
+        _require_choice("schedule", self.schedule, get_args(Schedule))
+        for name in ("epochs", "minibatches", "micro_episodes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("kl_target", "value_clip", "target_kl"):
+            bound = getattr(self, name)
+            if bound is not None and not 0 < bound < math.inf:
+                raise ValueError(f"{name} must be a number above 0, or None, not {bound}")
+        for name in ("kl_coef", "kl_gain", "entropy_coef", "critic_coef"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a number >= 0, not {getattr(self, name)}")
+        if not 0 <= self.final_fraction <= 1:
+            raise ValueError(f"final_fraction must be in [0, 1], not {self.final_fraction}")
+        if self.kl_target is not None and self.kl_coef == 0:
+            raise ValueError("kl_target adapts kl_coef by factors, so kl_coef must be above 0")
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,12 @@ from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.prompts import Template
 from maporl_env.tasks import load_task
 from maporl_env.types import Question
-from maporl_env.verifiers import AnswerKey, VerifierLike
+from maporl_env.verifiers import AnswerKey, NoisyKey, VerifierLike
 
-VERIFIERS: dict[str, Callable[[str], VerifierLike]] = {"key": lambda _: AnswerKey()}
+VERIFIERS: dict[str, Callable[[str], VerifierLike]] = {
+    "key": lambda _: AnswerKey(),
+    "noisy_key": lambda reliability: NoisyKey(float(reliability or 0.9)),
+}
 """Verifiers by name; each is made from what follows a colon, as in "name:argument"."""
 
 
@@ -43,6 +46,9 @@ def debate_config(game: GameConfig) -> DebateConfig:
             "personas": game.personas or None,
             "template": read_template(Path(game.template)) if game.template else None,
             "verifier": make_verifier(game.verifier),
+            "feedback_verifier": (
+                make_verifier(game.feedback_verifier) if game.feedback_verifier else None
+            ),
         }
     )
 

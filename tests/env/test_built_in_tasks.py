@@ -11,6 +11,7 @@ from maporl_env.answers import extract_answer
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.tasks import coins, load_task, sharing
 from maporl_env.types import Question
+from maporl_env.verifiers import NoisyKey
 
 
 def numbers(question: Question) -> list[int]:
@@ -133,4 +134,4 @@ def test_where_the_shown_verifier_fails_nothing_is_shown() -> None:
 
 def test_a_shown_verifier_needs_verdicts_to_be_shown() -> None:
     with pytest.raises(ValueError, match="set reward_feedback"):
-        DebateConfig(feedback_verifier="noisy_key")
+        DebateConfig(feedback_verifier=NoisyKey())

@@ -22,7 +22,6 @@ from maporl_env.verifiers import (
     NumericTolerance,
     Scorer,
     VerifierTimeout,
-    find,
 )
 
 NUMBER = Question("n", "2 + 2?", "4")
@@ -180,11 +179,3 @@ def test_a_noisy_key_is_wrong_as_often_as_it_says_and_always_in_the_same_cases()
     assert NoisyKey(0.0, 1.0).score(questions[:2], ["\\boxed{4}", "none"]) == [0.5, 0.5]
     with pytest.raises(ValueError, match="add up to at most 1"):
         NoisyKey(0.9, 0.2)
-
-
-def test_verifiers_have_names() -> None:
-    assert isinstance(find("noisy_key"), NoisyKey)
-    key = AnswerKey()
-    assert find(key) is key
-    with pytest.raises(ValueError, match="names answer_key, noisy_key, not 'judge'"):
-        find("judge")
