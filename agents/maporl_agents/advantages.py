@@ -36,7 +36,13 @@ GROUP_STD_EPS = 1e-4
 
 @torch.no_grad()
 def token_rewards(
-    logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, score: Tensor, *, kl_coef: float
+    logprobs: Tensor,
+    ref_logprobs: Tensor,
+    mask: Tensor,
+    score: Tensor,
+    *,
+    kl_coef: float,
+    kl: Tensor | None = None,
 ) -> Tensor:
     """Pay the KL penalty on every real token and the score on the last one.
 
@@ -53,6 +59,8 @@ def token_rewards(
         mask: (B, L), True = a real token, the terminating EOS included.
         score: (B,), what the environment pays for the message.
         kl_coef: weight of the penalty, 0 or more.
+        kl: (B, L), another measure of the distance to the reference policy in place of the
+            log-ratio, e.g. `losses.kl_estimate` or `losses.full_kl`; None for the log-ratio.
 
     Returns:
         (B, L) rewards, 0 outside the mask; a row without tokens is all 0, its score unpaid.
@@ -66,6 +74,8 @@ def token_rewards(
     require_shape("score", score, mask.shape[:1], like=f"a mask of shape {tuple(mask.shape)}")
     logprobs, ref_logprobs = real_only(mask, logprobs=logprobs, ref_logprobs=ref_logprobs)
     penalties = kl_coef * (ref_logprobs - logprobs)
+    if kl is not None:
+        penalties = -kl_coef * real_only(mask, kl=kl)[0]
     paid = penalties + score.to(penalties.dtype).unsqueeze(1)
     return torch.where(_is_last_token(mask), paid, penalties)
 

@@ -24,11 +24,12 @@ from rich.progress import (
 
 from maporl_agents import checkpoint, report
 from maporl_agents.alarms import Alarm, alarms
-from maporl_agents.algorithms.maporl import Learner, questions_of_step, train_step
+from maporl_agents.algorithms.maporl import questions_of_step, train_step
 from maporl_agents.config import GameConfig, TrainConfig, from_dict, turns_of
 from maporl_agents.diagnostics import Metrics
 from maporl_agents.evaluate import Evaluation, evaluate
 from maporl_agents.games import debates_of, questions_of
+from maporl_agents.learner import Learner
 from maporl_agents.loading import make_team
 from maporl_agents.parallel import share_cores
 from maporl_agents.runlog import RunLog, read_metrics
@@ -136,7 +137,7 @@ def save_checkpoint(folder: Path, step: int, learner: Learner) -> Path:
         schedule = learner.schedule.state_dict()
         checkpoint.save_json(
             target / "optimizer.json",
-            {"optimizer": state, "schedule": schedule},
+            {"optimizer": state, "schedule": schedule, "controls": learner.controls()},
         )
 
     return checkpoint.save(folder / "checkpoints", step, write)
@@ -166,6 +167,8 @@ def load_checkpoint(folder: Path, learner: Learner) -> int:
         groups, settings, schedule.base_lrs, schedule.lr_lambdas, strict=True
     ):
         group.update(kept, lr=peak * factor(schedule.last_epoch))
+    if "controls" in state:
+        learner.restore(state["controls"])
     return checkpoint.step_of(newest)
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from maporl_agents.arguments import working_dtype
 from maporl_agents.bases import Base, temper
+from maporl_agents.losses import full_kl
 from maporl_agents.team import Team
 from maporl_agents.types import TokenBatch, TokenIds, TokenScores
 
@@ -82,6 +84,7 @@ def score_tokens(
     temperature: float,
     reference: bool = False,
     with_values: bool = False,
+    train_entropy: bool = False,
 ) -> TokenScores:
     """Return log-probabilities, values and entropies of the sampled tokens, (B, L) each.
 
@@ -90,17 +93,58 @@ def score_tokens(
         batch: the messages.
         temperature: the one they were sampled at.
         reference: score under the reference policy instead of the current one.
-        with_values: also run the value heads.
+        with_values: also run the critics.
+        train_entropy: let the entropies carry gradient.
     """
-    parts = [
-        _score_base(team, base, batch, rows, temperature, reference, with_values)
-        for base, rows in _rows_by_base(team, batch)
-    ]
-    dtype = working_dtype(*(values for _, values in parts))
-    scores = torch.zeros(3, *batch.mask.shape, dtype=dtype, device=batch.ids.device)
-    for cells, values in parts:
-        scores = scores.index_put((torch.arange(3)[:, None], *cells), values.to(dtype))
+
+    def score(base: Base, rows: list[int]) -> Read:
+        read = _read(base, batch, rows, reference=reference)
+        logits = temper(base.logits(read.states, reference=reference), temperature)
+        all_logprobs = logits.log_softmax(-1)
+        logprobs = all_logprobs.gather(1, batch.ids[read.cells][:, None])[:, 0]
+        kept = all_logprobs if train_entropy else all_logprobs.detach()
+        entropy = -(kept.exp() * kept).sum(-1)
+        values = _values(team, batch, read) if with_values else torch.zeros_like(logprobs)
+        return Read(read.cells, torch.stack([logprobs, values, entropy]))
+
+    scores = _spread([score(base, rows) for base, rows in _rows_by_base(team, batch)], batch, 3)
     return TokenScores(logprobs=scores[0], values=scores[1], entropy=scores[2])
+
+
+@torch.no_grad()
+def full_ref_kl(team: Team, batch: TokenBatch, *, temperature: float) -> Tensor:
+    """Return KL(ref || policy), exact over the vocabulary, before each token: (B, L), 0 outside."""
+
+    def compare(base: Base, rows: list[int]) -> Read:
+        own, frozen = (_read(base, batch, rows, reference=side) for side in (False, True))
+        kl = full_kl(
+            temper(base.logits(own.states), temperature),
+            temper(base.logits(frozen.states, reference=True), temperature),
+        )
+        return Read(own.cells, kl[None])
+
+    return _spread([compare(base, rows) for base, rows in _rows_by_base(team, batch)], batch, 1)[0]
+
+
+class Read(NamedTuple):
+    """Something of every real token of some rows.
+
+    Attributes:
+        cells: (row, column) of each of the N tokens, two (N,) tensors.
+        states: (N, H) the model's states just before the tokens, or (K, N) numbers about them.
+    """
+
+    cells: tuple[Tensor, Tensor]
+    states: Tensor
+
+
+def _spread(parts: list[Read], batch: TokenBatch, count: int) -> Tensor:
+    """Return (count, B, L) from parts with (count, N) numbers each."""
+    dtype = working_dtype(*(part.states for part in parts))
+    table = torch.zeros(count, *batch.mask.shape, dtype=dtype, device=batch.ids.device)
+    for cells, numbers in parts:
+        table = table.index_put((torch.arange(count)[:, None], *cells), numbers.to(dtype))
+    return table
 
 
 def _rows_by_base(team: Team, batch: TokenBatch) -> list[tuple[Base, list[int]]]:
@@ -112,16 +156,8 @@ def _rows_by_base(team: Team, batch: TokenBatch) -> list[tuple[Base, list[int]]]
     return found
 
 
-def _score_base(
-    team: Team,
-    base: Base,
-    batch: TokenBatch,
-    rows: list[int],
-    temperature: float,
-    reference: bool,
-    with_values: bool,
-) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Return ((row, column) of every real token of the rows, their (3, N) scores)."""
+def _read(base: Base, batch: TokenBatch, rows: list[int], *, reference: bool = False) -> Read:
+    """Run rows through their policies, or the reference policy, and return what they see."""
     device = batch.ids.device
     lengths = batch.mask.sum(1).tolist()
     texts = [batch.prompts[row] + tuple(batch.ids[row, : lengths[row]].tolist()) for row in rows]
@@ -132,7 +168,7 @@ def _score_base(
         layout.ids,
         layout.attention,
         layout.positions,
-        [batch.policies[rows[leader]] for leader in layout.leaders],
+        [owners[leader] for leader in layout.leaders],
         reference=reference,
     )
     index = torch.tensor(rows, device=device)
@@ -140,22 +176,16 @@ def _score_base(
     starts = torch.tensor([len(batch.prompts[row]) for row in rows], device=device)
     hosts = torch.tensor(layout.hosts, device=device)
     # The one shift by one: token x of a row is predicted from the state just before it.
-    states = hidden[hosts[local], starts[local] + columns - 1]
-    cells = (index[local], columns)
-    logits = temper(base.logits(states, reference=reference), temperature)
-    all_logprobs = logits.log_softmax(-1)
-    logprobs = all_logprobs.gather(1, batch.ids[cells][:, None])[:, 0]
-    entropy = -(all_logprobs.detach().exp() * all_logprobs.detach()).sum(-1)
-    values = _values(team, batch, cells[0], states) if with_values else torch.zeros_like(entropy)
-    return cells, torch.stack([logprobs, values, entropy])
+    return Read((index[local], columns), hidden[hosts[local], starts[local] + columns - 1])
 
 
-def _values(team: Team, batch: TokenBatch, rows: Tensor, states: Tensor) -> Tensor:
+def _values(team: Team, batch: TokenBatch, read: Read) -> Tensor:
     """Return (N,) values of the states, each read by the critic of its row."""
+    rows, states = read.cells[0], read.states
     values = states.new_zeros(len(states), dtype=working_dtype(states))
     for critic, members in batch.by_critic():
         chosen = torch.isin(rows, members).nonzero()[:, 0]
         if len(chosen):
-            read = team.critics[critic](states[chosen])
-            values = values.index_put((chosen,), read.to(values.dtype))
+            found = team.critics[critic](states[chosen])
+            values = values.index_put((chosen,), found.to(values.dtype))
     return values

@@ -17,11 +17,12 @@ from rich.console import Console
 from torch import Tensor
 
 from maporl_agents import checkpoint
-from maporl_agents.algorithms.maporl import Learner, questions_of_step
+from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.batching import collate, micro_batches, minibatches
 from maporl_agents.config import TrainConfig
 from maporl_agents.experiment import build, held_out, measure, save_checkpoint
 from maporl_agents.games import debates_of, questions_of
+from maporl_agents.learner import Learner
 from maporl_agents.losses import masked_mean
 from maporl_agents.rollout import play
 from maporl_agents.runlog import RunLog

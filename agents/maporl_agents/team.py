@@ -128,6 +128,10 @@ class Team:
         """Return the trained parameters by policy, then by name; none of a frozen policy."""
         return {policy: base.trainable(policy) for policy, base in self._base_of.items()}
 
+    def trainable_critics(self) -> dict[str, dict[str, nn.Parameter]]:
+        """Return the parameters of the critics by critic, then by name."""
+        return {name: dict(head.named_parameters()) for name, head in self.critics.items()}
+
     def save(self, folder: Path) -> None:
         """Write policies, tokenizers and critics below a folder."""
         for base in self.bases:

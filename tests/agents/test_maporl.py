@@ -15,9 +15,7 @@ from torch import Tensor
 
 from maporl_agents.algorithms import maporl
 from maporl_agents.algorithms.maporl import (
-    Learner,
     evaluate_tokens,
-    learning_rate_factor,
     questions_of_step,
     train_step,
     update,
@@ -26,6 +24,7 @@ from maporl_agents.bases import FullBase
 from maporl_agents.batching import collate
 from maporl_agents.config import PPOConfig, Sampling
 from maporl_agents.diagnostics import experience_metrics, mean_of
+from maporl_agents.learner import Learner, learning_rate_factor
 from maporl_agents.team import Team
 from maporl_agents.types import Experience
 from maporl_env.batched import BatchedDebate, DebateConfig

@@ -14,8 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor
 
 from maporl_agents.advantages import gae, token_rewards, whiten
 from maporl_agents.batching import collate, micro_batches, minibatches, rows_by_base
@@ -27,74 +26,16 @@ from maporl_agents.diagnostics import (
     rollout_metrics,
     sums_of,
 )
-from maporl_agents.losses import masked_mean, policy_loss, value_loss
+from maporl_agents.learner import Learner, not_finite
+from maporl_agents.losses import kl_estimate, masked_mean, policy_loss, value_loss
 from maporl_agents.parallel import side_by_side
 from maporl_agents.rollout import play
-from maporl_agents.scoring import score_tokens
+from maporl_agents.scoring import full_ref_kl, score_tokens
 from maporl_agents.seeding import seed_of
 from maporl_agents.team import Team
 from maporl_agents.types import Experience, Rollout, TokenBatch
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
-
-
-class Learner:
-    """The optimiser state of a run: one AdamW over every policy and critic of a team."""
-
-    def __init__(self, team: Team, ppo: PPOConfig, steps: int) -> None:
-        self.team = team
-        self.ppo = ppo
-        self.trained = {
-            policy: list(named.values()) for policy, named in team.trainable().items() if named
-        }
-        critics = list(team.critics.parameters())
-        self.optimizer = torch.optim.AdamW(
-            [
-                *({"params": p, "lr": ppo.learning_rate} for p in self.trained.values()),
-                {"params": critics, "lr": ppo.critic_learning_rate},
-            ],
-            weight_decay=0.0,
-        )
-        self.schedule = LambdaLR(
-            self.optimizer, lambda step: learning_rate_factor(step, ppo.warmup_steps, steps)
-        )
-
-    def parameter_names(self) -> dict[nn.Parameter, str]:
-        """Return the name of every trained parameter: policy or critic, then its own name."""
-        names = {
-            parameter: f"{policy}/{name}"
-            for policy, named in self.team.trainable().items()
-            for name, parameter in named.items()
-        }
-        critics = self.team.critics.named_parameters(prefix="critics")
-        return names | {parameter: name for name, parameter in critics}
-
-    def apply_gradients(self) -> Metrics:
-        """Clip each policy's gradient on its own, step, and return the gradient norms.
-
-        Raises:
-            FloatingPointError: a gradient is not finite; parameters stay as they are.
-        """
-        groups = {f"grad_norm/{policy}": params for policy, params in self.trained.items()}
-        critics = {name: list(head.parameters()) for name, head in self.team.critics.items()}
-        norms = {
-            name: nn.utils.clip_grad_norm_(params, self.ppo.max_grad_norm)
-            for name, params in (groups | critics).items()
-        }
-        for name, norm in norms.items():
-            if not torch.isfinite(norm):
-                raise not_finite(f"{name}, the norm of a gradient,", norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return {name: float(norms[name]) for name in groups}
-
-
-def learning_rate_factor(step: int, warmup_steps: int, steps: int) -> float:
-    """Return the fraction of the peak rate: linear warm-up, then linear decay to a tenth."""
-    if step < warmup_steps:
-        return (step + 1) / (warmup_steps + 1)
-    left = (steps - step) / max(steps - warmup_steps, 1)
-    return 0.1 + 0.9 * max(left, 0.0)
 
 
 def train_step(
@@ -126,19 +67,26 @@ def train_step(
     batch, left_out = collate(team, rollouts)
 
     # Score tokens and turn the rewards of messages into advantages of tokens.
-    experience = evaluate_tokens(team, batch, ppo, sampling.temperature)
+    batch = learner.scale(batch)
+    experience = evaluate_tokens(team, batch, learner.settings(), sampling.temperature)
 
-    # Update: a few passes over the batch in minibatches.
+    # Update: a few passes over the batch in minibatches, fewer if the policy moves too far.
     generator = torch.Generator().manual_seed(seed_of(seed, "minibatches"))
+    passes = (minibatches(batch, ppo.minibatches, generator) for _ in range(ppo.epochs))
+    planned = [rows for one_pass in passes for rows in one_pass]
     updates: list[Metrics] = []
-    for _ in range(ppo.epochs):
-        for rows in minibatches(batch, ppo.minibatches, generator):
-            updates.append(update(learner, experience.select(rows), sampling.temperature))
+    for rows in planned:
+        updates.append(update(learner, experience.select(rows), sampling.temperature))
+        if ppo.target_kl is not None and updates[-1]["approx_kl"] > ppo.target_kl:
+            break
     if updates:
         learner.schedule.step()
 
     # Log.
     metrics = rollout_metrics(rollouts) | experience_metrics(experience) | mean_of(updates)
+    if ppo.target_kl is not None:
+        metrics["skipped_minibatches"] = len(planned) - len(updates)
+    metrics |= learner.adapt(metrics["kl"])
     metrics["unscored_messages"] = left_out
     metrics["updates"] = len(updates)
     metrics["learning_rate"] = learner.optimizer.param_groups[0]["lr"]
@@ -150,13 +98,14 @@ def evaluate_tokens(
 ) -> Experience:
     """Score a batch under policy, reference and critics; return it with its advantages.
 
-    token reward r = -kl_coef * k1 + 1[last token] * (what the environment pays for the message);
+    token reward r = -kl_coef * KL + 1[last token] * (what the environment pays for the message);
     advantages by GAE over the tokens of one message, the critic's value after the last token 0,
-    then whitened per (turn, agent).
+    then whitened per (turn, agent). The KL of a token, estimated by `kl_estimator`, is counted
+    here and in no loss.
     """
     dtype = next(team.critics.parameters()).dtype  # float32 in a run
-    logprobs, ref_logprobs, values = torch.zeros(
-        3, *batch.mask.shape, dtype=dtype, device=batch.mask.device
+    logprobs, ref_logprobs, values, exact_kl = torch.zeros(
+        4, *batch.mask.shape, dtype=dtype, device=batch.mask.device
     )
 
     @torch.no_grad()
@@ -170,9 +119,17 @@ def evaluate_tokens(
             logprobs[rows, :width] = scores.logprobs
             ref_logprobs[rows, :width] = reference.logprobs
             values[rows, :width] = scores.values
+            if ppo.kl_estimator == "full_ref_policy":
+                exact_kl[rows, :width] = full_ref_kl(team, part, temperature=temperature)
 
     side_by_side(score, rows_by_base(team, batch))
-    rewards = token_rewards(logprobs, ref_logprobs, batch.mask, batch.rewards, kl_coef=ppo.kl_coef)
+    if ppo.kl_estimator == "full_ref_policy":
+        kl = exact_kl
+    else:
+        kl = kl_estimate(logprobs, ref_logprobs, ppo.kl_estimator)
+    rewards = token_rewards(
+        logprobs, ref_logprobs, batch.mask, batch.rewards, kl_coef=ppo.kl_coef, kl=kl
+    )
     advantages, returns = gae(
         rewards, values, batch.mask, gamma=ppo.token_gamma, lam=ppo.gae_lambda
     )
@@ -219,14 +176,6 @@ def accumulate(learner: Learner, experience: Experience, temperature: float) -> 
     return sums_of(statistics)
 
 
-def not_finite(what: str, value: Tensor) -> FloatingPointError:
-    """Return the error that says what became infinite or not a number."""
-    return FloatingPointError(
-        f"{what} became {float(value.detach())}; this update was not made. Lower the learning rate "
-        "(--ppo.learning-rate) or look at the last transcripts of the run"
-    )
-
-
 def loss_of(
     learner: Learner, part: Experience, num_tokens: dict[str, int], temperature: float
 ) -> tuple[Tensor, dict[str, Metrics]]:
@@ -237,7 +186,13 @@ def loss_of(
     shares of the minibatch's means: they add up over micro-batches.
     """
     ppo, batch = learner.ppo, part.batch
-    scores = score_tokens(learner.team, batch, temperature=temperature, with_values=True)
+    scores = score_tokens(
+        learner.team,
+        batch,
+        temperature=temperature,
+        with_values=True,
+        train_entropy=ppo.entropy_coef > 0,
+    )
     total = scores.logprobs.new_zeros(())
     statistics: dict[str, Metrics] = {}
     for policy, rows in batch.by_policy():
@@ -255,9 +210,13 @@ def loss_of(
             part.values[rows],
             part.returns[rows],
             mask,
+            clip_coef=ppo.value_clip,
             num_tokens=num_tokens[policy],
         )
         total = total + improve + ppo.critic_coef * critic
+        if ppo.entropy_coef > 0:
+            spread = masked_mean(scores.entropy[rows], mask, count=num_tokens[policy])
+            total = total - ppo.entropy_coef * spread
         share = float(mask.sum()) / num_tokens[policy]
         statistics[policy] = {
             "loss/policy": float(improve.detach()),

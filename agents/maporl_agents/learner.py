@@ -1,0 +1,203 @@
+"""What a run carries from step to step besides weights: optimiser, schedule, running numbers.
+
+Those are the price of the KL, where it adapts, and the spread of the rewards, where
+they are scaled. All of it is saved with a checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from maporl_agents.config import PPOConfig, Schedule
+from maporl_agents.diagnostics import Metrics
+from maporl_agents.team import Team
+from maporl_agents.types import TokenBatch
+
+MAX_KL_ERROR = 0.2
+"""Largest relative error that one step of the adaptive KL price answers to (Ziegler et al.)."""
+
+
+class Learner:
+    """The state of training: one AdamW over every policy and critic of a team, and its controls.
+
+    Args:
+        team: whose weights are trained.
+        ppo: the settings.
+        steps: of the whole run; the schedule ends there.
+    """
+
+    def __init__(self, team: Team, ppo: PPOConfig, steps: int) -> None:
+        self.team = team
+        self.ppo = ppo
+        self.kl_coef = ppo.kl_coef
+        self.spread = RunningSpread()
+        self.trained = {
+            policy: list(named.values()) for policy, named in team.trainable().items() if named
+        }
+        self.critics = {
+            critic: list(named.values()) for critic, named in team.trainable_critics().items()
+        }
+        critics = [parameter for owned in self.critics.values() for parameter in owned]
+        self.optimizer = torch.optim.AdamW(
+            [
+                *({"params": p, "lr": ppo.learning_rate} for p in self.trained.values()),
+                {"params": critics, "lr": ppo.critic_learning_rate},
+            ],
+            betas=ppo.adam_betas,
+            eps=ppo.adam_eps,
+            weight_decay=0.0,
+        )
+        self.schedule = LambdaLR(self.optimizer, lambda step: self._factor(step, steps))
+
+    def _factor(self, step: int, steps: int) -> float:
+        ppo = self.ppo
+        return learning_rate_factor(
+            step, ppo.warmup_steps, steps, schedule=ppo.schedule, final=ppo.final_fraction
+        )
+
+    def parameter_names(self) -> dict[nn.Parameter, str]:
+        """Return the name of every trained parameter: policy or critic, then its own name."""
+        names = {
+            parameter: f"{policy}/{name}"
+            for policy, named in self.team.trainable().items()
+            for name, parameter in named.items()
+        }
+        return names | {
+            parameter: f"critics.{critic}.{name}"
+            for critic, named in self.team.trainable_critics().items()
+            for name, parameter in named.items()
+        }
+
+    def apply_gradients(self) -> Metrics:
+        """Clip each policy's gradient on its own, step, and return the gradient norms.
+
+        Raises:
+            FloatingPointError: a gradient is not finite; parameters stay as they are.
+        """
+        groups = {f"grad_norm/{policy}": params for policy, params in self.trained.items()}
+        norms = {
+            name: nn.utils.clip_grad_norm_(params, self.ppo.max_grad_norm)
+            for name, params in (groups | self.critics).items()
+        }
+        for name, norm in norms.items():
+            if not torch.isfinite(norm):
+                raise not_finite(f"{name}, the norm of a gradient,", norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return {name: float(norms[name]) for name in groups}
+
+    def scale(self, batch: TokenBatch) -> TokenBatch:
+        """Return a batch with rewards in units of their spread so far, if the settings say so."""
+        if not self.ppo.reward_scale or not len(batch):
+            return batch
+        self.spread.add(batch.rewards)
+        return replace(batch, rewards=batch.rewards / self.spread.std)
+
+    def settings(self) -> PPOConfig:
+        """Return the settings with the price of the KL as it is now."""
+        return replace(self.ppo, kl_coef=self.kl_coef)
+
+    def adapt(self, kl: float) -> Metrics:
+        """Move the price of the KL after a step with so much of it; return what is logged."""
+        metrics: Metrics = {}
+        if self.ppo.kl_target is not None:
+            metrics["kl_coef"] = self.kl_coef
+            self.kl_coef = adapted_kl_coef(
+                self.kl_coef, kl, target=self.ppo.kl_target, gain=self.ppo.kl_gain
+            )
+        if self.ppo.reward_scale:
+            metrics["reward_std"] = self.spread.std
+        return metrics
+
+    def controls(self) -> dict[str, Any]:
+        """Return the two running numbers, ready for JSON."""
+        return {"kl_coef": self.kl_coef, "spread": asdict(self.spread)}
+
+    def restore(self, controls: dict[str, Any]) -> None:
+        """Take back what `controls` returned; a fixed price stays that of the settings."""
+        if self.ppo.kl_target is not None:
+            self.kl_coef = controls["kl_coef"]
+        self.spread = RunningSpread(**controls["spread"])
+
+
+@dataclass
+class RunningSpread:
+    """Mean and spread of all rewards a run has seen, without keeping them (Chan et al. 1979).
+
+    Attributes:
+        count: how many.
+        mean: of all.
+        squares: sum of their squared distances from the mean.
+    """
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    def add(self, rewards: Tensor) -> None:
+        """Take in one reward per message, (B,), B >= 1."""
+        new = rewards.double()
+        n, mean = len(new), float(new.mean())
+        squares = float((new - mean).square().sum())
+        gap, total = mean - self.mean, self.count + n
+        self.squares += squares + gap * gap * self.count * n / total
+        self.mean += gap * n / total
+        self.count = total
+
+    @property
+    def std(self) -> float:
+        """Their standard deviation over count - 1; 1 while there is no spread."""
+        return math.sqrt(self.squares / max(self.count - 1, 1)) or 1.0
+
+
+def learning_rate_factor(
+    step: int,
+    warmup_steps: int,
+    steps: int,
+    *,
+    schedule: Schedule = "linear",
+    final: float = 0.1,
+) -> float:
+    """Return the fraction of the peak rate: linear warm-up, then down to `final`, or constant.
+
+    Args:
+        step: from 0.
+        warmup_steps: of linear warm-up.
+        steps: of the whole run.
+        schedule: the way down: a line, half a cosine wave, or none.
+        final: what is left at the end, in [0, 1]; "constant" has no use for it.
+    """
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    if schedule == "constant":
+        return 1.0
+    left = max((steps - step) / max(steps - warmup_steps, 1), 0.0)
+    if schedule == "cosine":
+        left = 0.5 - 0.5 * math.cos(math.pi * left)
+    return final + (1 - final) * left
+
+
+def adapted_kl_coef(kl_coef: float, kl: float, *, target: float, gain: float) -> float:
+    """Return the price of the KL for the next step, higher if the KL is above its target.
+
+    Ziegler et al., arXiv 1909.08593, section 2.2:
+
+        error = clip((kl - target) / target, -0.2, 0.2)
+        coef  = coef * (1 + gain * error)
+    """
+    error = max(-MAX_KL_ERROR, min(MAX_KL_ERROR, kl / target - 1))
+    return kl_coef * (1 + gain * error)
+
+
+def not_finite(what: str, value: Tensor) -> FloatingPointError:
+    """Return the error that says what became infinite or not a number."""
+    return FloatingPointError(
+        f"{what} became {float(value.detach())}; this update was not made. Lower the learning rate "
+        "(--ppo.learning-rate) or look at the last transcripts of the run"
+    )
