@@ -1,4 +1,4 @@
-"""The command line: ``maporl train | eval | play | export | compare``.
+"""The command line: ``maporl train | eval | play | export | compare | verifier``.
 
 Every command explains itself with ``--help``. Mistakes of the user end with one sentence and exit
 code 2, without a traceback (set MAPORL_DEBUG=1 to see one).
@@ -15,6 +15,7 @@ from typing import Annotated
 
 import tyro
 
+from maporl_agents import verifier_commands
 from maporl_agents.config import TrainConfig
 from maporl_agents.settings import SettingsDiffer
 from maporl_agents.storage import CheckpointError
@@ -30,6 +31,9 @@ class Train:
     """
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    preset: str = ""
+    """Start from settings that were seen to learn: shopping (the defaults), sharing or coins. Flags
+    change them."""
     runs: Path = RUNS
     """Folder of all runs."""
     overwrite: bool = False
@@ -45,6 +49,8 @@ class Train:
 
         if self.force and self.resume is None:
             raise ValueError("--force belongs to --resume: give the folder of the run to change")
+        if self.preset and self.resume is not None:
+            raise ValueError("--resume goes on with the run's own settings: leave out --preset")
         console = _console()
         folder = self.resume or self.runs / self.config.name
         try:
@@ -194,12 +200,24 @@ class Compare:
         return run_command(self, _console())
 
 
+@dataclass(frozen=True)
+class Verifier:
+    """Make a learned verifier: sample data for it, train it, measure it, serve it."""
+
+    action: Annotated[verifier_commands.Action, tyro.conf.arg(name="")]
+
+    def __call__(self) -> int:
+        """Run the command; return the exit code."""
+        return self.action(_console())
+
+
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Eval, tyro.conf.subcommand("eval")]
     | Annotated[Play, tyro.conf.subcommand("play")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Verifier, tyro.conf.subcommand("verifier")]
 )
 
 
@@ -210,6 +228,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if isinstance(command, Train) and command.resume is not None:
             command = _with_settings_of_run(command.resume, given)
+        elif isinstance(command, Train) and command.preset:
+            command = _with_settings_of_preset(command.preset, given)
         code = command()
     except KeyboardInterrupt:
         code = 130
@@ -229,6 +249,14 @@ def _with_settings_of_run(folder: Path, given: Sequence[str]) -> Train:
     from maporl_agents.experiment import read_config
 
     own = Train(config=read_config(folder))
+    return tyro.cli(Train, prog="maporl train", args=given[1:], default=own)
+
+
+def _with_settings_of_preset(name: str, given: Sequence[str]) -> Train:
+    """Read ``train --preset`` again: every setting that is not named there is the preset's."""
+    from maporl_agents.presets import preset
+
+    own = Train(config=preset(name), preset=name)
     return tyro.cli(Train, prog="maporl train", args=given[1:], default=own)
 
 

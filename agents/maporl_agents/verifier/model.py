@@ -1,0 +1,218 @@
+"""The learned verifier itself: base model, adapter, and a linear head that reads one number.
+
+    score(question, response) = sigmoid(head(state at the last token of the response))
+
+The response is what was written, closed by the EOS token, so that it has a last token even when it
+is empty. Training and scoring build their ids in one place, `LearnedVerifier.row`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from maporl_agents import storage, tiny
+from maporl_agents.bases import Base, FullBase
+from maporl_agents.config import TeamConfig, from_dict
+from maporl_agents.loading import load_bases, load_model
+from maporl_agents.storage import CheckpointError
+from maporl_agents.types import TokenIds
+from maporl_agents.verifier.config import VerifierConfig
+from maporl_env.prompts import Template, opening
+from maporl_env.types import Question
+
+POLICY = "verifier"
+"""Name of the adapter, and of the folder of the weights."""
+
+MAX_ROWS = 64
+"""At most so many answers go through the model at once when scoring; bounds memory."""
+
+
+class Row(NamedTuple):
+    """One question and answer as token ids."""
+
+    prompt: TokenIds
+    response: TokenIds
+
+
+class LearnedVerifier:
+    """A language model that scores answers; a `maporl_env.verifiers.Verifier`.
+
+    Args:
+        config: what it is made of.
+        template: the words in which a question is put, the same in training and in service.
+        seed: names the first weights of the adapter. The head begins at 0: every score is 0.5.
+
+    Raises:
+        ValueError: the base cannot be loaded.
+    """
+
+    def __init__(
+        self, config: VerifierConfig, template: Template | None = None, *, seed: int = 0
+    ) -> None:
+        self.config = config
+        self.template = template if template is not None else Template()
+        self.base = _make_base(config, seed)
+        width = self.base.model.config.get_text_config().hidden_size
+        self.head = nn.Linear(width, 1, device=self.base.device)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Return the parameters of adapter (or model) and head, by name."""
+        head = {f"head.{name}": p for name, p in self.head.named_parameters()}
+        return self.base.trainable(POLICY) | head
+
+    def row(self, question: Question, response: str) -> Row:
+        """Return the ids of a question and an answer to it.
+
+        Both are encoded as foreign text: whatever stands in them, no control token comes of it,
+        and the answer's share of the ids depends on nothing but its text.
+        """
+        chat = self.base.chat
+        prompt = chat.prompt_ids((("user", opening(self.template, question)),))
+        return Row(prompt, (*chat.encode(response), chat.tokenizer.eos_token_id))
+
+    def fits(self, row: Row) -> bool:
+        """Whether an answer, with its question, fits the window of the model."""
+        config = self.base.model.config.get_text_config()
+        window = getattr(config, "max_position_embeddings", None) or math.inf
+        return len(row.prompt) + len(row.response) <= window
+
+    def logits(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+        """Return the head's output (N, S) float32, and (N, S) True where a response token stands.
+
+        Rows are flush left; what stands elsewhere means nothing.
+        """
+        texts = [row.prompt + row.response for row in rows]
+        lengths = torch.tensor([len(text) for text in texts])
+        starts = torch.tensor([len(row.prompt) for row in rows])
+        ids = torch.full((len(rows), int(lengths.max())), self.base.chat.pad_id)
+        for i, text in enumerate(texts):
+            ids[i, : len(text)] = torch.tensor(text)
+        columns = torch.arange(ids.shape[1]).expand_as(ids)
+        real = columns < lengths[:, None]
+        device = self.base.device
+        hidden = self.base.hidden(
+            ids.to(device), real.long().to(device), columns.to(device), [POLICY] * len(rows)
+        )
+        response = real & (columns >= starts[:, None])
+        return self.head(hidden.float()).squeeze(-1), response.to(device)
+
+    @torch.inference_mode()
+    def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float | None]:
+        """Return one score in [0, 1] per response, None where it does not fit the window."""
+        rows = [self.row(q, text) for q, text in zip(questions, responses, strict=True)]
+        scores: list[float | None] = [None] * len(rows)
+        order = [i for i, row in enumerate(rows) if self.fits(row)]
+        order.sort(key=lambda i: len(rows[i].prompt) + len(rows[i].response))
+        for start in range(0, len(order), MAX_ROWS):
+            chosen = order[start : start + MAX_ROWS]
+            for i, score in zip(chosen, self._last([rows[i] for i in chosen]), strict=True):
+                scores[i] = score
+        return scores
+
+    def _last(self, rows: Sequence[Row]) -> list[float]:
+        logits, _ = self.logits(rows)
+        ends = [len(row.prompt) + len(row.response) - 1 for row in rows]
+        places = torch.tensor(ends, device=logits.device)
+        last = logits.gather(1, places[:, None])[:, 0].sigmoid().tolist()
+        return [float(score) for score in last]
+
+    def save(self, folder: Path, report: dict[str, Any] | None = None) -> None:
+        """Write the verifier into a folder that is new or empty.
+
+        Args:
+            folder: receives `verifier.json`, written last, the head, and the weights.
+            report: JSON-ready facts about its training, kept in `verifier.json`.
+
+        Raises:
+            ValueError: the folder has something in it.
+        """
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(f"{folder} is not empty: name a new folder for the verifier")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.base.save(folder)
+        storage.save_tensors(folder / "head.safetensors", dict(self.head.state_dict()))
+        about = {
+            "config": asdict(_findable(self.config)),
+            "template": asdict(self.template),
+            "report": report or {},
+        }
+        storage.save_json(folder / "verifier.json", about)
+
+    @classmethod
+    def load(cls, folder: Path, device: str | None = None) -> LearnedVerifier:
+        """Read what `save` wrote.
+
+        Args:
+            folder: of the verifier.
+            device: where it is to run; None for what it was saved with.
+
+        Raises:
+            ValueError: the folder is no verifier, or its base is missing.
+            CheckpointError: a file is damaged, or weights are missing, unknown or misshapen.
+        """
+        path = folder / "verifier.json"
+        if not path.is_file():
+            raise ValueError(
+                f"{folder} is no verifier: it has no verifier.json; make one with "
+                "`maporl verifier train`"
+            )
+        about = storage.load_json(path)
+        try:
+            config = from_dict(VerifierConfig, about["config"])
+            template = Template(**about["template"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} does not describe a verifier: {error}") from error
+        if config.tuning == "full":
+            config = _with(config, model=str(folder / POLICY))
+        verifier = cls(_with(config, device=device or config.device), template)
+        verifier._read(folder)
+        return verifier
+
+    def _read(self, folder: Path) -> None:
+        """Take over all saved weights, or with an error none."""
+        own = self.head.state_dict()
+        saved = storage.load_tensors(folder / "head.safetensors")
+        if {n: w.shape for n, w in saved.items()} != {n: w.shape for n, w in own.items()}:
+            raise CheckpointError(f"{folder}: the head does not fit the model's states")
+        try:
+            pairs = self.base.read(folder)
+        except (ValueError, OSError) as error:
+            raise CheckpointError(f"{folder} does not fit its base: {error}") from error
+        with torch.no_grad():
+            for weight, given in [*pairs, *((own[name], saved[name]) for name in own)]:
+                weight.copy_(given)
+
+
+def _findable(config: VerifierConfig) -> VerifierConfig:
+    """Return the settings with the folder of the base as it is found from anywhere."""
+    folder = Path(config.model)
+    return _with(config, model=str(folder.resolve())) if folder.is_dir() else config
+
+
+def _with(config: VerifierConfig, **changes: Any) -> VerifierConfig:
+    return VerifierConfig(**{**asdict(config), **changes})
+
+
+def _make_base(config: VerifierConfig, seed: int) -> Base:
+    name = str(tiny.checkpoint(0)) if config.model == "tiny" else config.model
+    settings = TeamConfig(
+        tuning=config.tuning,
+        lora_rank=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        dtype=config.dtype,
+        device=config.device,
+    )
+    if config.tuning == "full":
+        model, chat = load_model(name, settings)
+        return FullBase(model, chat, [POLICY], trained=True, reference=model)
+    [base] = load_bases(settings, name, [POLICY], [], seed)
+    return base

@@ -1,0 +1,312 @@
+"""``maporl verifier data | train | eval | serve``: a learned verifier from samples to service."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from maporl_agents.service_queue import Limits
+from maporl_agents.verifier.config import FitConfig, VerifierConfig
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from maporl_agents.verifier.data import Example
+    from maporl_agents.verifier.evaluation import VerifierReport
+    from maporl_env.prompts import Template
+
+TOKEN_VARIABLE = "MAPORL_VERIFIER_TOKEN"
+"""Environment variable from which service and client take the token."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Sample many answers per question and label them by the key (or read recorded ones).
+
+    Writes OUT/train.jsonl, OUT/test.jsonl (answers to other questions) and OUT/data.json.
+    """
+
+    out: Annotated[Path, tyro.conf.Positional]
+    """A new folder."""
+    task: str = "shopping"
+    """A built-in task, or a JSONL or CSV file of questions."""
+    data: Path | None = None
+    """The task's file, for tasks that need one."""
+    recordings: Path | None = None
+    """Take the texts of this file instead of sampling: transcripts, or GSM8K's
+    example_model_solutions.jsonl; divided by question."""
+    held_out_share: float = 0.2
+    """Of the questions of `recordings`, for the test half."""
+    split: str = "train"
+    """Questions to train on. A task with a split of its own for verifiers calls it "verifier"."""
+    test_split: str = "test"
+    """Questions to measure on."""
+    questions: int = 2000
+    """How many to train on."""
+    test_questions: int = 300
+    """How many to measure on."""
+    model: tuple[str, ...] = ("tiny",)
+    """Who answers: one for all agents or one per agent; "tiny", a folder, or a hub name."""
+    agents: int = 2
+    """Agents per debate."""
+    turns: int = 1
+    """Turns per debate; 1 gives independent answers."""
+    debates: int = 16
+    """Debates per question; each gives agents x turns answers."""
+    temperature: float = 1.4
+    """Paper: 1.3 to 1.5."""
+    max_new_tokens: int = 0
+    """Limit per message; 0 takes 32 for the built-in task and 300 elsewhere."""
+    seed: int = 0
+    """Names the sampling noise and the division of recordings."""
+
+    def __call__(self, console: Console) -> int:
+        """Run the command; return the exit code."""
+        from maporl_agents import storage
+        from maporl_agents.verifier.data import balance, save_examples
+
+        _require_new(self.out)
+        halves, template = self._recorded() if self.recordings else self._sampled(console)
+        self.out.mkdir(parents=True, exist_ok=True)
+        about: dict[str, Any] = {"template": asdict(template), "made_by": _plain(self)}
+        for name, examples in halves.items():
+            save_examples(self.out / f"{name}.jsonl", examples)
+            about[name] = asdict(balance(examples, seed=self.seed)[1])
+            console.print(f"{name}: {_sentence(about[name])}")
+        storage.save_json(self.out / "data.json", about)
+        return 0
+
+    def _recorded(self) -> tuple[dict[str, list[Example]], Template]:
+        from maporl_agents.verifier.data import recorded_answers, split
+        from maporl_env.replay import LAST_LINE_TEMPLATE
+
+        assert self.recordings is not None
+        train, test = split(recorded_answers(self.recordings), self.held_out_share, self.seed)
+        return {"train": train, "test": test}, LAST_LINE_TEMPLATE
+
+    def _sampled(self, console: Console) -> tuple[dict[str, list[Example]], Template]:
+        from maporl_agents.algorithms.maporl import questions_of_step
+        from maporl_agents.config import Sampling, TeamConfig
+        from maporl_agents.loading import make_team
+        from maporl_agents.parallel import share_cores
+        from maporl_agents.verifier.data import sample_answers
+        from maporl_env.config import DebateConfig
+        from maporl_env.tasks import load_task
+
+        task = load_task(self.task, self.data)
+        team = make_team(
+            TeamConfig(model=self.model, tuning="none"),
+            num_agents=self.agents,
+            num_turns=self.turns,
+            seed=self.seed,
+        )
+        share_cores(len(team.bases))
+        game = DebateConfig(task=task, num_agents=self.agents, num_turns=self.turns)
+        limit = self.max_new_tokens or (32 if self.task == "shopping" else 300)
+        halves = {}
+        for name, split_name, wanted in (
+            ("train", self.split, self.questions),
+            ("test", self.test_split, self.test_questions),
+        ):
+            there = task.split(split_name)
+            count = min(wanted, len(there))
+            with console.status(f"{name}: {self.debates} debates on {count} questions ..."):
+                halves[name] = sample_answers(
+                    team,
+                    game,
+                    questions_of_step(there, 0, count, self.seed),
+                    Sampling(max_new_tokens=limit, temperature=self.temperature),
+                    debates_per_question=self.debates,
+                    seed=self.seed,
+                )
+        return halves, task.template
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a verifier on sampled answers, balanced per question, and measure it.
+
+    Writes OUT: weights, verifier.json (settings, training report), report.json, reliability.png.
+    """
+
+    data: Annotated[Path, tyro.conf.Positional]
+    """A folder that `maporl verifier data` made."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """A new folder."""
+    balance: Literal["question", "none"] = "question"
+    """As many right as wrong answers to each question, or everything as it was sampled."""
+    config: Annotated[VerifierConfig, tyro.conf.arg(name="")] = field(
+        default_factory=VerifierConfig
+    )
+    fit: Annotated[FitConfig, tyro.conf.arg(name="")] = field(default_factory=FitConfig)
+
+    def __call__(self, console: Console) -> int:
+        """Run the command; return the exit code."""
+        from maporl_agents.parallel import share_cores
+        from maporl_agents.verifier.data import balance, load_examples
+        from maporl_agents.verifier.evaluation import evaluate_verifier
+        from maporl_agents.verifier.model import LearnedVerifier
+        from maporl_agents.verifier.training import fit
+
+        _require_new(self.out)
+        examples = load_examples(self.data / "train.jsonl")
+        test = load_examples(self.data / "test.jsonl")
+        even, counts = balance(examples, seed=self.fit.seed)
+        if self.balance == "question":
+            console.print(_sentence(asdict(counts)))
+            examples = even
+        verifier = LearnedVerifier(self.config, _template(self.data), seed=self.fit.seed)
+        if verifier.base.device.type == "cpu":
+            share_cores(1)
+        result = fit(verifier, examples, self.fit, lambda step, loss: _show(console, step, loss))
+        report = evaluate_verifier(verifier, test)
+        facts = {
+            "balance": self.balance,
+            "counts": asdict(counts),
+            "examples": result.examples,
+            "too_long": result.too_long,
+            "losses": list(result.losses),
+            "fit": asdict(self.fit),
+        }
+        verifier.save(self.out, facts)
+        _write_report({self.out.name: report}, self.out, console)
+        return 0
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Measure verifiers on held-out answers: AUC, within-question AUC, calibration, nudges."""
+
+    data: Annotated[Path, tyro.conf.Positional]
+    """A folder that `maporl verifier data` made; its test.jsonl is used."""
+    verifiers: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders that `maporl verifier train` made."""
+    out: Path | None = None
+    """Also write report.json and reliability.png into this folder."""
+    device: str = "auto"
+    """ "cpu", "cuda", ...; "auto" takes a GPU if there is one."""
+
+    def __call__(self, console: Console) -> int:
+        """Run the command; return the exit code."""
+        from maporl_agents.verifier.data import load_examples
+        from maporl_agents.verifier.evaluation import evaluate_verifier
+        from maporl_agents.verifier.model import LearnedVerifier
+
+        if not self.verifiers:
+            raise ValueError("name at least one verifier's folder")
+        examples = load_examples(self.data / "test.jsonl")
+        reports = {
+            str(folder): evaluate_verifier(LearnedVerifier.load(folder, self.device), examples)
+            for folder in self.verifiers
+        }
+        _write_report(reports, self.out, console)
+        return 0
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Serve a verifier over HTTP, on this machine unless told otherwise.
+
+    The token is read from a file or from the environment variable MAPORL_VERIFIER_TOKEN.
+    """
+
+    verifier: Annotated[str, tyro.conf.Positional]
+    """A folder that `maporl verifier train` made, or "key" for the answer key."""
+    host: str = "127.0.0.1"
+    """Where to listen; anything but this machine needs a token."""
+    port: int = 8000
+    """Of TCP."""
+    token_file: Path | None = None
+    """File whose only line is the token that clients must send."""
+    device: str = "auto"
+    """ "cpu", "cuda", ...; "auto" takes a GPU if there is one."""
+    limits: Limits = field(default_factory=Limits)
+
+    def __call__(self, console: Console) -> int:
+        """Run the command; return the exit code."""
+        try:
+            from maporl_agents import serve
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                f"serving needs {error.name}: install the extra, pip install 'maporl[serve]'"
+            ) from error
+        from maporl_agents.verifier.model import LearnedVerifier
+        from maporl_env.verifiers import AnswerKey, VerifierLike
+
+        token = self._token()
+        serve.require_token(self.host, token)
+        verifier: VerifierLike = (
+            AnswerKey()
+            if self.verifier == "key"
+            else LearnedVerifier.load(Path(self.verifier), self.device)
+        )
+        console.print(f"serving {self.verifier} at http://{self.host}:{self.port}")
+        serve.run(verifier, host=self.host, port=self.port, token=token, limits=self.limits)
+        return 0
+
+    def _token(self) -> str | None:
+        if self.token_file is None:
+            return os.environ.get(TOKEN_VARIABLE) or None
+        return self.token_file.read_text(encoding="utf-8").strip()
+
+
+Action = (
+    Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Eval, tyro.conf.subcommand("eval")]
+    | Annotated[Serve, tyro.conf.subcommand("serve")]
+)
+
+
+def _require_new(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is not empty: name a new folder")
+
+
+def _template(data: Path) -> Template:
+    from maporl_agents import storage
+    from maporl_env.prompts import Template
+
+    about = storage.load_json(data / "data.json")
+    try:
+        return Template(**about["template"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{data / 'data.json'} has no template: make the data again") from error
+
+
+def _write_report(
+    reports: Mapping[str, VerifierReport], folder: Path | None, console: Console
+) -> None:
+    from maporl_agents import storage
+    from maporl_agents.verifier.evaluation import draw_reliability, quality_table
+
+    console.print(quality_table(reports))
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        whole = {name: report.to_dict() for name, report in reports.items()}
+        storage.save_json(folder / "report.json", whole)
+        draw_reliability(reports, folder / "reliability.png")
+        console.print(f"wrote {folder / 'report.json'} and {folder / 'reliability.png'}")
+
+
+def _show(console: Console, step: int, loss: float) -> None:
+    if step % 50 == 0:
+        console.print(f"step {step:5d}  loss {loss:.4f}")
+
+
+def _sentence(counts: Mapping[str, int]) -> str:
+    return (
+        f"{counts['answers']} answers to {counts['questions']} questions; dropped "
+        f"{counts['all_right']} with right answers only and {counts['all_wrong']} with wrong ones "
+        f"only; {counts['kept']} answers are balanced"
+    )
+
+
+def _plain(command: Data) -> dict[str, Any]:
+    plain = asdict(command)
+    return {name: str(value) if isinstance(value, Path) else value for name, value in plain.items()}
