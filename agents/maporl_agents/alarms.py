@@ -175,7 +175,7 @@ def invalid_answers(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
     """Agents forget how to answer."""
     for name, share in _named("invalid/", metrics):
         begun = first.get(name, 0.0)
-        if share >= max(INVALID, (1 + begun) / 2):
+        if share > begun and share >= max(INVALID, (1 + begun) / 2):
             yield Alarm(
                 "invalid answers",
                 name,
