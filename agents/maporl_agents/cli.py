@@ -226,10 +226,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = sys.argv[1:] if argv is None else list(argv)
     command = tyro.cli(Command, prog="maporl", description=__doc__, args=given)
     try:
-        if isinstance(command, Train) and command.resume is not None:
-            command = _with_settings_of_run(command.resume, given)
-        elif isinstance(command, Train) and command.preset:
+        if isinstance(command, Train) and command.preset:
             command = _with_settings_of_preset(command.preset, given)
+        elif isinstance(command, Train) and command.resume is not None:
+            command = _with_settings_of_run(command.resume, given)
         code = command()
     except KeyboardInterrupt:
         code = 130

@@ -97,7 +97,8 @@ class TeamConfig:
     """The language models."""
 
     model: tuple[str, ...] = ("tiny",)
-    """One for all agents, or one per agent: "tiny", a folder, or a Hugging Face hub name."""
+    """One for all agents, or one per agent: built in ("tiny", "tiny-sharing"), a folder, or a
+    Hugging Face hub name."""
     tuning: Literal["full", "lora", "none"] = "full"
     """All weights of each policy, a LoRA adapter per policy on one frozen base, or nothing."""
     sharing: Sharing = "agent"
@@ -112,8 +113,17 @@ class TeamConfig:
     """Rank of the adapters. Paper: 8."""
     lora_alpha: int = 16
     """Scale of the adapters (alpha / rank). Paper: 16."""
+    start_from: tuple[str, ...] = ()
+    """With "lora": adapters that the policies begin as, and are held against, instead of the bare
+    base. One folder for all agents or one each: an adapter, or adapters by the policies' names, as
+    below a checkpoint's "policies". Rank and scale are then theirs."""
+    critic: Literal["trunk", "adapter"] = "trunk"
+    """What a critic reads the history with: its policy's own layers, which it helps to train, or,
+    with "lora", an adapter of its own."""
     critic_width: int = 64
     """Hidden units of each value head. Tiny."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass instead of keeping them: less memory, slower."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the base model's weights."""
     device: str = "auto"
@@ -121,6 +131,16 @@ class TeamConfig:
 
     def __post_init__(self) -> None:
         _read_turns(self.train_turns)
+        _require_choice("sharing", self.sharing, get_args(Sharing))
+        _require_choice("tuning", self.tuning, ("full", "lora", "none"))
+        _require_choice("critic", self.critic, ("trunk", "adapter"))
+        if self.tuning != "lora" and self.critic == "adapter":
+            raise ValueError(f"critic='adapter' needs tuning='lora', not {self.tuning!r}")
+        if self.tuning != "lora" and self.start_from:
+            raise ValueError(
+                f"start_from names adapters, so it needs tuning='lora', not {self.tuning!r}; whole "
+                "models to begin from are named by `model`"
+            )
 
 
 def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -17,10 +17,11 @@ from transformers import (
 )
 
 from maporl_agents import tiny
-from maporl_agents.bases import Base, FullBase, LoraBase
+from maporl_agents.bases import Base, FullBase
 from maporl_agents.chat import Chat
 from maporl_agents.config import TeamConfig, turns_of
-from maporl_agents.team import Team, policy_name
+from maporl_agents.lora import LoraBase
+from maporl_agents.team import Team, critic_adapter, critic_name, policy_name
 
 
 def make_team(config: TeamConfig, *, num_agents: int, num_turns: int, seed: int) -> Team:
@@ -83,14 +84,15 @@ def trained_pairs(config: TeamConfig, num_agents: int, num_turns: int) -> set[tu
 
 
 def model_names(config: TeamConfig, num_agents: int) -> list[str]:
-    """Return the model of each agent; "tiny" becomes the folder of the agent's shipped weights."""
+    """Return the model of each agent; a built-in one becomes the folder of its shipped weights."""
     if len(config.model) not in (1, num_agents):
         raise ValueError(
             f"{len(config.model)} models for {num_agents} agents: name one for all or one per agent"
         )
     named = list(config.model) * (num_agents if len(config.model) == 1 else 1)
     return [
-        str(tiny.checkpoint(seat)) if name == "tiny" else name for seat, name in enumerate(named)
+        str(tiny.checkpoint(seat, name)) if name in tiny.MODELS else name
+        for seat, name in enumerate(named)
     ]
 
 

@@ -1,14 +1,21 @@
-"""The built-in tiny language model: a word-level tokenizer and a 0.14 M parameter Llama per agent.
+"""The built-in tiny language models: word-level tokenizers and Llamas of 0.14 M parameters.
 
-`tokenizer.make_tokenizer` builds the tokenizer, ``python -m maporl_agents.tiny.pretrain`` makes the
-weights that are shipped in ``weights/agent_0`` and ``weights/agent_1``.
+- `tiny`: two models with different knowledge, for the task `shopping`; seats alternate.
+- `tiny-sharing`: one model for everybody, for the tasks `sharing` and `coins`.
+
+`tokenizer.make_tokenizer` builds the tokenizers, ``python -m maporl_agents.tiny.pretrain`` makes
+the weights that are shipped in ``weights``.
 """
 
 from pathlib import Path
 
 WEIGHTS = Path(__file__).parent / "weights"
 
+MODELS = {"tiny": ("agent_0", "agent_1"), "tiny-sharing": ("sharing",)}
+"""Folders of the weights of each built-in model; agents take them in turn."""
 
-def checkpoint(seat: int) -> Path:
-    """Return the folder of the shipped model for an agent; seats alternate between the two."""
-    return WEIGHTS / f"agent_{seat % 2}"
+
+def checkpoint(seat: int, model: str = "tiny") -> Path:
+    """Return the folder of the shipped model for an agent."""
+    folders = MODELS[model]
+    return WEIGHTS / folders[seat % len(folders)]

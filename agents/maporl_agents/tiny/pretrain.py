@@ -1,17 +1,15 @@
-"""Pre-train the two tiny agents: ``python -m maporl_agents.tiny.pretrain``.
+"""Pre-train the built-in models: ``python -m maporl_agents.tiny.pretrain [tiny | tiny-sharing]``.
 
-Both start from the same random weights and read different transcripts: agent 0 those of authors
-who know the prices of the first half of the items, agent 1 of the other half. An unknown price is
-drawn afresh every time. The data is neutral, so that what MAPoRL teaches is not baked in: in later
-turns an author keeps its answer, copies a peer's or tries again, whatever is right; and the peers
-it sees know what it knows, so it never learns that somebody else may know more.
+What a model reads is in `shopping_data` and `sharing_data`; the loop here is the same for all. Run
+with the defaults it makes the shipped weights again, bit for bit on the machine that made them.
 """
 
 from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -25,32 +23,25 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from maporl_agents.chat import Chat
 from maporl_agents.seeding import seed_of
-from maporl_agents.tiny import WEIGHTS
+from maporl_agents.tiny import MODELS, WEIGHTS, sharing_data, shopping_data
+from maporl_agents.tiny.rows import NO_LOSS, DrawRow, Row, pad
 from maporl_agents.tiny.tokenizer import make_tokenizer
-from maporl_agents.types import TokenIds
-from maporl_env.protocols import SimultaneousDebate
-from maporl_env.tasks import shopping
-from maporl_env.types import Message, Question, Transcript
 
 Tensors = tuple[Tensor, Tensor]
-
-MOVES = ("keep", "copy", "redo")
-"""What authors do in later turns, blind to what is right; each entry is as probable."""
-
-COOL_DOWN_MOVES = (*MOVES, "redo", "redo", "redo")
-"""The same in the second phase."""
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Settings of the pre-training; the defaults made the shipped weights."""
+    """Settings of the pre-training; those of `RECIPES` made the shipped weights."""
 
+    model: str = "tiny"
+    """Which built-in model: decides tokenizer and data."""
     seed: int = 0
     """Names initialisation and data."""
     steps: int = 700
-    """Optimiser steps of the first phase, per agent: keep, copy and redo a third each."""
+    """Optimiser steps of the first phase, per set of weights."""
     cool_down_steps: int = 80
-    """Steps of the second phase: authors mostly redo, so that copying is known but rare."""
+    """Steps of the second phase. "tiny": authors mostly redo, so that copying is known but rare."""
     tokens_per_step: int = 2048
     """Real tokens per step, about."""
     learning_rate: float = 4e-3
@@ -59,10 +50,23 @@ class PretrainConfig:
     one_turn_share: float = 0.4
     """Share of transcripts that end after the first turn."""
     drill_share: float = 0.2
-    """Share of first-phase transcripts that are copying drills; the rest are neutral debates of
-    three turns."""
+    """Share of copying drills: of all transcripts ("tiny", first phase), or of those with later
+    turns ("tiny-sharing")."""
     out: Path = WEIGHTS
-    """Folder that receives ``agent_0`` and ``agent_1``."""
+    """Folder that receives one folder per set of weights."""
+
+
+RECIPES = {
+    "tiny": PretrainConfig(),
+    "tiny-sharing": PretrainConfig(
+        model="tiny-sharing",
+        steps=1200,
+        cool_down_steps=0,
+        one_turn_share=0.1,
+        drill_share=0.4,
+    ),
+}
+"""The settings behind the shipped weights."""
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
@@ -85,123 +89,26 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalL
         return LlamaForCausalLM(config)
 
 
-def believed(item: str, known: set[str], rng: random.Random) -> int:
-    """Return the price an author writes down: the true one if it knows it, else a guess."""
-    return shopping.PRICES[item] if item in known else rng.randint(1, 12)
-
-
-def attempt(question: Question, known: set[str], rng: random.Random) -> str:
-    """Return a worked answer by an author with the given knowledge."""
-    words = question.prompt.split()
-    (n, first), (m, second) = (words[2], words[3]), (words[5], words[6])
-    prices = (believed(first, known, rng), believed(second, known, rng))
-    return shopping.solution((int(n), int(m)), prices)
-
-
-def author_transcript(
-    question: Question,
-    turns: int,
-    known: set[str],
-    rng: random.Random,
-    moves: Sequence[str] = MOVES,
-) -> Transcript:
-    """Return a debate of two authors with the same knowledge, whose moves ignore correctness."""
-    history = Transcript(question, ("agent_0", "agent_1"))
-    for turn in range(turns):
-        texts = []
-        for seat in range(2):
-            move = rng.choice(moves) if turn else "redo"
-            before = history.of_turn(turn - 1) if turn else ()
-            texts.append(
-                attempt(question, known, rng)
-                if move == "redo"
-                else before[seat if move == "keep" else 1 - seat].text
-            )
-        history = history.publish(
-            Message(turn, agent, text) for agent, text in zip(history.agents, texts, strict=True)
-        )
-    return history
-
-
-def drill_transcript(question: Question, known: set[str], rng: random.Random) -> Transcript:
-    """Return two turns, the second kept or copied at random: what is unknown must be read off.
-
-    The authors know what they know: a drill in which they knew nothing would teach to copy known
-    prices too, and such agents copy whole answers instead of the one price they lack.
-    """
-    history = Transcript(question, ("agent_0", "agent_1"))
-    first = [attempt(question, known, rng) for _ in range(2)]
-    second = [rng.choice(first) for _ in range(2)]
-    for turn, texts in enumerate((first, second)):
-        history = history.publish(
-            Message(turn, agent, text) for agent, text in zip(history.agents, texts, strict=True)
-        )
-    return history
-
-
-def row(
-    history: Transcript, chat: Chat, protocol: SimultaneousDebate, *, last_only: bool
-) -> tuple[TokenIds, int]:
-    """Return the ids of one author's whole conversation and where the loss begins.
-
-    It begins after the first question, or before the author's last message (`last_only`).
-    """
-    agent = history.agents[0]
-    view = protocol.view(agent, history)
-    own = [
-        (*chat.encode(text), chat.tokenizer.eos_token_id) for role, text in view if role == "own"
-    ]
-    last_own = max(i for i, (role, _) in enumerate(view) if role == "own")
-    start = last_own if last_only else 1
-    return chat.prompt_ids(view[: last_own + 1], own), len(chat.prompt_ids(view[:start], own))
+def reader(config: PretrainConfig, chat: Chat, agent: int) -> DrawRow:
+    """Return what draws the rows that a model reads."""
+    shares = {"one_turn_share": config.one_turn_share, "drill_share": config.drill_share}
+    if config.model == "tiny":
+        return shopping_data.reader(chat, agent, **shares)
+    return sharing_data.reader(chat, **shares)
 
 
 def batches(config: PretrainConfig, chat: Chat, agent: int) -> Iterator[list[Tensors]]:
-    """Yield the groups of one step, each (ids, labels) of shape (N, S); a group per kind of row.
-
-    Labels are -100 where no loss is taken (question and padding).
-    """
+    """Yield the groups of one step, each (ids, labels) of shape (N, S); a group per kind of row."""
     rng = random.Random(seed_of(config.seed, "data", agent))
-    known = set(shopping.known_items(agent))
-    questions = shopping.load().split("train")
-    protocol = SimultaneousDebate(template=shopping.TEMPLATE)
+    draw = reader(config, chat, agent)
     for step in itertools.count():
-        cooling = step >= config.steps
-        moves = COOL_DOWN_MOVES if cooling else MOVES
-        groups: dict[str, list[tuple[TokenIds, int]]] = {}
+        groups: dict[str, list[Row]] = {}
         num_tokens = 0
         while num_tokens < config.tokens_per_step:
-            question = rng.choice(questions)
-            kind = pick_kind(config.one_turn_share, 0.0 if cooling else config.drill_share, rng)
-            history = (
-                drill_transcript(question, known, rng)
-                if kind == "drill"
-                else author_transcript(question, 1 if kind == "one turn" else 3, known, rng, moves)
-            )
-            groups.setdefault(kind, []).append(
-                row(history, chat, protocol, last_only=kind == "drill")
-            )
-            num_tokens += len(groups[kind][-1][0])
+            row = draw(rng, step >= config.steps)
+            groups.setdefault(row.kind, []).append(row)
+            num_tokens += len(row.ids)
         yield [pad(rows, chat.pad_id) for rows in groups.values()]
-
-
-def pick_kind(one_turn_share: float, drill_share: float, rng: random.Random) -> str:
-    """Draw the kind of the next row."""
-    place = rng.random()
-    if place < one_turn_share:
-        return "one turn"
-    return "drill" if place < one_turn_share + drill_share else "three turns"
-
-
-def pad(rows: list[tuple[TokenIds, int]], pad_id: int) -> Tensors:
-    """Return (ids, labels) of rows given as (ids, where the loss begins)."""
-    width = max(len(ids) for ids, _ in rows)
-    ids = torch.full((len(rows), width), pad_id)
-    labels = torch.full((len(rows), width), -100)
-    for i, (tokens, start) in enumerate(rows):
-        ids[i, : len(tokens)] = torch.tensor(tokens)
-        labels[i, start : len(tokens)] = torch.tensor(tokens[start:])
-    return ids, labels
 
 
 def rate(config: PretrainConfig, step: int) -> float:
@@ -219,8 +126,8 @@ def token_losses(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> Tensor
 
 
 def pretrain(config: PretrainConfig, agent: int) -> LlamaForCausalLM:
-    """Return one trained agent."""
-    tokenizer = make_tokenizer()
+    """Return one set of trained weights."""
+    tokenizer = make_tokenizer(config.model)
     chat = Chat(tokenizer)
     model = make_model(tokenizer, seed_of(config.seed, "init"))
     optimizer = torch.optim.AdamW(
@@ -232,7 +139,7 @@ def pretrain(config: PretrainConfig, agent: int) -> LlamaForCausalLM:
     num_steps = config.steps + config.cool_down_steps
     for step in range(num_steps):
         groups = next(data)
-        count = sum(int((labels[:, 1:] != -100).sum()) for _, labels in groups)
+        count = sum(int((labels[:, 1:] != NO_LOSS).sum()) for _, labels in groups)
         loss = torch.stack([token_losses(model, *group) for group in groups]).sum() / count
         optimizer.zero_grad()
         loss.backward()
@@ -240,27 +147,31 @@ def pretrain(config: PretrainConfig, agent: int) -> LlamaForCausalLM:
         optimizer.step()
         schedule.step()
         if (step + 1) % 50 == 0:
-            print(f"agent {agent}  step {step + 1} / {num_steps}  loss {loss.item():.3f}")
+            name = MODELS[config.model][agent]
+            print(f"{name}  step {step + 1} / {num_steps}  loss {loss.item():.3f}", flush=True)
     return model
 
 
 def pretrain_and_save(config: PretrainConfig, agent: int) -> Path:
-    """Train one agent on one core and write it as a plain transformers checkpoint."""
+    """Train one set of weights on one core and write it as a plain transformers checkpoint."""
     torch.set_num_threads(1)
-    folder = config.out / f"agent_{agent}"
+    folder = config.out / MODELS[config.model][agent]
     pretrain(config, agent).save_pretrained(folder)
-    make_tokenizer().save_pretrained(folder)
+    make_tokenizer(config.model).save_pretrained(folder)
     return folder
 
 
 def main(config: PretrainConfig | None = None) -> None:
-    """Train both agents side by side."""
+    """Train all weights of a model side by side."""
     if config is None:
         import tyro
 
-        config = tyro.cli(PretrainConfig, description=__doc__)
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        for folder in pool.map(pretrain_and_save, [config] * 2, range(2)):
+        argv = sys.argv[1:]
+        name = argv.pop(0) if argv and argv[0] in RECIPES else "tiny"
+        config = tyro.cli(PretrainConfig, description=__doc__, default=RECIPES[name], args=argv)
+    count = len(MODELS[config.model])
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+        for folder in pool.map(pretrain_and_save, [config] * count, range(count)):
             print(f"wrote {folder}")
 
 

@@ -13,25 +13,50 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
-from maporl_env.tasks import shopping
+from maporl_env.prompts import Template
+from maporl_env.tasks import sharing, shopping
 
 MAX_NUMBER = 99
 
 
 def words() -> list[str]:
-    """Return the vocabulary in a fixed order: numbers, symbols, names, items, template words."""
-    template = shopping.TEMPLATE
-    fields = [getattr(template, name) for name in template.__dataclass_fields__]
-    sentences = [
+    """Return the vocabulary of `tiny`: numbers, symbols, names, items, template words."""
+    return _vocabulary(
         *map(str, range(MAX_NUMBER + 1)),
         "+ - * / = , . ? : ( ) \\boxed{ } ```",
         *shopping.NAMES,
         *shopping.ITEMS,
         "buys and how much",
-        *(" ".join(_plain(field)) for field in fields),
+        *_words_of(shopping.TEMPLATE),
         *string.ascii_lowercase,
-    ]
+    )
+
+
+def sharing_words() -> list[str]:
+    """Return the vocabulary of `tiny-sharing`: that of the tasks `sharing` and `coins`."""
+    return _vocabulary(
+        *map(str, range(MAX_NUMBER + 1)),
+        ", . ? : \\boxed{ } ```",
+        *sharing.NAMES,
+        "has coins and gets shared by how many are left",
+        "pays with two of the bigger coin",
+        *_words_of(sharing.TEMPLATE),
+        "scores 0.0 0.5 1.0",
+        *sharing.MOVES,
+    )
+
+
+WORDS = {"tiny": words, "tiny-sharing": sharing_words}
+
+
+def _vocabulary(*sentences: str) -> list[str]:
+    """Return the different words in the order in which they occur."""
     return list(dict.fromkeys(" ".join(sentences).split()))
+
+
+def _words_of(template: Template) -> list[str]:
+    fields = [getattr(template, name) for name in template.__dataclass_fields__]
+    return [" ".join(_plain(field)) for field in fields]
 
 
 def _plain(field: str) -> list[str]:
@@ -40,9 +65,9 @@ def _plain(field: str) -> list[str]:
     return [word for word in literal.split() if "{" not in word or word == "\\boxed{"]
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Build the tokenizer; the same every time."""
-    vocabulary = {word: index for index, word in enumerate(["<unk>", *words()])}
+def make_tokenizer(model: str = "tiny") -> PreTrainedTokenizerFast:
+    """Build the tokenizer of a built-in model; the same every time."""
+    vocabulary = {word: index for index, word in enumerate(["<unk>", *WORDS[model]()])}
     backend = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     backend.pre_tokenizer = WhitespaceSplit()
     backend.add_special_tokens([AddedToken("<pad>"), AddedToken("<eos>")])
