@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -42,27 +43,18 @@ def make_team(config: TeamConfig, *, num_agents: int, num_turns: int, seed: int)
             f"sharing='one' needs one model for all agents, not {sorted(set(models))}; "
             "choose sharing='agent' or name one model"
         )
-    pairs = trained_pairs(config, num_agents, num_turns)
+    trained = trained_pairs(config, num_agents, num_turns)
     bases: list[Base] = []
     for model in dict.fromkeys(models):
-        names = {
-            trained: list(
-                dict.fromkeys(
-                    policy_name(config.sharing, seat, turn, trained=trained)
-                    for seat in range(num_agents)
-                    for turn in range(num_turns)
-                    if models[seat] == model and ((seat, turn) in pairs) == trained
-                )
-            )
-            for trained in (True, False)
-        }
-        bases += load_bases(config, model, names[True], names[False], seed)
+        seats = [seat for seat in range(num_agents) if models[seat] == model]
+        pairs = [(seat, turn) for seat in seats for turn in range(num_turns)]
+        bases += load_bases(config, model, roster(config, pairs, trained, num_agents), seed)
     return Team(
         bases,
         sharing=config.sharing,
         num_agents=num_agents,
         num_turns=num_turns,
-        trained=pairs,
+        trained=trained,
         critic_width=config.critic_width,
         seed=seed,
     )
@@ -83,6 +75,79 @@ def trained_pairs(config: TeamConfig, num_agents: int, num_turns: int) -> set[tu
     return {(seat, turn) for seat in config.train_agents or range(num_agents) for turn in turns}
 
 
+@dataclass(frozen=True)
+class Roster:
+    """Who lives on one base model, by name.
+
+    Attributes:
+        trained: policies that are trained.
+        frozen: policies that stay what they began as.
+        critics: critics with an adapter of their own.
+        starts: policy -> folder of the adapter it begins as; the others begin as the base.
+    """
+
+    trained: tuple[str, ...]
+    frozen: tuple[str, ...]
+    critics: tuple[str, ...] = ()
+    starts: Mapping[str, Path] = field(default_factory=dict)
+
+
+def roster(
+    config: TeamConfig,
+    pairs: Sequence[tuple[int, int]],
+    trained: Collection[tuple[int, int]],
+    num_agents: int,
+) -> Roster:
+    """Return who lives on the base model that speaks in the given (agent, turn) pairs.
+
+    Raises:
+        ValueError: the adapters to begin from are missing, or do not agree on a shared policy.
+    """
+    names = {pair: policy_name(config.sharing, *pair, trained=pair in trained) for pair in pairs}
+    starts: dict[str, Path] = {}
+    for (seat, turn), policy in names.items():
+        if config.start_from:
+            folder = start_folder(config, seat, turn, num_agents)
+            if starts.setdefault(policy, folder) != folder:
+                raise ValueError(
+                    f"start_from lets the policy {policy!r} begin as {starts[policy]} and as "
+                    f"{folder}: agents that share a policy share its beginning"
+                )
+    own_critics = [
+        critic_adapter(critic_name(*pair))
+        for pair in pairs
+        if pair in trained and config.critic == "adapter"
+    ]
+    return Roster(
+        trained=tuple(dict.fromkeys(name for pair, name in names.items() if pair in trained)),
+        frozen=tuple(dict.fromkeys(name for pair, name in names.items() if pair not in trained)),
+        critics=tuple(own_critics),
+        starts=starts,
+    )
+
+
+def start_folder(config: TeamConfig, seat: int, turn: int, num_agents: int) -> Path:
+    """Return the folder of the adapter that an agent's policy in a turn begins as.
+
+    Raises:
+        ValueError: `start_from` has the wrong length, or there is no adapter where it points.
+    """
+    if len(config.start_from) not in (1, num_agents):
+        raise ValueError(
+            f"start_from names {len(config.start_from)} folders for {num_agents} agents: name one "
+            "for all or one per agent"
+        )
+    given = Path(config.start_from[seat if len(config.start_from) > 1 else 0])
+    policy = policy_name(config.sharing, seat, turn)
+    for folder in (given, given / policy, given / "policies" / policy):
+        if (folder / "adapter_config.json").is_file():
+            return folder
+    raise ValueError(
+        f"start_from: {given} is no adapter (it has no adapter_config.json) and holds none named "
+        f"{policy!r}"
+    )
+
+
 def model_names(config: TeamConfig, num_agents: int) -> list[str]:
     """Return the model of each agent; a built-in one becomes the folder of its shipped weights."""
     if len(config.model) not in (1, num_agents):
@@ -96,21 +161,20 @@ def model_names(config: TeamConfig, num_agents: int) -> list[str]:
     ]
 
 
-def load_bases(
-    config: TeamConfig, name: str, policies: Sequence[str], frozen: Sequence[str], seed: int
-) -> list[Base]:
+def load_bases(config: TeamConfig, name: str, who: Roster, seed: int) -> list[Base]:
     """Return the bases of one model, which is read once.
 
     Args:
         config: how the model is tuned.
         name: a folder or a hub name.
-        policies: those to train; each begins as the model.
-        frozen: those that stay the model. They share its one copy with the reference policy.
+        who: its policies. Frozen ones share the one copy of the model with the reference policy.
         seed: names the initialisation of adapters.
     """
     model, chat = load_model(name, config)
-    if config.tuning == "none" or not policies:
-        return [FullBase(model, chat, [*policies, *frozen], trained=False)]
+    speakers = (*who.trained, *who.frozen)
+    recompute = config.gradient_checkpointing
+    if config.tuning == "none" or not (who.trained or who.starts):
+        return [FullBase(model, chat, speakers, trained=False)]
     if config.tuning == "lora":
         lora = LoraConfig(
             r=config.lora_rank,
@@ -120,12 +184,30 @@ def load_bases(
         )
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return [LoraBase(model, chat, policies, lora, frozen=frozen)]
-    bases = [
-        FullBase(copy.deepcopy(model), chat, [policy], trained=True, reference=model)
-        for policy in policies
+            return [
+                LoraBase(
+                    model,
+                    chat,
+                    who.trained,
+                    lora,
+                    frozen=who.frozen,
+                    critics=who.critics,
+                    starts=who.starts,
+                    gradient_checkpointing=recompute,
+                )
+            ]
+    bases: list[Base] = [
+        FullBase(
+            copy.deepcopy(model),
+            chat,
+            [policy],
+            trained=True,
+            reference=model,
+            gradient_checkpointing=recompute,
+        )
+        for policy in who.trained
     ]
-    return [*bases, FullBase(model, chat, frozen, trained=False)] if frozen else [*bases]
+    return [*bases, FullBase(model, chat, who.frozen, trained=False)] if who.frozen else bases
 
 
 def load_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:

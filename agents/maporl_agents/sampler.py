@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from maporl_agents.bases import Base, temper
+from maporl_agents.bases import Base
 from maporl_agents.config import Sampling
+from maporl_agents.heads import temper
 from maporl_agents.parallel import side_by_side
 from maporl_agents.team import Team
 from maporl_agents.types import Completion, StopReason, TokenIds

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from maporl_agents.arguments import working_dtype
-from maporl_agents.bases import Base, temper
+from maporl_agents.bases import Base
+from maporl_agents.heads import temper
 from maporl_agents.losses import full_kl
-from maporl_agents.team import Team
+from maporl_agents.team import Team, critic_adapter
 from maporl_agents.types import TokenBatch, TokenIds, TokenScores
 
 
@@ -98,13 +99,18 @@ def score_tokens(
     """
 
     def score(base: Base, rows: list[int]) -> Read:
-        read = _read(base, batch, rows, reference=reference)
+        policies = [batch.policies[row] for row in rows]
+        read = _read(base, batch, rows, policies, reference=reference)
         logits = temper(base.logits(read.states, reference=reference), temperature)
         all_logprobs = logits.log_softmax(-1)
         logprobs = all_logprobs.gather(1, batch.ids[read.cells][:, None])[:, 0]
         kept = all_logprobs if train_entropy else all_logprobs.detach()
         entropy = -(kept.exp() * kept).sum(-1)
-        values = _values(team, batch, read) if with_values else torch.zeros_like(logprobs)
+        values = torch.zeros_like(logprobs)
+        if with_values:
+            critics = [critic_adapter(batch.critics[row]) for row in rows]
+            heard = _read(base, batch, rows, critics) if base.critics else read
+            values = _values(team, batch, heard)
         return Read(read.cells, torch.stack([logprobs, values, entropy]))
 
     scores = _spread([score(base, rows) for base, rows in _rows_by_base(team, batch)], batch, 3)
@@ -116,7 +122,8 @@ def full_ref_kl(team: Team, batch: TokenBatch, *, temperature: float) -> Tensor:
     """Return KL(ref || policy), exact over the vocabulary, before each token: (B, L), 0 outside."""
 
     def compare(base: Base, rows: list[int]) -> Read:
-        own, frozen = (_read(base, batch, rows, reference=side) for side in (False, True))
+        policies = [batch.policies[row] for row in rows]
+        own, frozen = (_read(base, batch, rows, policies, reference=r) for r in (False, True))
         kl = full_kl(
             temper(base.logits(own.states), temperature),
             temper(base.logits(frozen.states, reference=True), temperature),
@@ -156,13 +163,14 @@ def _rows_by_base(team: Team, batch: TokenBatch) -> list[tuple[Base, list[int]]]
     return found
 
 
-def _read(base: Base, batch: TokenBatch, rows: list[int], *, reference: bool = False) -> Read:
-    """Run rows through their policies, or the reference policy, and return what they see."""
+def _read(
+    base: Base, batch: TokenBatch, rows: list[int], owners: list[str], *, reference: bool = False
+) -> Read:
+    """Run rows through their owners, policies or critics, or the reference policies of those."""
     device = batch.ids.device
     lengths = batch.mask.sum(1).tolist()
     texts = [batch.prompts[row] + tuple(batch.ids[row, : lengths[row]].tolist()) for row in rows]
     # Laid out by policy for the reference too: at equal shapes a fresh policy's KL is exactly 0.
-    owners = [batch.policies[row] for row in rows]
     layout = lay_out(texts, owners, base.chat.pad_id, device)
     hidden = base.hidden(
         layout.ids,

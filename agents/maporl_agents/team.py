@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from maporl_agents.bases import Base, pair
+from maporl_agents.bases import Base
 from maporl_agents.config import Sharing
+from maporl_agents.weights import pair
 
 
 def policy_name(sharing: Sharing, seat: int, turn: int, *, trained: bool = True) -> str:
@@ -32,6 +33,16 @@ def _name(sharing: Sharing, seat: int, turn: int) -> str:
         case "one":
             return "all"
     raise ValueError(f"unknown sharing {sharing!r}; choose one of agent, turn, first_turn, one")
+
+
+def critic_name(seat: int, turn: int) -> str:
+    """Return the name of the critic of an agent in a turn (both from 0)."""
+    return f"agent_{seat}_turn_{turn}"
+
+
+def critic_adapter(critic: str) -> str:
+    """Return the name of the adapter of a critic that has one."""
+    return f"critic_{critic}"
 
 
 class ValueHead(nn.Module):
@@ -108,7 +119,7 @@ class Team:
 
     def critic(self, seat: int, turn: int) -> str:
         """Return the name of the value head for agent `seat` in `turn`: one each."""
-        return f"agent_{seat}_turn_{min(turn, self.num_turns - 1)}"
+        return critic_name(seat, min(turn, self.num_turns - 1))
 
     def base_of(self, policy: str) -> Base:
         """Return the base a policy lives on."""
@@ -129,19 +140,27 @@ class Team:
         return {policy: base.trainable(policy) for policy, base in self._base_of.items()}
 
     def trainable_critics(self) -> dict[str, dict[str, nn.Parameter]]:
-        """Return the parameters of the critics by critic, then by name."""
-        return {name: dict(head.named_parameters()) for name, head in self.critics.items()}
+        """Return the parameters of the critics by critic, then by name: head, then adapter."""
+        trunks = {name: base for base in self.bases for name in base.critics}
+        found = {name: dict(head.named_parameters()) for name, head in self.critics.items()}
+        for critic, owned in found.items():
+            adapter = critic_adapter(critic)
+            owned |= trunks[adapter].trainable(adapter) if adapter in trunks else {}
+        return found
 
     def save(self, folder: Path) -> None:
         """Write policies, tokenizers and critics below a folder."""
         for base in self.bases:
             base.save(folder / "policies")
+            base.save(folder / "critics", critics=True)
         save_file(self.critics.state_dict(), folder / "critics.safetensors")
 
     def load(self, folder: Path) -> None:
         """Read back what `save` wrote, all of it or, with a ValueError, nothing."""
         place = folder / "critics.safetensors"
         pairs = [pair for base in self.bases for pair in base.read(folder / "policies")]
+        for base in self.bases:
+            pairs += base.read(folder / "critics", critics=True)
         pairs += pair(self.critics.state_dict(), load_file(place), place)
         with torch.no_grad():
             for own, saved in pairs:

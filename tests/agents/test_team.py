@@ -13,8 +13,8 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from maporl_agents.bases import LoraBase
 from maporl_agents.batching import collate
+from maporl_agents.lora import LoraBase
 from maporl_agents.scoring import score_tokens
 from maporl_agents.team import Team, ValueHead, policy_name
 from maporl_agents.types import TokenBatch

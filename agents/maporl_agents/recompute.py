@@ -1,0 +1,53 @@
+"""Gradient checkpointing: keep a layer's input only, and run it again in the backward pass.
+
+transformers does so in training mode alone, in which dropout is on too. Here models stay in eval
+mode; only the layers themselves are told to train, and only while a gradient is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+
+def enable_recompute(model: PreTrainedModel, **options: Any) -> None:
+    """Prepare a model for `recomputing`.
+
+    Args:
+        model: changed in place.
+        **options: for `torch.utils.checkpoint.checkpoint`.
+
+    Raises:
+        ValueError: the architecture has no layers that can be recomputed.
+    """
+    if not any(_layers(model)):
+        raise ValueError(
+            f"{type(model).__name__} cannot recompute its layers: leave out gradient_checkpointing"
+        )
+    # Reentrant checkpointing loses the gradient where the layer's input needs none, as on a frozen
+    # base. Nothing in a layer is random, so there is no random state to keep.
+    options = {"use_reentrant": False, "preserve_rng_state": False} | options
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+
+
+@contextmanager
+def recomputing(model: nn.Module) -> Iterator[None]:
+    """Let a prepared model's layers be recomputed later, if a gradient is recorded at all."""
+    layers = [layer for layer in _layers(model) if layer.gradient_checkpointing]
+    for layer in layers:
+        layer.training = torch.is_grad_enabled()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
+
+
+def _layers(model: nn.Module) -> Iterator[GradientCheckpointingLayer]:
+    return (layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer))
