@@ -114,6 +114,12 @@ def entropies(batch: TokenBatch, logprobs: Tensor) -> Metrics:
     return metrics
 
 
+def share_beyond(values: Tensor, old_values: Tensor, mask: Tensor, bound: float) -> float:
+    """Return the share of real tokens whose value moved further than a bound; 0 without any."""
+    moved = (values.detach() - old_values).abs() > bound
+    return float(masked_mean(moved.to(values.dtype), mask))
+
+
 def mean_of(parts: Sequence[Metrics]) -> Metrics:
     """Return the mean of each metric over the parts that have it."""
     return means(pair for part in parts for pair in part.items())

@@ -22,6 +22,7 @@ from maporl_agents.diagnostics import (
     experience_metrics,
     mean_of,
     rollout_metrics,
+    share_beyond,
     zero_spread,
 )
 from maporl_agents.runlog import RunLog, read_metrics
@@ -257,6 +258,13 @@ def test_zero_spread_counts_groups_that_were_paid_alike() -> None:
     )
     assert zero_spread(experience.batch) == 2 / 3  # (1, 0): alike; (1, 1): alone; (2, 0): apart
     assert zero_spread(make_experience([], turns=[], policies=[]).batch) == 0.0
+
+
+def test_values_beyond_the_bound_are_counted_among_real_tokens() -> None:
+    values = torch.tensor([[0.1, 0.3, math.nan], [-0.5, 9.0, 9.0]], requires_grad=True)
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    assert share_beyond(values, torch.zeros(2, 3), mask, 0.2) == pytest.approx(2 / 3)
+    assert share_beyond(values, torch.zeros(2, 3), torch.zeros_like(mask), 0.2) == 0.0
 
 
 def test_without_a_scored_message_everything_is_zero() -> None:

@@ -24,6 +24,7 @@ from maporl_agents.diagnostics import (
     experience_metrics,
     mean_of,
     rollout_metrics,
+    share_beyond,
     sums_of,
 )
 from maporl_agents.learner import Learner, not_finite
@@ -225,6 +226,9 @@ def loss_of(
             "clip_frac": float(stats["clip_frac"]) * share,
             "approx_kl": float(stats["approx_kl"]) * share,
         }
+        if ppo.value_clip is not None:
+            moved = share_beyond(scores.values[rows], part.values[rows], mask, ppo.value_clip)
+            statistics[policy]["value_clip_frac"] = moved * share
     return total, statistics
 
 
