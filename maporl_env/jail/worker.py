@@ -76,6 +76,8 @@ def _load(source: str, names: dict[str, Any]) -> None:
 
 def _call(call: Message, names: dict[str, Any]) -> Any:
     arguments, keywords = frames.unpack(call["arguments"]), frames.unpack(call["keywords"])
+    if call["name"] not in names:
+        raise NameError(f"the program defines no {call['name']!r}")
     return frames.pack(names[call["name"]](*arguments, **keywords))
 
 

@@ -1,0 +1,356 @@
+"""Untrusted programs: what passes, what cannot, and that nothing is left of them."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maporl_env import sandbox
+from maporl_env.jail import frames
+from maporl_env.sandbox import Job, Limits, Result, Sandbox, SandboxUnavailable, unavailable
+
+from .hostile_programs import KINDS, MEMORY_SCAN
+
+TESTS = "assert f(20) == 10946\nassert f(10) == 89\n"
+RIGHT = "def f(n):\n    a, b = 1, 1\n    for _ in range(n): a, b = b, a + b\n    return a\n"
+QUICK = Limits(seconds=0.5, memory_mb=256, processes=4)
+SUBREAPER = 36
+
+needs_namespaces = pytest.mark.skipif(
+    unavailable() is not None, reason=f"no namespaces: {unavailable()}"
+)
+
+
+def children() -> set[int]:
+    """Children of this process, by any of its threads."""
+    found = Path("/proc/self/task").glob("*/children")
+    return {int(pid) for file in found for pid in file.read_text().split()}
+
+
+@pytest.fixture
+def no_orphans() -> Iterator[None]:
+    """Adopt what a sandbox leaves behind, and find nothing."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(SUBREAPER, 1, 0, 0, 0)
+    before = children()
+    try:
+        yield
+        deadline = time.monotonic() + 1
+        while children() - before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert children() <= before
+    finally:
+        libc.prctl(SUBREAPER, 0, 0, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("outside") / "secret"
+    path.write_text("canary-of-the-file")
+    path.chmod(0o644)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        yield listening
+
+
+def source_of(program: str, secret: Path, port: int) -> str:
+    if "{" not in program:
+        return program
+    program = program.replace("{secret!r}", repr(str(secret))).replace("{port}", str(port))
+    return program.replace("{{", "{").replace("}}", "}")
+
+
+@needs_namespaces
+@pytest.mark.parametrize("kind", KINDS)
+def test_hostile_programs_fail_in_time_and_leave_nothing(
+    kind: str,
+    secret: Path,
+    server: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
+    no_orphans: None,
+) -> None:
+    monkeypatch.setenv("CANARY", "canary-of-the-environment")
+    port = server.getsockname()[1]
+    sources = [source_of(program, secret, port) for program in KINDS[kind].values()]
+    descriptors = len(os.listdir("/proc/self/fd"))
+    dumps = json.dumps
+    results = Sandbox(QUICK, workers=2).run_many([Job(source, "f", TESTS) for source in sources])
+    for name, result in zip(KINDS[kind], results, strict=True):
+        assert result.outcome in ("failed", "died", "timeout"), name
+        assert result.passed == 0, name
+        assert result.seconds <= QUICK.seconds + 1, name
+        assert not any(word in result.output for word in ("canary", "'secret'", "FOUND")), name
+        assert "canary" not in result.detail, name
+        assert len(result.output) <= QUICK.output_chars, name
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert json.dumps is dumps
+    with pytest.raises(BlockingIOError):
+        server.accept()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may read the memory of such a process")
+def test_no_worker_ever_holds_the_tests() -> None:
+    weak = Sandbox(isolation="none", workers=1)
+    results = weak.run_many([Job(MEMORY_SCAN, "f", TESTS)] * 3)
+    # The control: the scan does find what is there. Later jobs have the same tests.
+    assert [r.output.splitlines()[0] for r in results] == ["['own']"] * 3
+
+
+def test_there_are_enough_hostile_programs() -> None:
+    assert sum(map(len, KINDS.values())) >= 60
+
+
+@needs_namespaces
+@pytest.mark.parametrize(
+    ("source", "outcome", "detail"),
+    [
+        (RIGHT, "passed", ""),
+        (RIGHT + "import os\nx = os.fork if 0 else 1\n", "passed", ""),
+        (RIGHT.replace("1, 1", "1, 2"), "failed", "AssertionError"),
+        ("def f(n): return 89", "failed", "AssertionError"),
+        ("def f(n): return 1 / 0", "failed", "ZeroDivisionError: division by zero"),
+        ("def f(n: return n", "failed", "SyntaxError"),
+        ("g = 1", "failed", "NameError: the program defines no 'f'"),
+        ("import os; os._exit(0)", "died", "the program ended itself"),
+        ("while True: pass", "timeout", ""),
+    ],
+)
+def test_outcomes(source: str, outcome: str, detail: str) -> None:
+    result = Sandbox(Limits(seconds=0.7)).run(Job(source, "f", TESTS))
+    assert result.outcome == outcome
+    assert detail in result.detail
+
+
+@needs_namespaces
+def test_assertions_are_counted_one_by_one() -> None:
+    tests = (
+        "assert True\nassert f(1) == 1\nassert f(2) == 9\nfor n in (3, 4):\n    assert f(n) == n\n"
+    )
+    result = Sandbox().run(Job("def f(n): return n", "f", tests))
+    assert (result.outcome, result.passed, result.total) == ("failed", 3, 4)
+    # The error stands outside an assertion: the third is never reached, and counts all the same.
+    tests = "assert f(1) == 1\nf('x').upper.nothing\nassert f(2) == 2\n"
+    result = Sandbox().run(Job("def f(n): return n", "f", tests))
+    assert (result.outcome, result.passed, result.total) == ("failed", 1, 2)
+
+
+@needs_namespaces
+def test_tests_may_hold_a_stub_and_helpers_and_catch_errors() -> None:
+    tests = (
+        "def half(n):\n    return n / 2\n"
+        "def f(n):\n    'the stub'\n"
+        "try:\n    f(-1)\nexcept ValueError as error:\n    caught = str(error)\n"
+        "assert caught == 'too small'\n"
+        "assert half(f(n=4)) == 4\n"
+    )
+    source = "def f(n):\n    if n < 0: raise ValueError('too small')\n    return 2 * n\n"
+    assert Sandbox().run(Job(source, "f", tests)).outcome == "passed"
+
+
+@needs_namespaces
+@pytest.mark.parametrize("tests", ["", "assert True", "x = 1", "assert f(", "\0"])
+def test_tests_that_test_nothing_are_no_verdict(tests: str) -> None:
+    assert Sandbox().run(Job(RIGHT, "f", tests)).outcome == "invalid"
+
+
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=5)
+    | st.binary(max_size=5)
+    | st.complex_numbers(allow_nan=False),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+        | st.frozensets(st.integers(), max_size=3)
+        | st.sets(st.integers(), max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(PLAIN)
+def test_plain_data_cross_the_pipe_unchanged(value: object) -> None:
+    back = frames.unpack(frames.loads(frames.dumps(frames.pack(value))))
+    assert back == value
+    assert type(back) is type(value)
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda x: st.lists(x) | st.dictionaries(st.sampled_from(["tuple", "set", "dict", "bytes", "complex", "x"]), x, max_size=2), max_leaves=8))  # fmt: skip  # noqa: E501
+@settings(max_examples=200)
+def test_whatever_a_worker_sends_is_a_value_or_a_value_error(data: object) -> None:
+    try:
+        value = frames.unpack(data)
+    except ValueError:
+        return
+    frames.pack(value)
+
+
+@needs_namespaces
+def test_values_come_back_as_plain_data() -> None:
+    source = (
+        "from collections import Counter, namedtuple\nP = namedtuple('P', 'x y')\n"
+        "def f(n, s): return [Counter(s), P(1, 2.5), {1, 2}, b'b', 1j, None, True, n, '\\ud800']\n"
+    )
+    result = Sandbox().run(Job(source, "f", arguments=(10**40, "aab")))
+    assert result.outcome == "passed"
+    expected = [{"a": 2, "b": 1}, (1, 2.5), {1, 2}, b"b", 1j, None, True, 10**40, "\ud800"]
+    assert result.value == expected
+    assert [type(v) for v in result.value] == [type(v) for v in expected]
+
+
+@needs_namespaces
+def test_output_is_kept_up_to_its_limit() -> None:
+    source = "import sys\nprint('out', flush=True)\nprint('err', file=sys.stderr)\ndef f(): pass\n"
+    assert Sandbox().run(Job(source, "f")).output == "out\nerr\n"
+    source = "def f(): print('x' * 10**6, flush=True)\n"
+    assert Sandbox(Limits(output_chars=10)).run(Job(source, "f")).output == "x" * 10
+
+
+@needs_namespaces
+def test_the_same_program_always_says_the_same() -> None:
+    job = Job("def f(): return [hash('a'), list({'a', 'b', 'c', 'd'})]", "f")
+    assert Sandbox().run(job).value == Sandbox().run(job).value
+
+
+@needs_namespaces
+def test_nothing_of_one_program_reaches_the_next() -> None:
+    leave = "import sys, math\nmath.pi = 3\nopen('left', 'w').write('x')\ndef f(): return 1\n"
+    look = "import os, math\ndef f(): return [math.pi > 3.1, os.listdir('.')]\n"
+    results = Sandbox(workers=1).run_many([Job(leave, "f"), Job(look, "f")])
+    assert [r.value for r in results] == [1, [True, []]]
+
+
+@needs_namespaces
+def test_many_jobs_keep_their_order_whatever_happens_between() -> None:
+    wild = ["import os; os._exit(3)", "def f(n): return open('/etc/passwd')", "x" * 300_000]
+    jobs = []
+    for n in range(12):
+        jobs.append(Job("def f(n): return n", "f", arguments=(n,)))
+        jobs.append(Job(wild[n % 3], "f", arguments=(n,)))
+    results = Sandbox(workers=3).run_many(jobs)
+    assert [r.value for r in results[::2]] == list(range(12))
+    assert all(r.outcome in ("failed", "died") for r in results[1::2])
+    assert Sandbox().run_many([]) == []
+
+
+@needs_namespaces
+def test_threads_may_share_a_sandbox(no_orphans: None) -> None:
+    shared = Sandbox(workers=2)
+    found: dict[int, list[object]] = {}
+
+    def ask(thread: int) -> None:
+        jobs = [Job("def f(n): return n", "f", arguments=(10 * thread + n,)) for n in range(5)]
+        found[thread] = [result.value for result in shared.run_many(jobs)]
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {t: [10 * t + n for n in range(5)] for t in range(6)}
+
+
+@needs_namespaces
+def test_a_killed_caller_leaves_nothing(no_orphans: None) -> None:
+    script = (
+        "from maporl_env.sandbox import *\n"
+        "print('go', flush=True)\n"
+        "Sandbox(Limits(seconds=60)).run(Job('while True: pass', 'f'))\n"
+    )
+    before = children()
+    caller = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert caller.stdout is not None
+    caller.stdout.readline()
+    time.sleep(1.0)  # the program is under way
+    caller.kill()
+    caller.wait()
+    caller.stdout.close()
+    deadline = time.monotonic() + 2
+    while (left := children() - before) and time.monotonic() < deadline:
+        for pid in left:
+            os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(unavailable("none") is not None, reason=f"{unavailable('none')}")
+def test_the_weak_sandbox_must_be_asked_for_and_keeps_limits(no_orphans: None) -> None:
+    weak = Sandbox(QUICK, isolation="none")
+    programs = {
+        RIGHT: "passed",
+        "while True: pass": "timeout",
+        "import os\nos.kill(-1, 9)": "failed",
+        "import os\nos.kill(os.getppid(), 9)": "failed",
+        "import socket\nsocket.socket()": "failed",
+        "x = bytearray(1 << 30)": "failed",
+        "import os, time\nif os.fork() == 0: os.setsid(); time.sleep(9)\nos._exit(0)": "timeout",
+    }
+    results = weak.run_many([Job(source, "f", TESTS) for source in programs])
+    assert [r.outcome for r in results] == list(programs.values())
+
+
+def test_a_kernel_without_namespaces_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    unavailable.cache_clear()
+    monkeypatch.setattr(sandbox, "_map_users", lambda pid: (_ for _ in ()).throw(OSError("no map")))
+    try:
+        with pytest.raises(SandboxUnavailable, match=r"no map.*choose isolation='none'"):
+            Sandbox()
+        assert Sandbox(isolation="none").run(Job("def f(): return 1", "f")).value == 1
+    finally:
+        unavailable.cache_clear()
+
+
+def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    unavailable.cache_clear()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    try:
+        for isolation in ("namespaces", "none"):
+            with pytest.raises(SandboxUnavailable, match="needs Linux, this is darwin"):
+                Sandbox(isolation=isolation)  # type: ignore[arg-type]
+    finally:
+        unavailable.cache_clear()
+
+
+def test_wrong_settings_are_refused() -> None:
+    with pytest.raises(ValueError, match="choose one of namespaces, none"):
+        Sandbox(isolation="docker")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="workers must be at least 1"):
+        Sandbox(workers=0)
+    for limits in ({"seconds": 0}, {"seconds": float("nan")}, {"memory_mb": 1}, {"processes": 0}):
+        with pytest.raises(ValueError, match=f"{next(iter(limits))} must be"):
+            Limits(**limits)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="not plain data"):
+        Job("", "f", arguments=(object(),))
+    with pytest.raises(ValueError, match="without tests"):
+        Job("", "f", tests="assert f()", arguments=(1,))
+
+
+@needs_namespaces
+def test_a_sandbox_is_copied_by_its_settings() -> None:
+    box = Sandbox(Limits(seconds=3), workers=2)
+    assert pickle.loads(pickle.dumps(box)) == box
+
+
+def test_result_defaults_claim_nothing() -> None:
+    assert Result("died") == Result("died", None, 0, 0, "", "", 0.0)
