@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from peft import LoraConfig
 from torch import Tensor, nn
 
 from maporl_agents import storage, tiny
 from maporl_agents.bases import Base, FullBase
 from maporl_agents.config import TeamConfig, from_dict
-from maporl_agents.loading import load_bases, load_model
+from maporl_agents.loading import load_model
+from maporl_agents.lora import LoraBase
 from maporl_agents.storage import CheckpointError
 from maporl_agents.types import TokenIds
 from maporl_agents.verifier.config import VerifierConfig
@@ -60,7 +62,7 @@ class LearnedVerifier:
         self.template = template if template is not None else Template()
         self.base = _make_base(config, seed)
         width = self.base.model.config.get_text_config().hidden_size
-        self.head = nn.Linear(width, 1, device=self.base.device)
+        self.head = nn.utils.skip_init(nn.Linear, width, 1, device=self.base.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -204,15 +206,16 @@ def _with(config: VerifierConfig, **changes: Any) -> VerifierConfig:
 
 def _make_base(config: VerifierConfig, seed: int) -> Base:
     name = str(tiny.checkpoint(0)) if config.model == "tiny" else config.model
-    settings = TeamConfig(
-        tuning=config.tuning,
-        lora_rank=config.lora_rank,
-        lora_alpha=config.lora_alpha,
-        dtype=config.dtype,
-        device=config.device,
-    )
+    settings = TeamConfig(dtype=config.dtype, device=config.device)
+    model, chat = load_model(name, settings)
     if config.tuning == "full":
-        model, chat = load_model(name, settings)
         return FullBase(model, chat, [POLICY], trained=True, reference=model)
-    [base] = load_bases(settings, name, [POLICY], [], seed)
-    return base
+    lora = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return LoraBase(model, chat, [POLICY], lora)
