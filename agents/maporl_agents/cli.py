@@ -1,4 +1,4 @@
-"""The command line: ``maporl train | eval | play | export | compare | verifier``.
+"""The command line: ``maporl train | eval | play | export | compare | report | verifier``.
 
 Every command explains itself with ``--help``. Mistakes of the user end with one sentence and exit
 code 2, without a traceback (set MAPORL_DEBUG=1 to see one).
@@ -211,12 +211,33 @@ class Verifier:
         return self.action(_console())
 
 
+@dataclass(frozen=True)
+class Report:
+    """Make one self-contained HTML page of a run or a study; it opens offline.
+
+    Example: maporl report runs/NAME
+    """
+
+    source: Annotated[Path, tyro.conf.Positional]
+    """A run folder, the folder of a study, or its study.json."""
+    out: Path | None = None
+    """The page; by default report.html in the folder."""
+
+    def __call__(self) -> int:
+        """Run the command; return the exit code."""
+        from maporl_agents.webpage import write_page
+
+        print(write_page(self.source, self.out))
+        return 0
+
+
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Eval, tyro.conf.subcommand("eval")]
     | Annotated[Play, tyro.conf.subcommand("play")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Verifier, tyro.conf.subcommand("verifier")]
 )
 
