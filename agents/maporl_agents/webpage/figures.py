@@ -191,7 +191,16 @@ def incentives(study: Study) -> Json | None:
     ]
     if not columns:
         return None
-    return {"cases": [[weight, words] for weight, words, _ in CASES], "columns": columns}
+    cases = [[weight, words] for weight, words, _ in CASES]
+    if _is_of_pairs(study):  # a peer's move is a move of its own: the rows for beta say the same
+        cases = [[f"{weight}, β{weight[1]}", words] for weight, words in cases if weight[0] == "α"]
+        for column in columns:
+            del column["cells"][len(cases) :]
+    return {"cases": cases, "columns": columns}
+
+
+def _is_of_pairs(study: Study) -> bool:
+    return all(len(m.turns[0].accuracy) == 2 for *_, group in _groups(study) for m in group)
 
 
 def _rate(group: Sequence[Measurement], case: Case) -> Json | None:

@@ -28,8 +28,9 @@ from maporl_env.rendering import harmless
 STATIC = files("maporl_agents.webpage") / "static"
 SCRIPTS = ("dom.js", "charts.js", "sections.js", "debates.js")
 NO_CONTROLS = (
-    "A single run carries no controls. Whether its rise is collaboration is for `maporl compare` "
-    "to say: the trained agents asked alone, verdicts and peers shuffled, equal cost, more seeds."
+    "A single run carries no controls. Whether its rise is collaboration is for "
+    "maporl compare to say: the trained agents asked alone, verdicts and peers shuffled, equal "
+    "cost, more seeds."
 )
 
 
@@ -149,9 +150,17 @@ def _facts(study: Study) -> list[list[str]]:
         "held-out questions": ", ".join(f"{number:,}" for number in asked),
         **study.budget,
         **study.machine,
+        "versions": _packages(study.versions),
         "commit": (study.versions.get("commit") or "")[:12],
     }
     return [[key.replace("_", " "), str(value)] for key, value in facts.items() if value]
+
+
+def _packages(versions: Mapping[str, Any]) -> str:
+    named = {**versions.get("packages", {}), "python": versions.get("python")}
+    return ", ".join(
+        f"{name} {named[name]}" for name in ("maporl", "torch", "python") if named.get(name)
+    )
 
 
 # --- Text into HTML -----------------------------------------------------------------

@@ -4,29 +4,31 @@
 function ticks(low, high, wanted) {
   const rough = (high - low) / wanted || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((k) => k * power).find((s) => s >= rough * 0.999);
+  const step = [1, 2, 5, 10].map((k) => k * power).find((s) => s >= rough * 0.75);
   const found = [];
   for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k += 1) found.push(k * step);
   return { found, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
 }
 
+// The width of a chart that fills the page: drawn at its real size, so that text stays readable.
+const wide = () => Math.max(280, Math.min(1000, document.getElementById("main").clientWidth - 38));
+
 // The frame of a chart: axes, grid and the functions that place a point.
 function frame(size, xs, ys, labels) {
   const [width, height] = size;
-  const box = { left: 46, right: width - 12, top: 12, bottom: height - 34 };
+  const box = { left: 48, right: width - 12, top: 12, bottom: height - 34 };
   const x = (v) => box.left + ((v - xs[0]) / (xs[1] - xs[0] || 1)) * (box.right - box.left);
   const y = (v) => box.bottom - ((v - ys[0]) / (ys[1] - ys[0] || 1)) * (box.bottom - box.top);
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": labels.title });
   const marks = ticks(ys[0], ys[1], labels.percent ? 5 : 4);
   for (const v of marks.found) {
     root.append(svg("line", { class: "axis", x1: box.left, x2: box.right, y1: y(v), y2: y(v) }));
-    const text = labels.percent ? `${Math.round(100 * v)}` : v.toFixed(marks.digits);
+    const text = labels.percent ? `${Math.round(100 * v)} %` : v.toFixed(marks.digits);
     root.append(svg("text", { x: box.left - 8, y: y(v) + 4, "text-anchor": "end" }, text));
   }
   for (const [v, text] of labels.x) {
     root.append(svg("text", { x: x(v), y: box.bottom + 18, "text-anchor": "middle" }, text));
   }
-  if (labels.percent) root.append(svg("text", { x: 0, y: 9 }, "%"));
   return { root, x, y, box };
 }
 
@@ -39,17 +41,19 @@ function tenths(values) {
 
 const path = (corners) => "M" + corners.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join("L");
 
+const within = (share) => Math.min(1, Math.max(0, share));
+
 // Accuracy by turn: one line with a band per series.
 function turnChart(series, title) {
-  const values = series.flatMap((s) => s.points.flatMap((p) => [p.mean - (p.half || 0), p.mean + (p.half || 0)]));
+  const values = series.flatMap((s) => s.points.flatMap((p) => [within(p.mean - (p.half || 0)), within(p.mean + (p.half || 0))]));
   const turns = Math.max(...series.map((s) => s.points.length));
   const labels = Array.from({ length: turns }, (_, t) => [t + 1, `turn ${t + 1}`]);
-  const f = frame([720, 330], [0.8, turns + 0.2], tenths(values), { x: labels, percent: true, title });
+  const f = frame([wide(), 340], [0.8, turns + 0.2], tenths(values), { x: labels, percent: true, title });
   for (const s of series) {
     const at = s.points.map((p, t) => [f.x(t + 1), p]);
     if (s.points.some((p) => p.half !== null)) {
-      const upper = at.map(([x, p]) => [x, f.y(p.mean + (p.half || 0))]);
-      const lower = at.map(([x, p]) => [x, f.y(p.mean - (p.half || 0))]).reverse();
+      const upper = at.map(([x, p]) => [x, f.y(within(p.mean + (p.half || 0)))]);
+      const lower = at.map(([x, p]) => [x, f.y(within(p.mean - (p.half || 0)))]).reverse();
       f.root.append(svg("path", { class: `band ${s.colour}`, d: path([...upper, ...lower]) + "Z" }));
     }
   }
@@ -73,12 +77,12 @@ function barChart(groups, title) {
   groups.forEach((g, i) => g.points.forEach((p, t) => {
     const left = f.x(i + 0.5) + (t - g.points.length / 2) * width;
     const middle = left + width / 2;
-    const top = p.mean + (p.half || 0);
+    const top = within(p.mean + (p.half || 0));
     f.root.append(
       svg("rect", { class: `flat t${Math.min(t, 5)}`, x: left + 1.5, y: f.y(p.mean), width: width - 3, height: Math.max(0, f.box.bottom - f.y(p.mean)), rx: 2 },
         svg("title", {}, `${g.name}, turn ${t + 1}: ${accuracy(p)} %`)));
-    if (p.half) f.root.append(svg("line", { class: "whisker", x1: middle, x2: middle, y1: f.y(Math.max(0, p.mean - p.half)), y2: f.y(Math.min(1, top)) }));
-    f.root.append(svg("text", { class: "strong", x: middle, y: f.y(Math.min(1, top)) - 5, "text-anchor": "middle" }, (100 * p.mean).toFixed(0)));
+    if (p.half) f.root.append(svg("line", { class: "whisker", x1: middle, x2: middle, y1: f.y(within(p.mean - p.half)), y2: f.y(top) }));
+    f.root.append(svg("text", { class: "strong", x: middle, y: f.y(top) - 5, "text-anchor": "middle" }, (100 * p.mean).toFixed(0)));
   }));
   return f.root;
 }
@@ -114,7 +118,7 @@ function flipChart(matrix, title) {
   ["✓ right", "✕ wrong"].forEach((text, i) => root.append(svg("text", { x: 58, y: 64 + 72 * i, "text-anchor": "end" }, text)));
   matrix.forEach((row, i) => row.forEach((share, j) => {
     const place = { x: 68 + 88 * j, y: 24 + 72 * i, width: 84, height: 68, rx: 6 };
-    const strength = kinds[i][j] === "stay" ? 0.25 + 0.75 * share : Math.min(0.75, 0.12 + 2.2 * share);
+    const strength = kinds[i][j] === "stay" ? 0.25 + 0.75 * share : Math.min(0.42, 0.1 + 1.2 * share);
     root.append(svg("rect", { ...place, class: `cell-${kinds[i][j]}`, "fill-opacity": strength.toFixed(3) }));
     root.append(svg("rect", { ...place, class: "cell-edge" }));
     root.append(svg("text", { class: "number", x: place.x + 42, y: place.y + 39, "text-anchor": "middle" }, percent(share)));

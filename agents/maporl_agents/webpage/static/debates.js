@@ -87,7 +87,7 @@ function debates() {
     const now = s.turns[Math.min(state.turn, s.turns.length - 1)] || [];
     const before = state.turn > 0 ? s.turns[state.turn - 1] : null;
     const ended = state.turn >= s.turns.length ? el("p", { class: "hint" }, `ended after turn ${s.turns.length}`) : null;
-    return el("div", { class: "stage" }, el("h3", {}, STAGE[stage]), strip(s), ended,
+    return el("div", { class: "stage" }, el("h3", {}, capital(STAGE[stage])), strip(s), ended,
       now.map((m, seat) => message(m, before && before[seat])));
   }
 

@@ -9,7 +9,7 @@ function fill(element, attributes, children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  for (const child of children.flat()) {
+  for (const child of children.flat(Infinity)) {
     if (child !== null && child !== undefined) element.append(child);
   }
   return element;
@@ -26,7 +26,12 @@ const percent = (x, digits = 1) => `${(100 * x).toFixed(digits)} %`;
 const points = (x) => `${x < 0 ? "−" : "+"}${Math.abs(100 * x).toFixed(1)}`;
 const whole = (x) => Math.round(x).toLocaleString("en-US");
 const spread = (estimate) => (estimate.half === null ? "" : ` ± ${(100 * estimate.half).toFixed(1)}`);
+const inPercent = (x) => (100 * x).toFixed(1);
 const accuracy = (estimate) => (estimate ? (100 * estimate.mean).toFixed(1) + spread(estimate) : "–");
+
+// An estimate in a cell of a table: the mean, and below it the half width of its interval.
+const figure = (mean, half) => el("span", {}, mean, half === null ? null : el("small", {}, `± ${inPercent(half)}`));
+const score = (estimate) => (estimate ? figure(inPercent(estimate.mean), estimate.half) : "");
 
 // Buttons of which one is pressed.
 function choice(label, options, chosen, onchange) {

@@ -8,6 +8,8 @@ const of = (list, decoding, arm) => list.filter((s) => s.decoding === decoding &
 const decodings = ["sampled", "greedy"].filter((d) => of(data.curves, d).length);
 const BOTH = decodings.map((d) => [d, d]);
 
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
+
 function section(id, title, hint, ...content) {
   return el("section", { id, "aria-labelledby": `${id}-title` },
     el("h2", { id: `${id}-title` }, title), hint ? el("p", { class: "hint" }, hint) : null, content);
@@ -28,12 +30,12 @@ function tiles() {
   const arm = data.arms.find((a) => a.role === "method") || data.arms[0];
   if (!arm || !arm.last) return null;
   const tile = (value, text, main) => el("div", { class: main ? "tile main" : "tile" }, el("b", {}, value), el("span", {}, text));
-  const score = `${data.metric}, last turn, sampled`;
+  const big = (estimate) => [`${inPercent(estimate.mean)} %`, estimate.half === null ? null : el("small", {}, ` ± ${inPercent(estimate.half)}`)];
   return el("div", { class: "tiles" },
-    tile(`${accuracy(arm.last)} %`, `${several ? `${arm.label}: ` : ""}${score}`, true),
+    tile(big(arm.last), `${several ? `${arm.label}: ` : ""}${data.metric}, last turn, sampled`, true),
     arm.before ? tile(`${points(arm.last.mean - arm.before.mean)}`, `points gained by training, from ${accuracy(arm.before)} %`) : null,
     tile(`${points(arm.last.mean - arm.first.mean)}`, `points from turn 1 to the last turn, from ${accuracy(arm.first)} %`),
-    arm.greedy ? tile(`${accuracy(arm.greedy)} %`, "the same, greedy") : null,
+    arm.greedy ? tile(big(arm.greedy), "the same, greedy") : null,
     arm.train_tokens ? tile(whole(arm.train_tokens), `tokens trained on, in ${whole(arm.train_answers)} messages${several ? " (per seed)" : ""}`) : null);
 }
 
@@ -47,7 +49,7 @@ function sentences() {
   if (!some.length && !data.notes.length) return null;
   if (some.length) draw(some[0]);
   return section("said", "What the numbers say",
-    `Written by rule from the figures. ▲ supports that agents work together, ▼ speaks against it, ◆ leaves it open. Scores from 0 to 1; ${data.interval}.`,
+    `Written by rule from the figures. ▲ speaks for the method, ▼ against it, ◆ leaves it open. Scores from 0 to 1; ${data.interval}.`,
     some.length > 1 ? el("div", { class: "bar" }, choice("Decoding", BOTH, some[0], draw)) : null,
     list, data.notes.map((note) => el("p", { class: "note" }, note)));
 }
@@ -69,7 +71,7 @@ function byTurn() {
     show(chart, seen.length ? turnChart(seen, `${data.metric} by turn, ${decoding}`) : el("p", { class: "hint" }, "Nothing chosen."), numbers(all));
   }
   draw();
-  return section("turns", "Accuracy by turn", `${data.metric[0].toUpperCase()}${data.metric.slice(1)} on held-out questions. Bands: ${data.interval}.`,
+  return section("turns", "Accuracy by turn", `${capital(data.metric)} on held-out questions. Bands: ${data.interval}.`,
     el("div", { class: "card" },
       decodings.length > 1 ? el("div", { class: "bar" }, choice("Decoding", BOTH, decoding, (d) => { decoding = d; draw(); })) : null,
       legend, chart));
@@ -80,7 +82,7 @@ function numbers(series) {
   const head = ["", ...Array.from({ length: turns }, (_, t) => `turn ${t + 1}`)];
   const rows = series.map((s) => [s.name, ...head.slice(1).map((_, t) => {
     const p = s.points[t];
-    return p ? el("span", {}, accuracy(p), el("small", {}, `agents ${p.agents.map((a) => (100 * a).toFixed(0)).join(" · ")}`),
+    return p ? el("span", {}, score(p), el("small", {}, `agents ${p.agents.map((a) => (100 * a).toFixed(0)).join(" · ")}`),
       el("small", {}, `agree ${percent(p.agreement, 0)}, no answer ${percent(p.invalid, 0)}`)) : "";
   })]);
   return el("details", {}, el("summary", {}, "The numbers"), table("Percent; below, each agent's accuracy, agreement and messages without an answer.", head, rows, "stack"));
@@ -103,12 +105,12 @@ function bars() {
 
 function changes() {
   if (!data.flips.length) return null;
-  const charts = el("div", {});
+  const charts = el("div", { class: "grid two" });
   let decoding = decodings[0], arm = data.flips[0].arm;
-  const draw = () => show(charts, of(data.flips, decoding, arm).map((s) => el("div", {},
-    el("h3", { class: "hint" }, STAGE[s.stage]),
-    el("div", { class: "grid" }, s.matrices.map((matrix, t) => el("div", { class: "card" },
-      el("h3", {}, `turn ${t + 1} → ${t + 2}`), flipChart(matrix, `${STAGE[s.stage]}, turn ${t + 1} to ${t + 2}`)))))));
+  const draw = () => show(charts, of(data.flips, decoding, arm).map((s) => el("div", { class: "card" },
+    el("h3", {}, capital(STAGE[s.stage])),
+    el("div", { class: "flips" }, s.matrices.map((matrix, t) => el("figure", {},
+      el("figcaption", {}, `turn ${t + 1} to ${t + 2}`), flipChart(matrix, `${STAGE[s.stage]}, turn ${t + 1} to ${t + 2}`)))))));
   draw();
   const names = data.arms.filter((a) => data.flips.some((s) => s.arm === a.name));
   return section("flips", "Who changed their answer", "Share of all messages; rows: the turn before, columns: the turn after. Blue: became right. Orange: became wrong.",
@@ -125,11 +127,11 @@ function armTable() {
   const head = ["", "before", "turn 1", "last turn", "greedy", "method's lead", "messages / question", "tokens / question", "training messages", "training tokens"];
   const row = (a) => [
     el("span", {}, el("span", { class: `role ${a.role}` }, a.role), el("br"), a.label, a.description ? el("small", {}, a.description) : null),
-    a.before ? accuracy(a.before) : "", a.first ? accuracy(a.first) : "", a.last ? el("b", {}, accuracy(a.last)) : "", a.greedy ? accuracy(a.greedy) : "",
-    a.lead ? points(a.lead.mean) + spread(a.lead) : "",
+    score(a.before), score(a.first), a.last ? el("b", {}, score(a.last)) : "", score(a.greedy),
+    a.lead ? figure(points(a.lead.mean), a.lead.half) : "",
     a.answers ? a.answers.toFixed(1) : "", a.tokens ? a.tokens.toFixed(0) : "", a.train_answers ? whole(a.train_answers) : "", a.train_tokens ? whole(a.train_tokens) : "",
   ];
-  return section("arms", "Arms and controls", `${data.metric} in percent, sampled unless said otherwise; ${data.interval}. Training cost is per seed.`,
+  return section("arms", "Arms and controls", `${capital(data.metric)} in percent, sampled unless said otherwise; ${data.interval}. Training cost is per seed.`,
     table("Method's lead: points by which the method's last turn is above this row's, paired by seed.", head, data.arms.map(row), "stack"));
 }
 
@@ -137,8 +139,8 @@ function incentives() {
   const shown = data.incentives;
   if (!shown) return null;
   const head = ["", ...shown.columns.map((c) => (several ? `${c.label}, ${c.stage}` : STAGE[c.stage]))];
-  const cell = (c) => (c ? el("span", {}, accuracy(c), el("small", {}, `of ${whole(c.count)}`)) : "–");
-  const rows = shown.cases.map(([weight, words], i) => [el("span", {}, words, el("small", {}, `paid for by ${weight}`)), ...shown.columns.map((c) => cell(c.cells[i]))]);
+  const cell = (c) => (c ? el("span", {}, score(c), el("small", {}, `of ${whole(c.count)}`)) : "–");
+  const rows = shown.cases.map(([weight, words], i) => [el("span", {}, words, el("small", {}, `bonus ${weight}`)), ...shown.columns.map((c) => cell(c.cells[i]))]);
   return section("incentives", "Who moves whom", "From one turn to the next, in percent. “Peers” are the strict majority of the other agents; ties are left out. α and β are the bonus weights of the paper's Tables 1 and 2.",
     table("Share of the messages with this past.", head, rows, "stack"));
 }
@@ -158,7 +160,7 @@ function training() {
         stepChart(lines.filter((l) => l.points.length), t.seeds, `${p.title}, by training step`, size));
     };
     show(body, t.warnings.map((text) => el("p", { class: "note" }, `⚠ ${text}`)),
-      first ? panel(first, [1000, 300]) : null,
+      first ? panel(first, [wide(), 300]) : null,
       el("div", { class: "grid" }, rest.map((p) => panel(p, [340, 190]))));
   }
   draw(data.training[0].arm);
