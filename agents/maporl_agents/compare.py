@@ -1,232 +1,36 @@
-"""Carrying out a study: its jobs side by side, then the table.
+"""``maporl compare``: carry out a study and show what came of it.
 
-Every job runs in a process of its own on one core, so that one that fails or is killed takes no
-other with it. Jobs that were finished earlier, for this study or another, are not run again.
-
-    runs/studies/jobs/<key>/           one trained team and its measurements, shared by all studies
+    runs/studies/jobs/<key>/           one team and its measurements, shared by all studies
     runs/studies/<study>/study.json    the result, see `study_results`
+
+Jobs that were finished earlier, for this study or another, are not run again.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
 from maporl_agents.controls import Measure
+from maporl_agents.job_pool import Pool, made, progress_view, title_of
 from maporl_agents.outcomes import Transition, TurnStats
 from maporl_agents.parallel import cores
 from maporl_agents.results_page import BRIEF, page, rows, sentences
 from maporl_agents.run_folder import versions
 from maporl_agents.runlog import read_metrics
-from maporl_agents.storage import write_text
-from maporl_agents.studies import (
-    DEFAULT_SEEDS,
-    STUDIES,
-    ArmPlan,
-    StudyPlan,
-    expected_minutes,
-    study,
-)
-from maporl_agents.study_jobs import Job, Recipe, cost, missing, read_measure
+from maporl_agents.studies import DEFAULT_SEEDS, STUDIES, study
+from maporl_agents.study_jobs import cost, missing, read_measure
+from maporl_agents.study_plan import ArmPlan, StudyPlan, expected_minutes
 from maporl_agents.study_results import Arm, Measurement, SeedResult, Stage, Study
 
 if TYPE_CHECKING:
     from maporl_agents.cli import Compare
-
-POLL_SECONDS = 0.5
-ONE_CORE = dict.fromkeys(("MAPORL_CORES", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-Command = Callable[[Path], list[str]]
-"""The command line that carries out the job of a folder."""
-
-
-def worker_command(folder: Path) -> list[str]:
-    """Return the command of a job's own process."""
-    return [sys.executable, "-m", "maporl_agents.study_jobs", str(folder)]
-
-
-@dataclass
-class Running:
-    """A job whose process is running."""
-
-    job: Job
-    folder: Path
-    process: subprocess.Popen[bytes]
-
-
-class Pool:
-    """Runs jobs in processes, so many at a time.
-
-    Args:
-        root: folder of all jobs.
-        workers: how many processes at once.
-        command: what a process runs; see `worker_command`.
-
-    Attributes:
-        errors: for every job that failed, by key, the last line it printed.
-    """
-
-    def __init__(self, root: Path, workers: int, command: Command = worker_command) -> None:
-        if workers < 1:
-            raise ValueError(f"jobs must be at least 1 at a time, not {workers}")
-        self.root = root
-        self.workers = workers
-        self.command = command
-        self.errors: dict[str, str] = {}
-        self.running: list[Running] = []
-
-    def run(self, jobs: Sequence[Job], tick: Callable[[Pool], None] = lambda pool: None) -> None:
-        """Carry out the jobs; `tick` is called again and again meanwhile.
-
-        Raises:
-            KeyboardInterrupt: Ctrl-C; the running jobs have saved what they had.
-        """
-        waiting = [job for job in jobs if missing(job, self.root / job.key)]
-        try:
-            with _terminated_as_interrupt():
-                while waiting or self.running:
-                    while waiting and len(self.running) < self.workers:
-                        self._start(waiting.pop(0))
-                    time.sleep(POLL_SECONDS)
-                    self._collect()
-                    tick(self)
-        finally:
-            self._stop()
-
-    def _start(self, job: Job) -> None:
-        folder = self.root / job.key
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "job.json", job.to_json())
-        with (folder / "log.txt").open("ab") as log:
-            process = subprocess.Popen(
-                self.command(folder),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **ONE_CORE},
-                start_new_session=True,  # Ctrl-C comes to it from here, once
-            )
-        self.running.append(Running(job, folder, process))
-
-    def _collect(self) -> None:
-        for one in [one for one in self.running if one.process.poll() is not None]:
-            self.running.remove(one)
-            if one.process.returncode or missing(one.job, one.folder):
-                self.errors[one.job.key] = last_line(one.folder / "log.txt")
-
-    def _stop(self) -> None:
-        """Ask what is still running to save and end, and wait for it."""
-        for one in self.running:
-            one.process.send_signal(signal.SIGTERM)
-        for one in self.running:
-            one.process.wait()
-        self.running = []
-
-
-@contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that jobs are told to save."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def last_line(log: Path) -> str:
-    """Return the last line of a log that is not empty: for a traceback, the error itself."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
-
-
-# --- While it runs ------------------------------------------------------------------
-
-
-def progress_of(one: Running) -> tuple[int, int, str]:
-    """Return (steps done, steps in all, what is going on) of a running job."""
-    steps = one.job.config.steps
-    run = one.folder / "run"
-    rows = read_metrics(run) if (run / "metrics.jsonl").is_file() else []
-    if one.job.recipe.method == "none" or (run / "results.json").is_file():
-        left = len(missing(one.job, one.folder))
-        return steps, steps, f"{left} measurements left"
-    if not rows:
-        return 0, steps, "starting"
-    scores = [value for name, value in rows[-1].items() if name.startswith("score/")]
-    return rows[-1]["step"], steps, " ".join(f"{x:.2f}" for x in scores if x is not None)
-
-
-@contextmanager
-def progress_view(console: Console, total: int) -> Iterator[Callable[[Pool], None]]:
-    """Show a line for all jobs and one for each that runs; yields what `Pool.run` calls."""
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[now]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    ) as progress:
-        whole = progress.add_task("jobs", total=total, now="")
-        lines: dict[str, int] = {}
-        started = 0
-
-        def tick(pool: Pool) -> None:
-            nonlocal started
-            running = {one.job.key: one for one in pool.running}
-            for key in [key for key in lines if key not in running]:
-                progress.remove_task(lines.pop(key))  # type: ignore[arg-type]
-                if not console.is_terminal:
-                    console.print(f"{key} {'failed' if key in pool.errors else 'done'}")
-            for key, one in running.items():
-                if key not in lines:
-                    lines[key] = progress.add_task(title_of(one.job), now="")
-                    started += 1
-                done, steps, now = progress_of(one)
-                progress.update(lines[key], completed=done, total=steps, now=now)  # type: ignore[arg-type]
-            failed = f"{len(pool.errors)} failed" if pool.errors else ""
-            progress.update(whole, completed=started - len(running), now=failed)
-
-        yield tick
-
-
-def title_of(job: Job) -> str:
-    """Return a few words that tell a job from others."""
-    return f"{job.config.game.task}, {made(job.recipe)}, seed {job.seed} ({job.key[:6]})"
-
-
-def made(recipe: Recipe) -> str:
-    """Return how a team is made, in a word or two."""
-    if recipe.method == "ppo":
-        return "trained alone" if recipe.config.single_agent else "trained together"
-    return {"none": "untrained", "sft": "imitation"}[recipe.method]
-
 
 # --- The result ---------------------------------------------------------------------
 
@@ -235,7 +39,7 @@ def assemble(
     plan: StudyPlan, seeds: Sequence[int], root: Path, *, command: str, errors: dict[str, str]
 ) -> Study:
     """Return the study as far as its jobs were carried out; what failed is said in its notes."""
-    made = versions()
+    system = versions()
     jobs = plan.jobs(tuple(seeds))
     failures = [
         f"Failed, so left out: {title_of(job)}: {errors[job.key]}"
@@ -251,8 +55,8 @@ def assemble(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         arms=tuple(arm_of(arm, seeds, root) for arm in plan.arms),
         metric=plan.metric,
-        machine={name: made[name] for name in ("platform", "cpu_count")},
-        versions={name: made[name] for name in ("python", "packages", "commit")},
+        machine={name: system[name] for name in ("platform", "cpu_count")},
+        versions={name: system[name] for name in ("python", "packages", "commit")},
         budget={"core-minutes": round(minutes, 1), "jobs": len(jobs), "seeds": list(seeds)},
         notes=(*plan.notes, *failures),
     )

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
+from maporl_agents.outcomes import rate
 from maporl_agents.study_results import Arm, Decoding, Stage, Study
-from maporl_agents.verdicts import Estimate, estimate, verdicts
+from maporl_agents.verdicts import Estimate, Verdict, difference, estimate, rise_verdict, verdicts
+from maporl_agents.webpage.figures import CASES, Case
 
 COLUMNS = (
     "arm",
@@ -30,6 +32,7 @@ LEGEND = (
     "greedily; answers and tokens: generated per held-out question; trained on: answers and tokens "
     "generated for training, per seed."
 )
+WEIGHTS = {"α₀": "alpha0", "α₁": "alpha1", "β₀": "beta0", "β₁": "beta1"}
 SCORES = {
     "vote": "Score: expected accuracy of the majority answer, ties shared.",
     "mean_accuracy": "Score: mean accuracy of the agents.",
@@ -104,7 +107,38 @@ def sentences(study: Study) -> list[str]:
     """Return what follows from the numbers, marked for, against or open."""
     mark = {"supports": "+", "contradicts": "-", "open": "?"}
     labels = {arm.name: arm.label for arm in study.arms}
-    return [f"({mark[v.kind]}) {labels[v.arm]}. {v.sentence}" for v in verdicts(study)]
+    found = (*verdicts(study), *incentive_verdicts(study))
+    return [f"({mark[v.kind]}) {labels[v.arm]}. {v.sentence}" for v in found]
+
+
+def incentive_verdicts(study: Study) -> list[Verdict]:
+    """Say whether each incentive moved the transitions it pays for, against the arm without any.
+
+    Arms are told by ``settings["incentive"]``: "none", "alpha0", "alpha1", "beta0" or "beta1". All
+    transitions are worded so that the incentive is meant to make them more frequent.
+    """
+    arms = {arm.settings.get("incentive"): arm for arm in study.arms}
+    found = []
+    for name, arm in arms.items():
+        for weight, words, case in CASES:
+            if name not in (None, "none") and WEIGHTS[weight] == name and "none" in arms:
+                own, base = transition_rates(arm, case), transition_rates(arms["none"], case)
+                if own.keys() & base.keys():
+                    change = difference(own, base)
+                    found.append(rise_verdict(arm.name, f"{words}, against no bonus", change))
+    return found
+
+
+def transition_rates(arm: Arm, case: Case) -> dict[int, float]:
+    """Return {seed: share of the messages with this past that were, or saw, right next}."""
+    own, others, of = case
+    found = {result.seed: result.find("after", "sampled") for result in arm.seeds}
+    rates = {
+        seed: rate(measurement.transitions, own=own, others=others, of=of)[0]
+        for seed, measurement in found.items()
+        if measurement is not None
+    }
+    return {seed: share for seed, share in rates.items() if share is not None}
 
 
 # --- Markdown -----------------------------------------------------------------------

@@ -2,119 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from maporl_agents.config import TrainConfig
-from maporl_agents.controls import Kind, Measure
-from maporl_agents.study_jobs import Job, Recipe, all_measures
-from maporl_agents.study_results import ControlKind, Metric, Role
+from maporl_agents.controls import Measure
+from maporl_agents.presets import preset
+from maporl_agents.study_jobs import Recipe
+from maporl_agents.study_plan import ArmPlan, StudyPlan
 
 DEFAULT_SEEDS = (0, 1, 2)
-
-
-@dataclass(frozen=True)
-class ArmPlan:
-    """One row of a comparison: what is trained, and what is measured of it.
-
-    Attributes:
-        name: short and unique in the study.
-        label: as people read it.
-        role: method, control or baseline.
-        recipe: how the team is made.
-        measure: what is measured of it. A control's kind is the measure's.
-        of: name of the arm that a control belongs to.
-        description: one sentence.
-        settings: those that make this arm differ from the others.
-    """
-
-    name: str
-    label: str
-    role: Role
-    recipe: Recipe
-    measure: Measure = field(default_factory=Measure)
-    of: str | None = None
-    description: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def control(self) -> ControlKind | None:
-        """What a control takes away."""
-        if self.role != "control":
-            return None
-        return "other" if self.measure.kind == "debate" else self.measure.kind
-
-    def job(self, seed: int) -> Job:
-        """Return the job that fills this row with one seed."""
-        return Job(self.recipe, seed, (self.measure,))
-
-    def before(self, seed: int) -> Job | None:
-        """Return the job that measures a method's team before training; None for other rows."""
-        if self.role != "method" or self.recipe.method == "none":
-            return None
-        return Job(replace(self.recipe, method="none"), seed, (self.measure,))
-
-    def jobs(self, seed: int) -> list[Job]:
-        """Return both."""
-        before = self.before(seed)
-        return [*([before] if before else []), self.job(seed)]
-
-
-@dataclass(frozen=True)
-class StudyPlan:
-    """A study before it is carried out.
-
-    Attributes:
-        name: as in ``maporl compare NAME``.
-        title: as people read it.
-        claim: in words, what is tested.
-        arms: in the order of the table.
-        metric: which score the table compares.
-        notes: what a reader must know.
-    """
-
-    name: str
-    title: str
-    claim: str
-    arms: tuple[ArmPlan, ...]
-    metric: Metric = "vote"
-    notes: tuple[str, ...] = ()
-
-    def jobs(self, seeds: tuple[int, ...]) -> list[Job]:
-        """Return every job once, with all that is measured of its team, seed by seed."""
-        return all_measures([job for seed in seeds for arm in self.arms for job in arm.jobs(seed)])
-
-    def quick(self) -> StudyPlan:
-        """Return the same study in miniature, to see that it runs; its figures mean nothing."""
-        arms = tuple(replace(arm, recipe=quick_recipe(arm.recipe)) for arm in self.arms)
-        return replace(self, name=f"{self.name}-quick", arms=arms)
-
-
-def quick_recipe(recipe: Recipe) -> Recipe:
-    """Return a recipe with two short steps and few questions."""
-    config = recipe.config
-    small = replace(
-        config,
-        steps=2,
-        questions_per_step=4,
-        checkpoint_every=1,
-        eval=replace(config.eval, questions=12),
-    )
-    return replace(recipe, config=small)
-
-
-# --- The studies --------------------------------------------------------------------
-
-SHOPPING = TrainConfig()
 QUESTIONS = 400
 """Held-out questions of every measurement."""
+SHOPPING, SHARING, COINS = (
+    replace(config, eval=replace(config.eval, questions=QUESTIONS))
+    for config in (preset("shopping"), preset("sharing"), preset("coins"))
+)
+TRAINED = {
+    "alone": "trained, each asked alone",
+    "self_refinement": "trained, each debating with itself",
+    "peers_shuffled": "trained, peers' messages from other questions",
+}
+"""Controls of a trained team whose members read each other."""
+WITH_VERDICTS = {**TRAINED, "verdicts_shuffled": "trained, verdicts shuffled"}
+"""The same where verdicts are shown."""
+
+
+def together(name: str, label: str, config: TrainConfig, **arm: Any) -> ArmPlan:
+    """Return a method: a team trained together by MAPoRL."""
+    return ArmPlan(name, label, "method", Recipe("ppo", config), **arm)
 
 
 def with_controls(
-    method: ArmPlan, kinds: dict[Kind, str], *, before: dict[Kind, str] | None = None
+    method: ArmPlan, kinds: Mapping[str, str], *, before: Mapping[str, str] | None = None
 ) -> tuple[ArmPlan, ...]:
-    """Return a method with its controls, and the same measurements of the untrained team.
+    """Return a method with its controls.
 
     Args:
         method: the row to control.
@@ -130,7 +53,7 @@ def with_controls(
                 label=label,
                 role="control",
                 recipe=recipe,
-                measure=replace(method.measure, kind=kind),
+                measure=replace(method.measure, kind=kind),  # type: ignore[arg-type]
                 of=method.name,
             )
             for recipe, labels in ((method.recipe, kinds), (untrained, before or {}))
@@ -141,33 +64,210 @@ def with_controls(
 
 def shopping() -> StudyPlan:
     """Study 1 with agents that know different things."""
-    maporl = ArmPlan("maporl", "MAPoRL", "method", Recipe("ppo", measured_on(SHOPPING)))
     return StudyPlan(
         name="shopping",
-        title="Agents that know different things",
-        claim="Off the shelf, a debate does not improve over turns; after MAPoRL it does.",
+        title="Does a debate improve over turns? Agents that know different things",
+        claim="Off the shelf, a debate does not improve over its turns; after MAPoRL it does.",
         arms=with_controls(
-            maporl,
-            {
-                "alone": "trained, each asked alone",
-                "self_refinement": "trained, each debating with itself",
-                "peers_shuffled": "trained, peers' messages from other questions",
-            },
+            together("maporl", "MAPoRL", SHOPPING),
+            TRAINED,
             before={
                 "best_of_n": "untrained, best of 6 by the answer key (an oracle)",
                 "self_consistency": "untrained, vote at equal tokens",
             },
         ),
-        notes=("The gain is pooling of knowledge between different agents, not verification.",),
+        notes=(
+            "The agents differ in what they know: a gain is pooling of knowledge, not checking.",
+            "No debate sees the answer key, the best of 6 does: it bounds what sampling can give.",
+        ),
     )
 
 
-def measured_on(config: TrainConfig, questions: int = QUESTIONS) -> TrainConfig:
-    """Return settings with the studies' number of held-out questions."""
-    return replace(config, eval=replace(config.eval, questions=questions))
+def same_agents(name: str, config: TrainConfig, title: str) -> StudyPlan:
+    """Study 1 with the same model on both sides, the paper's Experiment 1."""
+    return StudyPlan(
+        name=name,
+        title=f"Does a debate improve over turns? The same agents on both sides: {title}",
+        claim=(
+            "Off the shelf, a debate does not improve over its turns; after MAPoRL, which trains "
+            "the turns from the second on, it does."
+        ),
+        arms=with_controls(
+            together("maporl", "MAPoRL", config),
+            WITH_VERDICTS,
+            before={
+                "best_of_n": "untrained, best of 6 by the same verdicts",
+                "self_consistency": "untrained, vote at equal tokens",
+            },
+        ),
+        notes=(
+            "The skill is acting on shown verdicts, which are those of a noisy key; nothing here "
+            "shows reasoning.",
+        ),
+    )
 
 
-STUDIES = {"shopping": shopping}
+def alone() -> StudyPlan:
+    """Study 2: what training alone gives."""
+    return StudyPlan(
+        name="alone",
+        title="Is training alone enough?",
+        claim="Agents trained alone, and then debating, stay behind agents trained together.",
+        arms=(
+            together("maporl", "MAPoRL", SHOPPING),
+            *(trained_alone(times) for times in (1, 2, 4)),
+            ArmPlan(
+                "alone-4x-vote",
+                "trained alone, 4x, vote at equal tokens instead of a debate",
+                "baseline",
+                Recipe("ppo", alone_config(4)),
+                Measure("self_consistency"),
+            ),
+            ArmPlan("sft", "imitation of the best tenth", "baseline", Recipe("sft", SHOPPING)),
+            ArmPlan(
+                "vote",
+                "untrained, vote at equal tokens",
+                "baseline",
+                Recipe("none", SHOPPING),
+                Measure("self_consistency"),
+            ),
+        ),
+        notes=("1x is as many training answers as MAPoRL's; the schedule is stretched with it.",),
+    )
+
+
+def trained_alone(times: int) -> ArmPlan:
+    """Return the baseline of agents trained alone on so many times the answers, then debating."""
+    label = f"trained alone, {times}x the answers, then debating"
+    recipe = Recipe("ppo", alone_config(times))
+    return ArmPlan(f"alone-{times}x", label, "baseline", recipe, settings={"budget": times})
+
+
+def alone_config(times: int) -> TrainConfig:
+    """Return the settings of single-agent PPO on so many times the answers."""
+    return replace(SHOPPING, single_agent=True, steps=times * SHOPPING.steps)
+
+
+def incentives() -> StudyPlan:
+    """Study 3: alpha and beta, one at a time."""
+    pairs = {
+        "none": {},
+        "alpha0": {"alpha": (2.0, 0.0)},
+        "alpha1": {"alpha": (0.0, 2.0)},
+        "beta0": {"beta": (2.0, 0.0)},
+        "beta1": {"beta": (0.0, 2.0)},
+    }
+    return StudyPlan(
+        name="incentives",
+        title="Do incentives steer behaviour?",
+        claim=(
+            "A bonus of 2 for alpha0, alpha1, beta0 or beta1 moves the transitions that Tables 1 "
+            "and 2 of the paper pay for."
+        ),
+        arms=tuple(
+            together(
+                name,
+                "no bonus" if name == "none" else f"{name} = 2",
+                with_game(SHARING, num_agents=3, **bonus),
+                settings={"incentive": name},
+            )
+            for name, bonus in pairs.items()
+        ),
+        notes=("Three agents; a majority of the two others is both of them, else it is a tie.",),
+    )
+
+
+def transfer() -> StudyPlan:
+    """Study 4: trained on one task, debating about another."""
+    there = together("sharing-coins", "trained on sharing", SHARING, measure=Measure(task="coins"))
+    back = together("coins-sharing", "trained on coins", COINS, measure=Measure(task="sharing"))
+    return StudyPlan(
+        name="transfer",
+        title="Does collaboration transfer to another task?",
+        claim="A team trained to debate about one task debates better about another.",
+        arms=(
+            *with_controls(
+                replace(there, label="trained on sharing, asked about coins"),
+                {"verdicts_shuffled": "the same, verdicts shuffled", "alone": "the same, alone"},
+                before={"best_of_n": "untrained on coins, best of 6 by the same verdicts"},
+            ),
+            *with_controls(
+                replace(back, label="trained on coins, asked about sharing"),
+                {"verdicts_shuffled": "the same, verdicts shuffled", "alone": "the same, alone"},
+                before={"best_of_n": "untrained on sharing, best of 6 by the same verdicts"},
+            ),
+            *(
+                together(
+                    f"{config.game.task}-itself",
+                    f"trained on {config.game.task}, asked about it",
+                    config,
+                )
+                for config in (SHARING, COINS)
+            ),
+        ),
+        notes=("Both tasks use the same words for moves and verdicts.",),
+    )
+
+
+def variants() -> StudyPlan:
+    """Study 6: the reward, who shares what, and how many debate."""
+    rewards: dict[str, dict[str, Any]] = {
+        "gamma 0": {"gamma": 0.0},
+        "gamma 0.3": {"gamma": 0.3},
+        "gamma 1": {"gamma": 1.0},
+        "last turn's scores, team": {"horizon": "last", "share": "team"},
+        "last turn's score, own": {"horizon": "last", "share": "own"},
+        "later scores, own": {"horizon": "discounted", "share": "own"},
+        "current scores, team": {"horizon": "current", "share": "team"},
+    }
+    sharings = {"agent": "a policy per agent", "turn": "a policy per agent and turn"}
+    return StudyPlan(
+        name="variants",
+        title="Rewards, sharing, and the number of agents",
+        claim="Which of the settings matter: no claim, a survey.",
+        arms=(
+            *(
+                together(words.replace(" ", "-"), words, with_game(SHARING, **game), settings=game)
+                for words, game in rewards.items()
+            ),
+            *(
+                together(
+                    f"sharing-{mode}",
+                    words,
+                    replace(SHARING, team=replace(SHARING.team, sharing=mode)),  # type: ignore[arg-type]
+                    settings={"sharing": mode},
+                )
+                for mode, words in sharings.items()
+            ),
+            *(
+                together(
+                    f"{number}-agents",
+                    f"trained with 2, {number} debate",
+                    SHARING,
+                    measure=Measure(agents=number),
+                    settings={"agents at test time": number},
+                )
+                for number in (3, 4)
+            ),
+        ),
+        notes=("gamma 1 and one policy for both are the settings of the study `sharing`.",),
+    )
+
+
+def with_game(config: TrainConfig, **changes: Any) -> TrainConfig:
+    """Return settings with another game."""
+    return replace(config, game=replace(config.game, **changes))
+
+
+STUDIES: dict[str, Callable[[], StudyPlan]] = {
+    "shopping": shopping,
+    "sharing": lambda: same_agents("sharing", SHARING, "sharing"),
+    "coins": lambda: same_agents("coins", COINS, "coins"),
+    "alone": alone,
+    "incentives": incentives,
+    "transfer": transfer,
+    "variants": variants,
+}
 """All studies by name."""
 
 
@@ -176,34 +276,3 @@ def study(name: str) -> StudyPlan:
     if name not in STUDIES:
         raise ValueError(f"unknown study {name!r}: choose one of {', '.join(STUDIES)}")
     return STUDIES[name]()
-
-
-# --- What a study costs -------------------------------------------------------------
-
-START_SECONDS = 8.0
-"""Processor seconds to start a process and load a model. Measured."""
-SECONDS_PER_1000_ANSWERS = {"shopping": 12.0, "sharing": 2.5, "coins": 2.5}
-"""Processor seconds of training per 1,000 answers of three-turn debates. Measured."""
-SPEAKING_SHARE = 0.3
-"""Part of it that is generation: the cost of an answer that is not learnt from."""
-
-
-def expected_minutes(plan: StudyPlan, seeds: Sequence[int]) -> float:
-    """Return the core-minutes a study needs if none of its jobs was done before, roughly."""
-    return sum(expected_seconds(job) for job in plan.jobs(tuple(seeds))) / 60
-
-
-def expected_seconds(job: Job) -> float:
-    """Return the processor seconds of one job, roughly."""
-    config, method = job.config, job.recipe.method
-    debate = config.game.num_agents * config.game.num_turns
-    learnt = (
-        config.steps
-        * config.questions_per_step
-        * debate
-        * {"ppo": 1, "sft": 0.4, "none": 0}[method]
-    )
-    decodings = sum(len(what.decodings) for what in job.measures) + 4 * (method != "none")
-    spoken = decodings * config.eval.questions * debate * SPEAKING_SHARE
-    rate = SECONDS_PER_1000_ANSWERS[config.game.task] * (0.5 if config.single_agent else 1)
-    return START_SECONDS + (learnt + spoken) / 1000 * rate

@@ -1,0 +1,132 @@
+"""What a study is before it is carried out: arms, the jobs that fill them, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from maporl_agents.controls import Measure
+from maporl_agents.study_jobs import Job, Recipe, all_measures
+from maporl_agents.study_results import ControlKind, Metric, Role
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """One row of a comparison: what is trained, and what is measured of it.
+
+    Attributes:
+        name: short and unique in the study.
+        label: as people read it.
+        role: method, control or baseline.
+        recipe: how the team is made.
+        measure: what is measured of it. A control's kind is the measure's.
+        of: name of the arm that a control belongs to.
+        description: one sentence.
+        settings: those that make this arm differ from the others.
+    """
+
+    name: str
+    label: str
+    role: Role
+    recipe: Recipe
+    measure: Measure = field(default_factory=Measure)
+    of: str | None = None
+    description: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def control(self) -> ControlKind | None:
+        """What a control takes away."""
+        if self.role != "control":
+            return None
+        return "other" if self.measure.kind == "debate" else self.measure.kind
+
+    def job(self, seed: int) -> Job:
+        """Return the job that fills this row with one seed."""
+        return Job(self.recipe, seed, (self.measure,))
+
+    def before(self, seed: int) -> Job | None:
+        """Return the job that measures a method's team before training; None for other rows."""
+        if self.role != "method" or self.recipe.method == "none":
+            return None
+        return Job(replace(self.recipe, method="none"), seed, (self.measure,))
+
+    def jobs(self, seed: int) -> list[Job]:
+        """Return both."""
+        before = self.before(seed)
+        return [*([before] if before else []), self.job(seed)]
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A study before it is carried out.
+
+    Attributes:
+        name: as in ``maporl compare NAME``.
+        title: as people read it.
+        claim: in words, what is tested.
+        arms: in the order of the table.
+        metric: which score the table compares.
+        notes: what a reader must know.
+    """
+
+    name: str
+    title: str
+    claim: str
+    arms: tuple[ArmPlan, ...]
+    metric: Metric = "vote"
+    notes: tuple[str, ...] = ()
+
+    def jobs(self, seeds: tuple[int, ...]) -> list[Job]:
+        """Return every job once, with all that is measured of its team, seed by seed."""
+        return all_measures([job for seed in seeds for arm in self.arms for job in arm.jobs(seed)])
+
+    def quick(self) -> StudyPlan:
+        """Return the same study in miniature, to see that it runs; its figures mean nothing."""
+        arms = tuple(replace(arm, recipe=quick_recipe(arm.recipe)) for arm in self.arms)
+        return replace(self, name=f"{self.name}-quick", arms=arms)
+
+
+def quick_recipe(recipe: Recipe) -> Recipe:
+    """Return a recipe with two short steps and few questions."""
+    config = recipe.config
+    small = replace(
+        config,
+        steps=2,
+        questions_per_step=4,
+        checkpoint_every=1,
+        eval=replace(config.eval, questions=12),
+    )
+    return replace(recipe, config=small)
+
+
+# --- What a study costs -------------------------------------------------------------
+
+START_SECONDS = 8.0
+"""Processor seconds to start a process and load a model. Measured."""
+SECONDS_PER_1000_ANSWERS = {"shopping": 12.0, "sharing": 2.5, "coins": 2.5}
+"""Processor seconds of training per 1,000 answers of three-turn debates. Measured."""
+SPEAKING_SHARE = 0.3
+"""Part of it that is generation: the cost of an answer that is not learnt from."""
+
+
+def expected_minutes(plan: StudyPlan, seeds: Sequence[int]) -> float:
+    """Return the core-minutes a study needs if none of its jobs was done before, roughly."""
+    return sum(expected_seconds(job) for job in plan.jobs(tuple(seeds))) / 60
+
+
+def expected_seconds(job: Job) -> float:
+    """Return the processor seconds of one job, roughly."""
+    config, method = job.config, job.recipe.method
+    debate = config.game.num_agents * config.game.num_turns
+    learnt = (
+        config.steps
+        * config.questions_per_step
+        * debate
+        * {"ppo": 1, "sft": 0.4, "none": 0}[method]
+    )
+    decodings = sum(len(what.decodings) for what in job.measures) + 4 * (method != "none")
+    spoken = decodings * config.eval.questions * debate * SPEAKING_SHARE
+    rate = SECONDS_PER_1000_ANSWERS[config.game.task] * (0.5 if config.single_agent else 1)
+    return START_SECONDS + (learnt + spoken) / 1000 * rate

@@ -1,0 +1,407 @@
+"""Studies: jobs are named by their settings, run once, resume, and fail alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from maporl_agents import cli, compare, studies, study_jobs
+from maporl_agents.compare import assemble
+from maporl_agents.config import EvalConfig, Sampling, TrainConfig
+from maporl_agents.controls import Measure
+from maporl_agents.experiment import Interrupted
+from maporl_agents.job_pool import Pool, last_line
+from maporl_agents.outcomes import TurnStats
+from maporl_agents.results_page import COLUMNS, page, rows, sentences
+from maporl_agents.sft import SFTConfig
+from maporl_agents.studies import with_controls
+from maporl_agents.study_jobs import Job, Recipe, all_measures, carry_out, measure_path, missing
+from maporl_agents.study_plan import ArmPlan, StudyPlan, expected_minutes
+from maporl_agents.study_results import Arm, Measurement, SeedResult, Study
+
+SMALL = TrainConfig(
+    steps=3,
+    questions_per_step=3,
+    checkpoint_every=1,
+    sampling=Sampling(max_new_tokens=4),
+    eval=EvalConfig(questions=6),
+)
+PPO = Recipe("ppo", SMALL)
+ALONE = Measure("alone")
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=100)
+
+
+class TestKey:
+    def test_what_decides_the_team_decides_the_key(self) -> None:
+        key = Job(PPO, 0, ()).key
+        assert re.fullmatch("[0-9a-f]{16}", key)
+        assert Job(PPO, 0, (ALONE,)).key == key
+        assert (
+            Job(Recipe("ppo", replace(SMALL, name="other", checkpoint_every=7)), 0, ()).key == key
+        )
+        others = [
+            Job(PPO, 1, ()),
+            Job(Recipe("sft", SMALL), 0, ()),
+            Job(Recipe("ppo", replace(SMALL, steps=4)), 0, ()),
+            Job(Recipe("ppo", replace(SMALL, game=replace(SMALL.game, gamma=0.5))), 0, ()),
+            Job(Recipe("ppo", replace(SMALL, eval=replace(SMALL.eval, questions=7))), 0, ()),
+        ]
+        assert len({key, *(job.key for job in others)}) == 6
+
+    def test_an_untrained_team_does_not_depend_on_the_training(self) -> None:
+        key = Job(Recipe("none", SMALL), 0, ()).key
+        longer = replace(SMALL, steps=9, ppo=replace(SMALL.ppo, learning_rate=1.0))
+        assert Job(Recipe("none", longer), 0, ()).key == key
+        assert Job(PPO, 0, ()).key != key
+
+    def test_imitation_depends_on_its_own_settings(self) -> None:
+        keys = {Job(Recipe("sft", SMALL, SFTConfig(epochs=n)), 0, ()).key for n in (1, 2)}
+        assert len(keys) == 2
+        assert len({Job(Recipe("ppo", SMALL, SFTConfig(epochs=n)), 0, ()).key for n in (1, 2)}) == 1
+
+    def test_seeds_differ_in_training_and_in_the_noise_of_evaluation(self) -> None:
+        first, second = (Job(PPO, seed, ()).config for seed in (0, 1))
+        assert (first.seed, second.seed) == (0, 1)
+        assert first.eval.seed != second.eval.seed
+        assert first.eval.questions == second.eval.questions
+
+    def test_a_job_survives_json(self) -> None:
+        recipe = Recipe("sft", SMALL, SFTConfig(best_share=0.2))
+        job = Job(recipe, 2, (ALONE, Measure(agents=3, task="shopping")))
+        assert Job.from_json(job.to_json()) == job
+
+    def test_jobs_of_one_team_become_one_that_measures_everything(self) -> None:
+        jobs = [Job(PPO, 0, (Measure(),)), Job(PPO, 0, (ALONE,)), Job(PPO, 0, (Measure(),))]
+        assert all_measures([*jobs, Job(PPO, 1, (ALONE,))]) == [
+            Job(PPO, 0, (Measure(), ALONE)),
+            Job(PPO, 1, (ALONE,)),
+        ]
+
+    def test_unknown_methods_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="none, ppo, sft"):
+            Recipe("dpo", SMALL)  # type: ignore[arg-type]
+
+
+class Cutting(io.StringIO):
+    """A screen that sends SIGTERM to its own process when a step is shown."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.words = f"step   {step} "
+
+    def write(self, text: str) -> int:
+        if self.words in text:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().write(text)
+
+
+class TestCarryOut:
+    def test_a_cut_job_goes_on_where_it_was_and_gives_the_same_figures(
+        self, tmp_path: Path
+    ) -> None:
+        job = Job(PPO, 1, (Measure(), ALONE))
+        whole, cut = tmp_path / "whole", tmp_path / "cut"
+        carry_out(job, whole, quiet())
+        with pytest.raises(Interrupted) as stop:
+            carry_out(job, cut, Console(file=Cutting(2), width=100))
+        assert stop.value.step == 2
+        assert missing(job, cut) == job.measures
+        carry_out(job, cut, quiet())
+        assert missing(job, cut) == ()
+        for what in job.measures:
+            one, other = (measure_path(folder, what).read_bytes() for folder in (whole, cut))
+            assert one == other
+
+    def test_what_is_done_is_not_done_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        carry_out(Job(PPO, 0, (Measure(),)), tmp_path, quiet())
+        before = measure_path(tmp_path, Measure()).stat().st_mtime_ns
+
+        def never(*_args: object, **_options: object) -> None:
+            raise AssertionError("trained again")
+
+        monkeypatch.setattr(study_jobs.experiment, "run", never)
+        monkeypatch.setattr(study_jobs.experiment, "resume", never)
+        carry_out(Job(PPO, 0, (Measure(), ALONE)), tmp_path, quiet())
+        assert missing(Job(PPO, 0, (Measure(), ALONE)), tmp_path) == ()
+        assert measure_path(tmp_path, Measure()).stat().st_mtime_ns == before
+
+    def test_the_untrained_team_is_only_measured(self, tmp_path: Path) -> None:
+        job = Job(Recipe("none", SMALL), 0, (Measure("best_of_n"),))
+        carry_out(job, tmp_path, quiet())
+        assert not (tmp_path / "run").exists()
+        saved = study_jobs.read_measure(tmp_path, Measure("best_of_n"))
+        assert saved["sampled"]["num_answers"] == 6 * 6  # questions x samples
+        assert "greedy" not in saved
+
+    def test_costs_add_up(self, tmp_path: Path) -> None:
+        assert study_jobs.cost(tmp_path) == 0.0
+        study_jobs.add_cost(tmp_path, 1.5)
+        study_jobs.add_cost(tmp_path, 2.0)
+        assert study_jobs.cost(tmp_path) == 3.5
+
+
+WORKER = """
+import json, pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+job = json.loads((folder / "job.json").read_text())
+with (folder.parent / "started.txt").open("a") as log:
+    log.write(f"{job['seed']}\\n")
+if job["seed"] == 1:
+    raise ValueError("no such model")
+if job["seed"] == 9:
+    time.sleep(60)
+(folder / "measures").mkdir()
+for name in sys.argv[2:]:
+    (folder / "measures" / name).write_text("{}")
+"""
+
+
+def fake_worker(folder: Path) -> list[str]:
+    """Return a process that fails for seed 1, sleeps for seed 9, and else leaves its file."""
+    name = measure_path(folder, ALONE).name
+    return [sys.executable, "-c", WORKER, str(folder), name]
+
+
+class TestPool:
+    def jobs(self, *seeds: int) -> list[Job]:
+        return [Job(PPO, seed, (ALONE,)) for seed in seeds]
+
+    def test_a_failing_job_is_told_and_the_others_finish(self, tmp_path: Path) -> None:
+        jobs = self.jobs(0, 1, 2)
+        pool = Pool(tmp_path, 2, fake_worker)
+        most = []
+        pool.run(jobs, lambda pool: most.append(len(pool.running)))
+        assert pool.errors == {jobs[1].key: "ValueError: no such model"}
+        assert [missing(job, tmp_path / job.key) for job in jobs] == [(), (ALONE,), ()]
+        assert max(most) <= 2
+
+    def test_a_second_run_starts_only_what_is_missing(self, tmp_path: Path) -> None:
+        for _ in range(2):
+            Pool(tmp_path, 1, fake_worker).run(self.jobs(0, 1, 2))
+        assert (tmp_path / "started.txt").read_text().split() == ["0", "1", "2", "1"]
+
+    def test_ctrl_c_stops_the_processes(self, tmp_path: Path) -> None:
+        pool = Pool(tmp_path, 1, fake_worker)
+        processes = []
+
+        def interrupt(pool: Pool) -> None:
+            processes.extend(one.process for one in pool.running)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            pool.run(self.jobs(9), interrupt)
+        assert [process.poll() for process in processes] == [-signal.SIGTERM]
+        assert pool.running == []
+
+    def test_at_least_one_worker(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="at least 1"):
+            Pool(tmp_path, 0)
+
+    def test_the_last_line_says_what_was_wrong(self, tmp_path: Path) -> None:
+        log = tmp_path / "log.txt"
+        log.write_text("Traceback\n  File x\nValueError: wrong\n\n")
+        assert last_line(log) == "ValueError: wrong"
+        log.write_text("\n")
+        assert last_line(log) == "it printed nothing"
+
+
+PLAN = StudyPlan(
+    name="small",
+    title="A small study",
+    claim="It runs.",
+    arms=with_controls(
+        ArmPlan("maporl", "MAPoRL", "method", PPO),
+        {"alone": "trained, alone"},
+        before={"best_of_n": "untrained, best of 6"},
+    ),
+    notes=("A note.",),
+)
+
+
+class TestAssemble:
+    def test_a_study_from_its_jobs(self, tmp_path: Path) -> None:
+        jobs = PLAN.jobs((0,))
+        assert [(job.recipe.method, len(job.measures)) for job in jobs] == [("none", 2), ("ppo", 2)]
+        for job in jobs:
+            carry_out(job, tmp_path / job.key, quiet())
+        errors = {PLAN.jobs((1,))[1].key: "ValueError: out of luck"}
+        study = assemble(PLAN, (0, 1), tmp_path, command="maporl compare small", errors=errors)
+        study.save(tmp_path / "study.json")
+        assert Study.load(tmp_path / "study.json") == study
+
+        [method, alone, best] = study.arms
+        [result] = method.seeds  # seed 1 was not carried out
+        assert (result.train_answers, len(result.curve)) == (3 * 3 * 6, 3)
+        assert [(m.stage, m.decoding) for m in result.measurements] == [
+            ("before", "sampled"),
+            ("before", "greedy"),
+            ("after", "sampled"),
+            ("after", "greedy"),
+        ]
+        assert [m.num_answers for m in result.measurements] == [36] * 4
+        assert sum(t.count for t in result.measurements[0].transitions) == 24  # 2 steps x 12
+        assert (alone.control, alone.of, best.control) == ("alone", "maporl", "best_of_n")
+        assert study.notes[0] == "A note."
+        assert "out of luck" in study.notes[1]
+        assert "seed 1" in study.notes[1]
+
+    def test_arms_without_any_seed_stay_empty(self, tmp_path: Path) -> None:
+        study = assemble(PLAN, (0,), tmp_path, command="", errors={})
+        assert all(arm.seeds == () for arm in study.arms)
+        assert rows(study)[0][2:] == ("-",) * (len(COLUMNS) - 2)
+
+
+def measurement(stage: str, decoding: str, *votes: float) -> Measurement:
+    turns = tuple(TurnStats((v,), v, 0.0, 0.0, 0.0, 0.0, 0.0) for v in votes)
+    return Measurement(stage, decoding, turns, 10, 60, 1200)  # type: ignore[arg-type]
+
+
+class TestPage:
+    def study(self) -> Study:
+        seeds = tuple(
+            SeedResult(
+                seed,
+                (
+                    measurement("before", "sampled", 0.3, 0.2),
+                    measurement("after", "sampled", 0.3, last),
+                    measurement("after", "greedy", 0.3, 0.9),
+                ),
+                train_answers=19200,
+                train_tokens=380_000,
+            )
+            for seed, last in ((0, 0.7), (1, 0.8))
+        )
+        return Study(
+            "s",
+            "Title",
+            "Claim.",
+            "maporl compare s",
+            "2026-01-02T03:04:05",
+            (Arm("maporl", "MAPoRL | ours", "method", seeds),),
+            notes=("Read this.",),
+            budget={"seeds": [0, 1], "core-minutes": 4.5},
+        )
+
+    def test_a_row_holds_means_and_intervals_over_seeds(self) -> None:
+        # t quantile .975 with 1 degree of freedom 12.706, sd .0707, n 2: 12.706 * .05 = .635
+        assert rows(self.study()) == [
+            (
+                "MAPoRL | ours",
+                "method",
+                ".300 .200",
+                ".300 .750",
+                "0.750 ± 0.635",
+                "0.900 ± 0.000",
+                "6.0",
+                "120",
+                "19.2k answers, 380k tokens",
+            )
+        ]
+
+    def test_the_page_says_everything_and_escapes_bars(self) -> None:
+        text = page([self.study()])
+        for words in ("## Title", "Claim.", "    maporl compare s", "Read this.", "4.5 core-min"):
+            assert words in text
+        assert "| MAPoRL \\| ours | method | .300 .200 | .300 .750 |" in text
+        assert "(?) MAPoRL | ours. Training moves the last turn" in text
+
+    def test_sentences_are_marked_for_and_against(self) -> None:
+        assert all(re.match(r"\([+?-]\) MAPoRL", sentence) for sentence in sentences(self.study()))
+
+
+class TestStudies:
+    @pytest.mark.parametrize("name", list(studies.STUDIES))
+    def test_every_study_makes_games_and_has_names_once(self, name: str) -> None:
+        plan = studies.study(name)
+        assert plan.name == name
+        assert len({arm.name for arm in plan.arms}) == len(plan.arms)
+        assert any(arm.role == "method" for arm in plan.arms)
+        jobs = plan.jobs(studies.DEFAULT_SEEDS)
+        assert len({job.key for job in jobs}) == len(jobs)
+        assert expected_minutes(plan, (0,)) < expected_minutes(plan, (0, 1))
+        quick = plan.quick()
+        assert expected_minutes(quick, (0,)) < expected_minutes(plan, (0,))
+
+    def test_unknown_names_are_answered_by_the_known_ones(self) -> None:
+        with pytest.raises(ValueError, match="shopping"):
+            studies.study("nonsense")
+
+
+class TestCommandLine:
+    def run(self, capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["compare", *argv])
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    def test_the_list_explains_every_study(self, capsys: pytest.CaptureFixture[str]) -> None:
+        code, out, _ = self.run(capsys, "--list")
+        assert code == 0
+        for name in studies.STUDIES:
+            assert f"{name}: " in out
+        assert "core-minutes" in out
+
+    @pytest.mark.parametrize(
+        ("argv", "words"),
+        [
+            (["nonsense"], "choose one of"),
+            ([], "name a study"),
+            (["shopping", "--seeds", "1", "1"], "every seed once"),
+        ],
+    )
+    def test_mistakes_are_one_sentence(
+        self, capsys: pytest.CaptureFixture[str], argv: list[str], words: str
+    ) -> None:
+        code, _, err = self.run(capsys, *argv)
+        assert code == 2
+        assert words in err
+        assert "Traceback" not in err
+
+    def test_a_study_from_the_command_to_the_page(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def in_process(pool: Pool, jobs: list[Job], tick: object) -> None:
+            for job in jobs:
+                carry_out(job, pool.root / job.key, quiet())
+
+        monkeypatch.setattr(compare.Pool, "run", in_process)
+        monkeypatch.setitem(studies.STUDIES, "small", lambda: PLAN)
+        docs = tmp_path / "results.md"
+        argv = ["small", "--seeds", "0", "--runs", str(tmp_path), "--docs", str(docs)]
+        code, out, _ = self.run(capsys, *argv)
+        assert code == 0
+        assert "2 jobs, 0 of them done before" in out
+        assert "A note." in out
+        assert "    maporl compare small --seeds 0\n" in docs.read_text()
+        study = json.loads((tmp_path / "studies" / "small" / "study.json").read_text())
+        assert study["budget"]["seeds"] == [0]
+
+
+@pytest.mark.slow
+def test_a_quick_study_in_processes_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["compare", "shopping", "--quick", "--seeds", "0", "--runs", str(tmp_path)]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(argv)
+    assert stop.value.code == 0
+    study = Study.load(tmp_path / "studies" / "shopping-quick" / "study.json")
+    assert all(len(arm.seeds) == 1 for arm in study.arms)
+    assert study.budget["core-minutes"] > 0
+    with pytest.raises(SystemExit):
+        cli.main(argv)
+    assert "2 of them done before" in capsys.readouterr().out
