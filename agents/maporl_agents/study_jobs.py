@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -28,6 +29,7 @@ from maporl_agents import experiment, sft
 from maporl_agents.config import TrainConfig, from_dict
 from maporl_agents.controls import Measure, measure
 from maporl_agents.evaluate import Evaluation
+from maporl_agents.loading import model_names
 from maporl_agents.outcomes import transitions
 from maporl_agents.sft import SFTConfig
 from maporl_agents.storage import load_json, write_text
@@ -36,6 +38,8 @@ from maporl_agents.team import Team
 Method = Literal["none", "ppo", "sft"]
 EVAL_SEED_STRIDE = 1_000
 """Evaluations of different seeds draw different noise: `eval.seed` plus so much times the seed."""
+READ_BYTES = 16 * 2**20
+"""Files of models up to this size are read to tell one model from another."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,16 @@ class Job:
     @property
     def key(self) -> str:
         """Name of the job's folder: what decides the team and the questions, nothing else."""
-        settings = asdict(replace(self.recipe.config, name="", seed=self.seed, checkpoint_every=1))
+        config = self.recipe.config
+        settings = asdict(replace(config, name="", seed=self.seed, checkpoint_every=1))
         if self.recipe.method == "none":
             for part in ("ppo", "steps", "questions_per_step", "single_agent"):
                 del settings[part]
         if self.recipe.method == "sft":
             settings["sft"] = asdict(self.recipe.sft)
-        return digest({"method": self.recipe.method, **settings})
+        models = model_names(config.team, config.game.num_agents)
+        weights = [fingerprint(Path(model)) for model in models if Path(model).is_dir()]
+        return digest({"method": self.recipe.method, "weights": weights, **settings})
 
     def to_json(self) -> str:
         """Return the job as text for another process."""
@@ -105,6 +112,18 @@ def digest(value: Mapping[str, Any]) -> str:
     """Return 16 hexadecimal digits that name a JSON value."""
     text = json.dumps(value, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+@lru_cache
+def fingerprint(folder: Path) -> str:
+    """Return 16 hexadecimal digits that name the files of a model, large ones by their size."""
+    state = hashlib.blake2b(digest_size=8)
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            size = path.stat().st_size
+            state.update(f"{path.name} {size} ".encode())
+            state.update(path.read_bytes() if size <= READ_BYTES else b"")
+    return state.hexdigest()
 
 
 def measure_path(folder: Path, what: Measure) -> Path:

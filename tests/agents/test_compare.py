@@ -20,8 +20,15 @@ from maporl_agents.config import EvalConfig, Sampling, TrainConfig
 from maporl_agents.controls import Measure
 from maporl_agents.experiment import Interrupted
 from maporl_agents.job_pool import Pool, last_line
-from maporl_agents.outcomes import TurnStats
-from maporl_agents.results_page import COLUMNS, page, rows, sentences
+from maporl_agents.outcomes import Transition, TurnStats
+from maporl_agents.results_page import (
+    COLUMNS,
+    incentive_verdicts,
+    page,
+    rows,
+    sentences,
+    transition_rates,
+)
 from maporl_agents.sft import SFTConfig
 from maporl_agents.studies import with_controls
 from maporl_agents.study_jobs import Job, Recipe, all_measures, carry_out, measure_path, missing
@@ -70,6 +77,14 @@ class TestKey:
         keys = {Job(Recipe("sft", SMALL, SFTConfig(epochs=n)), 0, ()).key for n in (1, 2)}
         assert len(keys) == 2
         assert len({Job(Recipe("ppo", SMALL, SFTConfig(epochs=n)), 0, ()).key for n in (1, 2)}) == 1
+
+    def test_other_weights_under_the_same_name_are_another_job(self, tmp_path: Path) -> None:
+        (tmp_path / "model.safetensors").write_bytes(b"one")
+        one = study_jobs.fingerprint(tmp_path)
+        assert study_jobs.fingerprint(tmp_path) == one
+        study_jobs.fingerprint.cache_clear()
+        (tmp_path / "model.safetensors").write_bytes(b"two")
+        assert study_jobs.fingerprint(tmp_path) != one
 
     def test_seeds_differ_in_training_and_in_the_noise_of_evaluation(self) -> None:
         first, second = (Job(PPO, seed, ()).config for seed in (0, 1))
@@ -321,6 +336,51 @@ class TestPage:
 
     def test_sentences_are_marked_for_and_against(self) -> None:
         assert all(re.match(r"\([+?-]\) MAPoRL", sentence) for sentence in sentences(self.study()))
+
+
+class TestIncentives:
+    def arm(self, name: str, corrected: tuple[int, int]) -> Arm:
+        """Two seeds; of 10 wrong answers beside a wrong majority, so many became right."""
+        seeds = tuple(
+            SeedResult(
+                seed,
+                (
+                    replace(
+                        measurement("after", "sampled", 0.5),
+                        transitions=(
+                            Transition(False, "wrong", True, "wrong", right),
+                            Transition(False, "wrong", False, "wrong", 10 - right),
+                        ),
+                    ),
+                ),
+            )
+            for seed, right in enumerate(corrected)
+        )
+        return Arm(name, name, "method", seeds, settings={"incentive": name})
+
+    def study(self, *arms: Arm) -> Study:
+        return Study("i", "t", "c", "cmd", "2026-01-02T03:04:05", arms)
+
+    def test_rates_are_shares_of_the_messages_with_that_past(self) -> None:
+        rates = transition_rates(self.arm("none", (2, 3)), (False, "wrong", "own"))
+        assert rates == {0: 0.2, 1: 0.3}
+        assert transition_rates(self.arm("none", (2, 3)), (True, "wrong", "own")) == {}
+
+    @pytest.mark.parametrize(
+        ("corrected", "kind"),
+        [((6, 7), "supports"), ((2, 3), "open"), ((1, 2), "contradicts"), ((1, 9), "open")],
+    )
+    def test_a_weight_is_judged_by_what_it_pays_for(
+        self, corrected: tuple[int, int], kind: str
+    ) -> None:
+        # paired differences (.4, .4): no spread; (0, 0): none; (-.1, -.1); (-.1, .6): wide
+        study = self.study(self.arm("none", (2, 3)), self.arm("alpha0", corrected))
+        [verdict] = incentive_verdicts(study)  # alpha0's other transition never occurred
+        assert (verdict.kind, verdict.arm) == (kind, "alpha0")
+        assert "wrong peers becomes right, against no bonus" in verdict.sentence
+
+    def test_without_an_arm_without_bonus_nothing_is_said(self) -> None:
+        assert incentive_verdicts(self.study(self.arm("alpha0", (6, 7)))) == []
 
 
 class TestStudies:
