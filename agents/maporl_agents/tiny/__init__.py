@@ -1,7 +1,8 @@
-"""The built-in tiny language models: word-level tokenizers and Llamas of 0.14 M parameters.
+"""The built-in tiny language models: word-level tokenizers, Llamas of 0.14 M parameters, a Qwen2.
 
 - `tiny`: two models with different knowledge, for the task `shopping`; seats alternate.
 - `tiny-sharing`: one model for everybody, for the tasks `sharing` and `coins`.
+- `tiny-sharing-qwen2`: a partner of another family, size (0.08 M) and vocabulary, for the same two.
 
 `tokenizer.make_tokenizer` builds the tokenizers, ``python -m maporl_agents.tiny.pretrain`` makes
 the weights that are shipped in ``weights``.
@@ -11,7 +12,11 @@ from pathlib import Path
 
 WEIGHTS = Path(__file__).parent / "weights"
 
-MODELS = {"tiny": ("agent_0", "agent_1"), "tiny-sharing": ("sharing",)}
+MODELS = {
+    "tiny": ("agent_0", "agent_1"),
+    "tiny-sharing": ("sharing",),
+    "tiny-sharing-qwen2": ("sharing_qwen2",),
+}
 """Folders of the weights of each built-in model; agents take them in turn."""
 
 

@@ -11,7 +11,7 @@ import random
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -19,7 +19,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from maporl_agents.chat import Chat
 from maporl_agents.seeding import seed_of
@@ -66,17 +73,26 @@ RECIPES = {
         drill_share=0.4,
     ),
 }
+RECIPES["tiny-sharing-qwen2"] = replace(RECIPES["tiny-sharing"], model="tiny-sharing-qwen2")
 """The settings behind the shipped weights."""
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    """Return a fresh tiny Llama, its weights named by the seed alone."""
-    config = LlamaConfig(
+def make_model(
+    tokenizer: PreTrainedTokenizerFast, seed: int, name: str = "tiny"
+) -> PreTrainedModel:
+    """Return a fresh tiny Llama, or a smaller Qwen2, its weights named by the seed alone."""
+    make_config, build, width = (
+        (Qwen2Config, Qwen2ForCausalLM, 48)
+        if name.endswith("qwen2")
+        else (LlamaConfig, LlamaForCausalLM, 64)
+    )
+    config = make_config(
         vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=3,
         num_attention_heads=4,
+        num_key_value_heads=4,
         max_position_embeddings=512,
         tie_word_embeddings=True,
         initializer_range=0.08,
@@ -86,7 +102,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalL
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
+        return build(config)
 
 
 def reader(config: PretrainConfig, chat: Chat, agent: int) -> DrawRow:
@@ -119,17 +135,17 @@ def rate(config: PretrainConfig, step: int) -> float:
     return min((step + 1) / warm, 1.0, max((config.steps - step) / (config.steps - flat), 0.0))
 
 
-def token_losses(model: LlamaForCausalLM, ids: Tensor, labels: Tensor) -> Tensor:
+def token_losses(model: PreTrainedModel, ids: Tensor, labels: Tensor) -> Tensor:
     """Return the summed cross-entropy of the labelled tokens."""
     logits = model(input_ids=ids).logits[:, :-1]
     return cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
 
 
-def pretrain(config: PretrainConfig, agent: int) -> LlamaForCausalLM:
+def pretrain(config: PretrainConfig, agent: int) -> PreTrainedModel:
     """Return one set of trained weights."""
     tokenizer = make_tokenizer(config.model)
     chat = Chat(tokenizer)
-    model = make_model(tokenizer, seed_of(config.seed, "init"))
+    model = make_model(tokenizer, seed_of(config.seed, "init"), config.model)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
     )

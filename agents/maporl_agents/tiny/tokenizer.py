@@ -46,7 +46,12 @@ def sharing_words() -> list[str]:
     )
 
 
-WORDS = {"tiny": words, "tiny-sharing": sharing_words}
+def qwen2_words() -> list[str]:
+    """Return the vocabulary of `tiny-sharing-qwen2`: the same words under other ids."""
+    return sorted(sharing_words(), reverse=True)
+
+
+WORDS = {"tiny": words, "tiny-sharing": sharing_words, "tiny-sharing-qwen2": qwen2_words}
 
 
 def _vocabulary(*sentences: str) -> list[str]:
