@@ -61,6 +61,8 @@ def _debate_samples(rollout: Rollout) -> Samples:
         yield from ((f"invalid/{turn}", answer is None) for answer in row)
         yield from ((f"copy/{turn}", share) for share in shares)
     right, known = correctness(transcript)
+    for turn, seat in zip(*known.nonzero(), strict=True):
+        yield f"accuracy/turn_{turn + 1}", bool(right[turn, seat])
     for turn, seat in zip(*(known[1:] & known[:-1]).nonzero(), strict=True):
         before, now = bool(right[turn, seat]), bool(right[turn + 1, seat])
         yield f"wrong_to_right/turn_{turn + 2}", now and not before

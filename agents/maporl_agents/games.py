@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -13,11 +14,32 @@ from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.prompts import Template
 from maporl_env.tasks import load_task
 from maporl_env.types import Question
-from maporl_env.verifiers import AnswerKey, NoisyKey, VerifierLike
+from maporl_env.verifiers import AnswerKey, NoisyKey, RemoteVerifier, VerifierLike
+
+
+def _learned(folder: str) -> VerifierLike:
+    from maporl_agents.verifier.model import LearnedVerifier
+
+    if not folder:
+        raise ValueError(
+            "a learned verifier is named with its folder: learned:FOLDER, as "
+            "`maporl verifier train` made it"
+        )
+    return LearnedVerifier.load(Path(folder))
+
+
+def _remote(url: str) -> VerifierLike:
+    return RemoteVerifier(url, token=os.environ.get(TOKEN_VARIABLE) or None)
+
+
+TOKEN_VARIABLE = "MAPORL_VERIFIER_TOKEN"
+"""Environment variable with the token of a remote verifier; never among the settings of a run."""
 
 VERIFIERS: dict[str, Callable[[str], VerifierLike]] = {
     "key": lambda _: AnswerKey(),
     "noisy_key": lambda reliability: NoisyKey(float(reliability or 0.9)),
+    "learned": _learned,
+    "remote": _remote,
 }
 """Verifiers by name; each is made from what follows a colon, as in "name:argument"."""
 

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from maporl_agents.verifier.evaluation import VerifierReport
     from maporl_env.prompts import Template
 
-TOKEN_VARIABLE = "MAPORL_VERIFIER_TOKEN"
-"""Environment variable from which service and client take the token."""
-
 
 @dataclass(frozen=True)
 class Data:
@@ -216,15 +213,14 @@ class Serve:
     """
 
     verifier: Annotated[str, tyro.conf.Positional]
-    """A folder that `maporl verifier train` made, or "key" for the answer key."""
+    """A folder that `maporl verifier train` made; "key", the answer key (clients send it); or
+    another name that `maporl train --game.verifier` takes."""
     host: str = "127.0.0.1"
     """Where to listen; anything but this machine needs a token."""
     port: int = 8000
     """Of TCP."""
     token_file: Path | None = None
     """File whose only line is the token that clients must send."""
-    device: str = "auto"
-    """ "cpu", "cuda", ...; "auto" takes a GPU if there is one."""
     limits: Limits = field(default_factory=Limits)
 
     def __call__(self, console: Console) -> int:
@@ -235,24 +231,17 @@ class Serve:
             raise ImportError(
                 f"serving needs {error.name}: install the extra, pip install 'maporl[serve]'"
             ) from error
-        from maporl_agents.verifier.model import LearnedVerifier
-        from maporl_env.verifiers import AnswerKey, VerifierLike
+        from maporl_agents.games import TOKEN_VARIABLE, VERIFIERS, make_verifier
 
-        token = self._token()
+        token = os.environ.get(TOKEN_VARIABLE) or None
+        if self.token_file is not None:
+            token = self.token_file.read_text(encoding="utf-8").strip()
         serve.require_token(self.host, token)
-        verifier: VerifierLike = (
-            AnswerKey()
-            if self.verifier == "key"
-            else LearnedVerifier.load(Path(self.verifier), self.device)
-        )
+        known = self.verifier.partition(":")[0] in VERIFIERS
+        verifier = make_verifier(self.verifier if known else f"learned:{self.verifier}")
         console.print(f"serving {self.verifier} at http://{self.host}:{self.port}")
         serve.run(verifier, host=self.host, port=self.port, token=token, limits=self.limits)
         return 0
-
-    def _token(self) -> str | None:
-        if self.token_file is None:
-            return os.environ.get(TOKEN_VARIABLE) or None
-        return self.token_file.read_text(encoding="utf-8").strip()
 
 
 Action = (

@@ -148,6 +148,8 @@ def test_rollout_metrics_by_hand() -> None:
     metrics = rollout_metrics([first, second])
     assert metrics == {
         "score/turn_1": 3 / 4,
+        "accuracy/turn_1": 3 / 4,  # by the key: right, none; right, right
+        "accuracy/turn_2": 1 / 2,  # wrong, right (which has no score)
         "score/turn_2": 0.0,  # the other message has no score: absent, not 0
         "length/turn_1": 3.0,  # 2, 4, 3, 3
         "length/turn_2": 7.5,

@@ -1,0 +1,186 @@
+"""``maporl verifier ...`` from samples to a reward and a service, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from maporl_agents.cli import main
+from maporl_agents.games import make_verifier
+from maporl_agents.runlog import read_metrics
+from maporl_agents.verifier.data import Example, load_examples, save_examples
+from maporl_agents.verifier.model import LearnedVerifier
+from maporl_env.tasks import shopping
+from maporl_env.types import Question
+from maporl_env.verifiers import AnswerKey, RemoteVerifier
+
+TOKEN = "sesame-sesame-sesame"
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data of the built-in agents and a verifier trained on them for three steps."""
+    folder = tmp_path_factory.mktemp("made")
+    sizes = ("--questions", 6, "--test-questions", 6, "--debates", 6)
+    assert run("verifier", "data", folder / "data", *sizes) == 0
+    small = ("--steps", 3, "--rows-per-step", 8, "--lora-rank", 2, "--device", "cpu")
+    assert run("verifier", "train", folder / "data", folder / "verifier", *small) == 0
+    return folder
+
+
+def test_data_are_sampled_from_questions_that_the_halves_do_not_share(made: Path) -> None:
+    train, test = (load_examples(made / "data" / f"{half}.jsonl") for half in ("train", "test"))
+    assert len(train) == len(test) == 6 * 6 * 2
+    assert not {e.question.id for e in train} & {e.question.id for e in test}
+    key = AnswerKey().score([e.question for e in train], [e.response for e in train])
+    assert [example.right for example in train] == [score == 1 for score in key]
+    about = json.loads((made / "data" / "data.json").read_text())
+    assert about["template"]["opening"] == shopping.TEMPLATE.opening
+    assert about["train"]["questions"] == 6
+
+
+def test_training_leaves_a_verifier_and_its_report(made: Path) -> None:
+    folder = made / "verifier"
+    verifier = LearnedVerifier.load(folder)
+    assert verifier.template == shopping.TEMPLATE
+    facts = json.loads((folder / "verifier.json").read_text())["report"]
+    assert facts["balance"] == "question"
+    assert facts["examples"] == facts["counts"]["kept"]
+    assert len(facts["losses"]) == 3
+    report = json.loads((folder / "report.json").read_text())
+    assert report["verifier"]["sampled"]["answers"] == 72
+    assert (folder / "reliability.png").stat().st_size > 10_000
+
+
+def test_verifiers_are_measured_side_by_side(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made / "verifier"
+    assert run("verifier", "eval", made / "data", folder, folder, "--out", tmp_path / "both") == 0
+    assert json.loads((tmp_path / "both" / "report.json").read_text()) == {
+        str(folder): json.loads((folder / "report.json").read_text())["verifier"]
+    }
+    assert "within" in capsys.readouterr().out
+
+
+def test_recordings_are_divided_by_question(data_dir: Path, tmp_path: Path) -> None:
+    source = data_dir / "gsm8k" / "example_model_solutions.jsonl"
+    short = tmp_path / "short.jsonl"
+    short.write_text("\n".join(source.read_text().splitlines()[:40]) + "\n")
+    assert run("verifier", "data", tmp_path / "d", "--recordings", short) == 0
+    train, test = (load_examples(tmp_path / "d" / f"{half}.jsonl") for half in ("train", "test"))
+    assert (len(train), len(test)) == (32 * 4, 8 * 4)
+    template = json.loads((tmp_path / "d" / "data.json").read_text())["template"]
+    assert "A: 34" in template["instruction"]
+
+
+def test_unbalanced_training_takes_everything(made: Path, tmp_path: Path) -> None:
+    options = ("--balance", "none", "--steps", 1, "--rows-per-step", 2, "--device", "cpu")
+    assert run("verifier", "train", made / "data", tmp_path / "v", *options) == 0
+    facts = json.loads((tmp_path / "v" / "verifier.json").read_text())["report"]
+    assert (facts["balance"], facts["examples"]) == ("none", 72)
+
+
+def test_a_run_is_paid_by_a_learned_verifier_and_watched_by_the_key(
+    made: Path, tmp_path: Path
+) -> None:
+    game = ("--game.verifier", f"learned:{made / 'verifier'}")
+    sizes = ("--steps", 2, "--questions-per-step", 4, "--eval.questions", 4)
+    assert run("train", "--runs", tmp_path, "--name", "run", *game, *sizes) == 0
+    metrics = read_metrics(tmp_path / "run")
+    assert len(metrics) == 2
+    for row in metrics:
+        assert 0 < row["score/turn_1"] < 1
+        assert row["accuracy/turn_1"] * 8 == int(row["accuracy/turn_1"] * 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("learned", "named with its folder"),
+        ("learned:nowhere", "no verifier.json"),
+        ("remote:nowhere", "http://host:port"),
+        ("magic", "choose one of key, "),
+    ],
+)
+def test_a_verifier_that_is_not_there_is_named(name: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        make_verifier(name)
+
+
+def test_mistakes_end_with_a_sentence(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, complaint in (
+        (("data", made / "data"), "is not empty"),
+        (("train", made / "data", made / "verifier"), "is not empty"),
+        (("train", tmp_path, tmp_path / "v"), "no such file"),
+        (("eval", made / "data"), "at least one verifier"),
+        (("eval", made / "data", tmp_path), "no verifier.json"),
+        (("serve", tmp_path / "none"), "no verifier.json"),
+        (("serve", "key", "--host", "0.0.0.0"), "give a token"),
+    ):
+        assert run("verifier", *arguments) == 2
+        assert complaint in capsys.readouterr().err
+
+
+def test_an_empty_token_file_is_no_token(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("\n")
+    assert run("verifier", "serve", "key", "--token-file", tmp_path / "token") == 2
+
+
+def test_one_sided_data_cannot_train(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "data.json").write_text((made / "data" / "data.json").read_text())
+    asked = Question("q", "q", "4")
+    for half in ("train", "test"):
+        save_examples(tmp_path / "d" / f"{half}.jsonl", [Example(asked, "\\boxed{4}", True)])
+    assert run("verifier", "train", tmp_path / "d", tmp_path / "v") == 2
+    assert not (tmp_path / "v").exists()
+
+
+@pytest.fixture
+def service(made: Path) -> Iterator[str]:
+    """The trained verifier, served by a process of its own that asks for a token."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = ("verifier", "serve", str(made / "verifier"), "--port", str(port))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "maporl_agents.cli", *command],
+        env={**os.environ, "MAPORL_VERIFIER_TOKEN": TOKEN, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        assert process.wait(30) in (0, -15)
+
+
+@pytest.mark.slow
+def test_service_and_verifier_give_the_same_scores(service: str, made: Path) -> None:
+    remote = RemoteVerifier(service, token=TOKEN, retries=9, pause_seconds=0.1)
+    examples = load_examples(made / "data" / "test.jsonl")
+    questions, responses = [e.question for e in examples], [e.response for e in examples]
+    end = time.monotonic() + 60
+    while True:
+        try:
+            scores = remote.score(questions, responses)
+            break
+        except RuntimeError:
+            assert time.monotonic() < end
+    direct = LearnedVerifier.load(made / "verifier").score(questions, responses)
+    assert scores == pytest.approx(direct, abs=1e-6)
