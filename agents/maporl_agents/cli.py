@@ -72,21 +72,25 @@ class Eval:
     """Let a team debate held-out questions and print accuracy by turn, votes and flips."""
 
     task: str = "shopping"
-    """A built-in task (shopping, gsm8k, anli) or a JSONL or CSV file of questions."""
+    """A named task (shopping, sharing, coins, gsm8k, anli) or a JSONL or CSV file of questions."""
     data: Path | None = None
     """The task's file, for tasks that need one (e.g. GSM8K's test.jsonl); else the hub is asked."""
     model: tuple[str, ...] = ("tiny",)
-    """One for all agents, or one per agent: "tiny", a folder, or a Hugging Face hub name."""
+    """One for all agents, or one per agent: built in ("tiny", "tiny-sharing"), a folder, or a
+    Hugging Face hub name."""
     run: Path | None = None
     """Measure the trained team of this run folder instead of `model`."""
     agents: int = 2
     """A, how many take part."""
     turns: int = 3
     """T, how many turns."""
+    verdicts: str = ""
+    """Show everybody the scores of this verifier, e.g. key or noisy_key; empty for none, or for
+    what the run was trained with."""
     limit: int = 500
     """At most so many questions."""
     max_new_tokens: int = 0
-    """Limit per message; 0 takes 32 for the built-in task and 300 elsewhere."""
+    """Limit per message; 0 takes 32 for built-in tasks and 300 elsewhere."""
     temperature: float = 1.0
     """Of the sampled half of the table."""
     batch: int = 64
@@ -115,7 +119,8 @@ class Play:
     data: Path | None = None
     """The task's file, for tasks that need one."""
     model: tuple[str, ...] = ("tiny",)
-    """One for all agents, or one per agent: "tiny", a folder, or a Hugging Face hub name."""
+    """One for all agents, or one per agent: built in ("tiny", "tiny-sharing"), a folder, or a
+    Hugging Face hub name."""
     run: Path | None = None
     """Play with the trained team of this run folder instead of `model`."""
     replay: Path | None = None
@@ -124,6 +129,9 @@ class Play:
     """A, how many take part; a replay has as many as were recorded."""
     turns: int = 0
     """T, how many turns; 0 takes 3, or as many as were recorded (the last texts are held after)."""
+    verdicts: str = ""
+    """Show everybody the scores of this verifier, e.g. key or noisy_key; empty for none, or for
+    what the run was trained with."""
     human: bool = False
     """You are the last agent; type your answers."""
     index: int | None = None
@@ -131,7 +139,7 @@ class Play:
     split: str | None = None
     """Which questions; the test split if there is one."""
     max_new_tokens: int = 0
-    """Limit per message; 0 takes 32 for the built-in task and 300 elsewhere."""
+    """Limit per message; 0 takes 32 for built-in tasks and 300 elsewhere."""
     temperature: float = 1.0
     """0 is greedy."""
     seed: int = 0

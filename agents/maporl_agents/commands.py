@@ -13,9 +13,10 @@ from rich.text import Text
 
 from maporl_agents import report
 from maporl_agents.algorithms.maporl import questions_of_step
-from maporl_agents.config import Sampling, TeamConfig
+from maporl_agents.config import GameConfig, Sampling, TeamConfig
 from maporl_agents.evaluate import evaluate
-from maporl_agents.experiment import load_team
+from maporl_agents.experiment import load_team, read_config
+from maporl_agents.games import debate_config
 from maporl_agents.loading import make_team
 from maporl_agents.parallel import share_cores
 from maporl_agents.sampler import sample
@@ -24,8 +25,8 @@ from maporl_agents.storage import save_json
 from maporl_agents.team import Team
 from maporl_agents.types import Completion, TokenIds
 from maporl_env import rendering, replay
-from maporl_env.batched import BatchedDebate, DebateConfig, Prompt
-from maporl_env.tasks import load_task
+from maporl_env.batched import BatchedDebate, Prompt
+from maporl_env.tasks import BUILT_IN, load_task
 from maporl_env.types import Question
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ if TYPE_CHECKING:
 
 def evaluate_team(args: Eval, console: Console) -> None:
     """Measure a team sampled and greedy; print the table, write JSON if asked."""
-    config = DebateConfig(
-        task=args.task, data=args.data, num_agents=args.agents, num_turns=args.turns
-    )
+    config = debate_config(game_of(args))
     if args.limit < 1:
         raise ValueError(f"--limit is the number of questions, at least 1, not {args.limit}")
     questions = pick_split(args.task, args.data, args.split)
@@ -66,10 +65,7 @@ def play_debate(args: Play, console: Console) -> None:
     args = replace(args, turns=args.turns or 3)
     questions = pick_split(args.task, args.data, args.split)
     index = pick_index(args, len(questions))
-    debates = BatchedDebate(
-        DebateConfig(task=args.task, data=args.data, num_agents=args.agents, num_turns=args.turns),
-        1,
-    )
+    debates = BatchedDebate(debate_config(game_of(args)), 1)
     seats = args.agents - 1 if args.human else args.agents
     team = team_of(args) if seats else None
     debates.reset(questions=[questions[index]])
@@ -175,7 +171,25 @@ def team_of(args: Eval | Play) -> Team:
     return team
 
 
+def game_of(args: Eval | Play) -> GameConfig:
+    """Return the game of a command; where no verdicts are named, a run shows those it knows."""
+    game = GameConfig(
+        task=args.task,
+        data=str(args.data or ""),
+        num_agents=args.agents,
+        num_turns=args.turns,
+        reward_feedback=bool(args.verdicts),
+        feedback_verifier=args.verdicts,
+    )
+    if args.run is None or args.verdicts:
+        return game
+    own = read_config(args.run).game
+    return replace(
+        game, reward_feedback=own.reward_feedback, feedback_verifier=own.feedback_verifier
+    )
+
+
 def sampling_of(args: Eval | Play) -> Sampling:
     """Return the sampling settings of a command."""
-    limit = args.max_new_tokens or (32 if args.task == "shopping" else 300)
+    limit = args.max_new_tokens or (32 if args.task in BUILT_IN else 300)
     return Sampling(max_new_tokens=limit, temperature=args.temperature)

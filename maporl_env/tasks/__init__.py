@@ -14,7 +14,7 @@ from maporl_env.tasks import anli, coins, files, gsm8k, sharing, shopping
 from maporl_env.tasks.base import Task
 from maporl_env.types import Question
 
-__all__ = ["TASKS", "Task", "load_task"]
+__all__ = ["BUILT_IN", "TASKS", "Task", "load_task"]
 
 
 def built_in(load: Callable[[], Task]) -> Callable[..., Task]:
@@ -38,6 +38,9 @@ TASKS: dict[str, Callable[..., Task]] = {
     "sharing": built_in(sharing.load),
     "coins": built_in(coins.load),
 }
+
+BUILT_IN = ("shopping", "sharing", "coins")
+"""Those that need no file; their answers are short."""
 
 
 def load_task(task: str | Path | Sequence[Question] | Task, data: str | Path | None = None) -> Task:

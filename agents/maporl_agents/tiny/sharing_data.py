@@ -28,6 +28,7 @@ from maporl_env.types import Message, Question, Transcript
 from maporl_env.verifiers import NoisyKey
 
 ALONE_SHARE = 0.25
+COOL_DRILL_SHARE = 0.3
 VERDICTS = (0.0, 0.5, 1.0)
 ANY_ANSWER = range(100)
 
@@ -40,19 +41,20 @@ def reader(chat: Chat, *, one_turn_share: float, drill_share: float) -> DrawRow:
     Args:
         chat: of the model's tokenizer.
         one_turn_share: share of transcripts that end after the first turn.
-        drill_share: share of the others that are copying drills; the rest are debates.
+        drill_share: share of the others that are copying drills in the first phase, before
+            `COOL_DRILL_SHARE` takes over; the rest are debates.
     """
     tasks = [task.load().split("train") for task in (sharing, coins)]
     protocol = SimultaneousDebate(template=sharing.TEMPLATE, reward_feedback=True)
 
-    def draw(rng: random.Random, _cooling: bool) -> Row:
+    def draw(rng: random.Random, cooling: bool) -> Row:
         question = rng.choice(rng.choice(tasks))
         if rng.random() < one_turn_share:
             return row("one turn", author_transcript(question, 1, 1, rng), chat, protocol)
         authors = 1 if rng.random() < ALONE_SHARE else 2
-        if rng.random() < drill_share:
-            history = drill_transcript(question, rng.choice((2, 3)), authors, rng)
-            return row(f"drill, {history.turn} turns", history, chat, protocol, drill=True)
+        if rng.random() < (COOL_DRILL_SHARE if cooling else drill_share):
+            history = drill_transcript(question, 3, authors, rng)
+            return row("drill", history, chat, protocol, drill=True)
         return row("debate", author_transcript(question, 3, authors, rng), chat, protocol)
 
     return draw
@@ -83,11 +85,10 @@ def author_transcript(
 def drill_transcript(
     question: Question, turns: int, authors: int, rng: random.Random
 ) -> Transcript:
-    """Return a debate with answers and verdicts out of nowhere, whose last messages are copies."""
+    """Return a debate with answers and verdicts out of nowhere, whose later messages are copies."""
     history = _empty(question, authors)
-    for turn in range(turns):
-        last = turn == turns - 1
-        moves = [_any_move(rng, authors, copy=True) if last else "redo" for _ in history.agents]
+    for _ in range(turns):
+        moves = [_any_move(rng, authors, copy=True) for _ in history.agents]
         history = _speak(history, moves, lambda draw: draw.choice(ANY_ANSWER), rng)
         history = _judged(history, [rng.choice(VERDICTS) for _ in history.agents])
     return history
@@ -127,17 +128,18 @@ def _judged(history: Transcript, scores: list[float]) -> Transcript:
 def row(
     kind: str, history: Transcript, chat: Chat, protocol: SimultaneousDebate, *, drill: bool = False
 ) -> Row:
-    """Return the first author's conversation; loss on its messages, of a drill on the copy only."""
+    """Return the first author's conversation; loss on its messages, of a drill on copies only."""
     view = protocol.view(history.agents[0], history)
     last = max(i for i, (role, _) in enumerate(view) if role == "own")
     ids: TokenIds = ()
     labels: TokenIds = ()
     for i, (role, text) in enumerate(view[: last + 1]):
         segment = tuple(chat.encode(text))
-        given = len(segment)  # tokens without loss
+        given = len(segment)  # so many tokens without loss
         if role == "own":
             segment = (*segment, chat.tokenizer.eos_token_id)
-            given = 0 if not drill else len(segment) - COPY_TOKENS if i == last else len(segment)
+            is_copy = i > 1
+            given = 0 if not drill else len(segment) - COPY_TOKENS * is_copy
         ids += segment
         labels += (NO_LOSS,) * given + segment[given:]
     return Row(kind, ids, labels)
