@@ -209,6 +209,51 @@ def transfer() -> StudyPlan:
     )
 
 
+def bases() -> StudyPlan:
+    """Study 5: two base models of different family, size and vocabulary."""
+    llama, qwen2 = "tiny-sharing", "tiny-sharing-qwen2"
+    pair = with_team(SHARING, model=(llama, qwen2), sharing="agent")
+
+    def alone(name: str, label: str, model: str) -> ArmPlan:
+        """Return the baseline of one base that is trained to debate with itself, A = 1."""
+        config = with_game(with_team(SHARING, model=(model,)), num_agents=1)
+        # One agent gives half as many answers to a question: ask twice as many.
+        config = replace(config, questions_per_step=2 * config.questions_per_step)
+        return ArmPlan(name, label, "baseline", Recipe("ppo", config))
+
+    return StudyPlan(
+        name="bases",
+        title="Different base models",
+        claim="Two different base models trained together beat each trained alone.",
+        arms=(
+            *with_controls(
+                together("pair", "Llama and Qwen2 together", pair),
+                {
+                    "peers_shuffled": "Llama and Qwen2, peers' messages from other questions",
+                    "verdicts_shuffled": "Llama and Qwen2, verdicts shuffled",
+                },
+                before={"best_of_n": "Llama and Qwen2 untrained, best of 6 by the same verdicts"},
+            ),
+            alone("llama", "Llama alone, refining its own answers", llama),
+            alone("qwen2", "Qwen2 alone, refining its own answers", qwen2),
+            *(
+                ArmPlan(
+                    f"{name}-pair",
+                    f"two {label}s together",
+                    "baseline",
+                    Recipe("ppo", with_team(SHARING, model=(model,), sharing="agent")),
+                )
+                for name, label, model in (("llama", "Llama", llama), ("qwen2", "Qwen2", qwen2))
+            ),
+        ),
+        notes=(
+            "Alone: one agent, as many turns, as many training answers; a pair gives two answers "
+            "a turn at test time, one agent gives one (columns answers and tokens).",
+            "Text is the interface: the two models number the words differently.",
+        ),
+    )
+
+
 def variants() -> StudyPlan:
     """Study 6: the reward, who shares what, and how many debate."""
     rewards: dict[str, dict[str, Any]] = {
@@ -234,7 +279,7 @@ def variants() -> StudyPlan:
                 together(
                     f"sharing-{mode}",
                     words,
-                    replace(SHARING, team=replace(SHARING.team, sharing=mode)),  # type: ignore[arg-type]
+                    with_team(SHARING, sharing=mode),
                     settings={"sharing": mode},
                 )
                 for mode, words in sharings.items()
@@ -254,6 +299,11 @@ def variants() -> StudyPlan:
     )
 
 
+def with_team(config: TrainConfig, **changes: Any) -> TrainConfig:
+    """Return settings with another team."""
+    return replace(config, team=replace(config.team, **changes))
+
+
 def with_game(config: TrainConfig, **changes: Any) -> TrainConfig:
     """Return settings with another game."""
     return replace(config, game=replace(config.game, **changes))
@@ -266,6 +316,7 @@ STUDIES: dict[str, Callable[[], StudyPlan]] = {
     "alone": alone,
     "incentives": incentives,
     "transfer": transfer,
+    "bases": bases,
     "variants": variants,
 }
 """All studies by name."""
