@@ -161,15 +161,15 @@ def trained(*curves_: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_training_curves_by_hand() -> None:
-    """Two seeds at step 1: scores .2 and .4; lengths 60 / 12 and 84 / 12; one kl is unknown."""
+    """Two seeds at step 1: scores .2 and .4 of turn 10; one kl is unknown, so is its panel."""
     rows = [
-        [{"step": 1, "score/turn_10": 0.2, "score/turn_9": 0.1, "tokens": 60, "answers": 12}],
-        [{"step": 1, "score/turn_10": 0.4, "tokens": 84, "answers": 12, "kl": None}],
+        [{"step": 1, "score/turn_10": 0.2, "score/turn_9": 0.1, "lazy/agent_0": 0.5}],
+        [{"step": 1, "score/turn_10": 0.4, "kl": None}],
     ]
-    scores, length = trained(*rows)["panels"]
+    scores, lazy = trained(*rows)["panels"]
     assert [line["label"] for line in scores["lines"]] == ["turn 9", "turn 10"]
     assert scores["lines"][1]["points"] == [pytest.approx([1, 0.3, 0.2, 0.4])]
-    assert length["lines"][0]["points"] == [[1, 6, 5, 7]]
+    assert [line["label"] for line in lazy["lines"]] == ["agent 0"]
 
 
 def test_long_curves_are_thinned() -> None:
@@ -180,14 +180,12 @@ def test_long_curves_are_thinned() -> None:
 
 
 def test_warnings_name_step_and_extent() -> None:
-    quiet = {"cut_off": 0.1, "entropy": 1.0, "unscored_messages": 0, "clip_frac": None}
-    assert warnings_of([{"step": s, **quiet} for s in (1, 2)]) == []
-    loud = [{"step": 1, **quiet}, {"step": 2, "cut_off": 0.5, "entropy": 0.05, "nonfinite": 1}]
-    assert [text.split(",")[0] for text in warnings_of(loud)] == [
-        "From step 2",
-        "From step 2",
-        "The entropy fell below a tenth of what it was: the policies may have collapsed.",
-    ]
+    """A KL of .7 and then .9 is above the alarm's .5; the newest figure is told."""
+    rows = [{"step": 1, "kl": 0.1}, {"step": 2, "kl": 0.7}, {"step": 3, "kl": 0.9, "nonfinite": 1}]
+    runaway, lost = warnings_of(rows)
+    assert runaway.startswith("From step 2, in 2 of 3 steps: KL runaway: 0.90 nats")
+    assert lost.startswith("From step 3, in 1 of 3 steps: not finite")
+    assert warnings_of(rows[:1]) == []
 
 
 # --- Reading ------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from maporl_agents.alarms import alarms
 from maporl_agents.outcomes import Side, TurnStats, rate
 from maporl_agents.study_results import Arm, Decoding, Measurement, Stage, Study
 from maporl_agents.verdicts import Estimate, difference, estimate
@@ -179,24 +180,22 @@ CASES: tuple[tuple[str, str, Case], ...] = (
 
 def incentives(study: Study) -> Json | None:
     """Return how often agents and majorities moved, per arm and stage; None if nobody counted."""
+    cases = CASES
+    if _is_of_pairs(study):  # a peer's move is a move of its own: the rows for beta say the same
+        cases = tuple((f"{weight}, β{weight[1]}", words, case) for weight, words, case in CASES[:4])
     columns = [
         {
             "label": arm.label,
             "stage": stage,
             "role": arm.role,
-            "cells": [_rate(group, case) for *_, case in CASES],
+            "cells": [_rate(group, case) for *_, case in cases],
         }
         for arm, stage, decoding, group in _groups(study)
         if decoding == "sampled" and all(measurement.transitions for measurement in group)
     ]
     if not columns:
         return None
-    cases = [[weight, words] for weight, words, _ in CASES]
-    if _is_of_pairs(study):  # a peer's move is a move of its own: the rows for beta say the same
-        cases = [[f"{weight}, β{weight[1]}", words] for weight, words in cases if weight[0] == "α"]
-        for column in columns:
-            del column["cells"][len(cases) :]
-    return {"cases": cases, "columns": columns}
+    return {"cases": [[weight, words] for weight, words, _ in cases], "columns": columns}
 
 
 def _is_of_pairs(study: Study) -> bool:
@@ -215,16 +214,20 @@ def _rate(group: Sequence[Measurement], case: Case) -> Json | None:
 # --- Training -----------------------------------------------------------------------
 
 PANELS: tuple[tuple[str, str], ...] = (
+    ("score/", "Mean verifier score, training questions"),
     ("reward", "Mean reward of a message"),
     ("kl", "KL to the reference policy, nats per token"),
     ("entropy", "Entropy, nats per token"),
-    ("length", "Tokens per message"),
+    ("length/", "Tokens per message"),
+    ("copy/", "Share copied from the others"),
+    ("lazy/", "Lazy-agent score"),
+    ("agreement/", "Share of debates that agree"),
+    ("invalid/", "Share of messages without an answer"),
     ("clip_frac", "Share of clipped ratios"),
     ("explained_variance", "Explained variance of the critic"),
     ("cut_off", "Share of messages cut at the length limit"),
-    ("approx_kl", "KL of one update, nats per token"),
 )
-"""Metrics drawn beside the scores, in this order, where they were logged."""
+"""Metrics that are drawn, in this order, where they were logged; "score/" is every score."""
 
 Row = Mapping[str, Any]
 
@@ -236,36 +239,25 @@ def training(study: Study) -> list[Json]:
 
 def _training(arm: Arm) -> Json:
     runs = [seed.curve for seed in arm.seeds if seed.curve]
-    turns = sorted({k for rows in runs for row in rows for k in row if k.startswith("score/turn_")})
-    turns.sort(key=len)  # turn_10 after turn_9
-    groups = [
-        ("Mean verifier score, training questions", [(k, _turn_words(k)) for k in turns]),
-        *((title, [(name, "")]) for name, title in PANELS),
-    ]
-    panels = [
-        {"title": title, "lines": lines}
-        for title, names in groups
-        if (lines := [x for name, label in names if (x := _line(runs, name, label))["points"]])
-    ]
+    names = dict.fromkeys(name for rows in runs for row in rows for name in row)
+    panels = [{"title": title, "lines": _lines(runs, names, panel)} for panel, title in PANELS]
     return {
         "arm": arm.name,
         "label": arm.label,
         "seeds": len(runs),
-        "panels": panels,
+        "panels": [panel for panel in panels if panel["lines"]],
         "warnings": [text for rows in runs for text in warnings_of(rows)],
     }
 
 
-def _turn_words(name: str) -> str:
-    return name.removeprefix("score/").replace("_", " ")
-
-
-def value_of(row: Row, name: str) -> float | None:
-    """Return a metric of one step; "length" is tokens per answer. None where it is not known."""
-    if name == "length":
-        tokens, answers = row.get("tokens"), row.get("answers")
-        return tokens / answers if tokens is not None and answers else None
-    return row.get(name)
+def _lines(runs: Sequence[Sequence[Row]], names: Iterable[str], panel: str) -> list[Json]:
+    """Return a line per metric of a panel that has values, "turn_10" after "turn_9"."""
+    if panel.endswith("/"):
+        shown = sorted((n for n in names if n.startswith(panel)), key=lambda n: (len(n), n))
+    else:
+        shown = [panel]
+    lines = [_line(runs, name, name.removeprefix(panel).replace("_", " ")) for name in shown]
+    return [line for line in lines if line["points"]]
 
 
 def _line(runs: Sequence[Sequence[Row]], name: str, label: str) -> Json:
@@ -273,7 +265,7 @@ def _line(runs: Sequence[Sequence[Row]], name: str, label: str) -> Json:
     by_step: dict[int, list[float]] = {}
     for rows in runs:
         for row in rows:
-            if (value := value_of(row, name)) is not None:
+            if (value := row.get(name)) is not None:
                 by_step.setdefault(row["step"], []).append(value)
     steps = sorted(by_step)[:: max(1, -(-len(by_step) // MAX_POINTS))]
     return {"label": label, "points": [_summary(step, by_step[step]) for step in steps]}
@@ -283,27 +275,16 @@ def _summary(step: int, values: Sequence[float]) -> list[float]:
     return [step, sum(values) / len(values), min(values), max(values)]
 
 
-Check = tuple[str, Callable[[float], bool], str]
-CHECKS: tuple[Check, ...] = (
-    ("nonfinite", lambda x: x > 0, "a metric was not finite"),
-    ("unscored_messages", lambda x: x > 0, "the verifier left messages unscored"),
-    ("cut_off", lambda x: x > 0.2, "more than 20 % of the messages were cut at the length limit"),
-    ("sampler_mismatch", lambda x: x > 0.01, "sampler and trainer disagree by more than 0.01 nats"),
-    ("clip_frac", lambda x: x > 0.3, "more than 30 % of the ratios were clipped"),
-)
-"""Metric, when it is worth a warning, and the warning."""
-
-
 def warnings_of(rows: Sequence[Row]) -> list[str]:
-    """Return what a reader of the training curves must know, each with the first step of it."""
-    found = []
-    for name, is_bad, text in CHECKS:
-        bad = [row["step"] for row in rows if (x := row.get(name)) is not None and is_bad(x)]
-        if bad:
-            found.append(f"From step {bad[0]}, in {len(bad)} of {len(rows)} steps, {text}.")
-    entropies = [x for row in rows if (x := row.get("entropy")) is not None]
-    if len(entropies) > 1 and entropies[-1] < 0.1 * entropies[0]:
-        found.append(
-            "The entropy fell below a tenth of what it was: the policies may have collapsed."
-        )
-    return found
+    """Return the early warnings of a run (see `alarms`), each once, with its first step."""
+    raised: dict[str, list[tuple[int, str]]] = {}
+    for row in rows:
+        for alarm in alarms(row, rows[0]):
+            raised.setdefault(alarm.where, []).append((row["step"], str(alarm)))
+        if row.get("nonfinite"):
+            text = "not finite: a metric had no value that is a number."
+            raised.setdefault("nonfinite", []).append((row["step"], text))
+    return [
+        f"From step {found[0][0]}, in {len(found)} of {len(rows)} steps: {found[-1][1]}"
+        for found in raised.values()
+    ]

@@ -154,10 +154,10 @@ function training() {
     const t = data.training.find((one) => one.arm === name);
     const [first, ...rest] = t.panels;
     const panel = (p, size) => {
-      const lines = p.lines.map((l, i) => ({ ...l, colour: p.lines.length > 1 ? `t${Math.min(i, 5)}` : "c0" }));
+      const lines = p.lines.map((l, i) => ({ ...l, colour: l.label.startsWith("turn") ? `t${Math.min(i, 5)}` : `c${i % 6}` }));
       return el("div", { class: "card" }, el("h3", {}, p.title),
         lines.length > 1 ? el("div", { class: "legend" }, lines.map((l) => el("span", {}, swatch(l.colour), l.label))) : null,
-        stepChart(lines.filter((l) => l.points.length), t.seeds, `${p.title}, by training step`, size));
+        stepChart(lines, t.seeds, `${p.title}, by training step`, size));
     };
     show(body, t.warnings.map((text) => el("p", { class: "note" }, `⚠ ${text}`)),
       first ? panel(first, [wide(), 300]) : null,
