@@ -45,7 +45,8 @@ class DebateConfig:
         num_turns: the horizon T >= 1.
         protocol: a name of `protocols.PROTOCOLS`, or a protocol object (which then has its own
             num_turns, template and so on).
-        verifier: scores the answers; None for the answer key. See `verifiers`.
+        verifier: scores the answers; None for the task's own, mostly the answer key. See
+            `verifiers`.
         gamma: turn discount of the influence-aware reward, in [0, 1].
         alpha: (alpha0, alpha1), bonus for correcting oneself; see `rewards.shaping_bonus`.
         beta: (beta0, beta1), bonus for correcting the majority; see `rewards.shaping_bonus`.
@@ -198,12 +199,18 @@ class DebateConfig:
             task=task,
             protocol=self._protocol(task),
             credit=self._credit(),
-            scorer=self._scorer(self.verifier if self.verifier is not None else AnswerKey()),
+            scorer=self._scorer(self._verifier(task)),
             config=self,
             feedback=(
                 None if self.feedback_verifier is None else self._scorer(self.feedback_verifier)
             ),
         )
+
+    def _verifier(self, task: Task) -> VerifierLike:
+        if self.verifier is not None:
+            return self.verifier
+        made: VerifierLike = AnswerKey() if task.make_verifier is None else task.make_verifier()
+        return made
 
     def _scorer(self, verifier: VerifierLike) -> Scorer:
         return Scorer(verifier, self.verifier_timeout)

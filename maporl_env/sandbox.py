@@ -39,9 +39,9 @@ from typing import Any, Literal, get_args
 from maporl_env.jail import frames
 
 Isolation = Literal["namespaces", "none"]
-Outcome = Literal["passed", "failed", "died", "timeout", "invalid"]
+Outcome = Literal["passed", "failed", "died", "timeout", "invalid", "lost"]
 
-MAX_SOURCE_CHARS = 200_000
+MAX_SOURCE_CHARS = 150_000
 START_SECONDS = 60.0  # for the interpreter of a supervisor, on a very busy machine
 GRACE_SECONDS = 10.0  # beyond a job's limit, before the supervisor itself is given up
 NOBODY = 65534
@@ -104,6 +104,7 @@ class Job:
         tests: *trusted* Python with assertions about `name`; None to call it once instead. What it
             defines under that name itself is ignored, so it may begin with the function's stub.
         arguments: of the one call, plain data; only without tests.
+        preamble: trusted Python that runs before the program, in its names: imports, helpers.
 
     Raises:
         ValueError: arguments together with tests, or that are no plain data; tests that are too
@@ -114,12 +115,14 @@ class Job:
     name: str
     tests: str | None = None
     arguments: tuple[Any, ...] = ()
+    preamble: str = ""
 
     def __post_init__(self) -> None:
         if self.tests is not None and self.arguments:
             raise ValueError("arguments are for a job without tests: tests bring their own")
-        if len(self.tests or "") > MAX_SOURCE_CHARS:
-            raise ValueError(f"tests of more than {MAX_SOURCE_CHARS} characters: divide them")
+        for name, text in (("tests", self.tests or ""), ("preamble", self.preamble)):
+            if len(text) > MAX_SOURCE_CHARS:
+                raise ValueError(f"{name} of more than {MAX_SOURCE_CHARS} characters: divide them")
         if len(frames.dumps(frames.pack(self.arguments))) > MAX_SOURCE_CHARS:
             raise ValueError(f"arguments of more than {MAX_SOURCE_CHARS} bytes: pass less")
 
@@ -130,8 +133,9 @@ class Result:
 
     Attributes:
         outcome: "passed" (every assertion held, or the call returned plain data), "failed",
-            "died" (the program ended its process or was ended by a limit), "timeout", or "invalid"
-            (the *tests* are no Python, or assert nothing).
+            "died" (the program ended its process or was ended by a limit), "timeout"; or, with
+            nothing said about the program, "invalid" (the *tests* are no Python, or assert nothing)
+            or "lost" (the sandbox itself gave no answer).
         value: what the call returned, made of plain data; None with tests.
         passed: assertions that held.
         total: assertions that were counted; 0 if the tests did not run to their end.
@@ -305,7 +309,7 @@ class _Supervisor:
             report = frames.receive(self.output, deadline)
         except (EOFError, OSError) as error:
             self.close()
-            return Result("timeout", detail=f"the sandbox was given up: {error}")
+            return Result("lost", detail=f"the sandbox gave no answer: {error}")
         if report.pop("nonce", nonce) != nonce:
             self.close()
             raise RuntimeError("the sandbox answered another job than the one it was given")
@@ -326,7 +330,7 @@ class _Supervisor:
 def _for_worker(job: Job, limits: Limits) -> dict[str, Any]:
     """What the supervisor and the worker may know of a job."""
     return {
-        "source": job.source,
+        "sources": [job.preamble, job.source],
         "seconds": limits.seconds,
         "memory_bytes": limits.memory_mb << 20,
         "file_bytes": limits.file_mb << 20,

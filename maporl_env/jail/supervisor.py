@@ -9,6 +9,7 @@ job. It keeps the time and ends both.
 from __future__ import annotations
 
 import os
+import random
 import resource
 import select
 import shutil
@@ -47,7 +48,7 @@ def main(isolated: bool) -> None:
 def prepare(isolated: bool) -> None:
     """Enter the namespaces that all jobs share; OSError where the kernel refuses."""
     kernel.machine()
-    for module in ("encodings.idna", "math", "random", "re", "typing", "collections", "datetime"):
+    for module in ("encodings.idna", "math", "re", "typing", "collections", "datetime"):
         __import__(module)
     if isolated:
         kernel.unshare(_OUTSIDE)
@@ -93,6 +94,7 @@ def _start_worker(job: Message, calls: int, answers: int, output: int, folder: s
     if pid:
         return pid
     try:
+        _same_chances()
         if folder is not None:
             os.setsid()
             os.chdir(folder)
@@ -107,6 +109,7 @@ def _start_checker(calls: int, answers: int, report: int, go: int) -> int:
     if pid:
         return pid
     try:
+        _same_chances()
         _check(calls, answers, report, go)
     except BaseException:
         os._exit(1)
@@ -127,6 +130,11 @@ def _check(calls: int, answers: int, report: int, go: int) -> None:
     kernel.die_with_parent()
     verdict = checker.check(job, calls, answers)
     frames.send(report, {**verdict, "nonce": job["nonce"]})
+
+
+def _same_chances() -> None:
+    """Start a fresh fork's random numbers alike each time: one program, one verdict."""
+    random.setstate(random.Random(0).getstate())
 
 
 def _close(pipe: int) -> None:

@@ -64,14 +64,15 @@ def enter(
 def serve(job: Message, requests: int, replies: int) -> None:
     """Run the program, then answer calls until the pipe closes."""
     names: dict[str, Any] = {"__name__": "program", "__builtins__": __builtins__}
-    frames.send(replies, _try(_load, job["source"], names))
+    frames.send(replies, _try(_load, job["sources"], names))
     while True:
         call = frames.receive(requests)
         frames.send(replies, _try(_call, call, names))
 
 
-def _load(source: str, names: dict[str, Any]) -> None:
-    exec(compile(source, "<program>", "exec", dont_inherit=True), names)
+def _load(sources: list[str], names: dict[str, Any]) -> None:
+    for source in sources:
+        exec(compile(source, "<program>", "exec", dont_inherit=True), names)
 
 
 def _call(call: Message, names: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from maporl_env.answers import read_gold
-from maporl_env.tasks import anli, coins, files, gsm8k, sharing, shopping
+from maporl_env.tasks import anli, coins, files, gsm8k, humaneval, sharing, shopping, tinygsm
 from maporl_env.tasks.base import Task
 from maporl_env.types import Question
 
@@ -35,6 +35,8 @@ TASKS: dict[str, Callable[..., Task]] = {
     "shopping": built_in(shopping.load),
     "gsm8k": gsm8k.load,
     "anli": anli.load,
+    "tinygsm": tinygsm.load,
+    "humaneval": humaneval.load,
     "sharing": built_in(sharing.load),
     "coins": built_in(coins.load),
 }

@@ -8,6 +8,7 @@ Splits
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from maporl_env.tasks.base import Task
@@ -23,13 +24,13 @@ NUM_RL = 12_800
 def load(data: str | Path | None = None) -> Task:
     """Return the task; see `gsm8k.load` for `data` and errors (hub name "facebook/anli")."""
     place = source("anli", data, HUB_NAME)
-    splits: dict[str, list[Question]] = {}
+    splits: dict[str, Sequence[Question]] = {}
     if isinstance(place, Path):
         splits.update(read_splits(place, "anli"))
     else:
         for name in ("train", "test"):
             splits[name] = read_questions(read_hub(place, None, f"{name}_r3"), f"anli/{name}")
-    train = splits.get("train", [])
+    train = splits.get("train", ())
     if len(train) > NUM_VERIFIER and train is not splits.get("test"):
         splits["verifier"] = train[:NUM_VERIFIER]
         splits["rl"] = train[NUM_VERIFIER : NUM_VERIFIER + NUM_RL]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +18,13 @@ class Task:
         name: "shopping", "gsm8k", ...
         splits: at least one; by custom "train" and "test", disjoint.
         template: the words; an environment may be given another one.
+        make_verifier: makes what scores answers where none is chosen; None for the answer key.
     """
 
     name: str
     splits: Mapping[str, Sequence[Question]]
     template: Template = field(default_factory=Template)
+    make_verifier: Callable[[], Any] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Task:
         """Return the task itself: questions never change, so copied environments share them."""

@@ -11,6 +11,7 @@ Every gold answer is read when it is loaded: one that cannot be read is an error
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,12 +20,15 @@ from typing import Any
 from maporl_env.answers import NLI_LABELS, read_gold
 from maporl_env.prompts import Template
 from maporl_env.tasks.base import Task
+from maporl_env.tasks.index import IndexedQuestions, open_index
 from maporl_env.types import Question
 
 NLI_TEMPLATE = Template(
     instruction="Put your final answer in \\boxed{{}}: entailment, neutral or contradiction."
 )
 SUFFIXES = (".jsonl", ".csv")
+LARGE_BYTES = 1 << 25
+"""A .jsonl file from this size on stays on disk: its questions are read one by one when asked."""
 
 Row = Mapping[str, Any]
 Numbered = tuple[str, Row]
@@ -32,7 +36,7 @@ Numbered = tuple[str, Row]
 
 
 def read_rows(path: Path) -> Iterator[Numbered]:
-    """Yield the rows of a JSONL or CSV file, each with its place.
+    """Yield the rows of a JSONL or CSV file, which may be compressed (.gz), each with its place.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -41,13 +45,17 @@ def read_rows(path: Path) -> Iterator[Numbered]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    if path.suffix.lower() not in SUFFIXES:
+    packed = path.suffix.lower() == ".gz"
+    suffix = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise ValueError(f"{path} is neither .jsonl nor .csv: convert it to one of them")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            yield from _csv(path, lines) if path.suffix.lower() == ".csv" else _jsonl(path, lines)
+        with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig", newline="") as lines:
+            yield from _csv(path, lines) if suffix == ".csv" else _jsonl(path, lines)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error.reason}): re-encode it") from error
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def _jsonl(path: Path, lines: Iterable[str]) -> Iterator[Numbered]:
@@ -99,6 +107,7 @@ def read_questions(rows: Iterable[Numbered], prefix: str) -> list[Question]:
 
 
 def _question(row: Row, where: str, name: str) -> Question:
+    """The question of one row; ValueError names its place."""
     if {"premise", "hypothesis", "label"} <= row.keys():
         prompt, answer, kind = _entailment(row), _label(row["label"], where), "nli"
     else:
@@ -155,7 +164,7 @@ def split_of(stem: str) -> str | None:
     return None
 
 
-def read_splits(path: Path, prefix: str) -> dict[str, list[Question]]:
+def read_splits(path: Path, prefix: str) -> dict[str, Sequence[Question]]:
     """Return the questions of a file, or of a folder's files, by split.
 
     A file whose rows have a column "split" is divided by it; else its name may tell the split
@@ -166,23 +175,42 @@ def read_splits(path: Path, prefix: str) -> dict[str, list[Question]]:
         FileNotFoundError: no such file or folder, or a folder without a data file.
         ValueError: see :func:`read_rows` and :func:`read_questions`.
     """
-    if not path.is_dir():
-        splits = _splits_of_file(path, prefix)
-    else:
-        files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES)
-        files = [file for file in files if split_of(file.stem)]
-        if not files:
-            raise FileNotFoundError(f"no train or test file (.jsonl or .csv) in folder {path}")
-        splits = {}
-        for file in files:
-            name = str(split_of(file.stem))
-            splits.setdefault(name, []).extend(read_questions(read_rows(file), f"{prefix}/{name}"))
+    splits = _splits_of_folder(path, prefix) if path.is_dir() else _splits_of_file(path, prefix)
     if "dev" in splits and "test" not in splits:
         splits["test"] = splits.pop("dev")
     return splits
 
 
-def _splits_of_file(path: Path, prefix: str) -> dict[str, list[Question]]:
+def _splits_of_folder(path: Path, prefix: str) -> dict[str, Sequence[Question]]:
+    files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES)
+    files = [file for file in files if split_of(file.stem)]
+    if not files:
+        raise FileNotFoundError(f"no train or test file (.jsonl or .csv) in folder {path}")
+    splits: dict[str, Sequence[Question]] = {}
+    for file in files:
+        name = str(split_of(file.stem))
+        more = _read_file(file, f"{prefix}/{name}")
+        splits[name] = [*splits[name], *more] if name in splits else more
+    return splits
+
+
+def _read_file(path: Path, prefix: str) -> Sequence[Question]:
+    if _is_large(path):
+        return open_index(path, prefix, _question)
+    return read_questions(read_rows(path), prefix)
+
+
+def _is_large(path: Path) -> bool:
+    return path.suffix.lower() == ".jsonl" and path.is_file() and path.stat().st_size >= LARGE_BYTES
+
+
+def _splits_of_file(path: Path, prefix: str) -> dict[str, Sequence[Question]]:
+    name = split_of(path.stem)
+    if _is_large(path) and not next(read_rows(path))[1].get("split"):
+        questions: Sequence[Question] = open_index(
+            path, f"{prefix}/{name}" if name else prefix, _question
+        )
+        return {name: questions} if name else {"train": questions, "test": questions}
     rows = list(read_rows(path))
     if not rows:
         raise ValueError(f"{path} holds no question")
@@ -194,7 +222,6 @@ def _splits_of_file(path: Path, prefix: str) -> dict[str, list[Question]]:
             )
             for name in names
         }
-    name = split_of(path.stem)
     if name is not None:
         return {name: read_questions(rows, f"{prefix}/{name}")}
     questions = read_questions(rows, prefix)
@@ -209,5 +236,10 @@ def template_for(questions: Sequence[Question]) -> Template:
 def load(path: Path) -> Task:
     """Return the task made of a user's own file or folder; see :func:`read_splits`."""
     splits = read_splits(path, path.stem)
-    everything = [question for questions in splits.values() for question in questions]
+    everything = [question for questions in splits.values() for question in _some(questions)]
     return Task(name=path.stem, splits=splits, template=template_for(everything))
+
+
+def _some(questions: Sequence[Question]) -> Sequence[Question]:
+    """Enough of them to tell their kind: all, unless they lie on disk."""
+    return questions[:1000] if isinstance(questions, IndexedQuestions) else questions

@@ -4,23 +4,24 @@ Splits
     train, test    as published: 7,473 and 1,319 problems
     verifier       the first 7,463 training problems: what the paper trains its verifier on
     rl             the paper's 12,800 problems of TinyGSM (final answers only), if the folder has a
-                   file tinygsm.jsonl with columns question and answer; none of them in `verifier`
+                   file tinygsm.jsonl (see `tasks.tinygsm`); none of them in `verifier`
     first_half, second_half
                    of `train`, disjoint: a verifier part and an RL part where there is no TinyGSM
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from maporl_env.tasks import tinygsm
 from maporl_env.tasks.base import Task
-from maporl_env.tasks.files import read_questions, read_rows, read_splits
+from maporl_env.tasks.files import read_questions, read_splits
 from maporl_env.tasks.hub import read_hub, source
 from maporl_env.types import Question
 
 HUB_NAME = "openai/gsm8k"
 NUM_VERIFIER = 7_463
-NUM_RL = 12_800
 
 
 def load(data: str | Path | None = None) -> Task:
@@ -35,7 +36,7 @@ def load(data: str | Path | None = None) -> Task:
         ValueError: a malformed row or an unreadable gold answer, with file and line number.
     """
     place = source("gsm8k", data, HUB_NAME)
-    splits: dict[str, list[Question]] = {}
+    splits: dict[str, Sequence[Question]] = {}
     if isinstance(place, Path):
         splits.update(read_splits(place, "gsm8k"))
     else:
@@ -46,13 +47,12 @@ def load(data: str | Path | None = None) -> Task:
     return Task(name="gsm8k", splits=splits)
 
 
-def _parts(train: list[Question], place: Path | str) -> dict[str, list[Question]]:
+def _parts(train: Sequence[Question], place: Path | str) -> dict[str, Sequence[Question]]:
     half = len(train) // 2
     verifier = train[:NUM_VERIFIER]
     parts = {"verifier": verifier, "first_half": train[:half], "second_half": train[half:]}
-    tiny = Path(place) / "tinygsm.jsonl"
+    tiny = Path(place) / tinygsm.FILE
     if tiny.is_file():
         known = {question.prompt for question in verifier}
-        fresh = [q for q in read_questions(read_rows(tiny), "tinygsm") if q.prompt not in known]
-        parts["rl"] = fresh[:NUM_RL]
+        parts["rl"] = tinygsm.read(tiny, tinygsm.NUM_RL, without=known)
     return parts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from maporl_env.tasks.files import Numbered
@@ -36,6 +37,15 @@ def read_hub(name: str, config: str | None, split: str) -> list[Numbered]:
     Raises:
         ValueError: the library is missing, or the data set cannot be loaded.
     """
+    return list(_rows(name, config, split, streaming=False))
+
+
+def stream_hub(name: str, config: str | None, split: str) -> Iterator[Numbered]:
+    """Yield the rows of one split as they arrive; errors as :func:`read_hub`."""
+    return _rows(name, config, split, streaming=True)
+
+
+def _rows(name: str, config: str | None, split: str, streaming: bool) -> Iterator[Numbered]:
     try:
         datasets = importlib.import_module("datasets")
     except ImportError:
@@ -43,10 +53,11 @@ def read_hub(name: str, config: str | None, split: str) -> list[Numbered]:
             f"{name} is read from the hub with the library 'datasets', which is not installed: "
             "pip install 'maporl[hub]', or give the file or folder as data"
         ) from None
+    more = {"streaming": True} if streaming else {}
     try:
-        rows = datasets.load_dataset(name, config, split=split)
+        for index, row in enumerate(datasets.load_dataset(name, config, split=split, **more)):
+            yield f"{name} ({split}), row {index}", row
     except Exception as error:
         raise ValueError(
             f"cannot load {name} ({split}) from the hub: {type(error).__name__}: {error}"
         ) from error
-    return [(f"{name} ({split}), row {index}", row) for index, row in enumerate(rows)]

@@ -1,0 +1,117 @@
+"""Programs as answers: their gold "answer" is a set of tests, and the verifier runs these.
+
+The tests of a question are one text, so that a `Question` stays a line of JSON:
+
+    # candidate: double
+    from typing import List          what a program may rely on without writing it
+    # --- tests ---
+    assert double(4) == 8            trusted; runs in another process than the program
+
+A question of kind "code" has such a text as its `answer`; see `sandbox` for who runs where.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from maporl_env.answers import extract_answer
+from maporl_env.jail.checker import compile_tests
+from maporl_env.sandbox import Job, Result, Sandbox
+from maporl_env.types import Question
+
+DIVIDER = "\n# --- tests ---\n"
+_HEADER = re.compile(r"# candidate: ([^\W\d]\w*)\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """The tests of one question.
+
+    Attributes:
+        name: of the function under test.
+        preamble: trusted Python put before the program and before the tests: imports, helpers. It
+            may hold the function's stub.
+        tests: trusted Python with assertions about `name`.
+    """
+
+    name: str
+    preamble: str
+    tests: str
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise ValueError(f"{self.name!r} is not the name of a function")
+        if DIVIDER.strip() in self.preamble:
+            raise ValueError(f"the preamble may not hold the line {DIVIDER.strip()!r}")
+        try:
+            compile_tests(f"{self.preamble}\n{self.tests}")
+        except (SyntaxError, ValueError) as error:
+            raise ValueError(f"the tests of {self.name!r} cannot be run: {error}") from error
+
+    def __str__(self) -> str:
+        return f"# candidate: {self.name}\n{self.preamble}{DIVIDER}{self.tests}"
+
+    @classmethod
+    def parse(cls, text: str) -> Suite:
+        """Inverse of `str`; ValueError if the text is no suite or its tests are no Python."""
+        header = _HEADER.match(text)
+        preamble, divider, tests = text[header.end() - 1 if header else 0 :].partition(DIVIDER)
+        if header is None or not divider:
+            raise ValueError(
+                f"tests start with a line '# candidate: NAME' and have a line {DIVIDER.strip()!r}, "
+                f"not {text[:60]!r}"
+            )
+        return cls(header[1], preamble.removeprefix("\n"), tests)
+
+    def job(self, program: str) -> Job:
+        """Return the job that tests a program."""
+        tests = f"{self.preamble}\n{self.tests}"
+        return Job(program, self.name, tests, preamble=self.preamble)
+
+
+parse = lru_cache(maxsize=4096)(Suite.parse)
+"""`Suite.parse`, remembered."""
+
+
+@dataclass(frozen=True)
+class CodeTests:
+    """A verifier that runs programs against the tests of their questions.
+
+    A message without a program, and a program that dies or takes too long, scores 0. A question
+    whose tests cannot judge, and a failure of the sandbox itself, gives no score.
+
+    Attributes:
+        partial: score the share of assertions that hold, instead of 1 for all and else 0.
+        sandbox: where programs run.
+
+    Raises:
+        sandbox.SandboxUnavailable: when made, where programs cannot be isolated.
+    """
+
+    partial: bool = False
+    sandbox: Sandbox = field(default_factory=Sandbox)
+
+    def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float | None]:
+        """Return one score per response. Equal programs for a question run once.
+
+        Raises:
+            ValueError: a question whose answer is no :class:`Suite`.
+        """
+        asked = [
+            (question.answer, extract_answer(text, "code"))
+            for question, text in zip(questions, responses, strict=True)
+        ]
+        programs = list(dict.fromkeys(pair for pair in asked if pair[1] is not None))
+        jobs = [parse(tests).job(str(program)) for tests, program in programs]
+        results = dict(zip(programs, self.sandbox.run_many(jobs), strict=True))
+        return [0.0 if pair[1] is None else self._judge(results[pair]) for pair in asked]
+
+    def _judge(self, result: Result) -> float | None:
+        if result.outcome in ("invalid", "lost"):
+            return None
+        if self.partial and result.total:
+            return result.passed / result.total
+        return float(result.outcome == "passed")

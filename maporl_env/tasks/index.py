@@ -1,0 +1,157 @@
+"""Questions that stay on disk: a large JSONL file with an index of where its rows start.
+
+The index is kept in the cache folder under the hash of the file's *content*. Making it reads and
+checks every row once; afterwards a load only hashes the file. Question n is the same row in every
+run, so a resumed run asks what the first would have asked, and a file that has changed gets a new
+index, never the old one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maporl_env.types import Question
+
+Reader = Callable[[Any, str, str], Question]
+"""`(row, where, id) -> Question`, from `files`."""
+
+
+def cache_folder() -> Path:
+    """Return where indexes and computed answers are kept.
+
+    That is `$MAPORL_CACHE`, else `maporl` in `$XDG_CACHE_HOME` or in `~/.cache`.
+    """
+    if named := os.environ.get("MAPORL_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maporl"
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            total.update(block)
+    return total.hexdigest()
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Write a file of the cache whole or not at all, whoever else writes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+class IndexedQuestions(Sequence[Question]):
+    """The questions of a JSONL file, each read when it is asked for. Safe to share and to pickle.
+
+    Attributes:
+        path: the file.
+        digest: the SHA-256 of its content.
+    """
+
+    def __init__(
+        self, path: Path, prefix: str, read: Reader, digest: str, spans: NDArray[np.int64]
+    ) -> None:
+        """`spans`: (rows, 3), the number of a row among all, its first byte and its length."""
+        self.path, self.digest = path, digest
+        self._prefix, self._read, self._spans = prefix, read, spans
+        self._stamp = _stamp(path)
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    @overload
+    def __getitem__(self, place: int) -> Question: ...
+    @overload
+    def __getitem__(self, place: slice) -> IndexedQuestions: ...
+
+    def __getitem__(self, place: int | slice) -> Question | IndexedQuestions:
+        """Return a question, or for a slice a view; ValueError if the file was changed."""
+        if isinstance(place, slice):
+            spans = self._spans[place]
+            return IndexedQuestions(self.path, self._prefix, self._read, self.digest, spans)
+        row, start, length = (int(n) for n in self._spans[place])
+        if _stamp(self.path) != self._stamp:
+            raise ValueError(f"{self.path} was changed while in use: load the task again")
+        with self.path.open("rb") as file:
+            file.seek(start)
+            text = file.read(length)
+        return self._read(json.loads(text), f"{self.path}, row {row}", f"{self._prefix}/{row}")
+
+
+def open_index(path: Path, prefix: str, read: Reader) -> IndexedQuestions:
+    """Return the questions of a large JSONL file.
+
+    Args:
+        path: the file.
+        prefix: starts the id of a row that brings none.
+        read: makes a question of a row; it raises ValueError for a wrong one.
+
+    Raises:
+        ValueError: a malformed row, a gold answer that cannot be read, an id that stands twice, or
+            a file without rows; with file and line.
+    """
+    name = digest(path)
+    kept = cache_folder() / "index" / f"{name}.npy"
+    if kept.is_file():
+        spans = np.load(kept, allow_pickle=False)
+    else:
+        spans = _check(path, prefix, read)
+        with tempfile.TemporaryFile() as file:
+            np.save(file, spans, allow_pickle=False)
+            file.seek(0)
+            keep(kept, file.read())
+    return IndexedQuestions(path, prefix, read, name, spans)
+
+
+def _check(path: Path, prefix: str, read: Reader) -> NDArray[np.int64]:
+    """Read every row once; their spans."""
+    spans: list[tuple[int, int, int]] = []
+    seen: dict[str, str] = {}
+    for where, start, line in _lines(path):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{where}: not valid JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{where}: expected a JSON object with fields, not {line[:40]!r}")
+        question = read(row, where, f"{prefix}/{len(spans)}")
+        if question.id in seen:
+            raise ValueError(f"{where}: id {question.id!r} stands already in {seen[question.id]}")
+        seen[question.id] = where
+        spans.append((len(spans), start, len(line)))
+    if not spans:
+        raise ValueError(f"{path} holds no question")
+    return np.array(spans, dtype=np.int64)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, int, bytes]]:
+    """Yield place, first byte and content of each line that is not blank."""
+    start = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            mark = 3 if number == 1 and line.startswith(b"\xef\xbb\xbf") else 0
+            if line[mark:].strip():
+                yield f"{path}, line {number}", start + mark, line[mark:]
+            start += len(line)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns

@@ -1,0 +1,125 @@
+"""TinyGSM: synthetic word problems, each with a Python program as its solution (Liu et al., 2023).
+
+Only the final answers are used: each program is run once, in the sandbox, and what its function
+returns becomes the gold answer. A problem whose program fails, or returns no finite number, is left
+out. The answers are kept in the cache folder under the hash of what they were made from, so that
+programs run once per machine and a later load gives the same questions.
+
+Split: "rl", the first 12,800 problems with an answer, which is what the paper trains its agents on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
+
+from maporl_env.answers import parse_answer
+from maporl_env.sandbox import Job, Limits, Result, Sandbox
+from maporl_env.tasks.base import Task
+from maporl_env.tasks.files import Numbered, Row, read_questions, read_rows
+from maporl_env.tasks.hub import source, stream_hub
+from maporl_env.tasks.index import cache_folder, digest, keep
+from maporl_env.types import Question
+
+HUB_NAME = "TinyGSM/TinyGSM"
+FILE = "tinygsm.jsonl"
+FUNCTION = "simple_math_problem"
+NUM_RL = 12_800
+LIMITS = Limits(seconds=2.0, memory_mb=256)
+BATCH = 512
+_VERSION = 1  # of how answers are made; counts into the cache's key
+
+
+def load(data: str | Path | None = None) -> Task:
+    """Return the task.
+
+    Args:
+        data: a .jsonl or .csv file with columns question and code (as published) or question and
+            answer, a folder that holds `tinygsm.jsonl`, or "TinyGSM/TinyGSM", of which no more is
+            streamed than needed. None: the folder `$MAPORL_DATA/tinygsm`, else the hub.
+
+    Raises:
+        FileNotFoundError: no such file.
+        SandboxUnavailable: programs must be run and cannot be isolated here.
+        ValueError: a malformed row, or no problem with an answer.
+    """
+    place = source("tinygsm", data, HUB_NAME)
+    if isinstance(place, Path):
+        questions = read(place / FILE if place.is_dir() else place, NUM_RL)
+    else:
+        key = hashlib.sha256(place.encode()).hexdigest()
+        questions = _kept(key, lambda: stream_hub(place, None, "train"), NUM_RL, ())
+    return Task("tinygsm", {"rl": questions})
+
+
+def read(path: Path, count: int, without: Collection[str] = ()) -> list[Question]:
+    """Return the first questions of a file that have an answer; errors as :func:`load`.
+
+    Args:
+        path: see `data` of :func:`load`.
+        count: how many at most.
+        without: prompts to leave out.
+    """
+    first = next(read_rows(path), None)
+    if first is not None and "answer" in first[1]:
+        fresh = (n for n in read_rows(path) if n[1].get("question") not in without)
+        return read_questions(itertools.islice(fresh, count), "tinygsm")
+    return _kept(digest(path), lambda: read_rows(path), count, without)
+
+
+def _kept(
+    key: str, rows: Callable[[], Iterator[Numbered]], count: int, without: Collection[str]
+) -> list[Question]:
+    """Questions from the cache, or made and put there."""
+    settings = json.dumps([_VERSION, key, count, sorted(without)])
+    name = hashlib.sha256(settings.encode()).hexdigest()
+    path = cache_folder() / "tinygsm" / f"{name}.jsonl"
+    if not path.is_file():
+        made = list(itertools.islice(solve(rows(), Sandbox(LIMITS), without), count))
+        if not made:
+            raise ValueError("no problem of TinyGSM has a program that returns a number")
+        lines = [json.dumps({"id": q.id, "question": q.prompt, "answer": q.answer}) for q in made]
+        keep(path, ("\n".join(lines) + "\n").encode())
+    return read_questions(read_rows(path), "tinygsm")
+
+
+def solve(
+    rows: Iterable[Numbered], sandbox: Sandbox, without: Collection[str] = ()
+) -> Iterator[Question]:
+    """Yield the questions whose program returns a number, in order, with that number as answer.
+
+    Args:
+        rows: with columns question and code; read a batch at a time.
+        sandbox: where the programs run.
+        without: prompts to leave out.
+
+    Raises:
+        ValueError: a row without text in its columns question and code, with its place.
+    """
+    numbered = (item for item in enumerate(rows) if item[1][1].get("question") not in without)
+    while batch := list(itertools.islice(numbered, BATCH)):
+        jobs = [Job(_text(row, where, "code"), FUNCTION) for _, (where, row) in batch]
+        results = sandbox.run_many(jobs)
+        for (number, (where, row)), result in zip(batch, results, strict=True):
+            answer = final_answer(result)
+            if answer is not None:
+                yield Question(f"tinygsm/{number}", _text(row, where, "question"), answer)
+
+
+def _text(row: Row, where: str, column: str) -> str:
+    value = row.get(column)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{where}: no text in column {column!r}")
+    return value
+
+
+def final_answer(result: Result) -> str | None:
+    """Return the number that a program gave, to ten significant digits, or None for none."""
+    value = result.value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    answer = str(value) if isinstance(value, int) else format(value, ".10g")
+    return answer if parse_answer(answer, "number") is not None else None

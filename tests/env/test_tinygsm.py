@@ -1,0 +1,217 @@
+"""Answers made by running programs, and questions that stay on disk; both from a cache."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maporl_env.sandbox import Result, unavailable
+from maporl_env.tasks import files, index, load_task, tinygsm
+from maporl_env.tasks.gsm8k import load as load_gsm8k
+from maporl_env.types import Question
+
+needs_namespaces = pytest.mark.skipif(
+    unavailable() is not None, reason=f"no namespaces: {unavailable()}"
+)
+HEAD = "def simple_math_problem() -> int:\n    "
+PROGRAMS = [
+    HEAD + "apples = 3\n    result = apples + 4\n    return result",
+    HEAD + "import math\n    return math.ceil(7 / 2)",
+    HEAD + "return 0.1 + 0.2",
+    HEAD + "return 1 / 0",
+    HEAD + "return 'seven'",
+    HEAD + "return float('inf')",
+    HEAD + "return True",
+    HEAD + "import os; os._exit(0)",
+    HEAD + "return 10 ** 3000",
+    "def other(): return 1",
+    HEAD + "return -12.50",
+]
+ANSWERS = {0: "7", 1: "4", 2: "0.3", 10: "-12.5"}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MAPORL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def problems() -> list[dict[str, Any]]:
+    return [{"question": f"Question {n}?", "code": code} for n, code in enumerate(PROGRAMS)]
+
+
+@needs_namespaces
+def test_final_answers_come_from_the_programs(tmp_path: Path) -> None:
+    questions = load_task("tinygsm", write(tmp_path / "tinygsm.jsonl", problems())).split("rl")
+    assert list(questions) == [
+        Question(f"tinygsm/{n}", f"Question {n}?", answer) for n, answer in ANSWERS.items()
+    ]
+
+
+@needs_namespaces
+def test_programs_run_once_and_changed_programs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "tinygsm.jsonl", problems())
+    first = load_task("tinygsm", tmp_path).split("rl")
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a program was run again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tinygsm, "solve", refuse)
+        assert load_task("tinygsm", path).split("rl") == first
+    write(path, [{"question": "Another?", "code": HEAD + "return 1"}])
+    assert [q.prompt for q in load_task("tinygsm", path).split("rl")] == ["Another?"]
+
+
+@needs_namespaces
+def test_gsm8k_takes_its_rl_questions_from_programs(tmp_path: Path) -> None:
+    known = {"question": "Question 0?", "answer": "so\n#### 7"}
+    write(tmp_path / "train.jsonl", [known, {"question": "Else?", "answer": "#### 1"}])
+    write(tmp_path / "test.jsonl", [{"question": "Test?", "answer": "#### 1"}])
+    write(tmp_path / "tinygsm.jsonl", problems())
+    task = load_gsm8k(tmp_path)
+    assert [q.id for q in task.split("rl")] == ["tinygsm/1", "tinygsm/2", "tinygsm/10"]
+
+
+def test_given_answers_need_no_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tinygsm, "Sandbox", None)
+    path = write(
+        tmp_path / "x.jsonl", [{"question": "q", "answer": 4}, {"question": "r", "answer": 5}]
+    )
+    assert [q.answer for q in tinygsm.read(path, 1)] == ["4"]
+    assert [q.answer for q in tinygsm.read(path, 5, without={"q"})] == ["5"]
+
+
+@needs_namespaces
+def test_the_hub_is_streamed_no_further_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    def load_dataset(name: str, config: str | None, *, split: str, streaming: bool) -> Any:
+        assert (name, config, split, streaming) == ("TinyGSM/TinyGSM", None, "train", True)
+        for n in range(10**9):
+            taken.append(n)
+            yield {"question": f"{n}?", "code": HEAD + f"return {n}"}
+
+    library = types.SimpleNamespace(load_dataset=load_dataset)
+    monkeypatch.setitem(sys.modules, "datasets", library)  # type: ignore[arg-type]
+    monkeypatch.setattr(tinygsm, "NUM_RL", 5)
+    monkeypatch.setattr(tinygsm, "BATCH", 4)
+    first = load_task("tinygsm").split("rl")
+    assert [q.answer for q in first] == ["0", "1", "2", "3", "4"]
+    assert len(taken) == 8
+    assert load_task("tinygsm").split("rl") == first
+    assert len(taken) == 8
+
+
+def test_what_is_no_answer() -> None:
+    for value in (None, True, "7", float("nan"), float("-inf"), [1], 10**2000):
+        assert tinygsm.final_answer(Result("passed", value)) is None
+    assert tinygsm.final_answer(Result("passed", 10**20)) == str(10**20)
+    assert tinygsm.final_answer(Result("passed", 1e20)) == "1e+20"
+
+
+def test_wrong_rows_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", [{"question": "q"}])
+    if unavailable() is None:
+        with pytest.raises(ValueError, match=r"x\.jsonl, line 1: no text in column 'code'"):
+            load_task("tinygsm", path)
+
+
+# --- questions that stay on disk ---------------------------------------------
+
+
+@pytest.fixture
+def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "LARGE_BYTES", 0)
+
+
+def own(count: int) -> list[dict[str, Any]]:
+    return [{"question": f"{n} + 1? \u00e9", "answer": str(n + 1)} for n in range(count)]
+
+
+@pytest.mark.parametrize("name", ["mine.jsonl", "test.jsonl"])
+def test_questions_on_disk_are_those_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = write(tmp_path / name, own(7))
+    text = path.read_bytes().replace(b"\n", b"\r\n\n", 3)
+    path.write_bytes(b"\xef\xbb\xbf" + text)
+    split = "test"
+    memory = load_task(path).split(split)
+    monkeypatch.setattr(files, "LARGE_BYTES", 0)
+    disk = load_task(path).split(split)
+    assert isinstance(disk, index.IndexedQuestions)
+    assert list(disk) == list(memory)
+    assert disk[-1] == memory[-1]
+    assert list(disk[2:5][1:]) == list(memory[3:5])
+    assert list(pickle.loads(pickle.dumps(disk))) == list(memory)
+    with pytest.raises(IndexError):
+        disk[7]
+
+
+def test_the_index_is_made_once_per_content(
+    tmp_path: Path, cache: Path, everything_is_large: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "mine.jsonl", own(5))
+    first = load_task(path).split("train")
+    moved = tmp_path / "mine2.jsonl"
+    moved.write_bytes(path.read_bytes())
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the rows were checked again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index, "_check", refuse)
+        again = load_task(moved).split("train")
+    assert [q.prompt for q in again] == [q.prompt for q in first]
+    write(path, own(6))
+    assert len(load_task(path).split("train")) == 6
+    assert len(list((cache / "index").iterdir())) == 2
+
+
+def test_a_file_that_changes_while_in_use_is_noticed(
+    tmp_path: Path, everything_is_large: None
+) -> None:
+    path = write(tmp_path / "mine.jsonl", own(5))
+    questions = load_task(path).split("train")
+    write(path, own(50))
+    with pytest.raises(ValueError, match="changed while in use: load the task again"):
+        questions[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("{", "line 3: not valid JSON"),
+        ("[1]", "line 3: expected a JSON object"),
+        ('{"question": "q", "answer": "many"}', "line 3: gold answer 'many'"),
+        ('{"question": "q", "answer": "1", "id": "mine/0"}', r"line 3: id 'mine/0' stands already"),
+    ],
+)
+def test_a_wrong_row_on_disk_is_named_when_it_is_loaded(
+    tmp_path: Path, cache: Path, everything_is_large: None, line: str, complaint: str
+) -> None:
+    path = write(tmp_path / "mine.jsonl", own(2))
+    path.write_text(path.read_text("utf-8") + line + "\n", "utf-8")
+    with pytest.raises(ValueError, match=complaint):
+        load_task(path)
+    assert not (cache / "index").exists()
+
+
+def test_a_column_split_is_read_into_memory(tmp_path: Path, everything_is_large: None) -> None:
+    rows = [{**row, "split": "test" if n else "train"} for n, row in enumerate(own(3))]
+    task = load_task(write(tmp_path / "mine.jsonl", rows))
+    assert (len(task.split("train")), len(task.split("test"))) == (1, 2)
