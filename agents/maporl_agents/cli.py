@@ -42,6 +42,8 @@ class Train:
     """Continue this run folder from its newest checkpoint, with the settings it has."""
     force: bool = False
     """With --resume: go on with the settings given here although the run has others."""
+    log_to: tuple[str, ...] = ()
+    """Send metrics there too, besides TensorBoard: wandb, if it is installed."""
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""
@@ -55,9 +57,13 @@ class Train:
         folder = self.resume or self.runs / self.config.name
         try:
             if self.resume:
-                experiment.resume(folder, console, self.config, force=self.force)
+                experiment.resume(
+                    folder, console, self.config, force=self.force, log_to=self.log_to
+                )
             else:
-                experiment.run(self.config, folder, console, overwrite=self.overwrite)
+                experiment.run(
+                    self.config, folder, console, overwrite=self.overwrite, log_to=self.log_to
+                )
         except experiment.Interrupted as stop:
             console.print(
                 f"\nstopped after step {stop.step}; saved. "

@@ -31,6 +31,7 @@ from maporl_agents.evaluate import Evaluation, evaluate
 from maporl_agents.games import debates_of, questions_of
 from maporl_agents.learner import Learner
 from maporl_agents.loading import make_team
+from maporl_agents.loggers import make_loggers, require_loggers
 from maporl_agents.parallel import share_cores
 from maporl_agents.runlog import RunLog, read_metrics
 from maporl_agents.seeding import seed_of
@@ -211,18 +212,33 @@ def build(config: TrainConfig) -> tuple[Team, Learner]:
 
 
 def run(
-    config: TrainConfig, folder: Path, console: Console, *, overwrite: bool = False
+    config: TrainConfig,
+    folder: Path,
+    console: Console,
+    *,
+    overwrite: bool = False,
+    log_to: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Carry out a whole run in a fresh folder; return its results (also in ``results.json``)."""
+    """Carry out a whole run in a fresh folder; return its results (also in ``results.json``).
+
+    Metrics go to the folder, to TensorBoard and to the names of `loggers.LOGGERS` in `log_to`.
+    """
+    require_loggers(log_to)
     questions = questions_of(config.game, "train")
     held = held_out(config)
     _, learner = build(config)
     with RunLog.create(folder, config, overwrite=overwrite) as log:
+        log.loggers += make_loggers(log_to, config.name, log.config)
         return _finish(config, learner, questions, held, log, console, start=0)
 
 
 def resume(
-    folder: Path, console: Console, config: TrainConfig | None = None, *, force: bool = False
+    folder: Path,
+    console: Console,
+    config: TrainConfig | None = None,
+    *,
+    force: bool = False,
+    log_to: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Continue a run from its newest checkpoint.
 
@@ -231,11 +247,13 @@ def resume(
         console: where progress is shown.
         config: other settings than those of the run, e.g. more steps; None for its own.
         force: use them although they differ. Without it they are shown and refused.
+        log_to: as for `run`.
 
     Raises:
         ValueError: the settings differ (`SettingsDiffer`), do not fit the checkpoint, or ask for
             fewer steps than are done. The run is then as it was.
     """
+    require_loggers(log_to)
     config = config or read_config(folder)
     questions = questions_of(config.game, "train")
     held = held_out(config)
@@ -248,6 +266,7 @@ def resume(
                 "at least as many --steps, or start another run (--name)"
             )
         log.truncate_after(start)
+        log.loggers += make_loggers(log_to, config.name, log.config)
         console.print(f"resuming {folder} after step {start} of {config.steps}")
         return _finish(config, learner, questions, held, log, console, start=start)
 

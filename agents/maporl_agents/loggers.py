@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -105,3 +106,22 @@ class WandbLogger:
     def close(self) -> None:
         """Finish the run."""
         self._run.finish()
+
+
+LOGGERS: dict[str, Callable[[str, Mapping[str, Any]], Logger]] = {"wandb": WandbLogger}
+"""What ``--log-to`` knows, by the name of the package: made from a run's name and settings."""
+
+
+def require_loggers(names: Sequence[str]) -> None:
+    """Raise ValueError unless each is a name of `LOGGERS` whose package is installed."""
+    for name in names:
+        if name not in LOGGERS:
+            raise ValueError(f"cannot log to {name!r}: choose among {', '.join(LOGGERS)}")
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(f"{name} is not installed: pip install {name}, or do not --log-to it")
+
+
+def make_loggers(names: Sequence[str], run: str, config: Mapping[str, Any]) -> tuple[Logger, ...]:
+    """Return a logger for each name; ValueError as `require_loggers`."""
+    require_loggers(names)
+    return tuple(LOGGERS[name](run, config) for name in names)

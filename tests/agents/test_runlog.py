@@ -13,14 +13,15 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from maporl_agents import checkpoint, runlog
+from maporl_agents import checkpoint, loggers, runlog
 from maporl_agents.runlog import RunLog, read_metrics
 from maporl_env.types import Message, Question, Transcript
 
@@ -572,6 +573,28 @@ def test_weights_and_biases_gets_every_value(
         log.metrics(1, {"loss": 0.5})
     started = {"project": "maporl", "name": "first", "config": {"seed": 0}}
     assert said == [started, (1, {"loss": 0.5}), "finish"]
+
+
+def test_loggers_are_made_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    wandb = ModuleType("wandb")
+    wandb.init = lambda **options: started.append(options)  # type: ignore[attr-defined]
+    wandb.__spec__ = ModuleSpec("wandb", None)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    [logger] = loggers.make_loggers(["wandb"], "first", {"seed": 0})
+    assert isinstance(logger, loggers.WandbLogger)
+    assert started == [{"project": "maporl", "name": "first", "config": {"seed": 0}}]
+    assert loggers.make_loggers([], "first", {}) == ()
+
+
+def test_a_logger_that_cannot_be_had_is_named_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(ValueError, match=r"'wandbb'.*choose among wandb"):
+        loggers.require_loggers(["wandbb"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install wandb"):
+        loggers.require_loggers(["wandb"])
 
 
 def test_the_run_log_needs_no_torch() -> None:
