@@ -201,9 +201,9 @@ def make_double(team: Team) -> None:
 def stir(team: Team, seed: int = 1, scale: float = 0.1) -> None:
     """Move every trained weight and critic away from where it began, as training would."""
     generator = torch.Generator().manual_seed(seed)
-    parameters = [p for named in team.trainable().values() for p in named.values()]
+    owned = (*team.trainable().values(), *team.trainable_critics().values())
     with torch.no_grad():
-        for parameter in (*parameters, *team.critics.parameters()):
+        for parameter in (parameter for named in owned for parameter in named.values()):
             noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
             parameter.add_(scale * noise)
 

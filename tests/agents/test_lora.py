@@ -1,0 +1,341 @@
+"""Adapters: to begin from, for critics, and recomputed in the backward pass."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from miniatures import load_team, make_rollout, stir
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from maporl_agents.algorithms.maporl import evaluate_tokens, update
+from maporl_agents.batching import collate
+from maporl_agents.config import PPOConfig, TeamConfig
+from maporl_agents.diagnostics import experience_metrics
+from maporl_agents.learner import Learner
+from maporl_agents.lora import LoraBase
+from maporl_agents.losses import kl_estimate
+from maporl_agents.recompute import enable_recompute
+from maporl_agents.scoring import score_tokens
+from maporl_agents.team import Team
+from maporl_agents.types import TokenBatch
+
+PROMPT = torch.tensor([[5, 6, 7, 8]])
+
+
+def make_batch(team: Team, turns: int = 2) -> TokenBatch:
+    """Debates whose messages nest, of unequal length."""
+    n = team.num_agents
+    prompts, ids = [], []
+    for turn in range(turns):
+        for seat in range(n):
+            before = (5, 6, 7 + seat) if not turn else (5, 6, 7 + seat, 8 + seat, 9, 40, 41)
+            prompts.append(before)
+            ids.append((8 + seat, 9) if not turn else (20, 21 + seat, 22)[: 2 + seat % 2])
+    rewards = np.arange(turns * n, dtype=float).reshape(turns, n)
+    return collate(team, [make_rollout(team, prompts, ids, rewards=rewards)])[0]
+
+
+def logits_of(team: Team, policy: str, *, reference: bool = False) -> Tensor:
+    base = team.base_of(policy)
+    places = torch.arange(PROMPT.shape[1])[None]
+    with torch.no_grad():
+        states = base.hidden(PROMPT, torch.ones_like(PROMPT), places, [policy], reference=reference)
+        return base.logits(states, reference=reference)
+
+
+def gradients(team: Team, batch: TokenBatch) -> dict[str, Tensor]:
+    """Of a loss in which every policy and critic has a part, by parameter name."""
+    scores = score_tokens(team, batch, temperature=0.9, with_values=True)
+    weight = torch.linspace(-1, 1, scores.logprobs.numel()).view_as(scores.logprobs)
+    (weight * (scores.logprobs + scores.values)).sum().backward()
+    found = {
+        f"{owner}/{name}": p
+        for group in (team.trainable(), team.trainable_critics())
+        for owner, named in group.items()
+        for name, p in named.items()
+    }
+    return {name: p.grad for name, p in found.items() if p.grad is not None}
+
+
+class TestStart:
+    """Failure B4: the reference is the adapter a run began as, not the bare base."""
+
+    @pytest.fixture
+    def begun(self, checkpoint, tmp_path: Path) -> Path:
+        """A saved team whose adapters are no longer zero; rank 4 and scale 8."""
+        team = load_team(checkpoint("llama"), tuning="lora", lora_rank=4, lora_alpha=32)
+        stir(team)
+        team.save(tmp_path)
+        return tmp_path
+
+    def test_policies_begin_as_what_was_saved(self, checkpoint, begun: Path) -> None:
+        """By name below a checkpoint, with the saved rank and scale."""
+        team = load_team(checkpoint("llama"), tuning="lora", start_from=(str(begun),))
+        for policy in ("agent_0", "agent_1"):
+            plain = AutoModelForCausalLM.from_pretrained(checkpoint("llama"))
+            plain = PeftModel.from_pretrained(plain, begun / "policies" / policy).eval()
+            with torch.no_grad():
+                expected = plain(input_ids=PROMPT).logits
+            found = logits_of(team, policy)
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(logits_of(team, "agent_0"), logits_of(team, "agent_1"))
+
+    def test_kl_is_exactly_zero_at_first(self, checkpoint, begun: Path) -> None:
+        """On every token, by every estimator; the bare base is far away."""
+        team = load_team(checkpoint("llama"), tuning="lora", start_from=(str(begun),))
+        learner = Learner(team, PPOConfig(), steps=2)
+        batch = make_batch(team)
+        experience = evaluate_tokens(team, batch, learner.ppo, 0.9)
+        for estimator in ("k1", "k2", "k3"):
+            kl = kl_estimate(experience.logprobs, experience.ref_logprobs, estimator)  # type: ignore[arg-type]
+            assert not kl.any()
+        assert experience_metrics(experience)["kl"] == 0
+        bare = load_team(checkpoint("llama"), tuning="lora")
+        other = score_tokens(bare, batch, temperature=0.9).logprobs
+        assert not torch.allclose(other, experience.ref_logprobs, atol=0.05)
+
+    def test_the_reference_stays_when_the_policy_moves(self, checkpoint, begun: Path) -> None:
+        team = load_team(checkpoint("llama"), tuning="lora", start_from=(str(begun),))
+        before = logits_of(team, "agent_1")
+        stir(team, seed=5)
+        assert torch.equal(logits_of(team, "agent_1", reference=True), before)
+        assert not torch.equal(logits_of(team, "agent_1"), before)
+        assert not any("start" in name for name in Learner(team, PPOConfig(), 2).trained)
+
+    def test_untrained_turns_speak_as_the_start(self, checkpoint, begun: Path) -> None:
+        team = load_team(
+            checkpoint("llama"), tuning="lora", start_from=(str(begun),), train_turns=">=2"
+        )
+        stir(team)
+        start = logits_of(team, "agent_1_start")
+        assert torch.equal(start, logits_of(team, "agent_1", reference=True))
+        whole = load_team(checkpoint("llama"), tuning="lora", start_from=(str(begun),))
+        assert torch.equal(start, logits_of(whole, "agent_1"))
+
+    def test_nobody_of_a_model_trained_still_speaks_as_the_start(
+        self, checkpoint, begun: Path
+    ) -> None:
+        folders = [checkpoint("llama"), checkpoint("llama", seed=4)]
+        adapters = tuple(str(begun / "policies" / f"agent_{seat}") for seat in range(2))
+        settings = {"tuning": "lora", "start_from": adapters, "train_agents": (1,)}
+        team = load_team(folders, **settings)
+        whole = load_team(folders, tuning="lora", start_from=adapters)
+        assert torch.equal(logits_of(team, "agent_0_start"), logits_of(whole, "agent_0"))
+        assert not team.trainable()["agent_0_start"]
+
+    def test_a_run_that_began_so_is_loaded_with_its_reference(
+        self, checkpoint, begun: Path, tmp_path: Path
+    ) -> None:
+        settings = {"tuning": "lora", "start_from": (str(begun),)}
+        team = load_team(checkpoint("llama"), **settings)
+        stir(team, seed=9)
+        team.save(tmp_path / "later")
+        fresh = load_team(checkpoint("llama"), **settings)
+        fresh.load(tmp_path / "later")
+        for reference in (False, True):
+            found = logits_of(fresh, "agent_0", reference=reference)
+            assert torch.equal(found, logits_of(team, "agent_0", reference=reference))
+
+    def test_what_does_not_fit_is_named(self, checkpoint, begun: Path, tmp_path: Path) -> None:
+        folder = checkpoint("llama")
+        adapters = [str(begun / "policies" / f"agent_{seat}") for seat in range(2)]
+        with pytest.raises(ValueError, match="3 folders for 2 agents"):
+            load_team(folder, tuning="lora", start_from=(*adapters, adapters[0]))
+        with pytest.raises(ValueError, match=r"no adapter .*none named 'agent_0'"):
+            load_team(folder, tuning="lora", start_from=(str(tmp_path / "nothing"),))
+        with pytest.raises(ValueError, match=r"'all' begin as .*agent_0 and as .*agent_1"):
+            load_team(folder, tuning="lora", sharing="one", start_from=tuple(adapters))
+        with pytest.raises(ValueError, match="needs tuning='lora', not 'full'"):
+            TeamConfig(start_from=("somewhere",))
+        path = begun / "policies" / "agent_1" / "adapter_model.safetensors"
+        weights = load_file(path)
+        del weights[next(iter(weights))]
+        save_file(weights, path)
+        with pytest.raises(ValueError, match="agent_1 does not fit the model: missing"):
+            load_team(folder, tuning="lora", start_from=(str(begun),), seed=1)
+        config = begun / "policies" / "agent_0" / "adapter_config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"peft_type": "IA3"}))
+        with pytest.raises(ValueError, match=r"agent_0'?.*(LoRA|adapter)"):
+            load_team(folder, tuning="lora", start_from=(str(begun),), seed=2)
+
+
+class TestCriticWithItsOwnAdapter:
+    def test_losses_keep_to_their_own_weights(self, checkpoint) -> None:
+        """The value of one message moves one critic's adapter and head, and no policy."""
+        team = load_team(checkpoint("llama"), num_turns=2, tuning="lora", critic="adapter")
+        stir(team)
+        batch = make_batch(team)
+        scores = score_tokens(team, batch, temperature=1.0, with_values=True)
+        scores.values[batch.critics.index("agent_1_turn_0")].sum().backward()
+        moved = {
+            owner
+            for group in (team.trainable(), team.trainable_critics())
+            for owner, named in group.items()
+            if any(p.grad is not None and p.grad.any() for p in named.values())
+        }
+        assert moved == {"agent_1_turn_0"}
+        adapter = team.trainable_critics()["agent_1_turn_0"]
+        assert sum("lora_" in name for name in adapter) > 0
+        assert all(p.grad is not None and p.grad.any() for p in adapter.values())
+
+    def test_a_policy_loss_leaves_it_alone(self, checkpoint) -> None:
+        team = load_team(checkpoint("llama"), num_turns=2, tuning="lora", critic="adapter")
+        stir(team)
+        score_tokens(
+            team, make_batch(team), temperature=1.0, with_values=True
+        ).logprobs.sum().backward()
+        for named in team.trainable_critics().values():
+            assert all(p.grad is None or not p.grad.any() for p in named.values())
+
+    def test_values_are_those_of_the_critic_read_alone(self, checkpoint) -> None:
+        """Row by row: its own adapter over prompt and message, its head before each token."""
+        team = load_team(checkpoint("llama"), num_turns=2, tuning="lora", critic="adapter")
+        stir(team, scale=0.3)
+        batch = make_batch(team)
+        values = score_tokens(team, batch, temperature=1.0, with_values=True).values
+        [base] = team.bases
+        for row, critic in enumerate(batch.critics):
+            length = int(batch.mask[row].sum())
+            ids = torch.tensor([[*batch.prompts[row], *batch.ids[row, :length].tolist()]])
+            with torch.no_grad():
+                states = base.hidden(
+                    ids,
+                    torch.ones_like(ids),
+                    torch.arange(ids.shape[1])[None],
+                    [f"critic_{critic}"],
+                )
+                expected = team.critics[critic](states)[0]
+            start = len(batch.prompts[row]) - 1
+            torch.testing.assert_close(
+                values[row, :length], expected[start : start + length], atol=1e-5, rtol=1e-4
+            )
+
+    def test_an_update_moves_all_of_it_and_the_base_never(self, checkpoint) -> None:
+        """Failures A11 and B1, adapters of policies and critics together."""
+        team = load_team(checkpoint("llama"), num_turns=2, tuning="lora", critic="adapter")
+        stir(team)
+        learner = Learner(team, PPOConfig(warmup_steps=0), steps=4)
+        experience = evaluate_tokens(team, make_batch(team), learner.ppo, 1.0)
+        [base] = team.bases
+        assert isinstance(base, LoraBase)
+        trained = {id(p) for p in learner.parameter_names()}
+        before = [(p, p.detach().clone()) for p in base.peft.parameters()]
+        heads = [(p, p.detach().clone()) for p in team.critics.parameters()]
+        update(learner, experience, 1.0)
+        for p, old in (*before, *heads):
+            assert torch.equal(p, old) != (id(p) in trained)
+        names = list(learner.parameter_names().values())
+        assert len(set(names)) == len(names)
+
+    def test_it_is_saved_and_read_back(self, checkpoint, tmp_path: Path) -> None:
+        """Failure B13, and values are bitwise the same."""
+        settings = {"num_turns": 2, "tuning": "lora", "critic": "adapter"}
+        team = load_team(checkpoint("llama"), **settings)
+        stir(team)
+        team.save(tmp_path)
+        assert {path.name for path in (tmp_path / "policies").iterdir()} == {"agent_0", "agent_1"}
+        assert len(list((tmp_path / "critics").iterdir())) == 4
+        fresh = load_team(checkpoint("llama"), **settings, seed=8)
+        fresh.load(tmp_path)
+        batch = make_batch(team)
+        old, new = (
+            score_tokens(t, batch, temperature=1.0, with_values=True) for t in (team, fresh)
+        )
+        assert torch.equal(old.values, new.values)
+        assert torch.equal(old.logprobs, new.logprobs)
+
+    def test_it_needs_adapters(self) -> None:
+        with pytest.raises(ValueError, match="critic='adapter' needs tuning='lora', not 'full'"):
+            TeamConfig(critic="adapter")
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("llama", {"tuning": "full"}),
+        ("gpt2", {"tuning": "full"}),
+        ("llama", {"tuning": "lora"}),
+        ("gpt2", {"tuning": "lora"}),
+        ("llama", {"tuning": "lora", "critic": "adapter"}),
+    ],
+)
+class TestGradientCheckpointing:
+    def teams(self, checkpoint, family: str, settings: dict[str, object]) -> list[Team]:
+        teams = [
+            load_team(checkpoint(family), num_turns=2, gradient_checkpointing=on, **settings)
+            for on in (False, True)
+        ]
+        for team in teams:
+            stir(team)
+        return teams
+
+    def test_gradients_are_the_same(self, checkpoint, family: str, settings) -> None:
+        """Failure B7: on frozen inputs none is lost. Rows of both adapters run in one batch."""
+        plain, saving = self.teams(checkpoint, family, settings)
+        expected, found = (gradients(team, make_batch(team)) for team in (plain, saving))
+        assert expected.keys() == found.keys()
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=1e-5, msg=name)
+        assert all(gradient.any() for gradient in found.values())
+
+    def test_it_is_active_although_models_are_in_eval_mode(
+        self, checkpoint, family: str, settings
+    ) -> None:
+        """Failure B8: less is kept for the backward pass, and every layer runs twice."""
+        kept, runs = [], []
+        for team in self.teams(checkpoint, family, settings):
+            sizes: list[int] = []
+
+            def keep(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:
+                sizes.append(tensor.numel())
+                return tensor
+
+            calls = count_attention_calls(team)
+            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+                scores = score_tokens(team, make_batch(team), temperature=1.0, with_values=True)
+            kept.append(sum(sizes))
+            (scores.logprobs.sum() + scores.values.sum()).backward()
+            runs.append(len(calls))
+            assert not any(base.model.training for base in team.bases)
+        assert kept[1] < 0.7 * kept[0]
+        assert runs[1] == 2 * runs[0] > 0
+
+    def test_nothing_else_notices(self, checkpoint, family: str, settings) -> None:
+        """Without a gradient nothing is recomputed; scores are bitwise the same."""
+        plain, saving = self.teams(checkpoint, family, settings)
+        calls = count_attention_calls(saving)
+        with torch.no_grad():
+            one, other = (
+                score_tokens(team, make_batch(team), temperature=1.0, with_values=True)
+                for team in (plain, saving)
+            )
+        assert torch.equal(one.logprobs, other.logprobs)
+        assert torch.equal(one.values, other.values)
+        for base in saving.bases:
+            layers = [m for m in base.model.modules() if isinstance(m, GradientCheckpointingLayer)]
+            assert layers
+            assert not any(layer.training for layer in layers)
+        assert calls
+
+
+def count_attention_calls(team: Team) -> list[str]:
+    """Every call of an attention module from now on."""
+    calls: list[str] = []
+    for base in team.bases:
+        for name, module in base.model.named_modules():
+            if name.endswith(("self_attn", ".attn")):
+                module.register_forward_hook(lambda *_, name=name: calls.append(name))
+    return calls
+
+
+def test_a_model_without_such_layers_is_refused() -> None:
+    with pytest.raises(ValueError, match="Linear cannot recompute its layers"):
+        enable_recompute(torch.nn.Linear(2, 2))  # type: ignore[arg-type]
