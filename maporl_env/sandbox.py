@@ -262,16 +262,7 @@ class _Supervisor:
     """The caller's end of one supervisor process. Belongs to one thread."""
 
     def __init__(self, isolation: Isolation) -> None:
-        self.process = subprocess.Popen(
-            [_interpreter(), "-s", "-S", "-c", _BOOT, str(_JAIL), isolation],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={"PYTHONHASHSEED": "0"},  # one program, one verdict; the program sees none of it
-            cwd="/",
-            start_new_session=True,
-            bufsize=0,
-        )
+        self.process = _start(isolation)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.input, self.output = self.process.stdin.fileno(), self.process.stdout.fileno()
@@ -325,6 +316,22 @@ class _Supervisor:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
+
+
+def _start(isolation: Isolation) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            [_interpreter(), "-s", "-S", "-c", _BOOT, str(_JAIL), isolation],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={"PYTHONHASHSEED": "0"},  # one program, one verdict; the program sees none of it
+            cwd="/",
+            start_new_session=True,
+            bufsize=0,
+        )
+    except OSError as error:
+        raise SandboxUnavailable(f"cannot start {_interpreter()}: {error}") from error
 
 
 def _for_worker(job: Job, limits: Limits) -> dict[str, Any]:

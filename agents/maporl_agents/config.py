@@ -66,8 +66,8 @@ class GameConfig:
     personas: tuple[str, ...] = ()
     """A system text per agent; empty for none (or the protocol's roles)."""
     verifier: str = "key"
-    """What scores the messages: "key", the answer key; "learned:FOLDER", "remote:URL", or another
-    name of `games.VERIFIERS`."""
+    """What scores the messages: "key", the answer key (or the tests, where answers are programs);
+    "learned:FOLDER", "remote:URL", or another name of `games.VERIFIERS`."""
     verifier_timeout: float | None = None
     """Seconds for one call of the verifier, after which its messages go unscored; None waits."""
     gamma: float = 1.0

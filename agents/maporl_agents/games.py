@@ -11,6 +11,7 @@ from typing import Any
 
 from maporl_agents.config import GameConfig
 from maporl_env.batched import BatchedDebate, DebateConfig
+from maporl_env.code_tests import CodeTests
 from maporl_env.prompts import Template
 from maporl_env.tasks import load_task
 from maporl_env.types import Question
@@ -32,11 +33,18 @@ def _remote(url: str) -> VerifierLike:
     return RemoteVerifier(url, token=os.environ.get(TOKEN_VARIABLE) or None)
 
 
+def _is_partial(share: str) -> bool:
+    if share not in ("", "partial"):
+        raise ValueError(f"tests are scored as tests or tests:partial, not tests:{share}")
+    return share == "partial"
+
+
 TOKEN_VARIABLE = "MAPORL_VERIFIER_TOKEN"
 """Environment variable with the token of a remote verifier; never among the settings of a run."""
 
 VERIFIERS: dict[str, Callable[[str], VerifierLike]] = {
     "key": lambda _: AnswerKey(),
+    "tests": lambda share: CodeTests(partial=_is_partial(share)),
     "noisy_key": lambda reliability: NoisyKey(float(reliability or 0.9)),
     "learned": _learned,
     "remote": _remote,
@@ -67,7 +75,8 @@ def debate_config(game: GameConfig) -> DebateConfig:
             "data": game.data or None,
             "personas": game.personas or None,
             "template": read_template(Path(game.template)) if game.template else None,
-            "verifier": make_verifier(game.verifier),
+            # Without a choice the task decides: its answer key, or tests that run programs.
+            "verifier": None if game.verifier == "key" else make_verifier(game.verifier),
             "feedback_verifier": (
                 make_verifier(game.feedback_verifier) if game.feedback_verifier else None
             ),

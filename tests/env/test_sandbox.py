@@ -6,9 +6,12 @@ import ctypes
 import json
 import os
 import pickle
+import re
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -332,6 +335,44 @@ def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         unavailable.cache_clear()
 
 
+AS_USER = """
+import ctypes, os, sys, types
+os.setgroups([]); os.setresgid(54321, 54321, 54321); os.setresuid(54321, 54321, 54321)
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # a program started by this user could be looked into
+package = types.ModuleType("maporl_env")
+package.__path__ = [sys.argv[1]]  # without what the package itself imports
+sys.modules["maporl_env"] = package
+from maporl_env.sandbox import Job, Limits, Sandbox
+jobs = [Job(source, "f") for source in (
+    "import os\\ndef f(): return [os.getpid(), os.listdir('/home') if os.path.exists('/home') else 0]",
+    "import os\\ndef f(): os.kill(-1, 9)",
+    "import os\\ndef f(): return open(os.__file__, 'a')",
+    "def f():\\n    while True: pass",
+)]
+print([r.outcome for r in Sandbox(Limits(seconds=0.5), workers=1).run_many(jobs)])
+"""
+
+
+@needs_namespaces
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_an_ordinary_user_may_run_it(tmp_path: Path) -> None:
+    python = Path("/usr/bin/python3")
+    if not python.exists():
+        pytest.skip("no Python that every user may run at /usr/bin/python3")
+    with tempfile.TemporaryDirectory() as name:  # readable for others, unlike tmp_path
+        folder = Path(name)
+        folder.chmod(0o755)
+        source = Path(sandbox.__file__).parent
+        shutil.copytree(source / "jail", folder / "jail")
+        shutil.copy(source / "sandbox.py", folder)
+        done = subprocess.run(
+            [python, "-c", AS_USER, folder], capture_output=True, text=True, timeout=60
+        )
+    if "SandboxUnavailable" in done.stderr:
+        pytest.skip(f"refused to an ordinary user: {done.stderr.splitlines()[-1]}")
+    assert done.stdout == "['passed', 'failed', 'failed', 'timeout']\n", done.stderr
+
+
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="choose one of namespaces, none"):
         Sandbox(isolation="docker")  # type: ignore[arg-type]
@@ -354,3 +395,12 @@ def test_a_sandbox_is_copied_by_its_settings() -> None:
 
 def test_result_defaults_claim_nothing() -> None:
     assert Result("died") == Result("died", None, 0, 0, "", "", 0.0)
+
+
+@needs_namespaces
+def test_the_page_about_it_is_true() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "sandbox.md"
+    snippets = re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+    assert len(snippets) == 2
+    for snippet in snippets:
+        exec(compile(snippet, str(page), "exec", dont_inherit=True), {"__name__": "snippet"})
