@@ -239,10 +239,10 @@ SOURCE = {
     "no Python": "the answer is 42",
     "other coding": "# -*- coding: utf-7 -*-\n+AGY-" + TOP,
     "unknown coding": "# -*- coding: none-such -*-\nx = 1" + F.replace("def f", "\ndef g"),
-    "200,001 characters": "#" * 200_001,
+    "150,001 characters": "#" * 150_001,
     "deep brackets": "x = " + "(" * 20_000 + ")" * 20_000,
     "deep minus": "x = " + "-" * 50_000 + "1",
-    "long line of sums": "x = " + "1+" * 90_000 + "1",
+    "long line of sums": "x = " + "1+" * 70_000 + "1",
     "many functions": "".join(f"def g{n}(): pass\n" for n in range(9_000)),
 }
 

@@ -344,12 +344,14 @@ package.__path__ = [sys.argv[1]]  # without what the package itself imports
 sys.modules["maporl_env"] = package
 from maporl_env.sandbox import Job, Limits, Sandbox
 jobs = [Job(source, "f") for source in (
-    "import os\\ndef f(): return [os.getpid(), os.listdir('/home') if os.path.exists('/home') else 0]",
+    "import os\\ndef f(): return [os.getpid(), os.getuid(), os.path.exists('/home')]",
     "import os\\ndef f(): os.kill(-1, 9)",
     "import os\\ndef f(): return open(os.__file__, 'a')",
     "def f():\\n    while True: pass",
 )]
-print([r.outcome for r in Sandbox(Limits(seconds=0.5), workers=1).run_many(jobs)])
+results = Sandbox(Limits(seconds=0.5), workers=1).run_many(jobs)
+assert results[0].value == [1, 1000, False], results[0]
+print([r.outcome for r in results])
 """
 
 
