@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from statistics import fmean
 
-from maporl_agents.outcomes import rate
 from maporl_agents.study_results import Arm, Decoding, Stage, Study
-from maporl_agents.verdicts import Estimate, Verdict, difference, estimate, rise_verdict, verdicts
-from maporl_agents.webpage.figures import CASES, Case
+from maporl_agents.verdicts import Estimate, estimate, verdicts
+from maporl_agents.webpage.incentives import incentive_verdicts
 
 COLUMNS = (
     "arm",
@@ -26,13 +26,19 @@ COLUMNS = (
 )
 BRIEF = ("arm", "turns, before", "turns, after", "last turn, after", "greedy", "answers", "tokens")
 """The columns that fit a terminal."""
+INTRODUCTION = (
+    "Made by `maporl compare all --docs docs/results.md` from the studies' own files; no figure is "
+    "written by hand. The tasks and models are tiny and built in, so these figures show the shape "
+    "of the paper's claims in the small and reproduce none of its numbers. Sentences marked (+) "
+    "speak for the claim, (-) against it, (?) leave it open."
+)
+NOTHING = "No study has been carried out yet; `maporl compare --list` explains them."
 LEGEND = (
     "Turns: the score in each turn, mean over seeds, sampled at the training temperature; last "
     "turn: with its 95 % interval over seeds (Student's t); greedy: the last turn decoded "
     "greedily; answers and tokens: generated per held-out question; trained on: answers and tokens "
     "generated for training, per seed."
 )
-WEIGHTS = {"α₀": "alpha0", "α₁": "alpha1", "β₀": "beta0", "β₁": "beta1"}
 SCORES = {
     "vote": "Score: expected accuracy of the majority answer, ties shared.",
     "mean_accuracy": "Score: mean accuracy of the agents.",
@@ -111,52 +117,19 @@ def sentences(study: Study) -> list[str]:
     return [f"({mark[v.kind]}) {labels[v.arm]}. {v.sentence}" for v in found]
 
 
-def incentive_verdicts(study: Study) -> list[Verdict]:
-    """Say whether each incentive moved the transitions it pays for, against the arm without any.
-
-    Arms are told by ``settings["incentive"]``: "none", "alpha0", "alpha1", "beta0" or "beta1". All
-    transitions are worded so that the incentive is meant to make them more frequent.
-    """
-    arms = {arm.settings.get("incentive"): arm for arm in study.arms}
-    found = []
-    for name, arm in arms.items():
-        for weight, words, case in CASES:
-            if name not in (None, "none") and WEIGHTS[weight] == name and "none" in arms:
-                own, base = transition_rates(arm, case), transition_rates(arms["none"], case)
-                if own.keys() & base.keys():
-                    change = difference(own, base)
-                    found.append(rise_verdict(arm.name, f"{words}, against no bonus", change))
-    return found
-
-
-def transition_rates(arm: Arm, case: Case) -> dict[int, float]:
-    """Return {seed: share of the messages with this past that were, or saw, right next}."""
-    own, others, of = case
-    found = {result.seed: result.find("after", "sampled") for result in arm.seeds}
-    rates = {
-        seed: rate(measurement.transitions, own=own, others=others, of=of)[0]
-        for seed, measurement in found.items()
-        if measurement is not None
-    }
-    return {seed: share for seed, share in rates.items() if share is not None}
-
-
 # --- Markdown -----------------------------------------------------------------------
 
 
 def page(studies: Sequence[Study]) -> str:
     """Return the page of all studies."""
-    head = [
-        "# Results",
-        "",
-        "Made by `maporl compare --docs docs/results.md` from the studies' own files; no figure is "
-        "written by hand. The tasks and models are tiny and built in, so these figures show the "
-        "shape of the paper's claims in the small and reproduce none of its numbers. Sentences "
-        "marked (+) speak for the claim, (-) against it, (?) leave it open.",
-        "",
-        LEGEND,
-    ]
+    paragraphs = [INTRODUCTION, LEGEND] if studies else [INTRODUCTION, NOTHING]
+    head = ["# Results", *(line for text in paragraphs for line in ("", *wrapped(text)))]
     return "\n".join([*head, *(line for study in studies for line in section(study)), ""])
+
+
+def wrapped(text: str) -> list[str]:
+    """Return a paragraph in lines of at most 100 characters."""
+    return textwrap.wrap(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def section(study: Study) -> list[str]:
@@ -167,11 +140,11 @@ def section(study: Study) -> list[str]:
         "",
         f"## {study.title}",
         "",
-        study.claim,
+        *wrapped(study.claim),
         "",
         f"    {study.command}",
         "",
-        f"{budget(study)}; {made_with}.",
+        *wrapped(f"{budget(study)}; {made_with}."),
         "",
         *markdown_table(COLUMNS, rows(study)),
         "",

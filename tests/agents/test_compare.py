@@ -23,17 +23,16 @@ from maporl_agents.job_pool import Pool, last_line
 from maporl_agents.outcomes import Transition, TurnStats
 from maporl_agents.results_page import (
     COLUMNS,
-    incentive_verdicts,
     page,
     rows,
     sentences,
-    transition_rates,
 )
 from maporl_agents.sft import SFTConfig
 from maporl_agents.studies import with_controls
 from maporl_agents.study_jobs import Job, Recipe, all_measures, carry_out, measure_path, missing
 from maporl_agents.study_plan import ArmPlan, StudyPlan, expected_minutes
 from maporl_agents.study_results import Arm, Measurement, SeedResult, Study
+from maporl_agents.webpage.incentives import incentive_verdicts, transition_rates
 
 SMALL = TrainConfig(
     steps=3,
@@ -333,6 +332,10 @@ class TestPage:
             assert words in text
         assert "| MAPoRL \\| ours | method | .300 .200 | .300 .750 |" in text
         assert "(?) MAPoRL | ours. Training moves the last turn" in text
+
+    def test_without_studies_it_says_so(self) -> None:
+        assert "No study has been carried out yet" in page([])
+        assert "No study has been carried out yet" not in page([self.study()])
 
     def test_sentences_are_marked_for_and_against(self) -> None:
         assert all(re.match(r"\([+?-]\) MAPoRL", sentence) for sentence in sentences(self.study()))
