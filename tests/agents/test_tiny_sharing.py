@@ -107,7 +107,7 @@ def test_drills_end_in_a_copy_that_cannot_be_guessed() -> None:
             copied = extract_answer(message.text, "number")
             assert copied == before[seat if move == "keep" else 1 - seat]
             answers[copied] += 1
-    assert len(answers) > 90
+    assert len(answers) == len(sharing_data.ANY_ANSWER)
 
 
 def test_authors_guess_at_chance() -> None:

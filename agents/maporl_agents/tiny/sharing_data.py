@@ -30,7 +30,7 @@ from maporl_env.verifiers import NoisyKey
 ALONE_SHARE = 0.25
 COOL_DRILL_SHARE = 0.3
 VERDICTS = (0.0, 0.5, 1.0)
-ANY_ANSWER = range(100)
+ANY_ANSWER = range(31)
 
 Guess = Callable[[random.Random], int]
 
@@ -53,8 +53,8 @@ def reader(chat: Chat, *, one_turn_share: float, drill_share: float) -> DrawRow:
             return row("one turn", author_transcript(question, 1, 1, rng), chat, protocol)
         authors = 1 if rng.random() < ALONE_SHARE else 2
         if rng.random() < (COOL_DRILL_SHARE if cooling else drill_share):
-            history = drill_transcript(question, 3, authors, rng)
-            return row("drill", history, chat, protocol, drill=True)
+            history = drill_transcript(question, rng.choice((2, 3)), authors, rng)
+            return row(f"drill of {history.turn} turns", history, chat, protocol, drill=True)
         return row("debate", author_transcript(question, 3, authors, rng), chat, protocol)
 
     return draw
@@ -85,10 +85,11 @@ def author_transcript(
 def drill_transcript(
     question: Question, turns: int, authors: int, rng: random.Random
 ) -> Transcript:
-    """Return a debate with answers and verdicts out of nowhere, whose later messages are copies."""
+    """Return a debate with answers and verdicts out of nowhere, whose last messages are copies."""
     history = _empty(question, authors)
-    for _ in range(turns):
-        moves = [_any_move(rng, authors, copy=True) for _ in history.agents]
+    for turn in range(turns):
+        last = turn == turns - 1
+        moves = [_any_move(rng, authors, copy=True) if last else "redo" for _ in history.agents]
         history = _speak(history, moves, lambda draw: draw.choice(ANY_ANSWER), rng)
         history = _judged(history, [rng.choice(VERDICTS) for _ in history.agents])
     return history
@@ -128,7 +129,7 @@ def _judged(history: Transcript, scores: list[float]) -> Transcript:
 def row(
     kind: str, history: Transcript, chat: Chat, protocol: SimultaneousDebate, *, drill: bool = False
 ) -> Row:
-    """Return the first author's conversation; loss on its messages, of a drill on copies only."""
+    """Return the first author's conversation; loss on its messages, of a drill on the copy only."""
     view = protocol.view(history.agents[0], history)
     last = max(i for i, (role, _) in enumerate(view) if role == "own")
     ids: TokenIds = ()
@@ -138,8 +139,7 @@ def row(
         given = len(segment)  # so many tokens without loss
         if role == "own":
             segment = (*segment, chat.tokenizer.eos_token_id)
-            is_copy = i > 1
-            given = 0 if not drill else len(segment) - COPY_TOKENS * is_copy
+            given = len(segment) - COPY_TOKENS * (i == last) if drill else 0
         ids += segment
         labels += (NO_LOSS,) * given + segment[given:]
     return Row(kind, ids, labels)
