@@ -29,6 +29,14 @@ def _learned(folder: str) -> VerifierLike:
     return LearnedVerifier.load(Path(folder))
 
 
+def _noisy(reliability: str) -> VerifierLike:
+    try:
+        share = float(reliability or 0.9)
+    except ValueError:
+        raise ValueError(f"{reliability!r} is not a number, as in noisy_key:0.9") from None
+    return NoisyKey(share)
+
+
 def _remote(url: str) -> VerifierLike:
     return RemoteVerifier(url, token=os.environ.get(TOKEN_VARIABLE) or None)
 
@@ -45,7 +53,7 @@ TOKEN_VARIABLE = "MAPORL_VERIFIER_TOKEN"
 VERIFIERS: dict[str, Callable[[str], VerifierLike]] = {
     "key": lambda _: AnswerKey(),
     "tests": lambda share: CodeTests(partial=_is_partial(share)),
-    "noisy_key": lambda reliability: NoisyKey(float(reliability or 0.9)),
+    "noisy_key": _noisy,
     "learned": _learned,
     "remote": _remote,
 }

@@ -1,0 +1,174 @@
+"""From the settings of a run to its debate."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import pytest
+from miniatures import load_team
+
+from maporl_agents import experiment
+from maporl_agents.algorithms.maporl import train_step
+from maporl_agents.config import GameConfig, PPOConfig, Sampling, TrainConfig, from_dict
+from maporl_agents.games import debate_config, debates_of, make_verifier, questions_of
+from maporl_agents.learner import Learner
+from maporl_env.batched import DebateConfig
+from maporl_env.credit import Penalties
+from maporl_env.prompts import Template
+from maporl_env.verifiers import NoisyKey
+
+GAME = GameConfig(num_turns=2)
+TEXTS = [["Agent text", "x"], ["\\boxed{1}", "\\boxed{2}"]]
+
+
+def rewards_of(game: GameConfig) -> list[list[float]]:
+    """Rewards of one fixed debate."""
+    debates = debates_of(game, 1)
+    debates.reset(questions=questions_of(game, "train")[:1])
+    for turn in TEXTS:
+        debates.step(turn)
+    return [list(map(float, row)) for row in debates.turn_rewards()[0]]
+
+
+def test_every_field_is_an_option_of_the_environment() -> None:
+    """By the same name, so that a setting cannot be lost on the way."""
+    assert {f.name for f in fields(GameConfig)} <= {f.name for f in fields(DebateConfig)}
+
+
+def test_values_pass_through() -> None:
+    penalties = Penalties(no_answer=0.5)
+    game = GameConfig(
+        num_agents=3,
+        num_turns=4,
+        protocol="sequential",
+        history="last",
+        token_budget=900,
+        personas=("a", "b", "c"),
+        verifier_timeout=2.0,
+        gamma=0.3,
+        horizon="last",
+        share="own",
+        alpha=(1.0, 2.0),
+        beta=(3.0, 4.0),
+        majority="all",
+        penalties=penalties,
+        reward_feedback=True,
+        stop="consensus",
+    )
+    given, wanted = asdict(debate_config(game)), asdict(game)
+    for name in wanted.keys() - {"data", "template", "verifier", "feedback_verifier"}:
+        assert given[name] == wanted[name], name
+    config = TrainConfig(game=game)
+    assert from_dict(TrainConfig, json.loads(json.dumps(asdict(config)))) == config
+
+
+def test_penalties_are_paid_by_their_own_message() -> None:
+    """The first turn of the debate above has no box: each message there costs 0.5."""
+    without = rewards_of(GAME)
+    fined = rewards_of(replace(GAME, penalties=Penalties(no_answer=0.5)))
+    assert fined[0] == pytest.approx([x - 0.5 for x in without[0]])
+    assert fined[1] == without[1]
+
+
+def test_reward_variants_reach_the_debate() -> None:
+    """Agent 0 is right in turn 2 and nobody else ever is; gamma 1."""
+    right = str(questions_of(GAME, "train")[0].answer)
+    texts = [["?", "?"], [f"\\boxed{{{right}}}", "?"]]
+
+    def first_turn(**options: object) -> list[float]:
+        game = replace(GAME, **options)  # type: ignore[arg-type]
+        debates = debates_of(game, 1)
+        debates.reset(questions=questions_of(game, "train")[:1])
+        for turn in texts:
+            debates.step(turn)
+        return [float(x) for x in debates.turn_rewards()[0][0]]
+
+    assert first_turn() == pytest.approx([0.25, 0.25])  # (0 + mean(1, 0)) / 2
+    assert first_turn(share="own") == pytest.approx([0.5, 0.0])
+    assert first_turn(horizon="current") == pytest.approx([0.0, 0.0])
+    assert first_turn(horizon="last", share="own") == pytest.approx([1.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"history": "last"},
+        {"history": "none"},
+        {"token_budget": 60},
+        {"protocol": "sequential"},
+        {"protocol": "pipeline", "num_agents": 3},
+        {"protocol": "joint"},
+        {"protocol": "self_correction", "num_agents": 1},
+        {"stop": "consensus"},
+        {"reward_feedback": True, "feedback_verifier": "noisy_key:0.8"},
+        {"personas": ("You are careful.", "You are quick.")},
+    ],
+    ids=str,
+)
+def test_each_can_be_trained_on(checkpoint, options: dict[str, object]) -> None:
+    """One step on hopeless models: sampler and scorer agree, and updates are made."""
+    game = replace(GAME, num_turns=3, **options)  # type: ignore[arg-type]
+    team = load_team(checkpoint("llama"), num_agents=game.num_agents, num_turns=3)
+    learner = Learner(team, PPOConfig(), steps=2)
+    questions = questions_of(game, "train")[:3]
+    sampling = Sampling(max_new_tokens=4)
+    rollouts, metrics = train_step(learner, debates_of(game, 3), questions, sampling, seed=0)
+    assert len(rollouts) == 3
+    assert metrics["updates"] == 3
+    assert metrics["sampler_mismatch"] < 1e-4
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("options", "match"),
+        [
+            ({"protocol": "quarrel"}, "unknown protocol 'quarrel': choose one of debate"),
+            ({"history": "some"}, "unknown history 'some'"),
+            ({"horizon": "never"}, "never"),
+            ({"share": "half"}, "half"),
+            ({"verifier": "oracle"}, "unknown verifier 'oracle': choose one of key"),
+            ({"feedback_verifier": "oracle"}, "unknown verifier 'oracle'"),
+            ({"template": "no/such.json"}, r"cannot read the template 'no/such\.json'"),
+            ({"protocol": "self_correction"}, "for one agent, not 2"),
+            ({"protocol": "joint", "stop": "consensus"}, "has no option 'stop'"),
+        ],
+        ids=str,
+    )
+    def test_before_any_model_is_loaded(self, options: dict[str, object], match: str) -> None:
+        config = TrainConfig(game=replace(GAME, **options))  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=match):
+            experiment.build(config)
+
+    def test_verifiers_by_name(self) -> None:
+        assert isinstance(make_verifier("noisy_key:0.7"), NoisyKey)
+        with pytest.raises(ValueError, match=r"'often' .* number, as in noisy_key:0\.9"):
+            make_verifier("noisy_key:often")
+
+
+class TestTemplate:
+    def test_words_of_a_file_are_used(self, tmp_path: Path) -> None:
+        path = tmp_path / "words.json"
+        path.write_text(json.dumps({"cue": "\nNow turn {turn}, speak:\n"}))
+        config = debate_config(replace(GAME, template=str(path)))
+        assert config.template == Template(cue="\nNow turn {turn}, speak:\n")
+        debates = debates_of(replace(GAME, template=str(path)), 1)
+        debates.reset(questions=questions_of(GAME, "train")[:1])
+        assert debates.prompts()[0].text.endswith("\nNow turn 1, speak:\n")
+
+    @pytest.mark.parametrize(
+        ("text", "match"),
+        [
+            ("[1, 2]", "must be a JSON object of texts"),
+            ('{"cue": 3}', "must be a JSON object of texts"),
+            ('{"clue": "x"}', r"unknown fields \['clue'\]; known: \['instruction'"),
+            ("{", "cannot read the template"),
+            ('{"cue": "{gold}"}', r"'cue' uses \['gold'\]"),
+        ],
+    )
+    def test_files_that_are_none(self, tmp_path: Path, text: str, match: str) -> None:
+        path = tmp_path / "words.json"
+        path.write_text(text)
+        with pytest.raises(ValueError, match=match):
+            debate_config(replace(GAME, template=str(path)))
