@@ -202,14 +202,15 @@ def shuffle_verdict(
     seeds = trained.keys() & shuffled.keys() & before.keys()
     trained, shuffled, before = ({s: x[s] for s in seeds} for x in (trained, shuffled, before))
     rise, loss = difference(trained, before), difference(trained, shuffled)
+    left = difference(shuffled, before)
     figures = f"rise {rise}, lost by shuffling {loss}"
     if rise.half_width is None:
         return Verdict("open", arm, f"With {what}: {figures}; one seed has no interval.")
     if rise.low <= 0:
         return Verdict("open", arm, f"With {what}: no rise beyond the spread to explain ({rise}).")
-    kept = 1 - loss.mean / rise.mean
+    kept = left.mean / rise.mean
     figures += f", kept {100 * kept:.0f} %"
-    if loss.low <= 0 and kept < SURVIVED:
+    if (left if kept >= SURVIVED else loss).low <= 0:
         return Verdict("open", arm, f"With {what} it cannot be told from these seeds: {figures}.")
     if kept >= SURVIVED:
         most = "The rise" if loss.low <= 0 else "Most of the rise"

@@ -92,6 +92,7 @@ TRAINED = seeds(0.60, 0.62, 0.58)  # a rise of .30, .31, .29
         (seeds(0.60, 0.61, 0.59), "contradicts", "survives shuffled verdicts: not collaboration"),
         (seeds(0.55, 0.57, 0.53), "contradicts", "Most of the rise survives"),  # keeps 5 / 6
         (seeds(0.10, 0.60, 0.30), "open", "cannot be told"),  # loses .5, .02, .28: too wide
+        (seeds(0.30, 0.90, 0.60), "open", "cannot be told"),  # keeps 0, .59, .31: too wide
     ],
 )
 def test_what_shuffling_says(shuffled: dict[int, float], kind: str, words: str) -> None:

@@ -25,10 +25,10 @@ from maporl_agents.webpage.figures import (
     arms,
     curves,
     flip_matrix,
-    incentives,
     training,
     warnings_of,
 )
+from maporl_agents.webpage.incentives import incentives
 from maporl_agents.webpage.page import embed, page_data
 from maporl_agents.webpage.sources import load
 from maporl_env.types import Message, Question, Transcript

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from maporl_agents.alarms import alarms
-from maporl_agents.outcomes import Side, TurnStats, rate
+from maporl_agents.outcomes import TurnStats
 from maporl_agents.study_results import Arm, Decoding, Measurement, Stage, Study
 from maporl_agents.verdicts import Estimate, difference, estimate
 from maporl_agents.webpage.sources import DECODINGS, STAGES
@@ -160,55 +160,6 @@ def _lead(study: Study, arm: Arm, method: Arm | None) -> Json | None:
     theirs = method.scores(study.metric, "after", "sampled")
     own = arm.scores(study.metric, "after", "sampled")
     return _json(difference(theirs, own)) if theirs.keys() & own.keys() else None
-
-
-# --- Incentives ---------------------------------------------------------------------
-
-Case = tuple[bool, Side, str]
-CASES: tuple[tuple[str, str, Case], ...] = (
-    ("α₁", "A wrong agent among right peers becomes right", (False, "right", "own")),
-    ("α₀", "A wrong agent among wrong peers becomes right", (False, "wrong", "own")),
-    ("α₁", "A right agent among right peers stays right", (True, "right", "own")),
-    ("α₀", "A right agent among wrong peers stays right", (True, "wrong", "own")),
-    ("β₁", "Wrong peers of a right agent become right", (True, "wrong", "others")),
-    ("β₀", "Wrong peers of a wrong agent become right", (False, "wrong", "others")),
-    ("β₁", "Right peers of a right agent stay right", (True, "right", "others")),
-    ("β₀", "Right peers of a wrong agent stay right", (False, "right", "others")),
-)
-"""What `alpha` and `beta` pay for (Tables 1 and 2): weight, words, (own, others, of whom)."""
-
-
-def incentives(study: Study) -> Json | None:
-    """Return how often agents and majorities moved, per arm and stage; None if nobody counted."""
-    cases = CASES
-    if _is_of_pairs(study):  # a peer's move is a move of its own: the rows for beta say the same
-        cases = tuple((f"{weight}, β{weight[1]}", words, case) for weight, words, case in CASES[:4])
-    columns = [
-        {
-            "label": arm.label,
-            "stage": stage,
-            "role": arm.role,
-            "cells": [_rate(group, case) for *_, case in cases],
-        }
-        for arm, stage, decoding, group in _groups(study)
-        if decoding == "sampled" and all(measurement.transitions for measurement in group)
-    ]
-    if not columns:
-        return None
-    return {"cases": [[weight, words] for weight, words, _ in cases], "columns": columns}
-
-
-def _is_of_pairs(study: Study) -> bool:
-    return all(len(m.turns[0].accuracy) == 2 for *_, group in _groups(study) for m in group)
-
-
-def _rate(group: Sequence[Measurement], case: Case) -> Json | None:
-    own, others, of = case
-    rates = [rate(m.transitions, own=own, others=others, of=of) for m in group]
-    known = [share for share, _ in rates if share is not None]
-    if not known:
-        return None
-    return {**_json(estimate(known)), "count": sum(count for _, count in rates)}
 
 
 # --- Training -----------------------------------------------------------------------

@@ -22,6 +22,7 @@ from maporl_agents.storage import write_text
 from maporl_agents.study_results import Decoding, Study
 from maporl_agents.verdicts import Estimate, Verdict, rise_verdict, verdicts
 from maporl_agents.webpage import debates, figures
+from maporl_agents.webpage.incentives import incentive_verdicts, incentives
 from maporl_agents.webpage.sources import DECODINGS, Source, load
 from maporl_env.rendering import harmless
 
@@ -87,7 +88,7 @@ def page_data(source: Source) -> dict[str, Any]:
         "curves": figures.curves(study),
         "flips": figures.flips(study),
         "arms": figures.arms(study),
-        "incentives": figures.incentives(study),
+        "incentives": incentives(study),
         "training": figures.training(study),
         "debates": debates.debate_sets(source.debates),
         "settings": {"settings": study.settings, "versions": study.versions},
@@ -111,7 +112,8 @@ def said(source: Source, decoding: Decoding) -> list[Verdict]:
     """
     study = source.study
     if source.kind == "study":
-        return list(verdicts(study, decoding))
+        paid = incentive_verdicts(study) if decoding == "sampled" else []
+        return [*verdicts(study, decoding), *paid]
     [arm] = study.arms
     [seed] = arm.seeds
     before, after = seed.find("before", decoding), seed.find("after", decoding)
@@ -148,7 +150,7 @@ def _facts(study: Study) -> list[list[str]]:
         "command": study.command,
         "seeds": ", ".join(map(str, seeds)),
         "held-out questions": ", ".join(f"{number:,}" for number in asked),
-        **study.budget,
+        **{name: value for name, value in study.budget.items() if name != "seeds"},
         **study.machine,
         "versions": _packages(study.versions),
         "commit": (study.versions.get("commit") or "")[:12],

@@ -43,7 +43,7 @@ const path = (corners) => "M" + corners.map(([x, y]) => `${x.toFixed(1)},${y.toF
 
 const within = (share) => Math.min(1, Math.max(0, share));
 
-// Accuracy by turn: one line with a band per series.
+// Accuracy by turn: one line per series; intervals of methods as bands, of others as strokes.
 function turnChart(series, title) {
   const values = series.flatMap((s) => s.points.flatMap((p) => [within(p.mean - (p.half || 0)), within(p.mean + (p.half || 0))]));
   const turns = Math.max(...series.map((s) => s.points.length));
@@ -51,7 +51,11 @@ function turnChart(series, title) {
   const f = frame([wide(), 340], [0.8, turns + 0.2], tenths(values), { x: labels, percent: true, title });
   for (const s of series) {
     const at = s.points.map((p, t) => [f.x(t + 1), p]);
-    if (s.points.some((p) => p.half !== null)) {
+    if (s.role !== "method") {
+      for (const [x, p] of at.filter(([, p]) => p.half !== null)) {
+        f.root.append(svg("line", { class: `spread ${s.colour}`, x1: x, x2: x, y1: f.y(within(p.mean - p.half)), y2: f.y(within(p.mean + p.half)) }));
+      }
+    } else if (s.points.some((p) => p.half !== null)) {
       const upper = at.map(([x, p]) => [x, f.y(within(p.mean + (p.half || 0)))]);
       const lower = at.map(([x, p]) => [x, f.y(within(p.mean - (p.half || 0)))]).reverse();
       f.root.append(svg("path", { class: `band ${s.colour}`, d: path([...upper, ...lower]) + "Z" }));

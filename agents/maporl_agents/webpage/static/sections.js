@@ -71,7 +71,7 @@ function byTurn() {
     show(chart, seen.length ? turnChart(seen, `${data.metric} by turn, ${decoding}`) : el("p", { class: "hint" }, "Nothing chosen."), numbers(all));
   }
   draw();
-  return section("turns", "Accuracy by turn", `${capital(data.metric)} on held-out questions. Bands: ${data.interval}.`,
+  return section("turns", "Accuracy by turn", `${capital(data.metric)} on held-out questions. Bands${several ? " and strokes" : ""}: ${data.interval}.`,
     el("div", { class: "card" },
       decodings.length > 1 ? el("div", { class: "bar" }, choice("Decoding", BOTH, decoding, (d) => { decoding = d; draw(); })) : null,
       legend, chart));
