@@ -152,6 +152,9 @@ def test_incentives_by_hand() -> None:
     assert [weight for weight, _ in shown_two["cases"]] == ["α₁, β₁", "α₀, β₀"] * 2
     assert len(shown_two["columns"][0]["cells"]) == 4
     assert incentives(with_moves(2)) is None
+    best_of_six = Arm("b", "B", "baseline", with_moves(6).arms[0].seeds)  # one turn: no moves
+    both = Study("s", "", "", "", "", (*with_moves(2, *moves).arms, best_of_six))
+    assert incentives(both) == shown_two
 
 
 def trained(*curves_: list[dict[str, Any]]) -> dict[str, Any]:

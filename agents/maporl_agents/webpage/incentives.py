@@ -50,7 +50,7 @@ def incentives(study: Study) -> dict[str, Any] | None:
 def _is_of_pairs(arm: Arm, stage: Stage) -> bool:
     """Return whether two agents were measured, or nobody who had a peer."""
     found = (seed.find(stage, "sampled") for seed in arm.seeds)
-    return all(m is None or len(m.turns[0].accuracy) <= 2 for m in found)
+    return all(len(m.turns[0].accuracy) <= 2 for m in found if m and m.transitions)
 
 
 def _cell(arm: Arm, stage: Stage, case: Case) -> dict[str, Any] | None:
