@@ -98,6 +98,15 @@ def test_score_of_an_empty_row_may_be_nan() -> None:
     assert rewards.tolist() == [[0, 0], [3, 0]]
 
 
+def test_another_kl_takes_the_place_of_the_log_ratio() -> None:
+    # -.1 * (4, .5) on the real tokens, 2 on the last; the log-probabilities are not looked at.
+    mask = torch.tensor([[False, True, True]])
+    kl = fp64([[math.nan, 4, 0.5]])
+    other = fp64([[7.0, 7.0, -7.0]])
+    rewards = token_rewards(other, -other, mask, fp64([2]), kl_coef=0.1, kl=kl)
+    assert_close(rewards, [[0, -0.4, 1.95]])
+
+
 def slow_token_rewards(
     logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, score: Tensor, kl_coef: float
 ) -> Tensor:
@@ -119,7 +128,11 @@ def test_token_rewards_equal_the_loop() -> None:
         logprobs, ref_logprobs = with_garbage(rng, mask), with_garbage(rng, mask)
         score, kl_coef = with_garbage(rng, mask.any(1)), rng.random()
         rewards = token_rewards(logprobs, ref_logprobs, mask, score, kl_coef=kl_coef)
-        assert_close(rewards, slow_token_rewards(logprobs, ref_logprobs, mask, score, kl_coef))
+        expected = slow_token_rewards(logprobs, ref_logprobs, mask, score, kl_coef)
+        assert_close(rewards, expected)
+        kl = logprobs - ref_logprobs
+        given = token_rewards(ref_logprobs, logprobs, mask, score, kl_coef=kl_coef, kl=kl)
+        assert_close(given, expected)
 
 
 # --- gae ---------------------------------------------------------------------

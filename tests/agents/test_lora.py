@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from miniatures import load_team, make_rollout, stir
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
@@ -20,6 +20,7 @@ from maporl_agents.batching import collate
 from maporl_agents.config import PPOConfig, TeamConfig
 from maporl_agents.diagnostics import experience_metrics
 from maporl_agents.learner import Learner
+from maporl_agents.loading import load_model
 from maporl_agents.lora import LoraBase
 from maporl_agents.losses import kl_estimate
 from maporl_agents.recompute import enable_recompute
@@ -324,6 +325,19 @@ class TestGradientCheckpointing:
             assert layers
             assert not any(layer.training for layer in layers)
         assert calls
+
+
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+def test_an_adapters_dropout_is_off(checkpoint, gradient_checkpointing: bool) -> None:
+    """Failure A4: lora_dropout .5, and layers that are told to train so as to be recomputed."""
+    model, chat = load_model(str(checkpoint("gpt2")), TeamConfig(device="cpu"))
+    lora = LoraConfig(r=4, lora_dropout=0.5, target_modules="all-linear", task_type="CAUSAL_LM")
+    base = LoraBase(model, chat, ["all"], lora, gradient_checkpointing=gradient_checkpointing)
+    team = Team([base], sharing="one", num_agents=2, num_turns=2)
+    stir(team)
+    batch = make_batch(team)
+    first, second = (score_tokens(team, batch, temperature=1.0).logprobs for _ in range(2))
+    assert torch.equal(first, second)
 
 
 def count_attention_calls(team: Team) -> list[str]:

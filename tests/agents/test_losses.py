@@ -158,6 +158,26 @@ def test_kl_gradients_by_hand() -> None:
         assert_close(logprobs.grad, [expected])
 
 
+def test_kl_measures_equal_the_loop() -> None:
+    """Estimates token by token, full_kl and entropy over a small vocabulary."""
+    rng = random.Random(4)
+    for _ in range(NUM_CASES):
+        own, ref = ([rng.uniform(-6, 6) for _ in range(4)] for _ in range(2))
+        total, ref_total = sum(map(math.exp, own)), sum(map(math.exp, ref))
+        pi = [math.exp(x) / total for x in own]
+        frozen = [math.exp(x) / ref_total for x in ref]
+        ratios = [p / q for p, q in zip(pi, frozen, strict=True)]
+        logs = fp64(pi).log(), fp64(frozen).log()
+        assert_close(kl_estimate(*logs, "k1"), [math.log(r) for r in ratios])
+        assert_close(kl_estimate(*logs, "k2"), [math.log(r) ** 2 / 2 for r in ratios])
+        # k3 is relative to its size: 1 / ratio reaches exp(12).
+        for found, r in zip(kl_estimate(*logs, "k3").tolist(), ratios, strict=True):
+            assert found == pytest.approx(1 / r - 1 + math.log(r), rel=1e-9, abs=1e-9)
+        pairs = zip(pi, frozen, strict=True)
+        assert_close(full_kl(fp64(own), fp64(ref)), sum(q * math.log(q / p) for p, q in pairs))
+        assert_close(entropy(fp64(own)), -sum(p * math.log(p) for p in pi))
+
+
 def test_full_kl_is_that_of_the_reference_against_the_policy() -> None:
     # ref (3/4, 1/4), pi (1/2, 1/2): 3/4 log(3/2) + 1/4 log(1/2) = .1308; the other direction,
     # KL(pi || ref) = 1/2 log(2/3) + 1/2 log 2 = .1438, is another number.

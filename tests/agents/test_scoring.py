@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import numpy as np
@@ -115,6 +116,37 @@ def test_a_logprob_does_not_depend_on_its_layout(
     compare([2, 5, 1, 0, 4, 3])
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("double", "tolerance"), [(False, 1e-5), (True, 1e-12)])
+@torch.no_grad()
+def test_random_layouts_agree_with_rows_read_alone(
+    checkpoint, family: str, double: bool, tolerance: float
+) -> None:
+    """Conversations of random lengths that nest or not, in random order (figure R4)."""
+    team = make_team(checkpoint, family, double=double)
+    rng = random.Random(5)
+
+    def words(most: int) -> TokenIds:
+        return tuple(rng.randrange(300) for _ in range(rng.randint(1, most)))
+
+    for _ in range(25):
+        prompts, ids = [], []
+        for turn in range(3):
+            for seat in range(2):
+                said = prompts[2 * turn - 2 + seat] + ids[2 * turn - 2 + seat] if turn else ()
+                kept = said if rng.random() < 0.7 else said[1:]
+                prompts.append(kept + words(9))
+                ids.append(words(6))
+        rollout = make_rollout(team, prompts, ids, rewards=np.zeros((3, 2)))
+        batch = collate(team, [rollout])[0].select(rng.sample(range(6), rng.randint(1, 6)))
+        scores = score(team, batch, with_values=True)
+        row = rng.randrange(len(batch))
+        length = int(batch.mask[row].sum())
+        found = (scores.logprobs[row], scores.values[row], scores.entropy[row])
+        for mine, hand in zip(found, by_hand(team, batch, row, 0.7), strict=True):
+            torch.testing.assert_close(mine[:length], hand, atol=tolerance, rtol=tolerance)
+
+
 def test_without_position_ids_left_padding_moves_an_absolute_position_model(checkpoint) -> None:
     """The negative control of the test above: 1e-2 off, a thousand times the tolerance."""
     model = load_team(checkpoint("gpt2"), num_agents=1, num_turns=1).bases[0].model
@@ -211,16 +243,17 @@ class TestOneDistribution:
     def test_the_ratio_is_one_before_the_first_update(
         self, checkpoint, family: str, tuning: str
     ) -> None:
-        """Failure A3: bitwise at equal shapes, with and without a gradient."""
+        """Failures A3, A28: at any temperature, bitwise at equal shapes, with and without grad."""
         team = make_team(checkpoint, family, tuning=tuning)
         batch = make_batch(team)
-        old = score(team, batch).logprobs
-        new = score_tokens(team, batch, temperature=0.7).logprobs
-        assert torch.equal(new.detach(), old)
-        loss, stats = policy_loss(new, old, torch.ones_like(old), batch.mask, clip_coef=0.2)
-        assert loss.item() == pytest.approx(-1, abs=1e-6)
-        assert stats["clip_frac"] == 0
-        assert stats["approx_kl"] == 0
+        for temperature in (0.6, 0.7, 1.0, 1.3):
+            old = score(team, batch, temperature).logprobs
+            new = score_tokens(team, batch, temperature=temperature).logprobs
+            assert torch.equal(new.detach(), old)
+            loss, stats = policy_loss(new, old, torch.ones_like(old), batch.mask, clip_coef=0.2)
+            assert loss.item() == pytest.approx(-1, abs=1e-6)
+            assert stats["clip_frac"] == 0
+            assert stats["approx_kl"] == 0
 
     def test_temperature_divides_the_logits(self, checkpoint) -> None:
         team = make_team(checkpoint, "llama")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from fractions import Fraction
 
 import pytest
@@ -59,8 +60,8 @@ def test_permuting_the_voters_changes_nothing(answers, rng, gold):
     assert participation(shuffled) == participation(answers)
 
 
-@given(ANSWERS, GOLDS)
-def test_accuracy_is_the_mean_over_the_tied_drawn_one_at_a_time(answers, gold):
+def slow_accuracy(answers, gold):
+    """Draw each of the tied answers once."""
     given_answers = [answer for answer in answers if answer is not None]
     tied: list[object] = []
     for answer in given_answers:
@@ -68,7 +69,22 @@ def test_accuracy_is_the_mean_over_the_tied_drawn_one_at_a_time(answers, gold):
         if not beaten and answer not in tied:
             tied.append(answer)
     draws = [float(answer == gold) for answer in tied]
-    assert expected_accuracy(answers, gold) == (sum(draws) / len(draws) if draws else 0.0)
+    return sum(draws) / len(draws) if draws else 0.0
+
+
+@given(ANSWERS, GOLDS)
+def test_accuracy_is_the_mean_over_the_tied_drawn_one_at_a_time(answers, gold):
+    assert expected_accuracy(answers, gold) == slow_accuracy(answers, gold)
+
+
+def test_random_votes_against_the_loop():
+    rng = random.Random(6)
+    for _ in range(1_000):
+        answers = [rng.choice([None, 0, 1, 2, HALF]) for _ in range(rng.randint(0, 7))]
+        gold = rng.choice([0, 1, HALF, 9])
+        assert expected_accuracy(answers, gold) == pytest.approx(
+            slow_accuracy(answers, gold), abs=1e-12
+        )
 
 
 @given(ANSWERS, st.integers(0, 5), GOLDS)
