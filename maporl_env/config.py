@@ -92,11 +92,11 @@ class DebateConfig:
     beta: tuple[float, float] = (0, 0)
     reward_mode: RewardMode = "terminal"
     reward_feedback: bool = False
-    feedback_verifier: VerifierLike | None = None
     stop: Stop = "fixed"
     observation: str = "text"
     render_mode: str | None = None
     max_cycles: int | None = None
+    feedback_verifier: VerifierLike | None = None
     data: str | Path | None = None
     split: str | None = None
     template: Template | Sequence[Template] | None = None
