@@ -17,8 +17,11 @@ Equilibria for Extensive Form Games" (1998).
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from inspect import Parameter
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,6 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from maporl_env.collaboration import ALONE, COLLABORATE, Rules
 
 Floats = NDArray[np.float64]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 DEFAULT_TAU = 0.1
 BISECTIONS = 60  # halvings of [0, 1]: beyond the precision of a float
@@ -72,6 +76,17 @@ class Solution:
         return _outcome(self.rules, self.policy, self.partner)
 
 
+def _shows_rules(function: Function) -> Function:
+    """Let `help` show the options of :class:`Rules` where a function takes them."""
+    own = list(inspect.signature(function).parameters.values())
+    before = [p for p in own if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
+    after = [p for p in own if p.kind is Parameter.KEYWORD_ONLY]
+    shown = [*before, *inspect.signature(Rules).parameters.values(), *after]
+    function.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    return function
+
+
+@_shows_rules
 def logit_equilibrium(*args: Any, tau: float = DEFAULT_TAU, **options: Any) -> Solution:
     """Return the symmetric logit (entropy-regularised) equilibrium.
 
@@ -95,6 +110,7 @@ def logit_equilibrium(*args: Any, tau: float = DEFAULT_TAU, **options: Any) -> S
     return _solve(rules, _tau(tau), None)
 
 
+@_shows_rules
 def best_response(partner: ArrayLike, *args: Any, tau: float = 0.0, **options: Any) -> Solution:
     """Return the (logit) best response to a fixed partner.
 
@@ -112,6 +128,7 @@ def best_response(partner: ArrayLike, *args: Any, tau: float = 0.0, **options: A
     return _solve(rules, _tau(tau), read_policy("partner", partner, rules))
 
 
+@_shows_rules
 def outcome(policy: ArrayLike, partner: ArrayLike, *args: Any, **options: Any) -> Outcome:
     """Return what comes of a policy and its partner's, exactly.
 

@@ -35,10 +35,30 @@ def environment(
 ): ...
 
 
+def collaboration(
+    num_turns=2,
+    threshold=2,
+    r_col=0.2,
+    r_ind=0.4,
+    r_syn=1.0,
+    timing="next",
+    *,
+    render_mode=None,
+    max_cycles=None,
+): ...
+
+
 ENVIRONMENT: dict[str, Contract] = {
     "maporl_env.debate_v0.env": environment,
     "maporl_env.debate_v0.raw_env": environment,
     "maporl_env.debate_v0.parallel_env": environment,
+    "maporl_env.collaboration_v0.env": collaboration,
+    "maporl_env.collaboration_v0.raw_env": collaboration,
+    "maporl_env.collaboration_v0.parallel_env": collaboration,
+    "maporl_env.collaboration_v0.logit_equilibrium": (
+        lambda num_turns=2, threshold=2, r_col=0.2, r_ind=0.4, r_syn=1.0, timing="next", *,
+        tau=0.1: ...
+    ),
     "maporl_env.types.Question": lambda id, prompt, answer, kind: ...,
     "maporl_env.answers.extract_answer": lambda text, kind: ...,
     "maporl_env.voting.majority": lambda answers: ...,
@@ -50,7 +70,7 @@ ENVIRONMENT: dict[str, Contract] = {
     "maporl_env.rewards.shaping_bonus": (
         lambda correct, alpha=(0, 0), beta=(0, 0), majority="others": ...
     ),
-}
+}  # fmt: skip
 
 AGENTS: dict[str, Contract] = {
     "maporl_agents.advantages.token_rewards": (
