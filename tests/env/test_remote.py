@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -297,3 +299,8 @@ def test_every_error_is_a_remote_error() -> None:
     for error in (RemoteTimeout, RemoteUnavailable, RemoteRefused, RemoteGarbage):
         assert issubclass(error, RemoteError)
     assert issubclass(RemoteTimeout, TimeoutError)
+
+
+def test_who_asks_nobody_loads_no_http_library() -> None:
+    code = "import sys, maporl_env.verifiers; sys.exit('http.client' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
