@@ -182,8 +182,6 @@ def test_starting_in_another_state() -> None:
 )
 def test_wrong_options(options: dict[str, Any], error: type[Exception], complaint: str) -> None:
     for make in (collaboration_v0.env, collaboration_v0.parallel_env, LoneCollaboration):
-        if make is LoneCollaboration and "max_cycles" in options:
-            continue
         with pytest.raises(error, match=complaint):
             make(**options)
 
