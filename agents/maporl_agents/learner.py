@@ -103,14 +103,19 @@ class Learner:
         """Return the settings with the price of the KL as it is now."""
         return replace(self.ppo, kl_coef=self.kl_coef)
 
-    def adapt(self, kl: float) -> Metrics:
-        """Move the price of the KL after a step with so much of it; return what is logged."""
+    def adapt(self, kl: float | None) -> Metrics:
+        """Move the price of the KL after a step with so much of it; return what is logged.
+
+        Args:
+            kl: mean per token, in nats; None after a step that taught nothing.
+        """
         metrics: Metrics = {}
         if self.ppo.kl_target is not None:
             metrics["kl_coef"] = self.kl_coef
-            self.kl_coef = adapted_kl_coef(
-                self.kl_coef, kl, target=self.ppo.kl_target, gain=self.ppo.kl_gain
-            )
+            if kl is not None:
+                self.kl_coef = adapted_kl_coef(
+                    self.kl_coef, kl, target=self.ppo.kl_target, gain=self.ppo.kl_gain
+                )
         if self.ppo.reward_scale:
             metrics["reward_std"] = self.spread.std
         return metrics

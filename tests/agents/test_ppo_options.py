@@ -204,6 +204,17 @@ class TestAdaptivePrice:
         assert paid == pytest.approx([0.3, 0.3 * 1.02])
         assert learner.settings().kl_coef == pytest.approx(0.3 * 1.02**2)
 
+    def test_a_step_without_any_score_leaves_the_price(self, checkpoint) -> None:
+        def verifier(questions, responses):
+            raise RuntimeError("out of order")
+
+        learner = make_learner(checkpoint, replace(PPO, kl_target=0.1, reward_scale=True))
+        game = DebateConfig(task=QUESTIONS, num_agents=2, num_turns=2, verifier=verifier)
+        before = learner.controls()
+        _, metrics = train_step(learner, BatchedDebate(game, 4), QUESTIONS, SAMPLING, seed=0)
+        assert metrics["updates"] == 0
+        assert learner.controls() == before
+
     def test_the_price_reaches_the_rewards(self, checkpoint) -> None:
         learner = make_learner(checkpoint, replace(PPO, kl_target=0.1))
         batch = make_batch(learner)

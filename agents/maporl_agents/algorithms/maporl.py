@@ -87,7 +87,7 @@ def train_step(
     metrics = rollout_metrics(rollouts) | experience_metrics(experience) | mean_of(updates)
     if ppo.target_kl is not None:
         metrics["skipped_minibatches"] = len(planned) - len(updates)
-    metrics |= learner.adapt(metrics["kl"])
+    metrics |= learner.adapt(metrics["kl"] if updates else None)
     metrics["unscored_messages"] = left_out
     metrics["updates"] = len(updates)
     metrics["learning_rate"] = learner.optimizer.param_groups[0]["lr"]
