@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from maporl_agents.study_results import Arm, Decoding, Stage, Study
-from maporl_agents.verdicts import Estimate, estimate, verdicts
+from maporl_agents.verdicts import Estimate, Verdict, difference, estimate, verdicts
 from maporl_agents.webpage.incentives import incentive_verdicts
 
 COLUMNS = (
@@ -113,8 +113,25 @@ def sentences(study: Study) -> list[str]:
     """Return what follows from the numbers, marked for, against or open."""
     mark = {"supports": "+", "contradicts": "-", "open": "?"}
     labels = {arm.name: arm.label for arm in study.arms}
-    found = (*verdicts(study), *incentive_verdicts(study))
+    found = (*untrained_verdicts(study), *verdicts(study), *incentive_verdicts(study))
     return [f"({mark[v.kind]}) {labels[v.arm]}. {v.sentence}" for v in found]
+
+
+def untrained_verdicts(study: Study) -> list[Verdict]:
+    """Say whether the first method's team already improved over its turns before training.
+
+    That it does not is the paper's first claim, so a rise contradicts it.
+    """
+    method = next((arm for arm in study.arms if arm.role == "method"), None)
+    if method is None or not (last := method.scores(study.metric, "before", "sampled")):
+        return []
+    rise = difference(last, method.scores(study.metric, "before", "sampled", turn=0))
+    words = f"Off the shelf, from the first to the last turn: {rise}"
+    if rise.half_width is None:
+        return [Verdict("open", method.name, f"{words}; one seed has no interval.")]
+    if rise.low > 0:
+        return [Verdict("contradicts", method.name, f"{words}, a rise without any training.")]
+    return [Verdict("supports", method.name, f"{words}, no rise.")]
 
 
 # --- Markdown -----------------------------------------------------------------------

@@ -92,19 +92,32 @@ def same_agents(name: str, config: TrainConfig, title: str) -> StudyPlan:
             "Off the shelf, a debate does not improve over its turns; after MAPoRL, which trains "
             "the turns from the second on, it does."
         ),
-        arms=with_controls(
-            together("maporl", "MAPoRL", config),
-            WITH_VERDICTS,
-            before={
-                "best_of_n": "untrained, best of 6 by the same verdicts",
-                "self_consistency": "untrained, vote at equal tokens",
-            },
+        arms=(
+            *with_controls(
+                together("maporl", "MAPoRL", config),
+                WITH_VERDICTS,
+                before={
+                    "best_of_n": "untrained, best of 6 by the same verdicts",
+                    "self_consistency": "untrained, vote at equal tokens",
+                },
+            ),
+            refining("one", "one agent trained to refine its own answers", config),
         ),
         notes=(
             "The skill is acting on shown verdicts, which are those of a noisy key; nothing here "
             "shows reasoning.",
         ),
     )
+
+
+def refining(name: str, label: str, config: TrainConfig) -> ArmPlan:
+    """Return the baseline of one agent that debates with itself, A = 1, in training and test.
+
+    It gives one answer a turn, so it is trained on as many more questions: equal answers.
+    """
+    lone = with_game(config, num_agents=1)
+    lone = replace(lone, questions_per_step=config.game.num_agents * config.questions_per_step)
+    return ArmPlan(name, label, "baseline", Recipe("ppo", lone))
 
 
 def alone() -> StudyPlan:
@@ -214,13 +227,6 @@ def bases() -> StudyPlan:
     llama, qwen2 = "tiny-sharing", "tiny-sharing-qwen2"
     pair = with_team(SHARING, model=(llama, qwen2), sharing="agent")
 
-    def alone(name: str, label: str, model: str) -> ArmPlan:
-        """Return the baseline of one base that is trained to debate with itself, A = 1."""
-        config = with_game(with_team(SHARING, model=(model,)), num_agents=1)
-        # One agent gives half as many answers to a question: ask twice as many.
-        config = replace(config, questions_per_step=2 * config.questions_per_step)
-        return ArmPlan(name, label, "baseline", Recipe("ppo", config))
-
     return StudyPlan(
         name="bases",
         title="Different base models",
@@ -234,8 +240,12 @@ def bases() -> StudyPlan:
                 },
                 before={"best_of_n": "Llama and Qwen2 untrained, best of 6 by the same verdicts"},
             ),
-            alone("llama", "Llama alone, refining its own answers", llama),
-            alone("qwen2", "Qwen2 alone, refining its own answers", qwen2),
+            refining("llama", "Llama alone, trained to refine its own answers", SHARING),
+            refining(
+                "qwen2",
+                "Qwen2 alone, trained to refine its own answers",
+                with_team(SHARING, model=(qwen2,)),
+            ),
             *(
                 ArmPlan(
                     f"{name}-pair",

@@ -105,9 +105,9 @@ def quick_recipe(recipe: Recipe) -> Recipe:
 
 START_SECONDS = 8.0
 """Processor seconds to start a process and load a model. Measured."""
-SECONDS_PER_1000_ANSWERS = {"shopping": 12.0, "sharing": 2.5, "coins": 2.5}
+SECONDS_PER_1000_ANSWERS = {"shopping": 9.4, "sharing": 2.5, "coins": 2.5}
 """Processor seconds of training per 1,000 answers of three-turn debates. Measured."""
-SPEAKING_SHARE = 0.3
+SPEAKING_SHARE = 0.25
 """Part of it that is generation: the cost of an answer that is not learnt from."""
 
 

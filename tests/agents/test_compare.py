@@ -21,12 +21,7 @@ from maporl_agents.controls import Measure
 from maporl_agents.experiment import Interrupted
 from maporl_agents.job_pool import Pool, last_line
 from maporl_agents.outcomes import Transition, TurnStats
-from maporl_agents.results_page import (
-    COLUMNS,
-    page,
-    rows,
-    sentences,
-)
+from maporl_agents.results_page import COLUMNS, page, rows, sentences, untrained_verdicts
 from maporl_agents.sft import SFTConfig
 from maporl_agents.studies import with_controls
 from maporl_agents.study_jobs import Job, Recipe, all_measures, carry_out, measure_path, missing
@@ -332,6 +327,21 @@ class TestPage:
             assert words in text
         assert "| MAPoRL \\| ours | method | .300 .200 | .300 .750 |" in text
         assert "(?) MAPoRL | ours. Training moves the last turn" in text
+
+    @pytest.mark.parametrize(
+        ("lasts", "kind"), [((0.2, 0.2), "supports"), ((0.4, 0.4), "contradicts")]
+    )
+    def test_a_rise_off_the_shelf_speaks_against_the_claim(
+        self, lasts: tuple[float, float], kind: str
+    ) -> None:
+        seeds = tuple(
+            SeedResult(seed, (measurement("before", "sampled", 0.3, last),))
+            for seed, last in enumerate(lasts)
+        )
+        study = replace(self.study(), arms=(Arm("maporl", "MAPoRL", "method", seeds),))
+        assert [verdict.kind for verdict in untrained_verdicts(study)] == [kind]
+        baseline = Arm("maporl", "MAPoRL", "baseline", seeds)
+        assert untrained_verdicts(replace(study, arms=(baseline,))) == []
 
     def test_without_studies_it_says_so(self) -> None:
         assert "No study has been carried out yet" in page([])
