@@ -11,7 +11,7 @@ This is the setting of the paper's Experiment 1 in the small: the same model on 
 
 From the second turn on a message reads the verdicts back and names its move:
 
-    scores 0.0 1.0 take \boxed{ 2 }
+    scores 0.0 1.0 take 2 \boxed{ 2 }
 
 Split: the 4,950 unordered pairs {a, b} are divided once and for all; a pair in "test" occurs in no
 training question in either order.
@@ -39,7 +39,7 @@ TEMPLATE = Template(
     opening="{question}",
     peers="",
     peer="\nagent {number} {fence} {text} {fence}{verdict}",
-    verdict=" score {score:.1f}",
+    verdict=" their score {score:.1f}",
     own_verdict="\nyour score {score:.1f}",
     again="",
     cue="\nyou : ",
@@ -59,7 +59,7 @@ def answer(value: int, move: str | None = None, scores: Sequence[float] = ()) ->
     if move is None:
         return f"\\boxed{{ {value} }}"
     read_back = " ".join(f"{score:.1f}" for score in scores)
-    return f"scores {read_back} {move} \\boxed{{ {value} }}"
+    return f"scores {read_back} {move} {value} \\boxed{{ {value} }}"
 
 
 def pairs() -> dict[str, list[tuple[int, int]]]:

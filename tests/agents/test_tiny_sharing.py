@@ -58,7 +58,8 @@ def test_rows_are_the_views_of_a_debate_and_loss_is_on_own_messages() -> None:
         assert ends == (3 if row.kind == "debate" else 1)
         if row.kind.startswith("drill"):
             assert len(learnt) == sharing_data.COPY_TOKENS
-            assert text.startswith(r"\boxed{")
+            number = text.split()[0]
+            assert text == f"{number} \\boxed{{ {number} }} <eos>"
 
 
 def test_prompts_of_the_rows_are_those_of_the_chat_border() -> None:

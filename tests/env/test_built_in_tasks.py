@@ -80,7 +80,7 @@ def test_built_in_tasks_take_no_data(name: str) -> None:
 def test_a_message_reads_its_verdicts_back_and_can_be_read() -> None:
     assert sharing.answer(2) == r"\boxed{ 2 }"
     text = sharing.answer(1, "take", (0.0, 1.0))
-    assert text == r"scores 0.0 1.0 take \boxed{ 1 }"
+    assert text == r"scores 0.0 1.0 take 1 \boxed{ 1 }"
     assert extract_answer(text, "number") == 1
 
 
@@ -101,7 +101,7 @@ def test_what_is_shown_and_what_is_paid_are_two_verifiers() -> None:
     seen = {0: "0.5", 1: "1.0"}
     assert [prompt.text for prompt in batch.prompts()] == [
         f"1 and 2 ?\nyou : {said[me]}\nyour score {seen[me]}\n"
-        f"agent 1 ``` {said[peer]} ``` score {seen[peer]}\nyou : "
+        f"agent 1 ``` {said[peer]} ``` their score {seen[peer]}\nyou : "
         for me, peer in ((0, 1), (1, 0))
     ]
     batch.step([sharing.answer(0), sharing.answer(1)])
@@ -127,7 +127,7 @@ def test_where_the_shown_verifier_fails_nothing_is_shown() -> None:
     batch.step([sharing.answer(0), sharing.answer(1)])
     text = batch.prompts()[0].text
     assert "your score" not in text
-    assert "score 0.0" in text
+    assert "their score 0.0" in text
     assert batch.faults == {"feedback: not a number": 1}
     assert batch.score_mask()[0, 0].all()  # the key could judge both
 

@@ -67,7 +67,7 @@ RECIPES = {
     "tiny": PretrainConfig(),
     "tiny-sharing": PretrainConfig(
         model="tiny-sharing",
-        steps=1200,
+        steps=800,
         cool_down_steps=0,
         one_turn_share=0.1,
         drill_share=0.4,

@@ -2,13 +2,14 @@ r"""What `tiny-sharing` reads: debates about `sharing` and `coins` of authors wh
 
 A message of a later turn reads the shown verdicts back, the own one first, and names a move:
 
-    scores 0.0 1.0 take \boxed{ 2 }
+    scores 0.0 1.0 take 2 \boxed{ 2 }
 
 The data is neutral: authors keep their answer, take the other's or guess again, as it comes,
 whatever the verdicts say. What a verdict is good for is left to be learnt from the reward. Two
 things the model must bring along, because a few dozen updates cannot teach them: to read the
 verdicts back, which every message does, and to carry out a copy that it has announced, which is
-drilled with answers that cannot be guessed.
+drilled with answers that cannot be guessed. The number stands right behind the move, before its
+box: with the box between them the model finds the numbers but not whose is asked for.
 
 One row in four of the later turns has a single author, so that the model knows self-refinement too.
 """
@@ -28,7 +29,6 @@ from maporl_env.types import Message, Question, Transcript
 from maporl_env.verifiers import NoisyKey
 
 ALONE_SHARE = 0.25
-COOL_DRILL_SHARE = 0.3
 VERDICTS = (0.0, 0.5, 1.0)
 ANY_ANSWER = range(31)
 
@@ -41,18 +41,17 @@ def reader(chat: Chat, *, one_turn_share: float, drill_share: float) -> DrawRow:
     Args:
         chat: of the model's tokenizer.
         one_turn_share: share of transcripts that end after the first turn.
-        drill_share: share of the others that are copying drills in the first phase, before
-            `COOL_DRILL_SHARE` takes over; the rest are debates.
+        drill_share: share of the others that are copying drills; the rest are debates.
     """
     tasks = [task.load().split("train") for task in (sharing, coins)]
     protocol = SimultaneousDebate(template=sharing.TEMPLATE, reward_feedback=True)
 
-    def draw(rng: random.Random, cooling: bool) -> Row:
+    def draw(rng: random.Random, _cooling: bool) -> Row:
         question = rng.choice(rng.choice(tasks))
         if rng.random() < one_turn_share:
             return row("one turn", author_transcript(question, 1, 1, rng), chat, protocol)
         authors = 1 if rng.random() < ALONE_SHARE else 2
-        if rng.random() < (COOL_DRILL_SHARE if cooling else drill_share):
+        if rng.random() < drill_share:
             history = drill_transcript(question, rng.choice((2, 3)), authors, rng)
             return row(f"drill of {history.turn} turns", history, chat, protocol, drill=True)
         return row("debate", author_transcript(question, 3, authors, rng), chat, protocol)
@@ -145,5 +144,5 @@ def row(
     return Row(kind, ids, labels)
 
 
-COPY_TOKENS = 4
-r"""Tokens of `\boxed{`, number, `}`, end."""
+COPY_TOKENS = 5
+r"""Tokens of a copy: number, `\boxed{`, number, `}`, end."""
