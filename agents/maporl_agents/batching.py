@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,51 +12,62 @@ from maporl_agents.team import Team
 from maporl_agents.types import Completion, Rollout, TokenBatch, TokenIds
 
 
+class Row(NamedTuple):
+    """One message on its way into a `TokenBatch`; the fields are those of the batch."""
+
+    prompt: TokenIds
+    completion: Completion
+    policy: str
+    episode: int
+    turn: int
+    seat: int
+    reward: float
+
+
 def collate(team: Team, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, int]:
     """Return one row per scored message that is learnt from, and the number of unscored ones.
 
     A message whose verifier failed has no reward; it carries no loss and is only counted. Messages
     of agents and turns that are not trained are neither.
     """
-    prompts: list[TokenIds] = []
-    completions: list[Completion] = []
-    policies: list[str] = []
-    places: list[tuple[int, int, int]] = []  # episode, turn, seat
-    rewards: list[float] = []
+    rows: list[Row] = []
     left_out = 0
     for episode, rollout in enumerate(rollouts):
         seats = {agent: seat for seat, agent in enumerate(rollout.transcript.agents)}
         for i, message in enumerate(rollout.transcript.messages):
-            seat = seats[message.agent]
-            if not team.trains(seat, message.turn):
+            seat, turn = seats[message.agent], message.turn
+            if not team.trains(seat, turn):
                 continue
-            if not rollout.scored[message.turn, seat]:
+            if not rollout.scored[turn, seat]:
                 left_out += 1
                 continue
-            prompts.append(rollout.prompts[i])
-            completions.append(rollout.completions[i])
-            policies.append(rollout.policies[i])
-            places.append((episode, message.turn, seat))
-            rewards.append(float(rollout.rewards[message.turn, seat]))
+            said = (rollout.prompts[i], rollout.completions[i], rollout.policies[i])
+            rows.append(Row(*said, episode, turn, seat, float(rollout.rewards[turn, seat])))
+    return batch_of(team, rows), left_out
+
+
+def batch_of(team: Team, rows: Sequence[Row]) -> TokenBatch:
+    """Return messages as tensors, on the device of the team's first base."""
     device = team.bases[0].device
-    episodes, turns, seats_ = torch.tensor(places, dtype=torch.long).reshape(-1, 3).unbind(1)
+    completions = [row.completion for row in rows]
+    places = torch.tensor([(row.episode, row.turn, row.seat) for row in rows], dtype=torch.long)
+    episodes, turns, seats = places.reshape(-1, 3).unbind(1)
     lengths = torch.tensor([len(completion.ids) for completion in completions], dtype=torch.long)
     width = int(lengths.max()) if completions else 0
-    batch = TokenBatch(
-        prompts=tuple(prompts),
+    return TokenBatch(
+        prompts=tuple(row.prompt for row in rows),
         ids=_pad([completion.ids for completion in completions], width, torch.long).to(device),
         mask=(torch.arange(width) < lengths[:, None]).to(device),
         sampled_logprobs=_pad(
             [completion.logprobs for completion in completions], width, torch.float32
         ).to(device),
-        policies=tuple(policies),
-        critics=tuple(team.critic(seat, turn) for _, turn, seat in places),
-        seats=seats_.to(device),
+        policies=tuple(row.policy for row in rows),
+        critics=tuple(team.critic(row.seat, row.turn) for row in rows),
+        seats=seats.to(device),
         turns=turns.to(device),
         episodes=episodes.to(device),
-        rewards=torch.tensor(rewards, dtype=torch.float32, device=device),
+        rewards=torch.tensor([row.reward for row in rows], dtype=torch.float32, device=device),
     )
-    return batch, left_out
 
 
 def _pad(rows: Sequence[Sequence[float]], width: int, dtype: torch.dtype) -> Tensor:
