@@ -80,6 +80,16 @@ class Chat:
             list(body), skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
 
+    def completes(self, ids: Sequence[int], texts: Sequence[str]) -> bool:
+        """Return whether one of the texts stands in what the newest ids decode to.
+
+        Asked after every id, this is True at the one that completes the first of them. An id is at
+        least a byte of text, but for the odd one at a start, so the newest ids hold what is new.
+        """
+        reach = max(len(text.encode()) for text in texts) + 4
+        newest = self.decode(ids[-reach:])
+        return any(text in newest and text in self.decode(ids) for text in texts)
+
     def prompt_ids(self, view: View, own: Sequence[TokenIds] = ()) -> TokenIds:
         """Return the ids a policy is conditioned on.
 

@@ -137,7 +137,7 @@ def say(
     policy = team.policy(prompt.seat, prompt.turn)
     ids = team.base_of(policy).chat.prompt_ids(prompt.view, own)
     stream = seed_of(seed, "play", prompt.turn, prompt.seat)
-    [completion] = sample(team, [ids], [policy], sampling, stream)
+    [completion] = sample(team, [ids], [policy], sampling, stream, [prompt.seat])
     return completion
 
 

@@ -18,6 +18,8 @@ from maporl_env.rewards import Horizon, Majority, Share
 Sharing = Literal["agent", "turn", "first_turn", "one"]
 Schedule = Literal["linear", "cosine", "constant"]
 KLOfReward = Literal["k1", "k2", "k3", "full_ref_policy"]
+Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"]
+Quantization = Literal["none", "nf4", "int8"]
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,35 @@ class Sampling:
     """Divides the logits, in sampling and in scoring alike; 0 means greedy decoding."""
     max_rows: int = 512
     """At most so many prompts are decoded side by side; bounds memory."""
+    agent_max_new_tokens: tuple[int, ...] = ()
+    """A limit per agent in place of `max_new_tokens`; agents beyond the list are as its last."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a message: its last token is the one that completes the first of them."""
+    agent_stop: tuple[str, ...] = ()
+    """A further such text per agent, "" for none; agents beyond the list are as its last."""
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "max_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if any(limit < 1 for limit in self.agent_max_new_tokens):
+            raise ValueError(
+                f"agent_max_new_tokens must be at least 1 each, not {self.agent_max_new_tokens}"
+            )
+        if not all(self.stop):
+            raise ValueError('stop holds an empty text, which ends every message: leave "" out')
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ValueError(f"temperature must be a number >= 0, not {self.temperature}")
+
+    def limit_of(self, seat: int) -> int:
+        """Return the most tokens an agent may write in one message."""
+        limits = self.agent_max_new_tokens or (self.max_new_tokens,)
+        return limits[min(seat, len(limits) - 1)]
+
+    def stops_of(self, seat: int) -> tuple[str, ...]:
+        """Return the texts that end an agent's message."""
+        own = self.agent_stop or ("",)
+        return (*self.stop, *filter(None, [own[min(seat, len(own) - 1)]]))
 
 
 @dataclass(frozen=True)
@@ -129,9 +153,28 @@ class TeamConfig:
     """Of the base model's weights."""
     device: str = "auto"
     """ "cpu", "cuda", "cuda:1", ...; "auto" takes a GPU if there is one."""
+    device_map: Literal["one", "auto"] = "one"
+    """The whole model on the "one" device above, or spread over all there are ("auto")."""
+    attention: Attention = "auto"
+    """How attention is computed; "auto" leaves it to transformers (as a rule "sdpa")."""
+    quantization: Quantization = "none"
+    """Keep the base model's linear layers in 4 ("nf4": QLoRA) or 8 bits ("int8"), by bitsandbytes;
+    needs "lora", or "none" for a team that only plays. `dtype` is then that of the arithmetic."""
+    double_quant: bool = False
+    """With "nf4": quantise the scales too, which saves another 0.4 bits per weight."""
 
     def __post_init__(self) -> None:
         _read_turns(self.train_turns)
+        _require_choice("device_map", self.device_map, ("one", "auto"))
+        _require_choice("attention", self.attention, get_args(Attention))
+        _require_choice("quantization", self.quantization, get_args(Quantization))
+        if self.tuning == "full":
+            self._require_own_weights()
+        if self.double_quant and self.quantization != "nf4":
+            raise ValueError(
+                f"double_quant quantises the scales of 'nf4', and quantization is "
+                f"{self.quantization!r}: leave it out, or choose quantization='nf4'"
+            )
         _require_choice("sharing", self.sharing, get_args(Sharing))
         _require_choice("tuning", self.tuning, ("full", "lora", "none"))
         _require_choice("critic", self.critic, ("trunk", "adapter"))
@@ -141,6 +184,19 @@ class TeamConfig:
             raise ValueError(
                 f"start_from names adapters, so it needs tuning='lora', not {self.tuning!r}; whole "
                 "models to begin from are named by `model`"
+            )
+
+    def _require_own_weights(self) -> None:
+        """Refuse what full tuning, which copies and trains all weights, cannot do."""
+        if self.quantization != "none":
+            raise ValueError(
+                f"quantization={self.quantization!r} freezes the weights, so it needs "
+                "tuning='lora' (or 'none' for a team that only plays), not 'full'"
+            )
+        if self.device_map == "auto":
+            raise ValueError(
+                "device_map='auto' spreads one frozen model over devices, so it needs "
+                "tuning='lora' or 'none', not 'full'"
             )
 
 

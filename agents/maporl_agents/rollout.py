@@ -43,7 +43,9 @@ def play(
             team.base_of(policy).chat.prompt_ids(prompt.view, tapes[prompt.debate].own(prompt.seat))
             for prompt, policy in zip(asked, policies, strict=True)
         ]
-        completions = sample(team, ids, policies, sampling, seed_of(seed, "sample", turn))
+        stream = seed_of(seed, "sample", turn)
+        seats = [prompt.seat for prompt in asked]
+        completions = sample(team, ids, policies, sampling, stream, seats)
         for prompt, policy, context, completion in zip(
             asked, policies, ids, completions, strict=True
         ):

@@ -7,12 +7,14 @@ temperature), without truncation. The loop keeps a key-value cache and drops fin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from maporl_agents.bases import Base
+from maporl_agents.chat import Chat
 from maporl_agents.config import Sampling
 from maporl_agents.heads import temper
 from maporl_agents.parallel import side_by_side
@@ -26,6 +28,7 @@ def sample(
     policies: Sequence[str],
     sampling: Sampling,
     seed: int,
+    seats: Sequence[int] | None = None,
 ) -> list[Completion]:
     """Draw one completion per prompt; prompts whose policies share a base share their batches.
 
@@ -35,36 +38,64 @@ def sample(
         policies: N names, the policy that continues each prompt.
         sampling: limits and temperature.
         seed: names the stream of random numbers; equal arguments give equal completions.
+        seats: N agents, whose own limits and stop texts hold; None: all are agent 0.
 
     Raises:
         ValueError: an unknown policy, an empty prompt, or one that leaves too little room in the
             model's window for `max_new_tokens`.
     """
-    for prompt, policy in zip(prompts, policies, strict=True):
-        _require_room(team.base_of(policy), len(prompt), sampling.max_new_tokens)
-    rows_of = [
-        [i for i, policy in enumerate(policies) if policy in base.policies] for base in team.bases
+    seats = [0] * len(prompts) if seats is None else seats
+    rows = [
+        _Row(prompt, policy, sampling.limit_of(seat), sampling.stops_of(seat))
+        for prompt, policy, seat in zip(prompts, policies, seats, strict=True)
     ]
+    for row in rows:
+        _require_room(team.base_of(row.policy), len(row.prompt), row.limit)
+    rows_of = [[row for row in rows if row.policy in base.policies] for base in team.bases]
 
-    def speak(index: int) -> list[Completion]:
-        base, rows = team.bases[index], rows_of[index]
+    def speak(index: int) -> None:
+        base, spoken = team.bases[index], rows_of[index]
         generator = torch.Generator(base.device).manual_seed((seed + index) % 2**63)
-        return [
-            completion
-            for start in range(0, len(rows), sampling.max_rows)
-            for chunk in [rows[start : start + sampling.max_rows]]
-            for completion in _generate(
-                base, [prompts[i] for i in chunk], [policies[i] for i in chunk], sampling, generator
-            )
-        ]
+        for start in range(0, len(spoken), sampling.max_rows):
+            chunk = spoken[start : start + sampling.max_rows]
+            _generate(base, chunk, sampling.temperature, generator)
 
-    spoken = side_by_side(speak, range(len(team.bases)))
-    by_row = {
-        row: completion
-        for rows, completions in zip(rows_of, spoken, strict=True)
-        for row, completion in zip(rows, completions, strict=True)
-    }
-    return [by_row[row] for row in range(len(prompts))]
+    side_by_side(speak, range(len(team.bases)))
+    return [row.completion(team.base_of(row.policy).chat) for row in rows]
+
+
+@dataclass
+class _Row:
+    """A prompt and what is written after it."""
+
+    prompt: TokenIds
+    policy: str
+    limit: int
+    stops: tuple[str, ...]
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    stop: StopReason = StopReason.LENGTH
+
+    def add(self, token: int, logprob: float, chat: Chat) -> bool:
+        """Take in a token; return whether another may follow."""
+        self.ids.append(token)
+        self.logprobs.append(logprob)
+        if token in chat.stop_ids:
+            self.stop = StopReason.EOS
+        elif self.stops and chat.completes(self.ids, self.stops):
+            self.stop = StopReason.TEXT
+        else:
+            return len(self.ids) < self.limit
+        return False
+
+    def completion(self, chat: Chat) -> Completion:
+        """Return the finished message."""
+        return Completion(
+            ids=tuple(self.ids),
+            logprobs=tuple(self.logprobs),
+            text=chat.decode(self.ids),
+            stop=self.stop,
+        )
 
 
 def _require_room(base: Base, length: int, max_new_tokens: int) -> None:
@@ -81,45 +112,31 @@ def _require_room(base: Base, length: int, max_new_tokens: int) -> None:
 
 
 @torch.inference_mode()
-def _generate(
-    base: Base,
-    prompts: list[TokenIds],
-    policies: list[str],
-    sampling: Sampling,
-    generator: torch.Generator,
-) -> list[Completion]:
-    ids, attention = _left_pad(prompts, base.chat.pad_id, base.device)
+def _generate(base: Base, rows: list[_Row], temperature: float, generator: torch.Generator) -> None:
+    """Write every row to its end."""
+    ids, attention = _left_pad([row.prompt for row in rows], base.chat.pad_id, base.device)
     positions = (attention.cumsum(1) - 1).clamp(min=0)
     cache = DynamicCache(config=base.model.config)
-    stop_ids = torch.tensor(sorted(base.chat.stop_ids), device=base.device)
-    alive = torch.arange(len(prompts), device=base.device)
-    names = list(policies)
-    tokens: list[list[int]] = [[] for _ in prompts]
-    logprobs: list[list[float]] = [[] for _ in prompts]
-    for step in range(sampling.max_new_tokens):
+    alive = list(range(len(rows)))
+    while True:
+        names = [rows[i].policy for i in alive]
         hidden = base.hidden(ids, attention, positions, names, cache=cache)[:, -1]
-        noise = _gumbel(len(prompts), base.vocab_size, generator, sampling.temperature)
-        chosen, chosen_logprobs = _draw(base.logits(hidden), sampling.temperature, noise, alive)
-        for row, token, logprob in zip(
-            alive.tolist(), chosen.tolist(), chosen_logprobs.tolist(), strict=True
-        ):
-            tokens[row].append(token)
-            logprobs[row].append(logprob)
-        going = ~torch.isin(chosen, stop_ids)
-        if step + 1 == sampling.max_new_tokens or not bool(going.any()):
-            break
+        noise = _gumbel(len(rows), base.vocab_size, generator, temperature)
+        chosen, logprobs = _draw(base.logits(hidden), temperature, noise, alive)
+        going = [
+            rows[i].add(token, logprob, base.chat)
+            for i, token, logprob in zip(alive, chosen.tolist(), logprobs.tolist(), strict=True)
+        ]
+        if not any(going):
+            return
         attention = torch.cat([attention, attention.new_ones(len(attention), 1)], 1)
         positions = positions[:, -1:] + 1
         ids = chosen[:, None]
-        if not bool(going.all()):
-            keep = going.nonzero()[:, 0]
+        if not all(going):
+            keep = torch.tensor(going, device=base.device).nonzero()[:, 0]
             cache.batch_select_indices(keep)
             ids, attention, positions = ids[keep], attention[keep], positions[keep]
-            alive, names = alive[keep], [names[i] for i in keep.tolist()]
-    return [
-        _completion(base, row, row_logprobs)
-        for row, row_logprobs in zip(tokens, logprobs, strict=True)
-    ]
+            alive = [i for i, goes in zip(alive, going, strict=True) if goes]
 
 
 def _left_pad(
@@ -148,19 +165,9 @@ def _gumbel(rows: int, vocab: int, generator: torch.Generator, temperature: floa
 
 
 def _draw(
-    logits: Tensor, temperature: float, noise: Tensor | None, alive: Tensor
+    logits: Tensor, temperature: float, noise: Tensor | None, alive: list[int]
 ) -> tuple[Tensor, Tensor]:
     """Return chosen ids and their log-probabilities, (N,) each."""
     logprobs = temper(logits, temperature).log_softmax(-1)
     chosen = (logprobs if noise is None else logprobs + noise[alive]).argmax(-1)
     return chosen, logprobs.gather(1, chosen[:, None])[:, 0]
-
-
-def _completion(base: Base, ids: list[int], logprobs: list[float]) -> Completion:
-    stopped = ids[-1] in base.chat.stop_ids
-    return Completion(
-        ids=tuple(ids),
-        logprobs=tuple(logprobs),
-        text=base.chat.decode(ids),
-        stop=StopReason.EOS if stopped else StopReason.LENGTH,
-    )

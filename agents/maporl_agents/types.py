@@ -23,6 +23,7 @@ class StopReason(str, Enum):
     """Why a completion ended."""
 
     EOS = "eos"  # the model wrote a terminating token; it is the completion's last id
+    TEXT = "text"  # a stop text was completed; the last id is the one that completes it
     LENGTH = "length"  # the limit of new tokens was reached; the last id is an ordinary one
 
 

@@ -139,7 +139,7 @@ class TestTheEnd:
             assert not stops & set(one.ids[:-1])
             assert (one.stop is StopReason.EOS) == (one.ids[-1] in stops)
             assert len(one.ids) == 6 or one.stop is StopReason.EOS
-        assert {one.stop for one in completions} == set(StopReason)
+        assert {one.stop for one in completions} == {StopReason.EOS, StopReason.LENGTH}
 
     def test_the_text_is_the_decoded_ids_without_the_stop(self, checkpoint) -> None:
         team = make_team(checkpoint, stops=5)
@@ -220,6 +220,109 @@ class TestStatistics:
         return found
 
 
+class TestStopTexts:
+    """A message ends with the token that completes a text; nothing else about it changes."""
+
+    SAMPLING = Sampling(max_new_tokens=24, temperature=1.3)
+
+    @pytest.mark.parametrize("family", ["llama", "gpt2"])
+    def test_each_message_is_the_unstopped_one_up_to_the_first_completion(
+        self, checkpoint, family: str
+    ) -> None:
+        """Against a loop that decodes every beginning of every message; texts span tokens."""
+        team = make_team(checkpoint, family)
+        chat = team.bases[0].chat
+        whole = sample(team, PROMPTS * 12, POLICIES * 12, self.SAMPLING, seed=4)
+        texts = [one.text for one in whole if len(one.text) > 12]
+        stops = (texts[0][5:8], texts[1][3:6], texts[2][6:10])
+        sampling = replace(self.SAMPLING, stop=stops)
+        stopped = sample(team, PROMPTS * 12, POLICIES * 12, sampling, seed=4)
+        reasons = set()
+        for free, cut in zip(whole, stopped, strict=True):
+            end = next(
+                (
+                    n
+                    for n in range(1, len(free.ids) + 1)
+                    if any(stop in chat.decode(free.ids[:n]) for stop in stops)
+                ),
+                len(free.ids),
+            )
+            assert cut.ids == free.ids[:end]
+            assert cut.logprobs == pytest.approx(free.logprobs[:end], abs=1e-5)
+            assert cut.text == chat.decode(cut.ids)
+            found = any(stop in cut.text for stop in stops)
+            assert cut.stop is (StopReason.TEXT if found else free.stop)
+            reasons.add(cut.stop)
+        assert {StopReason.TEXT, StopReason.LENGTH} <= reasons
+
+    def test_a_character_of_several_tokens(self, checkpoint) -> None:
+        """Bytes of a sign that no token holds whole: complete only with the last of them."""
+        chat = make_team(checkpoint).bases[0].chat
+        ids = chat.encode("5 \u2713 6")
+        sign = [n for n in range(1, len(ids) + 1) if chat.completes(ids[:n], ("\u2713",))]
+        assert len(chat.encode("\u2713")) == 3
+        assert sign[0] == next(
+            n for n in range(1, len(ids) + 1) if "\u2713" in chat.decode(ids[:n])
+        )
+
+    def test_scores_agree_with_a_stopped_message(self, checkpoint) -> None:
+        team = make_team(checkpoint)
+        free = sample(team, PROMPTS[:2], ["agent_0", "agent_1"], self.SAMPLING, seed=4)
+        sampling = replace(self.SAMPLING, stop=(free[0].text[2:4], free[1].text[2:4]))
+        stopped = sample(team, PROMPTS[:2], ["agent_0", "agent_1"], sampling, seed=4)
+        rollout = make_rollout(
+            team, PROMPTS[:2], [one.ids for one in stopped], rewards=np.zeros((1, 2))
+        )
+        with torch.no_grad():
+            scored = score_tokens(team, collate(team, [rollout])[0], temperature=1.3).logprobs
+        for row, one in zip(scored, stopped, strict=True):
+            assert one.stop is StopReason.TEXT
+            assert row[: len(one.ids)].tolist() == pytest.approx(one.logprobs, abs=1e-5)
+
+    def test_an_end_token_comes_before_a_text(self, checkpoint) -> None:
+        team = make_team(checkpoint, stops=1)  # every token ends a message
+        sampling = replace(self.SAMPLING, stop=("a", "e", " "))
+        for one in sample(team, PROMPTS, POLICIES, sampling, seed=4):
+            assert one.stop is StopReason.EOS
+            assert (len(one.ids), one.text) == (1, "")
+
+
+class TestPerAgent:
+    def test_limits_and_stop_texts(self) -> None:
+        sampling = Sampling(max_new_tokens=9, stop=("\n\n",), agent_stop=("", "END"))
+        assert [sampling.limit_of(seat) for seat in range(3)] == [9, 9, 9]
+        assert [sampling.stops_of(seat) for seat in range(3)] == [
+            ("\n\n",),
+            ("\n\n", "END"),
+            ("\n\n", "END"),
+        ]
+        own = replace(sampling, agent_max_new_tokens=(3, 5))
+        assert [own.limit_of(seat) for seat in range(3)] == [3, 5, 5]
+        assert Sampling().stops_of(0) == ()
+
+    def test_agents_keep_to_their_own(self, checkpoint) -> None:
+        """And what one may write changes nothing for the other."""
+        team = make_team(checkpoint)
+        free = sample(team, PROMPTS, POLICIES, SHORT, seed=1)
+        end = free[1].text[1:3]
+        sampling = replace(SHORT, agent_max_new_tokens=(2, 6), agent_stop=("", end))
+        own = sample(team, PROMPTS, POLICIES, sampling, seed=1, seats=[0, 1, 1, 0])
+        assert [one.ids for one in (own[0], own[3])] == [one.ids[:2] for one in (free[0], free[3])]
+        assert own[0].stop is StopReason.LENGTH
+        assert own[1].stop is StopReason.TEXT
+        assert end in own[1].text
+        for mine, one in zip(own, free, strict=True):
+            assert mine.logprobs == pytest.approx(one.logprobs[: len(mine.ids)], abs=1e-5)
+
+    def test_only_the_agent_with_the_longer_limit_needs_room(self, checkpoint) -> None:
+        team = make_team(checkpoint, "gpt2")
+        sampling = Sampling(agent_max_new_tokens=(2, 9))
+        prompts = [(5,) * 1020, (5,)]
+        sample(team, prompts, ["agent_0", "agent_1"], sampling, seed=1, seats=[0, 1])
+        with pytest.raises(ValueError, match="1020 tokens and 9 new"):
+            sample(team, prompts, ["agent_0", "agent_1"], sampling, seed=1, seats=[1, 0])
+
+
 class TestBadInput:
     def test_a_prompt_that_leaves_no_room_in_the_window(self, checkpoint) -> None:
         """Not an index error of the position embedding; no token is drawn."""
@@ -235,11 +338,21 @@ class TestBadInput:
 
     @pytest.mark.parametrize(
         "settings",
-        [{"max_new_tokens": 0}, {"max_rows": 0}, {"temperature": -1}, {"temperature": math.nan}],
+        [
+            {"max_new_tokens": 0},
+            {"max_rows": 0},
+            {"temperature": -1},
+            {"temperature": math.nan},
+            {"agent_max_new_tokens": (3, 0)},
+        ],
     )
     def test_settings_that_mean_nothing(self, settings) -> None:
         with pytest.raises(ValueError, match="must be"):
             Sampling(**settings)
+
+    def test_an_empty_stop_text(self) -> None:
+        with pytest.raises(ValueError, match=r"empty text.*leave"):
+            Sampling(stop=("\n", ""))
 
     def test_an_unknown_policy(self, checkpoint) -> None:
         with pytest.raises(ValueError, match=r"no policy 'agent_7'.*agent_0"):
