@@ -5,7 +5,7 @@
 
 A defect ("mutant") replaces a text that stands exactly once in its file: a sign, a horizon, a mask,
 a shift, an index. It is put into a copy of the packages, never into the working tree, and the fast
-tests of that file run there until one fails. The table is in docs/performance.md.
+tests of that file run there until one fails.
 """
 
 from __future__ import annotations
@@ -195,14 +195,17 @@ MUTANTS: list[Mutant] = [
     ),
     *_of(
         BATCHING,
-        ("rollout.rewards[message.turn, seat]))", "rollout.rewards[message.turn, 0]))"),
-        ("if not rollout.scored[message.turn, seat]:", "if rollout.scored[message.turn, seat]:"),
+        ("float(rollout.rewards[turn, seat])", "float(rollout.rewards[turn, 0])"),
+        ("if not rollout.scored[turn, seat]:", "if rollout.scored[turn, seat]:"),
         ("left_out += 1", "left_out += 0"),
         ("torch.arange(width) < lengths[:, None]", "torch.arange(width) <= lengths[:, None]"),
         ("torch.arange(width) < lengths[:, None]", "torch.arange(width) < lengths[:, None] - 1"),
-        ("prompts.append(rollout.prompts[i])", "prompts.append(rollout.prompts[0])"),
-        ("policies.append(rollout.policies[i])", "policies.append(rollout.policies[seat])"),
-        ("team.critic(seat, turn) for _, turn, seat", "team.critic(seat, 0) for _, turn, seat"),
+        ("said = (rollout.prompts[i],", "said = (rollout.prompts[0],"),
+        (
+            "rollout.completions[i], rollout.policies[i])",
+            "rollout.completions[i], rollout.policies[0])",
+        ),
+        ("team.critic(row.seat, row.turn)", "team.critic(row.seat, 0)"),
         ("padded[i, : len(row)]", "padded[i, -len(row) :]"),
         ("order = names[torch.randperm(len(names), generator=generator)]", "order = names"),
         (
