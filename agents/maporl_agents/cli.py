@@ -6,6 +6,7 @@ code 2, without a traceback (set MAPORL_DEBUG=1 to see one).
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ from typing import Annotated
 import tyro
 
 from maporl_agents import verifier_commands
-from maporl_agents.config import TrainConfig
+from maporl_agents.config import RunConfig, TrainConfig, config_of, scheme_of
+from maporl_agents.presets import preset
 from maporl_agents.settings import SettingsDiffer
 from maporl_agents.storage import CheckpointError
 
@@ -25,12 +27,15 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True)
 class Train:
-    """Train agents to debate; with no arguments the built-in model learns the built-in task.
+    """Train agents to work together; with no arguments they learn to debate a built-in task.
 
     Writes everything to runs/NAME: settings, metrics, transcripts, checkpoints, curve.png.
     """
 
-    config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    scheme: str = "maporl"
+    """How agents collaborate and learn: maporl. Each has settings of its own; see them with
+    --scheme NAME --help."""
     preset: str = ""
     """Start from settings that were seen to learn: shopping (the defaults), sharing or coins. Flags
     change them."""
@@ -259,12 +264,14 @@ Command = (
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run, and exit: 0 done, 2 the user's mistake, 130 / 143 interrupted and saved."""
     given = sys.argv[1:] if argv is None else list(argv)
-    command = tyro.cli(Command, prog="maporl", description=__doc__, args=given)
     try:
-        if isinstance(command, Train) and command.preset:
-            command = _with_settings_of_preset(command.preset, given)
-        elif isinstance(command, Train) and command.resume is not None:
-            command = _with_settings_of_run(command.resume, given)
+        command: Command
+        if given[:1] == ["train"]:
+            command = tyro.cli(
+                Train, prog="maporl train", args=given[1:], default=_train_from(given[1:])
+            )
+        else:
+            command = tyro.cli(Command, prog="maporl", description=__doc__, args=given)
         code = command()
     except KeyboardInterrupt:
         code = 130
@@ -279,20 +286,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _with_settings_of_run(folder: Path, given: Sequence[str]) -> Train:
-    """Read ``train --resume`` again: every setting that is not named there is the run's own."""
-    from maporl_agents.experiment import read_config
+def _train_from(given: Sequence[str]) -> Train:
+    """Return where the flags of ``maporl train`` start from: a scheme, a preset, or a run."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in ("--scheme", "--preset", "--resume"):
+        parser.add_argument(flag, nargs="?")
+    start = parser.parse_known_args(given)[0]
+    config: RunConfig
+    if start.preset:
+        config = preset(start.preset)
+    elif start.resume:
+        from maporl_agents.experiment import read_config
 
-    own = Train(config=read_config(folder))
-    return tyro.cli(Train, prog="maporl train", args=given[1:], default=own)
-
-
-def _with_settings_of_preset(name: str, given: Sequence[str]) -> Train:
-    """Read ``train --preset`` again: every setting that is not named there is the preset's."""
-    from maporl_agents.presets import preset
-
-    own = Train(config=preset(name), preset=name)
-    return tyro.cli(Train, prog="maporl train", args=given[1:], default=own)
+        config = read_config(Path(start.resume))
+    else:
+        config = config_of(start.scheme or "maporl")()
+    scheme = scheme_of(config)
+    if start.scheme not in (None, scheme):
+        raise ValueError(
+            f"--scheme {start.scheme} contradicts the settings to start from, which are of "
+            f"{scheme}: leave one of them out"
+        )
+    return Train(config=config, scheme=scheme)
 
 
 def _sentence(error: Exception) -> str:

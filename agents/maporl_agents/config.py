@@ -236,14 +236,12 @@ def _read_turns(text: str) -> tuple[int, tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
-class PPOConfig:
-    """Multi-agent PPO at the level of tokens (spec of the paper's section 4)."""
+class OptimizerConfig:
+    """AdamW and its schedule, of whatever algorithm. No weight decay."""
 
     learning_rate: float = 1e-3
     """Of the policies: the peak of the schedule. Tiny; LoRA on a large model wants about 1e-5
     (paper)."""
-    critic_learning_rate: float = 5e-3
-    """Of the critics, same schedule. Tiny."""
     warmup_steps: int = 5
     """Steps of linear warm-up. Tiny."""
     schedule: Schedule = "linear"
@@ -252,9 +250,28 @@ class PPOConfig:
     final_fraction: float = 0.1
     """Share of the peak that is left at the end, in [0, 1]. Paper: 0.1."""
     adam_betas: tuple[float, float] = (0.9, 0.999)
-    """Memory of AdamW for the gradient and its square, in [0, 1). No weight decay."""
+    """Memory of AdamW for the gradient and its square, in [0, 1)."""
     adam_eps: float = 1e-8
     """Added to the root of the squared gradient's mean."""
+    max_grad_norm: float = 1.0
+    """Gradient clip, per policy. Tiny."""
+    micro_episodes: int = 64
+    """At most so many debates go through the model at once; changes memory, not the result."""
+
+    def __post_init__(self) -> None:
+        _require_choice("schedule", self.schedule, get_args(Schedule))
+        if self.micro_episodes < 1:
+            raise ValueError(f"micro_episodes must be at least 1, not {self.micro_episodes}")
+        if not 0 <= self.final_fraction <= 1:
+            raise ValueError(f"final_fraction must be in [0, 1], not {self.final_fraction}")
+
+
+@dataclass(frozen=True)
+class PPOConfig(OptimizerConfig):
+    """Multi-agent PPO at the level of tokens (spec of the paper's section 4)."""
+
+    critic_learning_rate: float = 5e-3
+    """Of the critics, same schedule. Tiny."""
     epochs: int = 1
     """Passes over each batch. Tiny: 1, as good per step as 2 and half the work; paper: 4."""
     minibatches: int = 4
@@ -288,15 +305,11 @@ class PPOConfig:
     """Discount per token. Paper: 1."""
     gae_lambda: float = 1.0
     """Lambda of GAE over the tokens of a message, in [0, 1]. Tiny: 1; paper: 0.95."""
-    max_grad_norm: float = 1.0
-    """Gradient clip, per policy. Tiny."""
-    micro_episodes: int = 64
-    """At most so many debates go through the model at once; changes memory, not the result."""
 
     def __post_init__(self) -> None:
+        OptimizerConfig.__post_init__(self)
         _require_choice("kl_estimator", self.kl_estimator, get_args(KLOfReward))
-        _require_choice("schedule", self.schedule, get_args(Schedule))
-        for name in ("epochs", "minibatches", "micro_episodes"):
+        for name in ("epochs", "minibatches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("kl_target", "value_clip", "target_kl"):
@@ -306,8 +319,6 @@ class PPOConfig:
         for name in ("kl_coef", "kl_gain", "entropy_coef", "critic_coef"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a number >= 0, not {getattr(self, name)}")
-        if not 0 <= self.final_fraction <= 1:
-            raise ValueError(f"final_fraction must be in [0, 1], not {self.final_fraction}")
         if self.kl_target is not None and self.kl_coef == 0:
             raise ValueError("kl_target adapts kl_coef by factors, so kl_coef must be above 0")
 
@@ -325,26 +336,57 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """A training run."""
+class RunConfig:
+    """What every training run has, whatever its scheme."""
 
-    name: str = "maporl-shopping"
+    name: str = "run"
     """Folder of the run below `runs`."""
     seed: int = 0
     """Names every random stream of the run."""
     steps: int = 50
     """Rounds of play and update."""
     questions_per_step: int = 64
-    """Debates per step; each gives agents x turns answers."""
-    single_agent: bool = False
-    """Train every agent alone (one turn, nobody to read) on as many answers, as the control."""
+    """Questions asked in one step."""
     checkpoint_every: int = 10
     """Steps between checkpoints; the last step is always saved."""
     game: GameConfig = field(default_factory=GameConfig)
     team: TeamConfig = field(default_factory=TeamConfig)
     sampling: Sampling = field(default_factory=Sampling)
-    ppo: PPOConfig = field(default_factory=PPOConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+@dataclass(frozen=True)
+class TrainConfig(RunConfig):
+    """A run of MAPoRL."""
+
+    name: str = "maporl-shopping"
+    """Folder of the run below `runs`."""
+    questions_per_step: int = 64
+    """Debates per step; each gives agents x turns answers."""
+    single_agent: bool = False
+    """Train every agent alone (one turn, nobody to read) on as many answers, as the control."""
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+
+
+CONFIGS: dict[str, type[RunConfig]] = {"maporl": TrainConfig}
+"""The settings of each scheme: a published way to collaborate and to learn from it."""
+
+
+def config_of(scheme: str) -> type[RunConfig]:
+    """Return the class of a scheme's settings; ValueError names the schemes there are."""
+    _require_choice("scheme", scheme, tuple(CONFIGS))
+    return CONFIGS[scheme]
+
+
+def scheme_of(config: RunConfig) -> str:
+    """Return the name of the scheme that settings belong to."""
+    return next(name for name, cls in CONFIGS.items() if type(config) is cls)
+
+
+def read_settings(data: dict[str, Any]) -> RunConfig:
+    """Build the settings of a run from its JSON; a section of its own name tells its scheme."""
+    scheme = next((name for name in CONFIGS if name in data), "maporl")
+    return from_dict(CONFIGS[scheme], data)
 
 
 C = TypeVar("C")

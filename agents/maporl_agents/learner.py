@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from maporl_agents.config import PPOConfig, Schedule
+from maporl_agents.config import OptimizerConfig, PPOConfig, Schedule
 from maporl_agents.diagnostics import Metrics
 from maporl_agents.team import Team
 from maporl_agents.types import TokenBatch
@@ -23,42 +23,49 @@ MAX_KL_ERROR = 0.2
 """Largest relative error that one step of the adaptive KL price answers to (Ziegler et al.)."""
 
 
-class Learner:
-    """The state of training: one AdamW over every policy and critic of a team, and its controls.
+class PolicyLearner:
+    """What all algorithms train with: one AdamW over every policy of a team, and its schedule.
 
     Args:
         team: whose weights are trained.
-        ppo: the settings.
+        settings: step sizes.
         steps: of the whole run; the schedule ends there.
+        critic_learning_rate: of the team's critics, same schedule; None leaves them alone.
     """
 
-    def __init__(self, team: Team, ppo: PPOConfig, steps: int) -> None:
+    def __init__(
+        self,
+        team: Team,
+        settings: OptimizerConfig,
+        steps: int,
+        *,
+        critic_learning_rate: float | None = None,
+    ) -> None:
         self.team = team
-        self.ppo = ppo
-        self.kl_coef = ppo.kl_coef
-        self.spread = RunningSpread()
+        self.max_grad_norm = settings.max_grad_norm
         self.trained = {
             policy: list(named.values()) for policy, named in team.trainable().items() if named
         }
-        self.critics = {
-            critic: list(named.values()) for critic, named in team.trainable_critics().items()
-        }
-        critics = [parameter for owned in self.critics.values() for parameter in owned]
+        owned = {} if critic_learning_rate is None else team.trainable_critics()
+        self.critics = {critic: list(named.values()) for critic, named in owned.items()}
+        groups: list[dict[str, Any]] = [
+            {"params": p, "lr": settings.learning_rate} for p in self.trained.values()
+        ]
+        if critic_learning_rate is not None:
+            critics = [parameter for own in self.critics.values() for parameter in own]
+            groups.append({"params": critics, "lr": critic_learning_rate})
         self.optimizer = torch.optim.AdamW(
-            [
-                *({"params": p, "lr": ppo.learning_rate} for p in self.trained.values()),
-                {"params": critics, "lr": ppo.critic_learning_rate},
-            ],
-            betas=ppo.adam_betas,
-            eps=ppo.adam_eps,
-            weight_decay=0.0,
+            groups, betas=settings.adam_betas, eps=settings.adam_eps, weight_decay=0.0
         )
-        self.schedule = LambdaLR(self.optimizer, lambda step: self._factor(step, steps))
-
-    def _factor(self, step: int, steps: int) -> float:
-        ppo = self.ppo
-        return learning_rate_factor(
-            step, ppo.warmup_steps, steps, schedule=ppo.schedule, final=ppo.final_fraction
+        self.schedule = LambdaLR(
+            self.optimizer,
+            lambda step: learning_rate_factor(
+                step,
+                settings.warmup_steps,
+                steps,
+                schedule=settings.schedule,
+                final=settings.final_fraction,
+            ),
         )
 
     def parameter_names(self) -> dict[nn.Parameter, str]:
@@ -71,6 +78,7 @@ class Learner:
         return names | {
             parameter: f"critics.{critic}.{name}"
             for critic, named in self.team.trainable_critics().items()
+            if critic in self.critics
             for name, parameter in named.items()
         }
 
@@ -82,7 +90,7 @@ class Learner:
         """
         groups = {f"grad_norm/{policy}": params for policy, params in self.trained.items()}
         norms = {
-            name: nn.utils.clip_grad_norm_(params, self.ppo.max_grad_norm)
+            name: nn.utils.clip_grad_norm_(params, self.max_grad_norm)
             for name, params in (groups | self.critics).items()
         }
         for name, norm in norms.items():
@@ -91,6 +99,29 @@ class Learner:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return {name: float(norms[name]) for name in groups}
+
+    def controls(self) -> dict[str, Any]:
+        """Return what else a checkpoint has to keep, ready for JSON."""
+        return {}
+
+    def restore(self, controls: dict[str, Any]) -> None:
+        """Take back what `controls` returned."""
+
+
+class Learner(PolicyLearner):
+    """The state of PPO: policies and critics under one AdamW, the price of the KL, reward spread.
+
+    Args:
+        team: whose weights are trained.
+        ppo: the settings.
+        steps: of the whole run; the schedule ends there.
+    """
+
+    def __init__(self, team: Team, ppo: PPOConfig, steps: int) -> None:
+        super().__init__(team, ppo, steps, critic_learning_rate=ppo.critic_learning_rate)
+        self.ppo = ppo
+        self.kl_coef = ppo.kl_coef
+        self.spread = RunningSpread()
 
     def scale(self, batch: TokenBatch) -> TokenBatch:
         """Return a batch with rewards in units of their spread so far, if the settings say so."""

@@ -1,0 +1,137 @@
+"""The loop of a training run: step, log, warn, save, and stop where a signal asks for it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from maporl_agents import checkpoint
+from maporl_agents.alarms import Alarm, alarms
+from maporl_agents.config import RunConfig
+from maporl_agents.diagnostics import Metrics
+from maporl_agents.learner import PolicyLearner
+from maporl_agents.runlog import RunLog, read_metrics
+from maporl_agents.types import Rollout
+
+Step = Callable[[int], tuple[list[Rollout], Metrics]]
+"""Carries out the step of a number, from 0: plays, updates, returns rollouts and metrics."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM arrived; the run is saved and can be resumed.
+
+    Attributes:
+        step: steps that are done.
+        signal_number: which signal.
+    """
+
+    def __init__(self, step: int, signal_number: int) -> None:
+        super().__init__(f"interrupted after step {step}")
+        self.step = step
+        self.signal_number = signal_number
+
+
+def train(
+    config: RunConfig,
+    learner: PolicyLearner,
+    take_step: Step,
+    log: RunLog,
+    *,
+    start: int = 0,
+    on_step: Callable[[int, Metrics], None] = lambda step, metrics: None,
+    on_alarm: Callable[[int, Alarm], None] = lambda step, alarm: None,
+) -> None:
+    """Train from step `start` to the end, logging every step and saving every few.
+
+    `on_alarm` is told an early warning when it comes up, not again while it lasts.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM, once the step is finished and saved.
+    """
+    first: Mapping[str, Any] = read_metrics(log.folder)[0] if start else {}
+    lasting: set[str] = set()
+    with _signals() as caught:
+        for step in range(start, config.steps):
+            rollouts, metrics = take_step(step)
+            first = first or metrics
+            raised = alarms(metrics, first)
+            log.metrics(step + 1, metrics | {"alarms": len(raised)})
+            log.alarms(asdict(alarm) for alarm in raised)
+            log.transcripts("train", [rollout.transcript for rollout in rollouts[:2]])
+            on_step(step + 1, metrics)
+            for alarm in raised:
+                if alarm.where not in lasting:
+                    on_alarm(step + 1, alarm)
+            lasting = {alarm.where for alarm in raised}
+            stopped = bool(caught) and step + 1 < config.steps
+            if stopped or (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+                save_checkpoint(log.folder, step + 1, learner)
+            if stopped:
+                raise Interrupted(step + 1, caught[0])
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying; a second SIGINT dies as usual."""
+    caught: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        if caught and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def save_checkpoint(folder: Path, step: int, learner: PolicyLearner) -> Path:
+    """Write everything a resumed run needs (random streams are named by step: no state)."""
+
+    def write(target: Path) -> None:
+        learner.team.save(target)
+        tensors, state = checkpoint.optimizer_state(learner.optimizer, learner.parameter_names())
+        checkpoint.save_tensors(target / "optimizer.safetensors", tensors)
+        schedule = learner.schedule.state_dict()
+        checkpoint.save_json(
+            target / "optimizer.json",
+            {"optimizer": state, "schedule": schedule, "controls": learner.controls()},
+        )
+
+    return checkpoint.save(folder / "checkpoints", step, write)
+
+
+def load_checkpoint(folder: Path, learner: PolicyLearner) -> int:
+    """Read the newest checkpoint of a run into a learner; return its step.
+
+    The learner keeps the settings it was made with (rates, momenta, schedule); weights, moments and
+    the place in the schedule are the checkpoint's.
+    """
+    newest = checkpoint.latest(folder / "checkpoints")
+    if newest is None:
+        return 0
+    learner.team.load(newest)
+    state = checkpoint.load_json(newest / "optimizer.json")
+    groups, schedule = learner.optimizer.param_groups, learner.schedule
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in groups]
+    checkpoint.load_optimizer_state(
+        learner.optimizer,
+        learner.parameter_names(),
+        checkpoint.load_tensors(newest / "optimizer.safetensors"),
+        state["optimizer"],
+    )
+    schedule.load_state_dict(state["schedule"] | {"base_lrs": schedule.base_lrs})
+    for group, kept, peak, factor in zip(
+        groups, settings, schedule.base_lrs, schedule.lr_lambdas, strict=True
+    ):
+        group.update(kept, lr=peak * factor(schedule.last_epoch))
+    if "controls" in state:
+        learner.restore(state["controls"])
+    return checkpoint.step_of(newest)

@@ -1,0 +1,92 @@
+"""Schemes: how settings of each kind are trained. To add one: its settings, then an entry here.
+
+A scheme is a published way to collaborate and to learn from it. Everything around the training
+itself (team, evaluation, run folder, report) is shared and stands in `experiment`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from maporl_agents import loop
+from maporl_agents.algorithms import maporl
+from maporl_agents.algorithms.maporl import questions_of_step
+from maporl_agents.config import GameConfig, RunConfig, TrainConfig, scheme_of, turns_of
+from maporl_agents.games import debates_of
+from maporl_agents.learner import Learner, PolicyLearner
+from maporl_agents.runlog import RunLog
+from maporl_agents.seeding import seed_of
+from maporl_agents.team import Team
+from maporl_env.types import Question
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a run is trained.
+
+    Attributes:
+        check: raises ValueError for settings that contradict each other.
+        learner: makes what is trained, from settings and a fresh team.
+        train: `(config, learner, questions, log, *, start, on_step, on_alarm)`, as `loop.train`.
+    """
+
+    check: Callable[[Any], None]
+    learner: Callable[[Any, Team], PolicyLearner]
+    train: Callable[..., None]
+
+
+def training_game(config: TrainConfig) -> tuple[GameConfig, int]:
+    """Return the game that is trained on and how many debates make a step.
+
+    Training alone is one turn per debate, in which nobody reads anybody, and more debates: equally
+    many answers per step.
+    """
+    if not config.single_agent:
+        return config.game, config.questions_per_step
+    return replace(config.game, num_turns=1), config.questions_per_step * config.game.num_turns
+
+
+def check_maporl(config: TrainConfig) -> None:
+    """Raise ValueError where training alone would train nothing."""
+    if config.single_agent and 0 not in turns_of(config.team.train_turns, config.game.num_turns):
+        raise ValueError(
+            "single_agent trains the first turn, the only one that is played alone, but "
+            f"train_turns={config.team.train_turns!r} leaves it out; choose 'all'"
+        )
+
+
+def train_maporl(
+    config: TrainConfig,
+    learner: Learner,
+    questions: Sequence[Question],
+    log: RunLog,
+    **hooks: Any,
+) -> None:
+    """Train by multi-agent PPO."""
+    game, count = training_game(config)
+    debates = debates_of(game, count)
+
+    def take_step(step: int) -> Any:
+        asked = questions_of_step(questions, step, count, config.seed)
+        return maporl.train_step(
+            learner, debates, asked, config.sampling, seed=seed_of(config.seed, "step", step)
+        )
+
+    loop.train(config, learner, take_step, log, **hooks)
+
+
+SCHEMES = {
+    "maporl": Scheme(
+        check=check_maporl,
+        learner=lambda config, team: Learner(team, config.ppo, config.steps),
+        train=train_maporl,
+    ),
+}
+"""Schemes by the names of `config.CONFIGS`."""
+
+
+def scheme_for(config: RunConfig) -> Scheme:
+    """Return the scheme that settings belong to."""
+    return SCHEMES[scheme_of(config)]
