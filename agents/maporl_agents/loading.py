@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,13 @@ from maporl_agents.lora import LoraBase
 from maporl_agents.team import Team, critic_adapter, critic_name, policy_name
 
 
-def make_team(config: TeamConfig, *, num_agents: int, num_turns: int, seed: int) -> Team:
+Load = Callable[[str, TeamConfig], tuple[PreTrainedModel, Chat]]
+"""Makes a model and its chat border of a folder or hub name, as `load_model` does."""
+
+
+def make_team(
+    config: TeamConfig, *, num_agents: int, num_turns: int, seed: int, load: Load | None = None
+) -> Team:
     """Load the models and make the team.
 
     Args:
@@ -33,6 +39,7 @@ def make_team(config: TeamConfig, *, num_agents: int, num_turns: int, seed: int)
         num_agents: A.
         num_turns: T.
         seed: names the initialisation of adapters and value heads.
+        load: where models come from; None for `load_model`.
 
     Raises:
         ValueError: a model cannot be found or loaded, or the settings do not fit together.
@@ -48,7 +55,8 @@ def make_team(config: TeamConfig, *, num_agents: int, num_turns: int, seed: int)
     for model in dict.fromkeys(models):
         seats = [seat for seat in range(num_agents) if models[seat] == model]
         pairs = [(seat, turn) for seat in seats for turn in range(num_turns)]
-        bases += load_bases(config, model, roster(config, pairs, trained, num_agents), seed)
+        who = roster(config, pairs, trained, num_agents)
+        bases += load_bases(config, model, who, seed, load or load_model)
     return Team(
         bases,
         sharing=config.sharing,
@@ -161,7 +169,7 @@ def model_names(config: TeamConfig, num_agents: int) -> list[str]:
     ]
 
 
-def load_bases(config: TeamConfig, name: str, who: Roster, seed: int) -> list[Base]:
+def load_bases(config: TeamConfig, name: str, who: Roster, seed: int, load: Load) -> list[Base]:
     """Return the bases of one model, which is read once.
 
     Args:
@@ -169,8 +177,9 @@ def load_bases(config: TeamConfig, name: str, who: Roster, seed: int) -> list[Ba
         name: a folder or a hub name.
         who: its policies. Frozen ones share the one copy of the model with the reference policy.
         seed: names the initialisation of adapters.
+        load: where the model comes from.
     """
-    model, chat = load_model(name, config)
+    model, chat = load(name, config)
     speakers = (*who.trained, *who.frozen)
     recompute = config.gradient_checkpointing
     if config.tuning == "none" or not (who.trained or who.starts):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,6 +15,10 @@ from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question, Transcript
 
 
+Speak = Callable[..., list[Completion]]
+"""Writes one message per prompt; takes what `sampler.sample` takes."""
+
+
 def play(
     team: Team,
     debates: BatchedDebate,
@@ -22,6 +26,7 @@ def play(
     sampling: Sampling,
     *,
     seed: int,
+    speak: Speak = sample,
 ) -> list[Rollout]:
     """Play one debate per question, all in lock step, one generation call per turn.
 
@@ -33,6 +38,7 @@ def play(
         questions: one per debate, at most the batch size of `debates`.
         sampling: how messages are drawn.
         seed: names the sampling noise.
+        speak: writes the messages; by default the models do.
     """
     debates.reset(questions=questions)
     tapes = [_Tape() for _ in questions]
@@ -45,7 +51,7 @@ def play(
         ]
         stream = seed_of(seed, "sample", turn)
         seats = [prompt.seat for prompt in asked]
-        completions = sample(team, ids, policies, sampling, stream, seats)
+        completions = speak(team, ids, policies, sampling, stream, seats)
         for prompt, policy, context, completion in zip(
             asked, policies, ids, completions, strict=True
         ):

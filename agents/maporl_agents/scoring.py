@@ -101,11 +101,14 @@ def score_tokens(
     def score(base: Base, rows: list[int]) -> Read:
         policies = [batch.policies[row] for row in rows]
         read = _read(base, batch, rows, policies, reference=reference)
-        logits = temper(base.logits(read.states, reference=reference), temperature)
-        all_logprobs = logits.log_softmax(-1)
-        logprobs = all_logprobs.gather(1, batch.ids[read.cells][:, None])[:, 0]
-        kept = all_logprobs if train_entropy else all_logprobs.detach()
-        entropy = -(kept.exp() * kept).sum(-1)
+        logprobs, entropy = read_out(
+            base,
+            read.states,
+            batch.ids[read.cells],
+            temperature,
+            reference=reference,
+            train_entropy=train_entropy,
+        )
         values = torch.zeros_like(logprobs)
         if with_values:
             critics = [critic_adapter(batch.critics[row]) for row in rows]
@@ -115,6 +118,32 @@ def score_tokens(
 
     scores = _spread([score(base, rows) for base, rows in _rows_by_base(team, batch)], batch, 3)
     return TokenScores(logprobs=scores[0], values=scores[1], entropy=scores[2])
+
+
+def read_out(
+    base: Base,
+    states: Tensor,
+    ids: Tensor,
+    temperature: float,
+    *,
+    reference: bool = False,
+    train_entropy: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Return the log-probabilities of N ids and the entropies of what they were drawn from, (N,).
+
+    Args:
+        base: whose head it is.
+        states: (N, H), the trunk's states just before the ids.
+        ids: (N,).
+        temperature: the one they were sampled at.
+        reference: use the reference policy's head.
+        train_entropy: let the entropies carry gradient.
+    """
+    logits = temper(base.logits(states, reference=reference), temperature)
+    all_logprobs = logits.log_softmax(-1)
+    logprobs = all_logprobs.gather(1, ids[:, None])[:, 0]
+    kept = all_logprobs if train_entropy else all_logprobs.detach()
+    return logprobs, -(kept.exp() * kept).sum(-1)
 
 
 @torch.no_grad()
