@@ -30,6 +30,7 @@ from maporl_agents.config import TrainConfig, from_dict
 from maporl_agents.controls import Measure, measure
 from maporl_agents.evaluate import Evaluation
 from maporl_agents.loading import model_names
+from maporl_agents.loop import Interrupted
 from maporl_agents.outcomes import transitions
 from maporl_agents.sft import SFTConfig
 from maporl_agents.storage import load_json, write_text
@@ -140,7 +141,7 @@ def carry_out(job: Job, folder: Path, console: Console) -> None:
     """Do what is missing of a job: train, then measure.
 
     Raises:
-        experiment.Interrupted: a signal came while training; all is saved.
+        Interrupted: a signal came while training; all is saved.
         ValueError: the settings do not make a game, or it cannot be measured so.
     """
     if not (todo := missing(job, folder)):
@@ -213,7 +214,7 @@ def main(folder: Path) -> int:
     job = Job.from_json((folder / "job.json").read_text(encoding="utf-8"))
     try:
         carry_out(job, folder, Console(width=100))
-    except experiment.Interrupted as stop:
+    except Interrupted as stop:
         return 128 + stop.signal_number
     finally:
         add_cost(folder, time.process_time())

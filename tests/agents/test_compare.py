@@ -18,8 +18,8 @@ from maporl_agents import cli, compare, studies, study_jobs
 from maporl_agents.compare import assemble
 from maporl_agents.config import EvalConfig, Sampling, TrainConfig
 from maporl_agents.controls import Measure
-from maporl_agents.experiment import Interrupted
 from maporl_agents.job_pool import Pool, last_line
+from maporl_agents.loop import Interrupted
 from maporl_agents.outcomes import Transition, TurnStats
 from maporl_agents.results_page import COLUMNS, page, rows, sentences, untrained_verdicts
 from maporl_agents.sft import SFTConfig
