@@ -69,6 +69,6 @@ def test_debate_rises_over_turns_and_only_with_true_verdicts(seed: int) -> None:
     # 250 questions x 2 agents: a standard error of about .02 per figure.
     assert before[2] < 0.43
     assert after[0] == before[0]  # the same weights, the same noise
-    assert after[1] > after[0] + 0.15
-    assert after[2] > after[0] + 0.3
+    assert after[1] > after[0] + 0.12
+    assert after[2] > after[0] + 0.25
     assert max(control) < 0.43
