@@ -31,6 +31,7 @@ from maporl_agents.loading import make_team
 from maporl_agents.loggers import make_loggers, require_loggers
 from maporl_agents.loop import Interrupted, load_checkpoint, save_checkpoint
 from maporl_agents.parallel import share_cores
+from maporl_agents.passes import vote_of_passes
 from maporl_agents.runlog import RunLog, read_metrics
 from maporl_agents.schemes import scheme_for, training_game
 from maporl_agents.seeding import seed_of
@@ -69,14 +70,19 @@ def train(
 
 
 def measure(config: RunConfig, team: Team, questions: Sequence[Question]) -> dict[str, Evaluation]:
-    """Evaluate a team sampled and greedy."""
+    """Evaluate a team sampled, greedy and, where passes vote, by their vote."""
     debates = debates_of(config.game, min(EVAL_BATCH, len(questions)))
-    return {
+    results = {
         name: evaluate(
             team, debates, questions, config.sampling, seed=config.eval.seed, greedy=greedy
         )
         for name, greedy in (("sampled", False), ("greedy", True))
     }
+    if (passes := config.eval.passes) > 1:
+        results["passes"] = vote_of_passes(
+            team, debates, questions, config.sampling, passes=passes, seed=config.eval.seed
+        )
+    return results
 
 
 def held_out(config: RunConfig) -> list[Question]:

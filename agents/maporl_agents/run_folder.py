@@ -28,6 +28,7 @@ _FILES = (
 _FOLDERS = {  # what a run writes into each
     "tensorboard": re.compile(r"events\.out\.tfevents\..*"),
     "transcripts": re.compile(r"[\w.-]+\.jsonl"),
+    "malt": re.compile(r"round-[0-9]+"),
     "checkpoints": re.compile(r"step-[0-9]+(\.old)?|latest|\.(saving|removing)-.*"),
 }
 

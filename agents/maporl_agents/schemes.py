@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from maporl_agents import loop
-from maporl_agents.algorithms import maporl
+from maporl_agents.algorithms import malt, maporl
 from maporl_agents.algorithms.maporl import questions_of_step
-from maporl_agents.config import GameConfig, RunConfig, TrainConfig, scheme_of, turns_of
+from maporl_agents.config import GameConfig, MALTConfig, RunConfig, TrainConfig, scheme_of, turns_of
 from maporl_agents.games import debates_of
 from maporl_agents.learner import Learner, PolicyLearner
 from maporl_agents.runlog import RunLog
@@ -77,11 +77,51 @@ def train_maporl(
     loop.train(config, learner, take_step, log, **hooks)
 
 
+def check_malt(config: MALTConfig) -> None:
+    """Raise ValueError unless there is one seat per role and every round has all its stages."""
+    roles, game = config.malt.roles, config.game
+    if game.protocol != "pipeline" or game.num_turns != 1 or game.num_agents != len(roles):
+        raise ValueError(
+            f"malt plays game.protocol='pipeline' for one turn with an agent for each of its roles "
+            f"{roles}, not {game.protocol!r} with num_turns={game.num_turns} and "
+            f"num_agents={game.num_agents}; set malt.roles to leave roles out"
+        )
+    if config.steps % len(malt.STAGES):
+        raise ValueError(
+            f"steps={config.steps} must be a multiple of 3: a round of malt has three stages, "
+            f"{', '.join(malt.STAGES)}"
+        )
+
+
+def train_malt(
+    config: MALTConfig,
+    learner: PolicyLearner,
+    questions: Sequence[Question],
+    log: RunLog,
+    **hooks: Any,
+) -> None:
+    """Train by SFT and DPO on trees of samples, whose files stand in the run's folder ``malt``."""
+    debates = debates_of(config.game, config.questions_per_step)
+
+    def take_step(step: int) -> Any:
+        number, count = step // len(malt.STAGES), config.questions_per_step
+        asked = questions_of_step(questions, number, count, config.seed)
+        return malt.train_step(learner.team, debates, asked, config, step, log.folder / "malt")
+
+    loop.train(config, learner, take_step, log, **hooks)
+
+
 SCHEMES = {
     "maporl": Scheme(
         check=check_maporl,
         learner=lambda config, team: Learner(team, config.ppo, config.steps),
         train=train_maporl,
+    ),
+    "malt": Scheme(
+        check=check_malt,
+        # A stage fits each role with an optimiser of its own; this one only stands for the team.
+        learner=lambda config, team: PolicyLearner(team, config.malt.imitation, config.steps),
+        train=train_malt,
     ),
 }
 """Schemes by the names of `config.CONFIGS`."""

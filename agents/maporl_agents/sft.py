@@ -14,19 +14,16 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
-from maporl_agents import checkpoint
+from maporl_agents import checkpoint, imitation
 from maporl_agents.algorithms.maporl import questions_of_step
-from maporl_agents.batching import collate, micro_batches, minibatches
+from maporl_agents.batching import collate, minibatches
 from maporl_agents.config import TrainConfig
 from maporl_agents.experiment import build, held_out, measure, save_checkpoint
 from maporl_agents.games import debates_of, questions_of
 from maporl_agents.learner import Learner
-from maporl_agents.losses import masked_mean
 from maporl_agents.rollout import play
 from maporl_agents.runlog import RunLog
-from maporl_agents.scoring import score_tokens
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Rollout, TokenBatch
 
@@ -136,23 +133,9 @@ def imitate(
 
 def imitation_step(learner: Learner, batch: TokenBatch, config: TrainConfig) -> float:
     """Take one optimiser step on a minibatch; return its loss per policy, averaged."""
-    num_tokens = {policy: int(batch.mask[rows].sum()) for policy, rows in batch.by_policy()}
-    total = 0.0
-    for rows in micro_batches(batch, config.ppo.micro_episodes):
-        loss = loss_of(learner, batch.select(rows), num_tokens, config.sampling.temperature)
-        loss.backward()
-        total += float(loss.detach())
-    learner.apply_gradients()
-    return total / len(num_tokens)
-
-
-def loss_of(
-    learner: Learner, batch: TokenBatch, num_tokens: dict[str, int], temperature: float
-) -> Tensor:
-    """Return the sum over policies of their mean negative log-likelihood per token."""
-    scores = score_tokens(learner.team, batch, temperature=temperature, with_values=False)
-    losses = [
-        masked_mean(-scores.logprobs[rows], batch.mask[rows], count=num_tokens[policy])
-        for policy, rows in batch.by_policy()
-    ]
-    return torch.stack(losses).sum()
+    return imitation.imitation_step(
+        learner,
+        batch,
+        micro_episodes=config.ppo.micro_episodes,
+        temperature=config.sampling.temperature,
+    )

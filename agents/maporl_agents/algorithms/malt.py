@@ -1,109 +1,369 @@
-"""MALT's credit: from right and wrong answers to values and labels up a tree of samples.
+"""MALT: a generator, a verifier and a refiner, trained on what came of what they said.
 
-Motwani et al., "MALT: Improving Reasoning with Multi-Agent LLM Training" (arXiv 2412.01928). A
-generator answers a question several times; a verifier comments on each answer several times; a
-refiner finishes each comment several times. What a sample is worth is the mean of what came of it.
+Motwani et al., "MALT: Improving Reasoning with Multi-Agent LLM Training" (arXiv 2412.01928). The
+generator answers a question several times, the verifier comments on each answer several times, the
+refiner finishes each comment several times. What a message is worth is the mean of what came of it.
+A round has three stages; read them in this order:
+
+    grow      trees of samples, their values, messages to imitate, pairs of siblings: all in files
+    imitate   every role learns its good messages (SFT)
+    prefer    verifier and refiner learn from pairs, held to what they were after `imitate` (DPO)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
-from typing import Generic, NamedTuple, TypeVar
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
-Number = TypeVar("Number", float, bool)
+import torch
+from torch import Tensor
+
+from maporl_agents.batching import Row, batch_of, micro_batches, rows_of
+from maporl_agents.config import FitConfig, MALTConfig, MALTSettings, Sampling
+from maporl_agents.diagnostics import Metrics, mean_of, means, rollout_metrics
+from maporl_agents.expansion import Sample, expand, first_passes
+from maporl_agents.imitation import imitation_step
+from maporl_agents.learner import PolicyLearner, not_finite
+from maporl_agents.losses import preference_loss
+from maporl_agents.preferences import (
+    Example,
+    Preference,
+    positives,
+    right_paths,
+    sibling_pairs,
+)
+from maporl_agents.scoring import score_tokens
+from maporl_agents.seeding import seed_of
+from maporl_agents.stages import Stages, digest
+from maporl_agents.storage import CheckpointError
+from maporl_agents.team import Team
+from maporl_agents.types import Rollout, TokenBatch
+from maporl_agents.values import Judged, judge, tree_values
+from maporl_env.batched import BatchedDebate
+from maporl_env.types import Question
+
+__all__ = ["STAGES", "grow", "imitate", "prefer", "train_step", "tree_values"]
+
+STAGES = ("grow", "imitate", "prefer")
+"""Of a round, in order; each is a step of the run."""
+
+# --- Grow: the data of a round ----------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Roles(Generic[Number]):
-    """One entry per sample of each role, nested like the tree.
+class Data:
+    """What a round learns from. Made by `grow`, read by `imitate` and `prefer`."""
 
-    `generator[g]`, `verifier[g][v]`, `refiner[g][v][r]`.
-    """
-
-    generator: list[Number]
-    verifier: list[list[Number]]
-    refiner: list[list[list[Number]]]
+    samples: list[Sample]
+    judged: list[Judged]
+    examples: list[Example]
+    pairs: list[Preference]
 
 
-class TreeValues(NamedTuple):
-    """What :func:`tree_values` returns: `values` in [0, 1], and `labels`, True = positive."""
+def grow(
+    team: Team | None,
+    debates: BatchedDebate,
+    questions: Sequence[Question],
+    config: MALTConfig,
+    number: int,
+    stages: Stages,
+) -> list[Sample]:
+    """Return the samples of round `number` from ``trees-0000.jsonl`` and so on, made where missing.
 
-    values: Roles[float]
-    labels: Roles[bool]
-
-
-def tree_values(leaves: Sequence[Sequence[Sequence[int]]], threshold: float = 0.5) -> TreeValues:
-    """Return the Monte-Carlo value of every sample of a tree, and which are positive.
-
-    ::
-
-        V(r) = 1 if the refined answer is right, else 0
-        V(v) = mean over its refinements of V(r)
-        V(g) = mean over its verifications of V(v)
-        positive iff V > threshold, strictly
-
-    Means are exact, so that a tie at the threshold is a tie: it is negative. Branches may differ
-    in length; a mean is over a sample's own children.
-
-    Args:
-        leaves: `leaves[g][v][r]`, 1 if the r-th refinement of the v-th verification of the g-th
-            generation is right, else 0.
-        threshold: in [0, 1).
-
-    Returns:
-        The values and labels of generator, verifier and refiner samples.
+    A run that was cut while it grew goes on behind the last whole file.
 
     Raises:
-        ValueError: a leaf that is neither 0 nor 1, a sample without children, or a `threshold`
-            outside [0, 1), with which nothing or everything would be positive.
+        CheckpointError: a file is missing or altered, and there is no `team` to make it again.
     """
-    if not 0.0 <= threshold < 1.0:
-        raise ValueError(f"threshold must lie in [0, 1), got {threshold!r}")
-    if len(leaves) == 0:
-        raise ValueError("leaves is empty: a tree has at least one generation")
-    refiner = _read(leaves)
-    verifier = [
-        [_mean(row, f"leaves[{g}][{v}]") for v, row in enumerate(branch)]
-        for g, branch in enumerate(refiner)
-    ]
-    generator = [_mean(branch, f"leaves[{g}]") for g, branch in enumerate(verifier)]
-    values = Roles(
-        generator=[float(value) for value in generator],
-        verifier=[[float(value) for value in row] for row in verifier],
-        refiner=[[[float(value) for value in row] for row in branch] for branch in refiner],
+    settings = config.malt
+    branching = [settings.branching] * len(debates.agents)
+    origin = [asdict(config.game), asdict(config.team), asdict(config.sampling), branching]
+    learnt = asdict(settings) if number else None  # the first round's team has learnt nothing
+    samples: list[Sample] = []
+    for start in range(0, len(questions), settings.trees_per_file):
+        part = questions[start : start + settings.trees_per_file]
+        seed = seed_of(config.seed, "round", number, start)
+        name = f"trees-{start // settings.trees_per_file:04}.jsonl"
+        asked = [question.id for question in part]
+        made_from = digest([origin, learnt, seed, asked])
+        growing = partial(_grown, team, debates, part, config.sampling, branching, seed, start)
+        samples += map(Sample.from_dict, stages.rows(name, made_from, growing))
+    return samples
+
+
+def _grown(
+    team: Team | None,
+    debates: BatchedDebate,
+    questions: Sequence[Question],
+    sampling: Sampling,
+    branching: Sequence[int],
+    seed: int,
+    first_tree: int,
+) -> list[dict[str, Any]]:
+    """Return the rows of one file of trees."""
+    if team is None:
+        raise CheckpointError(
+            f"The trees from {first_tree} on are missing, and the team has learnt since they were "
+            "grown: restore their file, or start the run again."
+        )
+    grown = expand(team, debates, questions, sampling, branching, seed=seed, first_tree=first_tree)
+    return [sample.to_dict() for sample in grown]
+
+
+def learn_from(samples: list[Sample], settings: MALTSettings, number: int, stages: Stages) -> Data:
+    """Return what round `number` learns from its trees, through ``imitate`` and ``prefer.jsonl``.
+
+    The files hold the text and name the samples; the tokens are those of the trees.
+    """
+    threshold = settings.thresholds[min(number, len(settings.thresholds) - 1)]
+    judged = judge(samples, threshold)
+    by_place = {sample.place: sample for sample in samples}
+    origin = digest([one.to_dict() for one in samples])
+    choose = {"positive": positives, "right_paths": right_paths}[settings.examples]
+    examples = stages.rows(
+        "imitate.jsonl",
+        digest([origin, threshold, settings.examples]),
+        lambda: (example.to_dict() for example in choose(judged)),
     )
-    return TreeValues(values, _positive(values, threshold))
-
-
-def _read(leaves: Sequence[Sequence[Sequence[int]]]) -> list[list[list[Fraction]]]:
-    try:
-        return [
-            [[_leaf(leaf, (g, v, r)) for r, leaf in enumerate(row)] for v, row in enumerate(branch)]
-            for g, branch in enumerate(leaves)
-        ]
-    except TypeError:
-        raise ValueError("leaves must be lists nested three deep, leaves[g][v][r]") from None
-
-
-def _positive(values: Roles[float], threshold: float) -> Roles[bool]:
-    return Roles(
-        generator=[value > threshold for value in values.generator],
-        verifier=[[value > threshold for value in row] for row in values.verifier],
-        refiner=[[[v > threshold for v in row] for row in branch] for branch in values.refiner],
+    pairs = stages.rows(
+        "prefer.jsonl",
+        digest([origin, threshold, settings.prefer, settings.roles]),
+        lambda: (
+            pair.to_dict()
+            for pair in sibling_pairs(judged)
+            if settings.roles[pair.chosen.seat] in settings.prefer
+        ),
+    )
+    return Data(
+        samples,
+        judged,
+        [Example.from_dict(row, by_place) for row in examples],
+        [Preference.from_dict(row, by_place) for row in pairs],
     )
 
 
-def _leaf(leaf: int, place: tuple[int, int, int]) -> Fraction:
-    if leaf not in (0, 1):
-        g, v, r = place
-        raise ValueError(f"leaves[{g}][{v}][{r}] must be 0 (wrong) or 1 (right), got {leaf!r}")
-    return Fraction(int(leaf))
+def grow_metrics(data: Data, settings: MALTSettings, passes: Sequence[Rollout]) -> Metrics:
+    """Return what was sampled and what of it is learnt from, by role."""
+    roles = settings.roles
+    leaves = [one for one in data.samples if len(one.path) == len(roles)]
+    counts = {f"{kind}/{role}": 0.0 for kind in ("examples", "pairs") for role in roles}
+    for example in data.examples:
+        counts[f"examples/{roles[example.sample.seat]}"] += example.times
+    for pair in data.pairs:
+        counts[f"pairs/{roles[pair.chosen.seat]}"] += 1
+    return {
+        **rollout_metrics(passes),
+        **means((f"value/{roles[one.sample.seat]}", one.value) for one in data.judged),
+        **means((f"positive/{roles[one.sample.seat]}", one.positive) for one in data.judged),
+        **counts,
+        "answers": float(len(data.samples)),
+        "tokens": float(sum(len(one.completion.ids) for one in data.samples)),
+        "unscored_messages": float(sum(leaf.score is None for leaf in leaves)),
+    }
 
 
-def _mean(values: Iterable[Fraction], where: str) -> Fraction:
-    values = list(values)
-    if not values:
-        raise ValueError(f"{where} is empty: a sample's value is the mean over its children")
-    return sum(values, Fraction(0)) / len(values)
+# --- Imitate and prefer -----------------------------------------------------------------------
+
+
+def imitate(team: Team, examples: Sequence[Example], config: MALTConfig, *, seed: int) -> Metrics:
+    """Let every role that is trained learn its examples, each role apart from the others.
+
+    Returns:
+        `nll/POLICY/first` and `.../last`: negative log-likelihood per token, mean over the updates
+        of the first and last pass.
+    """
+    fit = config.malt.imitation
+    trained = [one for one in examples if team.trains(one.sample.seat, one.sample.turn)]
+    said = [one.sample for one in trained for _ in range(one.times)]
+    batch = as_batch(team, said, range(len(said)))
+
+    def step(learner: PolicyLearner, rows: Tensor) -> Metrics:
+        loss = imitation_step(
+            learner,
+            batch.select(rows),
+            micro_episodes=fit.micro_episodes,
+            temperature=config.sampling.temperature,
+        )
+        return {"nll": loss}
+
+    return by_policy(team, batch, fit, step, seed)
+
+
+def prefer(team: Team, pairs: Sequence[Preference], config: MALTConfig, *, seed: int) -> Metrics:
+    """Let the roles that have pairs learn from them; the reference is the team as it comes in.
+
+    Returns:
+        Per policy, mean over the updates of the first and last pass: `preference_loss`,
+        `preference_accuracy` (share of pairs in the right order before their update),
+        `preference_margin` (beta times the difference of the log-ratios) and `chosen_gain` (the
+        log-ratio of the chosen message; below 0 it became less likely than it was).
+    """
+    settings, temperature = config.malt, config.sampling.temperature
+    pairs = [pair for pair in pairs if team.trains(pair.chosen.seat, pair.chosen.turn)]
+    said = [one for pair in pairs for one in (pair.chosen, pair.rejected)]
+    batch = as_batch(team, said, [i // 2 for i in range(len(said))])
+    certainty = certainties(pairs, settings.labels).to(batch.ids.device)
+    reference = reference_logprobs(team, batch, settings.preference, temperature)
+    everything = Pairs(batch, reference, certainty)
+
+    def step(learner: PolicyLearner, rows: Tensor) -> Metrics:
+        return preference_step(learner, everything.select(rows), settings, temperature)
+
+    return by_policy(team, batch, settings.preference, step, seed)
+
+
+def as_batch(team: Team, samples: Sequence[Sample], episodes: Sequence[int]) -> TokenBatch:
+    """Return samples as tensors; rows with one episode number stay together."""
+    return batch_of(
+        team,
+        [
+            Row(one.prompt, one.completion, one.policy, episode, one.turn, one.seat, 0.0)
+            for one, episode in zip(samples, episodes, strict=True)
+        ],
+    )
+
+
+def by_policy(
+    team: Team,
+    batch: TokenBatch,
+    fit: FitConfig,
+    step: Callable[[PolicyLearner, Tensor], Metrics],
+    seed: int,
+) -> Metrics:
+    """Fit one policy after the other, each with an optimiser of its own, by passes over its rows.
+
+    `step` takes one optimiser step on rows of the batch and returns its metrics; they come back as
+    means over the first and the last pass.
+    """
+    metrics: Metrics = {}
+    for policy, members in batch.by_policy():
+        episodes = batch.episodes[members].unique().cpu()
+        generator = torch.Generator().manual_seed(seed_of(seed, policy))
+        orders = [torch.randperm(len(episodes), generator=generator) for _ in range(fit.epochs)]
+        passes = [episodes[order].split(fit.batch_size) for order in orders]
+        learner = PolicyLearner(team, fit, sum(map(len, passes)))
+        learnt: list[list[Metrics]] = []
+        for chunks in passes:
+            learnt.append([])
+            for chosen in chunks:
+                learnt[-1].append(step(learner, rows_of(batch, chosen)))
+                learner.schedule.step()
+        for when, parts in (("first", learnt[0]), ("last", learnt[-1])):
+            metrics |= {f"{name}/{policy}/{when}": x for name, x in mean_of(parts).items()}
+        metrics[f"updates/{policy}"] = sum(map(len, passes))
+    return metrics
+
+
+class Pairs(NamedTuple):
+    """Pairs of one policy: rows 2i and 2i + 1 of `batch` are chosen and rejected of pair i.
+
+    `reference` holds the summed reference log-probability of each row, `certainty` the probability
+    that the chosen one of each pair is the better one.
+    """
+
+    batch: TokenBatch
+    reference: Tensor
+    certainty: Tensor
+
+    def select(self, rows: Tensor) -> Pairs:
+        """Return some pairs, both rows of each given."""
+        return Pairs(self.batch.select(rows), self.reference[rows], self.certainty[rows[::2] // 2])
+
+
+def certainties(pairs: Sequence[Preference], labels: str) -> Tensor:
+    """Return the probability that "chosen" is preferred, (P,): 1, or sigmoid(value difference)."""
+    gaps = torch.tensor([pair.chosen_value - pair.rejected_value for pair in pairs])
+    return torch.ones_like(gaps) if labels == "hard" else gaps.sigmoid()
+
+
+@torch.no_grad()
+def reference_logprobs(team: Team, batch: TokenBatch, fit: FitConfig, temperature: float) -> Tensor:
+    """Return the summed log-probability of every row under the team as it is now, (B,)."""
+    found = torch.zeros(len(batch), device=batch.ids.device)
+    for rows in micro_batches(batch, fit.micro_episodes):
+        scores = score_tokens(team, batch.select(rows), temperature=temperature)
+        found[rows] = scores.logprobs.sum(1).to(found.dtype)
+    return found
+
+
+def preference_step(
+    learner: PolicyLearner, pairs: Pairs, settings: MALTSettings, temperature: float
+) -> Metrics:
+    """Take one optimiser step on pairs of one policy; return its metrics from before the step.
+
+    Raises:
+        FloatingPointError: the loss or a gradient is not finite; parameters stay as they are.
+    """
+    count = len(pairs.certainty)
+    totals: defaultdict[str, float] = defaultdict(float)
+    for rows in micro_batches(pairs.batch, settings.preference.micro_episodes):
+        part = pairs.select(rows)
+        scores = score_tokens(learner.team, part.batch, temperature=temperature)
+        logprobs, reference = scores.logprobs.sum(1), part.reference
+        loss = preference_loss(
+            logprobs[::2],
+            logprobs[1::2],
+            reference[::2],
+            reference[1::2],
+            beta=settings.beta,
+            labels=part.certainty,
+        )
+        share = len(part.certainty) / count
+        if not torch.isfinite(loss):
+            learner.optimizer.zero_grad(set_to_none=True)
+            raise not_finite("the preference loss", loss)
+        (loss * share).backward()
+        gains = (logprobs - reference).detach()
+        margins = settings.beta * (gains[::2] - gains[1::2])
+        totals["preference_loss"] += share * float(loss.detach())
+        totals["preference_accuracy"] += share * float((margins > 0).float().mean())
+        totals["preference_margin"] += share * float(margins.mean())
+        totals["chosen_gain"] += share * float(gains[::2].mean())
+    learner.apply_gradients()
+    return dict(totals)
+
+
+# --- A step of the run ------------------------------------------------------------------------
+
+
+def train_step(
+    team: Team,
+    debates: BatchedDebate,
+    questions: Sequence[Question],
+    config: MALTConfig,
+    step: int,
+    folder: Path,
+) -> tuple[list[Rollout], Metrics]:
+    """Carry out one stage of a round, and read what the stages before it left in their files.
+
+    Args:
+        team: who is trained.
+        debates: the environment.
+        questions: of the round, one tree each.
+        config: the settings of the run.
+        step: stages that are done.
+        folder: of the run's data; every round has a folder of its own below.
+
+    Returns:
+        One debate per tree (no more than a look at it, and only where trees were grown) and the
+        metrics, which docs/schemes/malt.md explains.
+
+    Raises:
+        CheckpointError: a file of an earlier stage is gone or altered.
+    """
+    number, stage = divmod(step, len(STAGES))
+    stages = Stages(folder / f"round-{number + 1}")
+    growing = STAGES[stage] == "grow"
+    samples = grow(team if growing else None, debates, questions, config, number, stages)
+    data = learn_from(samples, config.malt, number, stages)
+    seed = seed_of(config.seed, "fit", step)
+    if growing:
+        passes = first_passes(samples, questions, debates.agents)
+        return passes, grow_metrics(data, config.malt, passes)
+    if STAGES[stage] == "imitate":
+        return [], imitate(team, data.examples, config, seed=seed)
+    return [], prefer(team, data.pairs, config, seed=seed)
