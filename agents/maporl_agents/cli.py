@@ -1,4 +1,4 @@
-"""The command line: ``maporl train | eval | play | export | compare | report | verifier``.
+"""The command line: ``maporl train | plan | eval | play | export | compare | report | verifier``.
 
 Every command explains itself with ``--help``. Mistakes of the user end with one sentence and exit
 code 2, without a traceback (set MAPORL_DEBUG=1 to see one).
@@ -18,7 +18,7 @@ import tyro
 
 from maporl_agents import verifier_commands
 from maporl_agents.config import RunConfig, TrainConfig, config_of, scheme_of
-from maporl_agents.presets import preset
+from maporl_agents.recipes import recipe
 from maporl_agents.settings import SettingsDiffer
 from maporl_agents.storage import CheckpointError
 
@@ -34,11 +34,11 @@ class Train:
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
     scheme: str = "maporl"
-    """How agents collaborate and learn: maporl. Each has settings of its own; see them with
+    """How agents collaborate and learn: maporl or malt. Each has settings of its own; see them with
     --scheme NAME --help."""
-    preset: str = ""
-    """Start from settings that were seen to learn: shopping (the defaults), sharing or coins. Flags
-    change them."""
+    recipe: str = ""
+    """Start from these settings: a YAML file, or shopping (the defaults), sharing, coins,
+    phi3-gsm8k, phi3-anli, phi3-qwen-gsm8k, phi3-llama-gsm8k or small-gpu. Flags change them."""
     runs: Path = RUNS
     """Folder of all runs."""
     overwrite: bool = False
@@ -56,8 +56,8 @@ class Train:
 
         if self.force and self.resume is None:
             raise ValueError("--force belongs to --resume: give the folder of the run to change")
-        if self.preset and self.resume is not None:
-            raise ValueError("--resume goes on with the run's own settings: leave out --preset")
+        if self.recipe and self.resume is not None:
+            raise ValueError("--resume goes on with the run's own settings: leave out --recipe")
         console = _console()
         folder = self.resume or self.runs / self.config.name
         try:
@@ -76,6 +76,43 @@ class Train:
             )
             return 128 + stop.signal_number
         return 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Say what a training run would hold in memory and how long a step would take.
+
+    Reads settings and tokenizers, never weights. Takes the flags of `maporl train`, and short ones.
+    Example: maporl plan --recipe phi3-gsm8k --gib 80
+    """
+
+    config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    scheme: str = "maporl"
+    """As for `maporl train`."""
+    recipe: str = ""
+    """As for `maporl train`."""
+    model: tuple[str, ...] = ()
+    """Short for --team.model."""
+    agents: int = 0
+    """Short for --game.num-agents."""
+    turns: int = 0
+    """Short for --game.num-turns."""
+    message_tokens: int = 0
+    """Tokens of each message; 0 takes the limit, which is the worst case."""
+    question_tokens: int = 0
+    """Plan with questions of so many tokens instead of reading the task's."""
+    gib: float = 0.0
+    """Memory of a device that is not here, in GiB; 0 for what this one has."""
+    tflops: float = 0.0
+    """Its matrix products in the models' dtype, 10^12 operations a second; 0 measures this one."""
+    gb_per_second: float = 0.0
+    """What its memory reads and writes together; 0 measures this one."""
+
+    def __call__(self) -> int:
+        """Run the command; return the exit code: 1 if the run would not fit."""
+        from maporl_agents.plan import run_command
+
+        return run_command(self, _console())
 
 
 @dataclass(frozen=True)
@@ -252,6 +289,7 @@ class Report:
 
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Plan, tyro.conf.subcommand("plan")]
     | Annotated[Eval, tyro.conf.subcommand("eval")]
     | Annotated[Play, tyro.conf.subcommand("play")]
     | Annotated[Export, tyro.conf.subcommand("export")]
@@ -266,9 +304,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = sys.argv[1:] if argv is None else list(argv)
     try:
         command: Command
-        if given[:1] == ["train"]:
+        if given[:1] in (["train"], ["plan"]):
+            kind: type[Train] | type[Plan] = Train if given[0] == "train" else Plan
+            config, scheme = _settings_from(given[1:])
             command = tyro.cli(
-                Train, prog="maporl train", args=given[1:], default=_train_from(given[1:])
+                kind,
+                prog=f"maporl {given[0]}",
+                args=given[1:],
+                default=kind(config=config, scheme=scheme),
             )
         else:
             command = tyro.cli(Command, prog="maporl", description=__doc__, args=given)
@@ -286,15 +329,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _train_from(given: Sequence[str]) -> Train:
-    """Return where the flags of ``maporl train`` start from: a scheme, a preset, or a run."""
+def _settings_from(given: Sequence[str]) -> tuple[RunConfig, str]:
+    """Return the settings that flags start from, those of a scheme, a recipe or a run; its scheme."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for flag in ("--scheme", "--preset", "--resume"):
+    for flag in ("--scheme", "--recipe", "--resume"):
         parser.add_argument(flag, nargs="?")
     start = parser.parse_known_args(given)[0]
     config: RunConfig
-    if start.preset:
-        config = preset(start.preset)
+    if start.recipe:
+        config = recipe(start.recipe)
     elif start.resume:
         from maporl_agents.experiment import read_config
 
@@ -307,7 +350,7 @@ def _train_from(given: Sequence[str]) -> Train:
             f"--scheme {start.scheme} contradicts the settings to start from, which are of "
             f"{scheme}: leave one of them out"
         )
-    return Train(config=config, scheme=scheme)
+    return config, scheme
 
 
 def _sentence(error: Exception) -> str:

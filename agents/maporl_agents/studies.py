@@ -8,7 +8,7 @@ from typing import Any
 
 from maporl_agents.config import TrainConfig
 from maporl_agents.controls import Measure
-from maporl_agents.presets import preset
+from maporl_agents.recipes import recipe
 from maporl_agents.study_jobs import Recipe
 from maporl_agents.study_plan import ArmPlan, StudyPlan
 
@@ -17,7 +17,7 @@ QUESTIONS = 400
 """Held-out questions of every measurement."""
 SHOPPING, SHARING, COINS = (
     replace(config, eval=replace(config.eval, questions=QUESTIONS))
-    for config in (preset("shopping"), preset("sharing"), preset("coins"))
+    for config in (recipe("shopping"), recipe("sharing"), recipe("coins"))
 )
 TRAINED = {
     "alone": "trained, each asked alone",

@@ -13,7 +13,7 @@ from maporl_agents.evaluate import evaluate
 from maporl_agents.experiment import build
 from maporl_agents.games import debates_of, questions_of
 from maporl_agents.learner import Learner
-from maporl_agents.presets import preset
+from maporl_agents.recipes import recipe
 from maporl_agents.seeding import seed_of
 
 
@@ -43,7 +43,7 @@ def accuracy(config: TrainConfig, learner: Learner, *, shuffled: bool = False) -
 
 
 def test_a_few_steps_run_and_the_first_turn_stays_as_it_began() -> None:
-    config = replace(preset("sharing"), steps=3, questions_per_step=4)
+    config = replace(recipe("sharing"), steps=3, questions_per_step=4)
     learner, history = trained(config)
     _, fresh = build(config)
     assert [metrics["updates"] for metrics in history] == [4, 4, 4]
@@ -60,7 +60,7 @@ def test_a_few_steps_run_and_the_first_turn_stays_as_it_began() -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_debate_rises_over_turns_and_only_with_true_verdicts(seed: int) -> None:
-    config = replace(preset("sharing"), seed=seed)
+    config = replace(recipe("sharing"), seed=seed)
     _, untrained = build(config)
     before = accuracy(config, untrained)
     learner, _ = trained(config)
