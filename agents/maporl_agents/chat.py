@@ -23,6 +23,15 @@ _BRACKETS = set("<>[]{}|")
 """An added token with one of these is a marker (<think>, <|fim_prefix|>); others are words."""
 
 
+_FIXED_DATE = (
+    "{% macro strftime_now(form) %}"
+    "{{ {'%Y-%m-%d': '2024-07-26'}.get(form, '26 Jul 2024') }}"
+    "{% endmacro %}{{ '' }}"
+)
+"""Before a template: one that asks for the date is told the same on every day, so that a prompt is
+the same too."""
+
+
 class Chat:
     """Turns views into prompt ids and sampled ids into text, for one tokenizer.
 
@@ -46,7 +55,6 @@ class Chat:
                 "could end; set `eos_token` in its tokenizer_config.json"
             )
         self.tokenizer = tokenizer
-        self.stop_ids = frozenset({tokenizer.eos_token_id, *extra_stop_ids})
         self.pad_id: int = (
             tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         )
@@ -55,6 +63,9 @@ class Chat:
         texts = sorted(map(re.escape, markers.values()))
         self._marker = re.compile(f"(?={'|'.join(texts)})")
         self._skeletons: dict[tuple[str, ...], list[str]] = {}
+        self._closing = self._closing_id()
+        ends = {tokenizer.eos_token_id, self._closing, *extra_stop_ids}
+        self.stop_ids: frozenset[int] = frozenset(ends - {None})
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of foreign text, free of control tokens whatever it contains.
@@ -121,12 +132,27 @@ class Chat:
         return bool(ids) and ids[0] == self.tokenizer.bos_token_id
 
     def _takes_system(self) -> bool:
-        """Whether the template has a system role; without one, its text opens the first message."""
+        """Whether the template has a system role that stays in front of all that follows.
+
+        Without one, its text opens the first message.
+        """
         try:
             self._skeleton(("system", "user"))
+            self._skeleton(("system", "user", "own", "user"))
         except (TemplateError, ValueError):
             return False
         return True
+
+    def _closing_id(self) -> int | None:
+        """Return the control token that the template closes an agent's message with, if any."""
+        if self.tokenizer.chat_template is None:
+            return None
+        try:
+            behind = self._skeleton(("user", "own", "user"))[2]
+        except (TemplateError, ValueError):
+            return None
+        ids = self._control(behind.lstrip())
+        return ids[0] if ids and ids[0] in self._control_ids else None
 
     def _templated(self, roles: Sequence[str], contents: list[list[int]]) -> TokenIds:
         """Put contents between the pieces of the template, which alone holds control tokens."""
@@ -134,16 +160,21 @@ class Chat:
         ids = self._control(pieces[0])
         for role, content, piece in zip(roles, contents, pieces[1:], strict=True):
             ids += content
-            if role == "own" and content and content[-1] in self.stop_ids & self._control_ids:
-                piece = piece.removeprefix(self.tokenizer.convert_ids_to_tokens(content[-1]))
-            ids += self._control(piece)
+            if role == "own" and content and content[-1] == self._closing:
+                ids += self._control(piece.lstrip())[1:]  # closed already, by the agent
+            else:
+                ids += self._control(piece)
         return tuple(ids)
 
     def _control(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _skeleton(self, roles: tuple[str, ...]) -> list[str]:
-        """Return the template's text before, between and after the contents."""
+        """Return the template's text before, between and after the contents.
+
+        Some templates put more before an old message of an agent than before its next one, or
+        less; it stays what it was.
+        """
         if roles not in self._skeletons:
             marks = [f"\ue000{i}\ue001" for i in range(len(roles))]
             name = {"own": "assistant", "user": "user", "system": "system"}
@@ -155,6 +186,7 @@ class Chat:
                     ],
                     tokenize=False,
                     add_generation_prompt=True,
+                    chat_template=_FIXED_DATE + self.tokenizer.get_chat_template(),
                 )
             )
             pieces = []
@@ -166,6 +198,9 @@ class Chat:
                         f"message (role {name[role]}); remove or repair its chat_template"
                     )
                 pieces.append(piece)
+            for i, role in enumerate(roles):
+                if role == "own" and i:  # what the agent read before it wrote: the cue to speak
+                    pieces[i] = self._skeleton(roles[:i])[-1]
             self._skeletons[roles] = [*pieces, text]
         return self._skeletons[roles]
 

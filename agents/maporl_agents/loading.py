@@ -6,11 +6,13 @@ import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -22,8 +24,8 @@ from maporl_agents.bases import Base, FullBase
 from maporl_agents.chat import Chat
 from maporl_agents.config import TeamConfig, turns_of
 from maporl_agents.lora import LoraBase
+from maporl_agents.quantize import load_options, require_means, require_plain, settle
 from maporl_agents.team import Team, critic_adapter, critic_name, policy_name
-
 
 Load = Callable[[str, TeamConfig], tuple[PreTrainedModel, Chat]]
 """Makes a model and its chat border of a folder or hub name, as `load_model` does."""
@@ -232,17 +234,22 @@ def load_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
         raise ValueError(
             f"{folder} is no model: it has no config.json; save it with save_pretrained"
         )
+    require_means(config)
     device = pick_device(config.device)
+    _require_attention(config, device)
     tokenizer = load_tokenizer(name)
-    try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            name,
-            dtype=getattr(torch, config.dtype),
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"cannot load the model {name!r}: {_first_line(error)}") from error
+    architecture = _read(AutoConfig, name)
+    require_plain(name, architecture, config)
+    options = load_options(config, device)
+    model, report = _read(
+        AutoModelForCausalLM,
+        name,
+        config=architecture,
+        dtype=getattr(torch, config.dtype),
+        attn_implementation=None if config.attention == "auto" else config.attention,
+        output_loading_info=True,
+        **options,
+    )
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:5])
         raise ValueError(
@@ -251,7 +258,25 @@ def load_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
         )
     stop_ids = model.generation_config.eos_token_id if model.generation_config else None
     extra = [stop_ids] if isinstance(stop_ids, int) else list(stop_ids or [])
-    return model.to(device), Chat(tokenizer, extra)
+    settle(model)
+    return model if options else model.to(device), Chat(tokenizer, extra)
+
+
+def _read(kind: Any, name: str, **options: Any) -> Any:
+    try:
+        return kind.from_pretrained(name, trust_remote_code=False, **options)
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        raise ValueError(f"cannot load the model {name!r}: {_first_line(error)}") from error
+
+
+def _require_attention(config: TeamConfig, device: torch.device) -> None:
+    if config.attention == "flash_attention_2" and (
+        device.type == "cpu" or config.dtype == "float32"
+    ):
+        raise ValueError(
+            "attention='flash_attention_2' runs on GPUs in bfloat16 or float16, not on "
+            f"{device.type!r} in {config.dtype}: choose attention='sdpa', or set dtype and device"
+        )
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

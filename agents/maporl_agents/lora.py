@@ -123,7 +123,7 @@ class LoraBase:
                 position_ids=positions,
                 past_key_values=cache,
                 use_cache=cache is not None,
-            ).last_hidden_state
+            ).last_hidden_state.to(ids.device)
 
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
         """Return logits (..., V) of hidden states (..., H); the head has no adapter."""

@@ -15,14 +15,26 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GemmaForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from maporl_agents.config import TeamConfig
@@ -31,7 +43,17 @@ from maporl_agents.team import Team
 from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
 from maporl_env.types import Message, Question, Transcript
 
-FAMILIES = ("llama", "gpt2", "qwen2")
+FAMILIES = {
+    "llama": (LlamaConfig, LlamaForCausalLM, {}),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {"tie_word_embeddings": True}),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"head_dim": 32}),
+    "phi3": (Phi3Config, Phi3ForCausalLM, {}),
+    "gemma": (GemmaConfig, GemmaForCausalLM, {"head_dim": 16}),
+    "gemma2": (Gemma2Config, Gemma2ForCausalLM, {"head_dim": 16, "sliding_window": 8}),
+    "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM, {"head_dim": 16, "sliding_window": 8}),
+    "mistral": (MistralConfig, MistralForCausalLM, {"sliding_window": 8}),
+}
+"""Rotary families: configuration, model, and what is particular. Besides them: "gpt2"."""
 
 SENTENCES = (
     "Question: how much is two and three ? Put your final answer in \\boxed{}.",
@@ -96,42 +118,27 @@ def make_model(
     `scale` is the spread of the weights: large enough that distributions are far from uniform.
     """
     vocab_size = len(tokenizer) + padded_vocabulary
-    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    shape = {
-        "hidden_size": width,
-        "intermediate_size": 2 * width,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 2048,
+    ids = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
     }
     with torch.random.fork_rng(devices=[]):
-        match family:
-            case "llama":
-                model = LlamaForCausalLM(
-                    LlamaConfig(vocab_size=vocab_size, bos_token_id=None, **shape, **ids)
-                )
-            case "qwen2":
-                config = Qwen2Config(
-                    vocab_size=vocab_size,
-                    bos_token_id=None,
-                    tie_word_embeddings=True,
-                    **shape,
-                    **ids,
-                )
-                model = Qwen2ForCausalLM(config)
-            case "gpt2":
-                config = GPT2Config(
-                    vocab_size=vocab_size,
-                    n_embd=width,
-                    n_layer=2,
-                    n_head=2,
-                    bos_token_id=None,
-                    **ids,
-                )
-                model = GPT2LMHeadModel(config)
-            case _:
-                raise ValueError(f"unknown family {family!r}; choose one of {FAMILIES}")
+        if family == "gpt2":
+            model: PreTrainedModel = GPT2LMHeadModel(
+                GPT2Config(vocab_size=vocab_size, n_embd=width, n_layer=2, n_head=2, **ids)
+            )
+        else:
+            configuration, architecture, particular = FAMILIES[family]
+            shape = {
+                "hidden_size": width,
+                "intermediate_size": 2 * width,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 2,
+                "max_position_embeddings": 2048,
+            }
+            model = architecture(configuration(vocab_size=vocab_size, **shape, **ids, **particular))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
