@@ -115,3 +115,42 @@ class CodeTests:
         if self.partial and result.total:
             return result.passed / result.total
         return float(result.outcome == "passed")
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Feedback on a joint program for the next turn: how many tests hold, and the first error.
+
+    For protocol "joint": `feedback=Diagnostics()`. The same program for a question runs once.
+
+    Attributes:
+        sandbox: where programs run.
+    """
+
+    sandbox: Sandbox = field(default_factory=Sandbox)
+    _told: dict[tuple[str, str], str] = field(default_factory=dict, repr=False, compare=False)
+
+    def __call__(self, question: Question, text: str) -> str:
+        """Return words about the last program in a text; ValueError without tests to run."""
+        program = extract_answer(text, "code")
+        if program is None:
+            return "There is no program in the answer."
+        key = (question.answer, str(program))
+        if key not in self._told:
+            if len(self._told) >= MAX_TOLD:
+                self._told.clear()
+            self._told[key] = _in_words(self.sandbox.run(parse(key[0]).job(key[1])))
+        return self._told[key]
+
+
+MAX_TOLD = 4096
+"""Programs whose diagnostics are remembered."""
+
+
+def _in_words(result: Result) -> str:
+    if result.outcome in ("invalid", "lost"):
+        return "The tests could not be run."
+    if result.outcome == "passed":
+        return "All tests hold."
+    held = f"{result.passed} of {result.total} tests hold. " if result.total else ""
+    return f"{held}The program {result.outcome}: {result.detail or 'no details'}"

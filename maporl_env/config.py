@@ -14,7 +14,7 @@ from maporl_env import prompts
 from maporl_env.credit import Credit, Penalties
 from maporl_env.debate import MAX_CHARS, Debate, OnLong, agent_ids
 from maporl_env.prompts import Template
-from maporl_env.protocols import PROTOCOLS, History, Protocol, Stop
+from maporl_env.protocols import PROTOCOLS, Feedback, History, Protocol, Stop
 from maporl_env.rewards import Horizon, Majority, Share
 from maporl_env.tasks import load_task
 from maporl_env.tasks.base import Task
@@ -80,6 +80,9 @@ class DebateConfig:
             dropped to keep within it; the question never is.
         message_tokens: longest message, the end id not counted.
         obs_dtype: "int64", or "float32" for learners that feed ids to a dense layer.
+        feedback: in protocol "joint", `(question, joint answer) -> words` that everybody reads
+            before the next turn, e.g. `code_tests.Diagnostics()`; None for none.
+        show_parts: in protocol "joint", whether agents read each other's parts of earlier turns.
     """
 
     task: str | Path | Sequence[Question] | Task = "shopping"
@@ -116,6 +119,8 @@ class DebateConfig:
     observation_tokens: int = OBSERVATION_TOKENS
     message_tokens: int = MESSAGE_TOKENS
     obs_dtype: ObsDtype = "int64"
+    feedback: Feedback | None = None
+    show_parts: bool = True
 
     @classmethod
     def of(cls, *args: Any, **options: Any) -> DebateConfig:
@@ -136,7 +141,7 @@ class DebateConfig:
         _choice("on_long", self.on_long, typing.get_args(OnLong))
         _choice("history", self.history, typing.get_args(History))
         _choice("stop", self.stop, typing.get_args(Stop))
-        for name in ("reward_feedback",):
+        for name in ("reward_feedback", "show_parts"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.feedback_verifier is not None and not self.reward_feedback:
@@ -241,10 +246,16 @@ class DebateConfig:
                 "history": self.history,
                 "token_budget": self.token_budget,
                 "count_tokens": self.count_tokens,
+                "feedback": self.feedback,
+                "show_parts": self.show_parts,
             }
-            wanted |= self._token_limits(_parameters(PROTOCOLS[self.protocol]))
+            known = _parameters(PROTOCOLS[self.protocol])
+            wanted |= self._token_limits(known)
             if self.personas is not None:
                 wanted["personas"] = tuple(self.personas)
+            if "joiner" in known:
+                roles = task.roles if self.num_agents > 1 else ()
+                wanted = {"personas": roles, "joiner": task.joiner, **wanted}
             protocol = _make(self.protocol, wanted)
         check = getattr(protocol, "check", None)
         if check is not None:

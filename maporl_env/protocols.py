@@ -299,6 +299,9 @@ class Pipeline(SequentialDebate):
 Feedback = Callable[[Question, str], str]
 """Words about a joint answer, from outside (a compiler, a test run), for the next turn."""
 
+Joiner = Callable[[Sequence[str]], str]
+"""Makes one text of the parts of a joint answer, in seat order."""
+
 
 @dataclass(frozen=True, slots=True)
 class JointAnswer(Conversation):
@@ -310,22 +313,31 @@ class JointAnswer(Conversation):
         joiner: makes one text of the parts, in seat order.
         feedback: words about the joint answer that everybody reads before the next turn; a pure
             function. None for none.
+        show_parts: whether an agent reads the others' parts of earlier turns. In MAGRPO it does
+            not: what reaches it of the others is what the feedback says.
     """
 
-    joiner: Callable[[Sequence[str]], str] = "\n".join
+    joiner: Joiner = "\n".join
     feedback: Feedback | None = None
+    show_parts: bool = True
 
     def joined(self, turn: int, history: Transcript) -> str:
         """Return the joint answer of one complete turn."""
         return self.joiner([message.text for message in history.of_turn(turn)])
 
     def news(self, seat: int, turn: int, history: Transcript) -> str:
-        """The others' parts, then the feedback on the whole."""
-        news = Conversation.news(self, seat, turn, history)
-        if turn and self.feedback is not None:
+        """The others' parts, or the request to think again, then the feedback on the whole."""
+        if turn == 0:
+            return ""
+        shown = self.show_parts
+        news = Conversation.news(self, seat, turn, history) if shown else self._again(seat)
+        if self.feedback is not None:
             text = self.feedback(history.question, self.joined(turn - 1, history))
             news += self.words(seat).feedback.format(text=text, fence=prompts.fence(text))
         return news
+
+    def _again(self, seat: int) -> str:
+        return self.words(seat).nobody.format()
 
     def response(self, agent: AgentID, history: Transcript) -> str:
         """The joint answer of the last complete turn, whoever asks."""

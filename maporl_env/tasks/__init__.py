@@ -7,10 +7,23 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from maporl_env.answers import read_gold
-from maporl_env.tasks import anli, coins, files, gsm8k, humaneval, sharing, shopping, tinygsm
+from maporl_env.tasks import (
+    anli,
+    coins,
+    cowrite,
+    files,
+    gsm8k,
+    humaneval,
+    receipts,
+    sharing,
+    shopping,
+    summaries,
+    tinygsm,
+)
 from maporl_env.tasks.base import Task
 from maporl_env.types import Question
 
@@ -39,9 +52,13 @@ TASKS: dict[str, Callable[..., Task]] = {
     "humaneval": humaneval.load,
     "sharing": built_in(sharing.load),
     "coins": built_in(coins.load),
+    "receipts": built_in(receipts.load),
+    "cowrite": cowrite.load,
+    "summaries": summaries.load,
+    "sections": partial(summaries.load, style="sections"),
 }
 
-BUILT_IN = ("shopping", "sharing", "coins")
+BUILT_IN = ("shopping", "sharing", "coins", "receipts")
 """Those that need no file; their answers are short."""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maporl_env.prompts import Template
+from maporl_env.protocols import Joiner
 from maporl_env.types import Question
 
 
@@ -19,12 +20,16 @@ class Task:
         splits: at least one; by custom "train" and "test", disjoint.
         template: the words; an environment may be given another one.
         make_verifier: makes what scores answers where none is chosen; None for the answer key.
+        joiner: makes one text of the agents' parts, in protocol "joint".
+        roles: a system text per agent in protocol "joint", if the parts differ; () if they do not.
     """
 
     name: str
     splits: Mapping[str, Sequence[Question]]
     template: Template = field(default_factory=Template)
     make_verifier: Callable[[], Any] | None = None
+    joiner: Joiner = "\n".join
+    roles: tuple[str, ...] = ()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Task:
         """Return the task itself: questions never change, so copied environments share them."""
