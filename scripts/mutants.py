@@ -43,7 +43,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     LOSSES: ("tests/agents/test_losses.py",),
     BATCHING: ("tests/agents/test_batching.py",),
     SCORING: ("tests/agents/test_scoring.py",),
-    PPO: ("tests/agents/test_maporl.py",),
+    PPO: ("tests/agents/test_maporl.py", "tests/agents/test_ppo_options.py"),
 }
 
 

@@ -263,9 +263,10 @@ class TestPieces:
         assert metrics["clip_frac"] == 0
         assert metrics["approx_kl"] == 0
 
-    def test_each_agent_speaks_with_its_own_weight(self, checkpoint) -> None:
+    @pytest.mark.parametrize("tuning", ["full", "lora"])  # a base each; both on one base
+    def test_each_agent_speaks_with_its_own_weight(self, checkpoint, tuning: str) -> None:
         """A policy's loss is a mean over its own tokens: rows of another do not slow it."""
-        learner = make_learner(checkpoint)
+        learner = make_learner(checkpoint, tuning=tuning)
         experience = make_experience(learner)
         alone = experience.select(torch.tensor([i for i in range(16) if i % 2 == 0]))
         both, one = (gradients_of(learner, part) for part in (experience, alone))
