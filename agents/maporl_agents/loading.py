@@ -24,7 +24,13 @@ from maporl_agents.bases import Base, FullBase
 from maporl_agents.chat import Chat
 from maporl_agents.config import TeamConfig, turns_of
 from maporl_agents.lora import LoraBase
-from maporl_agents.quantize import load_options, require_means, require_plain, settle
+from maporl_agents.quantize import (
+    load_options,
+    require_means,
+    require_plain,
+    require_widths,
+    settle,
+)
 from maporl_agents.team import Team, critic_adapter, critic_name, policy_name
 
 Load = Callable[[str, TeamConfig], tuple[PreTrainedModel, Chat]]
@@ -240,6 +246,8 @@ def load_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
     tokenizer = load_tokenizer(name)
     architecture = _read(AutoConfig, name)
     require_plain(name, architecture, config)
+    if config.quantization == "nf4" and device.type == "cpu":
+        require_widths(name, architecture, config)
     options = load_options(config, device)
     model, report = _read(
         AutoModelForCausalLM,

@@ -12,10 +12,19 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import BitsAndBytesConfig, PreTrainedConfig, PreTrainedModel
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.pytorch_utils import Conv1D
 
 from maporl_agents.config import TeamConfig
+
+_BLOCK = 64
+"""Weights that share a scale in "nf4"."""
 
 
 def require_means(config: TeamConfig) -> None:
@@ -57,6 +66,35 @@ def require_plain(name: str, architecture: PreTrainedConfig, config: TeamConfig)
         )
 
 
+def require_widths(name: str, architecture: PreTrainedConfig, config: TeamConfig) -> None:
+    """Check that a CPU can read a model's 4-bit weights, from its shapes alone.
+
+    bitsandbytes 0.50 counts the blocks of 64 weights that share a scale from the start of the whole
+    matrix, but its CPU kernel from the start of each row: where these differ, weights are read with
+    the scales of others, and nothing is said.
+
+    Raises:
+        ValueError: a layer has inputs that are no multiple of 64.
+    """
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        model = AutoModelForCausalLM.from_config(architecture, trust_remote_code=False)
+    for place, layer in model.named_modules():
+        inputs = _inputs(layer)
+        if layer is not model.get_output_embeddings() and inputs % _BLOCK:
+            raise ValueError(
+                f"quantization={config.quantization!r} on a CPU needs layers whose inputs are a "
+                f"multiple of {_BLOCK}, and {place} of {name!r} has {inputs}: choose "
+                "quantization='int8', or a GPU"
+            )
+
+
+def _inputs(layer: nn.Module) -> int:
+    """Return the inputs of a layer that would be quantised, 0 of any other."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features
+    return layer.weight.shape[0] if isinstance(layer, Conv1D) else 0
+
+
 def load_options(config: TeamConfig, device: torch.device) -> dict[str, Any]:
     """Return the arguments of `from_pretrained` that say how and where weights are kept."""
     if config.quantization == "none":
@@ -84,20 +122,28 @@ def settle(model: PreTrainedModel) -> None:
     - An 8-bit layer in evaluation rounds its inputs too, to scales and outliers that depend on the
       rest of the batch. On CPUs, where this is also slow, it keeps to rounded weights alone, as in
       training. On GPUs it is left as it is.
+    - What a layer returns becomes a tensor of its own, which adapters may add to in place: else
+      autograd refuses, or not, by the layer's shape.
 
     A model without such layers stays as it is.
     """
     for layer in model.modules():
         if type(layer).__name__ == "Linear4bit":
             layer.support_avx512bf16_for_cpu = False
+            layer.register_forward_hook(_own_output)
         elif type(layer).__name__ == "Linear8bitLt":
             logging.getLogger("bitsandbytes.autograd._functions").addFilter(_no_news_of_casts)
             layer.register_forward_pre_hook(_round_weights_only)
+            layer.register_forward_hook(_own_output)
 
 
 def _round_weights_only(layer: nn.Module, _arguments: Any) -> None:
     if layer.weight.device.type == "cpu":
         layer.training = True  # what this layer alone looks at; it has no dropout
+
+
+def _own_output(_layer: nn.Module, _arguments: Any, output: Tensor) -> Tensor:
+    return output.clone() if torch.is_grad_enabled() else output
 
 
 def _no_news_of_casts(record: logging.LogRecord) -> bool:

@@ -10,9 +10,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests import their factories from `miniatures`
 
+from dialects import NATIVE, dialect_tokenizer
 from miniatures import save_miniature, shared_tokenizer
 
 Checkpoint = Callable[..., Path]
+Native = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -31,5 +33,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
                 padded_vocabulary=padded,
             )
         return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def native(tmp_path_factory: pytest.TempPathFactory) -> Native:
+    """Return `native(family, width=32)`: a miniature that writes in its family's dialect."""
+    made: dict[tuple[str, int], Path] = {}
+
+    def make(family: str, width: int = 32) -> Path:
+        if (family, width) not in made:
+            folder = tmp_path_factory.mktemp("native") / family
+            tokenizer = dialect_tokenizer(NATIVE[family])
+            made[family, width] = save_miniature(folder, family, tokenizer, width=width)
+        return made[family, width]
 
     return make

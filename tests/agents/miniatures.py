@@ -48,9 +48,9 @@ FAMILIES = {
     "qwen2": (Qwen2Config, Qwen2ForCausalLM, {"tie_word_embeddings": True}),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"head_dim": 32}),
     "phi3": (Phi3Config, Phi3ForCausalLM, {}),
-    "gemma": (GemmaConfig, GemmaForCausalLM, {"head_dim": 16}),
-    "gemma2": (Gemma2Config, Gemma2ForCausalLM, {"head_dim": 16, "sliding_window": 8}),
-    "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM, {"head_dim": 16, "sliding_window": 8}),
+    "gemma": (GemmaConfig, GemmaForCausalLM, {"head_dim": 32}),
+    "gemma2": (Gemma2Config, Gemma2ForCausalLM, {"head_dim": 32, "sliding_window": 8}),
+    "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM, {"head_dim": 32, "sliding_window": 8}),
     "mistral": (MistralConfig, MistralForCausalLM, {"sliding_window": 8}),
 }
 """Rotary families: configuration, model, and what is particular. Besides them: "gpt2"."""
@@ -151,14 +151,10 @@ def save_miniature(
     folder: Path,
     family: str,
     tokenizer: PreTrainedTokenizerFast,
-    *,
-    seed: int = 0,
-    padded_vocabulary: int = 0,
+    **shape: int,
 ) -> Path:
-    """Write a model and its tokenizer as a checkpoint; return the folder."""
-    make_model(family, tokenizer, seed=seed, padded_vocabulary=padded_vocabulary).save_pretrained(
-        folder
-    )
+    """Write a model (arguments of `make_model`) and its tokenizer; return the folder."""
+    make_model(family, tokenizer, **shape).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
