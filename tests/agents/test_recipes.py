@@ -1,4 +1,4 @@
-"""Recipes: those that are shipped, files of one's own, and how the command line starts from them."""
+"""Recipes: those that are shipped, files of one's own, and the command line from them."""
 
 from __future__ import annotations
 

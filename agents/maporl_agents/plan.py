@@ -1,0 +1,467 @@
+"""``maporl plan``: what a run would hold in memory and how long a step would take.
+
+Nothing is guessed from a table of models. The run's own team is made without weights (`sketch`),
+its first step is played with stand-in messages of full length, and the code of sampling, scoring
+and updating is run on the shapes that come out, while a `Ledger` counts.
+
+Assumptions, all stated where the plan is printed: every message is as long as its limit; attention
+is computed by a fused kernel; what the library and the device's driver take for themselves, and the
+gaps between tensors, come on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from maporl_agents.algorithms.maporl import questions_of_step
+from maporl_agents.bases import Base
+from maporl_agents.chat import Chat
+from maporl_agents.config import GameConfig, RunConfig, Sampling, TrainConfig, scheme_of
+from maporl_agents.experiment import EVAL_BATCH, training_game
+from maporl_agents.games import debate_config, questions_of
+from maporl_agents.ledger import Cost
+from maporl_agents.loading import pick_device
+from maporl_agents.machine import GIB, Machine, this_machine
+from maporl_agents.parallel import cores
+from maporl_agents.rollout import play
+from maporl_agents.sketch import (
+    Sketch,
+    generation_cost,
+    nbytes,
+    owned,
+    pass_of,
+    scoring_cost,
+    sketch_team,
+    update_cost,
+)
+from maporl_agents.team import Team
+from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
+from maporl_env.batched import BatchedDebate
+from maporl_env.types import Question
+
+if TYPE_CHECKING:
+    from maporl_agents import cli
+
+USABLE = 0.9
+"""Share of a device's memory that a plan may fill: the rest is for drivers, libraries and gaps."""
+LONGEST_OF = 5000
+"""So many questions are looked through for the longest one."""
+TIME_FACTOR = 3
+"""A step is said to take between the limit of the device and so many times as long."""
+EXPERIENCE_BYTES = 48
+"""Numbers that are kept of each sampled token from play to update: ids, log-probabilities, values,
+advantages, and the tables they are computed in."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run takes. Made by `plan_of`, printed by `show`.
+
+    Attributes:
+        held: bytes that stay from step to step, by what they are.
+        phases: bytes on top of that at the height of each part of a step.
+        prompt_tokens: read by the sampler in one step.
+        new_tokens: written in one step.
+        longest_tokens: the longest prompt with its message.
+        costs: work of one step: "play", "score", "update".
+        machine: what it is held against.
+        max_rows: prompts that would fit side by side, by proportion; None if not even one does.
+        micro_episodes: debates that would fit in one pass of the update, likewise.
+    """
+
+    held: dict[str, float]
+    phases: dict[str, float]
+    prompt_tokens: int
+    new_tokens: int
+    longest_tokens: int
+    costs: dict[str, Cost]
+    machine: Machine
+    max_rows: int | None
+    micro_episodes: int | None
+
+    @property
+    def peak_bytes(self) -> float:
+        """The most that tensors take at once."""
+        return sum(self.held.values()) + max(self.phases.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether that leaves the device enough room for the rest."""
+        return self.peak_bytes <= USABLE * self.machine.memory_bytes
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The least time each part of a step takes on the device."""
+        return {part: self.machine.seconds(cost) for part, cost in self.costs.items()}
+
+
+def plan_of(
+    config: RunConfig,
+    machine: Machine,
+    *,
+    message_tokens: int = 0,
+    question_tokens: int = 0,
+) -> Plan:
+    """Plan a run.
+
+    Args:
+        config: its settings.
+        machine: what it is held against.
+        message_tokens: length of each message; 0 for its limit.
+        question_tokens: length of the questions; 0 to read those of the task.
+
+    Raises:
+        ValueError: a scheme other than maporl, or settings, models or questions that cannot be had.
+    """
+    if not isinstance(config, TrainConfig):
+        raise ValueError(
+            f"only runs of maporl can be planned, not of {scheme_of(config)}: leave out --scheme"
+        )
+    if message_tokens:
+        config = replace(config, sampling=replace(config.sampling, max_new_tokens=message_tokens))
+    game, count = training_game(config)
+    sketch = sketch_team(config.team, config.game)
+    draft = _Draft(config, sketch, pick_device(config.team.device).type)
+    asked, longest = _questions(config, count, question_tokens, sketch.team.bases[0].chat)
+    rollouts = act(sketch.team, game, asked, config.sampling)
+    [worst] = act(sketch.team, game, [longest], config.sampling)
+    held = draft.held(rollouts)
+    phases = draft.phases(rollouts, worst)
+    room = USABLE * machine.memory_bytes - sum(held.values())
+    rows = min(config.sampling.max_rows, draft.rows_at_once(rollouts))
+    episodes = draft.micro_episodes(len(rollouts))
+    return Plan(
+        held=held,
+        phases=phases,
+        prompt_tokens=sum(len(p) for rollout in rollouts for p in rollout.prompts),
+        new_tokens=sum(len(c.ids) for rollout in rollouts for c in rollout.completions),
+        longest_tokens=max(
+            len(p) + len(c.ids) for p, c in zip(worst.prompts, worst.completions, strict=True)
+        ),
+        costs=draft.costs(rollouts, worst),
+        machine=machine,
+        max_rows=_fitting(room, phases["sampling"], rows),
+        micro_episodes=_fitting(room - draft.gradient_bytes, phases["update"], episodes),
+    )
+
+
+def _fitting(room: float, taken: float, count: int) -> int | None:
+    """Return how many would fit if `count` take so much, by proportion."""
+    return int(room / taken * count) if room > taken / count else None
+
+
+def _questions(
+    config: TrainConfig, count: int, tokens: int, chat: Chat
+) -> tuple[list[Question], Question]:
+    """Return the questions of the first step, and the longest one there is."""
+    if tokens:
+        filler = Question("stand-in", chat.decode(filler_ids(chat, tokens)), "0", "number")
+        return [filler] * count, filler
+    questions = questions_of(config.game, "train")
+    asked = questions_of_step(questions, 0, count, config.seed)
+    some = (questions[i] for i in range(min(len(questions), LONGEST_OF)))
+    return asked, max([*some, *asked], key=lambda question: len(question.prompt))
+
+
+def act(
+    team: Team, game: GameConfig, questions: Sequence[Question], sampling: Sampling
+) -> list[Rollout]:
+    """Return debates on the questions in which every message is a stand-in of full length."""
+    plain = debate_config(replace(game, verifier="key", feedback_verifier=""))
+    debates = BatchedDebate(replace(plain, verifier=_any_score), len(questions))
+
+    def speak(
+        _: Team,
+        prompts: Sequence[TokenIds],
+        policies: Sequence[str],
+        sampling: Sampling,
+        seed: int,
+        seats: Sequence[int],
+    ) -> list[Completion]:
+        return [
+            stand_in(team.base_of(policy).chat, sampling.limit_of(seat))
+            for policy, seat in zip(policies, seats, strict=True)
+        ]
+
+    return play(team, debates, questions, sampling, seed=0, speak=speak)
+
+
+def _any_score(questions: Sequence[Question], responses: Sequence[str]) -> list[float]:
+    return [0.9 for _ in responses]
+
+
+def stand_in(chat: Chat, tokens: int) -> Completion:
+    """Return a message of so many tokens, which others read as so many too."""
+    ids = tuple(filler_ids(chat, tokens))
+    return Completion(ids, (0.0,) * tokens, chat.decode(ids), StopReason.LENGTH)
+
+
+def filler_ids(chat: Chat, tokens: int) -> list[int]:
+    """Return so many ids whose text is encoded as so many ids again, or as near as can be."""
+    words = [i for text in (" a", " the", " one", "a", "x") for i in chat.encode(text)]
+    rows = [[word] * tokens for word in words if word not in chat.stop_ids]
+    return min(rows, key=lambda row: abs(len(chat.encode(chat.decode(row))) - tokens))
+
+
+class Row(NamedTuple):
+    """A message of a rollout."""
+
+    prompt: TokenIds
+    ids: TokenIds
+    policy: str
+    critic: str
+    turn: int
+    trained: bool
+
+
+@dataclass
+class _Draft:
+    """The parts of a plan: sizes and costs of one team."""
+
+    config: TrainConfig
+    sketch: Sketch
+    device: str
+
+    def __post_init__(self) -> None:
+        team = self.sketch.team
+        self.policies = [p for named in team.trainable().values() for p in named.values()]
+        self.critics = [p for named in team.trainable_critics().values() for p in named.values()]
+
+    @property
+    def gradient_bytes(self) -> int:
+        return nbytes([*self.policies, *self.critics])
+
+    def held(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
+        """Return what stays in memory from step to step."""
+        policies, critics = nbytes(self.policies), nbytes(self.critics)
+        tokens = sum(len(c.ids) for rollout in rollouts for c in rollout.completions)
+        everything = nbytes(owned(self.sketch.team))
+        return {
+            "base models, frozen": everything - policies - critics - self.sketch.packed_bytes,
+            "trained policies": policies,
+            "critics": critics,
+            "AdamW's two moments": 2.0 * (policies + critics),
+            "experience": float(EXPERIENCE_BYTES * tokens),
+        }
+
+    def phases(self, rollouts: Sequence[Rollout], worst: Rollout) -> dict[str, float]:
+        """Return what each part of a step needs on top, at its height."""
+        questions = min(EVAL_BATCH, self.config.eval.questions)
+        gradients = self.gradient_bytes
+        # On a GPU all parameters are stepped together, through temporary copies.
+        copies = gradients if self.device == "cuda" else 0
+        return {
+            "sampling": self._height(lambda b: self._longest_turn(b, len(rollouts), worst)),
+            "evaluation": self._height(lambda b: self._longest_turn(b, questions, worst)),
+            "scoring": self._height(lambda b: self._scoring(b, len(rollouts), worst)),
+            "update": self._height(lambda b: self._update(b, len(rollouts), worst), gradients),
+            "optimiser step": float(gradients + copies),
+        }
+
+    def _height(self, cost: Callable[[Base], Cost], gradients: int = 0) -> float:
+        """Add up the peaks of the bases that work side by side; `gradients` are those of all."""
+        team = self.sketch.team
+        own = {id(base): 0 for base in team.bases}
+        if gradients:
+            for base in team.bases:
+                names = (*base.policies, *base.critics)
+                own[id(base)] = nbytes(p for name in names for p in base.trainable(name).values())
+        extra = sorted((cost(base).peak_bytes - own[id(base)] for base in team.bases), reverse=True)
+        at_once = cores() if self.device == "cpu" else 1
+        return sum(extra[:at_once]) + gradients + self.sketch.unpacked_bytes
+
+    def _longest_turn(self, base: Base, debates: int, worst: Rollout) -> Cost:
+        """Return the cost of the turn with the longest texts, in one batch of the sampler."""
+        rows = [row for row in self._rows(worst) if row.policy in base.policies]
+        if not rows:
+            return Cost()
+        longest = max(rows, key=lambda row: len(row.prompt) + len(row.ids))
+        speakers = [row.policy for row in rows if row.turn == longest.turn] * debates
+        speakers = speakers[: self.config.sampling.max_rows]
+        return self._generate(base, speakers, len(longest.prompt), len(longest.ids))
+
+    def _generate(self, base: Base, speakers: Sequence[str], width: int, new: int) -> Cost:
+        heat = self.config.sampling.temperature
+        return generation_cost(self.sketch.team, base, speakers, width, new, heat)
+
+    def _scoring(self, base: Base, debates: int, rollout: Rollout) -> Cost:
+        at_once = min(self.config.ppo.micro_episodes, debates)
+        rows = self._pass_rows(base, rollout, at_once)
+        if not rows:
+            return Cost()
+        shape = pass_of(base, rows)
+        return scoring_cost(self.sketch.team, base, shape, self.config.sampling.temperature)
+
+    def _update(self, base: Base, debates: int, worst: Rollout) -> Cost:
+        at_once = self.micro_episodes(debates)
+        rows = self._pass_rows(base, worst, at_once)
+        if not rows:
+            return Cost()
+        again = at_once < -(-debates // self.config.ppo.minibatches)
+        heat = self.config.sampling.temperature
+        return update_cost(self.sketch.team, base, pass_of(base, rows), heat, again=again)
+
+    def micro_episodes(self, debates: int) -> int:
+        """Return how many debates go through the model at once in the update."""
+        ppo = self.config.ppo
+        return min(ppo.micro_episodes, -(-debates // ppo.minibatches))
+
+    def rows_at_once(self, rollouts: Sequence[Rollout]) -> int:
+        """Return how many prompts a turn has."""
+        return max(
+            sum(row.turn == turn for rollout in rollouts for row in self._rows(rollout))
+            for turn in {row.turn for row in self._rows(rollouts[0])}
+        )
+
+    def _pass_rows(
+        self, base: Base, rollout: Rollout, debates: int
+    ) -> list[tuple[TokenIds, int, str, str]]:
+        """Return the trained rows of so many debates, told apart by a first token of their own."""
+        rows = [row for row in self._rows(rollout) if row.trained and row.policy in base.policies]
+        return [
+            ((-debate, *row.prompt[1:], *row.ids), len(row.ids), row.policy, row.critic)
+            for debate in range(1, debates + 1)
+            for row in rows
+        ]
+
+    def _rows(self, rollout: Rollout) -> list[Row]:
+        team = self.sketch.team
+        seats = {agent: seat for seat, agent in enumerate(rollout.transcript.agents)}
+        return [
+            Row(
+                prompt,
+                completion.ids,
+                policy,
+                team.critic(seats[message.agent], message.turn),
+                message.turn,
+                team.trains(seats[message.agent], message.turn),
+            )
+            for message, prompt, completion, policy in zip(
+                rollout.transcript.messages,
+                rollout.prompts,
+                rollout.completions,
+                rollout.policies,
+                strict=True,
+            )
+        ]
+
+    def costs(self, rollouts: Sequence[Rollout], worst: Rollout) -> dict[str, Cost]:
+        """Return the work of one step, from one typical debate."""
+        ppo = self.config.ppo
+        middle = sorted(rollouts, key=lambda rollout: len(rollout.prompts[0]))[len(rollouts) // 2]
+        play_, score, update = Cost(), Cost(), Cost()
+        for base in self.sketch.team.bases:
+            play_ = play_.then(self._play(base, middle, len(rollouts)))
+            one = self._scoring(base, len(rollouts), middle)
+            score = score.then(one.times(len(rollouts) / min(ppo.micro_episodes, len(rollouts))))
+            one = self._update(base, len(rollouts), middle)
+            passes = ppo.epochs * len(rollouts) / self.micro_episodes(len(rollouts))
+            update = update.then(one.times(passes))
+        return {"play": play_, "score": score, "update": update}
+
+    def _play(self, base: Base, rollout: Rollout, debates: int) -> Cost:
+        """Return the cost of all turns of so many debates like this one."""
+        total = Cost()
+        rows = [row for row in self._rows(rollout) if row.policy in base.policies]
+        for turn in sorted({row.turn for row in rows}):
+            turn_rows = [row for row in rows if row.turn == turn]
+            speakers = [row.policy for row in turn_rows] * debates
+            chunk = speakers[: self.config.sampling.max_rows]
+            width = max(len(row.prompt) for row in turn_rows)
+            new = max(len(row.ids) for row in turn_rows)
+            one = self._generate(base, chunk, width, new)
+            total = total.then(one.times(len(speakers) / len(chunk)))
+        return total
+
+
+def run_command(args: cli.Plan, console: Console) -> int:
+    """Do what ``maporl plan`` does; return the exit code."""
+    config = args.config
+    if args.model:
+        config = replace(config, team=replace(config.team, model=args.model))
+    game = config.game
+    game = replace(
+        game, num_agents=args.agents or game.num_agents, num_turns=args.turns or game.num_turns
+    )
+    config = replace(config, game=game)
+    plan = plan_of(
+        config,
+        _machine(args, config),
+        message_tokens=args.message_tokens,
+        question_tokens=args.question_tokens,
+    )
+    show(plan, config, console)
+    return 0 if plan.fits else 1
+
+
+def _machine(args: cli.Plan, config: RunConfig) -> Machine:
+    """Return this machine, or another one as far as it is described."""
+    here = this_machine(pick_device(config.team.device), getattr(torch, config.team.dtype))
+    return replace(
+        here,
+        name="the device described" if args.gib or args.tflops or args.gb_per_second else here.name,
+        memory_bytes=args.gib * GIB or here.memory_bytes,
+        flops=args.tflops * 1e12 or here.flops,
+        bytes_per_second=args.gb_per_second * 1e9 or here.bytes_per_second,
+    )
+
+
+def show(plan: Plan, config: RunConfig, console: Console) -> None:
+    """Print a plan with its assumptions."""
+    table = Table("memory", "", title=f"Plan of {config.name}: {', '.join(config.team.model)}")
+    for what, size in plan.held.items():
+        table.add_row(what, amount(size))
+    for what, size in plan.phases.items():
+        table.add_row(f"  and while in {what}", f"+ {amount(size)}")
+    table.add_row("most at once", amount(plan.peak_bytes), style="bold")
+    console.print(table)
+    console.print(_verdict(plan))
+    console.print(
+        f"\na step reads {plan.prompt_tokens:,} prompt tokens and writes {plan.new_tokens:,}; "
+        f"the longest text has {plan.longest_tokens:,}"
+    )
+    seconds = plan.seconds
+    least = sum(seconds.values())
+    parts = ", ".join(f"{part} {duration(value)}" for part, value in seconds.items())
+    console.print(
+        f"a step takes {duration(least)} to {duration(TIME_FACTOR * least)} ({parts} at best); "
+        f"{config.steps} steps {duration(config.steps * least)} to "
+        f"{duration(config.steps * TIME_FACTOR * least)}, without evaluation"
+    )
+    console.print(
+        "\nTaken for granted: each message is as long as its limit, attention has a fused kernel. "
+        f"Drivers, libraries and gaps between tensors come on top: at most {USABLE:.0%} of the "
+        "device is planned for."
+    )
+
+
+def _verdict(plan: Plan) -> str:
+    size = amount(plan.machine.memory_bytes)
+    if not plan.fits:
+        text = f"does not fit {plan.machine.name} ({size})."
+    else:
+        text = f"fits {plan.machine.name} ({size})."
+    if plan.max_rows is None or plan.micro_episodes is None:
+        return text + " Nor would one row: take a smaller model, nf4, lora or shorter texts."
+    return text + (
+        f" There is room for about {plan.max_rows} prompts side by side (--sampling.max-rows) and "
+        f"{plan.micro_episodes} debates in one pass of the update (--ppo.micro-episodes)."
+    )
+
+
+def amount(size: float) -> str:
+    """Return bytes in words."""
+    return f"{size / GIB:,.2f} GiB" if size >= GIB / 10 else f"{size / 2**20:,.2f} MiB"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in words."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,267 @@
+"""Teams without weights, and what their work costs: the code of training, on shapes alone.
+
+A sketch is an ordinary `Team` whose models lie on torch's device "meta". It can be counted, and it
+can be run: a `Ledger` then says how many bytes, products and operators each part of a step takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrainedModel
+
+from maporl_agents.bases import Base
+from maporl_agents.chat import Chat
+from maporl_agents.config import GameConfig, TeamConfig
+from maporl_agents.heads import temper
+from maporl_agents.ledger import Cost, Ledger, sketching
+from maporl_agents.loading import load_tokenizer, make_team
+from maporl_agents.scoring import lay_out, read_out
+from maporl_agents.team import Team, critic_adapter
+
+META = torch.device("meta")
+_BYTES_PER_QUANTISED = {"nf4": 0.5 + 4 / 64, "int8": 1.0}
+"""nf4 keeps a float32 scale per 64 weights; int8 one per row of a matrix, which is nothing."""
+_DOUBLE_QUANT = 0.5 + 1 / 64 + 4 / (64 * 256)
+
+
+@dataclass
+class Sketch:
+    """A team without weights.
+
+    Attributes:
+        team: on the device "meta".
+        packed_bytes: what quantisation saves of its bases.
+        unpacked_bytes: what one quantised layer takes while it is being used.
+    """
+
+    team: Team
+    packed_bytes: float
+    unpacked_bytes: float
+
+
+def sketch_team(config: TeamConfig, game: GameConfig) -> Sketch:
+    """Return the team of a run without its weights.
+
+    Raises:
+        ValueError: as `loading.make_team`, e.g. a hub name that cannot be read for want of network.
+    """
+    packed, unpacked = 0.0, 0.0
+
+    def load(name: str, settings: TeamConfig) -> tuple[PreTrainedModel, Chat]:
+        nonlocal packed, unpacked
+        model, chat = load_sketch(name, settings)
+        if settings.quantization != "none":
+            rate = _BYTES_PER_QUANTISED[settings.quantization]
+            rate = _DOUBLE_QUANT if settings.double_quant else rate
+            layers = [layer.weight for layer in quantised_layers(model)]
+            packed += sum(w.numel() * (w.element_size() - rate) for w in layers)
+            unpacked = max([unpacked, *(w.numel() * w.element_size() for w in layers)])
+        return model, chat
+
+    team = make_team(
+        config, num_agents=game.num_agents, num_turns=game.num_turns, seed=0, load=load
+    )
+    for base in team.bases:
+        base.model.to(META)  # adapters are made on the CPU
+    return Sketch(team, packed, unpacked)
+
+
+def load_sketch(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
+    """Return a model without weights, by its settings alone, and its chat border.
+
+    Raises:
+        ValueError: the model's settings or tokenizer cannot be read.
+    """
+    chat = Chat(load_tokenizer(name))
+    try:
+        settings = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        with META:
+            model = AutoModelForCausalLM.from_config(
+                settings,
+                dtype=getattr(torch, config.dtype),
+                attn_implementation=None if config.attention == "auto" else config.attention,
+                trust_remote_code=False,
+            )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"cannot read the settings of the model {name!r}: {line}") from error
+    return model, chat
+
+
+def quantised_layers(model: PreTrainedModel) -> list[nn.Linear]:
+    """Return the layers that quantisation packs: linear ones, but for the output head."""
+    head = model.get_output_embeddings()
+    return [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
+
+
+def nbytes(tensors: Iterable[Tensor]) -> int:
+    """Return the bytes of tensors, each counted once however often it is named."""
+    unique = {id(tensor): tensor for tensor in tensors}
+    return sum(tensor.numel() * tensor.element_size() for tensor in unique.values())
+
+
+def owned(team: Team) -> list[Tensor]:
+    """Return all weights and buffers of a team."""
+    modules: list[nn.Module] = [team.critics]
+    for base in team.bases:
+        modules += [base.model, getattr(base, "reference", base.model)]
+    return [tensor for m in modules for tensor in (*m.parameters(), *m.buffers())]
+
+
+def generation_cost(
+    team: Team, base: Base, policies: Sequence[str], width: int, new: int, temperature: float
+) -> Cost:
+    """Return the cost of one call of the sampler.
+
+    Args:
+        team: the sketch.
+        base: who writes.
+        policies: one per row.
+        width: tokens of the longest prompt.
+        new: tokens that are written to each row.
+        temperature: as in `Sampling`.
+    """
+    rows = len(policies)
+    with torch.inference_mode(), sketching(Ledger(owned(team))) as ledger:
+        cache = DynamicCache(config=base.model.config)
+        _say(base, policies, _places(rows, width), width, cache, temperature)
+        prefill = ledger.cost()
+        _lengthen(cache, new - 2)
+        held = ledger.live_bytes
+        ledger.start()
+        # The last step, the dearest, stands for all: it reads the whole text.
+        _say(base, policies, _places(rows, 1), width + new - 1, cache, temperature)
+        step = ledger.cost()
+    whole = prefill.then(step.times(new - 1)) if new > 1 else prefill
+    peak = max(prefill.peak_bytes, held + step.peak_bytes if new > 1 else 0)
+    return Cost(whole.flops, whole.moved_bytes, whole.ops, peak)
+
+
+def _places(rows: int, width: int) -> Tensor:
+    return torch.zeros(rows, width, dtype=torch.long, device=META)
+
+
+def _say(
+    base: Base,
+    policies: Sequence[str],
+    ids: Tensor,
+    context: int,
+    cache: DynamicCache,
+    temperature: float,
+) -> None:
+    """Run the model and draw one token per row, as `sampler` does."""
+    attention = torch.ones(len(ids), context, dtype=torch.long, device=META)
+    hidden = base.hidden(ids, attention, ids, policies, cache=cache)[:, -1]
+    noise = torch.empty(len(ids), base.vocab_size, device=META).exponential_().log()
+    noise = -noise
+    logprobs = temper(base.logits(hidden), temperature).log_softmax(-1)
+    chosen = (logprobs + noise).argmax(-1)
+    logprobs.gather(1, chosen[:, None])
+
+
+def _lengthen(cache: DynamicCache, tokens: int) -> None:
+    """Append so many tokens to a cache that holds a prompt."""
+    for index, layer in enumerate(cache.layers):
+        if tokens > 0:
+            rows, heads, _, size = layer.keys.shape
+            more = layer.keys.new_empty(rows, heads, tokens, size)
+            cache.update(more, more, index)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """The shape of one forward pass of training, that of one micro-batch on one base.
+
+    Attributes:
+        owners: the policy of each sequence.
+        width: tokens of the longest sequence.
+        padded: whether others are shorter.
+        critics: the critic of each sampled token's row, and how many tokens it reads.
+        critic_owners: as `owners`, where critics have a trunk of their own.
+    """
+
+    owners: tuple[str, ...]
+    width: int
+    padded: bool
+    critics: dict[str, int]
+    critic_owners: tuple[str, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """Sampled tokens that are scored."""
+        return sum(self.critics.values())
+
+
+def scoring_cost(team: Team, base: Base, shape: Pass, temperature: float) -> Cost:
+    """Return the cost of scoring a micro-batch before the update: policy, critics, reference."""
+    total = Cost()
+    for reference in (False, True):
+        with torch.no_grad(), sketching(Ledger(owned(team), padded=shape.padded)) as ledger:
+            _score(team, base, shape, temperature, reference=reference)
+            total = total.then(ledger.cost())
+    return total
+
+
+def update_cost(team: Team, base: Base, shape: Pass, temperature: float, *, again: bool) -> Cost:
+    """Return the cost of one forward and backward pass.
+
+    The peak holds the base's gradients; `again` says that a pass before has left some.
+    """
+    with sketching(Ledger(owned(team), padded=shape.padded)) as ledger:
+        for _ in range(2 if again else 1):
+            before = ledger.live_bytes
+            ledger.start()
+            parts = [x.sum() for x in _score(team, base, shape, temperature)]
+            # Not `Tensor.backward`, which would leave the ledger's modes while it runs.
+            torch.autograd.backward(parts)
+        cost = ledger.cost()
+        for tensor in owned(team):
+            tensor.grad = None
+    return Cost(cost.flops, cost.moved_bytes, cost.ops, cost.peak_bytes + before)
+
+
+def _score(
+    team: Team, base: Base, shape: Pass, temperature: float, *, reference: bool = False
+) -> list[Tensor]:
+    """Run a micro-batch as `scoring.score_tokens` does; return log-probabilities and values."""
+    states = _states(base, shape.owners, shape, reference=reference)
+    ids = torch.zeros(shape.tokens, dtype=torch.long, device=META)
+    logprobs, _ = read_out(base, states, ids, temperature, reference=reference)
+    if reference:
+        return [logprobs]
+    if shape.critic_owners:
+        states = _states(base, shape.critic_owners, shape)
+    parts = states.split(list(shape.critics.values()))
+    values = [team.critics[name](part) for name, part in zip(shape.critics, parts, strict=True)]
+    return [logprobs, *values]
+
+
+def _states(base: Base, owners: Sequence[str], shape: Pass, *, reference: bool = False) -> Tensor:
+    ids = _places(len(owners), shape.width)
+    hidden = base.hidden(ids, torch.ones_like(ids), ids, owners, reference=reference)
+    cells = torch.zeros(shape.tokens, dtype=torch.long, device=META)
+    return hidden[cells, cells]
+
+
+def pass_of(base: Base, rows: Sequence[tuple[tuple[int, ...], int, str, str]]) -> Pass:
+    """Return the shape of a micro-batch.
+
+    Args:
+        base: who reads it.
+        rows: (prompt and completion, length of the completion, policy, critic) of each message.
+    """
+
+    def laid(owners: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
+        layout = lay_out([row[0] for row in rows], owners, 0, torch.device("cpu"))
+        return tuple(owners[leader] for leader in layout.leaders), layout.attention
+
+    owners, attention = laid([row[2] for row in rows])
+    critics: dict[str, int] = {}
+    for _, tokens, _, critic in rows:
+        critics[critic] = critics.get(critic, 0) + tokens
+    own_trunks = laid([critic_adapter(row[3]) for row in rows])[0] if base.critics else ()
+    return Pass(owners, attention.shape[1], not bool(attention.all()), critics, own_trunks)
