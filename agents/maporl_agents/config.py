@@ -465,7 +465,104 @@ class MALTConfig(RunConfig):
     malt: MALTSettings = field(default_factory=MALTSettings)
 
 
-CONFIGS: dict[str, type[RunConfig]] = {"maporl": TrainConfig, "malt": MALTConfig}
+Joining = Literal["aligned", "cross"]
+Comparison = Literal["mean", "leave_one_out", "standardised", "raw"]
+Length = Literal["sum", "sequence", "token"]
+
+
+@dataclass(frozen=True)
+class JointGameConfig(GameConfig):
+    """The game of joint answers: what agents write at once is joined, and paid as one."""
+
+    task: str = "receipts"
+    """A built-in task, or a JSONL or CSV file of questions."""
+    num_turns: int = 1
+    """T, at least 1; from the second turn on a joint answer is revised."""
+    protocol: str = "joint"
+    """Any in which all agents speak at once; where scores differ their mean is the joint reward."""
+    show_parts: bool = False
+    """In protocol "joint", whether agents read each other's parts of earlier turns. Paper: no."""
+    feedback: str = ""
+    """In protocol "joint", what outside words agents read about the joint answer before the next
+    turn: "" for none (a plain request to revise), "tests" for the diagnostics of executed tests, or
+    "package.module:function", called as `function(question, joint_answer)`."""
+
+
+@dataclass(frozen=True)
+class MAGRPOSettings(OptimizerConfig):
+    """Policy gradient without a critic, joint returns compared in groups (arXiv 2508.04652)."""
+
+    learning_rate: float = 1e-3
+    """Of the policies: the peak of the schedule. Tiny; library: 5e-6."""
+    micro_episodes: int = 16
+    """At most so many questions, with all their samples, go through the model at once; changes
+    memory, not the result."""
+    group_size: int = 8
+    """G, samples of each agent at each node of the tree; at least 2. Tiny; library: 2 or 4."""
+    joining: Joining = "aligned"
+    """Joint actions of a node: the g-th samples with each other ("aligned", G of them; leaves
+    G^T), or all combinations ("cross", G^A; leaves G^(A T))."""
+    turn_gamma: float = 1.0
+    """Discount per turn of the joint return, in [0, 1]. Paper: 1; library: 0.9."""
+    comparison: Comparison = "mean"
+    """Advantage of a joint action: its return minus the "mean" of its node (paper), minus the mean
+    of the others ("leave_one_out"), the first over the standard deviation ("standardised", GRPO's),
+    or the return itself ("raw")."""
+    credit: Literal["mean", "sum"] = "mean"
+    """With "cross", what a completion gets of the joint actions that hold it. Library: the sum,
+    which grows as G^(A - 1)."""
+    length: Length = "sum"
+    """How log-probabilities of a completion's tokens count: their "sum" (paper), their mean
+    ("sequence"), or the mean over all tokens of the batch ("token")."""
+    ratio: bool = False
+    """Weigh tokens by the ratio to the policy that sampled, as PPO does. Without it each batch
+    allows one update. Paper: without."""
+    clip_coef: float | None = None
+    """With the ratio: half width of the band it is clipped to; None for no clip."""
+    epochs: int = 1
+    """Passes over each batch; more than one needs the ratio."""
+    minibatches: int = 1
+    """Optimiser steps per pass; more than one needs the ratio."""
+
+    def __post_init__(self) -> None:
+        OptimizerConfig.__post_init__(self)
+        _require_choice("joining", self.joining, get_args(Joining))
+        _require_choice("comparison", self.comparison, get_args(Comparison))
+        _require_choice("credit", self.credit, ("mean", "sum"))
+        _require_choice("length", self.length, get_args(Length))
+        for name, least in (("group_size", 2), ("epochs", 1), ("minibatches", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if not 0 <= self.turn_gamma <= 1:
+            raise ValueError(f"turn_gamma must be in [0, 1], not {self.turn_gamma}")
+        if self.clip_coef is not None and not self.clip_coef > 0:
+            raise ValueError(f"clip_coef must be a number above 0, or None, not {self.clip_coef}")
+        if not self.ratio and (self.clip_coef is not None or self.epochs * self.minibatches > 1):
+            raise ValueError(
+                "clip_coef, and more than one update per batch, need the ratio: set ratio, or "
+                "leave clip_coef None and epochs and minibatches 1"
+            )
+        if self.credit == "sum" and self.joining == "aligned":
+            raise ValueError("credit='sum' is for joining='cross': aligned completions have one")
+
+
+@dataclass(frozen=True)
+class MAGRPOConfig(RunConfig):
+    """A run of MAGRPO."""
+
+    name: str = "magrpo-receipts"
+    """Folder of the run below `runs`."""
+    questions_per_step: int = 16
+    """Trees per step."""
+    game: JointGameConfig = field(default_factory=JointGameConfig)
+    magrpo: MAGRPOSettings = field(default_factory=MAGRPOSettings)
+
+
+CONFIGS: dict[str, type[RunConfig]] = {
+    "maporl": TrainConfig,
+    "magrpo": MAGRPOConfig,
+    "malt": MALTConfig,
+}
 """The settings of each scheme: a published way to collaborate and to learn from it."""
 
 

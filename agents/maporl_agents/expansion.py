@@ -239,7 +239,9 @@ def retell(game: Game, history: Transcript) -> Debate:
         debate.post(message.agent, message.text)
         if debate.awaits_scores:
             turn = history.of_turn(message.turn)
-            debate.settle([m.score for m in turn], [m.feedback for m in turn])
+            same = all(isinstance(m.shown, str) for m in turn)
+            shown = None if same else [m.feedback for m in turn]
+            debate.settle([m.score for m in turn], shown)
     return debate
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -11,8 +12,9 @@ from typing import Any
 
 from maporl_agents.config import GameConfig
 from maporl_env.batched import BatchedDebate, DebateConfig
-from maporl_env.code_tests import CodeTests
+from maporl_env.code_tests import CodeTests, Diagnostics
 from maporl_env.prompts import Template
+from maporl_env.protocols import Feedback
 from maporl_env.tasks import load_task
 from maporl_env.types import Question
 from maporl_env.verifiers import AnswerKey, NoisyKey, RemoteVerifier, VerifierLike
@@ -77,6 +79,8 @@ def questions_of(game: GameConfig, split: str) -> Sequence[Question]:
 def debate_config(game: GameConfig) -> DebateConfig:
     """Return the options of a game as the environment takes them."""
     options: dict[str, Any] = {field.name: getattr(game, field.name) for field in fields(game)}
+    if options.get("feedback") is not None:
+        options["feedback"] = make_feedback(options["feedback"])
     return DebateConfig(
         **options
         | {
@@ -90,6 +94,30 @@ def debate_config(game: GameConfig) -> DebateConfig:
             ),
         }
     )
+
+
+def make_feedback(name: str) -> Feedback | None:
+    """Return what tells agents about a joint answer: none, "tests", or "package.module:function".
+
+    Raises:
+        ValueError: there is no such function.
+    """
+    if not name:
+        return None
+    if name == "tests":
+        return Diagnostics()
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"feedback {name!r} cannot be found ({error}): choose tests, or "
+            "package.module:function, or leave it empty"
+        ) from error
+    if not callable(found):
+        raise ValueError(f"feedback {name!r} is not a function of question and joint answer")
+    feedback: Feedback = found
+    return feedback
 
 
 def make_verifier(name: str) -> VerifierLike:

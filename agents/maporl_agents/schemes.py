@@ -11,9 +11,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from maporl_agents import loop
-from maporl_agents.algorithms import malt, maporl
+from maporl_agents.algorithms import magrpo, malt, maporl
 from maporl_agents.algorithms.maporl import questions_of_step
-from maporl_agents.config import GameConfig, MALTConfig, RunConfig, TrainConfig, scheme_of, turns_of
+from maporl_agents.config import (
+    GameConfig,
+    JointGameConfig,
+    MAGRPOConfig,
+    MALTConfig,
+    RunConfig,
+    TeamConfig,
+    TrainConfig,
+    scheme_of,
+    turns_of,
+)
 from maporl_agents.games import debates_of
 from maporl_agents.learner import Learner, PolicyLearner
 from maporl_agents.runlog import RunLog
@@ -77,6 +87,42 @@ def train_maporl(
     loop.train(config, learner, take_step, log, **hooks)
 
 
+CREDIT_OF_MAPORL = ("gamma", "horizon", "share", "alpha", "beta", "majority", "penalties")
+
+
+def check_magrpo(config: MAGRPOConfig) -> None:
+    """Raise ValueError for settings that have no meaning where only joint scores are paid."""
+    usual = JointGameConfig()
+    for name in CREDIT_OF_MAPORL:
+        if getattr(config.game, name) != getattr(usual, name):
+            raise ValueError(
+                f"game.{name} is credit of MAPoRL: magrpo pays each turn's joint score, and "
+                "magrpo.turn_gamma discounts it"
+            )
+    if config.team.critic != TeamConfig().critic:
+        raise ValueError("magrpo has no critic: leave out team.critic")
+    if config.sampling.temperature == 0:
+        raise ValueError("magrpo compares samples: sampling.temperature must be above 0")
+
+
+def train_magrpo(
+    config: MAGRPOConfig,
+    learner: PolicyLearner,
+    questions: Sequence[Question],
+    log: RunLog,
+    **hooks: Any,
+) -> None:
+    """Train by joint returns compared in groups."""
+    debates = debates_of(config.game, config.questions_per_step)
+
+    def take_step(step: int) -> Any:
+        asked = questions_of_step(questions, step, config.questions_per_step, config.seed)
+        seed = seed_of(config.seed, "step", step)
+        return magrpo.train_step(learner, debates, asked, config.sampling, config.magrpo, seed=seed)
+
+    loop.train(config, learner, take_step, log, **hooks)
+
+
 def check_malt(config: MALTConfig) -> None:
     """Raise ValueError unless there is one seat per role and every round has all its stages."""
     roles, game = config.malt.roles, config.game
@@ -116,6 +162,11 @@ SCHEMES = {
         check=check_maporl,
         learner=lambda config, team: Learner(team, config.ppo, config.steps),
         train=train_maporl,
+    ),
+    "magrpo": Scheme(
+        check=check_magrpo,
+        learner=lambda config, team: PolicyLearner(team, config.magrpo, config.steps),
+        train=train_magrpo,
     ),
     "malt": Scheme(
         check=check_malt,

@@ -1,16 +1,326 @@
-"""MAGRPO's credit: from the rewards of joint actions to one return each, through a tree of turns.
+"""MAGRPO: policy gradient without a critic, the joint returns of a node compared with each other.
 
-Liu et al., "LLM Collaboration with Multi-Agent Reinforcement Learning" (arXiv 2508.04652). At a
-node (a turn, and what came before it) the agents sample several joint actions; each is paid once,
-for all agents, and leads to a child node. The returns of a node are one group for
-`advantages.group_advantages(..., scale="none")`: the same advantage for every agent and token.
+Liu et al., "LLM Collaboration with Multi-Agent Reinforcement Learning" (arXiv 2508.04652). Read
+`train_step` top to bottom: grow trees, give credit, score tokens, update, log. At a node (a turn,
+and what came before it) the agents sample several joint actions; each is paid once, for all agents,
+and leads to a child node. The returns of a node are one group: the advantage is the same for every
+agent and token. With one agent and one turn this is GRPO without scaling.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor
+
+from maporl_agents.advantages import Baseline, Scale, group_advantages
+from maporl_agents.batching import Row, batch_of, micro_batches, minibatches, rows_by_base
+from maporl_agents.config import MAGRPOSettings, Sampling
+from maporl_agents.diagnostics import (
+    Metrics,
+    experience_metrics,
+    mean_of,
+    rollout_metrics,
+    sums_of,
+)
+from maporl_agents.joint_tree import JointNode, branches, grow
+from maporl_agents.learner import PolicyLearner, not_finite
+from maporl_agents.losses import Reduction, policy_loss
+from maporl_agents.parallel import side_by_side
+from maporl_agents.scoring import score_tokens
+from maporl_agents.seeding import seed_of
+from maporl_agents.team import Team
+from maporl_agents.types import Experience, Rollout, TokenBatch
+from maporl_env.batched import BatchedDebate
+from maporl_env.types import Question
+
+COMPARISONS: dict[str, tuple[Baseline, Scale]] = {
+    "mean": ("mean", "none"),
+    "leave_one_out": ("leave_one_out", "none"),
+    "standardised": ("mean", "std"),
+}
+REDUCTIONS: dict[str, Reduction] = {"sum": "constant", "sequence": "sequence", "token": "token"}
+
+
+def train_step(
+    learner: PolicyLearner,
+    debates: BatchedDebate,
+    questions: Sequence[Question],
+    sampling: Sampling,
+    settings: MAGRPOSettings,
+    *,
+    seed: int,
+) -> tuple[list[Rollout], Metrics]:
+    """Grow one tree per question and improve every policy on it.
+
+    Args:
+        learner: team and optimiser; updated in place.
+        debates: the environment.
+        questions: one tree each.
+        sampling: how messages are drawn.
+        settings: of the trees, the credit and the update.
+        seed: names this step's random streams.
+
+    Returns:
+        Every way through the trees as a rollout, and the metrics (docs/schemes/magrpo.md).
+    """
+    team = learner.team
+
+    # Grow: at every node each agent samples a group, whose joint actions are paid and continued.
+    trees = grow(
+        team,
+        debates,
+        questions,
+        sampling,
+        group_size=settings.group_size,
+        joining=settings.joining,
+        seed=seed,
+    )
+    nodes = [node for root in trees for node in root.nodes()]
+
+    # Credit: joint returns become one advantage per completion; what was not scored has none.
+    rows, left_out = credit_rows(team, nodes, settings)
+    batch = batch_of(team, rows)
+
+    # Score tokens.
+    experience = evaluate_tokens(team, batch, settings, sampling.temperature)
+
+    # Update: once, or several times where the ratio corrects for it.
+    generator = torch.Generator().manual_seed(seed_of(seed, "minibatches"))
+    updates = [
+        update(learner, experience.select(rows_), settings, sampling.temperature)
+        for _ in range(settings.epochs)
+        for rows_ in minibatches(batch, settings.minibatches, generator)
+    ]
+    if updates:
+        learner.schedule.step()
+
+    # Log.
+    rollouts = [rollout for root in trees for rollout in branches(root)]
+    metrics = rollout_metrics(rollouts) | token_metrics(experience) | mean_of(updates)
+    metrics |= tree_metrics(nodes, rows, settings)
+    metrics["unscored_messages"] = left_out
+    metrics["updates"] = len(updates)
+    metrics["learning_rate"] = learner.optimizer.param_groups[0]["lr"]
+    return rollouts, metrics
+
+
+def credit_rows(
+    team: Team, nodes: Sequence[JointNode], settings: MAGRPOSettings
+) -> tuple[list[Row], int]:
+    """Return one row per completion that is learnt from, its `reward` the advantage.
+
+    Also returns the number of completions all of whose joint actions went without a score.
+    """
+    advantages = action_advantages(nodes, settings)
+    rows: list[Row] = []
+    left_out = 0
+    for node, of_node in zip(nodes, advantages, strict=True):
+        shares = completion_credit(node.actions, of_node, settings)
+        for seat, spoken in enumerate(node.completions):
+            if not team.trains(seat, node.turn):
+                continue
+            said = (node.prompts[seat], node.policies[seat])
+            for completion, share in zip(spoken, shares[seat], strict=True):
+                if share is None:
+                    left_out += 1
+                    continue
+                prompt, policy = said
+                rows.append(Row(prompt, completion, policy, node.tree, node.turn, seat, share))
+    return rows, left_out
+
+
+def action_advantages(
+    nodes: Sequence[JointNode], settings: MAGRPOSettings
+) -> list[list[float | None]]:
+    """Return the advantage of every joint action, by node; None where it has no score.
+
+    adv(g) = R(g) - mean over the node of R, or what `comparison` says; R by `joint_returns`.
+    """
+    scored = [[j for j, r in enumerate(node.rewards) if r is not None] for node in nodes]
+    returns = [
+        joint_returns(tree, settings.turn_gamma) if (tree := credit_tree(node)) else []
+        for node in nodes
+    ]
+    flat = torch.tensor([r for each in returns for r in each], dtype=torch.float64)
+    groups = torch.tensor([i for i, each in enumerate(returns) for _ in each], dtype=torch.long)
+    if settings.comparison == "raw":
+        compared = flat
+    else:
+        baseline, scale = COMPARISONS[settings.comparison]
+        compared = group_advantages(flat, groups, baseline=baseline, scale=scale)
+    left = iter(compared.tolist())
+    found: list[list[float | None]] = [[None] * len(node.rewards) for node in nodes]
+    for actions, row in zip(scored, found, strict=True):
+        for j in actions:
+            row[j] = next(left)
+    return found
+
+
+def completion_credit(
+    actions: Sequence[Sequence[int]], advantages: Sequence[float | None], settings: MAGRPOSettings
+) -> list[list[float | None]]:
+    """Return what each completion gets of the joint actions that hold it, (A, G).
+
+    Their mean, or their sum; None where none of them has a score. Aligned, each is in one.
+    """
+    width = max(max(action) for action in actions) + 1
+    held: list[list[list[float]]] = [[[] for _ in range(width)] for _ in actions[0]]
+    for action, advantage in zip(actions, advantages, strict=True):
+        for seat, sample in enumerate(action):
+            if advantage is not None:
+                held[seat][sample].append(advantage)
+    combine = _mean if settings.credit == "mean" else math.fsum
+    return [[combine(each) if each else None for each in of_seat] for of_seat in held]
+
+
+def credit_tree(node: JointNode) -> Node | None:
+    """Return the tree of scored joint actions from a node on; None if it has none."""
+    scored = [j for j, reward in enumerate(node.rewards) if reward is not None]
+    if not scored:
+        return None
+    children = [node.children[j] for j in scored]
+    return {
+        "rewards": [r for r in node.rewards if r is not None],
+        "children": [None if child is None else credit_tree(child) for child in children],
+    }
+
+
+@torch.no_grad()
+def evaluate_tokens(
+    team: Team, batch: TokenBatch, settings: MAGRPOSettings, temperature: float
+) -> Experience:
+    """Score a batch under policy and reference before the update; there are no critics."""
+    dtype = next(team.critics.parameters()).dtype
+    logprobs, ref_logprobs, nothing = torch.zeros(
+        3, *batch.mask.shape, dtype=dtype, device=batch.mask.device
+    )
+
+    @torch.no_grad()
+    def score(base_rows: Tensor) -> None:
+        for micro_rows in micro_batches(batch.select(base_rows), settings.micro_episodes):
+            rows = base_rows[micro_rows]
+            part = batch.select(rows)
+            width = part.mask.shape[1]
+            for table, reference in ((logprobs, False), (ref_logprobs, True)):
+                scores = score_tokens(team, part, temperature=temperature, reference=reference)
+                table[rows, :width] = scores.logprobs
+
+    side_by_side(score, rows_by_base(team, batch))
+    advantages = torch.where(batch.mask, batch.rewards[:, None].to(dtype), 0.0)
+    return Experience(batch, logprobs, ref_logprobs, nothing, advantages, nothing)
+
+
+def update(
+    learner: PolicyLearner, experience: Experience, settings: MAGRPOSettings, temperature: float
+) -> Metrics:
+    """Take one optimiser step on a batch, the bases side by side.
+
+    Raises:
+        FloatingPointError: the loss or a gradient is not finite; parameters stay as they are.
+    """
+    parts = [experience.select(rows) for rows in rows_by_base(learner.team, experience.batch)]
+    try:
+        statistics = side_by_side(
+            lambda part: accumulate(learner.team, part, settings, temperature), parts
+        )
+        norms = learner.apply_gradients()
+    except FloatingPointError:
+        learner.optimizer.zero_grad(set_to_none=True)
+        raise
+    return mean_of([metrics for base in statistics for metrics in base]) | norms
+
+
+def accumulate(
+    team: Team, experience: Experience, settings: MAGRPOSettings, temperature: float
+) -> list[Metrics]:
+    """Add up the gradient of a batch over micro-batches; changes no parameter.
+
+    Each policy's loss is a mean over its own completions (or tokens) of the whole batch.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
+    batch = experience.batch
+    counts = {policy: (int(batch.mask[r].sum()), len(r)) for policy, r in batch.by_policy()}
+    statistics: list[dict[str, Metrics]] = []
+    for rows in micro_batches(batch, settings.micro_episodes):
+        loss, parts = loss_of(team, experience.select(rows), counts, settings, temperature)
+        if not torch.isfinite(loss):
+            raise not_finite("the loss", loss)
+        loss.backward()
+        statistics.append(parts)
+    return sums_of(statistics)
+
+
+def loss_of(
+    team: Team,
+    part: Experience,
+    counts: dict[str, tuple[int, int]],
+    settings: MAGRPOSettings,
+    temperature: float,
+) -> tuple[Tensor, dict[str, Metrics]]:
+    """Return the sum over policies of their losses on a micro-batch, and statistics of each.
+
+    Without the ratio the gradient is that of -1/N sum over completions of adv * log pi(completion),
+    written as a ratio to the policy itself, which is 1.
+    """
+    batch = part.batch
+    scores = score_tokens(team, batch, temperature=temperature)
+    old = part.logprobs if settings.ratio else scores.logprobs.detach()
+    total = scores.logprobs.new_zeros(())
+    statistics: dict[str, Metrics] = {}
+    for policy, rows in batch.by_policy():
+        num_tokens, num_sequences = counts[policy]
+        loss, stats = policy_loss(
+            scores.logprobs[rows],
+            old[rows],
+            part.advantages[rows],
+            batch.mask[rows],
+            clip_coef=math.inf if settings.clip_coef is None else settings.clip_coef,
+            reduction=REDUCTIONS[settings.length],
+            max_tokens=1,  # of "sum": no length in the denominator
+            num_tokens=num_tokens,
+            num_sequences=num_sequences,
+        )
+        total = total + loss
+        share = float(batch.mask[rows].sum()) / num_tokens
+        statistics[policy] = {
+            "loss/policy": float(loss.detach()),
+            "entropy": float(scores.entropy[rows].detach().sum()) / num_tokens,
+            "clip_frac": float(stats["clip_frac"]) * share,
+            "approx_kl": float(stats["approx_kl"]) * share,
+        }
+    return total, statistics
+
+
+def token_metrics(experience: Experience) -> Metrics:
+    """Return `diagnostics.experience_metrics` without what is about critics and single rewards."""
+    metrics = experience_metrics(experience)
+    return {k: v for k, v in metrics.items() if k not in ("explained_variance", "zero_spread")}
+
+
+def tree_metrics(
+    nodes: Sequence[JointNode], rows: Sequence[Row], settings: MAGRPOSettings
+) -> Metrics:
+    """Return what the trees were: returns of the roots, their size, and nodes without a lesson."""
+    roots = [tree for node in nodes if node.turn == 0 and (tree := credit_tree(node))]
+    returns = [_mean(joint_returns(tree, settings.turn_gamma)) for tree in roots]
+    flat = [len({r for r in node.rewards if r is not None}) < 2 for node in nodes]
+    spoken = [
+        completion for node in nodes for of_seat in node.completions for completion in of_seat
+    ]
+    metrics: dict[str, Any] = {
+        "nodes": len(nodes),
+        "zero_spread": sum(flat) / len(flat),
+        "advantage": _mean([abs(row.reward) for row in rows]) if rows else 0.0,
+        "answers": len(spoken),
+        "tokens": sum(len(one.ids) for one in spoken),
+    }
+    return metrics | ({"joint_return": _mean(returns)} if returns else {})
 
 
 class _Paid(TypedDict):
