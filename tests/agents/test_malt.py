@@ -1,14 +1,66 @@
-"""MALT's values and labels up the tree of samples."""
+"""MALT: values and labels up the tree, what is learnt from them, both fits, and a whole run."""
 
 from __future__ import annotations
 
+import io
+import itertools
+import json
 import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from miniatures import load_team, stir
+from rich.console import Console
 
-from maporl_agents.algorithms.malt import tree_values
+from maporl_agents import experiment
+from maporl_agents.algorithms import malt
+from maporl_agents.algorithms.malt import (
+    Pairs,
+    as_batch,
+    certainties,
+    imitate,
+    prefer,
+    preference_step,
+    reference_logprobs,
+    tree_values,
+)
+from maporl_agents.config import (
+    EvalConfig,
+    FitConfig,
+    GameConfig,
+    MALTConfig,
+    MALTSettings,
+    Sampling,
+    TeamConfig,
+    read_settings,
+)
+from maporl_agents.expansion import Sample, Steps
+from maporl_agents.learner import PolicyLearner
+from maporl_agents.losses import preference_loss
+from maporl_agents.passes import vote_of_passes
+from maporl_agents.preferences import (
+    Example,
+    Preference,
+    positives,
+    right_paths,
+    sibling_pairs,
+)
+from maporl_agents.runlog import read_metrics
+from maporl_agents.schemes import check_malt
+from maporl_agents.scoring import score_tokens
+from maporl_agents.storage import CheckpointError
+from maporl_agents.team import Team
+from maporl_agents.types import Completion, StopReason
+from maporl_agents.values import Judged, judge
+from maporl_env.batched import BatchedDebate, DebateConfig
+from maporl_env.types import Question
 
 
 def bits(*rows: str) -> list[list[int]]:
@@ -106,3 +158,510 @@ def test_a_wrong_tree_is_refused_with_its_place(
 ) -> None:
     with pytest.raises(ValueError, match=complaint):
         tree_values(leaves, threshold)
+
+
+# --- Judging samples ------------------------------------------------------------------------
+
+
+def sample(
+    path: Steps, score: float | None = None, tree: int = 0, ids: tuple[int, ...] = ()
+) -> Sample:
+    """Return a sample at a place; its tokens are its path unless others are given."""
+    said = Completion(ids or (7, *path), (-1.0,) * len(ids or (7, *path)), "text", StopReason.EOS)
+    seat = len(path) - 1
+    return Sample(tree, path, f"q{tree}", seat, 0, f"agent_{seat}", (5, seat), said, score)
+
+
+def grown(leaves: Sequence[Sequence[Sequence[float | None]]], tree: int = 0) -> list[Sample]:
+    """Return the samples of a tree of three roles whose leaves are scored so."""
+    samples = []
+    for g, branch in enumerate(leaves):
+        samples.append(sample((g,), tree=tree))
+        for v, row in enumerate(branch):
+            samples.append(sample((g, v), tree=tree))
+            samples += [sample((g, v, r), score, tree) for r, score in enumerate(row)]
+    return samples
+
+
+def values_of(judged: Iterable[Judged]) -> dict[tuple[int, Steps], tuple[float, bool]]:
+    return {one.sample.place: (one.value, one.positive) for one in judged}
+
+
+BY_HAND = [bits("110", "110", "000"), bits("111", "100", "100")]
+
+
+class TestJudge:
+    def test_every_sample_gets_the_value_of_its_place(self) -> None:
+        samples = grown(BY_HAND) + grown([bits("1")], tree=4)
+        found = values_of(judge(samples, 0.5))
+        values, labels = tree_values(BY_HAND)
+        assert len(found) == len(samples)
+        for g, v, r in itertools.product(range(2), range(3), range(3)):
+            assert found[0, (g,)] == (values.generator[g], labels.generator[g])
+            assert found[0, (g, v)] == (values.verifier[g][v], labels.verifier[g][v])
+            assert found[0, (g, v, r)] == (values.refiner[g][v][r], labels.refiner[g][v][r])
+        assert found[4, (0, 0)] == (1.0, True)
+
+    def test_unscored_leaves_count_for_nothing(self) -> None:
+        leaves = [[[1.0, None], [None, None]], [[None, None], [None, None]]]
+        found = values_of(judge(grown(leaves), 0.5))
+        assert found == {
+            (0, (0,)): (1.0, True),
+            (0, (0, 0)): (1.0, True),
+            (0, (0, 0, 0)): (1.0, True),
+        }
+
+    def test_a_role_that_is_left_out_changes_no_mean(self) -> None:
+        two = [sample((g,)) for g in range(2)]
+        two += [
+            sample((g, r), score)
+            for g, row in enumerate(bits("110", "100"))
+            for r, score in enumerate(row)
+        ]
+        found = values_of(judge(two, 0.5))
+        third = pytest.approx
+        assert found[0, (0,)] == (third(2 / 3), True)
+        assert found[0, (1,)] == (third(1 / 3), False)
+        assert found[0, (0, 1)] == (1.0, True)
+        assert found[0, (1, 2)] == (0.0, False)
+        alone = values_of(judge([sample((0,), 1.0), sample((1,), 0.0)], 0.5))
+        assert alone == {(0, (0,)): (1.0, True), (0, (1,)): (0.0, False)}
+
+    def test_a_score_of_a_half_is_not_right(self) -> None:
+        found = values_of(judge([sample((0,), 0.5), sample((1,), 0.51)], 0.5))
+        assert [value for value, _ in found.values()] == [0.0, 1.0]
+
+    def test_monte_carlo_values_are_unbiased(self) -> None:
+        """A generation is right with .3 + .4 u, u in {0, 1} drawn by its verification: mean .5."""
+        rng = np.random.default_rng(0)
+        found = []
+        for _ in range(600):
+            kinds = rng.integers(0, 2, 3)
+            leaves = (rng.random((3, 3)) < (0.3 + 0.4 * kinds)[:, None]).astype(int)
+            found.append(tree_values([leaves.tolist()]).values.generator[0])
+        # Var = Var(u) .16 / 3 + mean p(1-p) / 9 = .0133 + .0233 = .0367; standard error .0078
+        assert np.mean(found) == pytest.approx(0.5, abs=0.03)
+        assert np.var(found) == pytest.approx(0.0367, abs=0.008)
+
+
+class TestChoice:
+    def test_pairs_by_hand(self) -> None:
+        pairs = sibling_pairs(judge(grown(BY_HAND), 0.5))
+        counts = dict.fromkeys({pair.chosen.parent for pair in pairs}, 0)
+        for pair in pairs:
+            assert pair.chosen.parent == pair.rejected.parent
+            counts[pair.chosen.parent] += 1
+        # generator 1 x 1; verifier 2 x 1 and 1 x 2; refiner p (3 - p) as above
+        assert counts == {
+            (0, ()): 1,
+            (0, (0,)): 2,
+            (0, (1,)): 2,
+            (0, (0, 0)): 2,
+            (0, (0, 1)): 2,
+            (0, (1, 1)): 2,
+            (0, (1, 2)): 2,
+        }
+
+    def test_siblings_with_the_same_tokens_make_no_pair(self) -> None:
+        good = Judged(sample((0,), ids=(8, 9)), 1.0, True)
+        bad = Judged(sample((1,), ids=(8, 9)), 0.0, False)
+        other = Judged(sample((2,), ids=(8, 3)), 0.0, False)
+        assert sibling_pairs([good, bad, other]) == [
+            Preference(good.sample, other.sample, 1.0, 0.0)
+        ]
+
+    def test_positives_once(self) -> None:
+        chosen = positives(judge(grown(BY_HAND), 0.5))
+        assert {one.sample.path for one in chosen if len(one.sample.path) == 1} == {(1,)}
+        assert all(one.times == 1 for one in chosen)
+
+    def test_right_paths_as_often_as_they_led_there(self) -> None:
+        chosen = {one.sample.path: one.times for one in right_paths(judge(grown(BY_HAND), 0.5))}
+        assert {path: times for path, times in chosen.items() if len(path) < 3} == {
+            (0,): 4,
+            (1,): 5,
+            (0, 0): 2,
+            (0, 1): 2,
+            (1, 0): 3,
+            (1, 1): 1,
+            (1, 2): 1,
+        }
+        assert sum(times for path, times in chosen.items() if len(path) == 3) == 9
+
+    def test_what_is_chosen_survives_json(self) -> None:
+        judged = judge(grown(BY_HAND), 0.5)
+        by_place = {one.sample.place: one.sample for one in judged}
+        for example in positives(judged):
+            row = json.loads(json.dumps(example.to_dict()))
+            assert Example.from_dict(row, by_place) == example
+        for pair in sibling_pairs(judged):
+            row = json.loads(json.dumps(pair.to_dict()))
+            assert Preference.from_dict(row, by_place) == pair
+
+
+# --- The fits --------------------------------------------------------------------------------
+
+FIT = FitConfig(learning_rate=1e-3, warmup_steps=0, epochs=2, batch_size=2)
+SMALL = MALTConfig(malt=MALTSettings(imitation=FIT, preference=FIT))
+
+
+@pytest.fixture
+def team(checkpoint) -> Team:
+    return load_team(checkpoint("llama"), num_agents=3, num_turns=1)
+
+
+def weights(team: Team) -> dict[str, torch.Tensor]:
+    return {
+        policy: torch.cat([p.detach().flatten().clone() for p in named.values()])
+        for policy, named in team.trainable().items()
+    }
+
+
+def moved(before: dict[str, torch.Tensor], team: Team) -> set[str]:
+    return {policy for policy, now in weights(team).items() if not torch.equal(now, before[policy])}
+
+
+def preferences(role: int, count: int = 3) -> list[Preference]:
+    """Return pairs of one role, each with another pair of messages."""
+    prefix = (0,) * role
+    return [
+        Preference(
+            sample((*prefix, 0), tree=i, ids=(8 + i, 9, 10)),
+            sample((*prefix, 1), tree=i, ids=(20 + i, 21)),
+            1.0,
+            1 / 3,
+        )
+        for i in range(count)
+    ]
+
+
+class TestImitate:
+    def test_it_learns_its_examples_and_moves_nobody_else(self, team: Team) -> None:
+        before = weights(team)
+        examples = [Example(sample((0, i), tree=i, ids=(8 + i, 9, 10)), 1.0) for i in range(4)]
+        metrics = imitate(team, examples, SMALL, seed=0)
+        assert moved(before, team) == {"agent_1"}
+        assert metrics["updates/agent_1"] == 4  # 2 passes over 4 messages, 2 at a time
+        assert metrics["nll/agent_1/last"] < metrics["nll/agent_1/first"]
+
+    def test_a_message_counts_as_often_as_it_is_given(self, team: Team) -> None:
+        once = [Example(sample((0,), tree=i, ids=(8, 9)), 1.0) for i in range(3)]
+        thrice = [Example(sample((0,), ids=(8, 9)), 1.0, times=3)]
+        counts = [
+            imitate(load, given, SMALL, seed=0)["updates/agent_0"]
+            for load, given in ((team, once), (team, thrice))
+        ]
+        assert counts == [4, 4]  # ceil(3 / 2) updates, twice
+
+    def test_without_examples_nothing_happens(self, team: Team) -> None:
+        before = weights(team)
+        assert imitate(team, [], SMALL, seed=0) == {}
+        assert prefer(team, [], SMALL, seed=0) == {}
+        assert moved(before, team) == set()
+
+    def test_a_role_that_is_not_trained_learns_nothing(self, checkpoint) -> None:
+        team = load_team(checkpoint("llama"), num_agents=3, num_turns=1, train_agents=(1, 2))
+        generator = replace(sample((0,)), policy=team.policy(0, 0))
+        assert imitate(team, [Example(generator, 1.0)], SMALL, seed=0) == {}
+        good, bad = (replace(generator, path=(i,)) for i in range(2))
+        assert prefer(team, [Preference(good, bad, 1.0, 0.0)], SMALL, seed=0) == {}
+
+
+class TestPrefer:
+    def test_the_reference_is_the_team_as_it_comes_in(self, team: Team) -> None:
+        """Not the base: after imitation moved the policy, the first loss is still log 2."""
+        stir(team)
+        one_update = replace(FIT, epochs=1, batch_size=8)
+        config = replace(SMALL, malt=replace(SMALL.malt, preference=one_update))
+        metrics = prefer(team, preferences(1), config, seed=0)
+        assert metrics["preference_loss/agent_1/first"] == pytest.approx(math.log(2), abs=1e-6)
+        assert metrics["preference_margin/agent_1/first"] == pytest.approx(0, abs=1e-5)
+
+    def test_it_turns_to_the_chosen_and_moves_nobody_else(self, team: Team) -> None:
+        before = weights(team)
+        config = replace(SMALL, malt=replace(SMALL.malt, preference=replace(FIT, epochs=4)))
+        metrics = prefer(team, preferences(2), config, seed=0)
+        assert moved(before, team) == {"agent_2"}
+        assert metrics["preference_loss/agent_2/last"] < metrics["preference_loss/agent_2/first"]
+        assert metrics["preference_accuracy/agent_2/last"] == 1
+
+    def test_the_step_by_hand(self, team: Team) -> None:
+        stir(team)
+        pairs = pairs_of(team, preferences(1), labels="soft")
+        logprobs = reference_logprobs(team, pairs.batch, FIT, 0.7)
+        shifted = pairs._replace(reference=logprobs - torch.tensor([1.0, 0, 0, 2.0, 0.5, 0.25]))
+        # log-ratios: chosen 1, 0, .5, rejected 0, 2, .25; margins .2 x (1, -2, .25)
+        metrics = preference_step(PolicyLearner(team, FIT, 1), shifted, SMALL.malt, 0.7)
+        p = 1 / (1 + math.exp(-(1 - 1 / 3)))
+        losses = [
+            p * math.log(1 + math.exp(-z)) + (1 - p) * math.log(1 + math.exp(z))
+            for z in (0.2, -0.4, 0.05)
+        ]
+        assert metrics["preference_loss"] == pytest.approx(sum(losses) / 3, abs=1e-5)
+        assert metrics["preference_accuracy"] == pytest.approx(2 / 3)
+        assert metrics["preference_margin"] == pytest.approx(-0.15 / 3, abs=1e-5)
+        assert metrics["chosen_gain"] == pytest.approx(0.5, abs=1e-5)
+
+    def test_micro_batches_change_nothing(self, checkpoint) -> None:
+        found = []
+        for micro_episodes in (1, 64):
+            team = load_team(checkpoint("llama"), num_agents=3, num_turns=1, double=True)
+            fit = replace(FIT, micro_episodes=micro_episodes, batch_size=3)
+            config = replace(SMALL, malt=replace(SMALL.malt, preference=fit))
+            prefer(team, preferences(1), config, seed=0)
+            found.append(weights(team)["agent_1"])
+        assert torch.allclose(*found, atol=1e-6)
+
+    def test_hard_and_soft_labels(self) -> None:
+        pairs = preferences(1)
+        assert certainties(pairs, "hard").tolist() == [1.0] * 3
+        assert certainties(pairs, "soft").tolist() == pytest.approx(
+            [1 / (1 + math.exp(-2 / 3))] * 3
+        )
+
+    def test_an_infinite_loss_changes_nothing(self, team: Team) -> None:
+        pairs = pairs_of(team, preferences(1))
+        broken = pairs._replace(reference=torch.full((6,), math.nan))
+        before = weights(team)
+        learner = PolicyLearner(team, FIT, 1)
+        with pytest.raises(FloatingPointError, match="the preference loss"):
+            preference_step(learner, broken, SMALL.malt, 1.0)
+        assert moved(before, team) == set()
+        assert all(p.grad is None for group in learner.trained.values() for p in group)
+
+
+def pairs_of(team: Team, pairs: Sequence[Preference], labels: str = "hard") -> Pairs:
+    said = [one for pair in pairs for one in (pair.chosen, pair.rejected)]
+    batch = as_batch(team, said, [i // 2 for i in range(len(said))])
+    return Pairs(batch, reference_logprobs(team, batch, FIT, 1.0), certainties(pairs, labels))
+
+
+def test_the_generator_is_left_alone_by_what_moves_the_verifier(team: Team) -> None:
+    """One critique leads to the right answer: it is preferred, and only its role learns it."""
+    judged = judge(grown([bits("000", "111"), bits("100", "100")]), 0.5)
+    pairs = [pair for pair in sibling_pairs(judged) if pair.chosen.seat == 1]
+    assert [(p.chosen.path, p.rejected.path) for p in pairs] == [((0, 1), (0, 0))]
+    batch = as_batch(team, [pairs[0].chosen], [0])
+    with torch.no_grad():
+        first = score_tokens(team, batch, temperature=1.0).logprobs.sum()
+    before = weights(team)
+    prefer(team, pairs, SMALL, seed=0)
+    with torch.no_grad():
+        last = score_tokens(team, batch, temperature=1.0).logprobs.sum()
+    assert last > first
+    assert moved(before, team) == {"agent_1"}
+
+
+class _Passive:
+    """What a trainer of TRL asks of its accelerator, on one device."""
+
+    device = torch.device("cpu")
+
+    @staticmethod
+    def gather(x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    gather_for_metrics = gather
+
+
+def test_our_dpo_loss_is_that_of_trl() -> None:
+    trl = pytest.importorskip("trl", reason="compares with TRL, which is not installed")
+    generator = torch.Generator().manual_seed(0)
+    logprobs = -torch.rand(8, 6, generator=generator).requires_grad_(False)
+    logprobs.requires_grad_()
+    mask = torch.arange(7) >= torch.tensor([1, 2, 3, 4, 2, 1, 5, 6])[:, None]
+    references = -5 * torch.rand(8, generator=generator)
+
+    class Model:
+        training = True
+
+        def __call__(self, **_: Any) -> Any:
+            per_token = torch.where(mask[:, 1:], logprobs, 0.0)
+            other = torch.zeros_like(per_token)
+            return SimpleNamespace(
+                log_probs=per_token, entropy=other, mean_logits=other, is_top1=other.bool()
+            )
+
+    class Trainer:
+        accelerator = _Passive()
+        aux_loss_enabled = use_weighting = False
+        ld_alpha = None
+        precompute_ref_logps = True
+        f_divergence_type = "reverse_kl"
+        loss_types, loss_weights = ("sigmoid",), (1.0,)
+        beta, label_smoothing = 0.2, 0.0
+        model = Model()
+
+        def __init__(self) -> None:
+            self._metrics: Any = {"train": defaultdict(list)}
+
+        _total_train_tokens, _tp_size = 0, 1
+
+    inputs = {
+        "input_ids": torch.ones(8, 7, dtype=torch.long),
+        "attention_mask": torch.ones(8, 7, dtype=torch.long),
+        "completion_mask": mask.long(),
+        "ref_chosen_logps": references[:4],
+        "ref_rejected_logps": references[4:],
+    }
+    theirs = trl.DPOTrainer._compute_loss(Trainer(), Trainer.model, inputs, False)
+    summed = torch.where(mask[:, 1:], logprobs, 0.0).sum(1)
+    ours = preference_loss(summed[:4], summed[4:], references[:4], references[4:], beta=0.2)
+    assert float(ours) == pytest.approx(float(theirs), abs=1e-6)
+    gradients = [
+        torch.autograd.grad(loss, logprobs, retain_graph=True)[0] for loss in (ours, theirs)
+    ]
+    assert torch.allclose(*gradients, atol=1e-6)
+
+
+# --- The vote of passes ----------------------------------------------------------------------
+
+
+def test_passes_vote_by_their_final_answers(checkpoint) -> None:
+    team = load_team(checkpoint("llama"), num_agents=3, num_turns=1, tuning="none")
+    questions = [Question(f"q{i}", f"how much is {i} ?", str(i)) for i in range(5)]
+    debates = BatchedDebate(
+        DebateConfig(task=questions, protocol="pipeline", num_agents=3, num_turns=1), 2
+    )
+    sampling = Sampling(max_new_tokens=3)
+    result = vote_of_passes(team, debates, questions, sampling, passes=3, seed=1)
+    [turn] = result.turns
+    assert len(turn.accuracy) == 3
+    assert result.num_questions == len(result.transcripts) == 5
+    texts = [[m.text for m in one.messages] for one in result.transcripts]
+    assert [len(row) for row in texts] == [3] * 5
+    assert sum(len(set(row)) > 1 for row in texts) >= 4  # each pass draws anew
+    tokens = 5 * 3 * 3 * 3
+    assert 0 < result.num_tokens <= tokens
+    again = vote_of_passes(team, debates, questions, sampling, passes=3, seed=1)
+    assert again == result
+
+
+def test_passes_of_a_debate_have_no_one_voice(checkpoint) -> None:
+    team = load_team(checkpoint("llama"), num_agents=3, num_turns=1, tuning="none")
+    questions = [Question("q", "how much ?", "5")]
+    debates = BatchedDebate(DebateConfig(task=questions, num_agents=3, num_turns=1), 2)
+    with pytest.raises(ValueError, match=r"set --eval\.passes 1"):
+        vote_of_passes(team, debates, questions, Sampling(max_new_tokens=8), passes=2, seed=0)
+
+
+# --- Settings and a whole run ------------------------------------------------------------------
+
+
+def test_settings_survive_json_and_name_their_scheme() -> None:
+    config = MALTConfig(malt=MALTSettings(thresholds=(0.3, 0.6), roles=("generator", "refiner")))
+    again = read_settings(json.loads(json.dumps(asdict(config))))
+    assert again == config
+    assert type(again) is MALTConfig
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"roles": ()}, "roles must be different, and at least one"),
+        ({"roles": ("refiner", "refiner")}, "roles must be different"),
+        ({"roles": ("judge",)}, "unknown role 'judge': choose one of generator, verifier, refiner"),
+        ({"prefer": ("judge",)}, "unknown role 'judge'"),
+        ({"examples": "all"}, "unknown examples 'all': choose one of positive, right_paths"),
+        ({"labels": "none"}, "unknown labels 'none'"),
+        ({"branching": 0}, "branching must be at least 1, not 0"),
+        ({"trees_per_file": 0}, "trees_per_file must be at least 1"),
+        ({"thresholds": ()}, "thresholds must lie in"),
+        ({"thresholds": (0.5, 1.0)}, "thresholds must lie in"),
+        ({"beta": 0.0}, "beta must be a number above 0"),
+    ],
+)
+def test_wrong_settings_are_refused(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        MALTSettings(**options)
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="an agent for each of its roles"):
+        check_malt(MALTConfig(game=GameConfig(protocol="pipeline", num_agents=3, num_turns=2)))
+    with pytest.raises(ValueError, match="to leave roles out"):
+        check_malt(MALTConfig(game=GameConfig(protocol="debate", num_agents=3, num_turns=1)))
+    with pytest.raises(ValueError, match="steps=4 must be a multiple of 3"):
+        check_malt(MALTConfig(steps=4))
+    for name in ("epochs", "batch_size"):
+        with pytest.raises(ValueError, match=f"{name} must be at least 1"):
+            FitConfig(**{name: 0})
+    with pytest.raises(ValueError, match="passes must be at least 1"):
+        EvalConfig(passes=0)
+
+
+RUN = MALTConfig(
+    steps=3,
+    questions_per_step=3,
+    sampling=Sampling(max_new_tokens=20),
+    eval=EvalConfig(questions=2, passes=2),
+    malt=MALTSettings(branching=2, trees_per_file=2, thresholds=(0.2,)),
+    team=TeamConfig(device="cpu"),
+    seed=1,
+)
+
+
+def quietly(call: Any, *args: Any, **options: Any) -> Any:
+    return call(*args, Console(file=io.StringIO()), **options)
+
+
+def test_a_cut_run_goes_on_as_if_it_had_not_been_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    results = quietly(experiment.run, RUN, whole)
+    assert results["after"]["passes"]["turns"][0]["accuracy"]
+    files = {path.name for path in (whole / "malt" / "round-1").iterdir()}
+    assert files == {
+        *("trees-0000.jsonl", "trees-0001.jsonl"),
+        *("imitate.jsonl", "prefer.jsonl", "manifest.json"),
+    }
+    grown_metrics, *_ = read_metrics(whole)
+    assert grown_metrics["answers"] == 3 * (2 + 4 + 8)
+
+    with monkeypatch.context() as patch:  # cut in the third stage
+        patch.setattr(malt, "prefer", lambda *_, **__: (_ for _ in ()).throw(OSError("cut")))
+        with pytest.raises(OSError, match="cut"):
+            experiment.run(RUN, cut, Console(file=io.StringIO()))
+    with monkeypatch.context() as patch:
+        patch.setattr(malt, "expand", lambda *_, **__: pytest.fail("grown again"))
+        experiment.resume(cut, Console(file=io.StringIO()))
+    teams = [experiment.load_team(folder)[1] for folder in (whole, cut)]
+    for policy, now in weights(teams[0]).items():
+        assert torch.equal(now, weights(teams[1])[policy])
+    assert [{k: v for k, v in row.items() if k != "time"} for row in read_metrics(whole)] == [
+        {k: v for k, v in row.items() if k != "time"} for row in read_metrics(cut)
+    ]
+    # What is gone cannot be grown again by a team that has learnt since.
+    (cut / "malt" / "round-1" / "trees-0001.jsonl").unlink()
+    team, _ = experiment.build(RUN)
+    debates = experiment.debates_of(RUN.game, 3)
+    asked = experiment.questions_of_step(experiment.questions_of(RUN.game, "train"), 0, 3, RUN.seed)
+    with pytest.raises(CheckpointError, match="trees from 2 on are missing"):
+        malt.train_step(team, debates, asked, RUN, 1, cut / "malt")
+
+
+def test_growth_that_was_cut_goes_on_behind_the_last_whole_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team, _ = experiment.build(RUN)
+    debates = experiment.debates_of(RUN.game, 3)
+    asked = experiment.questions_of_step(experiment.questions_of(RUN.game, "train"), 0, 3, RUN.seed)
+    calls: list[int] = []
+    original = malt.expand
+
+    def dies_at_second(*args: Any, **options: Any) -> list[Sample]:
+        calls.append(options["first_tree"])
+        if calls == [0, 2]:
+            raise KeyboardInterrupt
+        return original(*args, **options)
+
+    monkeypatch.setattr(malt, "expand", dies_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        malt.train_step(team, debates, asked, RUN, 0, tmp_path)
+    rollouts, _ = malt.train_step(team, debates, asked, RUN, 0, tmp_path)
+    assert calls == [0, 2, 2]  # the first file was not grown again
+    assert len(rollouts) == 3
+    untouched, _ = malt.train_step(team, debates, asked, RUN, 0, tmp_path / "whole")
+    assert [one.transcript for one in rollouts] == [one.transcript for one in untouched]
+    assert calls == [0, 2, 2, 0, 2]
