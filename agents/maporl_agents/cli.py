@@ -330,7 +330,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _settings_from(given: Sequence[str]) -> tuple[RunConfig, str]:
-    """Return the settings that flags start from, those of a scheme, a recipe or a run; its scheme."""
+    """Return what flags start from, a scheme's settings, a recipe's or a run's, and the scheme."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for flag in ("--scheme", "--recipe", "--resume"):
         parser.add_argument(flag, nargs="?")
