@@ -9,8 +9,9 @@ Three promises:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import chain, groupby, pairwise
+from typing import cast
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -63,6 +64,7 @@ class Chat:
         texts = sorted(map(re.escape, markers.values()))
         self._marker = re.compile(f"(?={'|'.join(texts)})")
         self._skeletons: dict[tuple[str, ...], list[str]] = {}
+        self._splits: dict[str, tuple[str, TokenIds, str]] = {}
         self._closing = self._closing_id()
         ends = {tokenizer.eos_token_id, self._closing, *extra_stop_ids}
         self.stop_ids: frozenset[int] = frozenset(ends - {None})
@@ -112,20 +114,26 @@ class Chat:
         """
         shown = sum(role == "own" for role, _ in view)
         carried = iter(own[max(len(own) - shown, 0) :])
-        contents = [
-            list(next(carried, ())) or self.encode(text) if role == "own" else self.encode(text)
-            for role, text in view
+        contents: list[str | TokenIds] = [
+            (role == "own" and next(carried, ())) or text for role, text in view
         ]
         if self.tokenizer.chat_template is None:
             bos = self.tokenizer.bos_token_id if self._adds_bos() else None
-            ids = [] if bos is None else [bos]
-            for content in contents:
-                ids += content
-            return tuple(ids)
+            return self._joined([() if bos is None else (bos,), *contents])
         roles: list[str] = [role for role, _ in view]
         if roles[0] == "system" and not self._takes_system():
-            roles, contents = roles[1:], [contents[0] + contents[1], *contents[2:]]
-        return self._templated(roles, contents)
+            roles, contents = roles[1:], [f"{contents[0]}{contents[1]}", *contents[2:]]
+        return self._joined(self._templated(roles, contents))
+
+    def _joined(self, parts: Sequence[str | TokenIds]) -> TokenIds:
+        """Return the ids of a prompt; texts that meet are encoded as one."""
+        ids: list[int] = []
+        for is_text, neighbours in groupby(parts, key=lambda part: isinstance(part, str)):
+            if is_text:
+                ids += self.encode("".join(map(str, neighbours)))
+            else:
+                ids += chain.from_iterable(cast("Iterator[TokenIds]", neighbours))
+        return tuple(ids)
 
     def _adds_bos(self) -> bool:
         ids = self.tokenizer("")["input_ids"]
@@ -151,23 +159,38 @@ class Chat:
             behind = self._skeleton(("user", "own", "user"))[2]
         except (TemplateError, ValueError):
             return None
-        ids = self._control(behind.lstrip())
-        return ids[0] if ids and ids[0] in self._control_ids else None
+        before, ids, _ = self._split(behind)
+        return ids[0] if ids and not before.strip() else None
 
-    def _templated(self, roles: Sequence[str], contents: list[list[int]]) -> TokenIds:
+    def _templated(
+        self, roles: Sequence[str], contents: Sequence[str | TokenIds]
+    ) -> list[str | TokenIds]:
         """Put contents between the pieces of the template, which alone holds control tokens."""
         pieces = self._skeleton(tuple(roles))
-        ids = self._control(pieces[0])
-        for role, content, piece in zip(roles, contents, pieces[1:], strict=True):
-            ids += content
-            if role == "own" and content and content[-1] == self._closing:
-                ids += self._control(piece.lstrip())[1:]  # closed already, by the agent
-            else:
-                ids += self._control(piece)
-        return tuple(ids)
+        parts: list[str | TokenIds] = [*self._split(pieces[0])]
+        for content, piece in zip(contents, pieces[1:], strict=True):
+            before, ids, behind = self._split(piece)
+            if content and content[-1] == self._closing:
+                before, ids = "", ids[1:]  # closed already, by the agent
+            parts += [content, before, ids, behind]
+        return parts
 
-    def _control(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+    def _split(self, piece: str) -> tuple[str, TokenIds, str]:
+        """Return a piece of the template as text, ids from first to last control token, text."""
+        if piece not in self._splits:
+            fast = self.tokenizer.is_fast
+            found = self.tokenizer(piece, add_special_tokens=False, return_offsets_mapping=fast)
+            ids = found["input_ids"]
+            places = [i for i, token in enumerate(ids) if token in self._control_ids]
+            if not places:
+                self._splits[piece] = piece, (), ""
+            elif not fast:  # such a tokenizer does not say where in the text its tokens stand
+                self._splits[piece] = "", tuple(ids), ""
+            else:
+                first, last = places[0], places[-1]
+                start, end = found["offset_mapping"][first][0], found["offset_mapping"][last][1]
+                self._splits[piece] = piece[:start], tuple(ids[first : last + 1]), piece[end:]
+        return self._splits[piece]
 
     def _skeleton(self, roles: tuple[str, ...]) -> list[str]:
         """Return the template's text before, between and after the contents.
