@@ -42,7 +42,7 @@ class Lane:
         """
         space = self.core.action_space(self.agent)
         if not isinstance(space, Discrete):
-            return np.ones(self.core.medium.codec.num_ids * space.shape[0], np.bool_)
+            return np.ones(_choices(space).nvec.sum(), np.bool_)
         mask: NDArray[np.int8] = self.core.medium.info(self.agent)["action_mask"]
         return mask.astype(np.bool_)
 
@@ -56,7 +56,7 @@ class Lane:
         return getattr(self.core, name)
 
 
-class DebateVecEnv(VecEnv):  # type: ignore[misc]
+class DebateVecEnv(VecEnv):
     """Debates side by side, for learners of Stable-Baselines3 and sb3-contrib.
 
     Observations are token ids, Box (observation_tokens,). With `action="token"` (default) an action
@@ -95,9 +95,8 @@ class DebateVecEnv(VecEnv):  # type: ignore[misc]
         self.lanes = [Lane(core, agent) for core in self.cores for agent in seats]
         self._actions: NDArray[Any] | None = None
         space = self.cores[0].action_space(seats[0])
-        if isinstance(space, Box):
-            space = MultiDiscrete([int(space.high.flat[0]) + 1] * space.shape[0])
-        super().__init__(num_envs, self.cores[0].observation_space(seats[0]), space)
+        actions = space if isinstance(space, Discrete) else _choices(space)
+        super().__init__(num_envs, self.cores[0].observation_space(seats[0]), actions)
 
     # -- play --------------------------------------------------------------------------------
 
@@ -240,6 +239,11 @@ def _core(game: Game, learners: Sequence[AgentID]) -> DebateAdapter:
     core = DebateAdapter.of_game(game)
     core.act_through(learners)
     return core
+
+
+def _choices(rows: Box) -> MultiDiscrete:
+    """Return the space of rows of ids as one choice per place."""
+    return MultiDiscrete(rows.high.astype(np.int64) + 1)
 
 
 def _debates(num_envs: object, each: int) -> int:

@@ -165,7 +165,7 @@ def test_what_may_pass_is_tried_again_so_many_times(failure: Reply) -> None:
 
 def test_pauses_double(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("maporl_env.remote.time.sleep", pauses.append)
+    monkeypatch.setattr("maporl_env.web.time.sleep", pauses.append)
     with serving(hang_up) as service, pytest.raises(RemoteUnavailable):
         client(service, retries=3, pause_seconds=0.5).score([QUESTION], ["a"])
     assert pauses == [0.5, 1.0, 2.0]
@@ -291,8 +291,8 @@ def test_settings_that_cannot_work_are_refused(
     ],
 )
 def test_an_address_is_taken_apart(url: str, place: tuple[Any, ...]) -> None:
-    remote = RemoteVerifier(url)
-    assert (remote._secure, remote._host, remote._port, remote._path) == place
+    service = RemoteVerifier(url).service
+    assert (service._secure, service._host, service._port, service._path) == place
 
 
 def test_every_error_is_a_remote_error() -> None:

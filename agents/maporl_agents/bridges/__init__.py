@@ -1,0 +1,1 @@
+"""Our models in other libraries' hands, and other people's environments in ours."""

@@ -1,0 +1,111 @@
+"""A model behind an OpenAI-compatible address, as a function `prompts -> texts`.
+
+    model = Endpoint("http://127.0.0.1:8000/v1", model="my-model", parallel=16)
+    env = gymnasium.make("maporl/Debate-v0", num_agents=2, partners=model)
+
+vLLM, SGLang, llama.cpp, Ollama, and the hosted services speak this protocol: each prompt is one
+`POST /chat/completions` with one user message, and its answer one choice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
+from typing import Any
+
+from maporl_env.web import RemoteGarbage, Service
+
+TOKEN_VARIABLE = "OPENAI_API_KEY"
+OWN_FIELDS = ("model", "messages", "n", "stream")
+"""Fields of a request that are not the caller's to set."""
+
+
+class Endpoint:
+    """Asks a model for one text per prompt, several at a time.
+
+    Args:
+        url: up to and without `/chat/completions`, e.g. "http://127.0.0.1:8000/v1".
+        model: the name the service knows the model by.
+        system: a system message before every prompt; "" for none.
+        options: further fields of the request, e.g. {"temperature": 0.7, "max_tokens": 300}.
+        token: sent as a bearer token; None takes $OPENAI_API_KEY, or none if that is empty.
+        parallel: requests under way at the same time.
+        timeout_seconds: for one attempt.
+        retries: further attempts after the first, with pauses that double.
+        pause_seconds: before the first repetition.
+
+    Raises:
+        ValueError: settings that cannot work.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        system: str = "",
+        options: Mapping[str, Any] = MappingProxyType({}),
+        token: str | None = None,
+        parallel: int = 8,
+        timeout_seconds: float = 120.0,
+        retries: int = 2,
+        pause_seconds: float = 0.5,
+    ) -> None:
+        if isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1:
+            raise ValueError(f"parallel must be an integer >= 1, not {parallel!r}")
+        if taken := sorted(set(options) & set(OWN_FIELDS)):
+            raise ValueError(f"options must leave {', '.join(taken)} to the endpoint itself")
+        self.model = model
+        self.system = system
+        self.options = dict(options)
+        self.parallel = parallel
+        self.service = Service(
+            url,
+            "/chat/completions",
+            what="model",
+            remedy="start the server, or correct the address",
+            token=token if token is not None else os.environ.get(TOKEN_VARIABLE) or None,
+            timeout_seconds=timeout_seconds,
+            retries=retries,
+            pause_seconds=pause_seconds,
+        )
+
+    def __call__(self, prompts: Sequence[str]) -> list[str]:
+        """Return what the model answers to each prompt, in their order.
+
+        Raises:
+            RemoteTimeout: the last attempt of a request took too long.
+            RemoteUnavailable: it failed otherwise.
+            RemoteRefused: the service will not answer this (token, model, length).
+            RemoteGarbage: its answer is no chat completion.
+        """
+        if not prompts:
+            return []
+        with ThreadPoolExecutor(min(self.parallel, len(prompts))) as pool:
+            return list(pool.map(self._ask, prompts))
+
+    def _ask(self, prompt: str) -> str:
+        messages = [{"role": "user", "content": str(prompt)}]
+        if self.system:
+            messages.insert(0, {"role": "system", "content": self.system})
+        request = {**self.options, "model": self.model, "messages": messages}
+        return self._read(self.service.post(json.dumps(request).encode("ascii")))
+
+    def _read(self, content: bytes) -> str:
+        """Return the text of an answer; a message without content (a refusal) is empty."""
+        try:
+            text = json.loads(content)["choices"][0]["message"]["content"]
+        except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+            raise RemoteGarbage(
+                f"{self.service.name} answered without choices[0].message.content: "
+                f"{type(error).__name__} {error}"
+            ) from error
+        if text is not None and not isinstance(text, str):
+            raise RemoteGarbage(
+                f"{self.service.name} answered with a content that is {type(text).__name__}, "
+                "not text"
+            )
+        return text or ""

@@ -1,0 +1,217 @@
+"""JSON to a service over HTTP and back: one request, with a limit on time and size, and retries."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import threading
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
+
+MAX_ANSWER_BYTES = 4_000_000
+_WORTH_A_RETRY = {
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+}
+
+
+class RemoteError(RuntimeError):
+    """A service gave no answer that can be used."""
+
+
+class RemoteTimeout(RemoteError, TimeoutError):
+    """It did not answer in time."""
+
+
+class RemoteUnavailable(RemoteError):
+    """It could not be reached, broke off, or said that it cannot serve at present."""
+
+
+class RemoteRefused(RemoteError):
+    """It refused the request, which asking again would not change (token, size, address)."""
+
+
+class RemoteGarbage(RemoteError):
+    """What came back is not what was asked for."""
+
+
+class Service:
+    """One address that JSON is posted to. Several threads may share one.
+
+    A failed attempt is repeated after a pause that doubles; a refusal is not. At worst a call takes
+    (retries + 1) * timeout_seconds and the pauses.
+
+    Attributes:
+        name: "the verifier at http://...", for messages.
+
+    Args:
+        url: of the service, `http://host:port` or `https://...`; a path is put before `path`.
+        path: of the request, e.g. "/score".
+        what: what the service is, e.g. "verifier".
+        remedy: what to do where it cannot be reached.
+        token: sent as a bearer token; None for a service that asks for none.
+        timeout_seconds: for one attempt, however slowly the answer drips; finding and greeting the
+            host is not included, and has the same limit per system call.
+        retries: further attempts after the first.
+        pause_seconds: before the first repetition.
+        max_answer_bytes: of a longer answer the rest is not read.
+
+    Raises:
+        ValueError: settings that cannot work.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        path: str,
+        *,
+        what: str,
+        remedy: str,
+        token: str | None = None,
+        timeout_seconds: float = 30.0,
+        retries: int = 2,
+        pause_seconds: float = 0.2,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+    ) -> None:
+        self._secure, self._host, self._port, self._path = _address(url, path, what)
+        require_number("timeout_seconds", timeout_seconds, above=0)
+        require_number("retries", retries)
+        require_number("pause_seconds", pause_seconds)
+        self.url = url
+        self.name = f"the {what} at {url}"
+        self.remedy = remedy
+        self.timeout_seconds = timeout_seconds
+        self.retries = retries
+        self.pause_seconds = pause_seconds
+        self.max_answer_bytes = max_answer_bytes
+        self._headers = {"Content-Type": "application/json"} | _authorization(token)
+
+    def post(self, body: bytes) -> bytes:
+        """Return the answer of the first attempt that succeeds.
+
+        Raises:
+            RemoteTimeout: the last attempt took too long.
+            RemoteUnavailable: the last attempt failed otherwise.
+            RemoteRefused: the service will not answer this.
+        """
+        for attempt in range(self.retries):
+            try:
+                return self._attempt(body)
+            except (RemoteTimeout, RemoteUnavailable):
+                time.sleep(self.pause_seconds * 2**attempt)
+        return self._attempt(body)
+
+    def _attempt(self, body: bytes) -> bytes:
+        from http.client import HTTPException  # heavy, and unused where nothing is remote
+
+        start = time.monotonic()
+        connection = self._connection()
+        watch: threading.Timer | None = None
+        try:
+            connection.connect()
+            watch = _watch(connection, start + self.timeout_seconds - time.monotonic())
+            connection.request("POST", self._path, body, self._headers)
+            answer = connection.getresponse()
+            content = answer.read(self.max_answer_bytes + 1)
+            complete = answer.length in (None, 0) or len(content) > self.max_answer_bytes
+        except (OSError, HTTPException) as error:
+            if time.monotonic() - start >= self.timeout_seconds or isinstance(error, TimeoutError):
+                raise self._late() from error
+            raise RemoteUnavailable(
+                f"{self.name} cannot be reached ({_reason(error)}): {self.remedy}"
+            ) from error
+        finally:
+            if watch is not None:
+                watch.cancel()
+            connection.close()
+        if time.monotonic() - start >= self.timeout_seconds:
+            raise self._late()  # what was cut off by the watch may look like an end
+        self._check_status(answer.status, content)
+        if not complete:
+            raise RemoteUnavailable(f"{self.name} broke off its answer")
+        return content
+
+    def _connection(self) -> HTTPConnection:
+        from http.client import HTTPConnection, HTTPSConnection
+
+        make = HTTPSConnection if self._secure else HTTPConnection
+        return make(self._host, self._port, timeout=self.timeout_seconds)
+
+    def _late(self) -> RemoteTimeout:
+        return RemoteTimeout(f"{self.name} gave no answer in {self.timeout_seconds} s")
+
+    def _check_status(self, status: int, content: bytes) -> None:
+        if status == HTTPStatus.OK:
+            return
+        text = f"{self.name} answered {status}: {_message(content)}"
+        raise RemoteUnavailable(text) if status in _WORTH_A_RETRY else RemoteRefused(text)
+
+
+def require_number(name: str, value: float, *, above: float | None = None) -> None:
+    """Raise ValueError unless a setting is finite and >= 0, or greater than `above`."""
+    if not (math.isfinite(value) and (value >= 0 if above is None else value > above)):
+        bound = ">= 0" if above is None else f"> {above}"
+        raise ValueError(f"{name} must be a finite number {bound}, not {value!r}")
+
+
+def _address(url: str, path: str, what: str) -> tuple[bool, str, int | None, str]:
+    """Return whether to encrypt, host, port and path; ValueError says what is wrong with a URL."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{url!r} is no address of a {what}: {error}") from error
+    plain = not (parts.username or parts.password or parts.query or parts.fragment)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
+        shown = "one with a name or password" if parts.username or parts.password else repr(url)
+        raise ValueError(
+            f"the address of a {what} is http://host:port or https://host:port, not {shown}; "
+            "give the token by itself"
+        )
+    return parts.scheme == "https", parts.hostname, port, parts.path.rstrip("/") + path
+
+
+def _authorization(token: str | None) -> dict[str, str]:
+    if token is None:
+        return {}
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("a token is printable ASCII without spaces: look for a stray line end")
+    return {"Authorization": f"Bearer {token}"}
+
+
+def _watch(connection: HTTPConnection, seconds: float) -> threading.Timer:
+    """End an attempt on time, whatever it waits for; the time-out of a socket is for one read."""
+    sock: socket.socket = connection.sock
+
+    def end() -> None:
+        try:
+            sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # closed already
+
+    timer = threading.Timer(max(seconds, 0.0), end)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _message(content: bytes) -> str:
+    """Return what an error answer says, in one line of bounded length."""
+    try:
+        text = json.loads(content)["error"]["message"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        text = content.decode("utf-8", "replace")
+    return " ".join(str(text).split())[:200] or "nothing"
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
