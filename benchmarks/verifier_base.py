@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -95,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("train", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seconds", type=float, default=240, help="of training")
+    parser.add_argument("--steps", type=int, default=250, help="of 16 questions with answers")
     parser.add_argument("--vocabulary", type=int, default=2048)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -107,10 +106,10 @@ def main() -> None:
     model = make_model(tokenizer, args.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)
     rng = random.Random(seed_of(args.seed, "rows"))
-    start, step, loss = time.monotonic(), 0, torch.tensor(0.0)
-    while (spent := (time.monotonic() - start) / args.seconds) < 1:
+    loss = torch.tensor(0.0)
+    for step in range(args.steps):
         for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * min((step + 1) / 50, 1.0, 2 * (1 - spent))
+            group["lr"] = 3e-3 * min((step + 1) / 50, 1.0, 2 * (1 - step / args.steps))
         ids, labels = batch(rng.sample(rows, 16), tokenizer.pad_token_id)
         logits = model(input_ids=ids).logits[:, :-1]
         loss = cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
@@ -118,13 +117,14 @@ def main() -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        step += 1
-        if step % 50 == 0:
-            print(f"step {step}  loss {loss.item():.3f}  {spent:.0%}", flush=True)
+        if (step + 1) % 50 == 0:
+            print(f"step {step + 1}  loss {loss.item():.3f}", flush=True)
     model.save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
     size = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{step} steps, loss {loss.item():.3f}, {size / 1e6:.2f} M parameters, in {args.out}")
+    print(
+        f"{args.steps} steps, loss {loss.item():.3f}, {size / 1e6:.2f} M parameters, in {args.out}"
+    )
 
 
 if __name__ == "__main__":
