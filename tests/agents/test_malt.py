@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import math
@@ -17,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 from miniatures import load_team, stir
-from rich.console import Console
 
 from maporl_agents import experiment
 from maporl_agents.algorithms import malt
@@ -52,7 +50,7 @@ from maporl_agents.preferences import (
     right_paths,
     sibling_pairs,
 )
-from maporl_agents.runlog import read_metrics
+from maporl_agents.runlog import RunLog, read_metrics
 from maporl_agents.schemes import check_malt
 from maporl_agents.scoring import score_tokens
 from maporl_agents.storage import CheckpointError
@@ -507,7 +505,7 @@ def test_our_dpo_loss_is_that_of_trl() -> None:
     theirs = trl.DPOTrainer._compute_loss(Trainer(), Trainer.model, inputs, False)
     summed = torch.where(mask[:, 1:], logprobs, 0.0).sum(1)
     ours = preference_loss(summed[:4], summed[4:], references[:4], references[4:], beta=0.2)
-    assert float(ours) == pytest.approx(float(theirs), abs=1e-6)
+    assert ours.item() == pytest.approx(theirs.item(), abs=1e-6)
     gradients = [
         torch.autograd.grad(loss, logprobs, retain_graph=True)[0] for loss in (ours, theirs)
     ]
@@ -601,16 +599,22 @@ RUN = MALTConfig(
 )
 
 
-def quietly(call: Any, *args: Any, **options: Any) -> Any:
-    return call(*args, Console(file=io.StringIO()), **options)
+def train(folder: Path, *, resume: bool = False) -> Team:
+    """Do the training of `experiment.run` or `experiment.resume`, without what is measured."""
+    _, learner = experiment.build(RUN)
+    questions = experiment.questions_of(RUN.game, "train")
+    opened = RunLog.resume(folder, RUN) if resume else RunLog.create(folder, RUN)
+    with opened as log:
+        start = experiment.load_checkpoint(folder, learner)
+        experiment.train(RUN, learner, questions, log, start=start)
+    return learner.team
 
 
 def test_a_cut_run_goes_on_as_if_it_had_not_been_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    results = quietly(experiment.run, RUN, whole)
-    assert results["after"]["passes"]["turns"][0]["accuracy"]
+    unbroken = train(whole)
     files = {path.name for path in (whole / "malt" / "round-1").iterdir()}
     assert files == {
         *("trees-0000.jsonl", "trees-0001.jsonl"),
@@ -619,26 +623,38 @@ def test_a_cut_run_goes_on_as_if_it_had_not_been_cut(
     grown_metrics, *_ = read_metrics(whole)
     assert grown_metrics["answers"] == 3 * (2 + 4 + 8)
 
-    with monkeypatch.context() as patch:  # cut in the third stage
-        patch.setattr(malt, "prefer", lambda *_, **__: (_ for _ in ()).throw(OSError("cut")))
+    def dies(*_: Any, **__: Any) -> None:
+        raise OSError("cut")
+
+    with monkeypatch.context() as patch:  # in the third stage
+        patch.setattr(malt, "prefer", dies)
         with pytest.raises(OSError, match="cut"):
-            experiment.run(RUN, cut, Console(file=io.StringIO()))
+            train(cut)
     with monkeypatch.context() as patch:
         patch.setattr(malt, "expand", lambda *_, **__: pytest.fail("grown again"))
-        experiment.resume(cut, Console(file=io.StringIO()))
-    teams = [experiment.load_team(folder)[1] for folder in (whole, cut)]
-    for policy, now in weights(teams[0]).items():
-        assert torch.equal(now, weights(teams[1])[policy])
-    assert [{k: v for k, v in row.items() if k != "time"} for row in read_metrics(whole)] == [
-        {k: v for k, v in row.items() if k != "time"} for row in read_metrics(cut)
-    ]
+        resumed = train(cut, resume=True)
+    for policy, now in weights(unbroken).items():
+        assert torch.equal(now, weights(resumed)[policy])
+    assert read_metrics(whole) == read_metrics(cut)
+
     # What is gone cannot be grown again by a team that has learnt since.
     (cut / "malt" / "round-1" / "trees-0001.jsonl").unlink()
-    team, _ = experiment.build(RUN)
     debates = experiment.debates_of(RUN.game, 3)
     asked = experiment.questions_of_step(experiment.questions_of(RUN.game, "train"), 0, 3, RUN.seed)
     with pytest.raises(CheckpointError, match="trees from 2 on are missing"):
-        malt.train_step(team, debates, asked, RUN, 1, cut / "malt")
+        malt.train_step(resumed, debates, asked, RUN, 1, cut / "malt")
+
+
+def test_a_run_is_also_measured_by_the_vote_of_its_passes() -> None:
+    team, _ = experiment.build(RUN)
+    results = experiment.measure(RUN, team, experiment.held_out(RUN))
+    assert list(results) == ["sampled", "greedy", "passes"]
+    assert [len(turn.accuracy) for turn in results["passes"].turns] == [RUN.eval.passes]
+    alone = replace(RUN, eval=replace(RUN.eval, passes=1))
+    assert list(experiment.measure(alone, team, experiment.held_out(alone))) == [
+        "sampled",
+        "greedy",
+    ]
 
 
 def test_growth_that_was_cut_goes_on_behind_the_last_whole_file(
