@@ -13,11 +13,13 @@ and never again:
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +28,7 @@ from typing import Any, Literal, get_args
 from rich.console import Console
 
 from maporl_agents import experiment, sft
-from maporl_agents.config import TrainConfig, from_dict
+from maporl_agents.config import GameConfig, TrainConfig, from_dict
 from maporl_agents.controls import Measure, measure
 from maporl_agents.evaluate import Evaluation
 from maporl_agents.loading import model_names
@@ -39,6 +41,8 @@ from maporl_agents.team import Team
 Method = Literal["none", "ppo", "sft"]
 EVAL_SEED_STRIDE = 1_000
 """Evaluations of different seeds draw different noise: `eval.seed` plus so much times the seed."""
+REWARD_SETTINGS = ("gamma", "horizon", "share", "alpha", "beta", "majority", "penalties")
+"""What a game pays for, which an untrained team does not notice."""
 READ_BYTES = 16 * 2**20
 """Files of models up to this size are read to tell one model from another."""
 
@@ -83,6 +87,7 @@ class Job:
         if self.recipe.method == "none":
             for part in ("ppo", "steps", "questions_per_step", "single_agent"):
                 del settings[part]
+            settings["game"] |= {name: asdict(GameConfig())[name] for name in REWARD_SETTINGS}
         if self.recipe.method == "sft":
             settings["sft"] = asdict(self.recipe.sft)
         models = model_names(config.team, config.game.num_agents)
@@ -209,11 +214,23 @@ def all_measures(jobs: Sequence[Job]) -> list[Job]:
     return list(merged.values())
 
 
+@contextmanager
+def only_here(folder: Path) -> Iterator[None]:
+    """Wait until no other process carries out the job of a folder; then none can."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def main(folder: Path) -> int:
-    """Carry out the job that ``job.json`` of a folder describes; return the exit code."""
+    """Carry out the job that ``job.json`` of a folder describes; return the exit code.
+
+    Of two studies that want the same job at once, one does it and the other finds it done.
+    """
     job = Job.from_json((folder / "job.json").read_text(encoding="utf-8"))
     try:
-        carry_out(job, folder, Console(width=100))
+        with only_here(folder):
+            carry_out(job, folder, Console(width=100))
     except Interrupted as stop:
         return 128 + stop.signal_number
     finally:

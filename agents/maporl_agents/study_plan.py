@@ -103,11 +103,11 @@ def quick_recipe(recipe: Recipe) -> Recipe:
 
 # --- What a study costs -------------------------------------------------------------
 
-START_SECONDS = 8.0
+START_SECONDS = 12.0
 """Processor seconds to start a process and load a model. Measured."""
-SECONDS_PER_1000_ANSWERS = {"shopping": 9.4, "sharing": 2.5, "coins": 2.5}
+SECONDS_PER_1000_ANSWERS = {"shopping": 9.3, "sharing": 3.8, "coins": 3.8}
 """Processor seconds of training per 1,000 answers of three-turn debates. Measured."""
-SPEAKING_SHARE = 0.25
+SPEAKING_SHARE = 0.22
 """Part of it that is generation: the cost of an answer that is not learnt from."""
 
 
@@ -124,7 +124,7 @@ def expected_seconds(job: Job) -> float:
         config.steps
         * config.questions_per_step
         * debate
-        * {"ppo": 1, "sft": 0.4, "none": 0}[method]
+        * {"ppo": 1, "sft": 0.5, "none": 0}[method]
     )
     decodings = sum(len(what.decodings) for what in job.measures) + 4 * (method != "none")
     spoken = decodings * config.eval.questions * debate * SPEAKING_SHARE

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,6 +66,10 @@ class TestKey:
         key = Job(Recipe("none", SMALL), 0, ()).key
         longer = replace(SMALL, steps=9, ppo=replace(SMALL.ppo, learning_rate=1.0))
         assert Job(Recipe("none", longer), 0, ()).key == key
+        paid = replace(SMALL.game, gamma=0.5, alpha=(1.0, 0.0), share="own")
+        assert Job(Recipe("none", replace(SMALL, game=paid)), 0, ()).key == key
+        shown = replace(SMALL.game, reward_feedback=True)
+        assert Job(Recipe("none", replace(SMALL, game=shown)), 0, ()).key != key
         assert Job(PPO, 0, ()).key != key
 
     def test_imitation_depends_on_its_own_settings(self) -> None:
@@ -155,6 +160,21 @@ class TestCarryOut:
         saved = study_jobs.read_measure(tmp_path, Measure("best_of_n"))
         assert saved["sampled"]["num_answers"] == 6 * 6  # questions x samples
         assert "greedy" not in saved
+
+    def test_two_processes_do_not_do_the_same_job(self, tmp_path: Path) -> None:
+        order = []
+
+        def second() -> None:
+            with study_jobs.only_here(tmp_path):
+                order.append("second")
+
+        with study_jobs.only_here(tmp_path):
+            other = threading.Thread(target=second)
+            other.start()
+            other.join(0.2)
+            order.append("first")
+        other.join()
+        assert order == ["first", "second"]
 
     def test_costs_add_up(self, tmp_path: Path) -> None:
         assert study_jobs.cost(tmp_path) == 0.0
