@@ -52,8 +52,16 @@ def _message_samples(rollout: Rollout) -> Samples:
 
 
 def _debate_samples(rollout: Rollout) -> Samples:
-    """Yield what the agents of a debate did in its complete turns."""
+    """Yield what the agents of a debate did in its complete turns.
+
+    Of a game in which agents do not all speak in every turn nothing is said.
+    """
     transcript = rollout.transcript
+    if not all(
+        len({m.agent for m in transcript.of_turn(t)}) == len(transcript.agents)
+        for t in range(transcript.turn)
+    ):
+        return
     answers, copied = answers_of(transcript), copy_rates(transcript)
     for index, (row, shares) in enumerate(zip(answers, copied, strict=True)):
         turn = f"turn_{index + 1}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -11,17 +12,39 @@ from maporl_agents.sampler import sample
 from maporl_agents.seeding import seed_of
 from maporl_agents.team import Team
 from maporl_agents.types import Completion, Rollout, TokenIds
-from maporl_env.batched import BatchedDebate
+from maporl_env.batched import Prompt
 from maporl_env.types import Question, Transcript
-
 
 Speak = Callable[..., list[Completion]]
 """Writes one message per prompt; takes what `sampler.sample` takes."""
 
 
+class Playable(Protocol):
+    """What is played: `BatchedDebate`, or anything else with these (see `bridges.outside`)."""
+
+    def reset(self, questions: Sequence[Question]) -> None:
+        """Start one episode per question."""
+
+    def prompts(self) -> list[Prompt]:
+        """Return what everybody who may speak now reads; [] at the end."""
+
+    def step(self, texts: Sequence[str]) -> None:
+        """Let everybody speak, in the order of the prompts."""
+
+    @property
+    def transcripts(self) -> list[Transcript]:
+        """What has been said, per episode."""
+
+    def turn_rewards(self) -> np.ndarray:
+        """Return what every message is paid, (B, T, A)."""
+
+    def score_mask(self) -> np.ndarray:
+        """Return which messages are learnt from, (B, T, A) booleans."""
+
+
 def play(
     team: Team,
-    debates: BatchedDebate,
+    debates: Playable,
     questions: Sequence[Question],
     sampling: Sampling,
     *,

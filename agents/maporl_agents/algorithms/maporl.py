@@ -30,18 +30,17 @@ from maporl_agents.diagnostics import (
 from maporl_agents.learner import Learner, not_finite
 from maporl_agents.losses import kl_estimate, masked_mean, policy_loss, value_loss
 from maporl_agents.parallel import side_by_side
-from maporl_agents.rollout import play
+from maporl_agents.rollout import Playable, play
 from maporl_agents.scoring import full_ref_kl, score_tokens
 from maporl_agents.seeding import seed_of
 from maporl_agents.team import Team
 from maporl_agents.types import Experience, Rollout, TokenBatch
-from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
 
 
 def train_step(
     learner: Learner,
-    debates: BatchedDebate,
+    debates: Playable,
     questions: Sequence[Question],
     sampling: Sampling,
     *,

@@ -1,0 +1,95 @@
+"""Our tasks and verifiers in TRL: rows for its trainers, and `reward_funcs` for its GRPO trainer.
+
+    task = load_task("gsm8k", "train.jsonl")
+    trainer = GRPOTrainer(
+        model,
+        reward_funcs=[reward_function(AnswerKey())],
+        train_dataset=Dataset.from_list(rows(task.split("train"), task.template.system)),
+    )
+
+Only the calling convention is TRL's; nothing is imported from it. Adapters that ``maporl export``
+writes are plain PEFT folders, which TRL's trainers load as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from maporl_env.types import Question
+from maporl_env.verifiers import Scorer, VerifierLike
+
+Row = dict[str, Any]
+RewardFunction = Callable[..., list[float | None]]
+"""`(prompts, completions, **columns) -> rewards`, None where there is none."""
+
+
+def rows(questions: Iterable[Question], system: str = "") -> list[Row]:
+    """Return questions as rows of a data set in TRL's conversational form.
+
+    Args:
+        questions: of any task.
+        system: a system message before each; "" for none.
+    """
+    opening = [{"role": "system", "content": system}] if system else []
+    return [
+        {
+            "prompt": [*opening, {"role": "user", "content": question.prompt}],
+            "question_id": question.id,
+            "answer": question.answer,
+            "kind": question.kind,
+        }
+        for question in questions
+    ]
+
+
+def reward_function(
+    verifier: VerifierLike, *, kind: str = "number", name: str = "", timeout: float | None = None
+) -> RewardFunction:
+    """Return a reward function of TRL that asks a verifier once per batch.
+
+    It reads the columns `answer`, and `kind` and `question_id` where there are any; a message the
+    verifier gives no score gets None, which TRL leaves out of the sum.
+
+    Args:
+        verifier: see `maporl_env.verifiers`.
+        kind: how answers are read where the data set has no column `kind`.
+        name: shown in TRL's logs; "" for the name of the verifier.
+        timeout: seconds for one call; None waits.
+    """
+    scorer = Scorer(verifier, timeout)
+
+    def reward(
+        prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
+    ) -> list[float | None]:
+        texts = [_text(completion) for completion in completions]
+        return scorer.score(_questions(prompts, columns, kind), texts)
+
+    reward.__name__ = name or getattr(verifier, "__name__", type(verifier).__name__)
+    return reward
+
+
+def _questions(prompts: Sequence[Any], columns: dict[str, Any], kind: str) -> list[Question]:
+    count = len(prompts)
+    answers = columns.get("answer")
+    if answers is None:
+        raise ValueError(
+            "the data set has no column 'answer' to score by: make it with "
+            "maporl_env.bridges.trl.rows, or name its column so"
+        )
+    kinds = columns.get("kind") or [kind] * count
+    ids = columns.get("question_id") or [f"row/{number}" for number in range(count)]
+    return [
+        Question(str(id_), _text(prompt), str(answer), str(kind_))
+        for id_, prompt, answer, kind_ in zip(ids, prompts, answers, kinds, strict=True)
+    ]
+
+
+def _text(conversation: Any) -> str:
+    """Return a text, or the last message of a conversation; content in parts is joined."""
+    if isinstance(conversation, str):
+        return conversation
+    content = conversation[-1].get("content") if conversation else ""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content)
+    return content or ""
