@@ -1,0 +1,102 @@
+"""The figures of docs/verifier.md: verifiers trained with and without balance, and paid by one.
+
+    .venv/bin/python benchmarks/learned_verifier.py                 # shopping: 15 core-minutes
+    .venv/bin/python benchmarks/learned_verifier.py --gsm8k FOLDER  # and real text: 10 more
+
+FOLDER holds GSM8K's train.jsonl and example_model_solutions.jsonl. Every step is an ordinary
+command that is printed before it runs; one whose result is there is not repeated. Leaves both
+verifiers side by side (RUNS/*-both: report.json, reliability.png), and prints for the run that was
+paid by the balanced one the score that was paid beside the accuracy by the key, step by step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from maporl_agents.runlog import read_metrics
+
+MAPORL = (sys.executable, "-m", "maporl_agents.cli")
+BALANCES = {"balanced": "question", "unbalanced": "none"}
+
+
+def run(done: Path, *command: object) -> None:
+    """Run a command unless its result is there."""
+    if done.exists():
+        print(f"there already: {done}")
+        return
+    words = [str(word) for word in command]
+    print(f"\n$ {shlex.join(words)}", flush=True)
+    subprocess.run(words, check=True)
+
+
+def compare(runs: Path, answers: Path, name: str, *options: object) -> None:
+    """Train a balanced verifier and its unbalanced twin on the same budget; measure both."""
+    folders = []
+    for label, balance in BALANCES.items():
+        folders.append(runs / f"{name}-{label}")
+        done = folders[-1] / "report.json"
+        train = (*MAPORL, "verifier", "train", answers, folders[-1], "--balance", balance)
+        run(done, *train, "--tuning", "full", *options)
+    both = runs / f"{name}-both"
+    run(both / "report.json", *MAPORL, "verifier", "eval", answers, *folders, "--out", both)
+
+
+def shopping(runs: Path, steps: int) -> None:
+    """The built-in task, and MAPoRL paid by its balanced verifier."""
+    answers = runs / "shopping-answers"
+    sizes = ("--questions", 1500, "--test-questions", 300, "--debates", 8)
+    run(answers / "data.json", *MAPORL, "verifier", "data", answers, *sizes)
+    compare(runs, answers, "shopping", "--steps", 600)
+    verifier = runs / "shopping-balanced"
+    paid = runs / "paid-by-it"
+    game = ("--game.verifier", f"learned:{verifier}", "--steps", steps, "--eval.questions", 250)
+    train = (*MAPORL, "train", "--runs", runs, "--name", paid.name, *game)
+    run(paid / "results.json", *train)
+    print(watch(paid))
+
+
+def real_text(runs: Path, data: Path) -> None:
+    """What four language models wrote about GSM8K's questions, divided by question."""
+    answers, base = runs / "gsm8k-answers", runs / "gsm8k-base"
+    recordings = data / "example_model_solutions.jsonl"
+    run(answers / "data.json", *MAPORL, "verifier", "data", answers, "--recordings", recordings)
+    script = Path(__file__).with_name("verifier_base.py")
+    run(base / "config.json", sys.executable, script, data / "train.jsonl", base)
+    rates = ("--learning-rate", 5e-4, "--head-learning-rate", 2e-3)
+    compare(runs, answers, "gsm8k", "--model", base, "--steps", 150, "--rows-per-step", 16, *rates)
+
+
+def watch(run_folder: Path, every: int = 5) -> str:
+    """Return a Markdown table: the score that was paid and the key's accuracy, by turn and step."""
+    rows = read_metrics(run_folder)
+    turns = sum(name.startswith("score/") for name in rows[0])
+    names = [f"turn {turn + 1}: score, key" for turn in range(turns)]
+    lines = [f"| step | {' | '.join(names)} |", f"|---|{'---|' * turns}"]
+    for row in [rows[0], *rows[every - 1 :: every]]:
+        cells = [
+            f"{row[f'score/turn_{turn + 1}']:.3f}, {row[f'accuracy/turn_{turn + 1}']:.3f}"
+            for turn in range(turns)
+        ]
+        lines.append(f"| {row['step']:.0f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is missing and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs/verifier"))
+    parser.add_argument("--gsm8k", type=Path, help="folder of GSM8K's files")
+    parser.add_argument("--steps", type=int, default=40, help="of the run that is paid")
+    args = parser.parse_args()
+    args.runs.mkdir(parents=True, exist_ok=True)
+    shopping(args.runs, args.steps)
+    if args.gsm8k is not None:
+        real_text(args.runs, args.gsm8k)
+
+
+if __name__ == "__main__":
+    main()
