@@ -1,0 +1,31 @@
+"""docs/bridges.md is true: its snippets run, and the files and tests it names are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs" / "bridges.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def test_there_are_snippets() -> None:
+    assert len(SNIPPETS) == 4
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_a_snippet_runs(snippet: str) -> None:
+    if "sb3_contrib" in snippet:
+        pytest.importorskip("sb3_contrib", reason="needs the extra sb3")
+    names: dict[str, Any] = {"__name__": "snippet"}
+    exec(compile(snippet, "docs/bridges.md", "exec", dont_inherit=True), names)
+
+
+def test_the_files_it_names_exist() -> None:
+    named = set(re.findall(r"`((?:tests|examples|scripts)/[\w/*.]+)", TEXT))
+    assert len(named) >= 7
+    assert all(list(ROOT.glob(name)) for name in named)

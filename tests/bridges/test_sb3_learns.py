@@ -1,0 +1,121 @@
+"""Stable-Baselines3 learns in the debate, token by token, by masked PPO and by a language model.
+
+The game: the question names one of two words, the answer is that word. Without reading, a policy
+is right half of the time at best, so that one that is right at 9 of 10 has learnt to read. For the
+language model, random as it is, any vowel is paid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sb3_contrib", reason="needs the extra sb3")
+
+from miniatures import save_miniature, shared_tokenizer
+from sb3_contrib import MaskablePPO
+from stable_baselines3 import PPO
+from stable_baselines3.common.evaluation import evaluate_policy
+
+from maporl_agents.bridges.sb3_policy import CausalLMPolicy, load_vocabulary
+from maporl_env.bridges.sb3 import DebateVecEnv
+from maporl_env.types import Question
+
+WORDS = ("yes", "no")
+QUESTIONS = [Question(word, f"say {word}", word, "text") for word in WORDS]
+
+
+class Words:
+    """A tokenizer of two words; of a text it keeps the first, which the question names."""
+
+    vocab_size = len(WORDS)
+
+    def encode(self, text: str) -> Sequence[int]:
+        return [WORDS.index(word) for word in text.replace("\n", " ").split() if word in WORDS][:1]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return " ".join(WORDS[id_] for id_ in ids)
+
+
+def exact(questions: Sequence[Question], responses: Sequence[str]) -> list[float]:
+    return [float(text == q.answer) for q, text in zip(questions, responses, strict=True)]
+
+
+def vowels(questions: Sequence[Question], responses: Sequence[str]) -> list[float]:
+    """The share of vowels."""
+    return [sum(map(text.count, "aeiou")) / max(len(text), 1) for text in responses]
+
+
+def make_envs(lanes: int, **options: Any) -> DebateVecEnv:
+    return DebateVecEnv(lanes, task=QUESTIONS, num_agents=1, num_turns=1, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_masked_ppo_learns_to_answer(seed: int) -> None:
+    """A random player writes yes, no, or the end: right with 1/3 (the word) * 1/3 (the end)."""
+    envs = make_envs(
+        8, tokenizer=Words(), verifier=exact, observation_tokens=4, message_tokens=2,
+        obs_dtype="float32",
+    )  # fmt: skip
+    learner = MaskablePPO(
+        "MlpPolicy", envs, n_steps=64, batch_size=128, learning_rate=3e-3, gamma=1.0, seed=seed
+    )
+    before = mean_reward(envs, np.random.default_rng(seed))
+    learner.learn(8000)
+    assert before < 0.25  # 1/9
+    assert played(learner, envs) > 0.9
+
+
+def mean_reward(envs: DebateVecEnv, rng: np.random.Generator) -> float:
+    """Return what random legal ids earn per debate."""
+    envs.seed(0)
+    envs.reset()
+    paid, ends = 0.0, 0
+    for _ in range(100):
+        masks = envs.env_method("action_masks")
+        _, rewards, dones, _ = envs.step(np.array([rng.choice(np.flatnonzero(m)) for m in masks]))
+        paid, ends = paid + rewards.sum(), ends + dones.sum()
+    return float(paid / ends)
+
+
+def played(learner: Any, envs: DebateVecEnv) -> float:
+    """Return what a masked policy earns per debate, sampled."""
+    envs.seed(99)
+    seen, paid, ends = envs.reset(), 0.0, 0
+    for _ in range(100):
+        masks = np.stack(envs.env_method("action_masks"))
+        seen, rewards, dones, _ = envs.step(learner.predict(seen, action_masks=masks)[0])
+        paid, ends = paid + rewards.sum(), ends + dones.sum()
+    return float(paid / ends)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_language_model_learns_under_ppo(seed: int, tmp_path: Path) -> None:
+    """The share of vowels, sampled, rises by 0.3 at least."""
+    folder = str(save_miniature(tmp_path / "model", "llama", shared_tokenizer(False), seed=seed))
+    envs = make_envs(
+        8, tokenizer=load_vocabulary(folder), verifier=vowels, observation_tokens=40,
+        message_tokens=2,
+    )  # fmt: skip
+    learner = PPO(
+        CausalLMPolicy,
+        envs,
+        policy_kwargs={"model": folder},
+        n_steps=32,
+        batch_size=256,
+        n_epochs=4,
+        learning_rate=3e-3,
+        gamma=1.0,
+        seed=seed,
+        device="cpu",
+    )
+    before, _ = evaluate_policy(learner, envs, n_eval_episodes=64, deterministic=False, warn=False)
+    learner.learn(4096)
+    after, _ = evaluate_policy(learner, envs, n_eval_episodes=64, deterministic=False, warn=False)
+    assert after > before + 0.3
