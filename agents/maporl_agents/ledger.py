@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -137,24 +137,24 @@ def sketching(ledger: Ledger) -> Iterator[Ledger]:
     """Count work on tensors without content, with the attention that real devices run.
 
     Torch would spell attention out on "meta", scores and all. Every device that matters has a
-    kernel that keeps only the result and one number per query; that is what is counted.
+    kernel that keeps only the result and one number per query; that is what is counted. Not for
+    several threads at once: torch's function is exchanged meanwhile. (A `TorchFunctionMode` would
+    be off in the backward pass, where layers may be recomputed.)
     """
-    with _FusedAttention(ledger), ledger:
-        yield ledger
+    spelt_out = functional.scaled_dot_product_attention
 
+    def fused(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if not query.is_meta:
+            return spelt_out(query, key, value, *args, **kwargs)
+        mask = args[0] if args else kwargs.get("attn_mask")
+        return _Attention.apply(query, key, value, mask, ledger)
 
-class _FusedAttention(TorchFunctionMode):
-    def __init__(self, ledger: Ledger) -> None:
-        super().__init__()
-        self._ledger = ledger
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        if func is torch.nn.functional.scaled_dot_product_attention and args[0].is_meta:
-            mask = (kwargs or {}).get("attn_mask")
-            return _Attention.apply(*args[:3], mask, self._ledger)
-        return func(*args, **(kwargs or {}))
+    functional.scaled_dot_product_attention = fused
+    try:
+        with ledger:
+            yield ledger
+    finally:
+        functional.scaled_dot_product_attention = spelt_out
 
 
 class _Attention(torch.autograd.Function):

@@ -11,25 +11,21 @@ gaps between tensors, come on top.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
-
-import torch
-from rich.console import Console
-from rich.table import Table
+from typing import NamedTuple
 
 from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.bases import Base
 from maporl_agents.chat import Chat
-from maporl_agents.config import GameConfig, RunConfig, Sampling, TrainConfig, scheme_of
+from maporl_agents.config import RunConfig, TrainConfig, scheme_of
 from maporl_agents.experiment import EVAL_BATCH, training_game
-from maporl_agents.games import debate_config, questions_of
+from maporl_agents.games import questions_of
 from maporl_agents.ledger import Cost
 from maporl_agents.loading import pick_device
-from maporl_agents.machine import GIB, Machine, this_machine
+from maporl_agents.machine import Machine
 from maporl_agents.parallel import cores
-from maporl_agents.rollout import play
 from maporl_agents.sketch import (
     Sketch,
     generation_cost,
@@ -40,13 +36,9 @@ from maporl_agents.sketch import (
     sketch_team,
     update_cost,
 )
-from maporl_agents.team import Team
-from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
-from maporl_env.batched import BatchedDebate
+from maporl_agents.stand_ins import act, filler_ids
+from maporl_agents.types import Rollout, TokenIds
 from maporl_env.types import Question
-
-if TYPE_CHECKING:
-    from maporl_agents import cli
 
 USABLE = 0.9
 """Share of a device's memory that a plan may fill: the rest is for drivers, libraries and gaps."""
@@ -134,7 +126,7 @@ def plan_of(
     held = draft.held(rollouts)
     phases = draft.phases(rollouts, worst)
     room = USABLE * machine.memory_bytes - sum(held.values())
-    rows = min(config.sampling.max_rows, draft.rows_at_once(rollouts))
+    rows = min(config.sampling.max_rows, draft.rows_at_once(worst) * len(rollouts))
     episodes = draft.micro_episodes(len(rollouts))
     return Plan(
         held=held,
@@ -144,7 +136,7 @@ def plan_of(
         longest_tokens=max(
             len(p) + len(c.ids) for p, c in zip(worst.prompts, worst.completions, strict=True)
         ),
-        costs=draft.costs(rollouts, worst),
+        costs=draft.costs(rollouts),
         machine=machine,
         max_rows=_fitting(room, phases["sampling"], rows),
         micro_episodes=_fitting(room - draft.gradient_bytes, phases["update"], episodes),
@@ -167,46 +159,6 @@ def _questions(
     asked = questions_of_step(questions, 0, count, config.seed)
     some = (questions[i] for i in range(min(len(questions), LONGEST_OF)))
     return asked, max([*some, *asked], key=lambda question: len(question.prompt))
-
-
-def act(
-    team: Team, game: GameConfig, questions: Sequence[Question], sampling: Sampling
-) -> list[Rollout]:
-    """Return debates on the questions in which every message is a stand-in of full length."""
-    plain = debate_config(replace(game, verifier="key", feedback_verifier=""))
-    debates = BatchedDebate(replace(plain, verifier=_any_score), len(questions))
-
-    def speak(
-        _: Team,
-        prompts: Sequence[TokenIds],
-        policies: Sequence[str],
-        sampling: Sampling,
-        seed: int,
-        seats: Sequence[int],
-    ) -> list[Completion]:
-        return [
-            stand_in(team.base_of(policy).chat, sampling.limit_of(seat))
-            for policy, seat in zip(policies, seats, strict=True)
-        ]
-
-    return play(team, debates, questions, sampling, seed=0, speak=speak)
-
-
-def _any_score(questions: Sequence[Question], responses: Sequence[str]) -> list[float]:
-    return [0.9 for _ in responses]
-
-
-def stand_in(chat: Chat, tokens: int) -> Completion:
-    """Return a message of so many tokens, which others read as so many too."""
-    ids = tuple(filler_ids(chat, tokens))
-    return Completion(ids, (0.0,) * tokens, chat.decode(ids), StopReason.LENGTH)
-
-
-def filler_ids(chat: Chat, tokens: int) -> list[int]:
-    """Return so many ids whose text is encoded as so many ids again, or as near as can be."""
-    words = [i for text in (" a", " the", " one", "a", "x") for i in chat.encode(text)]
-    rows = [[word] * tokens for word in words if word not in chat.stop_ids]
-    return min(rows, key=lambda row: abs(len(chat.encode(chat.decode(row))) - tokens))
 
 
 class Row(NamedTuple):
@@ -312,12 +264,15 @@ class _Draft:
         ppo = self.config.ppo
         return min(ppo.micro_episodes, -(-debates // ppo.minibatches))
 
-    def rows_at_once(self, rollouts: Sequence[Rollout]) -> int:
-        """Return how many prompts a turn has."""
-        return max(
-            sum(row.turn == turn for rollout in rollouts for row in self._rows(rollout))
-            for turn in {row.turn for row in self._rows(rollouts[0])}
+    def rows_at_once(self, rollout: Rollout) -> int:
+        """Return how many prompts of a debate's turn go to one base, at most."""
+        counts = Counter(
+            (row.turn, i)
+            for row in self._rows(rollout)
+            for i, base in enumerate(self.sketch.team.bases)
+            if row.policy in base.policies
         )
+        return max(counts.values())
 
     def _pass_rows(
         self, base: Base, rollout: Rollout, debates: int
@@ -351,7 +306,7 @@ class _Draft:
             )
         ]
 
-    def costs(self, rollouts: Sequence[Rollout], worst: Rollout) -> dict[str, Cost]:
+    def costs(self, rollouts: Sequence[Rollout]) -> dict[str, Cost]:
         """Return the work of one step, from one typical debate."""
         ppo = self.config.ppo
         middle = sorted(rollouts, key=lambda rollout: len(rollout.prompts[0]))[len(rollouts) // 2]
@@ -378,90 +333,3 @@ class _Draft:
             one = self._generate(base, chunk, width, new)
             total = total.then(one.times(len(speakers) / len(chunk)))
         return total
-
-
-def run_command(args: cli.Plan, console: Console) -> int:
-    """Do what ``maporl plan`` does; return the exit code."""
-    config = args.config
-    if args.model:
-        config = replace(config, team=replace(config.team, model=args.model))
-    game = config.game
-    game = replace(
-        game, num_agents=args.agents or game.num_agents, num_turns=args.turns or game.num_turns
-    )
-    config = replace(config, game=game)
-    plan = plan_of(
-        config,
-        _machine(args, config),
-        message_tokens=args.message_tokens,
-        question_tokens=args.question_tokens,
-    )
-    show(plan, config, console)
-    return 0 if plan.fits else 1
-
-
-def _machine(args: cli.Plan, config: RunConfig) -> Machine:
-    """Return this machine, or another one as far as it is described."""
-    here = this_machine(pick_device(config.team.device), getattr(torch, config.team.dtype))
-    return replace(
-        here,
-        name="the device described" if args.gib or args.tflops or args.gb_per_second else here.name,
-        memory_bytes=args.gib * GIB or here.memory_bytes,
-        flops=args.tflops * 1e12 or here.flops,
-        bytes_per_second=args.gb_per_second * 1e9 or here.bytes_per_second,
-    )
-
-
-def show(plan: Plan, config: RunConfig, console: Console) -> None:
-    """Print a plan with its assumptions."""
-    table = Table("memory", "", title=f"Plan of {config.name}: {', '.join(config.team.model)}")
-    for what, size in plan.held.items():
-        table.add_row(what, amount(size))
-    for what, size in plan.phases.items():
-        table.add_row(f"  and while in {what}", f"+ {amount(size)}")
-    table.add_row("most at once", amount(plan.peak_bytes), style="bold")
-    console.print(table)
-    console.print(_verdict(plan))
-    console.print(
-        f"\na step reads {plan.prompt_tokens:,} prompt tokens and writes {plan.new_tokens:,}; "
-        f"the longest text has {plan.longest_tokens:,}"
-    )
-    seconds = plan.seconds
-    least = sum(seconds.values())
-    parts = ", ".join(f"{part} {duration(value)}" for part, value in seconds.items())
-    console.print(
-        f"a step takes {duration(least)} to {duration(TIME_FACTOR * least)} ({parts} at best); "
-        f"{config.steps} steps {duration(config.steps * least)} to "
-        f"{duration(config.steps * TIME_FACTOR * least)}, without evaluation"
-    )
-    console.print(
-        "\nTaken for granted: each message is as long as its limit, attention has a fused kernel. "
-        f"Drivers, libraries and gaps between tensors come on top: at most {USABLE:.0%} of the "
-        "device is planned for."
-    )
-
-
-def _verdict(plan: Plan) -> str:
-    size = amount(plan.machine.memory_bytes)
-    if not plan.fits:
-        text = f"does not fit {plan.machine.name} ({size})."
-    else:
-        text = f"fits {plan.machine.name} ({size})."
-    if plan.max_rows is None or plan.micro_episodes is None:
-        return text + " Nor would one row: take a smaller model, nf4, lora or shorter texts."
-    return text + (
-        f" There is room for about {plan.max_rows} prompts side by side (--sampling.max-rows) and "
-        f"{plan.micro_episodes} debates in one pass of the update (--ppo.micro-episodes)."
-    )
-
-
-def amount(size: float) -> str:
-    """Return bytes in words."""
-    return f"{size / GIB:,.2f} GiB" if size >= GIB / 10 else f"{size / 2**20:,.2f} MiB"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in words."""
-    if seconds < 120:
-        return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -215,9 +215,7 @@ def update_cost(team: Team, base: Base, shape: Pass, temperature: float, *, agai
         for _ in range(2 if again else 1):
             before = ledger.live_bytes
             ledger.start()
-            parts = [x.sum() for x in _score(team, base, shape, temperature)]
-            # Not `Tensor.backward`, which would leave the ledger's modes while it runs.
-            torch.autograd.backward(parts)
+            torch.autograd.backward([x.sum() for x in _score(team, base, shape, temperature)])
         cost = ledger.cost()
         for tensor in owned(team):
             tensor.grad = None

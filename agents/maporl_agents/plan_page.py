@@ -1,0 +1,105 @@
+"""What ``maporl plan`` does and prints."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from maporl_agents.config import RunConfig
+from maporl_agents.loading import pick_device
+from maporl_agents.machine import GIB, Machine, this_machine
+from maporl_agents.plan import TIME_FACTOR, USABLE, Plan, plan_of
+
+if TYPE_CHECKING:
+    from maporl_agents import cli
+
+
+def run_command(args: cli.Plan, console: Console) -> int:
+    """Do what ``maporl plan`` does; return the exit code."""
+    config = args.config
+    if args.model:
+        config = replace(config, team=replace(config.team, model=args.model))
+    game = config.game
+    game = replace(
+        game, num_agents=args.agents or game.num_agents, num_turns=args.turns or game.num_turns
+    )
+    config = replace(config, game=game)
+    plan = plan_of(
+        config,
+        _machine(args, config),
+        message_tokens=args.message_tokens,
+        question_tokens=args.question_tokens,
+    )
+    show(plan, config, console)
+    return 0 if plan.fits else 1
+
+
+def _machine(args: cli.Plan, config: RunConfig) -> Machine:
+    """Return this machine, or another one as far as it is described."""
+    here = this_machine(pick_device(config.team.device), getattr(torch, config.team.dtype))
+    return replace(
+        here,
+        name="the device described" if args.gib or args.tflops or args.gb_per_second else here.name,
+        memory_bytes=args.gib * GIB or here.memory_bytes,
+        flops=args.tflops * 1e12 or here.flops,
+        bytes_per_second=args.gb_per_second * 1e9 or here.bytes_per_second,
+    )
+
+
+def show(plan: Plan, config: RunConfig, console: Console) -> None:
+    """Print a plan with its assumptions."""
+    table = Table("memory", "", title=f"Plan of {config.name}: {', '.join(config.team.model)}")
+    for what, size in plan.held.items():
+        table.add_row(what, amount(size))
+    for what, size in plan.phases.items():
+        table.add_row(f"  and while in {what}", f"+ {amount(size)}")
+    table.add_row("most at once", amount(plan.peak_bytes), style="bold")
+    console.print(table)
+    console.print(_verdict(plan))
+    console.print(
+        f"\na step reads {plan.prompt_tokens:,} prompt tokens and writes {plan.new_tokens:,}; "
+        f"the longest text has {plan.longest_tokens:,}"
+    )
+    seconds = plan.seconds
+    least = sum(seconds.values())
+    parts = ", ".join(f"{part} {duration(value)}" for part, value in seconds.items())
+    console.print(
+        f"a step takes {duration(least)} to {duration(TIME_FACTOR * least)} ({parts} at best); "
+        f"{config.steps} steps {duration(config.steps * least)} to "
+        f"{duration(config.steps * TIME_FACTOR * least)}, without evaluation"
+    )
+    console.print(
+        "\nTaken for granted: each message is as long as its limit, attention has a fused kernel. "
+        f"Drivers, libraries and gaps between tensors come on top: at most {USABLE:.0%} of the "
+        "device is planned for."
+    )
+
+
+def _verdict(plan: Plan) -> str:
+    size = amount(plan.machine.memory_bytes)
+    if not plan.fits:
+        text = f"does not fit {plan.machine.name} ({size})."
+    else:
+        text = f"fits {plan.machine.name} ({size})."
+    if plan.max_rows is None or plan.micro_episodes is None:
+        return text + " Nor would one row: take a smaller model, nf4, lora or shorter texts."
+    return text + (
+        f" There is room for about {plan.max_rows} prompts side by side (--sampling.max-rows) and "
+        f"{plan.micro_episodes} debates in one pass of the update (--ppo.micro-episodes)."
+    )
+
+
+def amount(size: float) -> str:
+    """Return bytes in words."""
+    return f"{size / GIB:,.2f} GiB" if size >= GIB / 10 else f"{size / 2**20:,.2f} MiB"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in words."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

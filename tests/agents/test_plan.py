@@ -1,0 +1,367 @@
+"""``maporl plan``: what it counts is held to closed forms, what it foretells to real steps."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from maporl_agents import cli, experiment
+from maporl_agents import tiny as tiny_model
+from maporl_agents.algorithms import maporl
+from maporl_agents.config import MALTConfig, PPOConfig, Sampling, TeamConfig, TrainConfig
+from maporl_agents.games import debates_of, questions_of
+from maporl_agents.ledger import Cost, Ledger, sketching
+from maporl_agents.loading import load_tokenizer
+from maporl_agents.machine import GIB, Machine, this_machine
+from maporl_agents.plan import TIME_FACTOR, USABLE, Plan, plan_of
+from maporl_agents.recipes import recipe
+from maporl_agents.sketch import nbytes, owned, sketch_team
+from maporl_agents.stand_ins import filler_ids
+
+MACHINE = Machine("a machine", 16 * GIB, 1e11, 1e10, 1e-5, overlaps=False)
+WITHIN = 0.15
+CPU = TeamConfig(device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Bases take turns, as they do where there is one core; a ledger sees its own thread alone."""
+    monkeypatch.setenv("MAPORL_CORES", "1")
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+class TestLedger:
+    @pytest.mark.parametrize("device", ["cpu", "meta"])
+    def test_counts_bytes_products_and_operators(self, device: str) -> None:
+        weight = torch.zeros(100, 100, device=device, requires_grad=True)
+        with Ledger([weight]) as ledger:
+            x = torch.zeros(50, 100, device=device)  # 20,000 bytes
+            y = (x @ weight).tanh()  # the product, another 20,000, dies when tanh is done
+            assert (ledger.live_bytes, ledger.peak_bytes) == (40_000, 60_000)
+            assert ledger.flops == 2 * 50 * 100 * 100
+            y.sum().backward()  # one more product, for the weight's gradient
+            assert ledger.flops == 2 * 2 * 50 * 100 * 100
+            del x, y
+        assert ledger.live_bytes == 40_000  # the gradient
+
+    @pytest.mark.parametrize("device", ["cpu", "meta"])
+    def test_inference_mode_hides_nothing(self, device: str) -> None:
+        x, weight = (torch.zeros(8, 8, device=device) for _ in range(2))
+        with torch.inference_mode(), Ledger([x, weight]) as ledger:
+            functional.linear(x, weight)
+        assert (ledger.flops, ledger.peak_bytes) == (2 * 8 * 8 * 8, 8 * 8 * 4)
+
+    def test_a_sketch_of_attention_keeps_what_the_real_kernel_keeps(self) -> None:
+        """Forward and backward, causal: query, key, value are given; the result and sums kept."""
+        costs = {}
+        for device in ("cpu", "meta"):
+            given = [torch.zeros(2, 4, 64, 16, device=device, requires_grad=True) for _ in "qkv"]
+            with sketching(Ledger(given)) as ledger:
+                out = functional.scaled_dot_product_attention(*given, is_causal=True)
+                kept = ledger.live_bytes
+                out.sum().backward()
+            costs[device] = (kept, ledger.live_bytes)
+        assert costs["meta"] == costs["cpu"]
+        # The result, 2 x 4 x 64 x 16 numbers, and a number for each of the 2 x 4 x 64 queries.
+        assert costs["meta"][0] == 4 * (2 * 4 * 64 * 16 + 2 * 4 * 64)
+
+    def test_sketching_gives_attention_back(self) -> None:
+        before = functional.scaled_dot_product_attention
+        with pytest.raises(RuntimeError, match="inside"), sketching(Ledger()):
+            raise RuntimeError("inside")
+        assert functional.scaled_dot_product_attention is before
+
+    def test_costs_add_up_and_peaks_do_not(self) -> None:
+        whole = Cost(1, 2, 3, 40).then(Cost(10, 20, 30, 4)).times(2)
+        assert whole == Cost(22, 44, 66, 40)
+
+
+class TestMachine:
+    def test_is_bound_by_arithmetic_by_memory_or_by_calls(self) -> None:
+        assert MACHINE.seconds(Cost(flops=2e11)) == 2
+        assert MACHINE.seconds(Cost(flops=2e11, moved_bytes=3e10, ops=1e5)) == 3 + 1
+        gpu = replace(MACHINE, overlaps=True)
+        assert gpu.seconds(Cost(flops=2e11, moved_bytes=3e10, ops=1e5)) == 3
+
+    def test_measures_this_one(self) -> None:
+        here = this_machine(torch.device("cpu"), torch.float32)
+        assert here.memory_bytes > GIB / 2
+        assert 1e8 < here.flops < 1e14
+        assert 1e8 < here.bytes_per_second < 1e13
+        assert 1e-7 < here.op_seconds < 1e-2
+
+
+class TestWhatIsHeld:
+    """The miniature Llama: width 32, 64 inside, two layers of seven linear maps."""
+
+    PER_ADAPTER = 2 * 8 * (4 * (32 + 32) + 3 * (32 + 64)) * 4
+
+    def test_one_base_for_any_number_of_adapters(self, checkpoint: Callable[..., Path]) -> None:
+        config = miniature(checkpoint("llama"), tuning="lora", sharing="turn")
+        whole = nbytes(LlamaForCausalLM.from_pretrained(checkpoint("llama")).parameters())
+        held = plan_of(config, MACHINE).held
+        assert held["trained policies"] == 6 * self.PER_ADAPTER  # 2 agents x 3 turns
+        assert held["base models, frozen"] == pytest.approx(whole, rel=0.01)  # and rotary tables
+        # Six value heads: 32 x 64 weights, 64 biases, 64 weights, one bias.
+        assert held["critics"] == 6 * 4 * (32 * 64 + 64 + 64 + 1)
+        assert held["AdamW's two moments"] == 2 * (held["trained policies"] + held["critics"])
+
+    def test_turns_that_are_not_trained_take_nothing(self, checkpoint: Callable[..., Path]) -> None:
+        path = checkpoint("llama")
+        config = miniature(path, tuning="lora", sharing="turn", train_turns=">=2")
+        assert plan_of(config, MACHINE).held["trained policies"] == 4 * self.PER_ADAPTER
+
+    def test_full_tuning_holds_each_policy_and_one_reference(
+        self, checkpoint: Callable[..., Path]
+    ) -> None:
+        held = plan_of(miniature(checkpoint("llama"), tuning="full"), MACHINE).held
+        assert held["trained policies"] == pytest.approx(2 * held["base models, frozen"], rel=0.01)
+
+    def test_four_bits_and_a_scale_for_sixty_four(self, checkpoint: Callable[..., Path]) -> None:
+        game = TrainConfig().game
+        plain = TeamConfig(model=(str(checkpoint("llama")),), tuning="lora", device="cpu")
+        weights = 2 * (4 * 32 * 32 + 3 * 32 * 64)  # of the linear layers, the head apart
+        for settings, rate in (
+            ({"quantization": "nf4"}, 0.5 + 4 / 64),
+            ({"quantization": "nf4", "double_quant": True}, 0.5 + 1 / 64 + 4 / (64 * 256)),
+            ({"quantization": "int8"}, 1.0),
+        ):
+            packed = sketch_team(replace(plain, **settings), game).packed_bytes
+            assert packed == pytest.approx(weights * (4 - rate))
+
+    def test_a_sketch_has_no_content(self, checkpoint: Callable[..., Path]) -> None:
+        config = miniature(checkpoint("llama"), tuning="lora")
+        team = sketch_team(config.team, config.game).team
+        assert all(base.device.type == "meta" for base in team.bases)
+        assert all(tensor.is_meta for tensor in owned(team))
+
+
+def miniature(folder: Path, **team: Any) -> TrainConfig:
+    """Return a small run of a saved model: four debates a step, messages of twelve tokens."""
+    return TrainConfig(
+        questions_per_step=4,
+        team=TeamConfig(model=(str(folder),), device="cpu", **team),
+        sampling=Sampling(max_new_tokens=12),
+        ppo=PPOConfig(micro_episodes=1, minibatches=2),
+    )
+
+
+def tiny(name: str, tokens: int) -> TrainConfig:
+    """Return a built-in run with messages so short that none ends before its limit."""
+    config = recipe(name)
+    assert isinstance(config, TrainConfig)
+    return replace(
+        config,
+        questions_per_step=4,
+        sampling=Sampling(max_new_tokens=tokens),
+        team=replace(config.team, device="cpu"),
+    )
+
+
+def real_step(config: TrainConfig) -> tuple[float, int, int]:
+    """Take a real step; return its peak of tensor bytes, and the tokens read and written.
+
+    The peak is of the second step, when the optimiser's moments are there.
+    """
+    team, learner = experiment.build(config)
+    game, count = experiment.training_game(config)
+    debates, questions = debates_of(game, count), questions_of(game, "train")
+    asked = maporl.questions_of_step(questions, 0, count, config.seed)
+    with Ledger(owned(team)) as ledger:
+        for seed in (1, 2):
+            rollouts, _ = maporl.train_step(learner, debates, asked, config.sampling, seed=seed)
+    read = sum(len(prompt) for rollout in rollouts for prompt in rollout.prompts)
+    written = sum(len(done.ids) for rollout in rollouts for done in rollout.completions)
+    return nbytes(owned(team)) + ledger.peak_bytes, read, written
+
+
+def peak_of_training(plan: Plan) -> float:
+    """Return the planned peak without the evaluations before and after training."""
+    return sum(plan.held.values()) + max(
+        size for phase, size in plan.phases.items() if phase != "evaluation"
+    )
+
+
+class TestAgainstARealStep:
+    def test_tokens_exactly(self) -> None:
+        """Words of the built-in model are encoded as they were written, so nothing is estimated."""
+        config = tiny("shopping", 10)
+        plan = plan_of(config, MACHINE)
+        _, read, written = real_step(config)
+        assert (plan.prompt_tokens, plan.new_tokens) == (read, written)
+        assert written == 4 * 2 * 3 * 10
+
+    @pytest.mark.parametrize("tuning", ["full", "lora"])
+    def test_memory_of_the_tiny_model(self, tuning: str) -> None:
+        config = tiny("shopping", 10)
+        config = replace(config, team=replace(config.team, tuning=tuning))
+        peak, _, _ = real_step(config)
+        assert peak_of_training(plan_of(config, MACHINE)) == pytest.approx(peak, rel=WITHIN)
+
+    @pytest.mark.parametrize(
+        "team",
+        [
+            {"tuning": "lora", "critic": "adapter", "gradient_checkpointing": True},
+            {"tuning": "lora", "sharing": "turn", "train_turns": ">=2"},
+        ],
+        ids=["recomputed", "per turn"],
+    )
+    def test_memory_of_other_teams(self, tmp_path: Path, team: dict[str, Any]) -> None:
+        config = miniature(llama(tmp_path, width=32, layers=2), **team)
+        peak, _, _ = real_step(config)
+        assert peak_of_training(plan_of(config, MACHINE)) == pytest.approx(peak, rel=WITHIN)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("tuning", ["full", "lora"])
+    def test_memory_of_a_small_model(self, tmp_path: Path, tuning: str) -> None:
+        """4.7 M parameters."""
+        folder = llama(tmp_path, width=256, layers=4, vocabulary=4096)
+        config = miniature(folder, tuning=tuning)
+        peak, _, _ = real_step(config)
+        assert peak_of_training(plan_of(config, MACHINE)) == pytest.approx(peak, rel=WITHIN)
+
+
+def llama(folder: Path, *, width: int, layers: int, vocabulary: int = 512) -> Path:
+    """Save a random Llama with the built-in tokenizer, for which no text is of uncertain length.
+
+    A random model over pieces of words writes bytes that are no text, and others read three tokens
+    for each: its debates are longer than any that mean something.
+    """
+    tokenizer = load_tokenizer(str(tiny_model.checkpoint(0)))
+    with torch.random.fork_rng(devices=[]):
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=vocabulary,
+                hidden_size=width,
+                intermediate_size=2 * width,
+                num_hidden_layers=layers,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                bos_token_id=None,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+class TestPlan:
+    def test_what_is_advised_fits_and_more_would_not(self, checkpoint: Callable[..., Path]) -> None:
+        """By proportion: a batch of rows takes so many times what one takes."""
+        config = miniature(checkpoint("llama"), tuning="lora")
+        config = replace(config, questions_per_step=64)
+        roomy = plan_of(config, MACHINE)
+        assert roomy.fits
+        full = sum(roomy.held.values()) + 0.5 * roomy.phases["sampling"]
+        tight = plan_of(config, replace(MACHINE, memory_bytes=full / USABLE))
+        assert not tight.fits
+        assert tight.max_rows == pytest.approx(64, abs=1)  # half of 64 debates x 2 agents
+
+    def test_a_device_without_room_is_told(self, checkpoint: Callable[..., Path]) -> None:
+        config = miniature(checkpoint("llama"), tuning="lora")
+        plan = plan_of(config, replace(MACHINE, memory_bytes=1e5))
+        assert (plan.fits, plan.max_rows, plan.micro_episodes) == (False, None, None)
+
+    def test_work_grows_with_turns_and_passes(self) -> None:
+        config = tiny("shopping", 10)
+        plain = plan_of(config, MACHINE)
+        twice = plan_of(replace(config, ppo=replace(config.ppo, epochs=2)), MACHINE)
+        assert twice.costs["update"].flops == pytest.approx(2 * plain.costs["update"].flops)
+        assert twice.costs["play"] == plain.costs["play"]
+        short = plan_of(replace(config, game=replace(config.game, num_turns=2)), MACHINE)
+        assert short.costs["play"].flops < plain.costs["play"].flops
+
+    def test_length_of_messages_and_questions_can_be_given(
+        self, checkpoint: Callable[..., Path]
+    ) -> None:
+        config = replace(miniature(checkpoint("llama"), tuning="lora"), game=TrainConfig().game)
+        config = replace(config, game=replace(config.game, task="gsm8k", data="/none"))
+        plan = plan_of(config, MACHINE, message_tokens=5, question_tokens=40)
+        assert plan.new_tokens == 4 * 2 * 3 * 5
+        longer = plan_of(config, MACHINE, message_tokens=5, question_tokens=50)
+        # Four debates, two agents, and the question stands in 1, 2 and 3 places by the turn.
+        assert longer.prompt_tokens - plan.prompt_tokens == 4 * 2 * (1 + 2 + 3) * 10
+
+    def test_another_scheme_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="only runs of maporl can be planned, not of malt"):
+            plan_of(MALTConfig(), MACHINE)
+
+    def test_stand_ins_have_the_length_that_is_asked_for(
+        self, checkpoint: Callable[..., Path]
+    ) -> None:
+        for name in ("llama", "gpt2", "qwen2"):
+            config = miniature(checkpoint(name), tuning="lora")
+            chat = sketch_team(config.team, config.game).team.bases[0].chat
+            ids = filler_ids(chat, 17)
+            assert len(chat.encode(chat.decode(ids))) == len(ids) == 17
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[Any, str]:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["plan", *argv])
+    caught = capsys.readouterr()
+    return stop.value.code, caught.out + caught.err
+
+
+class TestCommand:
+    QUICK = ("--questions-per-step", "2", "--sampling.max-new-tokens", "6")
+
+    def test_reads_no_weights(
+        self,
+        checkpoint: Callable[..., Path],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        folder = Path(shutil.copytree(checkpoint("llama"), tmp_path / "bare"))
+        (folder / "model.safetensors").unlink()
+        code, text = run(
+            capsys, "--model", str(folder), "--agents", "2", "--turns", "2", *self.QUICK
+        )
+        assert code == 0, text
+        assert "writes 48;" in text  # 2 questions x 2 agents x 2 turns x 6 tokens
+        for words in ("base models", "AdamW", "while in sampling", "fits this CPU", "a step takes"):
+            assert words in text
+
+    def test_says_that_a_run_does_not_fit(self, capsys: pytest.CaptureFixture[str]) -> None:
+        code, text = run(capsys, *self.QUICK, "--gib", "0.001")
+        assert code == 1
+        assert "does not fit the device described (1.02 MiB)" in text
+
+    def test_a_hub_name_without_network_is_one_sentence(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        code, text = run(capsys, "--model", "nobody/nothing", *self.QUICK)
+        assert code == 2
+        assert text.startswith("maporl: cannot load the tokenizer of 'nobody/nothing'")
+
+    @pytest.mark.slow
+    def test_time_is_within_the_stated_factor(self) -> None:
+        """Messages as long as their limit, on this machine, which others may load."""
+        import time
+
+        config = tiny("shopping", 10)
+        config = replace(config, questions_per_step=32)
+        best = sum(
+            plan_of(config, this_machine(torch.device("cpu"), torch.float32)).seconds.values()
+        )
+        _, learner = experiment.build(config)
+        debates, questions = debates_of(config.game, 32), questions_of(config.game, "train")[:32]
+        took = []
+        for seed in range(3):
+            start = time.perf_counter()
+            maporl.train_step(learner, debates, questions, config.sampling, seed=seed)
+            took.append(time.perf_counter() - start)
+        assert best / 2 < min(took) < 2 * TIME_FACTOR * best
