@@ -17,7 +17,9 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from maporl_agents import tiny
 from maporl_agents.bases import Base, FullBase
@@ -287,6 +289,10 @@ def _require_attention(config: TeamConfig, device: torch.device) -> None:
         )
 
 
+GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Classes of tokenizers that are all in their tokenizer.json."""
+
+
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Load a tokenizer; ValueError says in one sentence if the checkpoint has none."""
     folder = Path(name)
@@ -298,7 +304,10 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
             "tokenizer.save_pretrained"
         )
     try:
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        # AutoTokenizer goes by the model's family: it would read a generic one as, say, Qwen2's.
+        generic = get_tokenizer_config(name).get("tokenizer_class") in GENERIC_TOKENIZERS
+        loader = PreTrainedTokenizerFast if generic else AutoTokenizer
+        return loader.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"cannot load the tokenizer of {name!r}: {_first_line(error)}") from error
 
