@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -551,6 +553,18 @@ def test_settings_survive_json_and_name_their_scheme() -> None:
     again = read_settings(json.loads(json.dumps(asdict(config))))
     assert again == config
     assert type(again) is MALTConfig
+
+
+def test_every_option_and_function_is_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "schemes" / "malt.md").read_text(encoding="utf-8")
+    assert [field.name for field in fields(MALTSettings) if f"`{field.name}`" not in page] == []
+    table = page.split("## From equation to function")[1].split("##")[0]
+    named = re.findall(r"`((?:\w+\.)+\w+)`", table)
+    assert len(named) >= 10
+    for name in named:
+        module, _, function = name.rpartition(".")
+        place = module if module.startswith("maporl_") else f"maporl_agents.{module}"
+        assert callable(getattr(importlib.import_module(place), function)), name
 
 
 @pytest.mark.parametrize(
