@@ -226,10 +226,12 @@ def test_an_endless_answer_is_not_read_to_its_end() -> None:
 
 
 def test_a_dead_service_masks_and_counts_but_never_scores_zero() -> None:
-    with serving(answer(1.0)) as service:
-        url = service.url
-    scorer = Scorer(RemoteVerifier(url, retries=1, pause_seconds=0.0))
-    assert scorer.score([QUESTION] * 2, ["a", "b"]) == [None, None]
+    with socket.socket() as nobody:  # bound but never listening: every connection is refused
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        scorer = Scorer(RemoteVerifier(url, retries=1, pause_seconds=0.0))
+        scores = scorer.score([QUESTION] * 2, ["a", "b"])
+    assert scores == [None, None]
     assert scorer.faults == {"raised": 2}
     assert scorer.last_error is not None
     assert "maporl verifier serve" in scorer.last_error
