@@ -15,10 +15,17 @@ from maporl_agents.study_plan import ArmPlan, StudyPlan
 DEFAULT_SEEDS = (0, 1, 2)
 QUESTIONS = 400
 """Held-out questions of every measurement."""
-SHOPPING, SHARING, COINS = (
-    replace(config, eval=replace(config.eval, questions=QUESTIONS))
-    for config in (recipe("shopping"), recipe("sharing"), recipe("coins"))
-)
+
+
+def settings_of(name: str) -> TrainConfig:
+    """Return a recipe for MAPoRL, measured on as many questions as all studies."""
+    config = recipe(name)
+    if not isinstance(config, TrainConfig):
+        raise ValueError(f"the recipe {name!r} is none for MAPoRL, which the studies train")
+    return replace(config, eval=replace(config.eval, questions=QUESTIONS))
+
+
+SHOPPING, SHARING, COINS = map(settings_of, ("shopping", "sharing", "coins"))
 TRAINED = {
     "alone": "trained, each asked alone",
     "self_refinement": "trained, each debating with itself",
