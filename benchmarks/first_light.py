@@ -77,8 +77,10 @@ def main() -> None:
             if not args.table:
                 train(args.runs, scheme, seed)
     print(table(args.runs))
-    print(f"\nMedian [range] over seeds {SEEDS}; {platform.machine()}, Python "
-          f"{platform.python_version()}.")
+    print(
+        f"\nMedian [range] over seeds {SEEDS}; {platform.machine()}, Python "
+        f"{platform.python_version()}."
+    )
 
 
 if __name__ == "__main__":
