@@ -106,8 +106,8 @@ def _defaults(cls: type[Any]) -> dict[str, Any]:
 
 def _value(hint: Any, value: Any, where: str, started: Any = None) -> Any:
     """Return a value as its field wants it; ValueError if it is of another type."""
-    if is_dataclass(hint):
-        if isinstance(value, hint):  # type: ignore[arg-type]
+    if isinstance(hint, type) and is_dataclass(hint):
+        if isinstance(value, hint):
             return value
         if not isinstance(value, dict):
             raise ValueError(f"{where} is a group of settings: write them below it as name: value")
