@@ -16,6 +16,7 @@ from maporl_agents.loading import load_model
 
 GIB = 2**30
 REPEATS = 4
+PATIENCE_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,12 @@ def _op_seconds(device: torch.device) -> float:
 
 
 def _best(work: Callable[[], object], device: torch.device) -> float:
-    """Return the fewest seconds of a few runs, after one to warm up."""
-    seconds = []
-    for _ in range(REPEATS + 1):
+    """Return the fewest seconds of a few runs, after one to warm up; of one, if that takes long."""
+    seconds: list[float] = []
+    while len(seconds) <= REPEATS and sum(seconds) < PATIENCE_SECONDS:
         start = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
+    return min(seconds[1:] or seconds)
