@@ -121,8 +121,9 @@ def plan_of(
     sketch = sketch_team(config.team, config.game)
     draft = _Draft(config, sketch, pick_device(config.team.device).type)
     asked, longest = _questions(config, count, question_tokens, sketch.team.bases[0].chat)
-    rollouts = act(sketch.team, game, asked, config.sampling)
-    [worst] = act(sketch.team, game, [longest], config.sampling)
+    made_up = question_tokens > 0
+    rollouts = act(sketch.team, game, asked, config.sampling, made_up=made_up)
+    [worst] = act(sketch.team, game, [longest], config.sampling, made_up=made_up)
     held = draft.held(rollouts)
     phases = draft.phases(rollouts, worst)
     room = USABLE * machine.memory_bytes - sum(held.values())

@@ -16,10 +16,20 @@ from maporl_env.types import Question
 
 
 def act(
-    team: Team, game: GameConfig, questions: Sequence[Question], sampling: Sampling
+    team: Team,
+    game: GameConfig,
+    questions: Sequence[Question],
+    sampling: Sampling,
+    *,
+    made_up: bool = False,
 ) -> list[Rollout]:
-    """Return debates on the questions in which every message is a stand-in of full length."""
+    """Return debates on the questions in which every message is a stand-in of full length.
+
+    Made-up questions need no task and no data; they are put in the default words.
+    """
     plain = debate_config(replace(game, verifier="key", feedback_verifier=""))
+    if made_up:
+        plain = replace(plain, task=list(questions), data=None)
     debates = BatchedDebate(replace(plain, verifier=_any_score), len(questions))
 
     def speak(
