@@ -1,6 +1,7 @@
 """MALT on the built-in task, against what it has to beat at as many generations.
 
     python benchmarks/malt.py [--seeds 0 1 2] [--arms malt star ...] [--trees 128] [--rounds 1]
+                              [--thresholds 0.3 0.5]
 
 Every arm samples as many generations per question in training (39 where it trains) and nine per
 question at test time: three passes of three roles, or nine answers of one agent, which then vote.
@@ -99,11 +100,16 @@ def main() -> None:
     parser.add_argument("--trees", type=int, default=MALTConfig().questions_per_step)
     parser.add_argument("--rounds", type=int, default=MALTConfig().steps // 3)
     parser.add_argument("--questions", type=int, default=500)
+    parser.add_argument("--thresholds", type=float, nargs="+", default=[0.5])
     given = parser.parse_args()
     for seed in given.seeds:
         for name in given.arms:
             base = MALTConfig(seed=seed, steps=3 * given.rounds, questions_per_step=given.trees)
-            base = replace(base, eval=replace(base.eval, questions=given.questions))
+            base = replace(
+                base,
+                eval=replace(base.eval, questions=given.questions),
+                malt=replace(base.malt, thresholds=tuple(given.thresholds)),
+            )
             config = ARMS[name](base)
             with tempfile.TemporaryDirectory() as folder:
                 result = run(config, Path(folder) / "run")
