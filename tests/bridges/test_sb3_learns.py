@@ -63,12 +63,19 @@ def test_masked_ppo_learns_to_answer(seed: int) -> None:
         obs_dtype="float32",
     )  # fmt: skip
     learner = MaskablePPO(
-        "MlpPolicy", envs, n_steps=64, batch_size=128, learning_rate=3e-3, gamma=1.0, seed=seed
+        "MlpPolicy",
+        envs,
+        n_steps=64,
+        batch_size=128,
+        learning_rate=1e-3,
+        ent_coef=0.1,  # without it some seeds settle on one word, whatever they read
+        gamma=1.0,
+        seed=seed,
     )
     before = mean_reward(envs, np.random.default_rng(seed))
     learner.learn(8000)
     assert before < 0.25  # 1/9
-    assert played(learner, envs) > 0.9
+    assert played(learner, envs) > 0.9  # at most 0.5 without reading
 
 
 def mean_reward(envs: DebateVecEnv, rng: np.random.Generator) -> float:
