@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Test the bridge to each outside library in a virtual environment of its own: their pins conflict.
-#   scripts/test_bridges.sh [LIBRARY ...]     all of them without arguments; see the list below
+#   scripts/test_bridges.sh [sb3] [plain]     sb3 without arguments; plain: none of the libraries
 #   PYTHON=...                                the interpreter to use
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
