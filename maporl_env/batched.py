@@ -121,21 +121,25 @@ class BatchedDebate:
             )
         return prompts
 
-    def step(self, texts: Sequence[str]) -> None:
+    def step(self, texts: Sequence[str], cut: Sequence[bool] | None = None) -> None:
         """Let everybody speak, then score all turns that are complete in one verifier call.
 
         Args:
             texts: one per prompt, in the same order.
+            cut: which texts lack their end, because a limit of their authors' own stopped them;
+                by default none. What the action space cuts is marked in any case.
 
         Raises:
             ValueError: the wrong number of texts, or one that its debate refuses; nothing changes.
         """
-        if len(texts) != len(self._speaking):
-            raise ValueError(f"{len(texts)} texts for {len(self._speaking)} prompts")
+        cut = [False] * len(texts) if cut is None else cut
+        if not len(texts) == len(cut) == len(self._speaking):
+            marks = "" if len(cut) == len(texts) else f" and {len(cut)} marks"
+            raise ValueError(f"{len(texts)} texts{marks} for {len(self._speaking)} prompts")
         for (index, agent), text in zip(self._speaking, texts, strict=True):
             self._debates[index].check(agent, text)
-        for (index, agent), text in zip(self._speaking, texts, strict=True):
-            self._debates[index].accept(agent, text)
+        for (index, agent), text, unfinished in zip(self._speaking, texts, cut, strict=True):
+            self._debates[index].accept(agent, text, cut=unfinished)
         self._score()
         self._list_speakers()
 

@@ -34,7 +34,9 @@ class Penalties:
         max_repeats: a run of `ngram` words may occur so often.
         ngram: length in words of the runs that are counted.
         no_answer: cost of a message from which no final answer can be read. A message whose end
-            was cut by the length limit does not pay it: its answer may have stood there.
+            was cut does not pay it: its answer may have stood there. It pays `unfinished`.
+        unfinished: cost of a message whose end was cut, by its author's limit of tokens or by the
+            action space. A message that its author ended, be it with a stop text, is finished.
     """
 
     too_short: float = 0.0
@@ -43,9 +45,10 @@ class Penalties:
     max_repeats: int = 3
     ngram: int = 4
     no_answer: float = 0.0
+    unfinished: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("too_short", "repetition", "no_answer"):
+        for name in ("too_short", "repetition", "no_answer", "unfinished"):
             cost = getattr(self, name)
             if not (np.isfinite(cost) and cost >= 0):
                 raise ValueError(f"penalty {name} must be a finite number >= 0, not {cost!r}")
@@ -55,7 +58,7 @@ class Penalties:
 
     def __bool__(self) -> bool:
         """Whether any penalty is on."""
-        return bool(self.too_short or self.repetition or self.no_answer)
+        return any((self.too_short, self.repetition, self.no_answer, self.unfinished))
 
     def of(self, message: Message, kind: str) -> float:
         """Return what one message costs, >= 0."""
@@ -63,7 +66,9 @@ class Penalties:
         cost = self.too_short if len(words) < self.min_words else 0.0
         if self.repetition and self.repeats(words):
             cost += self.repetition
-        if self.no_answer and not message.cut and extract_answer(message.text, kind) is None:
+        if message.cut:
+            cost += self.unfinished
+        elif self.no_answer and extract_answer(message.text, kind) is None:
             cost += self.no_answer
         return cost
 

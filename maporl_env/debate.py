@@ -194,11 +194,17 @@ class Debate:
         self.check(agent, text)
         self.accept(agent, text)
 
-    def accept(self, agent: AgentID, text: str) -> None:
-        """Do what :meth:`post` does, for a text that :meth:`check` has passed."""
+    def accept(self, agent: AgentID, text: str, *, cut: bool = False) -> None:
+        """Do what :meth:`post` does, for a text that :meth:`check` has passed.
+
+        Args:
+            agent: who speaks.
+            text: what it says.
+            cut: whether a limit of its author's own, e.g. of tokens, has cut its end already.
+        """
         text = clean(text)
-        cut = len(text) > self.max_chars
-        message = Message(self.played, agent, text[: self.max_chars] if cut else text, None, cut)
+        cut = cut or len(text) > self.max_chars
+        message = Message(self.played, agent, text[: self.max_chars], None, cut)
         if not self.protocol.simultaneous:
             self._publish((message,))
             return

@@ -62,7 +62,8 @@ class Message:
         agent: who wrote it.
         text: exactly what was written (after the space's length policy), never tidied.
         score: the verifier's score in [0, 1]; None while unscored or after a verifier fault.
-        cut: True if the text was longer than the action space allows and its end was cut.
+        cut: True if its end is missing: the text was longer than the action space allows, or its
+            author says that a limit of its own stopped it.
         shown: what readers see of it where scores are shown: "score" for the score itself, else a
             value in [0, 1] of its own, or None for nothing (see `feedback_verifier`).
     """

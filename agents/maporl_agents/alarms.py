@@ -156,7 +156,8 @@ def cut_off(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
             "cut off",
             "cut_off",
             f"{share:.0%} of the messages hit the token limit, so their answers are lost. Raise "
-            "--sampling.max-new-tokens.",
+            "--sampling.max-new-tokens, or make it cost something "
+            "(--game.penalties.unfinished).",
         )
 
 
@@ -181,7 +182,7 @@ def invalid_answers(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
                 name,
                 f"{share:.0%} of the messages of {_words(name)} have no readable answer, at first "
                 f"{begun:.0%}. Look at transcripts/train.jsonl; make a missing answer pay "
-                "(--game.penalties.no-answer).",
+                "(--game.penalties.no-answer, and --game.penalties.unfinished for those cut off).",
             )
 
 

@@ -11,7 +11,7 @@ from maporl_agents.config import Sampling
 from maporl_agents.sampler import sample
 from maporl_agents.seeding import seed_of
 from maporl_agents.team import Team
-from maporl_agents.types import Completion, Rollout, TokenIds
+from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
 from maporl_env.batched import Prompt
 from maporl_env.types import Question, Transcript
 
@@ -28,8 +28,8 @@ class Playable(Protocol):
     def prompts(self) -> list[Prompt]:
         """Return what everybody who may speak now reads; [] at the end."""
 
-    def step(self, texts: Sequence[str]) -> None:
-        """Let everybody speak, in the order of the prompts."""
+    def step(self, texts: Sequence[str], cut: Sequence[bool]) -> None:
+        """Let everybody speak, in the order of the prompts; say whom the token limit cut."""
 
     @property
     def transcripts(self) -> list[Transcript]:
@@ -79,7 +79,10 @@ def play(
             asked, policies, ids, completions, strict=True
         ):
             tapes[prompt.debate].record(prompt.seat, policy, context, completion)
-        debates.step([completion.text for completion in completions])
+        debates.step(
+            [completion.text for completion in completions],
+            [completion.stop is StopReason.LENGTH for completion in completions],
+        )
         turn += 1
     return [
         tape.rollout(transcript, rewards, scored)

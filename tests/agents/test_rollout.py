@@ -12,8 +12,9 @@ from miniatures import load_team, stir
 from maporl_agents.config import Sampling
 from maporl_agents.rollout import play
 from maporl_agents.team import Team
-from maporl_agents.types import Rollout
+from maporl_agents.types import Completion, Rollout, StopReason
 from maporl_env.batched import BatchedDebate, DebateConfig
+from maporl_env.credit import Penalties
 from maporl_env.debate import Debate
 from maporl_env.protocols import SimultaneousDebate
 from maporl_env.types import Question
@@ -194,6 +195,24 @@ class TestFaults:
         rollouts = play(team, make_debates(verifier=verifier), QUESTIONS, SAMPLING, seed=1)
         assert [rollout.scored.all() for rollout in rollouts] == [True, False, True]
         assert not rollouts[1].scored.any()
+
+    def test_only_what_the_token_limit_cut_pays_for_having_no_end(self, checkpoint) -> None:
+        """EOS and a stop text are ends (failure A8). One turn of two agents, all scores 0."""
+        stops = [StopReason.EOS, StopReason.LENGTH, StopReason.TEXT, StopReason.LENGTH]
+
+        def speak(team, prompts, policies, sampling, seed, seats) -> list[Completion]:
+            return [Completion((1,), (-1.0,), "no box", stop) for stop in stops]
+
+        debates = make_debates(
+            num_turns=1,
+            verifier=lambda questions, responses: [0.0] * len(questions),
+            penalties=Penalties(unfinished=0.5),
+        )
+        rollouts = play(
+            make_team(checkpoint), debates, QUESTIONS[:2], SAMPLING, seed=1, speak=speak
+        )
+        assert [rollout.rewards.tolist() for rollout in rollouts] == [[[0.0, -0.5]]] * 2
+        assert [m.cut for m in rollouts[0].transcript.messages] == [False, True]
 
     def test_a_debate_that_ends_early_has_fewer_messages(self, checkpoint) -> None:
         team = make_team(checkpoint)

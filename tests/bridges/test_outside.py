@@ -179,6 +179,8 @@ def test_wrong_calls_are_named() -> None:
     games.reset(games.draw(1, seed=0))
     with pytest.raises(ValueError, match="0 texts for 1 prompts"):
         games.step([])
+    with pytest.raises(ValueError, match="1 texts and 2 marks for 1 prompts"):
+        games.step(["x"], [True, False])
 
 
 # -- under our trainer ------------------------------------------------------------------------

@@ -159,6 +159,8 @@ def test_wrong_texts_change_nothing() -> None:
     batch.reset(QUESTIONS[:2])
     with pytest.raises(ValueError, match="5 texts for 6 prompts"):
         batch.step(["x"] * 5)
+    with pytest.raises(ValueError, match="6 texts and 5 marks for 6 prompts"):
+        batch.step(["x"] * 6, [True] * 5)
     with pytest.raises(ValueError, match="agent_2 must be a string"):
         batch.step(["x"] * 5 + [None])  # type: ignore[list-item]
     assert [debate.pending for debate in batch.debates] == [(), ()]

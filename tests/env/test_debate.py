@@ -175,6 +175,18 @@ def test_a_cut_message_pays_no_penalty_for_a_missing_answer() -> None:
     assert debate.rewards().tolist() == [[0, -1]]
 
 
+def test_a_cut_message_pays_for_having_no_end_whoever_cut_it() -> None:
+    credit = Credit(penalties=Penalties(unfinished=0.25))
+    debate = make_debate(3, 1, credit=credit, max_chars=5)
+    for agent, text, cut in zip(
+        debate.agents, ["too long", "whole", "by me"], [0, 0, 1], strict=True
+    ):
+        debate.accept(agent, text, cut=bool(cut))
+    debate.settle([0.0] * 3)
+    assert [m.cut for m in debate.transcript.messages] == [True, False, True]
+    assert debate.rewards().tolist() == [[-0.25, 0, -0.25]]
+
+
 @pytest.mark.parametrize("cost", [{"too_short": -1.0}, {"no_answer": float("nan")}, {"ngram": 0}])
 def test_wrong_penalties_are_refused(cost: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="penalty"):

@@ -105,17 +105,23 @@ class OutsideGames:
             for text in [game.text()]
         ]
 
-    def step(self, texts: Sequence[str]) -> None:
+    def step(self, texts: Sequence[str], cut: Sequence[bool] | None = None) -> None:
         """Let everybody speak who was prompted.
 
+        Args:
+            texts: one per prompt, in the same order.
+            cut: which texts lack their end; only marked in the transcripts.
+
         Raises:
-            ValueError: the wrong number of texts.
+            ValueError: the wrong number of texts or marks.
         """
         speaking = [game for game in self._playing if not game.over]
-        if len(texts) != len(speaking):
-            raise ValueError(f"{len(texts)} texts for {len(speaking)} prompts")
-        for game, text in zip(speaking, texts, strict=True):
-            game.say(text)
+        cut = [False] * len(texts) if cut is None else cut
+        if not len(texts) == len(cut) == len(speaking):
+            marks = "" if len(cut) == len(texts) else f" and {len(cut)} marks"
+            raise ValueError(f"{len(texts)} texts{marks} for {len(speaking)} prompts")
+        for game, text, unfinished in zip(speaking, texts, cut, strict=True):
+            game.say(text, unfinished)
 
     @property
     def transcripts(self) -> list[Transcript]:
@@ -176,9 +182,9 @@ class _Game:
         """Return what the speaker reads."""
         return self.read(self.env.observe(self.env.agent_selection))
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, cut: bool) -> None:
         """Let the speaker act, then those take leave who are done."""
-        message = Message(self.turn, self.speaker, text)
+        message = Message(self.turn, self.speaker, text, cut=cut)
         self.env.step(self.write(text))
         self.transcript = self.transcript.publish([message])
         self.spoken[message.turn, self.seats[message.agent]] = True
