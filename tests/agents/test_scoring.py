@@ -116,11 +116,12 @@ def test_a_logprob_does_not_depend_on_its_layout(
     compare([2, 5, 1, 0, 4, 3])
 
 
+@pytest.mark.parametrize("batches", [25, pytest.param(500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("double", "tolerance"), [(False, 1e-5), (True, 1e-12)])
 @torch.no_grad()
 def test_random_layouts_agree_with_rows_read_alone(
-    checkpoint, family: str, double: bool, tolerance: float
+    checkpoint, family: str, double: bool, tolerance: float, batches: int
 ) -> None:
     """Conversations of random lengths that nest or not, in random order (figure R4)."""
     team = make_team(checkpoint, family, double=double)
@@ -129,7 +130,7 @@ def test_random_layouts_agree_with_rows_read_alone(
     def words(most: int) -> TokenIds:
         return tuple(rng.randrange(300) for _ in range(rng.randint(1, most)))
 
-    for _ in range(25):
+    for _ in range(batches):
         prompts, ids = [], []
         for turn in range(3):
             for seat in range(2):
