@@ -67,10 +67,10 @@ def train(
                 if alarm.where not in lasting:
                     on_alarm(step + 1, alarm)
             lasting = {alarm.where for alarm in raised}
-            stopped = bool(caught) and step + 1 < config.steps
-            if stopped or (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+            last = step + 1 == config.steps
+            if caught or last or (step + 1) % config.checkpoint_every == 0:
                 save_checkpoint(log.folder, step + 1, learner)
-            if stopped:
+            if caught:  # after the last step too: what follows may take long
                 raise Interrupted(step + 1, caught[0])
 
 

@@ -78,7 +78,7 @@ class TestRun:
         assert config == replace(SMALL, steps=2)
         assert team.policies == ("agent_0", "agent_1")
 
-    @pytest.mark.parametrize("cut", [1, 2, 3])
+    @pytest.mark.parametrize("cut", [1, 2, 3, 4])
     def test_resume_is_bitwise_the_uninterrupted_run(self, tmp_path: Path, cut: int) -> None:
         whole = trained(SMALL, tmp_path / "whole")
         resumed = trained(SMALL, tmp_path / "cut", interrupt=cut)
