@@ -17,6 +17,7 @@ from maporl_agents.config import GameConfig, Sampling
 from maporl_agents.evaluate import Evaluation, TurnStats, evaluate, turn_stats
 from maporl_agents.experiment import EVAL_BATCH
 from maporl_agents.games import debates_of
+from maporl_agents.passes import as_one, vote_of_passes
 from maporl_agents.seeding import seed_of
 from maporl_agents.team import Team
 from maporl_env.answers import answers_equal, extract_answer, read_gold
@@ -33,6 +34,7 @@ Kind = Literal[
     "peers_shuffled",
     "best_of_n",
     "self_consistency",
+    "team",
 ]
 SAMPLED_ONLY = ("best_of_n", "self_consistency")
 """Kinds whose samples would all be equal if they were greedy."""
@@ -51,6 +53,8 @@ class Measure:
     - "peers_shuffled": what the others said is taken from the debate of another question.
     - "best_of_n": N first answers, of which the verifier picks the best.
     - "self_consistency": a vote among N first answers, N such that the tokens equal a debate's.
+    - "team": the game as it is, and everybody's answer is the one its protocol pays for: in a
+      debate each agent's own, else the joint answer, or that of the pipeline's last role.
     """
 
     kind: Kind = "debate"
@@ -60,13 +64,17 @@ class Measure:
     """As many agents debate, members taking seats in rotation; None for the game's number."""
     turns: int | None = None
     """As many turns are played; None for the game's number."""
+    passes: int | None = None
+    """With "team": so many games per question, whose answers vote; None for one game, no vote."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise ValueError(
                 f"unknown kind of measure {self.kind!r}; choose one of {', '.join(get_args(Kind))}"
             )
-        for name in ("agents", "turns"):
+        if self.passes is not None and self.kind != "team":
+            raise ValueError(f"passes of a measure vote with kind 'team', not {self.kind!r}")
+        for name in ("agents", "turns", "passes"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} of a measure must be at least 1, not {value}")
@@ -74,7 +82,8 @@ class Measure:
     @property
     def decodings(self) -> tuple[str, ...]:
         """How messages are drawn: "sampled", and "greedy" where that says something."""
-        return ("sampled",) if self.kind in SAMPLED_ONLY else ("sampled", "greedy")
+        alike = self.kind in SAMPLED_ONLY or self.passes is not None
+        return ("sampled",) if alike else ("sampled", "greedy")
 
     def game_of(self, game: GameConfig) -> GameConfig:
         """Return the game that is played for this measure, before the kind changes it."""
@@ -218,6 +227,14 @@ def _measure(
     match what.kind:
         case "debate":
             return evaluate(players, debates, questions, sampling, seed=seed)
+        case "team" if what.passes is not None:
+            return vote_of_passes(
+                players, debates, questions, sampling, passes=what.passes, seed=seed
+            )
+        case "team":
+            return as_one(
+                debates.game.protocol, evaluate(players, debates, questions, sampling, seed=seed)
+            )
         case "alone":
             players = in_rotation(team, game.num_agents, turn=team.num_turns - 1)
             once = debates_of(replace(game, num_turns=1), debates.batch_size)

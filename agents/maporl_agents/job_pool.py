@@ -199,5 +199,8 @@ def title_of(job: Job) -> str:
 def made(recipe: Recipe) -> str:
     """Return how a team is made, in a word or two."""
     if recipe.method == "ppo":
-        return "trained alone" if recipe.config.single_agent else "trained together"
-    return {"none": "untrained", "sft": "imitation"}[recipe.method]
+        return (
+            "trained alone" if getattr(recipe.config, "single_agent", False) else "trained together"
+        )
+    names = {"none": "untrained", "sft": "imitation", "magrpo": "MAGRPO", "malt": "MALT"}
+    return names[recipe.method]

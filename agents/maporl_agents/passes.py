@@ -1,8 +1,12 @@
-"""Several passes over a question that then vote: MALT at test time (arXiv 2412.01928)."""
+"""What a team answers as one: by its protocol, or by a vote of several passes over a question.
+
+The latter is MALT at test time (arXiv 2412.01928).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 
 from maporl_agents.config import Sampling
@@ -65,5 +69,26 @@ def _ballot(protocol: Protocol, passes: Sequence[Transcript]) -> Transcript:
         tuple(
             Message(0, agent, text, score)
             for agent, text, score in zip(agents, chain.from_iterable(voices), scores, strict=True)
+        ),
+    )
+
+
+def as_one(protocol: Protocol, played: Evaluation) -> Evaluation:
+    """Return an evaluation of what was paid for in every turn, in place of what everybody wrote."""
+    stands = [paid_for(protocol, transcript) for transcript in played.transcripts]
+    return replace(played, turns=turn_stats(stands))
+
+
+def paid_for(protocol: Protocol, history: Transcript) -> Transcript:
+    """Return a debate in which every message is the response that its protocol pays for."""
+    prefixes = [
+        replace(history, messages=tuple(m for m in history.messages if m.turn <= turn))
+        for turn in range(history.turn)
+    ]
+    return replace(
+        history,
+        messages=tuple(
+            replace(message, text=protocol.response(message.agent, prefixes[message.turn]))
+            for message in history.messages
         ),
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from maporl_agents import scheme_studies
 from maporl_agents.config import TrainConfig
 from maporl_agents.controls import Measure
 from maporl_agents.recipes import recipe
@@ -335,6 +336,9 @@ STUDIES: dict[str, Callable[[], StudyPlan]] = {
     "transfer": transfer,
     "bases": bases,
     "variants": variants,
+    "magrpo": lambda: scheme_studies.magrpo(SHOPPING),
+    "malt": lambda: scheme_studies.malt(SHOPPING),
+    "schemes": lambda: scheme_studies.schemes(SHOPPING),
 }
 """All studies by name."""
 

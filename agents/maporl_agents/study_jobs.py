@@ -28,7 +28,14 @@ from typing import Any, Literal, get_args
 from rich.console import Console
 
 from maporl_agents import experiment, sft
-from maporl_agents.config import GameConfig, TrainConfig, from_dict
+from maporl_agents.config import (
+    CONFIGS,
+    GameConfig,
+    RunConfig,
+    TrainConfig,
+    read_settings,
+    scheme_of,
+)
 from maporl_agents.controls import Measure, measure
 from maporl_agents.evaluate import Evaluation
 from maporl_agents.loading import model_names
@@ -38,7 +45,11 @@ from maporl_agents.sft import SFTConfig
 from maporl_agents.storage import load_json, write_text
 from maporl_agents.team import Team
 
-Method = Literal["none", "ppo", "sft"]
+Method = Literal["none", "ppo", "magrpo", "malt", "sft"]
+SCHEME_OF_METHOD = {"ppo": "maporl", "magrpo": "magrpo", "malt": "malt", "sft": "maporl"}
+"""Whose settings a method takes; an untrained team may have those of any scheme."""
+TRAINING_SETTINGS = ("ppo", "magrpo", "malt", "steps", "questions_per_step", "single_agent")
+"""How a team is trained, which one that is not trained does not notice."""
 EVAL_SEED_STRIDE = 1_000
 """Evaluations of different seeds draw different noise: `eval.seed` plus so much times the seed."""
 REWARD_SETTINGS = ("gamma", "horizon", "share", "alpha", "beta", "majority", "penalties")
@@ -49,16 +60,25 @@ READ_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a team comes about: as it is ("none"), by training ("ppo"), or by imitation ("sft")."""
+    """How a team comes about: as it is ("none"), by a scheme's training, or by imitation ("sft").
+
+    "ppo" is MAPoRL's training; the others are called as their schemes.
+    """
 
     method: Method
-    config: TrainConfig
+    config: RunConfig
     sft: SFTConfig = field(default_factory=SFTConfig)
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
             raise ValueError(
                 f"unknown method {self.method!r}; choose one of {', '.join(get_args(Method))}"
+            )
+        given, wanted = scheme_of(self.config), SCHEME_OF_METHOD.get(self.method)
+        if wanted not in (None, given):
+            raise ValueError(
+                f"method {self.method!r} takes settings of {wanted} "
+                f"({CONFIGS[str(wanted)].__name__}), not of {given}"
             )
 
 
@@ -71,7 +91,7 @@ class Job:
     measures: tuple[Measure, ...]
 
     @property
-    def config(self) -> TrainConfig:
+    def config(self) -> RunConfig:
         """The settings with the job's seed in them, in training and evaluation."""
         config = self.recipe.config
         stream = config.eval.seed + EVAL_SEED_STRIDE * self.seed
@@ -85,8 +105,8 @@ class Job:
         config = self.recipe.config
         settings = asdict(replace(config, name="", seed=self.seed, checkpoint_every=1))
         if self.recipe.method == "none":
-            for part in ("ppo", "steps", "questions_per_step", "single_agent"):
-                del settings[part]
+            for part in TRAINING_SETTINGS:
+                settings.pop(part, None)
             settings["game"] |= {name: asdict(GameConfig())[name] for name in REWARD_SETTINGS}
         if self.recipe.method == "sft":
             settings["sft"] = asdict(self.recipe.sft)
@@ -106,7 +126,7 @@ class Job:
         return cls(
             recipe=Recipe(
                 recipe["method"],
-                from_dict(TrainConfig, recipe["config"]),
+                read_settings(recipe["config"]),
                 SFTConfig(**recipe["sft"]),
             ),
             seed=data["seed"],
@@ -134,7 +154,10 @@ def fingerprint(folder: Path) -> str:
 
 def measure_path(folder: Path, what: Measure) -> Path:
     """Return the file that holds, or will hold, one measurement of a job."""
-    return folder / "measures" / f"{digest(asdict(what))}.json"
+    settings = asdict(what)
+    if what.passes is None:  # came later: measurements without it keep their names
+        del settings["passes"]
+    return folder / "measures" / f"{digest(settings)}.json"
 
 
 def missing(job: Job, folder: Path) -> tuple[Measure, ...]:
@@ -167,7 +190,8 @@ def make_team(job: Job, run: Path, console: Console) -> Team:
     if job.recipe.method == "none":
         return experiment.build(config)[0]
     if not (run / "results.json").is_file():
-        if job.recipe.method == "sft":  # short: from the start again if it was cut
+        if isinstance(config, TrainConfig) and job.recipe.method == "sft":
+            # Short: from the start again if it was cut.
             sft.run(config, job.recipe.sft, run, console, overwrite=True)
         elif (run / "config.json").is_file():
             experiment.resume(run, console)
@@ -184,16 +208,24 @@ def measured(job: Job, team: Team, what: Measure) -> dict[str, Any]:
     results = measure(what, team, config.game, questions, config.sampling, seed=config.eval.seed)
     return {
         "measure": asdict(what),
-        **{decoding: plain(result) for decoding, result in results.items()},
+        **{
+            decoding: plain(result, answers_behind(what, game))
+            for decoding, result in results.items()
+        },
     }
 
 
-def plain(result: Evaluation) -> dict[str, Any]:
+def answers_behind(what: Measure, game: GameConfig) -> int:
+    """Return how many answers were generated for each message of a measurement's transcripts."""
+    return 1 if what.passes is None else game.num_agents * game.num_turns
+
+
+def plain(result: Evaluation, answers_per_message: int = 1) -> dict[str, Any]:
     """Return an evaluation with what the table of transitions needs, as JSON values."""
     moved = transitions(result.transcripts)
     return {
         **result.to_dict(),
-        "num_answers": sum(len(t.messages) for t in result.transcripts),
+        "num_answers": answers_per_message * sum(len(t.messages) for t in result.transcripts),
         "transitions": [asdict(one) for one in moved],
     }
 

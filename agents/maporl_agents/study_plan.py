@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from maporl_agents.algorithms import malt
+from maporl_agents.config import MAGRPOConfig, MALTConfig, RunConfig, TrainConfig
 from maporl_agents.controls import Measure
 from maporl_agents.study_jobs import Job, Recipe, all_measures
 from maporl_agents.study_results import ControlKind, Metric, Role
@@ -40,7 +42,8 @@ class ArmPlan:
         """What a control takes away."""
         if self.role != "control":
             return None
-        return "other" if self.measure.kind == "debate" else self.measure.kind
+        kind = self.measure.kind
+        return "other" if kind == "debate" or kind == "team" else kind
 
     def job(self, seed: int) -> Job:
         """Return the job that fills this row with one seed."""
@@ -93,7 +96,7 @@ def quick_recipe(recipe: Recipe) -> Recipe:
     config = recipe.config
     small = replace(
         config,
-        steps=2,
+        steps=len(malt.STAGES) if isinstance(config, MALTConfig) else 2,
         questions_per_step=4,
         checkpoint_every=1,
         eval=replace(config.eval, questions=12),
@@ -105,7 +108,7 @@ def quick_recipe(recipe: Recipe) -> Recipe:
 
 START_SECONDS = 12.0
 """Processor seconds to start a process and load a model. Measured."""
-SECONDS_PER_1000_ANSWERS = {"shopping": 9.3, "sharing": 3.8, "coins": 3.8}
+SECONDS_PER_1000_ANSWERS = {"shopping": 9.3, "receipts": 9.3, "sharing": 3.8, "coins": 3.8}
 """Processor seconds of training per 1,000 answers of three-turn debates. Measured."""
 SPEAKING_SHARE = 0.22
 """Part of it that is generation: the cost of an answer that is not learnt from."""
@@ -120,13 +123,24 @@ def expected_seconds(job: Job) -> float:
     """Return the processor seconds of one job, roughly."""
     config, method = job.config, job.recipe.method
     debate = config.game.num_agents * config.game.num_turns
-    learnt = (
-        config.steps
-        * config.questions_per_step
-        * debate
-        * {"ppo": 1, "sft": 0.5, "none": 0}[method]
-    )
-    decodings = sum(len(what.decodings) for what in job.measures) + 4 * (method != "none")
-    spoken = decodings * config.eval.questions * debate * SPEAKING_SHARE
-    rate = SECONDS_PER_1000_ANSWERS[config.game.task] * (0.5 if config.single_agent else 1)
+    learnt = training_answers(config) * {"sft": 0.5, "none": 0}.get(method, 1)
+    games = sum(len(what.decodings) * (what.passes or 1) for what in job.measures)
+    games += 4 * (method != "none")
+    spoken = games * config.eval.questions * debate * SPEAKING_SHARE
+    short = isinstance(config, TrainConfig) and config.single_agent
+    rate = SECONDS_PER_1000_ANSWERS[config.game.task] * (0.5 if short else 1)
     return START_SECONDS + (learnt + spoken) / 1000 * rate
+
+
+def training_answers(config: RunConfig) -> int:
+    """Return how many answers a run generates for training."""
+    game, asked = config.game, config.steps * config.questions_per_step
+    if isinstance(config, MALTConfig):
+        tree = sum(config.malt.branching**depth for depth in range(1, game.num_agents + 1))
+        return asked // len(malt.STAGES) * tree
+    if isinstance(config, MAGRPOConfig):
+        group = config.magrpo.group_size
+        children = group if config.magrpo.joining == "aligned" else group**game.num_agents
+        nodes = sum(children**turn for turn in range(game.num_turns))
+        return asked * nodes * group * game.num_agents
+    return asked * game.num_agents * game.num_turns

@@ -1,0 +1,176 @@
+"""The studies of schemes: MAGRPO and MALT against what they have to beat, and against MAPoRL.
+
+In `schemes` all three train on the same questions until they have generated as many tokens, and
+answer the same held-out questions; each plays its own protocol. What a step costs in tokens was
+measured, and the numbers of steps and trees were chosen by it: the table states what was spent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from maporl_agents.algorithms.malt import STAGES
+from maporl_agents.config import (
+    JointGameConfig,
+    MAGRPOConfig,
+    MAGRPOSettings,
+    MALTConfig,
+    Role,
+    RunConfig,
+    TrainConfig,
+)
+from maporl_agents.controls import Measure
+from maporl_agents.study_jobs import Method, Recipe
+from maporl_agents.study_plan import ArmPlan, StudyPlan
+
+C = TypeVar("C", bound=RunConfig)
+
+ONE_PASS, THREE_PASSES = Measure("team"), Measure("team", passes=3)
+NINE_ANSWERS = Measure("team", passes=9)
+"""Of one agent: as many answers as three passes of three roles."""
+
+
+def measured_as(config: C, other: TrainConfig) -> C:
+    """Return settings with the held-out questions of another run; passes are what is measured."""
+    return replace(config, eval=replace(other.eval, passes=1))
+
+
+def arm(
+    name: str, label: str, method: Method, config: RunConfig, measure: Measure, **more: Any
+) -> ArmPlan:
+    """Return a row; one that is trained is a method unless `role` says otherwise."""
+    more = {"role": "baseline" if method == "none" else "method"} | more
+    return ArmPlan(name, label, recipe=Recipe(method, config), measure=measure, **more)
+
+
+# --- MAGRPO -------------------------------------------------------------------------
+
+
+def magrpo(shopping: TrainConfig) -> StudyPlan:
+    """MAGRPO on its own task, joint actions aligned and crossed."""
+    aligned = measured_as(MAGRPOConfig(), shopping)
+    cross = replace(aligned, magrpo=replace(aligned.magrpo, joining="cross"))
+    return StudyPlan(
+        name="magrpo",
+        title="MAGRPO: two who are paid to agree",
+        claim="Two clerks who are paid only where their bills agree become right.",
+        metric="mean_accuracy",
+        arms=(
+            arm("aligned", "MAGRPO, aligned", "magrpo", aligned, Measure()),
+            arm("cross", "MAGRPO, crossed", "magrpo", cross, Measure()),
+        ),
+        notes=(
+            "Neither reads the other, and no key is paid: being right is measured only. Both "
+            "could agree on wrong prices; each knows one of the two, which decides it.",
+        ),
+    )
+
+
+# --- MALT ---------------------------------------------------------------------------
+
+
+def roles(config: MALTConfig, *chosen: Role, branching: int) -> MALTConfig:
+    """Leave roles out, with their seats, texts and models; the others keep theirs."""
+    seats = [config.malt.roles.index(role) for role in chosen]
+    personas = tuple(config.game.personas[seat] for seat in seats)
+    return replace(
+        config,
+        game=replace(config.game, num_agents=len(seats), personas=personas),
+        malt=replace(config.malt, roles=tuple(chosen), branching=branching),
+    )
+
+
+def single(config: MALTConfig) -> MALTConfig:
+    """Let one agent answer alone, on as many generations: it imitates its right answers."""
+    n = config.malt.branching
+    return roles(config, "generator", branching=n + n**2 + n**3)
+
+
+def star(config: MALTConfig) -> MALTConfig:
+    """Imitate whole right paths instead of what was worth it, and learn from no pairs."""
+    return replace(config, malt=replace(config.malt, examples="right_paths", prefer=()))
+
+
+def rounds_of_malt() -> MALTConfig:
+    """Return MALT in four rounds, on as many tokens as MAPoRL's run on `shopping`."""
+    usual = MALTConfig()
+    return replace(
+        usual,
+        steps=4 * len(STAGES),
+        questions_per_step=116,
+        malt=replace(usual.malt, thresholds=(0.2, 0.3, 0.4, 0.5)),
+    )
+
+
+def malt(shopping: TrainConfig) -> StudyPlan:
+    """MALT against untrained, a single model and STaR, at equal generations."""
+    config = measured_as(rounds_of_malt(), shopping)
+    lone = single(config)
+    three, nine = "vote of 3 passes", "vote of 9 answers"
+    return StudyPlan(
+        name="malt",
+        title="MALT: generator, verifier, refiner",
+        claim=(
+            "At equal generations the trained pipeline is ahead of the untrained one, of a single "
+            "model and of STaR."
+        ),
+        arms=(
+            arm("malt", f"MALT, {three}", "malt", config, THREE_PASSES),
+            arm("pass", "MALT, one pass", "malt", config, ONE_PASS, role="baseline"),
+            arm("untrained", f"untrained pipeline, {three}", "none", config, THREE_PASSES),
+            arm("star", f"STaR, {three}", "malt", star(config), THREE_PASSES, role="baseline"),
+            arm("single", f"single model, {nine}", "malt", lone, NINE_ANSWERS, role="baseline"),
+            arm("lone", f"untrained single model, {nine}", "none", lone, NINE_ANSWERS),
+        ),
+        notes=(
+            "Every trained arm generates as often per training question (39), and every arm nine "
+            "times per held-out question; one pass generates three times.",
+            "The pipeline's verifier knows other prices than generator and refiner; the single "
+            "model is the generator.",
+        ),
+    )
+
+
+# --- All three ----------------------------------------------------------------------
+
+
+def joint_shopping(shopping: TrainConfig) -> MAGRPOConfig:
+    """Return MAGRPO on the questions of `shopping`: two write at once, read both, write again."""
+    return MAGRPOConfig(
+        steps=60,
+        questions_per_step=8,
+        game=JointGameConfig(task=shopping.game.task, num_turns=2, show_parts=True),
+        magrpo=MAGRPOSettings(group_size=4),
+    )
+
+
+def schemes(shopping: TrainConfig) -> StudyPlan:
+    """MAPoRL, MAGRPO and MALT on one task, at equal generated tokens."""
+    joint = measured_as(joint_shopping(shopping), shopping)
+    pipeline = measured_as(rounds_of_malt(), shopping)
+    return StudyPlan(
+        name="schemes",
+        title="Three schemes on one task, at equal generated tokens",
+        claim="Which scheme makes most of as many training tokens: no claim, a survey.",
+        arms=(
+            arm("maporl", "MAPoRL: debate, vote", "ppo", shopping, Measure()),
+            arm("magrpo", "MAGRPO: joint answer, revised once", "magrpo", joint, ONE_PASS),
+            arm("malt", "MALT: pipeline, one pass", "malt", pipeline, ONE_PASS),
+            arm("malt-vote", "MALT: pipeline, vote of 3 passes", "malt", pipeline, THREE_PASSES),
+            ArmPlan(
+                "vote",
+                "untrained, vote at equal tokens with MAPoRL's debate",
+                "baseline",
+                Recipe("none", shopping),
+                Measure("self_consistency"),
+            ),
+        ),
+        notes=(
+            "The score is that of the team's one answer: the vote of the debate, the joint answer, "
+            "the pipeline's last message.",
+            "Training tokens are equal to a few per cent (last column); at test time the schemes "
+            "differ in answers and tokens per question, as the columns say.",
+            "Each scheme has the settings of its page. One small task: no ranking of methods.",
+        ),
+    )
