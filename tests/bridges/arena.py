@@ -1,0 +1,74 @@
+"""What every outside library must do with the collaboration game: learn in it, and lose no reward.
+
+Five turns, and four collaborations bring the synergy. Two who collaborate until then earn
+2 * 0.2 + 3 = 3.4 each, two who never do earn 5 * 0.4 = 2.0, which is less than chance earns (2.23):
+a learner that gives up collaborating fails.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from pettingzoo.utils import BaseParallelWrapper
+
+from maporl_env import collaboration_v0
+from maporl_env.collaboration_v0 import outcome
+from maporl_env.types import AgentID
+
+RULES: dict[str, Any] = {"num_turns": 5, "threshold": 4}
+EPISODES = 400
+
+Act = Callable[[np.ndarray], Any]
+"""What both agents see in several games, (games, 2, 3) float32, to their actions, (games, 2)."""
+
+
+class Ledger(BaseParallelWrapper[AgentID, Any, Any]):
+    """The game, with a record of what it pays: one dict per step."""
+
+    def __init__(self) -> None:
+        super().__init__(collaboration_v0.parallel_env(**RULES))
+        self.paid: list[dict[AgentID, float]] = []
+
+    def step(self, actions: Any) -> Any:
+        results = super().step(actions)
+        self.paid.append(results[1])
+        return results
+
+    def table(self, first: int = 0, last: int | None = None) -> np.ndarray:
+        """Return what steps first to last paid, (steps, 2)."""
+        return np.array([list(row.values()) for row in self.paid[first:last]])
+
+
+def returns(act: Act) -> np.ndarray:
+    """Play `EPISODES` games in lock step; return what an agent earned in each, the mean of both."""
+    games = [collaboration_v0.parallel_env(**RULES) for _ in range(EPISODES)]
+    seen = [list(game.reset()[0].values()) for game in games]
+    earned = np.zeros(EPISODES)
+    for _ in range(RULES["num_turns"]):
+        chosen = np.asarray(act(np.array(seen))).reshape(EPISODES, 2)
+        for number, (game, actions) in enumerate(zip(games, chosen.tolist(), strict=True)):
+            observations, rewards, *_ = game.step(dict(zip(game.agents, actions, strict=True)))
+            seen[number] = list(observations.values())
+            earned[number] += np.mean(list(rewards.values()))
+    return earned
+
+
+def random_returns(seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return returns(lambda seen: rng.integers(2, size=seen.shape[:2]))
+
+
+def assert_learnt(name: str, act: Act) -> None:
+    """The policy earns more than chance by three standard errors of the difference."""
+    learnt, chance = returns(act), random_returns()
+    error = math.sqrt((learnt.var(ddof=1) + chance.var(ddof=1)) / EPISODES)
+    exact = outcome(0.5, 0.5, **RULES).expected_return
+    print(
+        f"\n{name}: {learnt.mean():.3f} per episode, chance {chance.mean():.3f} "
+        f"(exactly {exact:.3f}), standard error {error:.3f}, {EPISODES} episodes"
+    )
+    assert abs(chance.mean() - exact) < 4 * error  # the yardstick itself is right
+    assert learnt.mean() > chance.mean() + 3 * error
