@@ -3,8 +3,7 @@ r"""Your own verifier: a function that scores messages, and what happens when it
     python examples/03_your_own_verifier.py      # one second
 
 You learn: the form of a verifier (questions, messages -> scores in [0, 1]), how to mix it with the
-answer key, that a verifier may be fooled and its score is what agents will learn to get, and that a
-failure never becomes a zero.
+answer key, that agents will learn whatever fools it, and that a failure never becomes a zero.
 """
 
 from __future__ import annotations

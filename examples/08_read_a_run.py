@@ -3,9 +3,8 @@ r"""Read a run: what a run folder holds, and which of it to look at first.
     python examples/08_read_a_run.py runs/maporl-shopping
     python examples/08_read_a_run.py                 # makes a run of two steps to read; ten seconds
 
-You learn: that a run is a folder of plain JSON, in which order to read it (what was said before any
-curve), and how to get at flips, early warnings and the trained team. `maporl report RUN` makes one
-page of all this.
+You learn: that a run is a folder of plain JSON, in which order to read it (what was said first),
+and how to get at flips, early warnings and the trained team. `maporl report RUN` makes it a page.
 """
 
 from __future__ import annotations

@@ -1,18 +1,16 @@
 r"""QLoRA on one GPU: the recipe for a real model, rehearsed on a CPU with a miniature of it.
 
-    python examples/12_qlora_on_one_gpu.py              # a minute; no GPU, no download
-    maporl plan  --recipe small-gpu --gib 12            # would it fit? reads no weights
-    maporl train --recipe small-gpu                     # Qwen2.5-0.5B on GSM8K, on a GPU
+    python examples/12_qlora_on_one_gpu.py       # a minute; no GPU, no download
+    maporl plan  --recipe small-gpu --gib 12     # would it fit? reads no weights
+    maporl train --recipe small-gpu              # Qwen2.5-0.5B on GSM8K, on a GPU
 
-You learn: one 4-bit base serves every agent, and what an agent learns is an adapter of a few
-megabytes. The rehearsal takes the recipe's own settings and replaces the model by a random one of
-two layers, the data by two questions; everything else (rounding to 4 bits, chat template, adapters,
-critics, PPO, checkpoint, export) is what runs on the GPU. What it writes is noise, of course.
+You learn: one 4-bit base serves all agents, and each learns an adapter of a few megabytes. The
+rehearsal runs the recipe's own settings and code on two questions with a random model of two
+layers: what that writes is noise.
 """
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +25,7 @@ from maporl_agents.export import export
 from maporl_agents.recipes import recipe
 from maporl_agents.runlog import read_metrics
 
-QUESTION = {"question": "Mia has 4 pens and buys 3. How many?", "answer": "4 + 3 = 7\n#### 7"}
+QUESTION = '{"question": "Mia has 4 pens and buys 3. How many?", "answer": "4 + 3 = 7 #### 7"}\n'
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -46,15 +44,15 @@ def miniature(folder: Path) -> str:
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
     shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True}
-    config = Qwen2Config(vocab_size=len(words), pad_token_id=0, eos_token_id=2, **shape, **heads)
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    config = Qwen2Config(**shape, **heads, vocab_size=len(words), pad_token_id=0, eos_token_id=2)
     Qwen2ForCausalLM(config).save_pretrained(folder)
     return str(folder)
 
 
 def rehearse(folder: Path) -> None:
     for split in ("train", "test"):
-        (folder / f"{split}.jsonl").write_text(2 * (json.dumps(QUESTION) + "\n"), encoding="utf-8")
+        (folder / f"{split}.jsonl").write_text(2 * QUESTION)
     real = recipe("small-gpu")
     print(f"the recipe's team: {real.team}\n")
     config = replace(
@@ -67,15 +65,13 @@ def rehearse(folder: Path) -> None:
         eval=replace(real.eval, questions=2),
     )
     experiment.run(config, folder / "run", Console(quiet=True))
-
-    _, team = experiment.load_team(folder / "run")
-    [base] = team.bases
+    [base] = experiment.load_team(folder / "run")[1].bases
     packed = sum(p.numel() for p in base.model.parameters() if p.dtype == torch.uint8)
-    print(f"one base for {team.num_agents} agents: {2 * packed:,} weights in {packed:,} bytes")
-    [step] = read_metrics(folder / "run")
-    print(f"step 1: KL to the base {step['kl']:.4f}, {step['updates']} updates")
+    print(f"one base for 2 agents: {2 * packed:,} weights in {packed:,} bytes")
+    for step in read_metrics(folder / "run"):
+        print(f"step {step['step']}: KL to the base {step['kl']:.4f}, {step['updates']} updates")
     for adapter in export(folder / "run", folder / "adapters"):
-        size = (adapter / "adapter_model.safetensors").stat().st_size
+        size = sum(file.stat().st_size for file in adapter.glob("*.safetensors"))
         print(f"adapters/{adapter.name}: {size:,} bytes, a folder for peft.PeftModel")
 
 
