@@ -1,4 +1,4 @@
-"""The command line: ``maporl train | plan | eval | play | export | compare | report | verifier``.
+"""The command line, ``maporl COMMAND``; the commands stand at the end of this file.
 
 Every command explains itself with ``--help``. Mistakes of the user end with one sentence and exit
 code 2, without a traceback (set MAPORL_DEBUG=1 to see one).
@@ -16,7 +16,7 @@ from typing import Annotated
 
 import tyro
 
-from maporl_agents import verifier_commands
+from maporl_agents import bench_commands, verifier_commands
 from maporl_agents.config import RunConfig, TrainConfig, config_of, scheme_of
 from maporl_agents.recipes import recipe
 from maporl_agents.settings import SettingsDiffer
@@ -268,6 +268,17 @@ class Verifier:
 
 
 @dataclass(frozen=True)
+class Bench:
+    """Score anyone's agents on the environment benchmark, and make its tables."""
+
+    action: Annotated[bench_commands.Action, tyro.conf.arg(name="")]
+
+    def __call__(self) -> int:
+        """Run the command; return the exit code."""
+        return self.action(_console())
+
+
+@dataclass(frozen=True)
 class Report:
     """Make one self-contained HTML page of a run or a study; it opens offline.
 
@@ -296,6 +307,7 @@ Command = (
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Verifier, tyro.conf.subcommand("verifier")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
 
 

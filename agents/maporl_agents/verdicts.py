@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from statistics import fmean, stdev
 from typing import Literal
 
 from maporl_agents.study_results import Arm, ControlKind, Decoding, Study
+from maporl_env.intervals import t_quantile
 
 Kind = Literal["supports", "contradicts", "open"]
 
@@ -89,38 +89,6 @@ def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estim
     if not shared:
         raise ValueError(f"no seed in common: {sorted(first)} and {sorted(second)}")
     return estimate([first[seed] - second[seed] for seed in shared])
-
-
-@lru_cache
-def t_quantile(probability: float, freedom: int) -> float:
-    """Return the quantile of Student's t distribution, to 1e-12 relative, by bisection.
-
-    Args:
-        probability: in [0.5, 1).
-        freedom: degrees of freedom, at least 1.
-    """
-    if not (0.5 <= probability < 1 and freedom >= 1):
-        raise ValueError(f"no t quantile of {probability} with {freedom} degrees of freedom")
-    low, high = 0.0, 1.0
-    while t_cdf(high, freedom) < probability:
-        low, high = high, 2 * high
-    while high - low > 1e-12 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if t_cdf(middle, freedom) < probability else (low, middle)
-    return (low + high) / 2
-
-
-def t_cdf(t: float, freedom: int) -> float:
-    """Return P(T <= t) of Student's t distribution (Abramowitz and Stegun 26.7.3, 26.7.4)."""
-    angle = math.atan2(t, math.sqrt(freedom))
-    cosine = math.cos(angle)
-    term, total = (cosine, 0.0) if freedom % 2 else (1.0, 0.0)
-    for k in range(1 + freedom % 2, freedom, 2):
-        total += term
-        term *= cosine**2 * k / (k + 1)
-    total *= math.sin(angle)
-    inside = 2 / math.pi * (angle + total) if freedom % 2 else total
-    return (1 + inside) / 2
 
 
 # --- Sentences ----------------------------------------------------------------------

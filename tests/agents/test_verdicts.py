@@ -14,10 +14,9 @@ from maporl_agents.verdicts import (
     estimate,
     rise_verdict,
     shuffle_verdict,
-    t_cdf,
-    t_quantile,
     verdicts,
 )
+from maporl_env.intervals import t_cdf, t_quantile
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,197 @@
+"""Letting players play the suite, and measuring what they said."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from maporl_env.answers import extract_answer, read_gold
+from maporl_env.batched import BatchedDebate, Prompt
+from maporl_env.benchmark.players import Players, Speak
+from maporl_env.benchmark.results import (
+    CaseResult,
+    Report,
+    TurnResult,
+    read_report,
+    write_report,
+)
+from maporl_env.benchmark.suite import CASES, Case
+from maporl_env.debate import Debate
+from maporl_env.intervals import clustered_mean
+from maporl_env.types import Transcript
+
+BATCH = 100
+"""Debates side by side, the same for everybody: the noise of samplers may depend on it."""
+
+Watch = Callable[[Case, int], None]
+"""Called with a case and the number of its questions that are done."""
+
+
+@dataclass(frozen=True)
+class _Played:
+    """One finished debate.
+
+    Attributes:
+        transcript: what was said.
+        team: accuracy of the team's answer, by turn.
+        reward: mean over agents of what each is paid.
+    """
+
+    transcript: Transcript
+    team: tuple[float, ...]
+    reward: float
+
+
+def score(
+    players: Players,
+    cases: Sequence[Case] = CASES,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    watch: Watch | None = None,
+) -> Report:
+    """Let players play cases of the suite and return their report.
+
+    Args:
+        players: who plays; see `players`.
+        cases: of the suite.
+        out: a file that holds the report after every case. If it is there already, with the same
+            players, its cases are not played again.
+        overwrite: begin anew even so.
+        watch: told about progress.
+
+    Raises:
+        ValueError: a case that is not as the suite has it, players that can play no case or fail
+            in one, or a file `out` that holds something else.
+    """
+    report = _begin(players, out, overwrite)
+    for case in cases:
+        if case.name in report.cases:
+            continue
+        case.require_sealed()
+        if reason := players.refusal(case):
+            report = replace(report, refused={**report.refused, case.name: reason})
+        else:
+            report = report.with_case(case.name, score_case(players, case, watch=watch))
+        if out is not None:
+            write_report(out, report)
+    if not report.cases:
+        raise ValueError(f"{players.name!r} can play none of the cases: {_reasons(report)}")
+    return report
+
+
+def _reasons(report: Report) -> str:
+    return "; ".join(dict.fromkeys(report.refused.values()))
+
+
+def _begin(players: Players, out: str | Path | None, overwrite: bool) -> Report:
+    fresh = Report.begin(players.name, players.about)
+    if out is None or overwrite or not Path(out).exists():
+        return fresh
+    there = read_report(out)
+    if (there.name, there.about) != (players.name, players.about):
+        raise ValueError(
+            f"{out} holds results of {there.name!r} ({there.about}), not of {players.name!r} "
+            f"({players.about}): give another file, or overwrite it"
+        )
+    return replace(there, refused={})
+
+
+def score_case(players: Players, case: Case, *, watch: Watch | None = None) -> CaseResult:
+    """Let players debate every question of a case once, and measure.
+
+    Raises:
+        ValueError: the players fail: they raise, or give no list of as many texts as prompts.
+    """
+    started = time.perf_counter()
+    played: list[_Played] = []
+    tokens: list[int] = []
+    questions = case.questions()
+    batch = BatchedDebate(case.config(), min(BATCH, len(questions)))
+    for start in range(0, len(questions), BATCH):
+        part = questions[start : start + BATCH]
+        speak = players.speaker(case, part, case.seed + start)
+        batch.reset(part)
+        while prompts := batch.prompts():
+            batch.step(_ask(players.name, speak, case, prompts))
+        played += _finished(batch)
+        tokens += [speak.tokens] if hasattr(speak, "tokens") else []
+        if watch is not None:
+            watch(case, len(played))
+    messages = sum(len(one.transcript.messages) for one in played)
+    clusters = [case.cluster_of(question) for question in questions]
+    team_NT = np.array([one.team for one in played])
+    return CaseResult(
+        digest=case.digest,
+        num_questions=len(played),
+        turns=tuple(_turn(t, played, clusters) for t in range(case.num_turns)),
+        gain=clustered_mean(list(team_NT[:, -1] - team_NT[:, 0]), clusters),
+        reward=clustered_mean([one.reward for one in played], clusters),
+        tokens=sum(tokens) / messages if tokens else None,
+        seconds=round(time.perf_counter() - started, 2),
+        by_question=tuple(one.team[-1] for one in played),
+    )
+
+
+def _ask(name: str, speak: Speak, case: Case, prompts: Sequence[Prompt]) -> list[str]:
+    """Return what is said to prompts, or say plainly what is wrong with it."""
+    where = f"agents {name!r}, case {case.name}, turn {prompts[0].turn + 1}"
+    try:
+        texts = speak(prompts)
+    except Exception as error:
+        raise ValueError(f"{where}: they failed with {type(error).__name__}: {error}") from error
+    if isinstance(texts, str) or not isinstance(texts, Sequence):
+        raise ValueError(f"{where}: expected a list of texts, not {type(texts).__name__}")
+    if len(texts) != len(prompts):
+        raise ValueError(f"{where}: {len(texts)} texts for {len(prompts)} prompts")
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"{where}: expected texts, but one is {type(text).__name__}")
+    return list(texts)
+
+
+def _finished(batch: BatchedDebate) -> Iterator[_Played]:
+    rewards = batch.turn_rewards().sum(axis=1).mean(axis=1)
+    for debate, reward in zip(batch.debates, rewards, strict=True):
+        turns = range(debate.transcript.turn)
+        team = tuple(_team_accuracy(debate, turn) for turn in turns)
+        yield _Played(debate.transcript, team, float(reward))
+
+
+def _team_accuracy(debate: Debate, turn: int) -> float:
+    """Return the chance that the team's answer after a turn, drawn from tied ones, is right."""
+    transcript = debate.transcript
+    said = transcript.messages[: (turn + 1) * len(transcript.agents)]
+    question = transcript.question
+    outcome = debate.protocol.outcome(Transcript(question, transcript.agents, said))
+    gold = read_gold(question.answer, question.kind)
+    return 1.0 / len(outcome) if gold in outcome else 0.0
+
+
+def _turn(turn: int, played: Sequence[_Played], clusters: Sequence[object]) -> TurnResult:
+    spoken = [one.transcript.of_turn(turn) for one in played]
+    read = [
+        [extract_answer(message.text, one.transcript.question.kind) for message in messages]
+        for one, messages in zip(played, spoken, strict=True)
+    ]
+    golds = [read_gold(q.answer, q.kind) for q in (one.transcript.question for one in played)]
+    right_NA = np.array(
+        [[answer == gold for answer in row] for row, gold in zip(read, golds, strict=True)]
+    )
+    scored = [
+        (float(np.mean(known)), cluster)
+        for messages, cluster in zip(spoken, clusters, strict=True)
+        if (known := [m.score for m in messages if m.score is not None])
+    ]
+    return TurnResult(
+        team=clustered_mean([one.team[turn] for one in played], clusters),
+        accuracy=clustered_mean(list(right_NA.mean(axis=1)), clusters),
+        agents=tuple(float(share) for share in right_NA.mean(axis=0)),
+        score=clustered_mean(*map(list, zip(*scored, strict=True))) if scored else None,
+        words=float(np.mean([len(m.text.split()) for messages in spoken for m in messages])),
+        invalid=float(np.mean([answer is None for row in read for answer in row])),
+    )
