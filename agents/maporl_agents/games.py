@@ -16,6 +16,7 @@ from maporl_env.code_tests import CodeTests, Diagnostics
 from maporl_env.prompts import Template
 from maporl_env.protocols import Feedback
 from maporl_env.tasks import load_task
+from maporl_env.tasks.cowrite import CoWriting
 from maporl_env.types import Question
 from maporl_env.verifiers import AnswerKey, NoisyKey, RemoteVerifier, VerifierLike
 
@@ -49,12 +50,22 @@ def _is_partial(share: str) -> bool:
     return share == "partial"
 
 
+def _cowriting(first: str) -> VerifierLike:
+    if first not in ("", "correct_first"):
+        raise ValueError(
+            f"programs of two are scored as cowriting or cowriting:correct_first, not "
+            f"cowriting:{first}"
+        )
+    return CoWriting(correct_first=bool(first))
+
+
 TOKEN_VARIABLE = "MAPORL_VERIFIER_TOKEN"
 """Environment variable with the token of a remote verifier; never among the settings of a run."""
 
 VERIFIERS: dict[str, Callable[[str], VerifierLike]] = {
     "key": lambda _: AnswerKey(),
     "tests": lambda share: CodeTests(partial=_is_partial(share)),
+    "cowriting": _cowriting,
     "noisy_key": _noisy,
     "learned": _learned,
     "remote": _remote,
