@@ -613,14 +613,15 @@ RUN = MALTConfig(
 )
 
 
-def train(folder: Path, *, resume: bool = False) -> Team:
+def train(folder: Path, *, resume: bool = False, config: MALTConfig = RUN) -> Team:
     """Do the training of `experiment.run` or `experiment.resume`, without what is measured."""
-    _, learner = experiment.build(RUN)
-    questions = experiment.questions_of(RUN.game, "train")
-    opened = RunLog.resume(folder, RUN) if resume else RunLog.create(folder, RUN)
+    _, learner = experiment.build(config)
+    questions = experiment.questions_of(config.game, "train")
+    opened = RunLog.resume(folder, config) if resume else RunLog.create(folder, config)
     with opened as log:
         start = experiment.load_checkpoint(folder, learner)
-        experiment.train(RUN, learner, questions, log, start=start)
+        log.truncate_after(start)
+        experiment.train(config, learner, questions, log, start=start)
     return learner.team
 
 
@@ -657,6 +658,60 @@ def test_a_cut_run_goes_on_as_if_it_had_not_been_cut(
     asked = experiment.questions_of_step(experiment.questions_of(RUN.game, "train"), 0, 3, RUN.seed)
     with pytest.raises(CheckpointError, match="trees from 2 on are missing"):
         malt.train_step(resumed, debates, asked, RUN, 1, cut / "malt")
+
+
+ROUNDS = replace(
+    RUN,
+    steps=6,
+    questions_per_step=4,
+    malt=replace(RUN.malt, thresholds=(0.0, 0.25), prefer=RUN.malt.roles),
+)
+"""Two rounds, the second with a higher threshold, of stages that each come in two parts."""
+
+
+def dying_in(step: int, patch: pytest.MonkeyPatch) -> None:
+    """Let stage `step` of a run die half way: behind one file of trees, or one fitted policy."""
+    part = "expand" if step % 3 == 0 else "PolicyLearner"
+    original, whole_step = getattr(malt, part), malt.train_step
+    calls: list[int] = []
+
+    def dies(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(f"cut in stage {step}")
+        return original(*args, **options)
+
+    def train_step(*args: Any) -> Any:
+        if args[4] == step:
+            patch.setattr(malt, part, dies)
+        return whole_step(*args)
+
+    patch.setattr(malt, "train_step", train_step)
+
+
+def test_rounds_with_a_rising_threshold_survive_a_cut_in_every_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One run is killed in the middle of each of its six stages; it ends as the unbroken one."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    unbroken = train(whole, config=ROUNDS)
+    for step in range(ROUNDS.steps):
+        with monkeypatch.context() as patch:
+            dying_in(step, patch)
+            with pytest.raises(OSError, match=f"cut in stage {step}"):
+                train(cut, resume=step > 0, config=ROUNDS)
+    resumed = train(cut, resume=True, config=ROUNDS)
+    for policy, now in weights(unbroken).items():
+        assert torch.equal(now, weights(resumed)[policy])
+    assert read_metrics(whole) == read_metrics(cut)
+    files = sorted(path.relative_to(whole) for path in (whole / "malt").rglob("*.json*"))
+    assert len(files) == 2 * 5
+    for file in files:
+        assert (whole / file).read_bytes() == (cut / file).read_bytes()
+    for number, threshold in enumerate(ROUNDS.malt.thresholds, start=1):
+        rows = (whole / "malt" / f"round-{number}" / "imitate.jsonl").read_text().splitlines()
+        assert rows
+        assert min(json.loads(row)["value"] for row in rows) > threshold
 
 
 def test_a_run_is_also_measured_by_the_vote_of_its_passes() -> None:
