@@ -5,8 +5,7 @@ r"""QLoRA on one GPU: the recipe for a real model, rehearsed on a CPU with a min
     maporl train --recipe small-gpu              # Qwen2.5-0.5B on GSM8K, on a GPU
 
 You learn: one 4-bit base serves all agents, and each learns an adapter of a few megabytes. The
-rehearsal runs the recipe's own settings and code on two questions with a random model of two
-layers: what that writes is noise.
+rehearsal is the recipe's settings and code with a random model: what that writes is noise.
 """
 
 from __future__ import annotations
