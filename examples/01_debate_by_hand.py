@@ -41,7 +41,7 @@ def main() -> None:
 
     env = debate_v0.parallel_env(task=[QUESTION], num_agents=2, num_turns=3, gamma=GAMMA)
     observations, infos = env.reset(seed=0)
-    scores = []
+    scores: list[list[float]] = []
     while env.agents:
         turn = len(scores)
         if turn < 2:  # later observations only grow

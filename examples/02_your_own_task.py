@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from maporl_env.bridges.speakers import play
@@ -35,13 +36,13 @@ TASK = Task(
 )
 
 
-def hasty(prompts: list[str]) -> list[str]:
+def hasty(prompts: Sequence[str]) -> list[str]:
     """An agent that adds the hours and forgets that a clock goes round."""
     numbers = [[int(word) for word in prompt.split() if word.isdigit()] for prompt in prompts]
     return [rf"{n[0]} + {n[1]} = \boxed{{{n[0] + n[1]}}}" for n in numbers]
 
 
-def careful(prompts: list[str]) -> list[str]:
+def careful(prompts: Sequence[str]) -> list[str]:
     numbers = [[int(word) for word in prompt.split() if word.isdigit()] for prompt in prompts]
     return [rf"\boxed{{{(n[0] + n[1] - 1) % 12 + 1}}}" for n in numbers]
 
@@ -53,8 +54,8 @@ def main() -> None:
     for message in played.transcripts[6].messages:
         print(f"  {message.agent}: {message.text}    score {message.score:.0f}")
     for agent in played.agents:
-        right = [transcript.message(0, agent).score for transcript in played.transcripts]
-        print(f"{agent} is right in {sum(right):.0f} of {len(questions)} test questions")
+        right = sum(debate.message(0, agent).score == 1 for debate in played.transcripts)
+        print(f"{agent} is right in {right} of {len(questions)} test questions")
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "clock.jsonl")

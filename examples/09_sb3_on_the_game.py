@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from typing import Any
 
 import gymnasium
 
 import maporl_env  # noqa: F401  registers the environments
 from maporl_env.collaboration_v0 import best_response, logit_equilibrium
 
-RULES = {"num_turns": 2, "threshold": 2, "r_syn": 2.0}
+RULES: dict[str, Any] = {"num_turns": 2, "threshold": 2, "r_syn": 2.0}
 
 
 def learn(partner: float, steps: int, seed: int) -> tuple[float, float]:
@@ -28,7 +29,12 @@ def learn(partner: float, steps: int, seed: int) -> tuple[float, float]:
     env = gymnasium.make("maporl/Collaboration-v0", partner=partner, **RULES)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about GPUs that a network this small does not need
-        settings = {"n_steps": 256, "batch_size": 64, "learning_rate": 3e-3, "gamma": 1.0}
+        settings: dict[str, Any] = {
+            "n_steps": 256,
+            "batch_size": 64,
+            "learning_rate": 3e-3,
+            "gamma": 1.0,
+        }
         learner = PPO("MlpPolicy", env, seed=seed, device="cpu", **settings)
         learner.learn(steps)
 

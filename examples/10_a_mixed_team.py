@@ -16,6 +16,7 @@ from maporl_agents import experiment
 from maporl_agents.algorithms.maporl import questions_of_step, train_step
 from maporl_agents.config import GameConfig, TeamConfig, TrainConfig
 from maporl_agents.games import debates_of, questions_of
+from maporl_agents.learner import Learner
 from maporl_agents.seeding import seed_of
 
 WORDS = "Mia has 47 coins"
@@ -35,6 +36,7 @@ def main() -> None:
         team=TeamConfig(model=("tiny-sharing", "tiny-sharing-qwen2"), train_turns=">=2"),
     )
     team, learner = experiment.build(config)
+    assert isinstance(learner, Learner)  # that of PPO; other schemes have others
     for seat, base in enumerate(team.bases):
         size = sum(parameter.numel() for parameter in base.model.parameters())
         kind = type(base.model).__name__

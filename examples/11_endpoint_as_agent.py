@@ -14,6 +14,7 @@ import argparse
 import json
 import re
 import threading
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from maporl_env import rendering
@@ -28,7 +29,7 @@ QUESTIONS = [
 ]
 
 
-def copycat(prompts: list[str]) -> list[str]:
+def copycat(prompts: Sequence[str]) -> list[str]:
     """An agent that knows nothing, and says again what it read last."""
     read = [re.findall(r"boxed.(\d+)", prompt) or ["0"] for prompt in prompts]
     return [rf"\boxed{{{boxes[-1]}}}" for boxes in read]
