@@ -77,7 +77,7 @@ def score(
             report = replace(report, refused={**report.refused, case.name: reason})
         else:
             report = report.with_case(case.name, score_case(players, case, watch=watch))
-        if out is not None:
+        if out is not None and report.cases:
             write_report(out, report)
     if not report.cases:
         raise ValueError(f"{players.name!r} can play none of the cases: {_reasons(report)}")
