@@ -197,7 +197,10 @@ def _grow(
     ]
     seats = [prompt.seat for prompt in asked]
     completions = sample(team, ids, policies, sampling, seed, seats)
-    debates.step([completion.text for completion in completions])
+    debates.step(
+        [completion.text for completion in completions],
+        [completion.stop is StopReason.LENGTH for completion in completions],
+    )
     samples, grown = [], []
     for prompt, policy, context, completion in zip(asked, policies, ids, completions, strict=True):
         prefix, branch = copies[prompt.debate]
@@ -236,7 +239,8 @@ def retell(game: Game, history: Transcript) -> Debate:
     debate = game.debate()
     debate.reset(history.question)
     for message in history.messages:
-        debate.post(message.agent, message.text)
+        debate.check(message.agent, message.text)
+        debate.accept(message.agent, message.text, cut=message.cut)
         if debate.awaits_scores:
             turn = history.of_turn(message.turn)
             same = all(isinstance(m.shown, str) for m in turn)
@@ -263,7 +267,14 @@ def first_passes(
 def _rollout(spoken: Sequence[Sample], question: Question, agents: Sequence[str]) -> Rollout:
     score = spoken[-1].score
     messages = tuple(
-        Message(one.turn, agents[one.seat], one.completion.text, score) for one in spoken
+        Message(
+            one.turn,
+            agents[one.seat],
+            one.completion.text,
+            score,
+            one.completion.stop is StopReason.LENGTH,
+        )
+        for one in spoken
     )
     shape = (spoken[-1].turn + 1, len(agents))
     return Rollout(

@@ -19,7 +19,7 @@ from maporl_agents.expansion import retell
 from maporl_agents.sampler import sample
 from maporl_agents.seeding import seed_of
 from maporl_agents.team import Team
-from maporl_agents.types import Completion, Rollout, TokenIds
+from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question, Transcript
 
@@ -191,13 +191,16 @@ def _act(
         [node.completions[seat][sample] for seat, sample in enumerate(action)]
         for _, node, action in copies
     ]
-    debates.step([completion.text for each in said for completion in each])
+    debates.step(
+        [completion.text for each in said for completion in each],
+        [completion.stop is StopReason.LENGTH for each in said for completion in each],
+    )
     for prefix, node in zip(prefixes, nodes, strict=True):
         if prefix.parent is not None:
             prefix.parent.children[prefix.action] = node
     going: list[_Prefix] = []
     for (prefix, node, _), completions, debate in zip(copies, said, debates.debates, strict=True):
-        node.rewards.append(_joint_reward(debate.transcript, node.turn))
+        node.rewards.append(joint_reward(debate.transcript, node.turn))
         node.transcripts.append(debate.transcript)
         node.children.append(None)
         if not debate.over:
@@ -210,7 +213,7 @@ def _act(
     return going
 
 
-def _joint_reward(transcript: Transcript, turn: int) -> float | None:
+def joint_reward(transcript: Transcript, turn: int) -> float | None:
     """Return the mean score of a turn's messages (all the same in protocol "joint"), or None."""
     scores = [message.score for message in transcript.of_turn(turn)]
     known = [score for score in scores if score is not None]

@@ -19,6 +19,7 @@ from maporl_agents.scoring import score_tokens
 from maporl_agents.stages import Stages, digest
 from maporl_agents.storage import CheckpointError
 from maporl_agents.team import Team
+from maporl_agents.types import StopReason
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question, Transcript
 
@@ -134,6 +135,9 @@ def test_the_debate_of_first_siblings_as_a_rollout(tree: list[Sample]) -> None:
             one.completion.text for one in spoken
         ]
         assert rollout.completions == tuple(one.completion for one in spoken)
+        assert [m.cut for m in rollout.transcript.messages] == [
+            one.completion.stop is StopReason.LENGTH for one in spoken
+        ]
         assert rollout.rewards.tolist() == [[spoken[2].score] * 3]
 
 
@@ -163,13 +167,14 @@ def test_a_prefix_is_told_again_with_its_scores() -> None:
     game = pipeline(protocol="sequential", num_agents=2, num_turns=2, reward_feedback=True).game
     first = game.debate()
     first.reset(QUESTIONS[0])
-    for agent, text in (("agent_0", "one"), ("agent_1", "three")):
-        first.post(agent, text)
+    first.accept("agent_0", "one", cut=True)
+    first.post("agent_1", "three")
     first.settle([0.25, 1.0], [0.5, None])
     first.post("agent_0", "two")
     again = retell(game, first.transcript)
     assert again.transcript == first.transcript
     assert [m.score for m in again.transcript.messages] == [0.25, 1.0, None]
+    assert [m.cut for m in again.transcript.messages] == [True, False, False]
     assert again.observation("agent_1") == first.observation("agent_1")
     assert again.speakers == first.speakers == ("agent_1",)
 
