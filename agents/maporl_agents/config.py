@@ -558,10 +558,45 @@ class MAGRPOConfig(RunConfig):
     magrpo: MAGRPOSettings = field(default_factory=MAGRPOSettings)
 
 
+@dataclass(frozen=True)
+class IACSettings(OptimizerConfig):
+    """Actor-critics at the level of turns, each agent with its own critic (arXiv 2508.04652)."""
+
+    critic_learning_rate: float = 5e-3
+    """Of the critics, same schedule. As MAPoRL's."""
+    critic_coef: float = 0.5
+    """Weight of the critic's loss. As MAPoRL's."""
+    turn_gamma: float = 1.0
+    """Discount per turn, in [0, 1]."""
+    length: Length = "sum"
+    """How log-probabilities of a message's tokens count, as in MAGRPO. Paper: their sum."""
+
+    def __post_init__(self) -> None:
+        OptimizerConfig.__post_init__(self)
+        _require_choice("length", self.length, get_args(Length))
+        if not 0 <= self.turn_gamma <= 1:
+            raise ValueError(f"turn_gamma must be in [0, 1], not {self.turn_gamma}")
+        if not 0 <= self.critic_coef < math.inf:
+            raise ValueError(f"critic_coef must be a number >= 0, not {self.critic_coef}")
+
+
+@dataclass(frozen=True)
+class IACConfig(RunConfig):
+    """A run of independent actor-critics."""
+
+    name: str = "iac-receipts"
+    """Folder of the run below `runs`."""
+    questions_per_step: int = 128
+    """Debates per step: as many answers as MAGRPO's trees."""
+    game: JointGameConfig = field(default_factory=JointGameConfig)
+    iac: IACSettings = field(default_factory=IACSettings)
+
+
 CONFIGS: dict[str, type[RunConfig]] = {
     "maporl": TrainConfig,
     "magrpo": MAGRPOConfig,
     "malt": MALTConfig,
+    "iac": IACConfig,
 }
 """The settings of each scheme: a published way to collaborate and to learn from it."""
 

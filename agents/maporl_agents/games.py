@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from maporl_agents.config import GameConfig
+from maporl_agents.config import GameConfig, JointGameConfig
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.code_tests import CodeTests, Diagnostics
 from maporl_env.prompts import Template
@@ -90,8 +90,13 @@ def questions_of(game: GameConfig, split: str) -> Sequence[Question]:
 def debate_config(game: GameConfig) -> DebateConfig:
     """Return the options of a game as the environment takes them."""
     options: dict[str, Any] = {field.name: getattr(game, field.name) for field in fields(game)}
-    if options.get("feedback") is not None:
-        options["feedback"] = make_feedback(options["feedback"])
+    if isinstance(game, JointGameConfig):
+        if game.protocol == "joint":
+            options["feedback"] = make_feedback(game.feedback)
+        else:  # those two are options of "joint" alone: left as they are, they are none
+            for name in ("show_parts", "feedback"):
+                if options[name] == getattr(JointGameConfig(), name):
+                    del options[name]
     return DebateConfig(
         **options
         | {

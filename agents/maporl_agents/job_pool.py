@@ -202,5 +202,11 @@ def made(recipe: Recipe) -> str:
         return (
             "trained alone" if getattr(recipe.config, "single_agent", False) else "trained together"
         )
-    names = {"none": "untrained", "sft": "imitation", "magrpo": "MAGRPO", "malt": "MALT"}
+    names = {
+        "none": "untrained",
+        "sft": "imitation",
+        "magrpo": "MAGRPO",
+        "malt": "MALT",
+        "iac": "IAC",
+    }
     return names[recipe.method]

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from maporl_agents import loop
-from maporl_agents.algorithms import magrpo, malt, maporl
+from maporl_agents.algorithms import iac, magrpo, malt, maporl
 from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.config import (
     GameConfig,
+    IACConfig,
     JointGameConfig,
     MAGRPOConfig,
     MALTConfig,
@@ -90,15 +91,20 @@ def train_maporl(
 CREDIT_OF_MAPORL = ("gamma", "horizon", "share", "alpha", "beta", "majority", "penalties")
 
 
-def check_magrpo(config: MAGRPOConfig) -> None:
+def check_joint(config: MAGRPOConfig | IACConfig, scheme: str) -> None:
     """Raise ValueError for settings that have no meaning where only joint scores are paid."""
     usual = JointGameConfig()
     for name in CREDIT_OF_MAPORL:
         if getattr(config.game, name) != getattr(usual, name):
             raise ValueError(
-                f"game.{name} is credit of MAPoRL: magrpo pays each turn's joint score, and "
-                "magrpo.turn_gamma discounts it"
+                f"game.{name} is credit of MAPoRL: {scheme} pays each turn's joint score, and "
+                f"{scheme}.turn_gamma discounts it"
             )
+
+
+def check_magrpo(config: MAGRPOConfig) -> None:
+    """Raise ValueError for settings that have no meaning for MAGRPO."""
+    check_joint(config, "magrpo")
     if config.team.critic != TeamConfig().critic:
         raise ValueError("magrpo has no critic: leave out team.critic")
     if config.sampling.temperature == 0:
@@ -119,6 +125,34 @@ def train_magrpo(
         asked = questions_of_step(questions, step, config.questions_per_step, config.seed)
         seed = seed_of(config.seed, "step", step)
         return magrpo.train_step(learner, debates, asked, config.sampling, config.magrpo, seed=seed)
+
+    loop.train(config, learner, take_step, log, **hooks)
+
+
+def check_iac(config: IACConfig) -> None:
+    """Raise ValueError for settings that have no meaning for actor-critics of joint answers."""
+    check_joint(config, "iac")
+    if not debates_of(config.game, 1).game.protocol.simultaneous:
+        raise ValueError(
+            "joint rewards need a protocol in which all agents speak at once, such as 'joint' or "
+            "'debate'"
+        )
+
+
+def train_iac(
+    config: IACConfig,
+    learner: PolicyLearner,
+    questions: Sequence[Question],
+    log: RunLog,
+    **hooks: Any,
+) -> None:
+    """Train by what critics did not expect, turn by turn."""
+    debates = debates_of(config.game, config.questions_per_step)
+
+    def take_step(step: int) -> Any:
+        asked = questions_of_step(questions, step, config.questions_per_step, config.seed)
+        seed = seed_of(config.seed, "step", step)
+        return iac.train_step(learner, debates, asked, config.sampling, config.iac, seed=seed)
 
     loop.train(config, learner, take_step, log, **hooks)
 
@@ -173,6 +207,13 @@ SCHEMES = {
         # A stage fits each role with an optimiser of its own; this one only stands for the team.
         learner=lambda config, team: PolicyLearner(team, config.malt.imitation, config.steps),
         train=train_malt,
+    ),
+    "iac": Scheme(
+        check=check_iac,
+        learner=lambda config, team: PolicyLearner(
+            team, config.iac, config.steps, critic_learning_rate=config.iac.critic_learning_rate
+        ),
+        train=train_iac,
     ),
 }
 """Schemes by the names of `config.CONFIGS`."""

@@ -45,10 +45,19 @@ from maporl_agents.sft import SFTConfig
 from maporl_agents.storage import load_json, write_text
 from maporl_agents.team import Team
 
-Method = Literal["none", "ppo", "magrpo", "malt", "sft"]
-SCHEME_OF_METHOD = {"ppo": "maporl", "magrpo": "magrpo", "malt": "malt", "sft": "maporl"}
+Method = Literal["none", "ppo", "magrpo", "malt", "iac", "sft"]
+SCHEME_OF_METHOD = {
+    "ppo": "maporl",
+    "magrpo": "magrpo",
+    "malt": "malt",
+    "iac": "iac",
+    "sft": "maporl",
+}
 """Whose settings a method takes; an untrained team may have those of any scheme."""
-TRAINING_SETTINGS = ("ppo", "magrpo", "malt", "steps", "questions_per_step", "single_agent")
+TRAINING_SETTINGS = (
+    *("ppo", "magrpo", "malt", "iac"),
+    *("steps", "questions_per_step", "single_agent"),
+)
 """How a team is trained, which one that is not trained does not notice."""
 EVAL_SEED_STRIDE = 1_000
 """Evaluations of different seeds draw different noise: `eval.seed` plus so much times the seed."""

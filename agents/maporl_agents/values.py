@@ -1,16 +1,19 @@
-"""What a sample is worth: from right and wrong answers to values and labels up a tree.
+"""What a sample is worth: values and labels up a tree (MALT), and joint returns (MAGRPO).
 
 MALT's credit (Motwani et al., arXiv 2412.01928, section 3.2): a message is worth the mean of what
-came of it, and good if that is more than a threshold.
+came of it, and good if that is more than a threshold. MAGRPO's (Liu et al., arXiv 2508.04652): a
+joint action is worth its reward and the mean of what comes after it.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Generic, NamedTuple, TypeVar
+from statistics import fmean
+from typing import Generic, NamedTuple, TypedDict, TypeVar
 
 from maporl_agents.expansion import Sample, Steps
 
@@ -170,3 +173,74 @@ def _by_path(leaves: dict[Steps, bool], threshold: float) -> dict[Steps, tuple[f
             for k, r in enumerate(row):
                 found[g, v, r] = values.refiner[i][j][k], labels.refiner[i][j][k]
     return found
+
+
+# --- MAGRPO: joint returns ------------------------------------------------------------------
+
+
+class _Paid(TypedDict):
+    rewards: Sequence[float]
+
+
+class Node(_Paid, total=False):
+    """One turn after one history.
+
+    `rewards` holds one number per joint action. `children` holds one node per joint action, None
+    where that branch ends; without the key, with None or with an empty list they all end.
+    """
+
+    children: Sequence[Node | None] | None
+
+
+def joint_returns(tree: Node, gamma: float) -> list[float]:
+    """Return what each joint action of the root is worth: its reward and what follows.
+
+    With r_j the reward of joint action j::
+
+        R_j = r_j + gamma * mean(returns of child j)        R_j = r_j where the branch ends
+
+    The paper sums without a turn discount (gamma = 1) along single branches; its library averages
+    over the joint actions of the child.
+
+    Args:
+        tree: the root; for the returns of a later turn, that node.
+        gamma: turn discount in [0, 1].
+
+    Returns:
+        One return per joint action of the root, in the order of its rewards.
+
+    Raises:
+        ValueError: `gamma` is outside [0, 1], or a node has no rewards, a reward that is not
+            finite, or another number of children than of rewards. The path to the node is named.
+    """
+    if not 0.0 <= gamma <= 1.0:
+        raise ValueError(f"gamma is a turn discount in [0, 1], got {gamma!r}")
+    return _returns(tree, gamma, "root")
+
+
+def _returns(node: Node, gamma: float, path: str) -> list[float]:
+    rewards = _rewards(node, path)
+    children = node.get("children")
+    if children is None or len(children) == 0:
+        return rewards
+    if len(children) != len(rewards):
+        raise ValueError(
+            f"{path} has {len(rewards)} rewards and {len(children)} children: each joint action "
+            "leads to one child, or to None where its branch ends"
+        )
+    return [
+        reward
+        if child is None
+        else reward + gamma * fmean(_returns(child, gamma, f"{path}.children[{j}]"))
+        for j, (reward, child) in enumerate(zip(rewards, children, strict=True))
+    ]
+
+
+def _rewards(node: Node, path: str) -> list[float]:
+    """Return a node's rewards as floats; ValueError unless there are some and all are finite."""
+    rewards = [float(reward) for reward in node.get("rewards", ())]
+    if not rewards or not all(map(math.isfinite, rewards)):
+        raise ValueError(
+            f"{path} needs 'rewards', one finite number per joint action, got {rewards}"
+        )
+    return rewards

@@ -104,7 +104,7 @@ class TestKey:
         ]
 
     def test_unknown_methods_are_refused(self) -> None:
-        with pytest.raises(ValueError, match="none, ppo, magrpo, malt, sft"):
+        with pytest.raises(ValueError, match="none, ppo, magrpo, malt, iac, sft"):
             Recipe("dpo", SMALL)  # type: ignore[arg-type]
 
 

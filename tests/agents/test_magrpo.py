@@ -558,6 +558,12 @@ def test_a_function_of_ones_own_tells_about_the_joint_answer() -> None:
     assert debate_config(JointGameConfig()).show_parts is False
 
 
+def test_other_protocols_have_no_options_of_joint_answers() -> None:
+    assert debates_of(JointGameConfig(protocol="debate"), 1).game.protocol.simultaneous
+    with pytest.raises(ValueError, match="no option 'feedback'"):
+        debates_of(JointGameConfig(protocol="debate", feedback="tests"), 1)
+
+
 def test_the_scheme_is_chosen_on_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

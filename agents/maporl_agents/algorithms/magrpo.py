@@ -10,8 +10,9 @@ agent and token. With one agent and one turn this is GRPO without scaling.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, TypedDict
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,9 +34,17 @@ from maporl_agents.parallel import side_by_side
 from maporl_agents.scoring import score_tokens
 from maporl_agents.seeding import seed_of
 from maporl_agents.team import Team
-from maporl_agents.types import Experience, Rollout, TokenBatch
+from maporl_agents.types import Experience, Rollout, TokenBatch, TokenScores
+from maporl_agents.values import Node, joint_returns
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
+
+__all__ = ["Node", "joint_returns", "train_step", "update"]
+
+Loss = tuple[Tensor, dict[str, Metrics]]
+"""To be minimised, and statistics by policy."""
+LossOf = Callable[..., Loss]
+"""Takes what `loss_of` takes."""
 
 COMPARISONS: dict[str, tuple[Baseline, Scale]] = {
     "mean": ("mean", "none"),
@@ -173,7 +182,7 @@ def completion_credit(
         for seat, sample in enumerate(action):
             if advantage is not None:
                 held[seat][sample].append(advantage)
-    combine = _mean if settings.credit == "mean" else math.fsum
+    combine = fmean if settings.credit == "mean" else math.fsum
     return [[combine(each) if each else None for each in of_seat] for of_seat in held]
 
 
@@ -215,9 +224,13 @@ def evaluate_tokens(
 
 
 def update(
-    learner: PolicyLearner, experience: Experience, settings: MAGRPOSettings, temperature: float
+    learner: PolicyLearner,
+    experience: Experience,
+    settings: MAGRPOSettings,
+    temperature: float,
+    loss: LossOf | None = None,
 ) -> Metrics:
-    """Take one optimiser step on a batch, the bases side by side.
+    """Take one optimiser step on a batch, the bases side by side; `loss` is `loss_of`, or another.
 
     Raises:
         FloatingPointError: the loss or a gradient is not finite; parameters stay as they are.
@@ -225,7 +238,7 @@ def update(
     parts = [experience.select(rows) for rows in rows_by_base(learner.team, experience.batch)]
     try:
         statistics = side_by_side(
-            lambda part: accumulate(learner.team, part, settings, temperature), parts
+            lambda part: accumulate(learner.team, part, settings, temperature, loss), parts
         )
         norms = learner.apply_gradients()
     except FloatingPointError:
@@ -235,7 +248,11 @@ def update(
 
 
 def accumulate(
-    team: Team, experience: Experience, settings: MAGRPOSettings, temperature: float
+    team: Team,
+    experience: Experience,
+    settings: MAGRPOSettings,
+    temperature: float,
+    loss: LossOf | None = None,
 ) -> list[Metrics]:
     """Add up the gradient of a batch over micro-batches; changes no parameter.
 
@@ -248,10 +265,11 @@ def accumulate(
     counts = {policy: (int(batch.mask[r].sum()), len(r)) for policy, r in batch.by_policy()}
     statistics: list[dict[str, Metrics]] = []
     for rows in micro_batches(batch, settings.micro_episodes):
-        loss, parts = loss_of(team, experience.select(rows), counts, settings, temperature)
-        if not torch.isfinite(loss):
-            raise not_finite("the loss", loss)
-        loss.backward()
+        part = experience.select(rows)
+        total, parts = (loss or loss_of)(team, part, counts, settings, temperature)
+        if not torch.isfinite(total):
+            raise not_finite("the loss", total)
+        total.backward()
         statistics.append(parts)
     return sums_of(statistics)
 
@@ -262,14 +280,24 @@ def loss_of(
     counts: dict[str, tuple[int, int]],
     settings: MAGRPOSettings,
     temperature: float,
-) -> tuple[Tensor, dict[str, Metrics]]:
-    """Return the sum over policies of their losses on a micro-batch, and statistics of each.
+) -> Loss:
+    """Return the sum over policies of their losses on a micro-batch, and statistics of each."""
+    scores = score_tokens(team, part.batch, temperature=temperature)
+    return surrogate(scores, part, counts, settings)
+
+
+def surrogate(
+    scores: TokenScores,
+    part: Experience,
+    counts: dict[str, tuple[int, int]],
+    settings: MAGRPOSettings,
+) -> Loss:
+    """Return the loss of scored tokens, and statistics of each policy.
 
     Without the ratio the gradient is that of -1/N sum over completions of adv * log pi(completion),
     written as a ratio to the policy itself, which is 1.
     """
     batch = part.batch
-    scores = score_tokens(team, batch, temperature=temperature)
     old = part.logprobs if settings.ratio else scores.logprobs.detach()
     total = scores.logprobs.new_zeros(())
     statistics: dict[str, Metrics] = {}
@@ -308,7 +336,7 @@ def tree_metrics(
 ) -> Metrics:
     """Return what the trees were: returns of the roots, their size, and nodes without a lesson."""
     roots = [tree for node in nodes if node.turn == 0 and (tree := credit_tree(node))]
-    returns = [_mean(joint_returns(tree, settings.turn_gamma)) for tree in roots]
+    returns = [fmean(joint_returns(tree, settings.turn_gamma)) for tree in roots]
     flat = [len({r for r in node.rewards if r is not None}) < 2 for node in nodes]
     spoken = [
         completion for node in nodes for of_seat in node.completions for completion in of_seat
@@ -316,80 +344,8 @@ def tree_metrics(
     metrics: dict[str, Any] = {
         "nodes": len(nodes),
         "zero_spread": sum(flat) / len(flat),
-        "advantage": _mean([abs(row.reward) for row in rows]) if rows else 0.0,
+        "advantage": fmean([abs(row.reward) for row in rows]) if rows else 0.0,
         "answers": len(spoken),
         "tokens": sum(len(one.ids) for one in spoken),
     }
-    return metrics | ({"joint_return": _mean(returns)} if returns else {})
-
-
-class _Paid(TypedDict):
-    rewards: Sequence[float]
-
-
-class Node(_Paid, total=False):
-    """One turn after one history.
-
-    `rewards` holds one number per joint action. `children` holds one node per joint action, None
-    where that branch ends; without the key, with None or with an empty list they all end.
-    """
-
-    children: Sequence[Node | None] | None
-
-
-def joint_returns(tree: Node, gamma: float) -> list[float]:
-    """Return what each joint action of the root is worth: its reward and what follows.
-
-    With r_j the reward of joint action j::
-
-        R_j = r_j + gamma * mean(returns of child j)        R_j = r_j where the branch ends
-
-    The paper sums without a turn discount (gamma = 1) along single branches; its library averages
-    over the joint actions of the child.
-
-    Args:
-        tree: the root; for the returns of a later turn, that node.
-        gamma: turn discount in [0, 1].
-
-    Returns:
-        One return per joint action of the root, in the order of its rewards.
-
-    Raises:
-        ValueError: `gamma` is outside [0, 1], or a node has no rewards, a reward that is not
-            finite, or another number of children than of rewards. The path to the node is named.
-    """
-    if not 0.0 <= gamma <= 1.0:
-        raise ValueError(f"gamma is a turn discount in [0, 1], got {gamma!r}")
-    return _returns(tree, gamma, "root")
-
-
-def _returns(node: Node, gamma: float, path: str) -> list[float]:
-    rewards = _rewards(node, path)
-    children = node.get("children")
-    if children is None or len(children) == 0:
-        return rewards
-    if len(children) != len(rewards):
-        raise ValueError(
-            f"{path} has {len(rewards)} rewards and {len(children)} children: each joint action "
-            "leads to one child, or to None where its branch ends"
-        )
-    return [
-        reward
-        if child is None
-        else reward + gamma * _mean(_returns(child, gamma, f"{path}.children[{j}]"))
-        for j, (reward, child) in enumerate(zip(rewards, children, strict=True))
-    ]
-
-
-def _rewards(node: Node, path: str) -> list[float]:
-    """Return a node's rewards as floats; ValueError unless there are some and all are finite."""
-    rewards = [float(reward) for reward in node.get("rewards", ())]
-    if not rewards or not all(map(math.isfinite, rewards)):
-        raise ValueError(
-            f"{path} needs 'rewards', one finite number per joint action, got {rewards}"
-        )
-    return rewards
-
-
-def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
+    return metrics | ({"joint_return": fmean(returns)} if returns else {})
