@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from maporl_env.benchmark import CASES
+
 Contract = Callable[..., Any]
 
 
@@ -70,6 +72,13 @@ ENVIRONMENT: dict[str, Contract] = {
     "maporl_env.rewards.shaping_bonus": (
         lambda correct, alpha=(0, 0), beta=(0, 0), majority="others": ...
     ),
+    "maporl_env.intervals.clustered_mean": lambda values, clusters: ...,
+    "maporl_env.benchmark.choose_cases": lambda patterns=(): ...,
+    "maporl_env.benchmark.function_agents": lambda name, function: ...,
+    "maporl_env.benchmark.scripted_agents": lambda name, accuracy=0.5: ...,
+    "maporl_env.benchmark.score": lambda players, cases=CASES, *, out=None, overwrite=False: ...,
+    "maporl_env.benchmark.read_report": lambda path: ...,
+    "maporl_env.benchmark.table_row": lambda report: ...,
 }  # fmt: skip
 
 AGENTS: dict[str, Contract] = {

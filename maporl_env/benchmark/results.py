@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -24,6 +25,7 @@ from maporl_env.intervals import Mean, clustered_mean
 
 SCHEMA = 1
 """Version of the file's layout."""
+_NUMBERS = re.compile(r"\[[\d\s.,eE+-]+\]")
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,9 @@ class Report:
         return sum(lasts) / len(lasts)
 
     def to_json(self) -> str:
-        """Return the report as JSON text."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1) + "\n"
+        """Return the report as JSON text, each list of numbers on one line."""
+        text = json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1)
+        return _NUMBERS.sub(lambda found: " ".join(found[0].split()), text) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Report:
@@ -209,10 +212,21 @@ def machine() -> dict[str, Any]:
     """Return what the benchmark runs on."""
     return {
         "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         **{name: _version(name) for name in ("maporl", "numpy", "torch")},
     }
+
+
+def _processor() -> str | None:
+    """Return the processor's name, as far as the system tells it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    named = re.search(r"^model name\s*:\s*(.+?)\s*$", text, re.MULTILINE)
+    return named[1] if named else platform.processor() or None
 
 
 def _version(package: str) -> str | None:

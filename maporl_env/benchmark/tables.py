@@ -120,7 +120,7 @@ def markdown_tables(reports: Sequence[Report]) -> str:
             "",
             _lines(("agents", *(case.name for case in CASES)), turns),
             "",
-            *(f"{_origin(where)}: {who}." for where, who in _origins(reports).items()),
+            *(f"{where}: {who}." for where, who in _origins(reports).items()),
         ]
     )
 
@@ -145,13 +145,16 @@ def _origins(reports: Sequence[Report]) -> dict[str, str]:
     """Return who was scored, by when and where."""
     found: dict[str, list[str]] = {}
     for report in reports:
-        about = ", ".join(f"{name} {value}" for name, value in report.machine.items() if value)
-        found.setdefault(f"{report.date} on {about}", []).append(report.name)
+        found.setdefault(f"Scored {report.date} on {_where(report)}", []).append(report.name)
     return {where: ", ".join(names) for where, names in found.items()}
 
 
-def _origin(where: str) -> str:
-    return f"Scored {where}"
+def _where(report: Report) -> str:
+    """Return e.g. "Linux x86_64, Some Processor, 2 cores, python 3.11.7"."""
+    known = {name: value for name, value in report.machine.items() if value}
+    bare = [str(known.pop(name)) for name in ("platform", "processor") if name in known]
+    cores = [f"{known.pop('cores')} cores"] if "cores" in known else []
+    return ", ".join([*bare, *cores, *(f"{name} {value}" for name, value in known.items())])
 
 
 def _short(value: float) -> str:
