@@ -37,7 +37,8 @@ def main() -> None:
     )
     team, learner = experiment.build(config)
     assert isinstance(learner, Learner)  # that of PPO; other schemes have others
-    for seat, base in enumerate(team.bases):
+    for seat in range(2):
+        base = team.base_of(team.policy(seat, turn=2))
         size = sum(parameter.numel() for parameter in base.model.parameters())
         kind = type(base.model).__name__
         print(f"agent_{seat}: {kind}, {size:,} parameters, vocabulary of {base.vocab_size}")
