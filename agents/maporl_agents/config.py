@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
@@ -40,17 +41,14 @@ class Sampling:
     """A further such text per agent, "" for none; agents beyond the list are as its last."""
 
     def __post_init__(self) -> None:
-        for name in ("max_new_tokens", "max_rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        _require_numbers(self, AT_LEAST_1, "max_new_tokens", "max_rows")
         if any(limit < 1 for limit in self.agent_max_new_tokens):
             raise ValueError(
                 f"agent_max_new_tokens must be at least 1 each, not {self.agent_max_new_tokens}"
             )
         if not all(self.stop):
             raise ValueError('stop holds an empty text, which ends every message: leave "" out')
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ValueError(f"temperature must be a number >= 0, not {self.temperature}")
+        _require_numbers(self, NOT_NEGATIVE, "temperature")
 
     def limit_of(self, seat: int) -> int:
         """Return the most tokens an agent may write in one message."""
@@ -200,6 +198,28 @@ class TeamConfig:
             )
 
 
+@dataclass(frozen=True)
+class Range:
+    """Numbers that a setting may be, and how to say so."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+AT_LEAST_1 = Range("at least 1", lambda x: x >= 1)
+NOT_NEGATIVE = Range("a number >= 0", lambda x: 0 <= x < math.inf)
+ABOVE_0 = Range("a number above 0", lambda x: 0 < x < math.inf)
+ABOVE_0_OR_NONE = Range("a number above 0, or None", lambda x: x is None or ABOVE_0.holds(x))
+LIMIT = Range("a number above 0, or inf for no limit", lambda x: x > 0)
+UNIT = Range("in [0, 1]", lambda x: 0 <= x <= 1)
+
+
+def _require_numbers(settings: Any, allowed: Range, *names: str) -> None:
+    for name in names:
+        if not allowed.holds(value := getattr(settings, name)):
+            raise ValueError(f"{name} must be {allowed.words}, not {value}")
+
+
 def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
@@ -260,10 +280,12 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         _require_choice("schedule", self.schedule, get_args(Schedule))
-        if self.micro_episodes < 1:
-            raise ValueError(f"micro_episodes must be at least 1, not {self.micro_episodes}")
-        if not 0 <= self.final_fraction <= 1:
-            raise ValueError(f"final_fraction must be in [0, 1], not {self.final_fraction}")
+        _require_numbers(self, NOT_NEGATIVE, "learning_rate", "warmup_steps", "adam_eps")
+        _require_numbers(self, UNIT, "final_fraction")
+        _require_numbers(self, LIMIT, "max_grad_norm")
+        _require_numbers(self, AT_LEAST_1, "micro_episodes")
+        if not all(0 <= beta < 1 for beta in self.adam_betas):
+            raise ValueError(f"adam_betas must lie in [0, 1), not {self.adam_betas}")
 
 
 @dataclass(frozen=True)
@@ -309,16 +331,12 @@ class PPOConfig(OptimizerConfig):
     def __post_init__(self) -> None:
         OptimizerConfig.__post_init__(self)
         _require_choice("kl_estimator", self.kl_estimator, get_args(KLOfReward))
-        for name in ("epochs", "minibatches"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("kl_target", "value_clip", "target_kl"):
-            bound = getattr(self, name)
-            if bound is not None and not 0 < bound < math.inf:
-                raise ValueError(f"{name} must be a number above 0, or None, not {bound}")
-        for name in ("kl_coef", "kl_gain", "entropy_coef", "critic_coef"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be a number >= 0, not {getattr(self, name)}")
+        _require_numbers(self, AT_LEAST_1, "epochs", "minibatches")
+        _require_numbers(self, LIMIT, "clip_coef")
+        _require_numbers(self, ABOVE_0_OR_NONE, "kl_target", "value_clip", "target_kl")
+        _require_numbers(self, NOT_NEGATIVE, "kl_coef", "kl_gain", "entropy_coef", "critic_coef")
+        _require_numbers(self, NOT_NEGATIVE, "critic_learning_rate")
+        _require_numbers(self, UNIT, "token_gamma", "gae_lambda")
         if self.kl_target is not None and self.kl_coef == 0:
             raise ValueError("kl_target adapts kl_coef by factors, so kl_coef must be above 0")
 
@@ -338,8 +356,7 @@ class EvalConfig:
     MALT's paper: 3."""
 
     def __post_init__(self) -> None:
-        if self.passes < 1:
-            raise ValueError(f"passes must be at least 1, not {self.passes}")
+        _require_numbers(self, AT_LEAST_1, "questions", "passes")
 
 
 @dataclass(frozen=True)
@@ -360,6 +377,9 @@ class RunConfig:
     team: TeamConfig = field(default_factory=TeamConfig)
     sampling: Sampling = field(default_factory=Sampling)
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self) -> None:
+        _require_numbers(self, AT_LEAST_1, "steps", "questions_per_step", "checkpoint_every")
 
 
 @dataclass(frozen=True)
@@ -388,9 +408,7 @@ class FitConfig(OptimizerConfig):
 
     def __post_init__(self) -> None:
         OptimizerConfig.__post_init__(self)
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        _require_numbers(self, AT_LEAST_1, "epochs", "batch_size")
 
 
 Role = Literal["generator", "verifier", "refiner"]
@@ -431,13 +449,10 @@ class MALTSettings:
             _require_choice("role", role, get_args(Role))
         _require_choice("examples", self.examples, ("positive", "right_paths"))
         _require_choice("labels", self.labels, ("hard", "soft"))
-        for name in ("branching", "trees_per_file"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        _require_numbers(self, AT_LEAST_1, "branching", "trees_per_file")
         if not self.thresholds or not all(0 <= x < 1 for x in self.thresholds):
             raise ValueError(f"thresholds must lie in [0, 1), at least one, not {self.thresholds}")
-        if not 0 < self.beta < math.inf:
-            raise ValueError(f"beta must be a number above 0, not {self.beta}")
+        _require_numbers(self, ABOVE_0, "beta")
 
 
 TINY_ROLES = ("think :", "think again :", "think once more :")
@@ -530,13 +545,11 @@ class MAGRPOSettings(OptimizerConfig):
         _require_choice("comparison", self.comparison, get_args(Comparison))
         _require_choice("credit", self.credit, ("mean", "sum"))
         _require_choice("length", self.length, get_args(Length))
-        for name, least in (("group_size", 2), ("epochs", 1), ("minibatches", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        if not 0 <= self.turn_gamma <= 1:
-            raise ValueError(f"turn_gamma must be in [0, 1], not {self.turn_gamma}")
-        if self.clip_coef is not None and not self.clip_coef > 0:
-            raise ValueError(f"clip_coef must be a number above 0, or None, not {self.clip_coef}")
+        _require_numbers(self, AT_LEAST_1, "epochs", "minibatches")
+        if self.group_size < 2:
+            raise ValueError(f"group_size must be at least 2, not {self.group_size}")
+        _require_numbers(self, UNIT, "turn_gamma")
+        _require_numbers(self, ABOVE_0_OR_NONE, "clip_coef")
         if not self.ratio and (self.clip_coef is not None or self.epochs * self.minibatches > 1):
             raise ValueError(
                 "clip_coef, and more than one update per batch, need the ratio: set ratio, or "
@@ -574,10 +587,8 @@ class IACSettings(OptimizerConfig):
     def __post_init__(self) -> None:
         OptimizerConfig.__post_init__(self)
         _require_choice("length", self.length, get_args(Length))
-        if not 0 <= self.turn_gamma <= 1:
-            raise ValueError(f"turn_gamma must be in [0, 1], not {self.turn_gamma}")
-        if not 0 <= self.critic_coef < math.inf:
-            raise ValueError(f"critic_coef must be a number >= 0, not {self.critic_coef}")
+        _require_numbers(self, UNIT, "turn_gamma")
+        _require_numbers(self, NOT_NEGATIVE, "critic_learning_rate", "critic_coef")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,56 @@
+"""Settings are judged when they are made, before anything is measured or written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from maporl_agents.config import (
+    EvalConfig,
+    IACSettings,
+    MAGRPOSettings,
+    MALTSettings,
+    PPOConfig,
+    Sampling,
+    TrainConfig,
+)
+
+NUMBERS = [
+    (PPOConfig(), "max_grad_norm", (-1.0, 0.0, math.nan), (0.5, math.inf)),
+    (PPOConfig(), "clip_coef", (-1.0, 0.0, math.nan), (0.2, math.inf)),
+    (PPOConfig(), "learning_rate", (-1e-3, math.nan, math.inf), (0.0, 1e-3)),
+    (PPOConfig(), "critic_learning_rate", (-1e-3, math.nan, math.inf), (0.0,)),
+    (PPOConfig(), "warmup_steps", (-3,), (0, 5)),
+    (PPOConfig(), "adam_betas", ((1.5, 2.0), (0.9, 1.0), (-0.1, 0.9)), ((0.0, 0.99),)),
+    (PPOConfig(), "adam_eps", (-1e-8, math.inf), (0.0,)),
+    (PPOConfig(), "token_gamma", (-1.0, 1.1, math.nan), (0.0, 1.0)),
+    (PPOConfig(), "gae_lambda", (2.0, -0.1), (0.0, 0.95)),
+    (PPOConfig(), "kl_target", (0.0, math.inf), (None, 0.1)),
+    (PPOConfig(), "micro_episodes", (0,), (1,)),
+    (PPOConfig(), "epochs", (0,), (4,)),
+    (MAGRPOSettings(ratio=True), "clip_coef", (0.0, math.nan), (None, 0.2)),
+    (MAGRPOSettings(), "turn_gamma", (1.5,), (0.9,)),
+    (MALTSettings(), "beta", (0.0, math.inf), (0.2,)),
+    (IACSettings(), "critic_learning_rate", (math.nan,), (1e-3,)),
+    (EvalConfig(), "questions", (0,), (1,)),
+    (EvalConfig(), "passes", (0,), (3,)),
+    (Sampling(), "temperature", (-1.0, math.nan, math.inf), (0.0, 0.7)),
+    (TrainConfig(), "steps", (0, -1), (1,)),
+    (TrainConfig(), "questions_per_step", (0,), (1,)),
+    (TrainConfig(), "checkpoint_every", (0,), (1,)),
+]
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "wrong", "right"),
+    NUMBERS,
+    ids=[f"{type(n[0]).__name__}.{n[1]}" for n in NUMBERS],
+)
+def test_numbers_out_of_range_are_refused_by_name(settings, name, wrong, right) -> None:
+    for value in wrong:
+        with pytest.raises(ValueError, match=rf"{name} must"):
+            replace(settings, **{name: value})
+    for value in right:
+        assert getattr(replace(settings, **{name: value}), name) == value
