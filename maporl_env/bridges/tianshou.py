@@ -1,0 +1,70 @@
+"""Tianshou's on-policy learners for environments in which all agents act at once.
+
+    env = PettingZooEnv(collaboration_v0.env())
+    learners = [PPO(policy=..., critic=..., optim=...) for _ in env.agents]
+    SimultaneousOnPolicy(algorithms=learners, env=env).run_training(OnPolicyTrainerParams(...))
+
+Tianshou keeps for each step what all agents are paid right after it, and gives a learner its own
+steps. What is paid when a turn is over then reaches only the agent that acted last in it, only
+that agent sees the game end, and what comes next is another agent's observation. Here a step of an
+agent has all that it is paid until it acts again, and leads to what it sees then.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tianshou.algorithm.multiagent.marl import MultiAgentOnPolicyAlgorithm
+
+
+class SimultaneousOnPolicy(MultiAgentOnPolicyAlgorithm):
+    """Independent learners, one for each agent, who are paid at the end of each turn.
+
+    Collect whole games (`collection_step_num_episodes`). An agent whose game is cut off (truncated)
+    bootstraps from the last observation that Tianshou has, the next agent's.
+    """
+
+    def _preprocess_batch(self, batch: Any, buffer: Any, indices: np.ndarray) -> Any:
+        settle(buffer, indices, self._dispatcher.agent_idx)
+        return super()._preprocess_batch(buffer[indices], buffer, indices)
+
+
+def settle(buffer: Any, indices: np.ndarray, columns: dict[Any, int]) -> None:
+    """Give each step what its agent is paid until it acts again, and the observation it has then.
+
+    Args:
+        buffer: Tianshou's replay buffer of AEC steps; its rewards (steps, A), ends and next
+            observations are changed. Steps that are settled already stay as they are.
+        indices: (N,) places of whole games in it, in the order of play.
+        columns: the column of the rewards that belongs to each agent.
+
+    Raises:
+        ValueError: the last game is not over; nothing has changed.
+    """
+    over = np.flatnonzero(buffer.done[indices]) + 1
+    if len(indices) and (not len(over) or over[-1] != len(indices)):
+        raise ValueError(
+            "the last game in the buffer is not over, so its last turn may be unpaid: collect "
+            "whole games (collection_step_num_episodes), not steps"
+        )
+    for first, last in zip([0, *over[:-1]], over, strict=True):
+        game = indices[first:last]
+        acting = buffer.obs.agent_id[game]
+        for agent, column in columns.items():
+            _settle_agent(buffer, game, np.flatnonzero(acting == agent), column)
+
+
+def _settle_agent(buffer: Any, game: np.ndarray, own: np.ndarray, column: int) -> None:
+    """Settle the steps `own` of one agent in one game."""
+    if not len(own):
+        return
+    for step, until in zip(own, [*own[1:], len(game)], strict=True):
+        span = game[step:until]
+        buffer.rew[span[0], column] = buffer.rew[span, column].sum()
+        buffer.rew[span[1:], column] = 0.0
+    buffer.obs_next.obs[game[own[:-1]]] = buffer.obs.obs[game[own[1:]]]
+    final, end = game[own[-1]], game[-1]
+    buffer.obs_next.obs[final] = buffer.obs_next.obs[end]
+    buffer.terminated[final] = buffer.terminated[end]
+    buffer.truncated[final] = buffer.truncated[end]
