@@ -223,10 +223,10 @@ MUTANTS: list[Mutant] = [
         ("rows[outer][: len(rows[inner])] == rows[inner]", "rows[outer][:1] == rows[inner][:1]"),
         ("hosts[row] = len(leaders) - 1", "hosts[row] = 0"),
         (
-            "temper(base.logits(read.states, reference=reference), temperature)",
-            "base.logits(read.states, reference=reference)",
+            "logits = temper(base.logits(states, reference=reference), temperature)",
+            "logits = base.logits(states, reference=reference)",
         ),
-        ("entropy = -(kept.exp() * kept).sum(-1)", "entropy = (kept.exp() * kept).sum(-1)"),
+        ("return logprobs, -(kept.exp() * kept)", "return logprobs, (kept.exp() * kept)"),
     ),
     *_of(
         PPO,
@@ -251,8 +251,8 @@ MUTANTS: list[Mutant] = [
 def main(argv: Sequence[str]) -> int:
     """Run the mutants whose file's name contains an argument, or all; return the exit code."""
     chosen = [m for m in MUTANTS if not argv or any(word in m.file for word in argv)]
-    if stale := [m for m in chosen if (REPOSITORY / m.file).read_text().count(m.old) != 1]:
-        for mutant in stale:
+    if outdated := stale(chosen):
+        for mutant in outdated:
             print(f"{mutant.file} does not hold exactly once: {mutant.old}", file=sys.stderr)
         return 2
     _import_what_is_slow()
@@ -265,6 +265,11 @@ def main(argv: Sequence[str]) -> int:
                 print(f"{' '.join(tests)} fail without a mutant: mend them first", file=sys.stderr)
                 return 2
         return report(_judged(copy, chosen))
+
+
+def stale(mutants: Sequence[Mutant]) -> list[Mutant]:
+    """Return the mutants whose text does not stand exactly once in its file any more."""
+    return [m for m in mutants if (REPOSITORY / m.file).read_text().count(m.old) != 1]
 
 
 def _judged(copy: Path, mutants: Sequence[Mutant]) -> Iterator[tuple[Mutant, bool, float]]:
