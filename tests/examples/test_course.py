@@ -169,6 +169,7 @@ def test_06_influence_aware_reward(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_07_and_08_train_and_read_the_same_run(run: Run) -> None:
     """Two steps of eight questions, written out by hand and by `maporl train`: the same numbers."""
     trained = run("07", "--steps", "2", "--questions", "8", "--held-out", "40")
@@ -201,6 +202,7 @@ class TestLesson09:
         assert numbers(line_with("the equilibrium", output)) == [1, 2.2]
         return [numbers(x.split("turns")[1]) for x in output.splitlines() if "PPO after" in x]
 
+    @pytest.mark.timeout(300)  # for a busy machine
     def test_prints_what_is_best_beside_what_was_learnt(self, run: Run) -> None:
         pytest.importorskip("stable_baselines3", reason="the extra sb3 is not installed")
         learnt = self.check(run("09", "--steps", "256"))
@@ -217,6 +219,7 @@ class TestLesson09:
         assert high == pytest.approx(1.72, abs=4 * error)
 
 
+@pytest.mark.timeout(300)  # for a busy machine
 def test_10_a_mixed_team(run: Run) -> None:
     output = run("10", "--steps", "1", "--questions", "4")
     assert "agent_0: LlamaForCausalLM, 133,312 parameters" in output

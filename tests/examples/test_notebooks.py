@@ -1,0 +1,145 @@
+"""The notebooks: what is saved with them is what they print, and they run from top to bottom."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat", reason="the extra dev is not installed: no nbformat")
+nbclient = pytest.importorskip("nbclient", reason="the extra dev is not installed: no nbclient")
+pytest.importorskip("ipykernel", reason="the extra dev is not installed: no ipykernel")
+
+REPOSITORY = Path(__file__).parents[2]
+NOTEBOOKS = sorted((REPOSITORY / "examples" / "notebooks").glob("*.ipynb"))
+DEBATE, TEAM = NOTEBOOKS
+MAX_BYTES = 400_000
+PNG = "image/png"
+
+Notebook = Any
+"""nbformat's, which is not typed."""
+
+
+def read(path: Path) -> Notebook:
+    return nbformat.read(path, as_version=4)
+
+
+def execute(path: Path, folder: Path, seconds: float) -> Notebook:
+    """Run a notebook in a new kernel with one thread; an exception in a cell is raised."""
+    notebook = read(path)
+    client = nbclient.NotebookClient(
+        notebook,
+        timeout=seconds,  # of one cell
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    client.create_kernel_manager()
+    client.km.transport = "ipc"  # files instead of ports
+    client.execute(env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return notebook
+
+
+def code_of(notebook: Notebook) -> Iterator[Any]:
+    return (cell for cell in notebook.cells if cell.cell_type == "code")
+
+
+def printed(notebook: Notebook) -> list[str]:
+    """Return what each code cell printed."""
+    return [
+        "".join(out.text for out in cell.outputs if out.output_type == "stream")
+        for cell in code_of(notebook)
+    ]
+
+
+def pictures(notebook: Notebook) -> list[int]:
+    """Return how many pictures each code cell drew."""
+    return [sum(PNG in out.get("data", {}) for out in cell.outputs) for cell in code_of(notebook)]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+class TestSaved:
+    def test_it_was_run_once_from_top_to_bottom(self, path: Path) -> None:
+        cells = list(code_of(read(path)))
+        assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+        kinds = {out.output_type for cell in cells for out in cell.outputs}
+        assert kinds <= {"stream", "display_data"}
+        assert not any(out.get("name") == "stderr" for cell in cells for out in cell.outputs)
+        assert sum(pictures(read(path))) >= 4
+
+    def test_it_is_small_and_holds_no_names_of_machines(self, path: Path) -> None:
+        text = path.read_text(encoding="utf-8")
+        assert len(text.encode()) < MAX_BYTES
+        notebook = json.loads(text)
+        for cell in notebook["cells"]:
+            for out in cell.get("outputs", []):
+                out.get("data", {}).pop(PNG, None)
+        plain = json.dumps(notebook)
+        for name in (str(REPOSITORY), str(Path.home()), socket.gethostname(), "/tmp/", "/home/"):
+            assert name not in plain
+
+    def test_its_form_is_valid(self, path: Path) -> None:
+        nbformat.validate(read(path))
+        assert set(read(path).metadata) == {"kernelspec", "language_info"}
+
+
+def test_what_a_debate_is_prints_what_is_saved(tmp_path: Path) -> None:
+    """Everything in it is exact: the saved text is what this version prints."""
+    now, saved = execute(DEBATE, tmp_path, 60), read(DEBATE)
+    assert printed(now) == printed(saved)
+    assert pictures(now) == pictures(saved)
+    text = "".join(printed(now))
+    # (0 + .3 * .5 + .09) / 1.39, then right twice.
+    assert "agent_0 is paid [0.173 1.    1.   ] and in sum 2.173" in text
+    assert "collaborate with probability [0.0, 0.5, 1.0]" in text  # Observation 1
+
+
+@pytest.mark.slow
+def test_training_a_team_runs_in_the_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAPORL_NOTEBOOK", "small")
+    now, saved = execute(TEAM, tmp_path, 300), read(TEAM)
+    assert pictures(now) == pictures(saved)
+    text = "".join(printed(now))
+    assert "2 steps of 8 questions, measured on 30 held-out questions" in text
+    # Two agents answer 30 questions; every cell of knowledge is counted once.
+    for line in ("of {} first answers", "of {} last answers"):
+        found = re.findall(line.format(r"(\d+)"), text)
+        assert sum(map(int, found)) % 60 == 0
+        assert found
+    last = re.findall(r"^(\w[\w, ]+?) +last turn (\S+) ±", text, re.MULTILINE)
+    assert [name for name, _ in last] == [
+        "before training",
+        "after training",
+        "after, peers shuffled",
+        "after, alone",
+    ]
+    assert all(0 <= float(score) <= 1 for _, score in last)
+
+
+class TestTrainingATeamAsSaved:
+    """What is told about the saved run is true of the saved run."""
+
+    def test_it_is_the_whole_run(self) -> None:
+        text = "".join(printed(read(TEAM)))
+        assert "50 steps of 64 questions, measured on 500 held-out" in text
+
+    def test_the_rise_came_from_the_other(self) -> None:
+        text = "".join(printed(read(TEAM)))
+        last = dict(re.findall(r"^(\w[\w, ]+?) +last turn (\S+) ±", text, re.MULTILINE))
+        score = {name: float(value) for name, value in last.items()}
+        assert score["after training"] > score["before training"] + 0.3
+        assert score["after, peers shuffled"] < score["before training"] + 0.1
+        assert score["after, alone"] < score["before training"] + 0.1
+
+    def test_figures_of_the_studies_are_those_of_their_page(self) -> None:
+        told = "\n".join(c.source for c in read(TEAM).cells if c.cell_type == "markdown")
+        quoted = re.findall(r"\d\.\d{3} ± \d\.\d{3}", told)
+        page = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
+        assert len(quoted) >= 5
+        assert [figure for figure in quoted if figure not in page] == []
