@@ -111,7 +111,9 @@ def _of_method(study: Study, method: Arm, decoding: Decoding) -> Iterator[Verdic
     if before.keys() & after.keys():
         yield rise_verdict(method.name, "Training moves the last turn", difference(after, before))
     first = method.scores(study.metric, "after", decoding, turn=0)
-    yield rise_verdict(method.name, "From the first to the last turn", difference(after, first))
+    if first != after:  # a game of one turn has no other
+        rise = difference(after, first)
+        yield rise_verdict(method.name, "From the first to the last turn", rise)
     for other in study.arms:
         scores = other.scores(study.metric, "after", decoding)
         if other is method or other.role == "method" or not scores.keys() & after.keys():

@@ -14,6 +14,7 @@ from maporl_agents import experiment, studies, study_jobs
 from maporl_agents.compare import assemble
 from maporl_agents.config import (
     EvalConfig,
+    IACConfig,
     JointGameConfig,
     MAGRPOConfig,
     MAGRPOSettings,
@@ -31,6 +32,8 @@ from maporl_agents.runlog import read_metrics
 from maporl_agents.scheme_studies import roles, single, star
 from maporl_agents.study_jobs import Job, Recipe, carry_out, measure_path, read_measure
 from maporl_agents.study_plan import ArmPlan, StudyPlan, quick_recipe, training_answers
+from maporl_agents.study_results import Arm, Measurement, Study
+from maporl_agents.verdicts import verdicts
 from maporl_env.protocols import JointAnswer, Pipeline, SimultaneousDebate
 from maporl_env.types import Message, Question, Transcript
 
@@ -45,6 +48,7 @@ MAGRPO = MAGRPOConfig(
     game=JointGameConfig(task="shopping", num_turns=2, show_parts=True),
     magrpo=MAGRPOSettings(group_size=2),
 )
+IAC = IACConfig(steps=2, questions_per_step=4, sampling=SHORT, eval=FEW, game=MAGRPO.game)
 MALT = MALTConfig(
     steps=3,
     questions_per_step=2,
@@ -94,7 +98,8 @@ def test_the_answer_that_counts_by_protocol() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "config"), [("ppo", MAPORL), ("magrpo", MAGRPO), ("malt", MALT), ("none", MALT)]
+    ("method", "config"),
+    [("ppo", MAPORL), ("magrpo", MAGRPO), ("malt", MALT), ("iac", IAC), ("none", MALT)],
 )
 def test_a_job_of_any_scheme_survives_json(method: Any, config: RunConfig) -> None:
     job = Job(Recipe(method, config), 2, (Measure("team"), Measure("team", passes=3)))
@@ -148,6 +153,7 @@ def test_passes_are_for_teams_and_sampled() -> None:
         ("magrpo", MAGRPO, 2 * 2 * 3 * 4, 4),  # steps x questions x (1 + G) nodes x A G; A T
         ("malt", MALT, 2 * (2 + 4 + 8), 3),
         ("malt", single(MALT), 2 * 14, 1),
+        ("iac", IAC, 2 * 4 * 4, 4),
         ("ppo", MAPORL, 2 * 3 * 6, 6),
     ],
 )
@@ -177,6 +183,21 @@ def test_crossed_actions_lead_to_more_nodes() -> None:
     assert training_answers(once) == 2 * 2 * 4
 
 
+def two_seeds(study: Study) -> Study:
+    """Return a study in which a second seed turned out a little better in the last turn."""
+
+    def better(measured: Measurement) -> Measurement:
+        *earlier, last = measured.turns
+        return replace(measured, turns=(*earlier, replace(last, vote=last.vote + 0.1)))
+
+    def doubled(arm: Arm) -> Arm:
+        [one] = arm.seeds
+        other = replace(one, seed=9, measurements=tuple(map(better, one.measurements)))
+        return replace(arm, seeds=(one, other))
+
+    return replace(study, arms=tuple(map(doubled, study.arms)))
+
+
 def test_a_study_of_schemes_states_what_each_spent(tmp_path: Path) -> None:
     plan = StudyPlan(
         "small",
@@ -203,6 +224,9 @@ def test_a_study_of_schemes_states_what_each_spent(tmp_path: Path) -> None:
         }
     )
     assert [len(m.turns) for m in one.measurements if m.decoding == "sampled"] == [2, 2]
+    # With one turn there is no rise from the first to the last one to speak of.
+    turns = [v.arm for v in verdicts(two_seeds(study)) if "first to the last" in v.sentence]
+    assert turns == ["joint"]
 
 
 # --- The plans --------------------------------------------------------------------------
