@@ -344,6 +344,16 @@ class TestImitate:
         assert metrics["updates/agent_1"] == 4  # 2 passes over 4 messages, 2 at a time
         assert metrics["nll/agent_1/last"] < metrics["nll/agent_1/first"]
 
+    def test_roles_are_adapters_of_their_own_on_one_base(self, checkpoint) -> None:
+        team = load_team(checkpoint("llama"), num_agents=3, num_turns=1, tuning="lora")
+        assert len(team.bases) == 1
+        assert len(weights(team)) == 3
+        for seat in range(3):
+            before = weights(team)
+            said = [sample((0,) * (seat + 1), ids=(8, 9, 10 + i)) for i in range(2)]
+            imitate(team, [Example(one, 1.0) for one in said], SMALL, seed=0)
+            assert moved(before, team) == {f"agent_{seat}"}
+
     def test_a_message_counts_as_often_as_it_is_given(self, team: Team) -> None:
         once = [Example(sample((0,), tree=i, ids=(8, 9)), 1.0) for i in range(3)]
         thrice = [Example(sample((0,), ids=(8, 9)), 1.0, times=3)]
