@@ -27,8 +27,8 @@ class Row(NamedTuple):
 def collate(team: Team, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, int]:
     """Return one row per scored message that is learnt from, and the number of unscored ones.
 
-    A message whose verifier failed has no reward; it carries no loss and is only counted. Messages
-    of agents and turns that are not trained are neither.
+    A message whose verifier failed has no reward; it carries no loss and is only counted, be it of
+    a trained agent and turn or not. What is not trained gives no rows.
     """
     rows: list[Row] = []
     left_out = 0
@@ -36,10 +36,10 @@ def collate(team: Team, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, int]:
         seats = {agent: seat for seat, agent in enumerate(rollout.transcript.agents)}
         for i, message in enumerate(rollout.transcript.messages):
             seat, turn = seats[message.agent], message.turn
-            if not team.trains(seat, turn):
-                continue
             if not rollout.scored[turn, seat]:
                 left_out += 1
+                continue
+            if not team.trains(seat, turn):
                 continue
             said = (rollout.prompts[i], rollout.completions[i], rollout.policies[i])
             rows.append(Row(*said, episode, turn, seat, float(rollout.rewards[turn, seat])))

@@ -171,7 +171,7 @@ class TestTraining:
         assert batch.turns.tolist() == [1, 1]
         assert batch.rewards.tolist() == [1, 2]
         assert batch.policies == ("agent_0", "agent_1")
-        assert left_out == 0  # the unscored message would not have been learnt from anyway
+        assert left_out == 1  # counted, though it would not have been learnt from anyway
 
     def test_it_is_in_no_optimiser_and_not_saved(
         self, checkpoint, tuning: str, tmp_path: Path
