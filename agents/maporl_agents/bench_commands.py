@@ -71,7 +71,8 @@ class Env:
             max_new_tokens=self.max_new_tokens,
             transfer=self.transfer,
         )
-        with progress_bar(cases, console) as watch:
+        played = tuple(case for case in cases if not players.refusal(case))
+        with progress_bar(played, console) as watch:
             report = benchmark.score(
                 players, cases, out=self.out, overwrite=self.overwrite, watch=watch
             )
@@ -139,6 +140,8 @@ def progress_bar(
             new = done - before.get(case.name, 0)
             before[case.name] = done
             progress.update(task, advance=new, description=case.name)
+            if done == case.num_questions and not console.is_terminal:
+                console.print(f"{case.name}: {done} questions done")
 
         yield watch
 
@@ -146,14 +149,15 @@ def progress_bar(
 def show(report: Report, console: Console) -> None:
     """Print the results case by case, what was not played, and the row of the table."""
     from rich.table import Table as RichTable
+    from rich.text import Text
 
-    table = RichTable(title=f"{report.name}, {report.version}", title_justify="left")
+    table = RichTable(title=Text(f"{report.name}, {report.version}"), title_justify="left")
     for name in benchmark.CASE_HEADER:
         table.add_column(name, justify="left" if name == "case" else "right")
     for row in benchmark.case_rows(report):
         table.add_row(*row)
     console.print(table)
     for case, reason in report.refused.items():
-        console.print(f"{case} was not played: {reason}")
+        console.print(Text(f"{case} was not played: {reason}"))
     console.print("\nThe row of the table of all agents (docs/benchmark.md):\n")
     print(f"{benchmark.table_header()}\n{benchmark.table_row(report)}")

@@ -157,7 +157,8 @@ def is_run(folder: Path) -> bool:
 def run_players(folder: Path, label: str, changed: dict[str, Any], transfer: bool) -> TeamPlayers:
     """Return the trained team of a run, which plays cases like the game it was trained on."""
     config, team = load_team(folder)
-    sampling = replace(config.sampling, **changed)
+    own_limits = () if "max_new_tokens" in changed else config.sampling.agent_max_new_tokens
+    sampling = replace(config.sampling, **changed, agent_max_new_tokens=own_limits)
     saved = latest(folder / "checkpoints")
     about = {
         "kind": "run",

@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit code: 0 done, 2 the user's mistake."""
+    """Run the command; return the exit code: 0 done, 2 the user's mistake, 130 interrupted."""
     options = parser()
     given = options.parse_args(argv)
     try:
@@ -75,6 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"maporl bench: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(
+            "\nstopped; with --out, the same command goes on after the last case", file=sys.stderr
+        )
+        return 130
     return 0
 
 

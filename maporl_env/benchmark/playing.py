@@ -71,6 +71,8 @@ def score(
     report = _begin(players, out, overwrite)
     for case in cases:
         if case.name in report.cases:
+            if watch is not None:
+                watch(case, case.num_questions)
             continue
         case.require_sealed()
         if reason := players.refusal(case):

@@ -183,7 +183,9 @@ def test_the_command_scores_resumes_and_tabulates(
     mine, best = tmp_path / "mine.json", tmp_path / "best.json"
     case = "coins/self_correction/1x3"
     assert run("env", "--agents", "best", "--cases", case, "--out", best) == 0
-    assert table_row(read_report(best)) in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert table_row(read_report(best)) in printed
+    assert f"{case}: 500 questions done" in printed  # no terminal: a line instead of a bar
     assert run("env", "--agents", "oracle", "--cases", case, "--out", mine, "--name", "all") == 0
     before = mine.read_bytes()
     monkeypatch.setattr(bench_players, "named_agents", lambda *_: _ghost(read_report(mine)))
@@ -194,6 +196,8 @@ def test_the_command_scores_resumes_and_tabulates(
     page.write_text("<!-- benchmark:begin -->\n<!-- benchmark:end -->\n")
     assert run("table", best, mine, "--docs", page) == 0
     assert table_row(read_report(mine)) in page.read_text()
+    assert run("table", mine, "--against", best, "--docs", page) == 2
+    assert "--docs takes the tables of results, not differences" in capsys.readouterr().err
     assert run("table", mine, "--against", best) == 0
     lead = 1 - read_report(best).cases[case].turns[-1].team.mean
     assert f"+{lead:.3f}".replace("0.", ".") in capsys.readouterr().out.splitlines()[-1]
@@ -224,6 +228,7 @@ def test_the_command_lists_without_loading_anything(capsys: Any) -> None:
         (["env", "--agents", "nobody"], "no agents 'nobody'"),
         (["env", "--agents", "keep", "--cases", "x"], "no case is called 'x'"),
         (["table", "no-such.json"], "no-such.json"),
+        (["table", "a.json", "--against", "b.json", "--docs", "c.md"], "a.json"),
     ],
 )
 def test_mistakes_end_with_one_sentence(arguments: list[str], match: str, capsys: Any) -> None:

@@ -619,6 +619,15 @@ def test_mistakes_are_one_sentence(arguments: list[str], match: str, capsys: Any
     assert error.count("\n") == 1
 
 
+def test_control_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def interrupted(*_: object) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("maporl_env.benchmark.__main__.named_agents", interrupted)
+    assert main(["--agents", "keep"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
 def test_results_name_the_machine_and_the_day(keep: Report) -> None:
     assert keep.machine["cores"] >= 1
     assert keep.machine["numpy"] == results.machine()["numpy"]
