@@ -120,7 +120,7 @@ def markdown_tables(reports: Sequence[Report]) -> str:
             "",
             _lines(("agents", *(case.name for case in CASES)), turns),
             "",
-            *(f"{where}: {who}." for where, who in _origins(reports).items()),
+            *(_plain(f"{where}: {who}.") for where, who in _origins(reports).items()),
         ]
     )
 
@@ -173,8 +173,13 @@ def _average(values: Sequence[float]) -> str:
     return f"{sum(values) / len(values):.1f}" if values else "–"
 
 
+def _plain(text: str) -> str:
+    """Return a text on one line that opens no tag or comment."""
+    return " ".join(text.split()).replace("<", "&lt;")
+
+
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
 def _lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

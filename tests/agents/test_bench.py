@@ -121,6 +121,7 @@ def test_transfer_is_asked_for(run_folder: Path) -> None:
 
 def test_a_run_of_a_pipeline_plays_the_pipeline(tmp_path: Path) -> None:
     config = MALTConfig(eval=EvalConfig(questions=2))
+    assert config.game.personas == BY_NAME["shopping/pipeline/3x1"].config().personas
     _, learner = experiment.build(config)
     with RunLog.create(tmp_path / "malt", config):
         experiment.save_checkpoint(tmp_path / "malt", 0, learner)

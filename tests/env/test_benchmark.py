@@ -536,8 +536,14 @@ def test_a_row_has_a_cell_for_every_case(keep: Report) -> None:
     }
 
 
-def test_a_bar_in_a_name_breaks_no_table(keep: Report) -> None:
-    assert table_row(replace(keep, name="a|b")).startswith("| a\\|b | – |")
+def test_a_name_breaks_no_table_and_no_page(keep: Report, tmp_path: Path) -> None:
+    hostile = replace(keep, name=f"a|b\n{tables.END}", machine={"platform": tables.BEGIN})
+    assert table_row(hostile).startswith("| a\\|b &lt;!-- benchmark:end --> | – |")
+    page = tmp_path / "page.md"
+    page.write_text(f"{tables.BEGIN}\n{tables.END}\nafter")
+    write_tables(page, [hostile])
+    write_tables(page, [keep])
+    assert page.read_text() == f"{tables.BEGIN}\n{markdown_tables([keep])}\n{tables.END}\nafter"
 
 
 @pytest.mark.parametrize(
