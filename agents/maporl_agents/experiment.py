@@ -29,7 +29,7 @@ from maporl_agents.games import debates_of, questions_of
 from maporl_agents.learner import Learner, PolicyLearner
 from maporl_agents.loading import make_team
 from maporl_agents.loggers import make_loggers, require_loggers
-from maporl_agents.loop import Interrupted, load_checkpoint, save_checkpoint
+from maporl_agents.loop import Interrupted, interruptible, load_checkpoint, save_checkpoint
 from maporl_agents.parallel import share_cores
 from maporl_agents.passes import vote_of_passes
 from maporl_agents.runlog import RunLog, read_metrics
@@ -196,7 +196,8 @@ def _finish(
     """Measure, train, measure, show. The part that a fresh and a resumed run share."""
     fresh, _ = build(config) if start else (learner.team, None)
     console.print(f"measuring the untrained team on {len(held)} held-out questions ...")
-    before = measure(config, fresh, held)
+    with interruptible(start):
+        before = measure(config, fresh, held)
     with progress_bar(config, console, start) as on_step:
         train(
             config,
@@ -208,7 +209,8 @@ def _finish(
             on_alarm=lambda step, alarm: console.print(f"step {step}, warning: {alarm}"),
         )
     console.print("measuring the trained team ...")
-    after = measure(config, learner.team, held)
+    with interruptible(config.steps):
+        after = measure(config, learner.team, held)
     stages = {
         stage: {decoding: result.to_dict() for decoding, result in results.items()}
         for stage, results in (("before", before), ("after", after))

@@ -84,12 +84,33 @@ def _signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         caught.append(number)
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _handling(note):
         yield caught
+
+
+@contextmanager
+def interruptible(step: int) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end at once what comes before or after training: nothing is unsaved.
+
+    Raises:
+        Interrupted: where a signal arrives; the run is resumed from `step`.
+    """
+
+    def stop(number: int, _frame: Any) -> None:
+        raise Interrupted(step, number)
+
+    with _handling(stop):
+        yield
+
+
+@contextmanager
+def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    previous = {one: signal.signal(one, handler) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, before in previous.items():
+            signal.signal(number, before)
 
 
 def save_checkpoint(folder: Path, step: int, learner: PolicyLearner) -> Path:

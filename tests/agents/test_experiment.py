@@ -8,6 +8,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,6 +55,29 @@ def trained(config: TrainConfig, folder: Path, **events: int) -> experiment.Lear
 
 
 class TestRun:
+    @pytest.mark.parametrize("step", [0, 1], ids=["before training", "after it"])
+    def test_a_signal_while_measuring_ends_the_run_in_order(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+    ) -> None:
+        """Nothing is lost: resumed, it ends as a run that was never interrupted."""
+        config, cut, whole = replace(SMALL, steps=1), tmp_path / "cut", tmp_path / "whole"
+        handler, measure, calls = signal.getsignal(signal.SIGTERM), experiment.measure, []
+
+        def disturbed(*args: Any) -> Any:
+            calls.append(args)
+            if len(calls) == step + 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return measure(*args)
+
+        monkeypatch.setattr(experiment, "measure", disturbed)
+        with pytest.raises(experiment.Interrupted) as stop:
+            experiment.run(config, cut, console())
+        assert (stop.value.step, stop.value.signal_number) == (step, signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == handler
+        experiment.resume(cut, console())
+        experiment.run(config, whole, console())
+        assert (cut / "results.json").read_bytes() == (whole / "results.json").read_bytes()
+
     def test_a_run_leaves_everything_and_is_not_overwritten(self, tmp_path: Path) -> None:
         folder = tmp_path / "run"
         screen = console()
