@@ -465,10 +465,10 @@ class MALTConfig(RunConfig):
 
     name: str = "malt-shopping"
     """Folder of the run below `runs`."""
-    steps: int = 3
-    """Stages, three per round: grow trees, imitate, prefer."""
-    questions_per_step: int = 128
-    """Trees per round."""
+    steps: int = 12
+    """Stages, three per round: grow trees, imitate, prefer. Tiny: four rounds; paper: one."""
+    questions_per_step: int = 58
+    """Trees per round. Tiny."""
     checkpoint_every: int = 1
     """Stages between checkpoints."""
     game: GameConfig = field(
@@ -477,7 +477,11 @@ class MALTConfig(RunConfig):
         )
     )
     eval: EvalConfig = field(default_factory=lambda: EvalConfig(passes=3))
-    malt: MALTSettings = field(default_factory=MALTSettings)
+    malt: MALTSettings = field(
+        default_factory=lambda: MALTSettings(
+            thresholds=(0.2, 0.3, 0.4, 0.5), imitation=FitConfig(epochs=1)
+        )
+    )
 
 
 Joining = Literal["aligned", "cross"]
