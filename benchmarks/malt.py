@@ -1,7 +1,6 @@
 """MALT on the built-in task, against what it has to beat at as many generations.
 
-    python benchmarks/malt.py [--seeds 0 1 2] [--arms malt star ...] [--trees 128] [--rounds 1]
-                              [--thresholds 0.3 0.5]
+    python benchmarks/malt.py [--seeds 0 1 2] [--arms malt star ...] [--trees 58] [--rounds 4]
 
 Every arm samples as many generations per question in training (39 where it trains) and nine per
 question at test time: three passes of three roles, or nine answers of one agent, which then vote.
@@ -23,33 +22,26 @@ from maporl_agents.config import MALTConfig
 from maporl_agents.games import debates_of, questions_of
 from maporl_agents.passes import vote_of_passes
 from maporl_agents.runlog import RunLog, read_metrics
+from maporl_agents.scheme_studies import single, star
 
-GENERATIONS = 39  # 3 + 9 + 27
 Arm = Callable[[MALTConfig], MALTConfig]
 
 
-def roles(config: MALTConfig, *chosen: str, branching: int = 3) -> MALTConfig:
-    """Leave roles out, with their seats, texts and models; the others keep theirs."""
-    seats = [config.malt.roles.index(role) for role in chosen]  # type: ignore[arg-type]
-    personas = tuple(config.game.personas[seat] for seat in seats)
-    return replace(
-        config,
-        game=replace(config.game, num_agents=len(seats), personas=personas),
-        malt=replace(config.malt, roles=tuple(chosen), branching=branching),
-        eval=replace(config.eval, passes=9 // len(seats)),
-    )
+def untrained(config: MALTConfig, passes: int) -> MALTConfig:
+    """Train nothing."""
+    return replace(config, steps=0, eval=replace(config.eval, passes=passes))
 
 
-def single(config: MALTConfig) -> MALTConfig:
-    """One agent that answers alone."""
-    return roles(config, "generator", branching=GENERATIONS)
+def alone(config: MALTConfig) -> MALTConfig:
+    """One agent that answers alone, and whose nine answers vote."""
+    return replace(single(config), eval=replace(config.eval, passes=9))
 
 
 ARMS: dict[str, Arm] = {
-    "untrained single": lambda config: replace(single(config), steps=0),
-    "untrained pipeline": lambda config: replace(config, steps=0),
-    "single": single,
-    "star": lambda c: replace(c, malt=replace(c.malt, examples="right_paths", prefer=())),
+    "untrained single": lambda config: untrained(alone(config), 9),
+    "untrained pipeline": lambda config: untrained(config, 3),
+    "single": alone,
+    "star": star,
     "sft": lambda c: replace(c, malt=replace(c.malt, prefer=())),
     "malt": lambda config: config,
     "generator dpo": lambda c: replace(c, malt=replace(c.malt, prefer=c.malt.roles)),
@@ -100,16 +92,11 @@ def main() -> None:
     parser.add_argument("--trees", type=int, default=MALTConfig().questions_per_step)
     parser.add_argument("--rounds", type=int, default=MALTConfig().steps // 3)
     parser.add_argument("--questions", type=int, default=500)
-    parser.add_argument("--thresholds", type=float, nargs="+", default=[0.5])
     given = parser.parse_args()
     for seed in given.seeds:
         for name in given.arms:
             base = MALTConfig(seed=seed, steps=3 * given.rounds, questions_per_step=given.trees)
-            base = replace(
-                base,
-                eval=replace(base.eval, questions=given.questions),
-                malt=replace(base.malt, thresholds=tuple(given.thresholds)),
-            )
+            base = replace(base, eval=replace(base.eval, questions=given.questions))
             config = ARMS[name](base)
             with tempfile.TemporaryDirectory() as folder:
                 result = run(config, Path(folder) / "run")
