@@ -9,13 +9,15 @@ Three promises:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import chain, groupby, pairwise
 from typing import cast
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from maporl_agents.templates import render
 from maporl_agents.types import TokenIds
 from maporl_env.debate import clean
 from maporl_env.types import View
@@ -44,7 +46,8 @@ class Chat:
         extra_stop_ids: further ids that end a message (from a generation config).
 
     Raises:
-        ValueError: the tokenizer has no EOS token, so that no message could ever end.
+        ValueError: the tokenizer has no EOS token, so that no message could ever end, or a chat
+            template that cannot be rendered.
     """
 
     def __init__(
@@ -121,7 +124,7 @@ class Chat:
             bos = self.tokenizer.bos_token_id if self._adds_bos() else None
             return self._joined([() if bos is None else (bos,), *contents])
         roles: list[str] = [role for role, _ in view]
-        if roles[0] == "system" and not self._takes_system():
+        if roles[0] == "system" and not self._takes_system:
             roles, contents = roles[1:], [f"{contents[0]}{contents[1]}", *contents[2:]]
         return self._joined(self._templated(roles, contents))
 
@@ -139,6 +142,7 @@ class Chat:
         ids = self.tokenizer("")["input_ids"]
         return bool(ids) and ids[0] == self.tokenizer.bos_token_id
 
+    @cached_property
     def _takes_system(self) -> bool:
         """Whether the template has a system role that stays in front of all that follows.
 
@@ -147,7 +151,7 @@ class Chat:
         try:
             self._skeleton(("system", "user"))
             self._skeleton(("system", "user", "own", "user"))
-        except (TemplateError, ValueError):
+        except ValueError:
             return False
         return True
 
@@ -155,11 +159,18 @@ class Chat:
         """Return the control token that the template closes an agent's message with, if any."""
         if self.tokenizer.chat_template is None:
             return None
+        self._skeleton(("user",))
         try:
-            behind = self._skeleton(("user", "own", "user"))[2]
-        except (TemplateError, ValueError):
+            _, cue, behind, _ = self._skeleton(("user", "own", "user"))
+        except ValueError:
             return None
         before, ids, _ = self._split(behind)
+        if not (ids and self._split(cue)[1]):
+            warnings.warn(
+                f"the chat template of {self.tokenizer.name_or_path!r} marks who speaks with plain "
+                "words, not control tokens: what an agent writes can look like another's turn",
+                stacklevel=3,
+            )
         return ids[0] if ids and not before.strip() else None
 
     def _templated(
@@ -201,16 +212,11 @@ class Chat:
         if roles not in self._skeletons:
             marks = [f"\ue000{i}\ue001" for i in range(len(roles))]
             name = {"own": "assistant", "user": "user", "system": "system"}
-            text = str(
-                self.tokenizer.apply_chat_template(
-                    [
-                        {"role": name[role], "content": mark}
-                        for role, mark in zip(roles, marks, strict=True)
-                    ],
-                    tokenize=False,
-                    add_generation_prompt=True,
-                    chat_template=_FIXED_DATE + self.tokenizer.get_chat_template(),
-                )
+            text = self._rendered(
+                [
+                    {"role": name[role], "content": mark}
+                    for role, mark in zip(roles, marks, strict=True)
+                ]
             )
             pieces = []
             for role, mark in zip(roles, marks, strict=True):
@@ -226,6 +232,16 @@ class Chat:
                     pieces[i] = self._skeleton(roles[:i])[-1]
             self._skeletons[roles] = [*pieces, text]
         return self._skeletons[roles]
+
+    def _rendered(self, messages: Sequence[Mapping[str, str]]) -> str:
+        template = _FIXED_DATE + self.tokenizer.get_chat_template()
+        try:
+            return render(template, messages, self.tokenizer.special_tokens_map)
+        except ValueError as error:
+            raise ValueError(
+                f"the chat template of {self.tokenizer.name_or_path!r} cannot be used ({error}): "
+                "remove or repair its chat_template"
+            ) from None
 
 
 def _markers(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:

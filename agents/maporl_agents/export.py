@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 from peft import PeftConfig, PeftModel
-from transformers import AutoModelForCausalLM
 
 from maporl_agents import checkpoint
 from maporl_agents.experiment import read_config
+from maporl_agents.loading import read_weights
 
 _ADAPTER = "adapter_config.json"
 
@@ -35,7 +35,8 @@ def export(run: Path, to: Path, *, merge: bool = False) -> list[Path]:
         The folders, `to/<policy>`.
 
     Raises:
-        ValueError: `to` holds something, or the run trained nothing or saved no checkpoint.
+        ValueError: `to` holds something, or the run trained nothing or saved no checkpoint, or the
+            base model of a merge cannot be read.
         FileNotFoundError: `run` is no run.
         CheckpointError: all checkpoints are damaged.
     """
@@ -62,7 +63,7 @@ def export(run: Path, to: Path, *, merge: bool = False) -> list[Path]:
 def _merge(adapter: Path, to: Path, dtype: torch.dtype) -> None:
     """Write base + adapter as one model, in the precision it was trained in, and its tokenizer."""
     base = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, trust_remote_code=False)
+    model = read_weights(str(base), dtype=dtype)
     with torch.no_grad():
         merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
     merged.save_pretrained(to)

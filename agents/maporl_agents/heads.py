@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from maporl_agents.arguments import working_dtype
 from maporl_agents.chat import Chat
@@ -17,6 +17,21 @@ def temper(logits: Tensor, temperature: float) -> Tensor:
     """
     logits = logits.to(working_dtype(logits))
     return logits if temperature in (0, 1) else logits / temperature
+
+
+def require_embeddings(tokenizer: PreTrainedTokenizerBase, architecture: PreTrainedConfig) -> None:
+    """Check that a model has an embedding for every id of its tokenizer.
+
+    Raises:
+        ValueError: the tokenizer knows more.
+    """
+    has = architecture.get_text_config().vocab_size
+    if len(tokenizer) > has:
+        raise ValueError(
+            f"the tokenizer of {tokenizer.name_or_path!r} knows {len(tokenizer)} tokens, "
+            f"its model only {has}: save the model after "
+            "model.resize_token_embeddings(len(tokenizer))"
+        )
 
 
 class Head:
@@ -33,13 +48,8 @@ class Head:
     def __init__(self, model: PreTrainedModel, chat: Chat) -> None:
         config = model.config.get_text_config()
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
+        require_embeddings(chat.tokenizer, model.config)
         self.vocab_size = len(chat.tokenizer)
-        if self.vocab_size > config.vocab_size:
-            raise ValueError(
-                f"the tokenizer of {chat.tokenizer.name_or_path!r} knows {self.vocab_size} tokens, "
-                f"its model only {config.vocab_size}: save the model after "
-                "model.resize_token_embeddings(len(tokenizer))"
-            )
         if model.device.type != "meta":  # weights without content: a plan
             self._probe(model)
 

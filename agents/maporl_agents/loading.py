@@ -15,6 +15,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
@@ -25,6 +26,7 @@ from maporl_agents import tiny
 from maporl_agents.bases import Base, FullBase
 from maporl_agents.chat import Chat
 from maporl_agents.config import TeamConfig, turns_of
+from maporl_agents.heads import require_embeddings
 from maporl_agents.lora import LoraBase
 from maporl_agents.quantize import (
     load_options,
@@ -237,22 +239,10 @@ def load_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
     Raises:
         ValueError: one sentence that says what is missing and how to get it.
     """
-    folder = Path(name)
-    if folder.exists() and not (folder / "config.json").exists():
-        raise ValueError(
-            f"{folder} is no model: it has no config.json; save it with save_pretrained"
-        )
-    require_means(config)
+    tokenizer, architecture = examine(name, config)
     device = pick_device(config.device)
-    _require_attention(config, device)
-    tokenizer = load_tokenizer(name)
-    architecture = _read(AutoConfig, name)
-    require_plain(name, architecture, config)
-    if config.quantization == "nf4" and device.type == "cpu":
-        require_widths(name, architecture, config)
     options = load_options(config, device)
-    model, report = _read(
-        AutoModelForCausalLM,
+    model, report = read_weights(
         name,
         config=architecture,
         dtype=getattr(torch, config.dtype),
@@ -270,6 +260,47 @@ def load_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
     extra = [stop_ids] if isinstance(stop_ids, int) else list(stop_ids or [])
     settle(model)
     return model if options else model.to(device), Chat(tokenizer, extra)
+
+
+def examine(name: str, config: TeamConfig) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig]:
+    """Return tokenizer and settings of a model, if it can be had as `config` says; reads no weight.
+
+    Raises:
+        ValueError: one sentence that says what is missing, or does not go together.
+    """
+    folder = Path(name)
+    if folder.exists() and not (folder / "config.json").exists():
+        raise ValueError(
+            f"{folder} is no model: it has no config.json; save it with save_pretrained"
+        )
+    require_means(config)
+    device = pick_device(config.device)
+    _require_attention(config, device)
+    tokenizer = load_tokenizer(name)
+    architecture: PreTrainedConfig = _read(AutoConfig, name)
+    require_embeddings(tokenizer, architecture)
+    require_plain(name, architecture, config)
+    if config.quantization == "nf4" and device.type == "cpu":
+        require_widths(name, architecture, config)
+    return tokenizer, architecture
+
+
+def read_weights(name: str, **options: Any) -> Any:
+    """Return what `AutoModelForCausalLM.from_pretrained` makes of a folder or hub name.
+
+    Weights are read from safetensors alone: any other file is a pickle, which may run code.
+
+    Raises:
+        ValueError: they are not there, or cannot be read.
+    """
+    folder = Path(name)
+    pickled = next(iter(sorted(folder.glob("*.bin"))), None)
+    if pickled is not None and not any(folder.glob("*.safetensors")):
+        raise ValueError(
+            f"the weights of {name!r} are a pickle ({pickled.name}), which may run code and is "
+            "never opened: save them as safetensors with save_pretrained"
+        )
+    return _read(AutoModelForCausalLM, name, use_safetensors=True, **options)
 
 
 def _read(kind: Any, name: str, **options: Any) -> Any:

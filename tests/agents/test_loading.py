@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
 import shutil
 from pathlib import Path
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 from miniatures import load_team, make_tokenizer
+from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
 from maporl_agents.config import TeamConfig
+from maporl_agents.export import _merge
 from maporl_agents.loading import load_model, make_team, model_names
 from maporl_agents.tiny import checkpoint as tiny_checkpoint
 
@@ -67,10 +70,36 @@ class TestRefused:
         edit(folder, intermediate_size=96)
         refused(folder, "cannot load the model")
 
+    @pytest.mark.parametrize("read", ["load", "export"])
+    def test_with_pickled_weights_alone(self, folder: Path, read: str) -> None:
+        """A pickle runs what its author likes as soon as it is opened."""
+        (folder / "model.safetensors").unlink()
+        mark = folder / "mark"
+        with (folder / "pytorch_model.bin").open("wb") as file:
+            pickle.dump(Bomb(mark), file)
+        if read == "load":
+            refused(folder, r"are a pickle \(pytorch_model\.bin\).*save them as safetensors")
+        else:
+            adapter = folder / "adapter"
+            LoraConfig(base_model_name_or_path=str(folder)).save_pretrained(str(adapter))
+            with pytest.raises(ValueError, match="are a pickle"):
+                _merge(adapter, folder / "out", torch.float32)
+        assert not mark.exists()
+        pickle.loads((folder / "pytorch_model.bin").read_bytes())
+        assert mark.exists()  # it would have gone off
+
+    def test_pickled_weights_beside_others_stay_closed(self, folder: Path) -> None:
+        mark = folder / "mark"
+        (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(mark)))
+        load_model(str(folder), CPU)
+        assert not mark.exists()
+
     def test_with_a_larger_tokenizer(self, folder: Path) -> None:
+        """Before any weight is read: there are none."""
         tokenizer = make_tokenizer()
         tokenizer.add_tokens([f"word{i}" for i in range(9)])
         tokenizer.save_pretrained(folder)
+        (folder / "model.safetensors").unlink()
         with pytest.raises(ValueError, match=r"tokenizer .* knows \d+ tokens.*resize"):
             load_team(folder, num_turns=1)
 
@@ -87,6 +116,16 @@ class TestRefused:
 def edit(folder: Path, **changes: object) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+class Bomb:
+    """Leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.mark,)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known type", "own type"])

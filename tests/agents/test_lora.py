@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -353,3 +355,38 @@ def count_attention_calls(team: Team) -> list[str]:
 def test_a_model_without_such_layers_is_refused() -> None:
     with pytest.raises(ValueError, match="Linear cannot recompute its layers"):
         enable_recompute(torch.nn.Linear(2, 2))  # type: ignore[arg-type]
+
+
+PATCHES = """
+import importlib, inspect, pkgutil, sys
+import peft, peft.tuners.lora
+import maporl_agents
+
+def classes():
+    modules = [m for name, m in sys.modules.items() if name.split(".")[0] == "peft"]
+    found = {c for m in modules for c in vars(m).values() if inspect.isclass(c)}
+    return {c: dict(vars(c)) for c in found if c.__module__.split(".")[0] == "peft"}
+
+before = classes()
+for module in pkgutil.walk_packages(maporl_agents.__path__, "maporl_agents."):
+    if not module.name.startswith(("maporl_agents.bridges.", "maporl_agents.template_worker")):
+        importlib.import_module(module.name)
+print(len(before), [
+    (c.__qualname__, name)
+    for c, old in before.items()
+    for name in old.keys() | vars(c).keys()
+    if name != "__doc__" and vars(c).get(name, c) is not old.get(name, c)
+    and not name.startswith(("__abstractmethods__", "_abc_"))
+])
+"""
+
+
+def test_importing_the_package_leaves_peft_as_it_is() -> None:
+    """Failure B14: no class of peft is changed, for whoever uses it beside us."""
+    done = subprocess.run(
+        [sys.executable, "-c", PATCHES], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    count, changed = done.stdout.split(maxsplit=1)
+    assert int(count) > 50
+    assert changed.strip() == "[]"
