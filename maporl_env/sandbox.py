@@ -8,9 +8,9 @@ r"""Untrusted Python, run where it can do no harm: for tests of programs that a 
 A program runs in a process of its own, in new user, process, network, mount and shared-memory
 namespaces, behind a system-call filter and resource limits, with an empty environment, and in a
 file system that holds Python's library and one empty folder. Its tests run in *another* process,
-which calls the function through a pipe: arguments and results cross as plain data. So a program
-cannot read the tests, replace `==`, end the tests by exiting, or write the verdict. What it can do
-is return values, be slow, and stop.
+confined likewise, which calls the function through a pipe: arguments and results cross as plain
+data. So a program cannot read the tests, replace `==`, end the tests by exiting, or write the
+verdict. What it can do is return values, be slow, and stop.
 
 Where the kernel does not give this, :class:`SandboxUnavailable` is raised; nothing is weakened in
 silence. `isolation="none"` keeps the processes, the limits and the filter, but not the namespaces:
@@ -335,7 +335,7 @@ def _start(isolation: Isolation) -> subprocess.Popen[bytes]:
 
 
 def _for_worker(job: Job, limits: Limits) -> dict[str, Any]:
-    """What the supervisor and the worker may know of a job."""
+    """What the supervisor and the worker may know of a job; the limits hold for the checker too."""
     return {
         "sources": [job.preamble, job.source],
         "seconds": limits.seconds,
@@ -344,7 +344,7 @@ def _for_worker(job: Job, limits: Limits) -> dict[str, Any]:
         "folder_bytes": limits.file_mb << 20,
         "output_bytes": limits.output_chars,
         "processes": limits.processes,
-        "housemates": 0 if os.geteuid() == 0 else 2,  # supervisor and checker are the same user
+        "housemates": 1 if os.geteuid() == 0 else 2,  # checker and, but for root, supervisor
     }
 
 

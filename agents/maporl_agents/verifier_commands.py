@@ -205,16 +205,20 @@ class Eval:
         return 0
 
 
+SERVED = ("key", "noisy_key", "learned", "remote")
+"""Verifiers that take words from clients and run nothing of them."""
+
+
 @dataclass(frozen=True)
 class Serve:
     """Serve a verifier over HTTP, on this machine unless told otherwise.
 
-    The token is read from a file or from the environment variable MAPORL_VERIFIER_TOKEN.
+    Verifiers that run programs or tests are refused: what clients send would run here. The token is read from a file or from the environment variable MAPORL_VERIFIER_TOKEN.
     """
 
     verifier: Annotated[str, tyro.conf.Positional]
-    """A folder that `maporl verifier train` made; "key", the answer key (clients send it); or
-    another name that `maporl train --game.verifier` takes."""
+    """A folder that `maporl verifier train` made; "key", the answer key (clients send it);
+    "noisy_key:SHARE", "learned:FOLDER" or "remote:URL"."""
     host: str = "127.0.0.1"
     """Where to listen; anything but this machine needs a token."""
     port: int = 8000
@@ -237,8 +241,13 @@ class Serve:
         if self.token_file is not None:
             token = self.token_file.read_text(encoding="utf-8").strip()
         serve.require_token(self.host, token)
-        known = self.verifier.partition(":")[0] in VERIFIERS
-        verifier = make_verifier(self.verifier if known else f"learned:{self.verifier}")
+        kind = self.verifier.partition(":")[0]
+        if kind in VERIFIERS and kind not in SERVED:
+            raise ValueError(
+                f"the verifier {kind!r} is not served, because it runs programs and tests, and over "
+                f"HTTP clients would send both: choose one of {', '.join(SERVED)}, or a folder"
+            )
+        verifier = make_verifier(self.verifier if kind in SERVED else f"learned:{self.verifier}")
         console.print(f"serving {self.verifier} at http://{self.host}:{self.port}")
         serve.run(verifier, host=self.host, port=self.port, token=token, limits=self.limits)
         return 0

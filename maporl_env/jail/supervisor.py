@@ -1,16 +1,15 @@
 """The trusted process between the caller and untrusted programs.
 
 For each job it forks a worker (its own processes, mounts, shared memory; no privilege; knows only
-the program) and a checker (outside all that; knows the tests). The supervisor itself reads the
-worker's half of a job only, so no fork of it can hold tests, neither these nor those of an earlier
-job. It keeps the time and ends both.
+the program) and a checker (its own processes; no privilege either; knows the tests). The supervisor
+itself reads the worker's half of a job only, so no fork of it can hold tests, neither these nor
+those of an earlier job. It keeps the time and ends both.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import resource
 import select
 import shutil
 import signal
@@ -72,7 +71,7 @@ def run(job: Message, isolated: bool) -> Message:
     pids = []
     try:
         pids.append(_start_worker(job, calls[0], answers[1], output[1], folder))
-        pids.append(_start_checker(calls[1], answers[0], report[1], go[1]))
+        pids.append(_start_checker(job, calls[1], answers[0], report[1], go[1], isolated))
         for pipe in (calls[0], calls[1], answers[0], answers[1], output[1], report[1], go[1]):
             os.close(pipe)
         os.read(go[0], 1)  # the checker has its half of the job
@@ -104,19 +103,23 @@ def _start_worker(job: Message, calls: int, answers: int, output: int, folder: s
     os._exit(0)
 
 
-def _start_checker(calls: int, answers: int, report: int, go: int) -> int:
-    pid = os.fork()
+def _start_checker(
+    limits: Message, calls: int, answers: int, report: int, go: int, isolated: bool
+) -> int:
+    pid = kernel.fork(kernel.NEW_PIDS) if isolated else os.fork()
     if pid:
         return pid
     try:
         _same_chances()
-        _check(calls, answers, report, go)
+        _check(limits, calls, answers, report, go, isolated)
     except BaseException:
         os._exit(1)
     os._exit(0)
 
 
-def _check(calls: int, answers: int, report: int, go: int) -> None:
+def _check(
+    limits: Message, calls: int, answers: int, report: int, go: int, isolated: bool
+) -> None:
     job = frames.receive(STDIN)
     os.write(go, b".")
     nothing = os.open("/dev/null", os.O_RDWR)
@@ -126,8 +129,7 @@ def _check(calls: int, answers: int, report: int, go: int) -> None:
     for pipe in range(max(keep)):
         if pipe not in keep:
             _close(pipe)
-    resource.setrlimit(resource.RLIMIT_AS, (CHECKER_MEMORY, CHECKER_MEMORY))
-    kernel.die_with_parent()
+    worker.confine({**limits, "memory_bytes": CHECKER_MEMORY}, isolated)
     verdict = checker.check(job, calls, answers)
     frames.send(report, {**verdict, "nonce": job["nonce"]})
 

@@ -50,6 +50,13 @@ def enter(
     os.closerange(len(kept), 65536)
     if isolated:
         room.furnish(job["folder_bytes"])
+    confine(job, isolated)
+    return 3, 4
+
+
+def confine(job: Message, isolated: bool) -> None:
+    """Give up privileges, and take on the limits of a job and the filter, for good."""
+    if isolated:
         if os.getuid() != USER:  # started by root: become the other mapped user, nobody outside
             os.setgroups([])
             os.setresgid(USER, USER, USER)
@@ -58,7 +65,6 @@ def enter(
     limit(job, job["processes"] + job["housemates"])
     kernel.die_with_parent()
     kernel.install_filter(filters.instructions(signals=isolated))
-    return 3, 4
 
 
 def serve(job: Message, requests: int, replies: int) -> None:

@@ -133,6 +133,9 @@ def test_mistakes_end_with_a_sentence(
         (("eval", made / "data", tmp_path), "no verifier.json"),
         (("serve", tmp_path / "none"), "no verifier.json"),
         (("serve", "key", "--host", "0.0.0.0"), "give a token"),
+        (("serve", "tests"), "'tests' is not served, because it runs programs and tests"),
+        (("serve", "tests:partial"), "choose one of key, noisy_key, learned, remote"),
+        (("serve", "cowriting"), "'cowriting' is not served"),
     ):
         assert run("verifier", *arguments) == 2
         assert complaint in capsys.readouterr().err
