@@ -8,10 +8,10 @@ Jobs that were finished earlier, for this study or another, are not run again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -21,11 +21,10 @@ from maporl_agents.controls import Measure
 from maporl_agents.job_pool import Pool, made, progress_view, title_of
 from maporl_agents.outcomes import Transition, TurnStats
 from maporl_agents.parallel import cores
-from maporl_agents.results_page import BRIEF, page, rows, sentences
-from maporl_agents.run_folder import versions
+from maporl_agents.results_page import BRIEF, claim_lines, page, rows, sentences, short
 from maporl_agents.runlog import read_metrics
 from maporl_agents.studies import DEFAULT_SEEDS, STUDIES, study
-from maporl_agents.study_jobs import cost, missing, read_measure
+from maporl_agents.study_jobs import cost, missing, ran_on, read_measure
 from maporl_agents.study_plan import ArmPlan, StudyPlan, expected_minutes
 from maporl_agents.study_results import Arm, Measurement, SeedResult, Stage, Study
 
@@ -39,13 +38,14 @@ def assemble(
     plan: StudyPlan, seeds: Sequence[int], root: Path, *, command: str, errors: dict[str, str]
 ) -> Study:
     """Return the study as far as its jobs were carried out; what failed is said in its notes."""
-    system = versions()
     jobs = plan.jobs(tuple(seeds))
     failures = [
         f"Failed, so left out: {title_of(job)}: {errors[job.key]}"
         for job in jobs
         if job.key in errors
     ]
+    origins = [one for job in jobs for one in ran_on(root / job.key)]
+    made_by = versions_of(origins)
     minutes = sum(cost(root / job.key) for job in jobs) / 60
     return Study(
         name=plan.name,
@@ -55,11 +55,36 @@ def assemble(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         arms=tuple(arm_of(arm, seeds, root) for arm in plan.arms),
         metric=plan.metric,
-        machine={name: system[name] for name in ("platform", "cpu_count")},
-        versions={name: system[name] for name in ("python", "packages", "commit")},
+        machine={name: all_of(origins, name) for name in ("platform", "cpu_count")},
+        versions=made_by,
         budget={"core-minutes": round(minutes, 1), "jobs": len(jobs), "seeds": list(seeds)},
-        notes=(*plan.notes, *failures),
+        notes=(*plan.notes, *several_commits(made_by["commits"]), *failures),
+        claims=plan.claims,
     )
+
+
+def versions_of(origins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the jobs of a study ran on, taken together; see `Study.versions`."""
+    packages = [one["packages"] for one in origins]
+    names = dict.fromkeys(name for one in packages for name in one)
+    return {
+        "python": all_of(origins, "python"),
+        "packages": {name: text for name in names if (text := all_of(packages, name))},
+        "commits": sorted({str(one["commit"] or "unknown") for one in origins}),
+    }
+
+
+def all_of(records: Sequence[Mapping[str, Any]], name: str) -> str:
+    """Return every value that a name has in some records, e.g. "2.12.0, 2.13.0"."""
+    found = {str(one[name]) for one in records if one.get(name) is not None}
+    return ", ".join(sorted(found))
+
+
+def several_commits(commits: Sequence[str]) -> tuple[str, ...]:
+    """Return a note that the jobs of a study were not all made by the same code, if so."""
+    if len(commits) < 2:
+        return ()
+    return (f"Its jobs were made at {len(commits)} commits: {', '.join(map(short, commits))}.",)
 
 
 def arm_of(plan: ArmPlan, seeds: Sequence[int], root: Path) -> Arm:
@@ -214,7 +239,7 @@ def show(console: Console, result: Study) -> None:
     for row in rows(result, BRIEF):
         table.add_row(*row)
     console.print(table)
-    for sentence in sentences(result):
-        console.print(Text(sentence))
+    for line in (*claim_lines(result), *sentences(result)):
+        console.print(Text(line.replace("**", "")))
     for note in result.notes:
         console.print(Text(f"Note: {note}"))

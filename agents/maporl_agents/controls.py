@@ -246,7 +246,7 @@ def _measure(
                 players, with_shuffled_verdicts(debates, seed), questions, sampling, seed=seed
             )
         case "peers_shuffled":
-            swapped = SwappedPeers(debates.game, debates.batch_size)
+            swapped = SwappedPeers(debates.game, size_without_single(len(questions), EVAL_BATCH))
             return evaluate(players, swapped, questions, sampling, seed=seed)
         case "best_of_n":
             number = game.num_agents * game.num_turns
@@ -255,6 +255,15 @@ def _measure(
         case "self_consistency":
             number = samples_for_tokens(team, game, questions, sampling, seed=seed)
             return independent(team, game, number, questions, sampling, seed=seed)
+
+
+def size_without_single(number: int, limit: int) -> int:
+    """Return the largest batch size up to `limit` that leaves no single question to the last.
+
+    All questions at once where there is none: an odd number of them and a limit of two or three.
+    """
+    sizes = (size for size in range(min(limit, number), 1, -1) if number % size != 1)
+    return next(sizes, number)
 
 
 def with_shuffled_verdicts(debates: BatchedDebate, seed: int) -> BatchedDebate:

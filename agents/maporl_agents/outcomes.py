@@ -54,6 +54,7 @@ class Transition:
     """How often a message with this past was followed by this, between two turns in a row.
 
     Attributes:
+        turn: that the message was of, counted from 0.
         own: whether the agent was right.
         others: the majority of the other agents, who spoke in the same turn.
         own_next: whether the agent was right one turn later.
@@ -61,6 +62,7 @@ class Transition:
         count: messages of which this is true.
     """
 
+    turn: int
     own: bool
     others: Side
     own_next: bool
@@ -122,23 +124,23 @@ def _turn(
 
 
 def transitions(transcripts: Iterable[Transcript]) -> tuple[Transition, ...]:
-    """Count how agents and majorities moved from each turn to the next, over all turns.
+    """Count how agents and majorities moved from each turn to the next, turn by turn.
 
     These are the cells of the paper's Tables 1 and 2: `alpha` pays for changes of the own answer
     given where the others stood, `beta` for changes of the others' majority given the own answer.
     A debate that stopped early counts as far as it went. Cells that never occurred are left out.
     """
-    counts: Counter[tuple[bool, Side, bool, Side]] = Counter()
+    counts: Counter[tuple[int, bool, Side, bool, Side]] = Counter()
     for transcript in transcripts:
         counts.update(_moves(transcript))
     return tuple(Transition(*cell, count) for cell, count in sorted(counts.items()))
 
 
-def _moves(transcript: Transcript) -> Iterator[tuple[bool, Side, bool, Side]]:
+def _moves(transcript: Transcript) -> Iterator[tuple[int, bool, Side, bool, Side]]:
     played = [[right for _, right in turn] for turn in _read(transcript, transcript.turn)]
-    for now, later in itertools.pairwise(played):
+    for turn, (now, later) in enumerate(itertools.pairwise(played)):
         for seat in range(len(now)):
-            yield now[seat], _others(now, seat), later[seat], _others(later, seat)
+            yield turn, now[seat], _others(now, seat), later[seat], _others(later, seat)
 
 
 def _others(right: Sequence[bool], seat: int) -> Side:
@@ -170,3 +172,32 @@ def rate(
     total = sum(m.count for m in past)
     hits = sum(m.count for m in past if (m.own_next if of == "own" else m.others_next == "right"))
     return (hits / total if total else None), total
+
+
+def flipped(
+    moves: Iterable[Transition], *, own: bool, others: Side, of: Literal["own", "others"], turn: int
+) -> tuple[float | None, int]:
+    """Return how often Tables 1 and 2 pay (or deduct) for messages with a given past.
+
+    Paid for is a change between right and wrong alone: a majority that became a tie did not flip.
+
+    Args:
+        moves: as `transitions` gives them.
+        own: only messages that were right, or wrong.
+        others: only messages beside such a majority. With `of` "others", a tie never flips.
+        of: whether the "own" answer flipped (alpha), or the majority of the "others" (beta).
+        turn: of the messages, counted from 0.
+
+    Returns:
+        (share in [0, 1] or None where nothing had that past, number of messages with it).
+    """
+    past = [m for m in moves if (m.turn, m.own, m.others) == (turn, own, others)]
+    total = sum(m.count for m in past)
+    hits = sum(m.count for m in past if _has_flipped(m, of))
+    return (hits / total if total else None), total
+
+
+def _has_flipped(move: Transition, of: Literal["own", "others"]) -> bool:
+    if of == "own":
+        return move.own_next != move.own
+    return {move.others, move.others_next} == {"right", "wrong"}

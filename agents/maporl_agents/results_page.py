@@ -9,9 +9,9 @@ import textwrap
 from collections.abc import Sequence
 from statistics import fmean
 
+from maporl_agents.claims import Judged, all_verdicts, judged
 from maporl_agents.study_results import Arm, Decoding, Stage, Study
-from maporl_agents.verdicts import Estimate, Verdict, difference, estimate, verdicts
-from maporl_agents.webpage.incentives import incentive_verdicts
+from maporl_agents.verdicts import MARGIN, Estimate, estimate
 
 COLUMNS = (
     "arm",
@@ -19,26 +19,41 @@ COLUMNS = (
     "turns, before",
     "turns, after",
     "last turn, after",
-    "greedy",
+    "greedy, before → after",
     "answers",
     "tokens",
     "trained on",
 )
-BRIEF = ("arm", "turns, before", "turns, after", "last turn, after", "greedy", "answers", "tokens")
+BRIEF = tuple(column for column in COLUMNS if column not in ("role", "trained on"))
 """The columns that fit a terminal."""
 INTRODUCTION = (
-    "Made by `maporl compare all --docs docs/results.md` from the studies' own files; no figure is "
-    "written by hand. The tasks and models are tiny and built in, so these figures show the shape "
-    "of the paper's claims in the small and reproduce none of its numbers. Sentences marked (+) "
-    "speak for the claim, (-) against it, (?) leave it open."
+    "Made by `maporl compare all --docs docs/results.md` from the studies' own files; no figure "
+    "and no judgement is written by hand. The tasks and models are tiny and built in, so these "
+    "figures show the shape of the paper's claims in the small and reproduce none of its numbers."
 )
 NOTHING = "No study has been carried out yet; `maporl compare --list` explains them."
 LEGEND = (
     "Turns: the score in each turn, mean over seeds, sampled at the training temperature; last "
-    "turn: with its 95 % interval over seeds (Student's t); greedy: the last turn decoded "
-    "greedily; answers and tokens: generated per held-out question; trained on: answers and tokens "
-    "generated for training, per seed."
+    "turn: with its 95 % interval over seeds (Student's t); greedy: the same turns decoded "
+    "greedily, the interval that of the last one; answers and tokens: generated per held-out "
+    "question; trained on: answers and tokens generated for training, per seed.",
+    "Sentences marked (+) speak for the claim, (-) against it, (?) leave it open, (=) state a "
+    "difference that is neither. The same sentences about greedy decoding follow behind the mark "
+    '"greedy:".',
+    "A claim names the sentences it stands on. It **holds** if all of them are (+), **fails** if "
+    "one is (-), and is **not shown** otherwise: the first (-) decides, else the first (?), else "
+    "the first (+). It is judged apart for sampled and for greedy decoding.",
+    f'"Off the shelf" is (+) only if the interval of the rise over turns ends below {MARGIN}, (-) '
+    "if it begins above 0. Kept x %: the share of the training's rise that is left when something "
+    "is shuffled, (shuffled - before) / (trained - before); a negative share means that shuffling "
+    "pushes the team below where it began.",
+    "All seeds start from the same pre-trained base and answer the same held-out questions, so an "
+    "interval holds the noise of training and sampling only, not that of other bases or questions. "
+    "An interval of Student's t is symmetric and knows no bounds: of three seeds it can pass 1.",
 )
+MARKS = {"supports": "+", "contradicts": "-", "open": "?", "neutral": "="}
+DECODINGS: dict[Decoding, str] = {"sampled": "", "greedy": "greedy: "}
+"""How messages were drawn, and how sentences about it are marked."""
 SCORES = {
     "vote": "Score: expected accuracy of the majority answer, ties shared.",
     "mean_accuracy": "Score: mean accuracy of the agents.",
@@ -52,18 +67,25 @@ def rows(study: Study, columns: Sequence[str] = COLUMNS) -> list[tuple[str, ...]
 
 
 def _row(study: Study, arm: Arm) -> tuple[str, ...]:
-    last, greedy = (last_turn(study, arm, decoding) for decoding in ("sampled", "greedy"))
     role = arm.role if arm.of is None else f"{arm.role} of {arm.of}"
     return (
         arm.label,
         role,
         by_turn(study, arm, "before"),
         by_turn(study, arm, "after"),
-        level(last),
-        level(greedy),
+        level(last_turn(study, arm, "sampled")),
+        greedy(study, arm),
         *per_question(arm),
         trained_on(arm),
     )
+
+
+def greedy(study: Study, arm: Arm) -> str:
+    """Return e.g. ".333 .343 → .343 .671 ± 0.188", without what was not measured."""
+    before, after = (by_turn(study, arm, stage, "greedy") for stage in ("before", "after"))
+    last = last_turn(study, arm, "greedy")
+    spread = "" if last is None or last.half_width is None else f" ± {last.half_width:.3f}"
+    return f"{after}{spread}" if before == "-" else f"{before} → {after}{spread}"
 
 
 def last_turn(study: Study, arm: Arm, decoding: Decoding) -> Estimate | None:
@@ -77,9 +99,9 @@ def level(value: Estimate | None) -> str:
     return "-" if value is None else str(value).removeprefix("+")
 
 
-def by_turn(study: Study, arm: Arm, stage: Stage) -> str:
+def by_turn(study: Study, arm: Arm, stage: Stage, decoding: Decoding = "sampled") -> str:
     """Return the mean score of every turn, e.g. ".333 .718 .852", or "-" for nothing."""
-    found = [m for result in arm.seeds if (m := result.find(stage, "sampled")) is not None]
+    found = [m for result in arm.seeds if (m := result.find(stage, decoding)) is not None]
     if not found:
         return "-"
     means = [
@@ -110,28 +132,40 @@ def trained_on(arm: Arm) -> str:
 
 
 def sentences(study: Study) -> list[str]:
-    """Return what follows from the numbers, marked for, against or open."""
-    mark = {"supports": "+", "contradicts": "-", "open": "?"}
-    labels = {arm.name: arm.label for arm in study.arms}
-    found = (*untrained_verdicts(study), *verdicts(study), *incentive_verdicts(study))
-    return [f"({mark[v.kind]}) {labels[v.arm]}. {v.sentence}" for v in found]
+    """Return what follows from the numbers, marked for, against or open; greedy ones last."""
+    return [
+        f"({MARKS[v.kind]}) {mark}{study.arm(v.arm).label}. {v.sentence}"
+        for decoding, mark in DECODINGS.items()
+        for v in all_verdicts(study, decoding)
+    ]
 
 
-def untrained_verdicts(study: Study) -> list[Verdict]:
-    """Say whether the first method's team already improved over its turns before training.
+def claim_lines(study: Study) -> list[str]:
+    """Return a line per claim: the claim, whether it holds, and the sentences that decide."""
+    if not study.claims:
+        return ["No claim to judge: a survey."]
+    return [
+        f"**{capital(sampled.judgement)}**: {sampled.claim.words} {because(study, sampled)}"
+        f" Greedy: **{greedily.judgement}**. {because(study, greedily)}".rstrip()
+        for sampled, greedily in both_judgements(study)
+    ]
 
-    That it does not is the paper's first claim, so a rise contradicts it.
-    """
-    method = next((arm for arm in study.arms if arm.role == "method"), None)
-    if method is None or not (last := method.scores(study.metric, "before", "sampled")):
-        return []
-    rise = difference(last, method.scores(study.metric, "before", "sampled", turn=0))
-    words = f"Off the shelf, from the first to the last turn: {rise}"
-    if rise.half_width is None:
-        return [Verdict("open", method.name, f"{words}; one seed has no interval.")]
-    if rise.low > 0:
-        return [Verdict("contradicts", method.name, f"{words}, a rise without any training.")]
-    return [Verdict("supports", method.name, f"{words}, no rise.")]
+
+def both_judgements(study: Study) -> list[tuple[Judged, Judged]]:
+    """Return every claim judged by sampled and by greedy decoding."""
+    return list(zip(judged(study), judged(study, "greedy"), strict=True))
+
+
+def because(study: Study, claim: Judged) -> str:
+    """Return what decided about a claim, with the figures."""
+    if claim.by is not None:
+        return f"({study.arm(claim.by.arm).label}. {claim.by.sentence})"
+    return "" if claim.judgement == "not measured" else "(Not all of it was measured.)"
+
+
+def capital(text: str) -> str:
+    """Return a text with its first letter in upper case."""
+    return text[:1].upper() + text[1:]
 
 
 # --- Markdown -----------------------------------------------------------------------
@@ -139,9 +173,30 @@ def untrained_verdicts(study: Study) -> list[Verdict]:
 
 def page(studies: Sequence[Study]) -> str:
     """Return the page of all studies."""
-    paragraphs = [INTRODUCTION, LEGEND] if studies else [INTRODUCTION, NOTHING]
-    head = ["# Results", *(line for text in paragraphs for line in ("", *wrapped(text)))]
-    return "\n".join([*head, *(line for study in studies for line in section(study)), ""])
+    if not studies:
+        texts, claims = [INTRODUCTION, NOTHING], []
+    else:
+        texts, claims = [INTRODUCTION], ["", "## Claims", "", *claim_table(studies), ""]
+        claims += ["## How to read this page", *paragraphs(LEGEND)]
+    sections = [line for study in studies for line in section(study)]
+    return "\n".join(["# Results", *paragraphs(texts), *claims, *sections, ""])
+
+
+def paragraphs(texts: Sequence[str]) -> list[str]:
+    """Return the lines of paragraphs, an empty one before each."""
+    return [line for text in texts for line in ("", *wrapped(text))]
+
+
+def claim_table(studies: Sequence[Study]) -> list[str]:
+    """Return the claims of all studies as a table; surveys have none."""
+    header = ("study", "claim", "sampled", "greedy", "decided by (sampled)")
+    lines = [
+        (study.name, sampled.claim.words, f"**{sampled.judgement}**", greedily.judgement, by)
+        for study in studies
+        for sampled, greedily in both_judgements(study)
+        for by in (because(study, sampled)[1:-1],)
+    ]
+    return markdown_table(header, lines)
 
 
 def wrapped(text: str) -> list[str]:
@@ -151,17 +206,17 @@ def wrapped(text: str) -> list[str]:
 
 def section(study: Study) -> list[str]:
     """Return the lines of one study."""
-    versions = study.versions.get("packages", {})
-    made_with = ", ".join(f"{name} {versions[name]}" for name in versions if versions[name])
     return [
         "",
         f"## {study.title}",
         "",
         *wrapped(study.claim),
         "",
+        *(f"- {line}" for line in claim_lines(study)),
+        "",
         f"    {study.command}",
         "",
-        *wrapped(f"{budget(study)}; {made_with}."),
+        *wrapped(f"{budget(study)}; {made_with(study)}."),
         "",
         *markdown_table(COLUMNS, rows(study)),
         "",
@@ -172,12 +227,27 @@ def section(study: Study) -> list[str]:
     ]
 
 
+def made_with(study: Study) -> str:
+    """Return packages with their versions and the commits, in words."""
+    packages = study.versions.get("packages", {})
+    commits = [f"commit {short(commit)}" for commit in study.versions.get("commits", [])]
+    return ", ".join(
+        [*(f"{name} {packages[name]}" for name in packages if packages[name]), *commits]
+    )
+
+
+def short(commit: str) -> str:
+    """Return a commit in 12 digits, with "-dirty" if it has that."""
+    digits, *dirty = commit.split("-")
+    return "-".join([digits[:12], *dirty])
+
+
 def budget(study: Study) -> str:
     """Return what a study cost, in words."""
     seeds = ", ".join(map(str, study.budget.get("seeds", [])))
     return (
         f"{study.created[:10]}, seeds {seeds}, {study.budget.get('core-minutes')} core-minutes "
-        f"on {study.machine.get('platform')}"
+        f"on {study.machine.get('platform')} with {study.machine.get('cpu_count')} cores"
     )
 
 

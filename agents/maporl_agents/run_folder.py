@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("maporl", "torch", "transformers", "peft", "safetensors", "numpy", "pettingzoo")
+PACKAGE = Path(__file__).parent
 
 _LOCK = ".lock"
 _FILES = (
     "config.json",
     "versions.json",
+    "questions.json",
     "metrics.jsonl",
     "alarms.jsonl",
     "results.json",
@@ -121,10 +123,18 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Return the git commit of the working folder, "-dirty" appended if files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """Return the git commit of this package, "-dirty" appended if files differ from it.
+
+    None where the package is no part of a repository, though it may be installed within one.
+    """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        _git("ls-files", "--error-unmatch", str(PACKAGE / "run_folder.py"))
+        return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "--no-optional-locks", "-C", str(PACKAGE), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()

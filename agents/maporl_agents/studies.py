@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from maporl_agents import scheme_studies
-from maporl_agents.config import TrainConfig
+from maporl_agents.config import TrainConfig, turns_of
 from maporl_agents.controls import Measure
+from maporl_agents.incentives import CASES, CEILING, learns, paid_topic
 from maporl_agents.recipes import recipe
 from maporl_agents.study_jobs import Recipe
 from maporl_agents.study_plan import ArmPlan, StudyPlan
+from maporl_agents.study_results import Claim, Role
 
 DEFAULT_SEEDS = (0, 1, 2)
 QUESTIONS = 400
@@ -35,6 +37,11 @@ TRAINED = {
 """Controls of a trained team whose members read each other."""
 WITH_VERDICTS = {**TRAINED, "verdicts_shuffled": "trained, verdicts shuffled"}
 """The same where verdicts are shown."""
+THREE_OR_MORE = (
+    "The base model was pre-trained on debates of one or two authors, so before its training it "
+    "never saw three or more debaters."
+)
+"""A note."""
 
 
 def together(name: str, label: str, config: TrainConfig, **arm: Any) -> ArmPlan:
@@ -70,6 +77,31 @@ def with_controls(
     )
 
 
+def claims_of_a_debate(*shuffled: str) -> tuple[Claim, ...]:
+    """Return what study 1 claims of its method "maporl", whose controls shuffle so much."""
+    return (
+        Claim("Off the shelf, a debate does not improve over its turns.", on("off-the-shelf")),
+        Claim("After MAPoRL, a debate improves over its turns.", on("turns", "training")),
+        Claim(
+            "The rise needs what the others say of the same question.",
+            on(*(f"maporl-{kind}" for kind in shuffled)),
+        ),
+        Claim(
+            "Asked alone, or each debating with itself, the members are worse.",
+            on("maporl-alone", "maporl-self_refinement"),
+        ),
+        Claim(
+            "The trained debate beats as much sampling without training or debate.",
+            on("maporl-best_of_n", "maporl-self_consistency"),
+        ),
+    )
+
+
+def on(*topics: str, method: str = "maporl") -> tuple[str, ...]:
+    """Return the names of sentences about one method."""
+    return tuple(f"{method}/{topic}" for topic in topics)
+
+
 def shopping() -> StudyPlan:
     """Study 1 with agents that know different things."""
     return StudyPlan(
@@ -88,6 +120,7 @@ def shopping() -> StudyPlan:
             "The agents differ in what they know: a gain is pooling of knowledge, not checking.",
             "No debate sees the answer key, the best of 6 does: it bounds what sampling can give.",
         ),
+        claims=claims_of_a_debate("peers_shuffled"),
     )
 
 
@@ -114,6 +147,10 @@ def same_agents(name: str, config: TrainConfig, title: str) -> StudyPlan:
         notes=(
             "The skill is acting on shown verdicts, which are those of a noisy key; nothing here "
             "shows reasoning.",
+        ),
+        claims=(
+            *claims_of_a_debate("verdicts_shuffled", "peers_shuffled"),
+            Claim("Two agents beat one that refines its own answers.", on("one")),
         ),
     )
 
@@ -154,6 +191,20 @@ def alone() -> StudyPlan:
             ),
         ),
         notes=("1x is as many training answers as MAPoRL's; the schedule is stretched with it.",),
+        claims=(
+            *(
+                Claim(
+                    f"Agents trained alone on {times}x the answers, then debating, stay behind.",
+                    on(f"alone-{times}x"),
+                )
+                for times in (1, 2, 4)
+            ),
+            Claim(
+                "Agents trained alone on 4x the answers stay behind if they vote at equal tokens.",
+                on("alone-4x-vote"),
+            ),
+            Claim("Imitation of the best tenth stays behind MAPoRL.", on("sft")),
+        ),
     )
 
 
@@ -178,6 +229,7 @@ def incentives() -> StudyPlan:
         "beta0": {"beta": (2.0, 0.0)},
         "beta1": {"beta": (0.0, 2.0)},
     }
+    trained = [turn + 1 for turn in sorted(turns_of(SHARING.team.train_turns, 3))]
     return StudyPlan(
         name="incentives",
         title="Do incentives steer behaviour?",
@@ -186,15 +238,38 @@ def incentives() -> StudyPlan:
             "and 2 of the paper pay for."
         ),
         arms=tuple(
-            together(
+            ArmPlan(
                 name,
                 "no bonus" if name == "none" else f"{name} = 2",
-                with_game(SHARING, num_agents=3, **bonus),
-                settings={"incentive": name},
+                "method" if name == "none" else "variant",
+                Recipe("ppo", with_game(SHARING, num_agents=3, **bonus)),
+                settings={"incentive": name, "trained_turns": trained},
             )
             for name, bonus in pairs.items()
         ),
-        notes=("Three agents; a majority of the two others is both of them, else it is a tie.",),
+        notes=(
+            "Three agents; a majority of the two others is both of them, else it is a tie, for "
+            "which nothing is paid: counted are changes between right and wrong.",
+            THREE_OR_MORE,
+            "The first turn is frozen. alpha is paid to the later message, so both steps count; "
+            "beta is paid to the earlier one, so only the step from turn 2 to 3 does.",
+            f"Where more than {CEILING} of the outcomes are right without bonus there is no room "
+            "to see an incentive in. Of changes that are not paid for, one in twenty moves beyond "
+            "the spread by chance.",
+        ),
+        claims=tuple(
+            Claim(
+                f"{weight} moves every change that it pays for.",
+                tuple(
+                    f"{weight}/{paid_topic(case, turn)}"
+                    for turn in range(SHARING.game.num_turns - 1)
+                    for case in CASES
+                    if case.weight == weight and learns(trained, case, turn)
+                ),
+            )
+            for weight in pairs
+            if weight != "none"
+        ),
     )
 
 
@@ -226,7 +301,25 @@ def transfer() -> StudyPlan:
                 for config in (SHARING, COINS)
             ),
         ),
-        notes=("Both tasks use the same words for moves and verdicts.",),
+        notes=(
+            "Both tasks use the same words for moves and verdicts.",
+            "Only the training by PPO never saw the other task: the base model was pre-trained on "
+            "debates about both, of authors who guess.",
+        ),
+        claims=tuple(
+            claim
+            for name, there in (("sharing-coins", "coins"), ("coins-sharing", "sharing"))
+            for claim in (
+                Claim(
+                    f"The other task's training improves the debate about {there}.",
+                    on("training", "turns", method=name),
+                ),
+                Claim(
+                    f"There, too, the rise needs the verdicts ({there}).",
+                    on(f"{name}-verdicts_shuffled", method=name),
+                ),
+            )
+        ),
     )
 
 
@@ -238,7 +331,11 @@ def bases() -> StudyPlan:
     return StudyPlan(
         name="bases",
         title="Different base models",
-        claim="Two different base models trained together beat each trained alone.",
+        claim=(
+            "Two different base models trained together beat two equal ones trained together, at "
+            "equal answers and about equal tokens; and each trained alone to refine its own "
+            "answers, which gives 3 answers per question against the pair's 6."
+        ),
         arms=(
             *with_controls(
                 together("pair", "Llama and Qwen2 together", pair),
@@ -269,6 +366,17 @@ def bases() -> StudyPlan:
             "a turn at test time, one agent gives one (columns answers and tokens).",
             "Text is the interface: the two models number the words differently.",
         ),
+        claims=(
+            Claim(
+                "The mixed pair beats two Llamas and two Qwen2s, at equal answers.",
+                on("llama-pair", "qwen2-pair", method="pair"),
+            ),
+            Claim(
+                "The mixed pair beats one Llama and one Qwen2 that refine their own answers (3 "
+                "answers per question against 6).",
+                on("llama", "qwen2", method="pair"),
+            ),
+        ),
     )
 
 
@@ -290,31 +398,44 @@ def variants() -> StudyPlan:
         claim="Which of the settings matter: no claim, a survey.",
         arms=(
             *(
-                together(words.replace(" ", "-"), words, with_game(SHARING, **game), settings=game)
+                variant(words, with_game(SHARING, **game), game, name=words.replace(" ", "-"))
                 for words, game in rewards.items()
             ),
             *(
-                together(
-                    f"sharing-{mode}",
-                    words,
-                    with_team(SHARING, sharing=mode),
-                    settings={"sharing": mode},
-                )
+                variant(words, with_team(SHARING, sharing=mode), {"sharing": mode})
                 for mode, words in sharings.items()
             ),
             *(
-                together(
-                    f"{number}-agents",
+                variant(
                     f"trained with 2, {number} debate",
                     SHARING,
+                    {"agents at test time": number},
+                    name=f"{number}-agents",
                     measure=Measure(agents=number),
-                    settings={"agents at test time": number},
                 )
                 for number in (3, 4)
             ),
         ),
-        notes=("gamma 1 and one policy for both are the settings of the study `sharing`.",),
+        notes=(
+            "gamma 1 and one policy for both are the settings of the study `sharing`, and what "
+            "every other row is compared with.",
+            "The first turn is frozen. So gamma changes the reward of turn 2 only (the last turn "
+            "is paid its own score), and a policy for the first turn apart would be the same as a "
+            "policy per agent.",
+            THREE_OR_MORE,
+        ),
     )
+
+
+def variant(
+    label: str, config: TrainConfig, settings: dict[str, Any], *, name: str = "", **arm: Any
+) -> ArmPlan:
+    """Return a row of the survey; the settings of the study `sharing` are the reference."""
+    if not name:
+        name = "-".join(map(str, next(iter(settings.items()))))
+    usual = config == SHARING and "measure" not in arm
+    role: Role = "method" if usual else "variant"
+    return ArmPlan(name, label, role, Recipe("ppo", config), settings=settings, **arm)
 
 
 def with_team(config: TrainConfig, **changes: Any) -> TrainConfig:

@@ -4,6 +4,7 @@ A job lives in a folder named by its settings, so that the same team is trained 
 and never again:
 
     <jobs>/<key>/job.json                the recipe and the seed
+    <jobs>/<key>/versions.json           what the measurements ran on, a list of all there were
     <jobs>/<key>/run/                    the run folder, as `maporl train` leaves it
     <jobs>/<key>/measures/<key>.json     one measurement: what, sampled, greedy, who moved
     <jobs>/<key>/log.txt                 what the process printed
@@ -20,7 +21,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -39,8 +40,9 @@ from maporl_agents.config import (
 from maporl_agents.controls import Measure, measure
 from maporl_agents.evaluate import Evaluation
 from maporl_agents.loading import model_names
-from maporl_agents.loop import Interrupted
+from maporl_agents.loop import Interrupted, interruptible
 from maporl_agents.outcomes import transitions
+from maporl_agents.run_folder import versions
 from maporl_agents.sft import SFTConfig
 from maporl_agents.storage import load_json, write_text
 from maporl_agents.team import Team
@@ -59,6 +61,8 @@ TRAINING_SETTINGS = (
     *("steps", "questions_per_step", "single_agent"),
 )
 """How a team is trained, which one that is not trained does not notice."""
+LAYOUT = 2
+"""Of measurements; 2 tells transitions apart by turn. Older ones are not found, so made again."""
 EVAL_SEED_STRIDE = 1_000
 """Evaluations of different seeds draw different noise: `eval.seed` plus so much times the seed."""
 REWARD_SETTINGS = ("gamma", "horizon", "share", "alpha", "beta", "majority", "penalties")
@@ -110,18 +114,24 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Name of the job's folder: what decides the team and the questions, nothing else."""
-        config = self.recipe.config
-        settings = asdict(replace(config, name="", seed=self.seed, checkpoint_every=1))
+        """Name of the job's folder: what decides the team and the questions, nothing else.
+
+        Only settings that differ from their defaults count, so a setting that is new to this
+        version, and left at its default, changes no name.
+        """
+        config, usual = self.recipe.config, type(self.recipe.config)()
+        settings = changes(
+            replace(config, name="", seed=self.seed, checkpoint_every=1),
+            replace(usual, name="", seed=-1, checkpoint_every=1),
+        )
         if self.recipe.method == "none":
-            for part in TRAINING_SETTINGS:
-                settings.pop(part, None)
-            settings["game"] |= {name: asdict(GameConfig())[name] for name in REWARD_SETTINGS}
+            settings = without_training(settings)
         if self.recipe.method == "sft":
-            settings["sft"] = asdict(self.recipe.sft)
+            settings["sft"] = changes(self.recipe.sft, SFTConfig())
         models = model_names(config.team, config.game.num_agents)
         weights = [fingerprint(Path(model)) for model in models if Path(model).is_dir()]
-        return digest({"method": self.recipe.method, "weights": weights, **settings})
+        made = {"method": self.recipe.method, "scheme": scheme_of(config), "weights": weights}
+        return digest({**made, **settings})
 
     def to_json(self) -> str:
         """Return the job as text for another process."""
@@ -141,6 +151,25 @@ class Job:
             seed=data["seed"],
             measures=tuple(Measure(**one) for one in data["measures"]),
         )
+
+
+def changes(value: Any, usual: Any) -> dict[str, Any]:
+    """Return the settings in which a dataclass differs from a usual one, groups as dicts."""
+    pairs = {f.name: (getattr(value, f.name), getattr(usual, f.name)) for f in fields(value)}
+    return {name: _change(one, other) for name, (one, other) in pairs.items() if one != other}
+
+
+def _change(one: Any, other: Any) -> Any:
+    if not is_dataclass(one) or isinstance(one, type):
+        return one
+    return changes(one, other) if type(one) is type(other) else asdict(one)
+
+
+def without_training(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return changed settings without those that a team that is not trained does not notice."""
+    kept = {name: one for name, one in settings.items() if name not in TRAINING_SETTINGS}
+    game = {n: one for n, one in kept.pop("game", {}).items() if n not in REWARD_SETTINGS}
+    return {**kept, "game": game}
 
 
 def digest(value: Mapping[str, Any]) -> str:
@@ -163,22 +192,34 @@ def fingerprint(folder: Path) -> str:
 
 def measure_path(folder: Path, what: Measure) -> Path:
     """Return the file that holds, or will hold, one measurement of a job."""
-    settings = asdict(what)
-    if what.passes is None:  # came later: measurements without it keep their names
-        del settings["passes"]
+    settings = {"layout": LAYOUT, **changes(what, Measure())}
     return folder / "measures" / f"{digest(settings)}.json"
 
 
 def missing(job: Job, folder: Path) -> tuple[Measure, ...]:
-    """Return the measurements that are not there yet; () if the job is done."""
+    """Return the measurements that are not there yet; () if the job is done.
+
+    Raises:
+        ValueError: the folder holds another job: a default that this one has has changed since.
+    """
+    _require_same(job, folder / "job.json")
     return tuple(what for what in job.measures if not measure_path(folder, what).is_file())
+
+
+def _require_same(job: Job, path: Path) -> None:
+    """Raise unless the job that made a folder is this one, by the defaults of today."""
+    if path.is_file() and Job.from_json(path.read_text(encoding="utf-8")).key != job.key:
+        raise ValueError(
+            f"{path.parent} was made by other settings than its name says (see job.json there; has "
+            "a default changed?): move the folder away, and the job is carried out anew"
+        )
 
 
 def carry_out(job: Job, folder: Path, console: Console) -> None:
     """Do what is missing of a job: train, then measure.
 
     Raises:
-        Interrupted: a signal came while training; all is saved.
+        Interrupted: a signal came; all that was done is saved.
         ValueError: the settings do not make a game, or it cannot be measured so.
     """
     if not (todo := missing(job, folder)):
@@ -187,10 +228,31 @@ def carry_out(job: Job, folder: Path, console: Console) -> None:
     write_text(folder / "job.json", job.to_json())
     team = make_team(job, folder / "run", console)
     (folder / "measures").mkdir(exist_ok=True)
+    record_versions(folder)
     for what in todo:
         console.print(f"measuring {what}")
-        result = measured(job, team, what)
+        with interruptible(job.config.steps):
+            result = measured(job, team, what)
         write_text(measure_path(folder, what), json.dumps(result, indent=1))
+
+
+def record_versions(folder: Path) -> None:
+    """Note what a job's measurements run on, if it is not noted yet."""
+    known = recorded_versions(folder)
+    if (now := versions()) not in known:
+        write_text(folder / "versions.json", json.dumps([*known, now], indent=1))
+
+
+def recorded_versions(folder: Path) -> list[dict[str, Any]]:
+    """Return what a job's measurements ran on, every combination once."""
+    path = folder / "versions.json"
+    return list(load_json(path)) if path.is_file() else []
+
+
+def ran_on(folder: Path) -> list[dict[str, Any]]:
+    """Return what a job ran on, training and measurements, see `run_folder.versions`."""
+    trained = folder / "run" / "versions.json"
+    return [*([load_json(trained)] if trained.is_file() else []), *recorded_versions(folder)]
 
 
 def make_team(job: Job, run: Path, console: Console) -> Team:

@@ -10,7 +10,7 @@ from maporl_agents.algorithms import malt
 from maporl_agents.config import MAGRPOConfig, MALTConfig, RunConfig, TrainConfig
 from maporl_agents.controls import Measure
 from maporl_agents.study_jobs import Job, Recipe, all_measures
-from maporl_agents.study_results import ControlKind, Metric, Role
+from maporl_agents.study_results import Claim, ControlKind, Metric, Role
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ArmPlan:
     Attributes:
         name: short and unique in the study.
         label: as people read it.
-        role: method, control or baseline.
+        role: method, control, baseline or variant.
         recipe: how the team is made.
         measure: what is measured of it. A control's kind is the measure's.
         of: name of the arm that a control belongs to.
@@ -50,8 +50,8 @@ class ArmPlan:
         return Job(self.recipe, seed, (self.measure,))
 
     def before(self, seed: int) -> Job | None:
-        """Return the job that measures a method's team before training; None for other rows."""
-        if self.role != "method" or self.recipe.method == "none":
+        """Return the job that measures the team before training; for methods and variants only."""
+        if self.role not in ("method", "variant") or self.recipe.method == "none":
             return None
         return Job(replace(self.recipe, method="none"), seed, (self.measure,))
 
@@ -72,6 +72,7 @@ class StudyPlan:
         arms: in the order of the table.
         metric: which score the table compares.
         notes: what a reader must know.
+        claims: the claim in parts that can be judged; none in a survey.
     """
 
     name: str
@@ -80,6 +81,7 @@ class StudyPlan:
     arms: tuple[ArmPlan, ...]
     metric: Metric = "vote"
     notes: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
     def jobs(self, seeds: tuple[int, ...]) -> list[Job]:
         """Return every job once, with all that is measured of its team, seed by seed."""

@@ -16,10 +16,15 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from maporl_agents.outcomes import Transition, TurnStats
 from maporl_agents.storage import load_json, save_json
 
-SCHEMA = 1
-"""Version of the file's layout."""
+SCHEMA = 2
+"""Version of the file's layout; 2 tells transitions apart by turn, and holds claims."""
 
-Role = Literal["method", "control", "baseline"]
+Role = Literal[
+    "method",  # what is claimed to work; the first one is the reference of variants
+    "control",  # what could explain it away
+    "baseline",  # what it is compared with
+    "variant",  # the method with another setting: the question is whether it differs
+]
 Stage = Literal["before", "after"]
 Decoding = Literal["sampled", "greedy"]
 Metric = Literal["vote", "mean_accuracy"]
@@ -92,7 +97,7 @@ class Arm:
     Attributes:
         name: short and unique in the study.
         label: as people read it.
-        role: what is claimed to work, what explains it away, what it is compared with.
+        role: see `Role`.
         seeds: one result per seed.
         control: what a control takes away; only for the role "control".
         of: name of the arm that a control belongs to; None means every method.
@@ -125,6 +130,19 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """What a study is to show, and which sentences decide it.
+
+    Attributes:
+        words: the claim.
+        stands_on: names of the sentences that must all support it, see `verdicts.Verdict`.
+    """
+
+    words: str
+    stands_on: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Study:
     """A finished study.
 
@@ -136,11 +154,12 @@ class Study:
         created: date and time, ISO 8601, UTC.
         arms: in the order of the table.
         metric: which score the table and the sentences compare.
-        machine: e.g. {"platform": "Linux x86_64", "cpu_count": "2"}.
-        versions: packages and commit.
+        machine: that its jobs ran on, e.g. {"platform": "Linux x86_64", "cpu_count": "2"}.
+        versions: of its jobs: "python", "packages" by name, and "commits", all there were.
         budget: what it cost, e.g. {"core-minutes": "41.5"}.
         settings: common to all arms.
         notes: sentences that a reader must know, failed jobs included.
+        claims: the claim in parts that can be judged; none in a survey.
         schema: version of this layout.
     """
 
@@ -156,12 +175,16 @@ class Study:
     budget: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
         if len(set(names)) != len(names):
             raise ValueError(f"study {self.name}: an arm stands twice in {names}")
+        roles = {arm.role for arm in self.arms}
+        if "variant" in roles and "method" not in roles:
+            raise ValueError(f"study {self.name}: variants of no method; give one arm that role")
         for arm in self.arms:
             if arm.of is not None and arm.of not in names:
                 raise ValueError(f"arm {arm.name} is of {arm.of!r}, which is none of {names}")
@@ -182,7 +205,10 @@ class Study:
         """Inverse of `to_dict`; ValueError names the place of what does not fit."""
         schema = data.get("schema") if isinstance(data, Mapping) else None
         if schema != SCHEMA:
-            raise ValueError(f"the study has layout {schema!r}; this version reads {SCHEMA}")
+            raise ValueError(
+                f"the study has layout {schema!r}; this version reads {SCHEMA}: make it again with "
+                "`maporl compare`, which trains nothing again that is still there"
+            )
         return _read_dataclass(cls, data, "study")
 
     def save(self, path: Path) -> None:

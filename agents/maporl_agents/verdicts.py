@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Literal
 
-from maporl_agents.study_results import Arm, ControlKind, Decoding, Study
+from maporl_agents.study_results import Arm, ControlKind, Decoding, Stage, Study
 from maporl_env.intervals import t_quantile
 
-Kind = Literal["supports", "contradicts", "open"]
+Kind = Literal["supports", "contradicts", "open", "neutral"]
 
+MARGIN = 0.05
+"""Off the shelf a debate does not rise if the interval of its rise ends below this."""
 VANISHED, SURVIVED = 0.1, 0.5
 """Share of a rise that may be left where it is said to vanish; from which on it survives."""
 
@@ -61,14 +63,22 @@ class Verdict:
     """One sentence that follows from the numbers.
 
     Attributes:
-        kind: whether it supports or contradicts that agents work together, or leaves it open.
+        kind: whether it supports or contradicts that agents work together, or leaves it open;
+            "neutral" is a difference that speaks neither for it nor against it.
         arm: name of the arm it is about.
         sentence: what is the case, with the figures.
+        name: by which a `Claim` stands on it, unique in a study: the arm, a slash, and
+            "off-the-shelf", "training", "turns", or the name of the arm it is compared with.
     """
 
     kind: Kind
     arm: str
     sentence: str
+    name: str = ""
+
+    def named(self, topic: str) -> Verdict:
+        """Return the same with a name."""
+        return replace(self, name=f"{self.arm}/{topic}")
 
 
 # --- Estimates ----------------------------------------------------------------------
@@ -95,36 +105,96 @@ def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estim
 
 
 def verdicts(study: Study, decoding: Decoding = "sampled") -> tuple[Verdict, ...]:
-    """Return what follows from a study for each of its methods, against controls and baselines."""
+    """Return what follows from a study for each of its methods and variants.
+
+    Methods are held against their controls and all baselines, variants against the first method.
+    """
     found: list[Verdict] = []
     for arm in study.arms:
         if arm.role == "method":
             found += _of_method(study, arm, decoding)
+        elif arm.role == "variant":
+            found += _of_variant(study, arm, decoding)
     return tuple(found)
 
 
 def _of_method(study: Study, method: Arm, decoding: Decoding) -> Iterator[Verdict]:
+    yield from _over_turns(study, method, decoding)
     after = method.scores(study.metric, "after", decoding)
     before = method.scores(study.metric, "before", decoding)
-    if not after:
-        return
-    if before.keys() & after.keys():
-        yield rise_verdict(method.name, "Training moves the last turn", difference(after, before))
-    first = method.scores(study.metric, "after", decoding, turn=0)
-    if first != after:  # a game of one turn has no other
-        rise = difference(after, first)
-        yield rise_verdict(method.name, "From the first to the last turn", rise)
     for other in study.arms:
         scores = other.scores(study.metric, "after", decoding)
-        if other is method or other.role == "method" or not scores.keys() & after.keys():
+        if other.role not in ("control", "baseline") or not scores.keys() & after.keys():
             continue
         if other.of not in (None, method.name):
             continue
         if other.control in SHUFFLED and before:
             what = SHUFFLED[other.control]
-            yield shuffle_verdict(after, scores, before, arm=method.name, what=what)
+            verdict = shuffle_verdict(after, scores, before, arm=method.name, what=what)
         else:
-            yield against_verdict(method.name, other.label, difference(after, scores))
+            verdict = against_verdict(method.name, other.label, difference(after, scores))
+        yield verdict.named(other.name)
+
+
+def _over_turns(study: Study, arm: Arm, decoding: Decoding) -> Iterator[Verdict]:
+    """Say how a team moves over its turns before training, by training, and after it."""
+    after = arm.scores(study.metric, "after", decoding)
+    if before := arm.scores(study.metric, "before", decoding):
+        first = arm.scores(study.metric, "before", decoding, turn=0)
+        if _has_turns(arm, "before", decoding):
+            yield untrained_verdict(arm.name, difference(before, first)).named("off-the-shelf")
+        if before.keys() & after.keys():
+            yield _training(arm, before, after)
+    if after and _has_turns(arm, "after", decoding):
+        rise = difference(after, arm.scores(study.metric, "after", decoding, turn=0))
+        yield rise_verdict(arm.name, "From the first to the last turn", rise).named("turns")
+
+
+def _training(arm: Arm, before: Mapping[int, float], after: Mapping[int, float]) -> Verdict:
+    change = difference(after, before)
+    return rise_verdict(arm.name, "Training moves the last turn", change).named("training")
+
+
+def _has_turns(arm: Arm, stage: Stage, decoding: Decoding) -> bool:
+    found = (seed.find(stage, decoding) for seed in arm.seeds)
+    return all(len(m.turns) > 1 for m in found if m is not None)
+
+
+def _of_variant(study: Study, variant: Arm, decoding: Decoding) -> Iterator[Verdict]:
+    before, after = (variant.scores(study.metric, stage, decoding) for stage in ("before", "after"))
+    if before.keys() & after.keys():
+        yield _training(variant, before, after)
+    reference = next(arm for arm in study.arms if arm.role == "method")
+    scores = reference.scores(study.metric, "after", decoding)
+    if after.keys() & scores.keys():
+        change = difference(after, scores)
+        yield differs_verdict(variant.name, reference.label, change).named(reference.name)
+
+
+def untrained_verdict(arm: str, rise: Estimate) -> Verdict:
+    """Say whether a team rose over its turns before training: the paper claims that none does.
+
+    A rise, however small, contradicts it; only an interval that ends below `MARGIN` supports it.
+    """
+    words = f"Off the shelf, from the first to the last turn: {rise}"
+    if rise.half_width is None:
+        return Verdict("open", arm, f"{words}; one seed has no interval.")
+    if rise.low > 0:
+        return Verdict("contradicts", arm, f"{words}, a rise without any training.")
+    if rise.high < MARGIN:
+        return Verdict("supports", arm, f"{words}, no rise of {MARGIN} or more.")
+    return Verdict("open", arm, f"{words}, which leaves room for a rise of {MARGIN}.")
+
+
+def differs_verdict(arm: str, other: str, change: Estimate) -> Verdict:
+    """Say whether a variant differs from the reference, which is good or bad for nobody's claim."""
+    if change.half_width is None:
+        return Verdict("open", arm, f"Against {other}: {change}; one seed has no interval.")
+    if change.low <= 0 <= change.high:
+        words = f"Not distinguishable from {other} in the last turn: {change}."
+        return Verdict("open", arm, words)
+    way = "higher" if change.mean > 0 else "lower"
+    return Verdict("neutral", arm, f"Differs from {other} in the last turn: {change}, {way}.")
 
 
 def rise_verdict(arm: str, what: str, rise: Estimate) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -9,26 +10,37 @@ import re
 import signal
 import sys
 import threading
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from maporl_agents import cli, compare, studies, study_jobs
+from maporl_agents import cli, compare, run_folder, studies, study_jobs
 from maporl_agents.compare import assemble
-from maporl_agents.config import EvalConfig, Sampling, TrainConfig
+from maporl_agents.config import CONFIGS, EvalConfig, Sampling, TrainConfig
 from maporl_agents.controls import Measure
+from maporl_agents.incentives import (
+    CASES,
+    Case,
+    flip_rates,
+    incentive_verdicts,
+    learns,
+    paid_topic,
+    paid_verdict,
+)
 from maporl_agents.job_pool import Pool, last_line
 from maporl_agents.loop import Interrupted
 from maporl_agents.outcomes import Transition, TurnStats
-from maporl_agents.results_page import COLUMNS, page, rows, sentences, untrained_verdicts
+from maporl_agents.results_page import COLUMNS, page, rows, sentences
 from maporl_agents.sft import SFTConfig
 from maporl_agents.studies import with_controls
 from maporl_agents.study_jobs import Job, Recipe, all_measures, carry_out, measure_path, missing
 from maporl_agents.study_plan import ArmPlan, StudyPlan, expected_minutes
-from maporl_agents.study_results import Arm, Measurement, SeedResult, Study
-from maporl_agents.webpage.incentives import incentive_verdicts, transition_rates
+from maporl_agents.study_results import Arm, Claim, Measurement, SeedResult, Study
+from maporl_agents.verdicts import estimate
 
 SMALL = TrainConfig(
     steps=3,
@@ -61,6 +73,51 @@ class TestKey:
             Job(Recipe("ppo", replace(SMALL, eval=replace(SMALL.eval, questions=7))), 0, ()),
         ]
         assert len({key, *(job.key for job in others)}) == 6
+
+    def test_a_new_setting_at_its_default_changes_no_key(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        @dataclass(frozen=True)
+        class Later(TrainConfig):
+            extra: int = 0
+            more: Sampling = field(default_factory=Sampling)
+
+        def later(**settings: Any) -> str:
+            own = {f.name: getattr(SMALL, f.name) for f in fields(SMALL)}
+            return Job(Recipe("ppo", Later(**own, **settings)), 0, ()).key
+
+        monkeypatch.setitem(CONFIGS, "maporl", Later)
+        keys = {later(extra=1), later(more=Sampling(max_new_tokens=5)), later()}
+        assert len(keys) == 3
+        assert later(extra=0) in keys
+        monkeypatch.undo()
+        assert Job(PPO, 0, ()).key in keys
+
+    @pytest.mark.parametrize("config", [cls() for cls in CONFIGS.values()])
+    def test_every_change_of_a_setting_is_seen(self, config: Any) -> None:
+        """Each value of each group in turn becomes another; no two of the changes are alike."""
+        found = [study_jobs.changes(config, config)]
+        assert found == [{}]
+        for path in leaves(config):
+            changed = with_another(config, path)
+            found.append(study_jobs.changes(changed, config))
+            assert list(leaves_of(found[-1])) == [path]
+        assert len(found) > 30
+
+    def test_the_same_changes_of_two_schemes_are_two_jobs(self) -> None:
+        keys = {Job(Recipe("none", cls()), 0, ()).key for cls in CONFIGS.values()}
+        assert len(keys) == len(CONFIGS)
+
+    def test_a_folder_made_with_another_default_is_refused(self, tmp_path: Path) -> None:
+        job = Job(PPO, 0, (ALONE,))
+        assert missing(job, tmp_path) == (ALONE,)
+        (tmp_path / "job.json").write_text(job.to_json())
+        assert missing(job, tmp_path) == (ALONE,)
+        data = json.loads(job.to_json())
+        data["recipe"]["config"]["ppo"]["clip_coef"] = 0.3  # what was the default then
+        (tmp_path / "job.json").write_text(json.dumps(data))
+        with pytest.raises(ValueError, match="has a default changed"):
+            missing(job, tmp_path)
 
     def test_an_untrained_team_does_not_depend_on_the_training(self) -> None:
         key = Job(Recipe("none", SMALL), 0, ()).key
@@ -106,6 +163,27 @@ class TestKey:
     def test_unknown_methods_are_refused(self) -> None:
         with pytest.raises(ValueError, match="none, ppo, magrpo, malt, iac, sft"):
             Recipe("dpo", SMALL)  # type: ignore[arg-type]
+
+
+def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the way to every setting, through all groups."""
+    for one in fields(value):
+        inner, way = getattr(value, one.name), (*path, one.name)
+        yield from leaves(inner, way) if is_dataclass(inner) else [way]
+
+
+def leaves_of(changed: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, inner in changed.items():
+        yield from leaves_of(inner, (*path, name)) if isinstance(inner, dict) else [(*path, name)]
+
+
+def with_another(value: Any, path: tuple[str, ...]) -> Any:
+    """Return a copy with another value at the end of a path, unchecked."""
+    changed = copy.copy(value)
+    old = getattr(value, path[0])
+    new = with_another(old, path[1:]) if path[1:] else ("another", old)
+    object.__setattr__(changed, path[0], new)
+    return changed
 
 
 class Cutting(io.StringIO):
@@ -261,6 +339,9 @@ PLAN = StudyPlan(
 )
 
 
+COMMITS = ", ".join(12 * digit for digit in "abc")
+
+
 class TestAssemble:
     def test_a_study_from_its_jobs(self, tmp_path: Path) -> None:
         jobs = PLAN.jobs((0,))
@@ -287,6 +368,36 @@ class TestAssemble:
         assert study.notes[0] == "A note."
         assert "out of luck" in study.notes[1]
         assert "seed 1" in study.notes[1]
+        now = run_folder.versions()
+        assert study.versions["packages"]["torch"] == now["packages"]["torch"]
+        assert study.versions["commits"] == [now["commit"] or "unknown"]
+        assert study.machine == {"platform": now["platform"], "cpu_count": str(now["cpu_count"])}
+
+    def test_jobs_of_several_commits_are_told(self, tmp_path: Path) -> None:
+        """Trained by one commit, measured by two others; another job by the first alone."""
+        one, other = (tmp_path / job.key for job in PLAN.jobs((0,)))
+        record = {"python": "3.12", "packages": {"torch": "1", "peft": None}, "cpu_count": 2}
+        record["platform"] = "P"
+        for folder, commits in ((one, "abc"), (other, "a")):
+            (folder / "run").mkdir(parents=True)
+            first, *more = [{**record, "commit": commit * 40} for commit in commits]
+            (folder / "run" / "versions.json").write_text(json.dumps(first))
+            (folder / "versions.json").write_text(json.dumps(more))
+        study = assemble(PLAN, (0,), tmp_path, command="", errors={})
+        assert study.versions == {
+            "python": "3.12",
+            "packages": {"torch": "1"},
+            "commits": ["a" * 40, "b" * 40, "c" * 40],
+        }
+        assert study.notes == ("A note.", f"Its jobs were made at 3 commits: {COMMITS}.")
+
+    def test_versions_are_noted_once_each(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for commit in ("a", "a", "b", "a"):
+            monkeypatch.setattr(study_jobs, "versions", lambda commit=commit: {"commit": commit})
+            study_jobs.record_versions(tmp_path)
+        assert study_jobs.ran_on(tmp_path) == [{"commit": "a"}, {"commit": "b"}]
 
     def test_arms_without_any_seed_stay_empty(self, tmp_path: Path) -> None:
         study = assemble(PLAN, (0,), tmp_path, command="", errors={})
@@ -334,7 +445,7 @@ class TestPage:
                 ".300 .200",
                 ".300 .750",
                 "0.750 ± 0.635",
-                "0.900 ± 0.000",
+                ".300 .900 ± 0.000",
                 "6.0",
                 "120",
                 "19.2k answers, 380k tokens",
@@ -348,31 +459,51 @@ class TestPage:
         assert "| MAPoRL \\| ours | method | .300 .200 | .300 .750 |" in text
         assert "(?) MAPoRL | ours. Training moves the last turn" in text
 
-    @pytest.mark.parametrize(
-        ("lasts", "kind"), [((0.2, 0.2), "supports"), ((0.4, 0.4), "contradicts")]
-    )
-    def test_a_rise_off_the_shelf_speaks_against_the_claim(
-        self, lasts: tuple[float, float], kind: str
-    ) -> None:
-        seeds = tuple(
-            SeedResult(seed, (measurement("before", "sampled", 0.3, last),))
-            for seed, last in enumerate(lasts)
+    def test_greedy_sentences_follow_and_say_so(self) -> None:
+        sampled, greedily = sentences(self.study())[:-1], sentences(self.study())[-1]
+        assert not any("greedy" in sentence for sentence in sampled)
+        # .9 - .3 for both seeds
+        assert greedily.startswith("(+) greedy: MAPoRL | ours. From the first to the last turn")
+        assert "+0.600 ± 0.000" in greedily
+
+    def test_claims_stand_at_the_top_and_in_their_section(self) -> None:
+        claims = (
+            Claim("It rises.", ("maporl/turns",)),
+            Claim("It was flat.", ("maporl/off-the-shelf",)),
         )
-        study = replace(self.study(), arms=(Arm("maporl", "MAPoRL", "method", seeds),))
-        assert [verdict.kind for verdict in untrained_verdicts(study)] == [kind]
-        baseline = Arm("maporl", "MAPoRL", "baseline", seeds)
-        assert untrained_verdicts(replace(study, arms=(baseline,))) == []
+        text = page([replace(self.study(), claims=claims)])
+        top, section = text.split("## How to read")[0], text.split("## Title")[1]
+        # sampled: .45 +- .635, greedy: .6 +- 0; before: -.1 for both seeds
+        assert "| s | It rises. | **not shown** | holds | MAPoRL \\| ours. From the first" in top
+        assert "| s | It was flat. | **holds** | not measured | MAPoRL \\| ours. Off the sh" in top
+        assert "- **Not shown**: It rises. (MAPoRL | ours. From the first to the last" in section
+        assert "Greedy: **holds**. (MAPoRL | ours. From the first to the last turn: +0.6" in section
+        assert "No claim to judge: a survey." in page([self.study()])
+
+    def test_the_page_names_machine_and_commits(self) -> None:
+        commits = ["0123456789abcdef-dirty", "f" * 40]
+        study = replace(
+            self.study(),
+            machine={"platform": "Linux x86_64", "cpu_count": "2"},
+            versions={"packages": {"torch": "2.13.0"}, "commits": commits},
+        )
+        text = " ".join(page([study]).split())
+        assert "on Linux x86_64 with 2 cores; torch 2.13.0, commit 0123456789ab-dirty" in text
+        assert "commit ffffffffffff." in text
 
     def test_without_studies_it_says_so(self) -> None:
         assert "No study has been carried out yet" in page([])
         assert "No study has been carried out yet" not in page([self.study()])
 
     def test_sentences_are_marked_for_and_against(self) -> None:
-        assert all(re.match(r"\([+?-]\) MAPoRL", sentence) for sentence in sentences(self.study()))
+        mark = re.compile(r"\([+?=-]\) (greedy: )?MAPoRL")
+        assert all(mark.match(sentence) for sentence in sentences(self.study()))
 
 
 class TestIncentives:
-    def arm(self, name: str, corrected: tuple[int, int]) -> Arm:
+    PAID = CASES[1]  # alpha0: a wrong agent among wrong peers becomes right
+
+    def arm(self, name: str, corrected: tuple[int, int], turn: int = 1, **settings: Any) -> Arm:
         """Two seeds; of 10 wrong answers beside a wrong majority, so many became right."""
         seeds = tuple(
             SeedResult(
@@ -381,39 +512,85 @@ class TestIncentives:
                     replace(
                         measurement("after", "sampled", 0.5),
                         transitions=(
-                            Transition(False, "wrong", True, "wrong", right),
-                            Transition(False, "wrong", False, "wrong", 10 - right),
+                            Transition(turn, False, "wrong", True, "wrong", right),
+                            Transition(turn, False, "wrong", False, "wrong", 10 - right),
                         ),
                     ),
                 ),
             )
             for seed, right in enumerate(corrected)
         )
-        return Arm(name, name, "method", seeds, settings={"incentive": name})
+        role = "method" if name == "none" else "variant"
+        settings = {"incentive": name, **settings}
+        return Arm(name, name, role, seeds, settings=settings)  # type: ignore[arg-type]
 
     def study(self, *arms: Arm) -> Study:
         return Study("i", "t", "c", "cmd", "2026-01-02T03:04:05", arms)
 
     def test_rates_are_shares_of_the_messages_with_that_past(self) -> None:
-        rates = transition_rates(self.arm("none", (2, 3)), (False, "wrong", "own"))
-        assert rates == {0: 0.2, 1: 0.3}
-        assert transition_rates(self.arm("none", (2, 3)), (True, "wrong", "own")) == {}
+        arm = self.arm("none", (2, 3))
+        assert flip_rates(arm, self.PAID, 1) == {0: 0.2, 1: 0.3}
+        assert flip_rates(arm, self.PAID, 0) == {}  # of another turn
+        assert flip_rates(arm, self.PAID, 1, decoding="greedy") == {}
+        assert flip_rates(arm, CASES[3], 1) == {}  # nobody was right
 
     @pytest.mark.parametrize(
-        ("corrected", "kind"),
-        [((6, 7), "supports"), ((2, 3), "open"), ((1, 2), "contradicts"), ((1, 9), "open")],
+        ("corrected", "kind", "words"),
+        [
+            ((6, 7), "supports", "as paid"),
+            ((2, 3), "open", "within the spread"),
+            ((1, 2), "contradicts", "against what is paid"),
+            ((1, 9), "open", "within the spread"),
+        ],
     )
     def test_a_weight_is_judged_by_what_it_pays_for(
-        self, corrected: tuple[int, int], kind: str
+        self, corrected: tuple[int, int], kind: str, words: str
     ) -> None:
         # paired differences (.4, .4): no spread; (0, 0): none; (-.1, -.1); (-.1, .6): wide
         study = self.study(self.arm("none", (2, 3)), self.arm("alpha0", corrected))
-        [verdict] = incentive_verdicts(study)  # alpha0's other transition never occurred
-        assert (verdict.kind, verdict.arm) == (kind, "alpha0")
-        assert "wrong peers becomes right, against no bonus" in verdict.sentence
+        verdict, others = incentive_verdicts(study)  # alpha0's other change had no past
+        assert (verdict.kind, verdict.name) == (kind, "alpha0/alpha0-gain-2")
+        assert "wrong peers becomes right, turn 2 to 3" in verdict.sentence
+        assert "against 0.250 without bonus" in verdict.sentence
+        assert words in verdict.sentence
+        assert "0 of 1 moved" in others.sentence  # beta0's wrong peers never became right
+
+    def test_what_is_deducted_is_meant_to_become_rarer(self) -> None:
+        rarer = paid_verdict("a", CASES[3], 0, estimate([-0.1, -0.1]), {0: 0.5, 1: 0.5})
+        assert (rarer.kind, rarer.arm) == ("supports", "a")
+        more = paid_verdict("a", CASES[3], 0, estimate([0.1, 0.1]), {0: 0.5, 1: 0.5})
+        assert more.kind == "contradicts"
+
+    @pytest.mark.parametrize(("case", "usual"), [(CASES[0], 0.95), (CASES[2], 0.05)])
+    def test_where_nearly_all_is_right_there_is_no_room(self, case: Case, usual: float) -> None:
+        verdict = paid_verdict("a", case, 0, estimate([0.01, -0.01]), {0: usual})
+        assert verdict.kind == "open"
+        assert "left no room" in verdict.sentence
+
+    def test_changes_that_are_not_paid_for_are_told_apart(self) -> None:
+        """beta0 pays the message of turn 2, which is frozen here; what alpha0 pays for moved."""
+        none = self.arm("none", (2, 3))
+        bonus = self.arm("beta0", (6, 7), trained_turns=[3])
+        [side] = incentive_verdicts(self.study(none, bonus))
+        assert side.kind == "neutral"
+        assert "1 of 2 moved beyond the spread" in side.sentence
+        assert "a wrong agent among wrong peers becomes right, turn 2 to 3 +0.400" in side.sentence
+
+    def test_beta_is_paid_to_the_earlier_message_and_alpha_to_the_later(self) -> None:
+        alpha, beta = CASES[0], CASES[4]
+        assert [learns([2, 3], alpha, turn) for turn in (0, 1)] == [True, True]
+        assert [learns([2, 3], beta, turn) for turn in (0, 1)] == [False, True]
+        assert learns(None, beta, 0)
 
     def test_without_an_arm_without_bonus_nothing_is_said(self) -> None:
-        assert incentive_verdicts(self.study(self.arm("alpha0", (6, 7)))) == []
+        alone = replace(self.arm("alpha0", (6, 7)), role="method")
+        assert incentive_verdicts(self.study(alone)) == []
+
+
+def topics(plan: StudyPlan) -> list[str]:
+    """Return what sentences of an arm may be called."""
+    paid = [paid_topic(case, turn) for case in CASES for turn in (0, 1)]
+    return ["off-the-shelf", "training", "turns", *(arm.name for arm in plan.arms), *paid]
 
 
 class TestStudies:
@@ -426,8 +603,24 @@ class TestStudies:
         jobs = plan.jobs(studies.DEFAULT_SEEDS)
         assert len({job.key for job in jobs}) == len(jobs)
         assert expected_minutes(plan, (0,)) < expected_minutes(plan, (0, 1))
+        told = {f"{arm.name}/{topic}" for arm in plan.arms for topic in topics(plan)}
+        assert {name for claim in plan.claims for name in claim.stands_on} <= told
+        assert bool(plan.claims) == ("no claim" not in plan.claim)
         quick = plan.quick()
         assert expected_minutes(quick, (0,)) < expected_minutes(plan, (0,))
+
+    def test_the_survey_has_one_reference_and_variants(self) -> None:
+        roles = {arm.name: arm.role for arm in studies.study("variants").arms}
+        assert [name for name, role in roles.items() if role == "method"] == ["gamma-1"]
+        assert set(roles.values()) == {"method", "variant"}
+        variant = studies.study("variants").arms[0]
+        assert variant.before(0) is not None
+
+    def test_beta_is_judged_where_its_turns_are_trained(self) -> None:
+        plan = studies.study("incentives")
+        stands_on = {claim.stands_on[0].split("/")[0]: claim.stands_on for claim in plan.claims}
+        assert len(stands_on["alpha0"]) == 4
+        assert stands_on["beta1"] == ("beta1/beta1-gain-2", "beta1/beta1-loss-2")
 
     def test_unknown_names_are_answered_by_the_known_ones(self) -> None:
         with pytest.raises(ValueError, match="shopping"):

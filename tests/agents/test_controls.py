@@ -18,6 +18,7 @@ from maporl_agents.controls import (
     best_of,
     in_rotation,
     measure,
+    size_without_single,
     with_peers_of,
     with_shuffled_verdicts,
 )
@@ -121,6 +122,29 @@ class TestSwappedPeers:
         debates = SwappedPeers(debates_of(GAME, 3).game, 3)
         with pytest.raises(ValueError, match="at least two"):
             debates.reset(QUESTIONS[:1])
+
+    @pytest.mark.parametrize(
+        ("number", "limit", "size"),
+        [
+            (5, 250, 5),
+            (400, 250, 250),  # as always: 250 + 150
+            (251, 250, 249),  # 249 + 2 instead of 250 + 1
+            (7, 3, 7),  # 3 + 3 + 1 and 2 + 2 + 2 + 1: nothing fits
+            (5, 2, 5),
+            (1, 250, 1),
+        ],
+    )
+    def test_no_batch_holds_a_single_question(self, number: int, limit: int, size: int) -> None:
+        assert size_without_single(number, limit) == size
+
+    def test_one_question_more_than_a_batch_is_measured(
+        self, checkpoint, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(controls, "EVAL_BATCH", 4)
+        team = load_team(checkpoint("llama"))
+        what = Measure("peers_shuffled")
+        results = measure(what, team, GAME, QUESTIONS, SHORT, seed=1)  # 3 + 2, not 4 + 1
+        assert [r.num_questions for r in results.values()] == [5, 5]
 
     def test_debates_that_end_at_different_turns_are_refused(self) -> None:
         debates = SwappedPeers(debates_of(replace(GAME, stop="consensus"), 2).game, 2)

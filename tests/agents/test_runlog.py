@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 
-from maporl_agents import checkpoint, loggers, runlog
+from maporl_agents import checkpoint, loggers, run_folder, runlog
 from maporl_agents.runlog import RunLog, read_metrics
 from maporl_env.types import Message, Question, Transcript
 
@@ -109,10 +109,14 @@ def test_versions_name_packages_and_platform_but_no_person_or_machine(tmp_path: 
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
-def test_the_commit_of_the_working_folder_is_noted(
+def test_the_commit_of_the_package_is_noted_wherever_one_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    package, elsewhere = tmp_path / "package", tmp_path / "elsewhere"
+    for folder in (package, elsewhere):
+        folder.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setattr(run_folder, "PACKAGE", package)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert runlog.versions()["commit"] is None
 
@@ -121,13 +125,20 @@ def test_the_commit_of_the_working_folder_is_noted(
         done = subprocess.run(["git", *who, *arguments], capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
-    git("init")
-    (tmp_path / "file").write_text("one")
-    git("add", "file")
-    git("commit", "-m", "One")
-    head = git("rev-parse", "HEAD")
+    def commit(file: Path) -> str:
+        file.write_text("one")
+        git("-C", str(file.parent), "init")
+        git("-C", str(file.parent), "add", file.name)
+        git("-C", str(file.parent), "commit", "-m", "One")
+        return git("-C", str(file.parent), "rev-parse", "HEAD")
+
+    commit(elsewhere / "file")
+    assert runlog.versions()["commit"] is None
+    git("init", str(tmp_path))  # installed within a repository that does not hold it
+    assert runlog.versions()["commit"] is None
+    head = commit(package / "run_folder.py")
     assert runlog.versions()["commit"] == head
-    (tmp_path / "file").write_text("two")
+    (package / "run_folder.py").write_text("two")
     assert runlog.versions()["commit"] == f"{head}-dirty"
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_verdicts import make_study
 
-from maporl_agents.outcomes import Transition, rate, transitions
-from maporl_agents.study_results import Arm, SeedResult, Study
+from maporl_agents.outcomes import Transition, flipped, rate, transitions
+from maporl_agents.study_results import Arm, Claim, SeedResult, Study
+from maporl_env.rewards import shaping_bonus
 from maporl_env.types import Message, Question, Transcript
 
 
 def test_there_and_back(tmp_path: Path) -> None:
-    study = make_study()
+    study = replace(make_study(), claims=(Claim("It works.", ("debate/training",)),))
     study.save(tmp_path / "study.json")
     assert Study.load(tmp_path / "study.json") == study
 
@@ -23,6 +27,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (lambda d: d.update(schema=99), "layout 99"),
+        (lambda d: d.update(schema=1), "layout 1; this version reads 2: make it again"),
         (lambda d: d.pop("claim"), "study lacks claim"),
         (lambda d: d.update(colour="red"), "unknown fields: colour"),
         (lambda d: d["arms"][0].update(role="hero"), r"arms\[0\].role is 'hero': choose one of"),
@@ -71,12 +76,48 @@ def test_transitions_by_hand() -> None:
     seat 2 a tie (w r), then right (r r).
     """
     assert set(transitions([debate("wrr", "rrw")])) == {
-        Transition(False, "right", True, "tie", 1),
-        Transition(True, "tie", True, "tie", 1),
-        Transition(True, "tie", False, "right", 1),
+        Transition(0, False, "right", True, "tie", 1),
+        Transition(0, True, "tie", True, "tie", 1),
+        Transition(0, True, "tie", False, "right", 1),
     }
     assert transitions([debate("wr")]) == ()  # one turn: nobody moved
-    assert transitions([debate("w", "r")]) == (Transition(False, "tie", True, "tie", 1),)
+    assert transitions([debate("w", "r")]) == (Transition(0, False, "tie", True, "tie", 1),)
+    steps = transitions([debate("ww", "rr", "wr"), debate("ww", "rr")])
+    assert [(move.turn, move.count) for move in steps] == [(0, 4), (1, 1), (1, 1)]
+
+
+def paid(*turns: str, of: str) -> np.ndarray:
+    """What Tables 1 and 2 pay a debate with all weights 1: +1, -1 or 0 per message."""
+    right = [[sign == "r" for sign in row] for row in turns]
+    one = {"alpha": (1.0, 1.0)} if of == "own" else {"beta": (1.0, 1.0)}
+    return shaping_bonus(right, **one)
+
+
+@pytest.mark.parametrize("of", ["own", "others"])
+def test_flips_are_what_the_tables_pay_for(of: str) -> None:
+    """Over all debates of three agents and three turns: as many flips as messages paid or deducted.
+
+    alpha is paid to the later message, beta to the earlier one, so turn t is row t + 1, or row t.
+    """
+    rows = ["".join(signs) for signs in itertools.product("rw", repeat=3)]
+    for turns in itertools.product(rows, repeat=3):
+        moves = transitions([debate(*turns)])
+        bonus_TA = paid(*turns, of=of)
+        for turn in (0, 1):
+            counted = 0.0
+            for own, others in itertools.product((True, False), ("right", "wrong")):
+                share, count = flipped(moves, own=own, others=others, of=of, turn=turn)  # type: ignore[arg-type]
+                counted += (share or 0.0) * count
+            row = bonus_TA[turn + 1] if of == "own" else bonus_TA[turn]
+            assert counted == pytest.approx(np.abs(row).sum())
+
+
+def test_a_majority_that_becomes_a_tie_has_not_flipped() -> None:
+    """`rrr -> rwr`: the peers of seats 0 and 2 go from right to a tie, of seat 1 stay right."""
+    moves = transitions([debate("rrr", "rwr")])
+    assert flipped(moves, own=True, others="right", of="others", turn=0) == (0.0, 3)
+    assert flipped(moves, own=True, others="right", of="own", turn=0) == (pytest.approx(1 / 3), 3)
+    assert flipped(moves, own=True, others="right", of="own", turn=1) == (None, 0)
 
 
 def test_rates_by_hand() -> None:

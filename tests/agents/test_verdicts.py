@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from maporl_agents.claims import judge, judged
 from maporl_agents.outcomes import TurnStats
-from maporl_agents.study_results import Arm, Measurement, SeedResult, Study
+from maporl_agents.study_results import Arm, Claim, Measurement, SeedResult, Study
 from maporl_agents.verdicts import (
+    MARGIN,
+    Verdict,
     against_verdict,
     difference,
     estimate,
     rise_verdict,
     shuffle_verdict,
+    untrained_verdict,
     verdicts,
 )
 from maporl_env.intervals import t_cdf, t_quantile
@@ -155,12 +160,19 @@ def make_study() -> Study:
 
 def test_the_verdicts_of_a_study() -> None:
     found = verdicts(make_study())
-    assert [v.kind for v in found] == ["supports", "supports", "contradicts", "supports"]
+    assert [v.kind for v in found] == [
+        "supports", "supports", "supports", "contradicts", "supports",
+    ]  # fmt: skip
     assert all(v.arm == "debate" for v in found)
-    assert "+0.300 ± 0.000, a rise" in found[0].sentence
-    assert "From the first to the last turn: +0.210 ± 0.025" in found[1].sentence
-    assert "survives peers' messages from other questions" in found[2].sentence
-    assert found[3].sentence == "Better than one agent: +0.300 ± 0.000."
+    # before training: rises of 0, .01 and .02, so .01 with half width 4.3026527 * .01 / sqrt(3)
+    assert "Off the shelf, from the first to the last turn: +0.010 ± 0.025" in found[0].sentence
+    assert "+0.300 ± 0.000, a rise" in found[1].sentence
+    assert "From the first to the last turn: +0.210 ± 0.025" in found[2].sentence
+    assert "survives peers' messages from other questions" in found[3].sentence
+    assert found[4].sentence == "Better than one agent: +0.300 ± 0.000."
+    assert [v.name for v in found] == [
+        f"debate/{topic}" for topic in ("off-the-shelf", "training", "turns", "shuffled", "single")
+    ]
     assert verdicts(make_study(), "greedy") == ()  # nothing was measured greedily
 
 
@@ -171,4 +183,93 @@ def test_a_control_of_another_method_is_left_out() -> None:
         "shuffled", "Shuffled", "control", study.arms[1].seeds, "peers_shuffled", of="other"
     )
     both = Study("s", "", "", "", "", (study.arms[0], other, moved))
-    assert ["survives" in v.sentence for v in verdicts(both)] == [False] * 4 + [True]
+    assert ["survives" in v.sentence for v in verdicts(both)] == [False] * 6 + [True]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([0.0, 0.01, 0.02], "supports"),  # .01 +- .0248: ends at .035
+        ([-0.3, -0.2, -0.1], "supports"),  # ends at .05 - .0016 = .0484: a fall is no rise
+        ([0.0, 0.02, 0.04], "open"),  # .02 +- .0497 ends at .0697, above the margin
+        ([-0.3, 0.3, 0.0], "open"),  # noise is no support
+        ([0.01, 0.011, 0.012], "contradicts"),  # small, but a rise
+        ([0.0], "open"),
+    ],
+)
+def test_no_rise_off_the_shelf_needs_an_interval_below_the_margin(
+    values: list[float], kind: str
+) -> None:
+    assert MARGIN == 0.05
+    assert untrained_verdict("m", estimate(values)).kind == kind
+
+
+def test_every_method_with_a_before_is_judged_off_the_shelf_and_one_turn_is_not() -> None:
+    study = make_study()
+    second = replace(study.arms[0], name="second")
+    names = [v.name for v in verdicts(replace(study, arms=(study.arms[0], second)))]
+    assert {"debate/off-the-shelf", "second/off-the-shelf"} < set(names)
+    one_turn = tuple(
+        replace(s, measurements=tuple(replace(m, turns=m.turns[:1]) for m in s.measurements))
+        for s in second.seeds
+    )
+    alone = replace(study, arms=(replace(second, seeds=one_turn),))
+    assert [v.name for v in verdicts(alone)] == ["second/training"]
+
+
+@pytest.mark.parametrize(
+    ("shift", "kind", "words"),
+    [
+        ((0.1, 0.1, 0.1), "neutral", "Differs from Trained debate in the last turn: +0.100"),
+        ((-0.1, -0.1, -0.1), "neutral", "lower."),
+        ((0.1, -0.1, 0.0), "open", "Not distinguishable from Trained debate in the last turn"),
+    ],
+)
+def test_variants_are_compared_with_the_first_method(
+    shift: tuple[float, ...], kind: str, words: str
+) -> None:
+    study = make_study()
+    seeds = tuple(
+        SeedResult(s, (measured("after", 0.4, 0.6 + s / 100 + by),)) for s, by in enumerate(shift)
+    )
+    variant = Arm("v", "V", "variant", seeds)
+    found = verdicts(replace(study, arms=(study.arms[0], variant)))
+    [verdict] = [v for v in found if v.arm == "v"]
+    assert (verdict.kind, verdict.name) == (kind, "v/debate")
+    assert words in verdict.sentence
+    with pytest.raises(ValueError, match="variants of no method"):
+        replace(study, arms=(variant,))
+
+
+# --- Claims -------------------------------------------------------------------------
+
+GROUNDS = [
+    Verdict(kind, "m", f"{kind} {i}", f"m/{kind}{i}")  # type: ignore[arg-type]
+    for kind in ("supports", "contradicts", "open")
+    for i in (1, 2)
+]
+
+
+@pytest.mark.parametrize(
+    ("stands_on", "judgement", "by"),
+    [
+        (["supports1", "supports2"], "holds", "supports 1"),
+        (["supports1", "open2", "open1"], "not shown", "open 2"),
+        (["open1", "supports1", "contradicts2", "contradicts1"], "fails", "contradicts 2"),
+        (["supports1", "nothing"], "not shown", None),
+        (["nothing"], "not measured", None),
+    ],
+)
+def test_a_claim_follows_from_what_it_stands_on(
+    stands_on: list[str], judgement: str, by: str | None
+) -> None:
+    result = judge(Claim("c", tuple(f"m/{name}" for name in stands_on)), GROUNDS)
+    assert (result.judgement, result.by and result.by.sentence) == (judgement, by)
+
+
+def test_claims_of_a_study_are_judged_by_decoding() -> None:
+    """It rises, so the first claim holds; the rise survives shuffling, so the second fails."""
+    claims = (Claim("It rises.", ("debate/training",)), Claim("By peers.", ("debate/shuffled",)))
+    study = replace(make_study(), claims=claims)
+    assert [one.judgement for one in judged(study)] == ["holds", "fails"]
+    assert [one.judgement for one in judged(study, "greedy")] == ["not measured"] * 2

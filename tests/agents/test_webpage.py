@@ -137,8 +137,8 @@ def with_moves(width: int, *moves: Transition) -> Study:
 def test_incentives_by_hand() -> None:
     """Of 4 wrong agents among right peers 3 become right; nobody else is known."""
     moves = (
-        Transition(False, "right", True, "right", 3),
-        Transition(False, "right", False, "wrong", 1),
+        Transition(1, False, "right", True, "right", 3),
+        Transition(1, False, "right", False, "wrong", 1),
     )
     shown_three = incentives(with_moves(3, *moves))
     assert shown_three is not None
@@ -146,7 +146,8 @@ def test_incentives_by_hand() -> None:
     [column] = shown_three["columns"]
     assert (column["cells"][0]["mean"], column["cells"][0]["count"]) == (0.75, 4)
     assert column["cells"][1] is None
-    assert column["cells"][7]["mean"] == 0.75  # right peers of a wrong agent that stay right
+    assert column["cells"][7]["mean"] == 0.25  # right peers of a wrong agent that become wrong
+    assert shown_three["cases"][0][1].endswith("becomes right, turn 2 to 3")
     shown_two = incentives(with_moves(2, *moves))
     assert shown_two is not None
     assert [weight for weight, _ in shown_two["cases"]] == ["α₁, β₁", "α₀, β₀"] * 2

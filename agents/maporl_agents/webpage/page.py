@@ -17,12 +17,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from maporl_agents.claims import Judged, all_verdicts, judged
 from maporl_agents.outcomes import TurnStats
 from maporl_agents.storage import write_text
 from maporl_agents.study_results import Decoding, Study
-from maporl_agents.verdicts import Estimate, Verdict, rise_verdict, verdicts
+from maporl_agents.verdicts import Estimate, Verdict, rise_verdict
 from maporl_agents.webpage import debates, figures
-from maporl_agents.webpage.incentives import incentive_verdicts, incentives
+from maporl_agents.webpage.incentives import incentives
 from maporl_agents.webpage.sources import DECODINGS, Source, load
 from maporl_env.rendering import harmless
 
@@ -80,6 +81,7 @@ def page_data(source: Source) -> dict[str, Any]:
         "name": study.name,
         "title": study.title,
         "claim": study.claim,
+        "claims": {d: [_judged(j) for j in judged(study, d)] for d in DECODINGS},
         "facts": _facts(study),
         "notes": [*study.notes, *((NO_CONTROLS,) if source.kind == "run" else ())],
         "metric": {"vote": "accuracy of the vote", "mean_accuracy": "mean accuracy"}[study.metric],
@@ -112,8 +114,7 @@ def said(source: Source, decoding: Decoding) -> list[Verdict]:
     """
     study = source.study
     if source.kind == "study":
-        paid = incentive_verdicts(study) if decoding == "sampled" else []
-        return [*verdicts(study, decoding), *paid]
+        return all_verdicts(study, decoding)
     [arm] = study.arms
     [seed] = arm.seeds
     before, after = seed.find("before", decoding), seed.find("after", decoding)
@@ -132,6 +133,10 @@ def said(source: Source, decoding: Decoding) -> list[Verdict]:
 def _over_questions(one: TurnStats, other: TurnStats) -> Estimate:
     half = float((one.vote_interval**2 + other.vote_interval**2) ** 0.5)
     return Estimate(one.vote - other.vote, half, (one.vote - other.vote,))
+
+
+def _judged(judged: Judged) -> dict[str, str]:
+    return {"words": judged.claim.words, "judgement": judged.judgement}
 
 
 def _verdict(study: Study, verdict: Verdict) -> dict[str, str]:
@@ -153,7 +158,7 @@ def _facts(study: Study) -> list[list[str]]:
         **{name: value for name, value in study.budget.items() if name != "seeds"},
         **study.machine,
         "versions": _packages(study.versions),
-        "commit": (study.versions.get("commit") or "")[:12],
+        "commit": ", ".join(commit[:12] for commit in _commits(study.versions)),
     }
     return [[key.replace("_", " "), str(value)] for key, value in facts.items() if value]
 
@@ -163,6 +168,11 @@ def _packages(versions: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name} {named[name]}" for name in ("maporl", "torch", "python") if named.get(name)
     )
+
+
+def _commits(versions: Mapping[str, Any]) -> list[str]:
+    """Return the commits of a study's jobs, or the one of a run, as far as they are known."""
+    return versions.get("commits") or [versions.get("commit") or ""]
 
 
 # --- Text into HTML -----------------------------------------------------------------

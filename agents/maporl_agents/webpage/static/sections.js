@@ -20,10 +20,17 @@ function head() {
     el("p", { class: "kicker" }, data.kind === "run" ? "MAPoRL run" : "MAPoRL study"),
     el("h1", {}, data.title),
     data.claim ? el("p", { class: "lead" }, data.claim) : null,
+    claims(),
     el("dl", { class: "facts" }, data.facts.map(([name, value]) =>
       el("div", {}, el("dt", {}, name), el("dd", { class: name === "command" ? "mono" : null }, value)))),
     tiles(),
   ].filter(Boolean);
+}
+
+function claims() {
+  if (!data.claims.sampled.length) return null;
+  const rows = data.claims.sampled.map((c, i) => [c.words, el("b", {}, c.judgement), data.claims.greedy[i].judgement]);
+  return table("Judged by rule from the sentences below, sampled and greedy.", ["claim", "sampled", "greedy"], rows, "stack");
 }
 
 function tiles() {
@@ -41,7 +48,7 @@ function tiles() {
 
 function sentences() {
   const list = el("ul", { class: "said" });
-  const signs = { supports: "▲", contradicts: "▼", open: "◆" };
+  const signs = { supports: "▲", contradicts: "▼", open: "◆", neutral: "●" };
   const draw = (decoding) => show(list, data.verdicts[decoding].map((v) =>
     el("li", {}, el("span", { class: v.kind, "aria-hidden": "true" }, signs[v.kind]),
       el("span", {}, el("span", { class: "hidden" }, `${v.kind}: `), several ? el("b", {}, `${v.arm}. `) : null, v.sentence))));
@@ -49,7 +56,7 @@ function sentences() {
   if (!some.length && !data.notes.length) return null;
   if (some.length) draw(some[0]);
   return section("said", "What the numbers say",
-    `Written by rule from the figures. ▲ speaks for the method, ▼ against it, ◆ leaves it open. Scores from 0 to 1; ${data.interval}.`,
+    `Written by rule from the figures. ▲ speaks for the method, ▼ against it, ◆ leaves it open, ● is a difference that is neither. Scores from 0 to 1; ${data.interval}.`,
     some.length > 1 ? el("div", { class: "bar" }, choice("Decoding", BOTH, some[0], draw)) : null,
     list, data.notes.map((note) => el("p", { class: "note" }, note)));
 }
@@ -141,7 +148,7 @@ function incentives() {
   const head = ["", ...shown.columns.map((c) => (several ? `${c.label}, ${c.stage}` : STAGE[c.stage]))];
   const cell = (c) => (c ? el("span", {}, score(c), el("small", {}, `of ${whole(c.count)}`)) : "–");
   const rows = shown.cases.map(([weight, words], i) => [el("span", {}, words, el("small", {}, `bonus ${weight}`)), ...shown.columns.map((c) => cell(c.cells[i]))]);
-  return section("incentives", "Who moves whom", "From one turn to the next, in percent. “Peers” are the strict majority of the other agents; ties are left out. α and β are the bonus weights of the paper's Tables 1 and 2.",
+  return section("incentives", "Who moves whom", "From one turn to the next, in percent. “Peers” are the strict majority of the other agents; a tie is neither right nor wrong. α and β are the bonus weights of the paper's Tables 1 and 2.",
     table("Share of the messages with this past.", head, rows, "stack"));
 }
 

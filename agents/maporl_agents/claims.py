@@ -1,0 +1,59 @@
+"""Which claims of a study hold: by rule, from the sentences that they stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from maporl_agents.incentives import incentive_verdicts
+from maporl_agents.study_results import Claim, Decoding, Study
+from maporl_agents.verdicts import Verdict, verdicts
+
+Judgement = Literal["holds", "fails", "not shown", "not measured"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A claim and what the figures say to it.
+
+    Attributes:
+        claim: in words, with the names of its sentences.
+        judgement: what follows.
+        by: the sentence that decided; None if it is one that is missing.
+    """
+
+    claim: Claim
+    judgement: Judgement
+    by: Verdict | None
+
+
+def all_verdicts(study: Study, decoding: Decoding) -> list[Verdict]:
+    """Return every sentence that follows from a study."""
+    return [*verdicts(study, decoding), *incentive_verdicts(study, decoding)]
+
+
+def judged(study: Study, decoding: Decoding = "sampled") -> list[Judged]:
+    """Return the claims of a study, judged by the sentences of one decoding."""
+    found = all_verdicts(study, decoding)
+    return [judge(claim, found) for claim in study.claims]
+
+
+def judge(claim: Claim, found: Sequence[Verdict]) -> Judged:
+    """Judge a claim.
+
+    It fails if one of the sentences it stands on contradicts it, holds if all of them are there and
+    support it, was not measured if none is there, and is not shown otherwise. The first sentence
+    that contradicts decides, else the first that is open, else the first of all.
+    """
+    by_name = {verdict.name: verdict for verdict in found}
+    grounds = [by_name[name] for name in claim.stands_on if name in by_name]
+    if not grounds:
+        return Judged(claim, "not measured", None)
+    for kind, judgement in (("contradicts", "fails"), ("open", "not shown")):
+        for verdict in grounds:
+            if verdict.kind == kind:
+                return Judged(claim, judgement, verdict)  # type: ignore[arg-type]
+    if len(grounds) < len(claim.stands_on):
+        return Judged(claim, "not shown", None)
+    return Judged(claim, "holds", grounds[0])
