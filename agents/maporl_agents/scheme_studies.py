@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from maporl_agents.algorithms.malt import STAGES
 from maporl_agents.config import (
+    IACConfig,
     JointGameConfig,
     MAGRPOConfig,
     MAGRPOSettings,
@@ -23,6 +23,7 @@ from maporl_agents.config import (
 from maporl_agents.controls import Measure
 from maporl_agents.study_jobs import Method, Recipe
 from maporl_agents.study_plan import ArmPlan, StudyPlan
+from maporl_agents.study_results import Claim
 
 C = TypeVar("C", bound=RunConfig)
 
@@ -48,21 +49,24 @@ def arm(
 
 
 def magrpo(shopping: TrainConfig) -> StudyPlan:
-    """MAGRPO on its own task, joint actions aligned and crossed."""
-    aligned = measured_as(MAGRPOConfig(), shopping)
-    cross = replace(aligned, magrpo=replace(aligned.magrpo, joining="cross"))
+    """MAGRPO on its own task, beside independent actor-critics."""
+    joint, critics = (measured_as(config, shopping) for config in (MAGRPOConfig(), IACConfig()))
     return StudyPlan(
         name="magrpo",
         title="MAGRPO: two who are paid to agree",
         claim="Two clerks who are paid only where their bills agree become right.",
         metric="mean_accuracy",
         arms=(
-            arm("aligned", "MAGRPO, aligned", "magrpo", aligned, Measure()),
-            arm("cross", "MAGRPO, crossed", "magrpo", cross, Measure()),
+            arm("magrpo", "MAGRPO", "magrpo", joint, Measure()),
+            arm("iac", "IAC, on as many answers", "iac", critics, Measure(), role="baseline"),
         ),
         notes=(
             "Neither reads the other, and no key is paid: being right is measured only. Both "
             "could agree on wrong prices; each knows one of the two, which decides it.",
+        ),
+        claims=(
+            Claim("Two clerks who are paid to agree become right.", ("magrpo/training",)),
+            Claim("MAGRPO is ahead of independent actor-critics.", ("magrpo/iac",)),
         ),
     )
 
@@ -92,20 +96,9 @@ def star(config: MALTConfig) -> MALTConfig:
     return replace(config, malt=replace(config.malt, examples="right_paths", prefer=()))
 
 
-def rounds_of_malt() -> MALTConfig:
-    """Return MALT in four rounds, on as many tokens as MAPoRL's run on `shopping`."""
-    usual = MALTConfig()
-    return replace(
-        usual,
-        steps=4 * len(STAGES),
-        questions_per_step=116,
-        malt=replace(usual.malt, thresholds=(0.2, 0.3, 0.4, 0.5)),
-    )
-
-
 def malt(shopping: TrainConfig) -> StudyPlan:
     """MALT against untrained, a single model and STaR, at equal generations."""
-    config = measured_as(rounds_of_malt(), shopping)
+    config = measured_as(MALTConfig(), shopping)
     lone = single(config)
     three, nine = "vote of 3 passes", "vote of 9 answers"
     return StudyPlan(
@@ -129,6 +122,11 @@ def malt(shopping: TrainConfig) -> StudyPlan:
             "The pipeline's verifier knows other prices than generator and refiner; the single "
             "model is the generator.",
         ),
+        claims=(
+            Claim("MALT is ahead of the untrained pipeline.", ("malt/untrained",)),
+            Claim("MALT is ahead of a single model.", ("malt/single", "malt/lone")),
+            Claim("MALT is ahead of STaR.", ("malt/star",)),
+        ),
     )
 
 
@@ -138,7 +136,7 @@ def malt(shopping: TrainConfig) -> StudyPlan:
 def joint_shopping(shopping: TrainConfig) -> MAGRPOConfig:
     """Return MAGRPO on the questions of `shopping`: two write at once, read both, write again."""
     return MAGRPOConfig(
-        steps=60,
+        steps=30,
         questions_per_step=8,
         game=JointGameConfig(task=shopping.game.task, num_turns=2, show_parts=True),
         magrpo=MAGRPOSettings(group_size=4),
@@ -147,8 +145,9 @@ def joint_shopping(shopping: TrainConfig) -> MAGRPOConfig:
 
 def schemes(shopping: TrainConfig) -> StudyPlan:
     """MAPoRL, MAGRPO and MALT on one task, at equal generated tokens."""
+    shopping = replace(shopping, steps=shopping.steps // 2)
     joint = measured_as(joint_shopping(shopping), shopping)
-    pipeline = measured_as(rounds_of_malt(), shopping)
+    pipeline = measured_as(MALTConfig(), shopping)
     return StudyPlan(
         name="schemes",
         title="Three schemes on one task, at equal generated tokens",
@@ -171,6 +170,7 @@ def schemes(shopping: TrainConfig) -> StudyPlan:
             "the pipeline's last message.",
             "Training tokens are equal to a few per cent (last column); at test time the schemes "
             "differ in answers and tokens per question, as the columns say.",
-            "Each scheme has the settings of its page. One small task: no ranking of methods.",
+            "Each scheme has the settings of its page; MAPoRL's run is half as long as in the "
+            "study `shopping`. One small task: no ranking of methods.",
         ),
     )
