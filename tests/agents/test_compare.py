@@ -343,7 +343,8 @@ COMMITS = ", ".join(12 * digit for digit in "abc")
 
 
 class TestAssemble:
-    def test_a_study_from_its_jobs(self, tmp_path: Path) -> None:
+    def test_a_study_from_its_jobs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(run_folder, "_commit", lambda: "c0ffee")
         jobs = PLAN.jobs((0,))
         assert [(job.recipe.method, len(job.measures)) for job in jobs] == [("none", 2), ("ppo", 2)]
         for job in jobs:
@@ -370,7 +371,7 @@ class TestAssemble:
         assert "seed 1" in study.notes[1]
         now = run_folder.versions()
         assert study.versions["packages"]["torch"] == now["packages"]["torch"]
-        assert study.versions["commits"] == [now["commit"] or "unknown"]
+        assert study.versions["commits"] == ["c0ffee"]
         assert study.machine == {"platform": now["platform"], "cpu_count": str(now["cpu_count"])}
 
     def test_jobs_of_several_commits_are_told(self, tmp_path: Path) -> None:

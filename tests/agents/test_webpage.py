@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 from test_verdicts import make_study
 
 from maporl_agents.outcomes import Transition, TurnStats, turn_stats
-from maporl_agents.study_results import Arm, Measurement, SeedResult, Study
+from maporl_agents.study_results import Arm, Claim, Measurement, SeedResult, Study
 from maporl_agents.webpage import write_page
 from maporl_agents.webpage.debates import MAX_QUESTIONS, MAX_TEXT, debate_sets, shown
 from maporl_agents.webpage.figures import (
@@ -442,8 +442,13 @@ def test_a_foreign_script_or_picture_is_refused(browser: Any, run: Path) -> None
 
 
 def test_a_study_renders_and_switches_to_what_is_asked(browser: Any, tmp_path: Path) -> None:
-    make_study().save(tmp_path / "study.json")
+    claims = (Claim("It rises.", ("debate/training",)), Claim("By peers.", ("debate/shuffled",)))
+    replace(make_study(), claims=claims).save(tmp_path / "study.json")
     visit(browser, write_page(tmp_path))
+    assert texts(browser, "#top table tbody tr") == [
+        "It rises.holdsnot measured",
+        "By peers.failsnot measured",
+    ]
     assert texts(browser, "#arms tbody .role") == ["method", "control", "baseline"]
     assert "not collaboration" in " ".join(texts(browser, "#said li"))
     drawn = len(texts(browser, "#turns path.line"))
