@@ -45,6 +45,7 @@ def make_trainer(model: Any, tokenizer: Any, folder: Path, **options: Any) -> An
         bf16=False,
         beta=0.0,
         disable_tqdm=True,
+        lr_scheduler_type="constant",
         seed=0,
         **options,
     )
