@@ -24,6 +24,12 @@ from maporl_agents.recompute import enable_recompute, recomputing
 from maporl_agents.weights import WeightPair, pair, read_shards
 
 
+def window_of(model: PreTrainedModel) -> int | None:
+    """Return how many tokens a model can read at most; None if it does not say."""
+    window: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return window
+
+
 class Base(Protocol):
     """One language model in memory and the policies that live on it."""
 

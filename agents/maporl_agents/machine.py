@@ -1,11 +1,13 @@
-"""What a device can do: its memory, and its speed, measured in about a second."""
+"""What a device can do: its free memory, and its speed, measured in about a second."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -25,7 +27,7 @@ class Machine:
 
     Attributes:
         name: in words.
-        memory_bytes: that models may fill.
+        memory_bytes: that models may fill, what others use left out.
         flops: additions and multiplications of matrix products, per second.
         bytes_per_second: read and written together.
         op_seconds: what an operator of a language model takes however small it is.
@@ -46,16 +48,17 @@ class Machine:
         return max(work, calls) if self.overlaps else work + calls
 
 
-def this_machine(device: torch.device, dtype: torch.dtype) -> Machine:
+def this_machine(device: torch.device, dtype: torch.dtype, *, spread: bool = False) -> Machine:
     """Measure the device at hand.
 
     Args:
         device: which.
         dtype: of the matrix products.
+        spread: whether models are laid over all GPUs, whose memory is then taken together.
     """
     return Machine(
         name=torch.cuda.get_device_name(device) if device.type == "cuda" else "this CPU",
-        memory_bytes=_memory_bytes(device),
+        memory_bytes=free_bytes(device, spread=spread),
         flops=_matmul_flops(device, dtype),
         bytes_per_second=_copy_speed(device),
         op_seconds=_op_seconds(device),
@@ -63,10 +66,52 @@ def this_machine(device: torch.device, dtype: torch.dtype) -> Machine:
     )
 
 
-def _memory_bytes(device: torch.device) -> float:
+def free_bytes(device: torch.device, *, spread: bool = False) -> float:
+    """Return the memory that can be had now: of the GPU, or all; or of this process on a CPU."""
     if device.type == "cuda":
-        return float(torch.cuda.get_device_properties(device).total_memory)
+        devices = range(torch.cuda.device_count()) if spread else [device]
+        return float(sum(torch.cuda.mem_get_info(each)[0] for each in devices))
+    groups = Path("/proc/self/cgroup")
+    rooms = cgroup_rooms(groups.read_text(), Path("/sys/fs/cgroup")) if groups.exists() else ()
+    return min([_available_bytes(), *rooms])
+
+
+def _available_bytes() -> float:
+    about = Path("/proc/meminfo")
+    lines = about.read_text().splitlines() if about.exists() else []
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return 1024.0 * int(line.split()[1])
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def cgroup_rooms(memberships: str, root: Path) -> Iterator[float]:
+    """Yield what is left under each memory limit of some control groups and those around them.
+
+    Args:
+        memberships: of a process, as in `/proc/self/cgroup`; groups of version 2 and of 1.
+        root: where the groups are files.
+    """
+    for line in memberships.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            top, limit, used, kept = root, "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            top, limit, used = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            kept = "total_inactive_file"
+        else:
+            continue
+        group = top / path.strip("/")
+        for folder in (group, *group.parents[: len(group.relative_to(top).parts)]):
+            with suppress(OSError, ValueError):  # not shown here, or the limit is "max"
+                room = int((folder / limit).read_text()) - int((folder / used).read_text())
+                yield float(room + _stat(folder, kept))
+
+
+def _stat(folder: Path, name: str) -> int:
+    """Return a line of a group's statistics: files kept in memory, which yield to who needs it."""
+    lines = (folder / "memory.stat").read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.split()[0] == name), 0)
 
 
 def _matmul_flops(device: torch.device, dtype: torch.dtype) -> float:

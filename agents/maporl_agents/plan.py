@@ -14,14 +14,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 from maporl_agents.algorithms.maporl import questions_of_step
-from maporl_agents.bases import Base
+from maporl_agents.bases import Base, window_of
 from maporl_agents.chat import Chat
-from maporl_agents.config import RunConfig, TrainConfig, scheme_of
+from maporl_agents.config import RunConfig, Sampling, TrainConfig, scheme_of
 from maporl_agents.experiment import EVAL_BATCH, training_game
-from maporl_agents.games import questions_of
+from maporl_agents.games import training_questions
 from maporl_agents.ledger import Cost
 from maporl_agents.loading import pick_device
 from maporl_agents.machine import Machine
@@ -35,8 +36,10 @@ from maporl_agents.sketch import (
     scoring_cost,
     sketch_team,
     update_cost,
+    verifier_bytes,
 )
 from maporl_agents.stand_ins import act, filler_ids
+from maporl_agents.team import Team
 from maporl_agents.types import Rollout, TokenIds
 from maporl_env.types import Question
 
@@ -46,6 +49,8 @@ LONGEST_OF = 5000
 """So many questions are looked through for the longest one."""
 TIME_FACTOR = 3
 """A step is said to take between the limit of the device and so many times as long."""
+LEARNED = "learned:"
+"""Begins the name of a learned verifier; its folder follows."""
 EXPERIENCE_BYTES = 48
 """Numbers that are kept of each sampled token from play to update: ids, log-probabilities, values,
 advantages, and the tables they are computed in."""
@@ -61,6 +66,8 @@ class Plan:
         prompt_tokens: read by the sampler in one step.
         new_tokens: written in one step.
         longest_tokens: the longest prompt with its message.
+        overflows: model -> the longest text it would have to read, and its window, where that is
+            less; such a run would end with an error.
         costs: work of one step: "play", "score", "update".
         machine: what it is held against.
         max_rows: prompts that would fit side by side, by proportion; None if not even one does.
@@ -72,6 +79,7 @@ class Plan:
     prompt_tokens: int
     new_tokens: int
     longest_tokens: int
+    overflows: dict[str, tuple[int, int]]
     costs: dict[str, Cost]
     machine: Machine
     max_rows: int | None
@@ -84,8 +92,8 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether that leaves the device enough room for the rest."""
-        return self.peak_bytes <= USABLE * self.machine.memory_bytes
+        """Whether texts fit the models' windows, and tensors leave the device room for the rest."""
+        return not self.overflows and self.peak_bytes <= USABLE * self.machine.memory_bytes
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -115,8 +123,10 @@ def plan_of(
         raise ValueError(
             f"only runs of maporl can be planned, not of {scheme_of(config)}: leave out --scheme"
         )
+    limits = config.sampling
     if message_tokens:
-        config = replace(config, sampling=replace(config.sampling, max_new_tokens=message_tokens))
+        shorter = replace(limits, max_new_tokens=message_tokens, agent_max_new_tokens=())
+        config = replace(config, sampling=shorter)
     game, count = training_game(config)
     sketch = sketch_team(config.team, config.game)
     draft = _Draft(config, sketch, pick_device(config.team.device).type)
@@ -137,11 +147,26 @@ def plan_of(
         longest_tokens=max(
             len(p) + len(c.ids) for p, c in zip(worst.prompts, worst.completions, strict=True)
         ),
+        overflows=_overflows(sketch.team, worst, limits),
         costs=draft.costs(rollouts),
         machine=machine,
         max_rows=_fitting(room, phases["sampling"], rows),
         micro_episodes=_fitting(room - draft.gradient_bytes, phases["update"], episodes),
     )
+
+
+def _overflows(team: Team, worst: Rollout, limits: Sampling) -> dict[str, tuple[int, int]]:
+    """Return which models could not read the longest debate, as the sampler would find."""
+    found: dict[str, tuple[int, int]] = {}
+    for message, prompt, policy in zip(
+        worst.transcript.messages, worst.prompts, worst.policies, strict=True
+    ):
+        model = team.base_of(policy).model
+        window = window_of(model)
+        needed = len(prompt) + limits.limit_of(worst.transcript.agents.index(message.agent))
+        if window is not None and needed > max(window, found.get(model.name_or_path, (0, 0))[0]):
+            found[model.name_or_path] = needed, window
+    return found
 
 
 def _fitting(room: float, taken: float, count: int) -> int | None:
@@ -156,7 +181,7 @@ def _questions(
     if tokens:
         filler = Question("stand-in", chat.decode(filler_ids(chat, tokens)), "0", "number")
         return [filler] * count, filler
-    questions = questions_of(config.game, "train")
+    questions = training_questions(config.game)
     asked = questions_of_step(questions, 0, count, config.seed)
     some = (questions[i] for i in range(min(len(questions), LONGEST_OF)))
     return asked, max([*some, *asked], key=lambda question: len(question.prompt))
@@ -195,13 +220,22 @@ class _Draft:
         policies, critics = nbytes(self.policies), nbytes(self.critics)
         tokens = sum(len(c.ids) for rollout in rollouts for c in rollout.completions)
         everything = nbytes(owned(self.sketch.team))
-        return {
+        held = {
             "base models, frozen": everything - policies - critics - self.sketch.packed_bytes,
             "trained policies": policies,
             "critics": critics,
             "AdamW's two moments": 2.0 * (policies + critics),
             "experience": float(EXPERIENCE_BYTES * tokens),
         }
+        if verifiers := self._verifier_bytes():
+            held["learned verifiers"] = verifiers
+        return held
+
+    def _verifier_bytes(self) -> float:
+        """Return what the learned verifiers of the game take; each that is named is loaded."""
+        named = (self.config.game.verifier, self.config.game.feedback_verifier)
+        folders = [Path(name[len(LEARNED) :]) for name in named if name.startswith(LEARNED)]
+        return float(sum(map(verifier_bytes, folders)))
 
     def phases(self, rollouts: Sequence[Rollout], worst: Rollout) -> dict[str, float]:
         """Return what each part of a step needs on top, at its height."""

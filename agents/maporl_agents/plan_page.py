@@ -40,7 +40,11 @@ def run_command(args: cli.Plan, console: Console) -> int:
 
 def _machine(args: cli.Plan, config: RunConfig) -> Machine:
     """Return this machine, or another one as far as it is described."""
-    here = this_machine(pick_device(config.team.device), getattr(torch, config.team.dtype))
+    here = this_machine(
+        pick_device(config.team.device),
+        getattr(torch, config.team.dtype),
+        spread=config.team.device_map == "auto",
+    )
     return replace(
         here,
         name="the device described" if args.gib or args.tflops or args.gb_per_second else here.name,
@@ -81,6 +85,12 @@ def show(plan: Plan, config: RunConfig, console: Console) -> None:
 
 def _verdict(plan: Plan) -> str:
     size = amount(plan.machine.memory_bytes)
+    for model, (tokens, window) in plan.overflows.items():
+        return (
+            f"cannot run: a text of {tokens:,} tokens does not fit the window of {window:,} tokens "
+            f"of {model!r}. Lower max_new_tokens, take fewer agents or turns, set the debate's "
+            "token_budget, or take a model with a longer window."
+        )
     if not plan.fits:
         text = f"does not fit {plan.machine.name} ({size})."
     else:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from maporl_agents.bases import Base
+from maporl_agents.bases import Base, window_of
 from maporl_agents.chat import Chat
 from maporl_agents.config import Sampling
 from maporl_agents.heads import temper
@@ -101,7 +101,7 @@ class _Row:
 def _require_room(base: Base, length: int, max_new_tokens: int) -> None:
     if length == 0:
         raise ValueError("a prompt has no tokens: a model needs at least one to continue")
-    window = getattr(base.model.config.get_text_config(), "max_position_embeddings", None)
+    window = window_of(base.model)
     if window is not None and length + max_new_tokens > window:
         raise ValueError(
             f"a prompt of {length} tokens and {max_new_tokens} new ones do not fit the window of "

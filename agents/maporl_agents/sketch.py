@@ -8,24 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrainedModel
+from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from maporl_agents.bases import Base
 from maporl_agents.chat import Chat
 from maporl_agents.config import GameConfig, TeamConfig
 from maporl_agents.heads import temper
 from maporl_agents.ledger import Cost, Ledger, sketching
-from maporl_agents.loading import load_tokenizer, make_team
+from maporl_agents.loading import examine, make_team
 from maporl_agents.scoring import lay_out, read_out
 from maporl_agents.team import Team, critic_adapter
+from maporl_agents.verifier.model import LearnedVerifier, read_settings
 
 META = torch.device("meta")
-_BYTES_PER_QUANTISED = {"nf4": 0.5 + 4 / 64, "int8": 1.0}
-"""nf4 keeps a float32 scale per 64 weights; int8 one per row of a matrix, which is nothing."""
-_DOUBLE_QUANT = 0.5 + 1 / 64 + 4 / (64 * 256)
 
 
 @dataclass
@@ -54,12 +54,13 @@ def sketch_team(config: TeamConfig, game: GameConfig) -> Sketch:
     def load(name: str, settings: TeamConfig) -> tuple[PreTrainedModel, Chat]:
         nonlocal packed, unpacked
         model, chat = load_sketch(name, settings)
-        if settings.quantization != "none":
-            rate = _BYTES_PER_QUANTISED[settings.quantization]
-            rate = _DOUBLE_QUANT if settings.double_quant else rate
-            layers = [layer.weight for layer in quantised_layers(model)]
-            packed += sum(w.numel() * (w.element_size() - rate) for w in layers)
-            unpacked = max([unpacked, *(w.numel() * w.element_size() for w in layers)])
+        kind, double = _how_kept(name, model.config, settings)
+        if kind != "none":
+            layers = quantised_layers(model)
+            packed += sum(
+                nbytes([layer.weight]) - packed_size(layer, kind, double) for layer in layers
+            )
+            unpacked = max([unpacked, *(nbytes([layer.weight]) for layer in layers)])
         return model, chat
 
     team = make_team(
@@ -74,14 +75,13 @@ def load_sketch(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
     """Return a model without weights, by its settings alone, and its chat border.
 
     Raises:
-        ValueError: the model's settings or tokenizer cannot be read.
+        ValueError: the model's settings or tokenizer cannot be read, or it could not be loaded so.
     """
-    chat = Chat(load_tokenizer(name))
+    tokenizer, architecture = examine(name, config)
     try:
-        settings = AutoConfig.from_pretrained(name, trust_remote_code=False)
         with META:
             model = AutoModelForCausalLM.from_config(
-                settings,
+                architecture,
                 dtype=getattr(torch, config.dtype),
                 attn_implementation=None if config.attention == "auto" else config.attention,
                 trust_remote_code=False,
@@ -89,13 +89,63 @@ def load_sketch(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
     except (OSError, ValueError, KeyError, ImportError) as error:
         line = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"cannot read the settings of the model {name!r}: {line}") from error
-    return model, chat
+    return model, Chat(tokenizer)
 
 
-def quantised_layers(model: PreTrainedModel) -> list[nn.Linear]:
+def _how_kept(name: str, architecture: PreTrainedConfig, settings: TeamConfig) -> tuple[str, bool]:
+    """Return "none", "nf4" or "int8", and whether scales are packed again.
+
+    A checkpoint may be quantised already.
+    """
+    given = getattr(architecture, "quantization_config", None)
+    if given is None:
+        return settings.quantization, settings.double_quant
+    said = given if isinstance(given, dict) else given.to_dict()
+    if said.get("load_in_8bit"):
+        return "int8", False
+    if said.get("load_in_4bit"):
+        return "nf4", bool(said.get("bnb_4bit_use_double_quant"))
+    raise ValueError(
+        f"{name!r} is quantised by {said.get('quant_method', 'a method of its own')}, which a plan "
+        "cannot count: plan with the unquantised model, and quantization='nf4' or 'int8'"
+    )
+
+
+def quantised_layers(model: PreTrainedModel) -> list[nn.Linear | Conv1D]:
     """Return the layers that quantisation packs: linear ones, but for the output head."""
     head = model.get_output_embeddings()
-    return [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
+    return [m for m in model.modules() if isinstance(m, (nn.Linear, Conv1D)) and m is not head]
+
+
+def packed_size(layer: nn.Linear | Conv1D, kind: str, double: bool) -> int:
+    """Return the bytes of a layer's weight as bitsandbytes keeps it.
+
+    - int8: a byte per weight and a float32 scale per output.
+    - nf4: half a byte per weight, a float32 scale per 64, a table of 16 float32; with `double`, a
+      byte per scale, a float32 per 256 scales, and one more table, of 256, and a mean.
+    """
+    count = layer.weight.numel()
+    if kind == "int8":
+        outputs = layer.weight.shape[1 if isinstance(layer, Conv1D) else 0]
+        return count + 4 * outputs
+    scales = -(-count // 64)
+    tables = 4 * 16
+    if double:
+        return count // 2 + scales + 4 * -(-scales // 256) + tables + 4 * 256 + 4
+    return count // 2 + 4 * scales + tables
+
+
+def verifier_bytes(folder: Path) -> int:
+    """Return the bytes of the weights of a learned verifier, by its settings alone.
+
+    Raises:
+        ValueError: the folder is no verifier, or its base cannot be read.
+        CheckpointError: its settings are damaged.
+    """
+    config, _ = read_settings(folder)
+    verifier = LearnedVerifier(config, load=load_sketch)
+    model, head = verifier.base.model, verifier.head
+    return nbytes([*model.parameters(), *model.buffers(), *head.parameters()])
 
 
 def nbytes(tensors: Iterable[Tensor]) -> int:

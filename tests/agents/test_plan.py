@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from maporl_agents import cli, experiment
 from maporl_agents import tiny as tiny_model
@@ -19,12 +23,15 @@ from maporl_agents.algorithms import maporl
 from maporl_agents.config import MALTConfig, PPOConfig, Sampling, TeamConfig, TrainConfig
 from maporl_agents.games import debates_of, questions_of
 from maporl_agents.ledger import Cost, Ledger, sketching
-from maporl_agents.loading import load_tokenizer
-from maporl_agents.machine import GIB, Machine, this_machine
+from maporl_agents.loading import load_model, load_tokenizer, make_team
+from maporl_agents.machine import GIB, Machine, cgroup_rooms, free_bytes, this_machine
 from maporl_agents.plan import TIME_FACTOR, USABLE, Plan, plan_of
 from maporl_agents.recipes import recipe
+from maporl_agents.rollout import play
 from maporl_agents.sketch import nbytes, owned, sketch_team
 from maporl_agents.stand_ins import filler_ids
+from maporl_agents.verifier.config import VerifierConfig
+from maporl_agents.verifier.model import LearnedVerifier
 
 MACHINE = Machine("a machine", 16 * GIB, 1e11, 1e10, 1e-5, overlaps=False)
 WITHIN = 0.15
@@ -95,10 +102,44 @@ class TestMachine:
 
     def test_measures_this_one(self) -> None:
         here = this_machine(torch.device("cpu"), torch.float32)
-        assert here.memory_bytes > GIB / 2
+        assert here.memory_bytes > GIB / 8
         assert 1e8 < here.flops < 1e14
         assert 1e8 < here.bytes_per_second < 1e13
         assert 1e-7 < here.op_seconds < 1e-2
+
+    def test_memory_is_what_is_free_under_every_limit(self, tmp_path: Path) -> None:
+        """Of the machine, of the container, and of the group around it."""
+        job = tmp_path / "slice" / "job"
+        job.mkdir(parents=True)
+        for folder, limit, used in ((job, "max", 0), (job.parent, 9 * GIB, 5 * GIB)):
+            (folder / "memory.max").write_text(f"{limit}\n")
+            (folder / "memory.current").write_text(f"{used}\n")
+            (folder / "memory.stat").write_text(f"anon 7\ninactive_file {GIB}\n")
+        assert list(cgroup_rooms("0::/slice/job\n", tmp_path)) == [9 * GIB - 5 * GIB + GIB]
+
+        old = tmp_path / "memory" / "box"
+        old.mkdir(parents=True)
+        (old / "memory.limit_in_bytes").write_text(f"{2 * GIB}")
+        (old / "memory.usage_in_bytes").write_text(f"{GIB}")
+        (old / "memory.stat").write_text("total_inactive_file 5\n")
+        lines = "12:cpu,cpuacct:/box\n5:memory:/box\n0::/\n"
+        assert list(cgroup_rooms(lines, tmp_path)) == [GIB + 5]
+        assert list(cgroup_rooms("0::/not/shown/here\n", tmp_path)) == []
+
+    def test_what_another_fills_is_not_free(self) -> None:
+        pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        assert 0 < free_bytes(torch.device("cpu")) < pages
+
+    def test_gpus_lend_what_is_free_and_all_of_them_where_layers_are_spread(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        free = [3 * GIB, 5 * GIB]
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(
+            torch.cuda, "mem_get_info", lambda at: (free[getattr(at, "index", at)], 8 * GIB)
+        )
+        assert free_bytes(torch.device("cuda", 1)) == 5 * GIB
+        assert free_bytes(torch.device("cuda", 0), spread=True) == 8 * GIB
 
 
 class TestWhatIsHeld:
@@ -127,23 +168,92 @@ class TestWhatIsHeld:
         held = plan_of(miniature(checkpoint("llama"), tuning="full"), MACHINE).held
         assert held["trained policies"] == pytest.approx(2 * held["base models, frozen"], rel=0.01)
 
-    def test_four_bits_and_a_scale_for_sixty_four(self, checkpoint: Callable[..., Path]) -> None:
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"quantization": "nf4"},
+            {"quantization": "nf4", "double_quant": True},
+            {"quantization": "int8"},
+            {"quantization": "nf4", "dtype": "bfloat16"},
+        ],
+        ids=["nf4", "scales packed too", "int8", "bfloat16"],
+    )
+    @pytest.mark.parametrize("family", ["llama", "gpt2"])
+    def test_quantised_weights_to_the_byte(
+        self, native: Callable[..., Path], family: str, settings: dict[str, Any]
+    ) -> None:
+        """Against the tensors that bitsandbytes makes, GPT-2's transposed layers included."""
+        pytest.importorskip("bitsandbytes", reason="the extra 'quant' is not installed")
+        config = TeamConfig(
+            model=(str(native(family, width=64)),), tuning="none", device="cpu", **settings
+        )
+        model, _ = load_model(config.model[0], config)
+        sketch = sketch_team(config, TrainConfig().game)
+        bare = sketch.team.bases[0].model
+        planned = nbytes([*bare.parameters(), *bare.buffers()]) - sketch.packed_bytes
+        assert planned == in_memory(model)
+
+    @pytest.mark.parametrize("bits", [4, 8])
+    def test_a_checkpoint_quantised_already_is_counted_so(
+        self, native: Callable[..., Path], tmp_path: Path, bits: int
+    ) -> None:
+        pytest.importorskip("bitsandbytes", reason="the extra 'quant' is not installed")
+        folder = Path(shutil.copytree(native("llama", width=64), tmp_path / "model"))
+        kind = "nf4" if bits == 4 else "int8"
         game = TrainConfig().game
-        plain = TeamConfig(model=(str(checkpoint("llama")),), tuning="lora", device="cpu")
-        weights = 2 * (4 * 32 * 32 + 3 * 32 * 64)  # of the linear layers, the head apart
-        for settings, rate in (
-            ({"quantization": "nf4"}, 0.5 + 4 / 64),
-            ({"quantization": "nf4", "double_quant": True}, 0.5 + 1 / 64 + 4 / (64 * 256)),
-            ({"quantization": "int8"}, 1.0),
-        ):
-            packed = sketch_team(replace(plain, **settings), game).packed_bytes
-            assert packed == pytest.approx(weights * (4 - rate))
+        asked = TeamConfig(model=(str(folder),), tuning="lora", device="cpu", quantization=kind)
+        expected = sketch_team(asked, game).packed_bytes
+        settings = json.loads((folder / "config.json").read_text())
+        how = {"quant_method": "bitsandbytes", f"load_in_{bits}bit": True}
+        write_settings(folder, settings | {"quantization_config": how})
+        assert sketch_team(replace(asked, quantization="none"), game).packed_bytes == expected
+        with pytest.raises(ValueError, match="is quantised already"):
+            sketch_team(asked, game)
+        write_settings(folder, settings | {"quantization_config": {"quant_method": "gptq"}})
+        with pytest.raises(ValueError, match="quantised by gptq, which a plan cannot count"):
+            sketch_team(replace(asked, quantization="none"), game)
+
+    def test_a_learned_verifier_and_its_base(
+        self, checkpoint: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        folder = checkpoint("llama")
+        verifier = LearnedVerifier(VerifierConfig(model=str(folder), device="cpu", lora_rank=8))
+        verifier.save(tmp_path / "verifier")
+        base = verifier.base.model
+        real = nbytes([*base.parameters(), *base.buffers(), *verifier.head.parameters()])
+        config = miniature(folder, tuning="lora")
+        plain = plan_of(config, MACHINE)
+        assert "learned verifiers" not in plain.held
+        named = f"learned:{tmp_path / 'verifier'}"
+        scored = plan_of(replace(config, game=replace(config.game, verifier=named)), MACHINE)
+        assert scored.held["learned verifiers"] == real
+        assert scored.peak_bytes == plain.peak_bytes + real
+        both = replace(config.game, verifier=named, feedback_verifier=named)
+        twice = plan_of(replace(config, game=both), MACHINE)
+        assert twice.held["learned verifiers"] == 2 * real  # each is loaded by itself
 
     def test_a_sketch_has_no_content(self, checkpoint: Callable[..., Path]) -> None:
         config = miniature(checkpoint("llama"), tuning="lora")
         team = sketch_team(config.team, config.game).team
         assert all(base.device.type == "meta" for base in team.bases)
         assert all(tensor.is_meta for tensor in owned(team))
+
+
+def in_memory(model: PreTrainedModel) -> int:
+    """Return the bytes of all that a loaded model keeps, with what bitsandbytes hangs on it."""
+    kept: list[Any] = [*model.parameters(), *model.buffers()]
+    for layer in model.modules():
+        state = getattr(getattr(layer, "weight", None), "quant_state", None)
+        while state is not None:
+            kept += [state.absmax, state.code, state.offset]
+            state = state.state2
+        kept += [getattr(getattr(layer, "weight", None), name, None) for name in ("CB", "SCB")]
+    places = {(t.data_ptr(), t.nbytes): t.nbytes for t in kept if isinstance(t, torch.Tensor)}
+    return sum(places.values())
+
+
+def write_settings(folder: Path, settings: dict[str, Any]) -> None:
+    (folder / "config.json").write_text(json.dumps(settings))
 
 
 def miniature(folder: Path, **team: Any) -> TrainConfig:
@@ -230,6 +340,82 @@ class TestAgainstARealStep:
         peak, _, _ = real_step(config)
         assert peak_of_training(plan_of(config, MACHINE)) == pytest.approx(peak, rel=WITHIN)
 
+    def test_memory_of_an_evaluation(self) -> None:
+        """On top of the weights; here of more debates than a training step plays."""
+        config = tiny("shopping", 10)
+        config = replace(config, eval=replace(config.eval, questions=40))
+        team, _ = experiment.build(config)
+        questions = questions_of(config.game, "train")[:40]
+        with Ledger(owned(team)) as ledger:
+            experiment.measure(config, team, questions)
+        plan = plan_of(config, MACHINE)
+        assert plan.phases["evaluation"] > plan.phases["sampling"]
+        assert plan.phases["evaluation"] == pytest.approx(ledger.peak_bytes, rel=WITHIN)
+
+    @pytest.mark.slow
+    @pytest.mark.timeout(1800)
+    def test_memory_of_a_process(self, tmp_path: Path) -> None:
+        """What the system says a run of 52 M parameters takes, on top of the libraries."""
+        config = of_fifty_million(tmp_path)
+        grown = growth(config)
+        assert plan_of(config, MACHINE).peak_bytes == pytest.approx(grown, rel=WITHIN)
+
+
+GROWTH = """
+import json, sys
+from pathlib import Path
+import torch
+from maporl_agents import experiment
+from maporl_agents.algorithms import maporl
+from maporl_agents.config import TrainConfig, from_dict
+from maporl_agents.games import debates_of, questions_of
+import maporl_agents.plan  # all that is imported later, too
+
+def status(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+config = from_dict(TrainConfig, json.loads(sys.argv[1]))
+torch.set_num_threads(1)
+torch.randn(64, 64) @ torch.randn(64, 64)
+before = status("VmRSS")
+team, learner = experiment.build(config)
+Path("/proc/self/clear_refs").write_text("5")  # weights are read: count the peak from here
+game, count = experiment.training_game(config)
+debates, questions = debates_of(game, count), questions_of(game, "train")
+for seed in (1, 2):
+    asked = maporl.questions_of_step(questions, seed, count, config.seed)
+    maporl.train_step(learner, debates, asked, config.sampling, seed=seed)
+experiment.measure(config, team, questions[: config.eval.questions])
+print(status("VmHWM") - before)
+"""
+
+
+def growth(config: TrainConfig) -> int:
+    """Return by how much a process of its own grows over two steps and an evaluation."""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the system does not say how large a process was")
+    done = subprocess.run(
+        [sys.executable, "-c", GROWTH, json.dumps(asdict(config))],
+        env={**os.environ, "MAPORL_CORES": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=1700,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+def of_fifty_million(folder: Path) -> TrainConfig:
+    """Return a run of a random Llama of 52 M parameters with adapters."""
+    config = miniature(llama(folder, width=768, layers=10), tuning="lora")
+    return replace(
+        config,
+        questions_per_step=2,
+        game=replace(config.game, num_turns=2),
+        eval=replace(config.eval, questions=2),
+    )
+
 
 def llama(folder: Path, *, width: int, layers: int, vocabulary: int = 512) -> Path:
     """Save a random Llama with the built-in tokenizer, for which no text is of uncertain length.
@@ -294,6 +480,41 @@ class TestPlan:
         # Four debates, two agents, and the question stands in 1, 2 and 3 places by the turn.
         assert longer.prompt_tokens - plan.prompt_tokens == 4 * 2 * (1 + 2 + 3) * 10
 
+    def test_a_length_that_is_given_stands_for_every_agent(
+        self, checkpoint: Callable[..., Path]
+    ) -> None:
+        config = miniature(checkpoint("llama"), tuning="lora")
+        each = replace(config, sampling=replace(config.sampling, agent_max_new_tokens=(7, 9)))
+        assert plan_of(each, MACHINE).new_tokens == 4 * 3 * (7 + 9)
+        assert plan_of(each, MACHINE, message_tokens=5).new_tokens == 4 * 3 * 2 * 5
+
+    @pytest.mark.parametrize("given", [0, 8])
+    def test_texts_that_do_not_fit_the_window_are_told(
+        self, checkpoint: Callable[..., Path], given: int
+    ) -> None:
+        """GPT-2 reads 1024 tokens, and the sampler refuses what the plan refuses."""
+        config = miniature(checkpoint("gpt2"), tuning="lora")
+        assert plan_of(config, MACHINE, message_tokens=given).overflows == {}
+        config = replace(config, questions_per_step=1, sampling=Sampling(max_new_tokens=1000))
+        plan = plan_of(config, MACHINE, message_tokens=given)
+        assert not plan.fits
+        [(model, (tokens, window))] = plan.overflows.items()
+        assert (model, window) == (str(checkpoint("gpt2")), 1024)
+        # The limit is what the sampler keeps room for, also where messages turn out shorter.
+        assert tokens == plan.longest_tokens + (1000 - given if given else 0)
+        team = make_team(config.team, num_agents=2, num_turns=3, seed=0)
+        questions = questions_of(config.game, "train")[:1]
+        with pytest.raises(ValueError, match="do not fit the window of 1024"):
+            play(team, debates_of(config.game, 1), questions, config.sampling, seed=0)
+
+    def test_what_could_not_be_loaded_cannot_be_planned(
+        self, checkpoint: Callable[..., Path]
+    ) -> None:
+        pytest.importorskip("bitsandbytes", reason="the extra 'quant' is not installed")
+        narrow = miniature(checkpoint("llama"), tuning="lora", quantization="nf4")
+        with pytest.raises(ValueError, match="multiple of 64"):
+            plan_of(narrow, MACHINE)
+
     def test_another_scheme_is_refused(self) -> None:
         with pytest.raises(ValueError, match="only runs of maporl can be planned, not of malt"):
             plan_of(MALTConfig(), MACHINE)
@@ -338,6 +559,14 @@ class TestCommand:
         code, text = run(capsys, *self.QUICK, "--gib", "0.001")
         assert code == 1
         assert "does not fit the device described (1.02 MiB)" in text
+
+    def test_says_that_texts_are_too_long(
+        self, checkpoint: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        long = ("--questions-per-step", "1", "--sampling.max-new-tokens", "1000")
+        code, text = run(capsys, "--model", str(checkpoint("gpt2")), *long)
+        assert code == 1
+        assert "does not fit the window of 1,024 tokens" in " ".join(text.split())
 
     def test_a_hub_name_without_network_is_one_sentence(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

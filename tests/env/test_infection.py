@@ -24,8 +24,14 @@ TURNS, AGENTS, BUDGET = 5, 3, 600
 
 
 def debate(protocol: str) -> BatchedDebate:
-    options = {"protocol": protocol, "num_agents": AGENTS, "num_turns": TURNS}
-    config = DebateConfig(task=[QUESTION], personas=PERSONAS, token_budget=BUDGET, **options)
+    config = DebateConfig(
+        task=[QUESTION],
+        protocol=protocol,
+        num_agents=AGENTS,
+        num_turns=TURNS,
+        personas=PERSONAS,
+        token_budget=BUDGET,
+    )
     return BatchedDebate(config, 1)
 
 

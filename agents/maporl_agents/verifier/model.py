@@ -19,9 +19,9 @@ from peft import LoraConfig
 from torch import Tensor, nn
 
 from maporl_agents import storage, tiny
-from maporl_agents.bases import Base, FullBase
-from maporl_agents.config import TeamConfig, from_dict
-from maporl_agents.loading import load_model
+from maporl_agents.bases import Base, FullBase, window_of
+from maporl_agents.config import from_dict
+from maporl_agents.loading import Load, load_model
 from maporl_agents.lora import LoraBase
 from maporl_agents.storage import CheckpointError
 from maporl_agents.types import TokenIds
@@ -50,17 +50,23 @@ class LearnedVerifier:
         config: what it is made of.
         template: the words in which a question is put, the same in training and in service.
         seed: names the first weights of the adapter. The head begins at 0: every score is 0.5.
+        load: where the model comes from.
 
     Raises:
         ValueError: the base cannot be loaded.
     """
 
     def __init__(
-        self, config: VerifierConfig, template: Template | None = None, *, seed: int = 0
+        self,
+        config: VerifierConfig,
+        template: Template | None = None,
+        *,
+        seed: int = 0,
+        load: Load = load_model,
     ) -> None:
         self.config = config
         self.template = template if template is not None else Template()
-        self.base = _make_base(config, seed)
+        self.base = _make_base(config, seed, load)
         width = self.base.model.config.get_text_config().hidden_size
         self.head = nn.utils.skip_init(nn.Linear, width, 1, device=self.base.device)
         nn.init.zeros_(self.head.weight)
@@ -83,8 +89,7 @@ class LearnedVerifier:
 
     def fits(self, row: Row) -> bool:
         """Whether an answer, with its question, fits the window of the model."""
-        config = self.base.model.config.get_text_config()
-        window = getattr(config, "max_position_embeddings", None) or math.inf
+        window = window_of(self.base.model) or math.inf
         return len(row.prompt) + len(row.response) <= window
 
     def logits(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
@@ -161,20 +166,7 @@ class LearnedVerifier:
             ValueError: the folder is no verifier, or its base is missing.
             CheckpointError: a file is damaged, or weights are missing, unknown or misshapen.
         """
-        path = folder / "verifier.json"
-        if not path.is_file():
-            raise ValueError(
-                f"{folder} is no verifier: it has no verifier.json; make one with "
-                "`maporl verifier train`"
-            )
-        about = storage.load_json(path)
-        try:
-            config = from_dict(VerifierConfig, about["config"])
-            template = Template(**about["template"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path} does not describe a verifier: {error}") from error
-        if config.tuning == "full":
-            config = _with(config, model=str(folder / POLICY))
+        config, template = read_settings(folder)
         verifier = cls(_with(config, device=device or config.device), template)
         verifier._read(folder)
         return verifier
@@ -194,6 +186,30 @@ class LearnedVerifier:
                 weight.copy_(given)
 
 
+def read_settings(folder: Path) -> tuple[VerifierConfig, Template]:
+    """Return what a saved verifier is made of, and the words it was trained with; reads no weight.
+
+    Raises:
+        ValueError: the folder is no verifier.
+        CheckpointError: its `verifier.json` is damaged.
+    """
+    path = folder / "verifier.json"
+    if not path.is_file():
+        raise ValueError(
+            f"{folder} is no verifier: it has no verifier.json; make one with "
+            "`maporl verifier train`"
+        )
+    about = storage.load_json(path)
+    try:
+        config = from_dict(VerifierConfig, about["config"])
+        template = Template(**about["template"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not describe a verifier: {error}") from error
+    if config.tuning == "full":
+        config = _with(config, model=str(folder / POLICY))
+    return config, template
+
+
 def _findable(config: VerifierConfig) -> VerifierConfig:
     """Return the settings with the folder of the base as it is found from anywhere."""
     folder = Path(config.model)
@@ -204,12 +220,14 @@ def _with(config: VerifierConfig, **changes: Any) -> VerifierConfig:
     return VerifierConfig(**{**asdict(config), **changes})
 
 
-def _make_base(config: VerifierConfig, seed: int) -> Base:
+def _make_base(config: VerifierConfig, seed: int, load: Load) -> Base:
     name = str(tiny.checkpoint(0)) if config.model == "tiny" else config.model
-    settings = TeamConfig(dtype=config.dtype, device=config.device)
-    model, chat = load_model(name, settings)
+    model, chat = load(name, config.team())
+    recompute = config.gradient_checkpointing
     if config.tuning == "full":
-        return FullBase(model, chat, [POLICY], trained=True, reference=model)
+        return FullBase(
+            model, chat, [POLICY], trained=True, reference=model, gradient_checkpointing=recompute
+        )
     lora = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
@@ -218,4 +236,4 @@ def _make_base(config: VerifierConfig, seed: int) -> Base:
     )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return LoraBase(model, chat, [POLICY], lora)
+        return LoraBase(model, chat, [POLICY], lora, gradient_checkpointing=recompute)
