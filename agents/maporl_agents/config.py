@@ -65,13 +65,17 @@ class Sampling:
 class GameConfig:
     """The debate that is played; see `maporl_env.debate_v0` for the rules.
 
-    Fields are those of `maporl_env.config.DebateConfig` by the same names; `games` builds it.
+    Fields are those of `maporl_env.config.DebateConfig` by the same names, but for `train_split`;
+    `games` builds it.
     """
 
     task: str = "shopping"
     """A built-in task, or a JSONL or CSV file of questions."""
     data: str = ""
     """The file or folder of a named task that needs one; empty for its default source."""
+    train_split: str = ""
+    """Questions that agents are trained on; empty for "rl" if the task has such a split, which then
+    shares no question with its split "verifier", else "train"."""
     num_agents: int = 2
     """A, at least 1."""
     num_turns: int = 3

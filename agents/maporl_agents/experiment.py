@@ -20,12 +20,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from maporl_agents import checkpoint, report
+from maporl_agents import asked, checkpoint, report
 from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.config import RunConfig, read_settings
 from maporl_agents.diagnostics import Metrics
 from maporl_agents.evaluate import Evaluation, evaluate
-from maporl_agents.games import debates_of, questions_of
+from maporl_agents.games import debates_of, questions_of, training_questions
 from maporl_agents.learner import Learner, PolicyLearner
 from maporl_agents.loading import make_team
 from maporl_agents.loggers import make_loggers, require_loggers
@@ -120,10 +120,11 @@ def run(
     Metrics go to the folder, to TensorBoard and to the names of `loggers.LOGGERS` in `log_to`.
     """
     require_loggers(log_to)
-    questions = questions_of(config.game, "train")
-    held = held_out(config)
+    questions, held = training_questions(config.game), held_out(config)
     _, learner = build(config)
     with RunLog.create(folder, config, overwrite=overwrite) as log:
+        parts = {"training": questions, "held-out": held}
+        checkpoint.save_json(folder / asked.FILE, asked.note(parts))
         log.loggers += make_loggers(log_to, config.name, log.config)
         return _finish(config, learner, questions, held, log, console, start=0)
 
@@ -142,19 +143,22 @@ def resume(
         folder: of the run.
         console: where progress is shown.
         config: other settings than those of the run, e.g. more steps; None for its own.
-        force: use them although they differ. Without it they are shown and refused.
+        force: use them although they differ, and data that have changed since the run started.
+            Without it both are named and refused.
         log_to: as for `run`.
 
     Raises:
         ValueError: the settings differ (`SettingsDiffer`), do not fit the checkpoint, or ask for
-            fewer steps than are done. The run is then as it was.
+            fewer steps than are done; or the questions are others. The run is then as it was.
     """
     require_loggers(log_to)
     config = config or read_config(folder)
-    questions = questions_of(config.game, "train")
-    held = held_out(config)
+    questions, held = training_questions(config.game), held_out(config)
+    parts = {"training": questions, "held-out": held}
     _, learner = build(config)
     with RunLog.resume(folder, config, force=force) as log:
+        for change in asked.changes(folder, config.game, parts, force=force):
+            console.print(f"going on although {change}")
         start = load_checkpoint(folder, learner)
         if start > config.steps:
             raise ValueError(
@@ -162,6 +166,8 @@ def resume(
                 "at least as many --steps, or start another run (--name)"
             )
         log.truncate_after(start)
+        if force:
+            checkpoint.save_json(folder / asked.FILE, asked.note(parts))
         log.loggers += make_loggers(log_to, config.name, log.config)
         console.print(f"resuming {folder} after step {start} of {config.steps}")
         return _finish(config, learner, questions, held, log, console, start=start)
@@ -194,10 +200,9 @@ def _finish(
     start: int,
 ) -> dict[str, Any]:
     """Measure, train, measure, show. The part that a fresh and a resumed run share."""
-    fresh, _ = build(config) if start else (learner.team, None)
     console.print(f"measuring the untrained team on {len(held)} held-out questions ...")
     with interruptible(start):
-        before = measure(config, fresh, held)
+        before = _untrained(config, learner, held, start)
     with progress_bar(config, console, start) as on_step:
         train(
             config,
@@ -228,6 +233,16 @@ def _finish(
     console.print(report.before_and_after(old[index], new[index]))
     console.print(f"\nrun folder: {log.folder}    picture: {log.folder / 'curve.png'}")
     return stages
+
+
+def _untrained(
+    config: RunConfig, learner: PolicyLearner, held: Sequence[Question], start: int
+) -> dict[str, Evaluation]:
+    """Measure the team as it began; one made for that is gone before training takes its memory."""
+    if not start:
+        return measure(config, learner.team, held)
+    team, _ = build(config)
+    return measure(config, team, held)
 
 
 @contextmanager

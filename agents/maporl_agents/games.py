@@ -29,7 +29,17 @@ def _learned(folder: str) -> VerifierLike:
             "a learned verifier is named with its folder: learned:FOLDER, as "
             "`maporl verifier train` made it"
         )
-    return LearnedVerifier.load(Path(folder))
+    path = Path(folder) / "verifier.json"  # which is written last
+    key = (str(path.resolve()), path.stat().st_mtime_ns if path.is_file() else 0)
+    if key not in _LOADED:
+        _LOADED.clear()  # before another one takes its memory
+        _LOADED[key] = LearnedVerifier.load(Path(folder))
+    return _LOADED[key]
+
+
+_LOADED: dict[tuple[str, int], VerifierLike] = {}
+"""The learned verifier that was made last, by its file and when that was written: a run asks for it
+several times."""
 
 
 def _noisy(reliability: str) -> VerifierLike:
@@ -87,9 +97,16 @@ def questions_of(game: GameConfig, split: str) -> Sequence[Question]:
     return load_task(game.task, game.data or None).split(split)
 
 
+def training_questions(game: GameConfig) -> Sequence[Question]:
+    """Return the questions that agents are trained on: `train_split`, or what it stands for."""
+    task = load_task(game.task, game.data or None)
+    return task.split(game.train_split or ("rl" if "rl" in task.splits else "train"))
+
+
 def debate_config(game: GameConfig) -> DebateConfig:
     """Return the options of a game as the environment takes them."""
     options: dict[str, Any] = {field.name: getattr(game, field.name) for field in fields(game)}
+    del options["train_split"]  # of training, not of the debate
     if isinstance(game, JointGameConfig):
         if game.protocol == "joint":
             options["feedback"] = make_feedback(game.feedback)

@@ -2,6 +2,7 @@
 
     config.json               the settings
     versions.json             packages, platform, commit; no machine or user names
+    questions.json            how many questions there are, and a hash of them: see `asked`
     metrics.jsonl             one JSON object a line, "step" first, steps never falling
     tensorboard/              the same as TensorBoard events
     alarms.jsonl              early warnings, one a line: "step", then "name", "where", "text"
@@ -31,7 +32,7 @@ from typing import Any
 
 from maporl_agents.loggers import Logger, TensorBoardLogger, WandbLogger
 from maporl_agents.run_folder import acquire, remove_run, require_free, versions
-from maporl_agents.settings import SettingsDiffer, config_diff, plain_settings
+from maporl_agents.settings import SettingsDiffer, config_diff, plain_settings, saved_settings
 from maporl_agents.storage import load_json, reason, write_text
 from maporl_env.types import Transcript
 
@@ -156,7 +157,7 @@ class RunLog:
             )
         lock = acquire(folder)
         try:
-            diff = config_diff(load_json(folder / "config.json"), plain)
+            diff = config_diff(saved_settings(load_json(folder / "config.json"), config), plain)
             if diff and not force:
                 raise SettingsDiffer(
                     f"The settings differ from those of the run in {folder}:\n"

@@ -8,6 +8,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from maporl_agents.config import from_dict
 from maporl_agents.storage import require_plain
 
 
@@ -50,6 +51,21 @@ def plain_settings(config: Any) -> Any:
     plain = _without_paths(dict(fields))
     require_plain(plain, "config")
     return json.loads(json.dumps(plain))
+
+
+def saved_settings(saved: Any, config: Any) -> Any:
+    """Return the saved settings of a run, fields that it did not have yet at their defaults.
+
+    Args:
+        saved: plain values, read back from its folder.
+        config: a dataclass, whose fields are meant. What is no settings of its kind stays as it is.
+    """
+    if not is_dataclass(config) or isinstance(config, type):
+        return saved
+    try:
+        return plain_settings(from_dict(type(config), saved))
+    except (TypeError, ValueError):
+        return saved
 
 
 def _without_paths(value: Any) -> Any:

@@ -20,7 +20,7 @@ from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.batching import collate, minibatches
 from maporl_agents.config import TrainConfig
 from maporl_agents.experiment import build, held_out, measure, save_checkpoint
-from maporl_agents.games import debates_of, questions_of
+from maporl_agents.games import debates_of, training_questions
 from maporl_agents.learner import Learner
 from maporl_agents.rollout import play
 from maporl_agents.runlog import RunLog
@@ -81,7 +81,7 @@ def run(
 
 def sampled_debates(config: TrainConfig, learner: Learner, log: RunLog) -> list[Rollout]:
     """Play all questions of a training run with the team as it is, logging each step's tokens."""
-    questions = questions_of(config.game, "train")
+    questions = training_questions(config.game)
     debates = debates_of(config.game, config.questions_per_step)
     rollouts: list[Rollout] = []
     for step in range(config.steps):

@@ -117,9 +117,7 @@ def _start_checker(
     os._exit(0)
 
 
-def _check(
-    limits: Message, calls: int, answers: int, report: int, go: int, isolated: bool
-) -> None:
+def _check(limits: Message, calls: int, answers: int, report: int, go: int, isolated: bool) -> None:
     job = frames.receive(STDIN)
     os.write(go, b".")
     nothing = os.open("/dev/null", os.O_RDWR)

@@ -4,11 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, overload
 
 from maporl_env.prompts import Template
 from maporl_env.protocols import Joiner
 from maporl_env.types import Question
+
+
+class Deferred(Sequence[Question]):
+    """Questions that are loaded when they are first looked at, because that takes long.
+
+    Args:
+        load: returns them; what it raises comes of the first look.
+    """
+
+    def __init__(self, load: Callable[[], Sequence[Question]]) -> None:
+        self._load = load
+
+    @cached_property
+    def _loaded(self) -> Sequence[Question]:
+        return self._load()
+
+    def __len__(self) -> int:
+        return len(self._loaded)
+
+    @overload
+    def __getitem__(self, place: int) -> Question: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Question]: ...
+
+    def __getitem__(self, place: int | slice) -> Question | Sequence[Question]:
+        """Return a question, or for a slice those of it."""
+        return self._loaded[place]
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 Splits
     train, test    as published: 7,473 and 1,319 problems
     verifier       the first 7,463 training problems: what the paper trains its verifier on
-    rl             the paper's 12,800 problems of TinyGSM (final answers only), if the folder has a
-                   file tinygsm.jsonl (see `tasks.tinygsm`); none of them in `verifier`
+    rl             what the paper trains its agents on: the first 12,800 problems of TinyGSM that
+                   have a final answer and are not in `verifier` (see `tasks.tinygsm`). From the hub
+                   where GSM8K is; else from tinygsm.jsonl, in the folder or in one named tinygsm
+                   beside it, and without that file there is no such split. Read when asked for
     first_half, second_half
                    of `train`, disjoint: a verifier part and an RL part where there is no TinyGSM
 """
@@ -12,10 +14,11 @@ Splits
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from maporl_env.tasks import tinygsm
-from maporl_env.tasks.base import Task
+from maporl_env.tasks.base import Deferred, Task
 from maporl_env.tasks.files import read_questions, read_splits
 from maporl_env.tasks.hub import read_hub, source
 from maporl_env.types import Question
@@ -51,8 +54,19 @@ def _parts(train: Sequence[Question], place: Path | str) -> dict[str, Sequence[Q
     half = len(train) // 2
     verifier = train[:NUM_VERIFIER]
     parts = {"verifier": verifier, "first_half": train[:half], "second_half": train[half:]}
-    tiny = Path(place) / tinygsm.FILE
-    if tiny.is_file():
-        known = {question.prompt for question in verifier}
-        parts["rl"] = tinygsm.read(tiny, tinygsm.NUM_RL, without=known)
+    if (tiny := _tinygsm(place)) is not None:
+        parts["rl"] = Deferred(partial(_rl, tiny, verifier))
     return parts
+
+
+def _tinygsm(place: Path | str) -> Path | str | None:
+    """Where the RL questions are, None for nowhere."""
+    if isinstance(place, str):
+        return tinygsm.HUB_NAME
+    folders = (place, place.resolve().parent / "tinygsm") if place.is_dir() else ()
+    return next((folder for folder in folders if (folder / tinygsm.FILE).is_file()), None)
+
+
+def _rl(tiny: Path | str, verifier: Sequence[Question]) -> Sequence[Question]:
+    known = {question.prompt for question in verifier}
+    return tinygsm.take(tiny, tinygsm.NUM_RL, without=known)

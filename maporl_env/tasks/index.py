@@ -8,6 +8,7 @@ index, never the old one.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -23,6 +24,9 @@ from maporl_env.types import Question
 
 Reader = Callable[[Any, str, str], Question]
 """`(row, where, id) -> Question`, from `files`."""
+
+Stamp = tuple[int, int]
+"""Size of a file, and when it was last written."""
 
 
 def cache_folder() -> Path:
@@ -66,12 +70,20 @@ class IndexedQuestions(Sequence[Question]):
     """
 
     def __init__(
-        self, path: Path, prefix: str, read: Reader, digest: str, spans: NDArray[np.int64]
+        self,
+        path: Path,
+        prefix: str,
+        read: Reader,
+        digest: str,
+        spans: NDArray[np.int64],
+        stamp: Stamp,
     ) -> None:
-        """`spans`: (rows, 3), the number of a row among all, its first byte and its length."""
+        """`spans`: (rows, 3), the number of a row among all, its first byte and its length.
+
+        `stamp`: of the file, taken before its digest.
+        """
         self.path, self.digest = path, digest
-        self._prefix, self._read, self._spans = prefix, read, spans
-        self._stamp = _stamp(path)
+        self._prefix, self._read, self._spans, self._stamp = prefix, read, spans, stamp
 
     def __len__(self) -> int:
         return len(self._spans)
@@ -84,8 +96,9 @@ class IndexedQuestions(Sequence[Question]):
     def __getitem__(self, place: int | slice) -> Question | IndexedQuestions:
         """Return a question, or for a slice a view; ValueError if the file was changed."""
         if isinstance(place, slice):
-            spans = self._spans[place]
-            return IndexedQuestions(self.path, self._prefix, self._read, self.digest, spans)
+            view = copy.copy(self)  # of the file as it was when it was loaded
+            view._spans = self._spans[place]
+            return view
         row, start, length = (int(n) for n in self._spans[place])
         if _stamp(self.path) != self._stamp:
             raise ValueError(f"{self.path} was changed while in use: load the task again")
@@ -93,6 +106,25 @@ class IndexedQuestions(Sequence[Question]):
             file.seek(start)
             text = file.read(length)
         return self._read(json.loads(text), f"{self.path}, row {row}", f"{self._prefix}/{row}")
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the file's content and of which of its rows these are; reads nothing."""
+        rows = np.ascontiguousarray(self._spans, dtype="<i8").tobytes()
+        return hashlib.sha256(f"{self.digest} {self._prefix}\n".encode() + rows).hexdigest()
+
+
+def fingerprint(questions: Sequence[Question]) -> str:
+    """Return a SHA-256 that changes with the questions: their order, ids, words and gold answers.
+
+    Of questions on disk, it changes with anything in their file.
+    """
+    if isinstance(questions, IndexedQuestions):
+        return questions.fingerprint
+    total = hashlib.sha256()
+    for question in questions:
+        total.update(json.dumps(question.to_dict(), sort_keys=True).encode() + b"\n")
+    return total.hexdigest()
 
 
 def open_index(path: Path, prefix: str, read: Reader) -> IndexedQuestions:
@@ -107,7 +139,7 @@ def open_index(path: Path, prefix: str, read: Reader) -> IndexedQuestions:
         ValueError: a malformed row, a gold answer that cannot be read, an id that stands twice, or
             a file without rows; with file and line.
     """
-    name = digest(path)
+    stamp, name = _stamp(path), digest(path)
     kept = cache_folder() / "index" / f"{name}.npy"
     if kept.is_file():
         spans = np.load(kept, allow_pickle=False)
@@ -117,7 +149,7 @@ def open_index(path: Path, prefix: str, read: Reader) -> IndexedQuestions:
             np.save(file, spans, allow_pickle=False)
             file.seek(0)
             keep(kept, file.read())
-    return IndexedQuestions(path, prefix, read, name, spans)
+    return IndexedQuestions(path, prefix, read, name, spans, stamp)
 
 
 def _check(path: Path, prefix: str, read: Reader) -> NDArray[np.int64]:
@@ -152,6 +184,6 @@ def _lines(path: Path) -> Iterator[tuple[str, int, bytes]]:
             start += len(line)
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: Path) -> Stamp:
     state = path.stat()
     return state.st_size, state.st_mtime_ns

@@ -46,13 +46,15 @@ def load(data: str | Path | None = None) -> Task:
         SandboxUnavailable: programs must be run and cannot be isolated here.
         ValueError: a malformed row, or no problem with an answer.
     """
-    place = source("tinygsm", data, HUB_NAME)
+    return Task("tinygsm", {"rl": take(source("tinygsm", data, HUB_NAME), NUM_RL)})
+
+
+def take(place: Path | str, count: int, without: Collection[str] = ()) -> list[Question]:
+    """Return the first questions of a file, folder or hub name; errors as :func:`load`."""
     if isinstance(place, Path):
-        questions = read(place / FILE if place.is_dir() else place, NUM_RL)
-    else:
-        key = hashlib.sha256(place.encode()).hexdigest()
-        questions = _kept(key, lambda: stream_hub(place, None, "train"), NUM_RL, ())
-    return Task("tinygsm", {"rl": questions})
+        return read(place / FILE if place.is_dir() else place, count, without)
+    key = hashlib.sha256(place.encode()).hexdigest()
+    return _kept(key, lambda: stream_hub(place, None, "train"), count, without)
 
 
 def read(path: Path, count: int, without: Collection[str] = ()) -> list[Question]:

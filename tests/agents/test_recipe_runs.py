@@ -18,6 +18,7 @@ from maporl_agents.machine import GIB, Machine
 from maporl_agents.plan import plan_of
 from maporl_agents.recipes import recipe
 from maporl_agents.tiny import MODELS
+from maporl_env.tasks import anli
 
 MACHINE = Machine("a machine", 16 * GIB, 1e12, 1e11, 1e-5, overlaps=False)
 ROWS = {
@@ -26,6 +27,8 @@ ROWS = {
 }
 FAMILIES = {"Phi-3": "phi3", "Qwen2.5": "qwen2", "Llama-3": "llama"}
 """Of a recipe's model: the miniature of its architecture, which writes in its family's dialect."""
+RL_ROW = {"question": "How much is 3 and 3 ?", "answer": "6"}
+"""Of TinyGSM, which the paper trains its agents on."""
 SLOW = ("phi3-anli", "phi3-llama-gsm8k", "coins", "shopping")
 """Like another recipe in all that a run can stumble over."""
 
@@ -37,6 +40,9 @@ def data(task: str, folder: Path) -> str:
     for split in ("train", "test"):
         lines = 4 * (json.dumps(ROWS[task]) + "\n")
         (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+    if task == "gsm8k":
+        lines = 4 * (json.dumps(RL_ROW) + "\n")
+        (folder / "tinygsm.jsonl").write_text(lines, encoding="utf-8")
     return str(folder)
 
 
@@ -60,7 +66,10 @@ def in_miniature(config: TrainConfig, folder: Path, models: tuple[str, ...]) -> 
     "name",
     [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in recipes.names()],
 )
-def test_plans_and_runs(name: str, native: Callable[..., Path], tmp_path: Path) -> None:
+def test_plans_and_runs(
+    name: str, native: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anli, "NUM_VERIFIER", 2)
     config = recipe(name)
     assert isinstance(config, TrainConfig)
     built_in = set(config.team.model) <= set(MODELS)

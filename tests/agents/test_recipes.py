@@ -62,6 +62,7 @@ def test_what_the_paper_states_is_what_its_recipes_say(name: str) -> None:
     assert (config.ppo.epochs, config.ppo.kl_coef, config.ppo.learning_rate) == (4, 0.002, 1e-5)
     assert (config.ppo.gae_lambda, config.ppo.critic_coef, config.ppo.clip_coef) == (0.95, 0.1, 0.2)
     assert config.steps * config.questions_per_step == 12_800  # one pass over the paper's data
+    assert config.game.train_split == "rl"
 
 
 def test_experiment_1_leaves_the_first_turn_as_it_began() -> None:

@@ -6,13 +6,14 @@ import json
 import pickle
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from maporl_env.sandbox import Result, unavailable
-from maporl_env.tasks import files, index, load_task, tinygsm
+from maporl_env.tasks import files, gsm8k, index, load_task, tinygsm
 from maporl_env.tasks.gsm8k import load as load_gsm8k
 from maporl_env.types import Question
 
@@ -93,6 +94,42 @@ def test_given_answers_need_no_sandbox(tmp_path: Path, monkeypatch: pytest.Monke
     )
     assert [q.answer for q in tinygsm.read(path, 1)] == ["4"]
     assert [q.answer for q in tinygsm.read(path, 5, without={"q"})] == ["5"]
+
+
+@needs_namespaces
+def test_gsm8k_of_the_hub_has_its_rl_questions_there_and_reads_them_when_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def load_dataset(name: str, config: str | None, *, split: str, **options: Any) -> Any:
+        asked.append(name)
+        if name == "openai/gsm8k":
+            return [{"question": f"{split} {n}?", "answer": f"#### {n}"} for n in range(6)]
+        assert (name, options) == ("TinyGSM/TinyGSM", {"streaming": True})
+        rows = ["train 1?", "new 1?", "train 5?", "new 2?"]
+        return [{"question": text, "code": HEAD + "return 3"} for text in rows]
+
+    library = types.SimpleNamespace(load_dataset=load_dataset)
+    monkeypatch.setitem(sys.modules, "datasets", library)  # type: ignore[arg-type]
+    monkeypatch.setattr(gsm8k, "NUM_VERIFIER", 4)
+    task = load_task("gsm8k", "openai/gsm8k")
+    assert "rl" in task.splits
+    assert set(asked) == {"openai/gsm8k"}
+    # "train 5?" may be asked: the verifier's four are 0 to 3.
+    assert [q.prompt for q in task.split("rl")] == ["new 1?", "train 5?", "new 2?"]
+    assert (len(task.split("rl")), task.split("rl")[0].answer) == (3, "3")
+    assert asked.count("TinyGSM/TinyGSM") == 1
+
+
+def test_tinygsm_may_lie_beside_the_folder(tmp_path: Path) -> None:
+    for name in ("gsm8k", "tinygsm"):
+        (tmp_path / name).mkdir()
+    for name in ("train", "test"):
+        write(tmp_path / "gsm8k" / f"{name}.jsonl", [{"question": name, "answer": "#### 1"}] * 2)
+    assert "rl" not in load_gsm8k(tmp_path / "gsm8k").splits
+    write(tmp_path / "tinygsm" / "tinygsm.jsonl", [{"question": "q", "answer": 4}])
+    assert [q.prompt for q in load_gsm8k(tmp_path / "gsm8k").split("rl")] == ["q"]
 
 
 @needs_namespaces
@@ -188,8 +225,30 @@ def test_a_file_that_changes_while_in_use_is_noticed(
     path = write(tmp_path / "mine.jsonl", own(5))
     questions = load_task(path).split("train")
     write(path, own(50))
-    with pytest.raises(ValueError, match="changed while in use: load the task again"):
-        questions[0]
+    for kept in (questions, questions[1:], questions[1:][:2]):
+        with pytest.raises(ValueError, match="changed while in use: load the task again"):
+            kept[0]
+
+
+def test_a_fingerprint_is_of_these_questions_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "mine.jsonl", own(5))
+    memory = load_task(path).split("train")
+    known = index.fingerprint(memory)
+    assert index.fingerprint(list(memory)) == known
+    monkeypatch.setattr(files, "LARGE_BYTES", 0)
+    disk = load_task(path).split("train")
+    on_disk = index.fingerprint(disk)
+    assert index.fingerprint(load_task(path).split("train")[:]) == on_disk
+    others: list[Any] = [memory[:4], memory[::-1], disk[:4], disk[::-1]]
+    for change in ({"id": "x"}, {"prompt": "x"}, {"answer": "9"}):
+        others.append([*memory[:4], replace(memory[4], **change)])
+    changed = own(5)
+    changed[3]["answer"] = "7"
+    others.append(load_task(write(path, changed)).split("train"))
+    prints = [known, on_disk, *map(index.fingerprint, others)]
+    assert len(set(prints)) == len(prints)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from maporl_agents.config import Quantization, TeamConfig
+
 
 @dataclass(frozen=True)
 class VerifierConfig:
@@ -25,10 +27,26 @@ class VerifierConfig:
     """Of the base's weights; the head is float32."""
     device: str = "auto"
     """ "cpu", "cuda", "cuda:1", ...; "auto" takes a GPU if there is one."""
+    quantization: Quantization = "none"
+    """Keep the base's linear layers in 4 ("nf4": QLoRA) or 8 bits ("int8"), by bitsandbytes; needs
+    "lora"."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass instead of keeping them: less memory, slower."""
 
     def __post_init__(self) -> None:
         if self.tuning not in ("lora", "full"):
             raise ValueError(f"unknown tuning {self.tuning!r}: choose one of lora, full")
+        self.team()
+
+    def team(self) -> TeamConfig:
+        """Return the settings that say how the base is loaded; ValueError if they do not fit."""
+        return TeamConfig(
+            tuning=self.tuning,
+            dtype=self.dtype,
+            device=self.device,
+            quantization=self.quantization,
+            gradient_checkpointing=self.gradient_checkpointing,
+        )
 
 
 @dataclass(frozen=True)

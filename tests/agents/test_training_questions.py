@@ -1,0 +1,195 @@
+"""Which questions a run is trained on, that these are not a verifier's, and that they stay."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+import pytest
+from rich.console import Console
+
+from maporl_agents import asked, cli, experiment
+from maporl_agents.config import EvalConfig, GameConfig, TrainConfig
+from maporl_agents.games import training_questions
+from maporl_agents.recipes import recipe
+from maporl_agents.settings import SettingsDiffer
+from maporl_agents.team import Team
+from maporl_env.tasks import BUILT_IN, anli, files, load_task, shopping
+from maporl_env.types import Question
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def console() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+# --- The split ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", BUILT_IN)
+def test_built_in_tasks_train_on_their_training_split(task: str) -> None:
+    assert list(training_questions(GameConfig(task=task))) == list(load_task(task).split("train"))
+
+
+def disjoint(game: GameConfig) -> Sequence[Question]:
+    """The questions of a run, none of which is a verifier's."""
+    questions = training_questions(game)
+    verifier = load_task(game.task, game.data).split("verifier")
+    assert {q.prompt for q in questions}.isdisjoint(q.prompt for q in verifier)
+    assert {q.id for q in questions}.isdisjoint(q.id for q in verifier)
+    return questions
+
+
+def test_gsm8k_trains_on_what_no_verifier_has_seen(data_dir: Path, tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.jsonl").symlink_to(data_dir / "gsm8k" / f"{name}.jsonl")
+    game = replace(recipe("phi3-gsm8k").game, data=str(tmp_path))
+    with pytest.raises(ValueError, match="'gsm8k' has no split 'rl'; choose one of"):
+        training_questions(game)
+    known = [{"question": q.prompt, "answer": q.answer} for q in load_task("gsm8k", tmp_path).split("verifier")[:9]]  # fmt: skip  # noqa: E501
+    new = [{"question": f"{n} and {n}?", "answer": str(2 * n)} for n in range(30)]
+    write(tmp_path / "tinygsm.jsonl", known + new)
+    assert len(disjoint(game)) == 30
+    assert len(disjoint(replace(game, train_split=""))) == 30
+    assert len(training_questions(replace(game, train_split="second_half"))) == 3_737
+
+
+def test_anli_trains_on_what_no_verifier_has_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anli, "NUM_VERIFIER", 20)
+    monkeypatch.setattr(anli, "NUM_RL", 15)
+    rows = [{"premise": f"p{n}", "hypothesis": "h", "label": n % 3} for n in range(50)]
+    write(tmp_path / "train_r3.jsonl", rows)
+    write(tmp_path / "test_r3.jsonl", rows[:3])
+    game = replace(recipe("phi3-anli").game, data=str(tmp_path))
+    assert [q.id for q in disjoint(game)] == [f"anli/train/{n}" for n in range(20, 35)]
+    assert list(disjoint(replace(game, train_split=""))) == list(disjoint(game))
+
+
+# --- A run and its questions ---------------------------------------------------------
+
+
+def rows(split: str, count: int) -> list[dict[str, Any]]:
+    some = shopping.load().split(split)[:count]
+    return [{"id": q.id, "prompt": q.prompt, "answer": q.answer, "kind": q.kind} for q in some]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainConfig:
+    """A run on a folder of its own questions."""
+    write(tmp_path / "data" / "train.jsonl", rows("train", 12))
+    write(tmp_path / "data" / "test.jsonl", rows("test", 4))
+    template = tmp_path / "words.json"
+    template.write_text(json.dumps(asdict(shopping.TEMPLATE)))
+    game = GameConfig(task=str(tmp_path / "data"), template=str(template), num_turns=2)
+    sizes = EvalConfig(questions=4)
+    return TrainConfig(steps=1, questions_per_step=2, checkpoint_every=1, game=game, eval=sizes)
+
+
+def tree(folder: Path) -> dict[Path, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path: path.read_bytes() for path in found if "tensorboard" not in path.parts}
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_run_does_not_go_on_with_other_questions(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, on_disk: bool
+) -> None:
+    if on_disk:
+        monkeypatch.setenv("MAPORL_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(files, "LARGE_BYTES", 0)
+    monkeypatch.setattr(experiment, "_finish", lambda *_, **__: {})  # what is checked comes before
+    monkeypatch.setattr(experiment, "load_checkpoint", lambda *_: 0)
+    folder = tmp_path / "run"
+    experiment.run(config, folder, console())
+    noted = json.loads((folder / asked.FILE).read_text())
+    assert {name: entry["count"] for name, entry in noted.items()} == {
+        "training": 12, "held-out": 4,
+    }  # fmt: skip
+    experiment.resume(folder, console())
+
+    file = tmp_path / "data" / f"{part}.jsonl"
+    text = file.read_text()
+    other = [json.loads(line) for line in text.splitlines()]
+    other[0]["answer"] = str(int(other[0]["answer"]) + 1)
+    write(file, other)
+    before = tree(folder)
+    name = "training" if part == "train" else "held-out"
+    named = f"the {name} questions .*{tmp_path / 'data'}.* are not those .*--force"
+    with pytest.raises(ValueError, match=named):
+        experiment.resume(folder, console())
+    with pytest.raises(SettingsDiffer):  # told first: they may be why the questions are others
+        experiment.resume(folder, console(), replace(config, seed=9))
+    assert tree(folder) == before
+
+    screen = console()
+    experiment.resume(folder, screen, force=True)
+    assert f"going on although the {name} questions" in screen.file.getvalue()  # type: ignore[attr-defined]
+    experiment.resume(folder, console())  # from now on those are its questions
+    file.write_text(text)
+    with pytest.raises(ValueError, match="are not those"):
+        experiment.resume(folder, console())
+
+
+def test_a_run_of_an_earlier_version_goes_on(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment, "_finish", lambda *_, **__: {"went": "on"})
+    monkeypatch.setattr(experiment, "load_checkpoint", lambda *_: 0)
+    folder = tmp_path / "run"
+    experiment.run(config, folder, console())
+    (folder / asked.FILE).unlink()
+    settings = json.loads((folder / "config.json").read_text())
+    del settings["game"]["train_split"]
+    (folder / "config.json").write_text(json.dumps(settings))
+    assert experiment.resume(folder, console()) == {"went": "on"}
+    other = replace(config, game=replace(config.game, train_split="test"))
+    with pytest.raises(SettingsDiffer, match=r"\+ game.train_split: \"test\""):
+        experiment.resume(folder, console(), other)
+
+
+def test_a_run_is_trained_on_the_split_that_is_named_and_holds_one_team_while_it_is(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teams: WeakSet[Team] = WeakSet()
+    alive, trained_on = [], []
+    build, train = experiment.build, experiment.train
+
+    def counted(config: Any) -> Any:
+        team, learner = build(config)
+        teams.add(team)
+        return team, learner
+
+    def watched(config: Any, learner: Any, questions: Sequence[Question], *_: Any, **more: Any):
+        alive.append(len(teams))
+        trained_on.append([question.id for question in questions])
+        return train(config, learner, questions, *_, **more)
+
+    monkeypatch.setattr(experiment, "build", counted)
+    monkeypatch.setattr(experiment, "train", watched)
+    write(tmp_path / "data" / "dev.jsonl", rows("train", 20)[15:])
+    config = replace(config, game=replace(config.game, train_split="dev"))
+    experiment.run(config, tmp_path / "run", console())
+    teams.clear()
+    experiment.resume(tmp_path / "run", console(), replace(config, steps=2), force=True)
+    assert alive == [1, 1]
+    assert trained_on == [[row["id"] for row in rows("train", 20)[15:]]] * 2
+
+
+def test_the_split_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "--game.train-split", "nowhere"])
+    assert stop.value.code == 2
+    assert "no split 'nowhere'; choose one of ['test', 'train']" in capsys.readouterr().err
