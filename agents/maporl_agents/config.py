@@ -573,10 +573,12 @@ class MAGRPOConfig(RunConfig):
 
     name: str = "magrpo-receipts"
     """Folder of the run below `runs`."""
-    questions_per_step: int = 16
-    """Trees per step."""
+    steps: int = 100
+    """Rounds of play and update. Tiny: many small ones; each batch allows one update."""
+    questions_per_step: int = 4
+    """Trees per step. Tiny."""
     game: JointGameConfig = field(default_factory=JointGameConfig)
-    magrpo: MAGRPOSettings = field(default_factory=MAGRPOSettings)
+    magrpo: MAGRPOSettings = field(default_factory=lambda: MAGRPOSettings(joining="cross"))
 
 
 @dataclass(frozen=True)
@@ -605,7 +607,9 @@ class IACConfig(RunConfig):
 
     name: str = "iac-receipts"
     """Folder of the run below `runs`."""
-    questions_per_step: int = 128
+    steps: int = 100
+    """Rounds of play and update. As MAGRPO's."""
+    questions_per_step: int = 32
     """Debates per step: as many answers as MAGRPO's trees."""
     game: JointGameConfig = field(default_factory=JointGameConfig)
     iac: IACSettings = field(default_factory=IACSettings)

@@ -54,15 +54,15 @@ def magrpo(shopping: TrainConfig) -> StudyPlan:
     return StudyPlan(
         name="magrpo",
         title="MAGRPO: two who are paid to agree",
-        claim="Two clerks who are paid only where their bills agree become right.",
+        claim="Do two clerks who are paid only where their bills agree become right?",
         metric="mean_accuracy",
         arms=(
             arm("magrpo", "MAGRPO", "magrpo", joint, Measure()),
             arm("iac", "IAC, on as many answers", "iac", critics, Measure(), role="baseline"),
         ),
         notes=(
-            "Neither reads the other, and no key is paid: being right is measured only. Both "
-            "could agree on wrong prices; each knows one of the two, which decides it.",
+            "Neither reads the other, and no key is paid: being right is measured only. Each knows "
+            "one of the two prices, but agreeing on wrong ones is paid just as well.",
         ),
         claims=(
             Claim("Two clerks who are paid to agree become right.", ("magrpo/training",)),
