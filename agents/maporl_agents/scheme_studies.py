@@ -136,8 +136,8 @@ def malt(shopping: TrainConfig) -> StudyPlan:
 def joint_shopping(shopping: TrainConfig) -> MAGRPOConfig:
     """Return MAGRPO on the questions of `shopping`: two write at once, read both, write again."""
     return MAGRPOConfig(
-        steps=30,
-        questions_per_step=8,
+        steps=120,
+        questions_per_step=2,
         game=JointGameConfig(task=shopping.game.task, num_turns=2, show_parts=True),
         magrpo=MAGRPOSettings(group_size=4),
     )
