@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from maporl_agents.service_queue import Limits
+from maporl_agents.verifier.answering import Answerers, Answering
 from maporl_agents.verifier.config import FitConfig, VerifierConfig
 
 if TYPE_CHECKING:
@@ -39,34 +40,32 @@ class Data:
     example_model_solutions.jsonl; divided by question."""
     held_out_share: float = 0.2
     """Of the questions of `recordings`, for the test half."""
-    split: str = "train"
-    """Questions to train on. A task with a split of its own for verifiers calls it "verifier"."""
+    split: str = ""
+    """Questions to train on; empty for "verifier" if the task has such a split, which agents are
+    then not trained on, else "train"."""
     test_split: str = "test"
     """Questions to measure on."""
     questions: int = 2000
     """How many to train on."""
     test_questions: int = 300
     """How many to measure on."""
-    model: tuple[str, ...] = ("tiny",)
-    """Who answers: one for all agents or one per agent; "tiny", a folder, or a hub name."""
     agents: int = 2
     """Agents per debate."""
     turns: int = 1
     """Turns per debate; 1 gives independent answers."""
     debates: int = 16
     """Debates per question; each gives agents x turns answers."""
-    temperature: float = 1.4
-    """Paper: 1.3 to 1.5."""
-    max_new_tokens: int = 0
-    """Limit per message; 0 takes 32 for the built-in task and 300 elsewhere."""
     seed: int = 0
     """Names the sampling noise and the division of recordings."""
+    answerers: Annotated[Answerers, tyro.conf.arg(name="")] = field(default_factory=Answerers)
+    sampling: Annotated[Answering, tyro.conf.arg(name="")] = field(default_factory=Answering)
 
     def __call__(self, console: Console) -> int:
         """Run the command; return the exit code."""
         from maporl_agents import storage
         from maporl_agents.verifier.data import balance, save_examples
 
+        self._refuse_idle()
         _require_new(self.out)
         halves, template = self._recorded() if self.recordings else self._sampled(console)
         self.out.mkdir(parents=True, exist_ok=True)
@@ -78,6 +77,22 @@ class Data:
         storage.save_json(self.out / "data.json", about)
         return 0
 
+    def _refuse_idle(self) -> None:
+        """Raise ValueError for options that would do nothing."""
+        given = set(_changed(self, Data(self.out)))
+        if self.recordings is None and "held-out-share" in given:
+            raise ValueError(
+                "--held-out-share divides --recordings; sampled answers are divided by "
+                "--split and --test-split: leave it out"
+            )
+        idle = given - {"recordings", "held-out-share", "seed"}
+        if self.recordings is not None and idle:
+            names = ", ".join(f"--{name}" for name in sorted(idle))
+            raise ValueError(
+                f"with --recordings nothing is asked and nobody answers, so that {names} would do "
+                "nothing: leave out either"
+            )
+
     def _recorded(self) -> tuple[dict[str, list[Example]], Template]:
         from maporl_agents.verifier.data import recorded_answers, split
         from maporl_env.replay import LAST_LINE_TEMPLATE
@@ -88,7 +103,6 @@ class Data:
 
     def _sampled(self, console: Console) -> tuple[dict[str, list[Example]], Template]:
         from maporl_agents.algorithms.maporl import questions_of_step
-        from maporl_agents.config import Sampling, TeamConfig
         from maporl_agents.loading import make_team
         from maporl_agents.parallel import share_cores
         from maporl_agents.verifier.data import sample_answers
@@ -97,17 +111,18 @@ class Data:
 
         task = load_task(self.task, self.data)
         team = make_team(
-            TeamConfig(model=self.model, tuning="none"),
+            self.answerers.team(),
             num_agents=self.agents,
             num_turns=self.turns,
             seed=self.seed,
         )
-        share_cores(len(team.bases))
+        if team.bases[0].device.type == "cpu":
+            share_cores(len(team.bases))
         game = DebateConfig(task=task, num_agents=self.agents, num_turns=self.turns)
-        limit = self.max_new_tokens or (32 if self.task == "shopping" else 300)
+        usual = "verifier" if "verifier" in task.splits else "train"
         halves = {}
         for name, split_name, wanted in (
-            ("train", self.split, self.questions),
+            ("train", self.split or usual, self.questions),
             ("test", self.test_split, self.test_questions),
         ):
             there = task.split(split_name)
@@ -117,7 +132,7 @@ class Data:
                     team,
                     game,
                     questions_of_step(there, 0, count, self.seed),
-                    Sampling(max_new_tokens=limit, temperature=self.temperature),
+                    self.sampling.sampling(self.task),
                     debates_per_question=self.debates,
                     seed=self.seed,
                 )
@@ -213,7 +228,9 @@ SERVED = ("key", "noisy_key", "learned", "remote")
 class Serve:
     """Serve a verifier over HTTP, on this machine unless told otherwise.
 
-    Verifiers that run programs or tests are refused: what clients send would run here. The token is read from a file or from the environment variable MAPORL_VERIFIER_TOKEN.
+    Verifiers that run programs or tests are refused: what clients send would run here.
+
+    The token is read from a file or from the environment variable MAPORL_VERIFIER_TOKEN.
     """
 
     verifier: Annotated[str, tyro.conf.Positional]
@@ -244,8 +261,8 @@ class Serve:
         kind = self.verifier.partition(":")[0]
         if kind in VERIFIERS and kind not in SERVED:
             raise ValueError(
-                f"the verifier {kind!r} is not served, because it runs programs and tests, and over "
-                f"HTTP clients would send both: choose one of {', '.join(SERVED)}, or a folder"
+                f"the verifier {kind!r} is not served, because it runs programs and tests, and "
+                f"clients would send both: choose one of {', '.join(SERVED)}, or a folder"
             )
         verifier = make_verifier(self.verifier if kind in SERVED else f"learned:{self.verifier}")
         console.print(f"serving {self.verifier} at http://{self.host}:{self.port}")
@@ -303,6 +320,16 @@ def _sentence(counts: Mapping[str, int]) -> str:
         f"{counts['all_right']} with right answers only and {counts['all_wrong']} with wrong ones "
         f"only; {counts['kept']} answers are balanced"
     )
+
+
+def _changed(given: Any, usual: Any) -> Iterator[str]:
+    """Yield the flags that are not at their defaults."""
+    for name in (one.name for one in fields(given)):
+        value, default = getattr(given, name), getattr(usual, name)
+        if is_dataclass(value):
+            yield from _changed(value, default)
+        elif value != default:
+            yield name.replace("_", "-")
 
 
 def _plain(command: Data) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Checkpoint
+from conftest import Checkpoint, Native
 from torch import Tensor
 
 from maporl_agents import tiny
@@ -34,6 +34,7 @@ from maporl_env.verifiers import AnswerKey, Scorer
 
 QUESTION = Question("q", "how much is 2 + 2 ?", "4")
 TEXTS = ["\\boxed{4}", "\\boxed{5}", "", "it is a rather long answer \\boxed{4}"]
+RIGHT = (True, False, False, True)
 TUNINGS = ("lora", "full")
 
 
@@ -61,6 +62,46 @@ def scores(verifier: LearnedVerifier, texts: Sequence[str] = TEXTS) -> list[floa
 @pytest.mark.parametrize("tuning", TUNINGS)
 def test_an_untrained_verifier_knows_nothing(checkpoint: Checkpoint, tuning: str) -> None:
     assert scores(make(checkpoint("llama"), tuning)) == [0.5] * 4
+
+
+@pytest.mark.parametrize("tuning", TUNINGS)
+def test_recomputing_changes_no_gradient(checkpoint: Checkpoint, tuning: str) -> None:
+    found = []
+    for recompute in (False, True):
+        verifier = make(checkpoint("llama"), tuning, gradient_checkpointing=recompute)
+        stir(verifier)
+        model = verifier.base.model
+        switches = [getattr(layer, "gradient_checkpointing", False) for layer in model.modules()]
+        assert any(switches) == recompute
+        rows = [
+            (verifier.row(QUESTION, text), right) for text, right in zip(TEXTS, RIGHT, strict=True)
+        ]
+        accumulate(verifier, rows, 4)
+        found.append({name: p.grad for name, p in verifier.trainable().items()})
+        assert scores(verifier) == pytest.approx(scores(verifier))
+    plain, recomputed = found
+    assert plain.keys() == recomputed.keys()
+    for name, gradient in plain.items():
+        assert gradient is not None
+        assert torch.allclose(gradient, recomputed[name], atol=1e-6), name
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+def test_a_quantised_base_learns_and_is_read_back(
+    native: Native, tmp_path: Path, kind: str
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="the extra 'quant' is not installed")
+    verifier = make(native("llama", 64), quantization=kind)
+    types = {type(layer).__name__ for layer in verifier.base.model.modules()}
+    assert types & {"Linear4bit", "Linear8bitLt"}
+    rows = [(verifier.row(QUESTION, "\\boxed{4}"), True), (verifier.row(QUESTION, "no"), False)]
+    stir(verifier)
+    accumulate(verifier, rows, 2)
+    assert all(p.grad is not None and p.grad.any() for p in verifier.trainable().values())
+    verifier.save(tmp_path / "v")
+    again = LearnedVerifier.load(tmp_path / "v")
+    assert again.config.quantization == kind
+    assert scores(again) == pytest.approx(scores(verifier), abs=1e-6)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2"])
@@ -404,5 +445,7 @@ def test_a_damaged_verifier_is_refused(
 def test_unknown_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="choose one of lora, full"):
         VerifierConfig(tuning="none")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'nf4' freezes the weights, so it needs tuning='lora'"):
+        VerifierConfig(tuning="full", quantization="nf4")
     with pytest.raises(ValueError, match="steps must be at least 1"):
         FitConfig(steps=0)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
+from maporl_agents import games
 from maporl_agents.cli import main
+from maporl_agents.config import Sampling, TeamConfig
 from maporl_agents.games import make_verifier
 from maporl_agents.runlog import read_metrics
 from maporl_agents.verifier.data import Example, load_examples, save_examples
 from maporl_agents.verifier.model import LearnedVerifier
-from maporl_env.tasks import shopping
+from maporl_env.tasks import gsm8k, shopping
 from maporl_env.types import Question
 from maporl_env.verifiers import AnswerKey, RemoteVerifier
 
@@ -96,8 +104,17 @@ def test_unbalanced_training_takes_everything(made: Path, tmp_path: Path) -> Non
 
 
 def test_a_run_is_paid_by_a_learned_verifier_and_watched_by_the_key(
-    made: Path, tmp_path: Path
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    loads: list[Path] = []
+    load = LearnedVerifier.load
+
+    def counted(folder: Path, device: str | None = None) -> LearnedVerifier:
+        loads.append(folder)
+        return load(folder, device)
+
+    monkeypatch.setattr(LearnedVerifier, "load", counted)
+    monkeypatch.setattr(games, "_LOADED", {})
     game = ("--game.verifier", f"learned:{made / 'verifier'}")
     sizes = ("--steps", 2, "--questions-per-step", 4, "--eval.questions", 4)
     assert run("train", "--runs", tmp_path, "--name", "run", *game, *sizes) == 0
@@ -106,6 +123,92 @@ def test_a_run_is_paid_by_a_learned_verifier_and_watched_by_the_key(
     for row in metrics:
         assert 0 < row["score/turn_1"] < 1
         assert row["accuracy/turn_1"] * 8 == int(row["accuracy/turn_1"] * 8)
+    assert loads == [made / "verifier"]
+
+
+def test_one_learned_verifier_is_kept_and_read_again_when_it_changes(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(games, "_LOADED", {})
+    copy = tmp_path / "copy"
+    shutil.copytree(made / "verifier", copy)
+    first = make_verifier(f"learned:{copy}")
+    assert make_verifier(f"learned:{copy}") is first
+    gone = weakref.ref(first)
+    del first
+    os.utime(copy / "verifier.json", ns=(1, 1))
+    again = make_verifier(f"learned:{copy}")
+    assert gone() is None
+    assert make_verifier(f"learned:{made / 'verifier'}") is not again
+    assert make_verifier(f"learned:{copy}") is not again
+    shutil.rmtree(copy)
+    with pytest.raises(ValueError, match=r"no verifier\.json"):
+        make_verifier(f"learned:{copy}")
+
+
+def test_who_answers_is_loaded_and_decoded_as_the_flags_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A team as a recipe has it on one GPU, on a task that has a part for verifiers."""
+    asked: list[tuple[TeamConfig, Sampling, list[str]]] = []
+
+    def team_of(config: TeamConfig, **_: Any) -> Any:
+        base = SimpleNamespace(device=torch.device("cuda"))
+        return SimpleNamespace(bases=[base], config=config)
+
+    def answers(team: Any, game: Any, questions: Any, sampling: Sampling, **_: Any) -> Any:
+        asked.append((team.config, sampling, sorted(q.id for q in questions)))
+        return [Example(question, "\\boxed{1}", True) for question in questions]
+
+    monkeypatch.setattr("maporl_agents.loading.make_team", team_of)
+    monkeypatch.setattr("maporl_agents.verifier.data.sample_answers", answers)
+    monkeypatch.setattr(gsm8k, "NUM_VERIFIER", 2)
+    (tmp_path / "gsm8k").mkdir()
+    for half in ("train", "test"):
+        rows = [json.dumps({"question": f"{half} {n}?", "answer": "#### 1"}) for n in range(4)]
+        (tmp_path / "gsm8k" / f"{half}.jsonl").write_text("\n".join(rows) + "\n")
+    team = ("--model", "microsoft/Phi-3-mini-128k-instruct", "--quantization", "nf4")
+    team = (*team, "--double-quant", "--dtype", "bfloat16", "--device", "cuda:1")
+    drawn = ("--max-rows", 32, "--temperature", 1.3, "--stop", "###")
+    where = ("--task", "gsm8k", "--data", tmp_path / "gsm8k")
+    assert run("verifier", "data", tmp_path / "d", *where, *team, *drawn) == 0
+    config, sampling, ids = asked[0]
+    assert config == TeamConfig(
+        model=("microsoft/Phi-3-mini-128k-instruct",),
+        tuning="none",
+        quantization="nf4",
+        double_quant=True,
+        dtype="bfloat16",
+        device="cuda:1",
+    )
+    assert sampling == Sampling(300, 1.3, max_rows=32, stop=("###",))
+    assert ids == ["gsm8k/train/0", "gsm8k/train/1"]  # those of the verifier
+    assert len(asked[1][2]) == 4
+    assert run("verifier", "data", tmp_path / "e", *where, "--split", "train") == 0
+    assert len(asked[2][2]) == 4
+    assert asked[2][0] == TeamConfig(tuning="none")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--held-out-share", 0.3), "--held-out-share divides --recordings"),
+        (("--recordings", "x", "--agents", 3), "with --recordings .* --agents would do nothing"),
+        (
+            ("--recordings", "x", "--temperature", 1, "--dtype", "bfloat16", "--task", "gsm8k"),
+            "--dtype, --task, --temperature would do nothing",
+        ),
+        (("--max-new-tokens", -1), "max_new_tokens must be at least 1, not -1"),
+        (("--double-quant",), "double_quant quantises the scales of 'nf4'"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[Any, ...], complaint: str
+) -> None:
+    assert run("verifier", "data", tmp_path / "d", *options) != 0
+    shown = capsys.readouterr()
+    assert re.search(complaint, " ".join((shown.out + shown.err).split()))
+    assert not (tmp_path / "d").exists()
 
 
 @pytest.mark.parametrize(
