@@ -6,18 +6,27 @@
 FOLDER holds GSM8K's train.jsonl and example_model_solutions.jsonl. Every step is an ordinary
 command that is printed before it runs; one whose result is there is not repeated. Leaves both
 verifiers side by side (RUNS/*-both: report.json, reliability.png), and prints for the run that was
-paid by the balanced one the score that was paid beside the accuracy by the key, step by step.
+paid by the balanced one the score that was paid beside the accuracy by the key, step by step, and
+what is wrong with the answers of its last turn.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
+from statistics import fmean
+
+from verifier_mistakes import mistake
 
 from maporl_agents.runlog import read_metrics
+from maporl_agents.verifier.data import Example
+from maporl_env.answers import answers_equal, extract_answer, read_gold
+from maporl_env.types import Transcript
 
 MAPORL = (sys.executable, "-m", "maporl_agents.cli")
 BALANCES = {"balanced": "question", "unbalanced": "none"}
@@ -57,6 +66,7 @@ def shopping(runs: Path, steps: int) -> None:
     train = (*MAPORL, "train", "--runs", runs, "--name", paid.name, *game)
     run(paid / "results.json", *train)
     print(watch(paid))
+    print(f"\n{last_turn_mistakes(paid)}")
 
 
 def real_text(runs: Path, data: Path) -> None:
@@ -83,6 +93,22 @@ def watch(run_folder: Path, every: int = 5) -> str:
         ]
         lines.append(f"| {row['step']:.0f} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def last_turn_mistakes(run_folder: Path) -> str:
+    """Return a Markdown table: what was paid for which mistakes in the last turn, once trained."""
+    paid: dict[str, list[float]] = defaultdict(list)
+    for line in (run_folder / "transcripts" / "after.jsonl").read_text().splitlines():
+        debate = Transcript.from_dict(json.loads(line))
+        question = debate.question
+        gold = read_gold(question.answer, question.kind)
+        for message in debate.of_turn(debate.turn - 1):
+            right = answers_equal(extract_answer(message.text, question.kind), gold)
+            kind = mistake(Example(question, message.text, right))
+            paid[kind] += [] if message.score is None else [message.score]
+    rows = sorted(paid.items(), key=lambda item: -len(item[1]))
+    lines = ["| last turn, held-out | messages | mean score paid |", "|---|---|---|"]
+    return "\n".join(lines + [f"| {k} | {len(x)} | {fmean(x):.3f} |" for k, x in rows if x])
 
 
 def main() -> None:
