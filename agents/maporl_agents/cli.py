@@ -46,7 +46,8 @@ class Train:
     resume: Path | None = None
     """Continue this run folder from its newest checkpoint, with the settings it has."""
     force: bool = False
-    """With --resume: go on with the settings given here although the run has others."""
+    """With --resume: go on with the settings given here although the run has others, and with
+    questions that have changed since it began."""
     log_to: tuple[str, ...] = ()
     """Send metrics there too, besides TensorBoard: wandb, if it is installed."""
 
