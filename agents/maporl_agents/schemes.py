@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from maporl_agents import loop
@@ -102,6 +103,20 @@ def check_joint(config: MAGRPOConfig | IACConfig, scheme: str) -> None:
             )
 
 
+def joint_steps(
+    config: MAGRPOConfig | IACConfig, questions: Sequence[Question], train_step: Callable[..., Any]
+) -> loop.Step:
+    """Return what carries out a step by its number: draws its questions, and trains on them."""
+    debates = debates_of(config.game, config.questions_per_step)
+
+    def take_step(step: int) -> Any:
+        asked = questions_of_step(questions, step, config.questions_per_step, config.seed)
+        seed = seed_of(config.seed, "step", step)
+        return train_step(debates=debates, questions=asked, sampling=config.sampling, seed=seed)
+
+    return take_step
+
+
 def check_magrpo(config: MAGRPOConfig) -> None:
     """Raise ValueError for settings that have no meaning for MAGRPO."""
     check_joint(config, "magrpo")
@@ -119,14 +134,8 @@ def train_magrpo(
     **hooks: Any,
 ) -> None:
     """Train by joint returns compared in groups."""
-    debates = debates_of(config.game, config.questions_per_step)
-
-    def take_step(step: int) -> Any:
-        asked = questions_of_step(questions, step, config.questions_per_step, config.seed)
-        seed = seed_of(config.seed, "step", step)
-        return magrpo.train_step(learner, debates, asked, config.sampling, config.magrpo, seed=seed)
-
-    loop.train(config, learner, take_step, log, **hooks)
+    step = partial(magrpo.train_step, learner, settings=config.magrpo)
+    loop.train(config, learner, joint_steps(config, questions, step), log, **hooks)
 
 
 def check_iac(config: IACConfig) -> None:
@@ -147,14 +156,8 @@ def train_iac(
     **hooks: Any,
 ) -> None:
     """Train by what critics did not expect, turn by turn."""
-    debates = debates_of(config.game, config.questions_per_step)
-
-    def take_step(step: int) -> Any:
-        asked = questions_of_step(questions, step, config.questions_per_step, config.seed)
-        seed = seed_of(config.seed, "step", step)
-        return iac.train_step(learner, debates, asked, config.sampling, config.iac, seed=seed)
-
-    loop.train(config, learner, take_step, log, **hooks)
+    step = partial(iac.train_step, learner, settings=config.iac)
+    loop.train(config, learner, joint_steps(config, questions, step), log, **hooks)
 
 
 def check_malt(config: MALTConfig) -> None:

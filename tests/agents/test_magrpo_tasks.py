@@ -204,10 +204,9 @@ def test_the_second_turn_reads_what_the_tests_said(
 ) -> None:
     """Aligned, G = 2, T = 2: a good and a bad program, and after each of them both again."""
     menu = Menu(PROGRAMS)
-    flags = ("--game.task", "cowrite", "--game.data", str(problems), "--game.num-turns", "2")
-    folder, metrics = train(
-        monkeypatch, tmp_path, checkpoint("llama"), menu, *flags, "--game.feedback", "tests"
-    )
+    task = ("--game.task", "cowrite", "--game.data", str(problems), "--game.num-turns", "2")
+    flags = (*task, "--magrpo.joining", "aligned", "--game.feedback", "tests")
+    folder, metrics = train(monkeypatch, tmp_path, checkpoint("llama"), menu, *flags)
     good, bad = PUBLISHED[GOOD_AUX, GOOD_MAIN], PUBLISHED[BAD_AUX, BAD_MAIN]
     later = (good + bad) / 2
     assert metrics["joint_return"] == pytest.approx((good + bad) / 2 + later)
