@@ -38,7 +38,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Con
 from maporl_agents import experiment
 from maporl_agents.algorithms import maporl
 from maporl_agents.config import GameConfig, PPOConfig, Sampling, TeamConfig, TrainConfig
-from maporl_agents.games import debates_of
+from maporl_agents.games import debates_of, training_questions
 from maporl_agents.loading import pick_device
 from maporl_agents.machine import GIB, Machine, this_machine
 from maporl_agents.plan import Plan, plan_of
@@ -185,7 +185,7 @@ def measure(size: str, config: TrainConfig, kind: str, machine: Machine, steps: 
     plan = plan_of(config, machine)
     team, learner = experiment.build(config)
     debates = debates_of(config.game, config.questions_per_step)
-    questions = experiment.questions_of(config.game, "train")[: config.questions_per_step]
+    questions = training_questions(config.game)[: config.questions_per_step]
     _, first = maporl.train_step(learner, debates, questions, config.sampling, seed=0)
     assert first["kl"] == 0, f"the KL of a fresh policy is {first['kl']}"
     print(f"{kind}: KL of a fresh policy to the reference policy: 0")

@@ -26,7 +26,7 @@ import torch
 from maporl_agents import experiment
 from maporl_agents.config import EvalConfig, GameConfig, PPOConfig, Sampling, TrainConfig
 from maporl_agents.diagnostics import Metrics
-from maporl_agents.games import questions_of
+from maporl_agents.games import training_questions
 from maporl_agents.runlog import RunLog, read_metrics
 
 ALLOWED_GROWTH = 0.02
@@ -77,7 +77,7 @@ def soak(updates: int, folder: Path) -> tuple[list[Sample], bool]:
             samples.append(sample(step, begun))
 
     with RunLog.create(folder / "run", config) as log:
-        questions = questions_of(config.game, "train")
+        questions = training_questions(config.game)
         experiment.train(config, learner, questions, log, on_step=on_step)
     numbers = [x for row in read_metrics(folder / "run") for x in row.values()]
     finite = all(x is not None and math.isfinite(x) for x in numbers)

@@ -17,7 +17,7 @@ from maporl_agents import experiment
 from maporl_agents.algorithms.maporl import questions_of_step, train_step
 from maporl_agents.config import EvalConfig, TrainConfig
 from maporl_agents.evaluate import evaluate
-from maporl_agents.games import debates_of, questions_of
+from maporl_agents.games import debates_of, training_questions
 from maporl_agents.learner import Learner
 from maporl_agents.seeding import seed_of
 
@@ -42,7 +42,7 @@ def main() -> None:
     team, learner = experiment.build(config)
     assert isinstance(learner, Learner)  # that of PPO; other schemes have others
     debates = debates_of(config.game, config.questions_per_step)
-    questions = questions_of(config.game, "train")
+    questions = training_questions(config.game)
     held_out = experiment.held_out(config)  # of pairs of items that training never shows
 
     def measure(when: str) -> None:

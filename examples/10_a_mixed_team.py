@@ -15,7 +15,7 @@ import argparse
 from maporl_agents import experiment
 from maporl_agents.algorithms.maporl import questions_of_step, train_step
 from maporl_agents.config import GameConfig, TeamConfig, TrainConfig
-from maporl_agents.games import debates_of, questions_of
+from maporl_agents.games import debates_of, training_questions
 from maporl_agents.learner import Learner
 from maporl_agents.seeding import seed_of
 
@@ -44,7 +44,7 @@ def main() -> None:
         print(f"agent_{seat}: {kind}, {size:,} parameters, vocabulary of {base.vocab_size}")
         print(f"  reads {WORDS!r} as the ids {base.chat.encode(WORDS)}")
 
-    debates, questions = debates_of(config.game, args.questions), questions_of(config.game, "train")
+    debates, questions = debates_of(config.game, args.questions), training_questions(config.game)
     for step in range(config.steps):
         asked = questions_of_step(questions, step, args.questions, config.seed)
         rollouts, metrics = train_step(

@@ -87,18 +87,23 @@ def experience_metrics(experience: Experience) -> Metrics:
     """
     batch = experience.batch
     kl = kl_estimate(experience.logprobs, experience.ref_logprobs)
-    real_returns = experience.returns[batch.mask]
-    residual = real_returns - experience.values[batch.mask]
-    spread = real_returns.var(correction=0) if len(batch) else 0.0
     log_ratio = (experience.logprobs - batch.sampled_logprobs)[batch.mask]
     return {
         "kl": float(masked_mean(kl, batch.mask)),
-        "explained_variance": float(1 - residual.var(correction=0) / spread) if spread else 0.0,
+        "explained_variance": explained_variance(
+            experience.values[batch.mask], experience.returns[batch.mask]
+        ),
         "sampler_mismatch": float(log_ratio.abs().max()) if len(batch) else 0.0,
         "ratio_mismatch": float(log_ratio.expm1().abs().mean()) if len(batch) else 0.0,
         "zero_spread": zero_spread(batch),
         **entropies(batch, experience.logprobs),
     }
+
+
+def explained_variance(values: Tensor, returns: Tensor) -> float:
+    """Return the share of the returns' variance that critics foresaw; 0 where there is none."""
+    spread = returns.var(correction=0) if len(returns) else 0.0
+    return float(1 - (returns - values).var(correction=0) / spread) if spread else 0.0
 
 
 def zero_spread(batch: TokenBatch) -> float:

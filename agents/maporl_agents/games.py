@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from maporl_agents.config import GameConfig, JointGameConfig
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.code_tests import CodeTests, Diagnostics
+from maporl_env.named import function_named
 from maporl_env.prompts import Template
 from maporl_env.protocols import Feedback
 from maporl_env.tasks import load_task
@@ -139,18 +139,10 @@ def make_feedback(name: str) -> Feedback | None:
         return None
     if name == "tests":
         return Diagnostics()
-    module, _, function = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"feedback {name!r} cannot be found ({error}): choose tests, or "
-            "package.module:function, or leave it empty"
-        ) from error
-    if not callable(found):
-        raise ValueError(f"feedback {name!r} is not a function of question and joint answer")
-    feedback: Feedback = found
-    return feedback
+        return function_named(name)
+    except ValueError as error:
+        raise ValueError(f"feedback {error}; choose tests, or leave it empty") from error
 
 
 def make_verifier(name: str) -> VerifierLike:

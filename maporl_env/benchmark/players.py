@@ -6,9 +6,6 @@ language models are in `maporl_agents.bench_models`.
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +15,7 @@ from typing import Any
 from maporl_env.batched import Prompt
 from maporl_env.benchmark import knowledge
 from maporl_env.benchmark.suite import Case
+from maporl_env.named import function_named
 from maporl_env.scripted import STRATEGIES, Strategy, keep, read
 from maporl_env.tasks import load_task
 from maporl_env.types import Question
@@ -167,18 +165,12 @@ def named_agents(name: str, label: str = "") -> MadePlayers:
     """
     if name in SCRIPTED:
         return scripted_agents(name, label=label)
-    module, colon, attribute = name.partition(":")
-    if not colon:
+    if ":" not in name:
         raise ValueError(
             f"no agents {name!r}: choose one of {', '.join(SCRIPTED)}, or module:function"
         )
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
-        function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"agents {name!r} cannot be found ({error}): give module:function of a module that can "
-            "be imported from here"
-        ) from error
+        function = function_named(name)
+    except ValueError as error:
+        raise ValueError(f"agents {error}") from error
     return function_agents(label or name, function, {"function": name})

@@ -102,7 +102,14 @@ def test_the_loss_written_out(checkpoint: Checkpoint) -> None:
         targets,
     )
     counts = {"agent_0": (4, 2), "agent_1": (2, 1)}
-    total, _ = iac.loss_of(team, part, counts, IACSettings(critic_coef=0.25), usual, 1.0)
+    total, _ = iac.loss_of(
+        part,
+        counts,
+        team=team,
+        settings=IACSettings(critic_coef=0.25),
+        usual=usual,
+        temperature=1.0,
+    )
     scores = score_tokens(team, batch, temperature=1.0, with_values=True)
     whole = torch.where(batch.mask, scores.logprobs, 0.0).sum(1)
     per_message = -(targets - values) * whole + 0.25 * (scores.values[:, 0] - targets) ** 2 / 2

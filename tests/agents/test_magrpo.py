@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,6 +27,7 @@ from maporl_agents.algorithms.magrpo import (
     completion_credit,
     evaluate_tokens,
     joint_returns,
+    loss_of,
     train_step,
     update,
 )
@@ -377,7 +379,9 @@ def test_the_gradient_is_that_of_the_summed_log_probabilities(
     """-1/N sum of adv * log pi(whole completion): the last token has its share, padding none."""
     team = load_team(checkpoint("llama"), num_turns=1, double=True)
     experience = batch_for(team)
-    accumulate(team, experience, MAGRPOSettings(), 1.0)
+    accumulate(
+        experience, partial(loss_of, team=team, settings=MAGRPOSettings(), temperature=1.0), 8
+    )
     ours = {}
     for named in team.trainable().values():
         for parameter in named.values():
@@ -487,8 +491,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(checkpoint: Callable[..., Path]
     experience = batch_for(team)
     before = weights(team)
     broken = replace(experience, advantages=experience.advantages * math.nan)
+    loss = partial(loss_of, team=team, settings=settings, temperature=1.0)
     with pytest.raises(FloatingPointError, match="not made"):
-        update(learner_of(team, settings), broken, settings, 1.0)
+        update(learner_of(team, settings), broken, loss, settings.micro_episodes)
     assert all(torch.equal(before[name], after) for name, after in weights(team).items())
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from torch import Tensor
 from maporl_agents.algorithms import magrpo
 from maporl_agents.batching import Row, batch_of, micro_batches, rows_by_base
 from maporl_agents.config import IACSettings, MAGRPOSettings, Sampling
-from maporl_agents.diagnostics import Metrics, rollout_metrics
+from maporl_agents.diagnostics import Metrics, explained_variance, rollout_metrics
 from maporl_agents.joint_tree import joint_reward
 from maporl_agents.learner import PolicyLearner
 from maporl_agents.losses import value_loss
@@ -68,13 +69,8 @@ def train_step(
     experience = with_critics(
         magrpo.evaluate_tokens(team, deltas, usual, temperature), values, targets
     )
-
-    def loss(
-        team: Team, part: Experience, counts: dict[str, tuple[int, int]], *_: object
-    ) -> magrpo.Loss:
-        return loss_of(team, part, counts, settings, usual, temperature)
-
-    updates = magrpo.update(learner, experience, usual, temperature, loss) if rows else {}
+    loss = partial(loss_of, team=team, settings=settings, usual=usual, temperature=temperature)
+    updates = magrpo.update(learner, experience, loss, settings.micro_episodes) if rows else {}
     if rows:
         learner.schedule.step()
 
@@ -88,13 +84,6 @@ def train_step(
         "learning_rate": learner.optimizer.param_groups[0]["lr"],
     }
     return rollouts, metrics
-
-
-def explained_variance(values: Tensor, targets: Tensor) -> float:
-    """Return the share of the targets' variance that the critics foresaw; 0 where there is none."""
-    if len(targets) < 2 or not (spread := targets.var()):
-        return 0.0
-    return float(1 - (targets - values).var() / spread)
 
 
 def scored_rows(team: Team, rollouts: Sequence[Rollout]) -> tuple[list[Row], int]:
@@ -167,9 +156,10 @@ def first_tokens(batch: TokenBatch) -> Tensor:
 
 
 def loss_of(
-    team: Team,
     part: Experience,
-    counts: dict[str, tuple[int, int]],
+    counts: magrpo.Counts,
+    *,
+    team: Team,
     settings: IACSettings,
     usual: MAGRPOSettings,
     temperature: float,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -43,8 +44,8 @@ __all__ = ["Node", "joint_returns", "train_step", "update"]
 
 Loss = tuple[Tensor, dict[str, Metrics]]
 """To be minimised, and statistics by policy."""
-LossOf = Callable[..., Loss]
-"""Takes what `loss_of` takes."""
+Counts = dict[str, tuple[int, int]]
+"""Tokens and completions of each policy in the whole batch."""
 
 COMPARISONS: dict[str, tuple[Baseline, Scale]] = {
     "mean": ("mean", "none"),
@@ -98,9 +99,10 @@ def train_step(
     experience = evaluate_tokens(team, batch, settings, sampling.temperature)
 
     # Update: once, or several times where the ratio corrects for it.
+    loss = partial(loss_of, team=team, settings=settings, temperature=sampling.temperature)
     generator = torch.Generator().manual_seed(seed_of(seed, "minibatches"))
     updates = [
-        update(learner, experience.select(rows_), settings, sampling.temperature)
+        update(learner, experience.select(rows_), loss, settings.micro_episodes)
         for _ in range(settings.epochs)
         for rows_ in minibatches(batch, settings.minibatches, generator)
     ]
@@ -226,20 +228,17 @@ def evaluate_tokens(
 def update(
     learner: PolicyLearner,
     experience: Experience,
-    settings: MAGRPOSettings,
-    temperature: float,
-    loss: LossOf | None = None,
+    loss: Callable[[Experience, Counts], Loss],
+    micro_episodes: int,
 ) -> Metrics:
-    """Take one optimiser step on a batch, the bases side by side; `loss` is `loss_of`, or another.
+    """Take one optimiser step on a batch, the bases side by side.
 
     Raises:
         FloatingPointError: the loss or a gradient is not finite; parameters stay as they are.
     """
     parts = [experience.select(rows) for rows in rows_by_base(learner.team, experience.batch)]
     try:
-        statistics = side_by_side(
-            lambda part: accumulate(learner.team, part, settings, temperature, loss), parts
-        )
+        statistics = side_by_side(lambda part: accumulate(part, loss, micro_episodes), parts)
         norms = learner.apply_gradients()
     except FloatingPointError:
         learner.optimizer.zero_grad(set_to_none=True)
@@ -248,11 +247,7 @@ def update(
 
 
 def accumulate(
-    team: Team,
-    experience: Experience,
-    settings: MAGRPOSettings,
-    temperature: float,
-    loss: LossOf | None = None,
+    experience: Experience, loss: Callable[[Experience, Counts], Loss], micro_episodes: int
 ) -> list[Metrics]:
     """Add up the gradient of a batch over micro-batches; changes no parameter.
 
@@ -264,9 +259,8 @@ def accumulate(
     batch = experience.batch
     counts = {policy: (int(batch.mask[r].sum()), len(r)) for policy, r in batch.by_policy()}
     statistics: list[dict[str, Metrics]] = []
-    for rows in micro_batches(batch, settings.micro_episodes):
-        part = experience.select(rows)
-        total, parts = (loss or loss_of)(team, part, counts, settings, temperature)
+    for rows in micro_batches(batch, micro_episodes):
+        total, parts = loss(experience.select(rows), counts)
         if not torch.isfinite(total):
             raise not_finite("the loss", total)
         total.backward()
@@ -275,9 +269,10 @@ def accumulate(
 
 
 def loss_of(
-    team: Team,
     part: Experience,
-    counts: dict[str, tuple[int, int]],
+    counts: Counts,
+    *,
+    team: Team,
     settings: MAGRPOSettings,
     temperature: float,
 ) -> Loss:
@@ -289,7 +284,7 @@ def loss_of(
 def surrogate(
     scores: TokenScores,
     part: Experience,
-    counts: dict[str, tuple[int, int]],
+    counts: Counts,
     settings: MAGRPOSettings,
 ) -> Loss:
     """Return the loss of scored tokens, and statistics of each policy.
