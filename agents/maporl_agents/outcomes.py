@@ -33,6 +33,7 @@ class TurnStats:
         right_to_wrong: the opposite; both 0 in the first turn.
         agreement: share of questions whose valid answers all agree (at least one valid).
         invalid: share of messages without a readable answer.
+        score: mean of what the verifier gave; None where it gave nothing.
     """
 
     accuracy: tuple[float, ...]
@@ -42,6 +43,7 @@ class TurnStats:
     right_to_wrong: float
     agreement: float
     invalid: float
+    score: float | None = None
 
     @property
     def mean_accuracy(self) -> float:
@@ -79,7 +81,8 @@ def turn_stats(transcripts: Sequence[Transcript]) -> tuple[TurnStats, ...]:
     correct_NTA = np.array([[[right for _, right in turn] for turn in debate] for debate in read])
     votes_NT = np.array([_votes(t, debate) for t, debate in zip(transcripts, read, strict=True)])
     return tuple(
-        _turn(t, [debate[t] for debate in read], correct_NTA, votes_NT) for t in range(horizon)
+        _turn(t, [debate[t] for debate in read], correct_NTA, votes_NT, _scores(transcripts, t))
+        for t in range(horizon)
     )
 
 
@@ -97,6 +100,16 @@ def _read(transcript: Transcript, horizon: int) -> list[list[tuple[Any, bool]]]:
     return turns
 
 
+def _scores(transcripts: Sequence[Transcript], t: int) -> list[float]:
+    """Return the scores of a turn, of all debates; an early end repeats the last turn."""
+    return [
+        message.score
+        for transcript in transcripts
+        for message in transcript.of_turn(min(t, transcript.turn - 1))
+        if message.score is not None
+    ]
+
+
 def _votes(transcript: Transcript, debate: list[list[tuple[Any, bool]]]) -> list[float]:
     gold = read_gold(transcript.question.answer, transcript.question.kind)
     return [expected_accuracy([answer for answer, _ in turn], gold) for turn in debate]
@@ -107,6 +120,7 @@ def _turn(
     answers: list[list[tuple[Any, bool]]],
     correct_NTA: np.ndarray,
     votes_NT: np.ndarray,
+    scores: list[float],
 ) -> TurnStats:
     now, before = correct_NTA[:, t], correct_NTA[:, max(t - 1, 0)]
     votes = votes_NT[:, t]
@@ -120,6 +134,7 @@ def _turn(
         right_to_wrong=float((~now & before).mean()),
         agreement=float(np.mean([len(set(given)) == 1 for given in valid])),
         invalid=float(np.mean([answer is None for turn in answers for answer, _ in turn])),
+        score=float(np.mean(scores)) if scores else None,
     )
 
 

@@ -48,26 +48,44 @@ def arm(
 # --- MAGRPO -------------------------------------------------------------------------
 
 
-def magrpo(shopping: TrainConfig) -> StudyPlan:
-    """MAGRPO on its own task, beside independent actor-critics."""
+def clerks(shopping: TrainConfig) -> tuple[ArmPlan, ...]:
+    """Return MAGRPO on its own task, beside independent actor-critics."""
     joint, critics = (measured_as(config, shopping) for config in (MAGRPOConfig(), IACConfig()))
+    return (
+        arm("magrpo", "MAGRPO", "magrpo", joint, Measure()),
+        arm("iac", "IAC, on as many answers", "iac", critics, Measure(), role="baseline"),
+    )
+
+
+def magrpo(shopping: TrainConfig) -> StudyPlan:
+    """What is paid on the joint task: agreement."""
     return StudyPlan(
         name="magrpo",
         title="MAGRPO: two who are paid to agree",
-        claim="Do two clerks who are paid only where their bills agree become right?",
-        metric="mean_accuracy",
-        arms=(
-            arm("magrpo", "MAGRPO", "magrpo", joint, Measure()),
-            arm("iac", "IAC, on as many answers", "iac", critics, Measure(), role="baseline"),
-        ),
+        claim="Do two clerks who write the same bill unseen by each other learn to agree?",
+        metric="score",
+        arms=clerks(shopping),
         notes=(
-            "Neither reads the other, and no key is paid: being right is measured only. Each knows "
-            "one of the two prices, but agreeing on wrong ones is paid just as well.",
+            "Each knows one of the two prices. The score is the share of lines on which their "
+            "bills agree, right or wrong; `agreement` in the study's file asks for equal sums.",
         ),
         claims=(
-            Claim("Two clerks who are paid to agree become right.", ("magrpo/training",)),
+            Claim("Two clerks who are paid to agree learn to agree.", ("magrpo/training",)),
             Claim("MAGRPO is ahead of independent actor-critics.", ("magrpo/iac",)),
         ),
+    )
+
+
+def rightness(shopping: TrainConfig) -> StudyPlan:
+    """What is paid to nobody: the same teams, measured by the answer key."""
+    return StudyPlan(
+        name="magrpo-right",
+        title="MAGRPO: does agreeing make right?",
+        claim="Do two clerks who are paid only where their bills agree become right?",
+        metric="mean_accuracy",
+        arms=clerks(shopping),
+        notes=("The teams are those of `magrpo`. Agreeing on wrong prices is paid just as well.",),
+        claims=(Claim("Two clerks who are paid to agree become right.", ("magrpo/training",)),),
     )
 
 

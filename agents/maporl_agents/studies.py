@@ -458,6 +458,7 @@ STUDIES: dict[str, Callable[[], StudyPlan]] = {
     "bases": bases,
     "variants": variants,
     "magrpo": lambda: scheme_studies.magrpo(SHOPPING),
+    "magrpo-right": lambda: scheme_studies.rightness(SHOPPING),
     "malt": lambda: scheme_studies.malt(SHOPPING),
     "schemes": lambda: scheme_studies.schemes(SHOPPING),
 }

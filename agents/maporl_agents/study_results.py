@@ -27,7 +27,8 @@ Role = Literal[
 ]
 Stage = Literal["before", "after"]
 Decoding = Literal["sampled", "greedy"]
-Metric = Literal["vote", "mean_accuracy"]
+Metric = Literal["vote", "mean_accuracy", "score"]
+"""Which of `TurnStats` is compared; "score" is what was paid, right or not."""
 ControlKind = Literal[
     "alone",  # the trained policies asked alone, one answer
     "verdicts_shuffled",  # the trained team, verdicts dealt out at random
@@ -182,6 +183,10 @@ class Study:
         names = [arm.name for arm in self.arms]
         if len(set(names)) != len(names):
             raise ValueError(f"study {self.name}: an arm stands twice in {names}")
+        for arm in self.arms if self.metric == "score" else ():
+            turns = (turn for seed in arm.seeds for m in seed.measurements for turn in m.turns)
+            if any(turn.score is None for turn in turns):
+                raise ValueError(f"study {self.name} compares scores: arm {arm.name} has none")
         roles = {arm.role for arm in self.arms}
         if "variant" in roles and "method" not in roles:
             raise ValueError(f"study {self.name}: variants of no method; give one arm that role")

@@ -72,6 +72,20 @@ def test_a_debate_that_stopped_early_counts_with_its_last_turn() -> None:
     assert [turn.right_to_wrong for turn in turns] == [0, 0.25, 0]
 
 
+def test_the_score_is_what_the_verifier_gave() -> None:
+    """By turn, over all messages of all debates; the debate that stopped repeats its last turn."""
+    stopped = make_transcript([[RIGHT, RIGHT]], scores=[[0.25, 0.75]])
+    whole = make_transcript([[WRONG, RIGHT]] * 2, scores=[[0.0, 1.0], [1.0, 1.0]])
+    assert [turn.score for turn in turn_stats([stopped, whole])] == [0.5, 0.75]
+
+
+def test_without_a_verdict_there_is_no_score() -> None:
+    one_of_two = make_transcript([[RIGHT, RIGHT]], scores=[[None, 0.5]])
+    assert [turn.score for turn in turn_stats([one_of_two])] == [0.5]
+    none = make_transcript([[RIGHT, RIGHT]], scores=[[None, None]])
+    assert [turn.score for turn in turn_stats([none])] == [None]
+
+
 def test_no_debate_has_no_turns() -> None:
     assert turn_stats([]) == ()
 

@@ -259,7 +259,7 @@ def test_schemes_spend_as_many_answers_on_the_same_questions() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["magrpo", "malt", "schemes"])
+@pytest.mark.parametrize("name", ["magrpo", "magrpo-right", "malt", "schemes"])
 def test_every_arm_can_be_built_and_shrunk(name: str) -> None:
     for arm in studies.study(name).arms:
         small = quick_recipe(arm.recipe)

@@ -36,6 +36,7 @@ def test_there_and_back(tmp_path: Path) -> None:
         (lambda d: d["arms"][0].update(control="alone"), "exactly the role 'control'"),
         (lambda d: d["arms"][1].update(of="nobody"), "is of 'nobody', which is none of"),
         (lambda d: d["arms"].append(d["arms"][0]), "an arm stands twice"),
+        (lambda d: d.update(metric="score"), "compares scores: arm .* has none"),
         (lambda d: d["arms"][0]["seeds"].append(d["arms"][0]["seeds"][0]), "a seed stands twice"),
     ],
 )

@@ -20,7 +20,7 @@ from typing import Any
 from maporl_agents.claims import Judged, all_verdicts, judged
 from maporl_agents.outcomes import TurnStats
 from maporl_agents.storage import write_text
-from maporl_agents.study_results import Decoding, Study
+from maporl_agents.study_results import Decoding, Metric, Study
 from maporl_agents.verdicts import Estimate, Verdict, rise_verdict
 from maporl_agents.webpage import debates, figures
 from maporl_agents.webpage.incentives import incentives
@@ -29,6 +29,11 @@ from maporl_env.rendering import harmless
 
 STATIC = files("maporl_agents.webpage") / "static"
 SCRIPTS = ("dom.js", "charts.js", "sections.js", "debates.js")
+METRICS: dict[Metric, str] = {
+    "vote": "accuracy of the vote",
+    "mean_accuracy": "mean accuracy",
+    "score": "score paid",
+}
 NO_CONTROLS = (
     "A single run carries no controls. Whether its rise is collaboration is for "
     "maporl compare to say: the trained agents asked alone, verdicts and peers shuffled, equal "
@@ -84,7 +89,7 @@ def page_data(source: Source) -> dict[str, Any]:
         "claims": {d: [_judged(j) for j in judged(study, d)] for d in DECODINGS},
         "facts": _facts(study),
         "notes": [*study.notes, *((NO_CONTROLS,) if source.kind == "run" else ())],
-        "metric": {"vote": "accuracy of the vote", "mean_accuracy": "mean accuracy"}[study.metric],
+        "metric": METRICS[study.metric],
         "interval": interval_words(study),
         "verdicts": {d: [_verdict(study, v) for v in said(source, d)] for d in DECODINGS},
         "curves": figures.curves(study),
