@@ -108,6 +108,11 @@ class Plan:
     """Its matrix products in the models' dtype, 10^12 operations a second; 0 measures this one."""
     gb_per_second: float = 0.0
     """What its memory reads and writes together; 0 measures this one."""
+    rehearsal_seconds: float = 20.0
+    """To forecast the time of a step within about 15 percent, spend about so long on a rehearsal:
+    the run is built with random weights and takes steps with growing numbers of debates, every
+    message at its limit. 0 leaves it out; time is then a wide range, as it is for runs that need
+    longer and for devices that are not here."""
 
     def __call__(self) -> int:
         """Run the command; return the exit code: 1 if the run would not fit."""

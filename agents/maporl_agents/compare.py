@@ -1,7 +1,7 @@
 """``maporl compare``: carry out a study and show what came of it.
 
     runs/studies/jobs/<key>/           one team and its measurements, shared by all studies
-    runs/studies/<study>/study.json    the result, see `study_results`
+    runs/studies/<study>/study.json    the result, see `studies.results`
 
 Jobs that were finished earlier, for this study or another, are not run again.
 """
@@ -17,16 +17,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from maporl_agents.controls import Measure
-from maporl_agents.job_pool import Pool, made, progress_view, title_of
 from maporl_agents.outcomes import Transition, TurnStats
 from maporl_agents.parallel import cores
-from maporl_agents.results_page import BRIEF, claim_lines, page, rows, sentences, short
 from maporl_agents.runlog import read_metrics
-from maporl_agents.studies import DEFAULT_SEEDS, STUDIES, study
-from maporl_agents.study_jobs import cost, missing, ran_on, read_measure
-from maporl_agents.study_plan import ArmPlan, StudyPlan, expected_minutes
-from maporl_agents.study_results import Arm, Measurement, SeedResult, Stage, Study
+from maporl_agents.studies.catalogue import DEFAULT_SEEDS, STUDIES, study
+from maporl_agents.studies.controls import Measure
+from maporl_agents.studies.jobs import cost, missing, ran_on, read_measure
+from maporl_agents.studies.page import BRIEF, claim_lines, page, rows, sentences, short
+from maporl_agents.studies.plan import ArmPlan, StudyPlan, expected_minutes
+from maporl_agents.studies.pool import Pool, made, progress_view, title_of
+from maporl_agents.studies.results import Arm, Measurement, SeedResult, Stage, Study
 
 if TYPE_CHECKING:
     from maporl_agents.cli import Compare

@@ -27,7 +27,7 @@ from maporl_agents.diagnostics import Metrics
 from maporl_agents.evaluate import Evaluation, evaluate
 from maporl_agents.games import debates_of, questions_of, training_questions
 from maporl_agents.learner import Learner, PolicyLearner
-from maporl_agents.loading import make_team
+from maporl_agents.loading import Load, make_team
 from maporl_agents.loggers import make_loggers, require_loggers
 from maporl_agents.loop import Interrupted, interruptible, load_checkpoint, save_checkpoint
 from maporl_agents.parallel import share_cores
@@ -91,8 +91,11 @@ def held_out(config: RunConfig) -> list[Question]:
     return questions_of_step(questions, 0, min(config.eval.questions, len(questions)), 0)
 
 
-def build(config: RunConfig) -> tuple[Team, PolicyLearner]:
-    """Return a fresh team and its learner; ValueError if the settings do not make a game."""
+def build(config: RunConfig, load: Load | None = None) -> tuple[Team, PolicyLearner]:
+    """Return a fresh team and its learner; ValueError if the settings do not make a game.
+
+    `load` is where models come from, as for `make_team`.
+    """
     debates_of(config.game, 1)
     scheme = scheme_for(config)
     scheme.check(config)
@@ -101,6 +104,7 @@ def build(config: RunConfig) -> tuple[Team, PolicyLearner]:
         num_agents=config.game.num_agents,
         num_turns=config.game.num_turns,
         seed=seed_of(config.seed, "team"),
+        load=load,
     )
     if team.bases[0].device.type == "cpu":
         share_cores(sum(any(base.trainable(p) for p in base.policies) for base in team.bases))

@@ -85,6 +85,13 @@ def _available_bytes() -> float:
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
+def resident_bytes() -> int:
+    """Return what this process has in memory now; 0 where the system does not say."""
+    about = Path("/proc/self/statm")
+    pages = int(about.read_text().split()[1]) if about.exists() else 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def cgroup_rooms(memberships: str, root: Path) -> Iterator[float]:
     """Yield what is left under each memory limit of some control groups and those around them.
 

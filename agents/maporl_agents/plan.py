@@ -13,16 +13,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.bases import Base, window_of
-from maporl_agents.chat import Chat
 from maporl_agents.config import RunConfig, Sampling, TrainConfig, scheme_of
 from maporl_agents.experiment import EVAL_BATCH, training_game
-from maporl_agents.games import training_questions
 from maporl_agents.ledger import Cost
 from maporl_agents.loading import pick_device
 from maporl_agents.machine import Machine
@@ -38,15 +35,12 @@ from maporl_agents.sketch import (
     update_cost,
     verifier_bytes,
 )
-from maporl_agents.stand_ins import act, filler_ids
+from maporl_agents.stand_ins import act, first_questions, with_message_tokens
 from maporl_agents.team import Team
 from maporl_agents.types import Rollout, TokenIds
-from maporl_env.types import Question
 
 USABLE = 0.9
 """Share of a device's memory that a plan may fill: the rest is for drivers, libraries and gaps."""
-LONGEST_OF = 5000
-"""So many questions are looked through for the longest one."""
 TIME_FACTOR = 3
 """A step is said to take between the limit of the device and so many times as long."""
 LEARNED = "learned:"
@@ -124,13 +118,11 @@ def plan_of(
             f"only runs of maporl can be planned, not of {scheme_of(config)}: leave out --scheme"
         )
     limits = config.sampling
-    if message_tokens:
-        shorter = replace(limits, max_new_tokens=message_tokens, agent_max_new_tokens=())
-        config = replace(config, sampling=shorter)
+    config = with_message_tokens(config, message_tokens)
     game, count = training_game(config)
     sketch = sketch_team(config.team, config.game)
     draft = _Draft(config, sketch, pick_device(config.team.device).type)
-    asked, longest = _questions(config, count, question_tokens, sketch.team.bases[0].chat)
+    asked, longest = first_questions(config, count, question_tokens, sketch.team.bases[0].chat)
     made_up = question_tokens > 0
     rollouts = act(sketch.team, game, asked, config.sampling, made_up=made_up)
     [worst] = act(sketch.team, game, [longest], config.sampling, made_up=made_up)
@@ -172,19 +164,6 @@ def _overflows(team: Team, worst: Rollout, limits: Sampling) -> dict[str, tuple[
 def _fitting(room: float, taken: float, count: int) -> int | None:
     """Return how many would fit if `count` take so much, by proportion."""
     return int(room / taken * count) if room > taken / count else None
-
-
-def _questions(
-    config: TrainConfig, count: int, tokens: int, chat: Chat
-) -> tuple[list[Question], Question]:
-    """Return the questions of the first step, and the longest one there is."""
-    if tokens:
-        filler = Question("stand-in", chat.decode(filler_ids(chat, tokens)), "0", "number")
-        return [filler] * count, filler
-    questions = training_questions(config.game)
-    asked = questions_of_step(questions, 0, count, config.seed)
-    some = (questions[i] for i in range(min(len(questions), LONGEST_OF)))
-    return asked, max([*some, *asked], key=lambda question: len(question.prompt))
 
 
 class Row(NamedTuple):

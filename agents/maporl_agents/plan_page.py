@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from maporl_agents.config import RunConfig
+from maporl_agents.config import RunConfig, TrainConfig
 from maporl_agents.loading import pick_device
-from maporl_agents.machine import GIB, Machine, this_machine
+from maporl_agents.machine import GIB, Machine, resident_bytes, this_machine
 from maporl_agents.plan import TIME_FACTOR, USABLE, Plan, plan_of
+from maporl_agents.rehearsal import Rehearsal, rehearse
 
 if TYPE_CHECKING:
     from maporl_agents import cli
@@ -28,14 +29,29 @@ def run_command(args: cli.Plan, console: Console) -> int:
         game, num_agents=args.agents or game.num_agents, num_turns=args.turns or game.num_turns
     )
     config = replace(config, game=game)
-    plan = plan_of(
-        config,
-        _machine(args, config),
-        message_tokens=args.message_tokens,
-        question_tokens=args.question_tokens,
-    )
+    lengths = {"message_tokens": args.message_tokens, "question_tokens": args.question_tokens}
+    plan = plan_of(config, _machine(args, config), **lengths)
     show(plan, config, console)
+    show_time(plan, config, _rehearsed(args, config, plan, lengths), console)
     return 0 if plan.fits else 1
+
+
+def _rehearsed(
+    args: cli.Plan, config: RunConfig, plan: Plan, lengths: dict[str, int]
+) -> Rehearsal | str:
+    """Return the rehearsal of a run, or why there is none."""
+    if not args.rehearsal_seconds:
+        return "none was asked for"
+    if _is_described(args):
+        return "the device described is not here"
+    try:
+        return rehearse(cast("TrainConfig", config), plan, args.rehearsal_seconds, **lengths)
+    except ValueError as error:
+        return str(error)
+
+
+def _is_described(args: cli.Plan) -> bool:
+    return bool(args.gib or args.tflops or args.gb_per_second)
 
 
 def _machine(args: cli.Plan, config: RunConfig) -> Machine:
@@ -47,7 +63,7 @@ def _machine(args: cli.Plan, config: RunConfig) -> Machine:
     )
     return replace(
         here,
-        name="the device described" if args.gib or args.tflops or args.gb_per_second else here.name,
+        name="the device described" if _is_described(args) else here.name,
         memory_bytes=args.gib * GIB or here.memory_bytes,
         flops=args.tflops * 1e12 or here.flops,
         bytes_per_second=args.gb_per_second * 1e9 or here.bytes_per_second,
@@ -68,18 +84,54 @@ def show(plan: Plan, config: RunConfig, console: Console) -> None:
         f"\na step reads {plan.prompt_tokens:,} prompt tokens and writes {plan.new_tokens:,}; "
         f"the longest text has {plan.longest_tokens:,}"
     )
+    console.print(
+        "\nTaken for granted: each message is as long as its limit (--message-tokens N plans for "
+        "N), attention has a fused kernel. Drivers, libraries and gaps between tensors come on "
+        f"top: at most {USABLE:.0%} of the device is planned for."
+    )
+    if plan.machine.overlaps or not (taken := resident_bytes()):
+        return
+    console.print(
+        f"On this CPU Python and its libraries take about {amount(taken)} more, and a C library "
+        "that keeps freed blocks for later, as GNU's does, up to half of what is said above; with "
+        "MALLOC_MMAP_THRESHOLD_=65536 in the environment it gives them back."
+    )
+
+
+def show_time(plan: Plan, config: RunConfig, rehearsal: Rehearsal | str, console: Console) -> None:
+    """Print how long a step takes: the forecast of a rehearsal, or a range."""
     seconds = plan.seconds
     least = sum(seconds.values())
-    parts = ", ".join(f"{part} {duration(value)}" for part, value in seconds.items())
+    if isinstance(rehearsal, str):
+        parts = ", ".join(f"{part} {duration(value)}" for part, value in seconds.items())
+        console.print(
+            f"\na step takes {duration(least)} to {duration(TIME_FACTOR * least)} ({parts} at "
+            f"best); {config.steps} steps {duration(config.steps * least)} to "
+            f"{duration(config.steps * TIME_FACTOR * least)}, without evaluation. "
+            f"No rehearsal: {rehearsal}."
+        )
+        return
+    wall, processor = rehearsal.forecast
     console.print(
-        f"a step takes {duration(least)} to {duration(TIME_FACTOR * least)} ({parts} at best); "
-        f"{config.steps} steps {duration(config.steps * least)} to "
-        f"{duration(config.steps * TIME_FACTOR * least)}, without evaluation"
+        f"\na step takes about {duration(wall)} ({duration(processor)} of processor time) on this "
+        f"device, as busy as it is now; {config.steps} steps {duration(config.steps * wall)}, "
+        "without evaluation"
     )
-    console.print(
-        "\nTaken for granted: each message is as long as its limit, attention has a fused kernel. "
-        f"Drivers, libraries and gaps between tensors come on top: at most {USABLE:.0%} of the "
-        "device is planned for."
+    console.print(_how(rehearsal))
+
+
+def _how(rehearsal: Rehearsal) -> str:
+    """Return what was rehearsed, in words."""
+    *rest, large = sorted(rehearsal.timed)
+    if large == rehearsal.count:
+        how = f"a step of all {large} debates"
+    else:
+        how = (
+            f"steps of {rest[-1]} and {large} debates, and a line through them to {rehearsal.count}"
+        )
+    return (
+        f"Rehearsed: {how}, with random weights of the same shapes, every message at its limit. "
+        "Messages that end earlier take less; verifiers are left out."
     )
 
 

@@ -12,7 +12,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    DynamicCache,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.pytorch_utils import Conv1D
 
 from maporl_agents.bases import Base
@@ -75,11 +81,25 @@ def load_sketch(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
     """Return a model without weights, by its settings alone, and its chat border.
 
     Raises:
+        ValueError: as `bare_model`.
+    """
+    model, tokenizer = bare_model(name, config, META)
+    return model, Chat(tokenizer)
+
+
+def bare_model(
+    name: str, config: TeamConfig, device: torch.device
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return a model as it begins, freshly drawn on a device, and its tokenizer.
+
+    No file of weights is read.
+
+    Raises:
         ValueError: the model's settings or tokenizer cannot be read, or it could not be loaded so.
     """
     tokenizer, architecture = examine(name, config)
     try:
-        with META:
+        with device:
             model = AutoModelForCausalLM.from_config(
                 architecture,
                 dtype=getattr(torch, config.dtype),
@@ -89,7 +109,7 @@ def load_sketch(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
     except (OSError, ValueError, KeyError, ImportError) as error:
         line = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"cannot read the settings of the model {name!r}: {line}") from error
-    return model, Chat(tokenizer)
+    return model, tokenizer
 
 
 def _how_kept(name: str, architecture: PreTrainedConfig, settings: TeamConfig) -> tuple[str, bool]:

@@ -18,11 +18,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from maporl_agents import cli, compare, run_folder, studies, study_jobs
+from maporl_agents import cli, compare, run_folder
 from maporl_agents.compare import assemble
 from maporl_agents.config import CONFIGS, EvalConfig, Sampling, TrainConfig
-from maporl_agents.controls import Measure
-from maporl_agents.incentives import (
+from maporl_agents.loop import Interrupted
+from maporl_agents.outcomes import Transition, TurnStats
+from maporl_agents.studies import catalogue, jobs
+from maporl_agents.studies.catalogue import with_controls
+from maporl_agents.studies.controls import Measure
+from maporl_agents.studies.incentives import (
     CASES,
     Case,
     flip_rates,
@@ -31,16 +35,13 @@ from maporl_agents.incentives import (
     paid_topic,
     paid_verdict,
 )
-from maporl_agents.job_pool import Pool, last_line
-from maporl_agents.loop import Interrupted
-from maporl_agents.outcomes import Transition, TurnStats
-from maporl_agents.results_page import COLUMNS, page, rows, sentences
-from maporl_agents.sft import SFTConfig
-from maporl_agents.studies import with_controls
-from maporl_agents.study_jobs import Job, Recipe, all_measures, carry_out, measure_path, missing
-from maporl_agents.study_plan import ArmPlan, StudyPlan, expected_minutes
-from maporl_agents.study_results import Arm, Claim, Measurement, SeedResult, Study
-from maporl_agents.verdicts import estimate
+from maporl_agents.studies.jobs import Job, Recipe, all_measures, carry_out, measure_path, missing
+from maporl_agents.studies.page import COLUMNS, page, rows, sentences
+from maporl_agents.studies.plan import ArmPlan, StudyPlan, expected_minutes
+from maporl_agents.studies.pool import Pool, last_line
+from maporl_agents.studies.results import Arm, Claim, Measurement, SeedResult, Study
+from maporl_agents.studies.sft import SFTConfig
+from maporl_agents.studies.verdicts import estimate
 
 SMALL = TrainConfig(
     steps=3,
@@ -96,11 +97,11 @@ class TestKey:
     @pytest.mark.parametrize("config", [cls() for cls in CONFIGS.values()])
     def test_every_change_of_a_setting_is_seen(self, config: Any) -> None:
         """Each value of each group in turn becomes another; no two of the changes are alike."""
-        found = [study_jobs.changes(config, config)]
+        found = [jobs.changes(config, config)]
         assert found == [{}]
         for path in leaves(config):
             changed = with_another(config, path)
-            found.append(study_jobs.changes(changed, config))
+            found.append(jobs.changes(changed, config))
             assert list(leaves_of(found[-1])) == [path]
         assert len(found) > 30
 
@@ -136,11 +137,11 @@ class TestKey:
 
     def test_other_weights_under_the_same_name_are_another_job(self, tmp_path: Path) -> None:
         (tmp_path / "model.safetensors").write_bytes(b"one")
-        one = study_jobs.fingerprint(tmp_path)
-        assert study_jobs.fingerprint(tmp_path) == one
-        study_jobs.fingerprint.cache_clear()
+        one = jobs.fingerprint(tmp_path)
+        assert jobs.fingerprint(tmp_path) == one
+        jobs.fingerprint.cache_clear()
         (tmp_path / "model.safetensors").write_bytes(b"two")
-        assert study_jobs.fingerprint(tmp_path) != one
+        assert jobs.fingerprint(tmp_path) != one
 
     def test_seeds_differ_in_training_and_in_the_noise_of_evaluation(self) -> None:
         first, second = (Job(PPO, seed, ()).config for seed in (0, 1))
@@ -225,8 +226,8 @@ class TestCarryOut:
         def never(*_args: object, **_options: object) -> None:
             raise AssertionError("trained again")
 
-        monkeypatch.setattr(study_jobs.experiment, "run", never)
-        monkeypatch.setattr(study_jobs.experiment, "resume", never)
+        monkeypatch.setattr(jobs.experiment, "run", never)
+        monkeypatch.setattr(jobs.experiment, "resume", never)
         carry_out(Job(PPO, 0, (Measure(), ALONE)), tmp_path, quiet())
         assert missing(Job(PPO, 0, (Measure(), ALONE)), tmp_path) == ()
         assert measure_path(tmp_path, Measure()).stat().st_mtime_ns == before
@@ -235,7 +236,7 @@ class TestCarryOut:
         job = Job(Recipe("none", SMALL), 0, (Measure("best_of_n"),))
         carry_out(job, tmp_path, quiet())
         assert not (tmp_path / "run").exists()
-        saved = study_jobs.read_measure(tmp_path, Measure("best_of_n"))
+        saved = jobs.read_measure(tmp_path, Measure("best_of_n"))
         assert saved["sampled"]["num_answers"] == 6 * 6  # questions x samples
         assert "greedy" not in saved
 
@@ -243,10 +244,10 @@ class TestCarryOut:
         order = []
 
         def second() -> None:
-            with study_jobs.only_here(tmp_path):
+            with jobs.only_here(tmp_path):
                 order.append("second")
 
-        with study_jobs.only_here(tmp_path):
+        with jobs.only_here(tmp_path):
             other = threading.Thread(target=second)
             other.start()
             other.join(0.2)
@@ -255,10 +256,10 @@ class TestCarryOut:
         assert order == ["first", "second"]
 
     def test_costs_add_up(self, tmp_path: Path) -> None:
-        assert study_jobs.cost(tmp_path) == 0.0
-        study_jobs.add_cost(tmp_path, 1.5)
-        study_jobs.add_cost(tmp_path, 2.0)
-        assert study_jobs.cost(tmp_path) == 3.5
+        assert jobs.cost(tmp_path) == 0.0
+        jobs.add_cost(tmp_path, 1.5)
+        jobs.add_cost(tmp_path, 2.0)
+        assert jobs.cost(tmp_path) == 3.5
 
 
 WORKER = """
@@ -396,9 +397,9 @@ class TestAssemble:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for commit in ("a", "a", "b", "a"):
-            monkeypatch.setattr(study_jobs, "versions", lambda commit=commit: {"commit": commit})
-            study_jobs.record_versions(tmp_path)
-        assert study_jobs.ran_on(tmp_path) == [{"commit": "a"}, {"commit": "b"}]
+            monkeypatch.setattr(jobs, "versions", lambda commit=commit: {"commit": commit})
+            jobs.record_versions(tmp_path)
+        assert jobs.ran_on(tmp_path) == [{"commit": "a"}, {"commit": "b"}]
 
     def test_arms_without_any_seed_stay_empty(self, tmp_path: Path) -> None:
         study = assemble(PLAN, (0,), tmp_path, command="", errors={})
@@ -595,13 +596,13 @@ def topics(plan: StudyPlan) -> list[str]:
 
 
 class TestStudies:
-    @pytest.mark.parametrize("name", list(studies.STUDIES))
+    @pytest.mark.parametrize("name", list(catalogue.STUDIES))
     def test_every_study_makes_games_and_has_names_once(self, name: str) -> None:
-        plan = studies.study(name)
+        plan = catalogue.study(name)
         assert plan.name == name
         assert len({arm.name for arm in plan.arms}) == len(plan.arms)
         assert any(arm.role == "method" for arm in plan.arms)
-        jobs = plan.jobs(studies.DEFAULT_SEEDS)
+        jobs = plan.jobs(catalogue.DEFAULT_SEEDS)
         assert len({job.key for job in jobs}) == len(jobs)
         assert expected_minutes(plan, (0,)) < expected_minutes(plan, (0, 1))
         told = {f"{arm.name}/{topic}" for arm in plan.arms for topic in topics(plan)}
@@ -611,21 +612,21 @@ class TestStudies:
         assert expected_minutes(quick, (0,)) < expected_minutes(plan, (0,))
 
     def test_the_survey_has_one_reference_and_variants(self) -> None:
-        roles = {arm.name: arm.role for arm in studies.study("variants").arms}
+        roles = {arm.name: arm.role for arm in catalogue.study("variants").arms}
         assert [name for name, role in roles.items() if role == "method"] == ["gamma-1"]
         assert set(roles.values()) == {"method", "variant"}
-        variant = studies.study("variants").arms[0]
+        variant = catalogue.study("variants").arms[0]
         assert variant.before(0) is not None
 
     def test_beta_is_judged_where_its_turns_are_trained(self) -> None:
-        plan = studies.study("incentives")
+        plan = catalogue.study("incentives")
         stands_on = {claim.stands_on[0].split("/")[0]: claim.stands_on for claim in plan.claims}
         assert len(stands_on["alpha0"]) == 4
         assert stands_on["beta1"] == ("beta1/beta1-gain-2", "beta1/beta1-loss-2")
 
     def test_unknown_names_are_answered_by_the_known_ones(self) -> None:
         with pytest.raises(ValueError, match="shopping"):
-            studies.study("nonsense")
+            catalogue.study("nonsense")
 
 
 class TestCommandLine:
@@ -638,7 +639,7 @@ class TestCommandLine:
     def test_the_list_explains_every_study(self, capsys: pytest.CaptureFixture[str]) -> None:
         code, out, _ = self.run(capsys, "--list")
         assert code == 0
-        for name in studies.STUDIES:
+        for name in catalogue.STUDIES:
             assert f"{name}: " in out
         assert "core-minutes" in out
 
@@ -666,7 +667,7 @@ class TestCommandLine:
                 carry_out(job, pool.root / job.key, quiet())
 
         monkeypatch.setattr(compare.Pool, "run", in_process)
-        monkeypatch.setitem(studies.STUDIES, "small", lambda: PLAN)
+        monkeypatch.setitem(catalogue.STUDIES, "small", lambda: PLAN)
         docs = tmp_path / "results.md"
         argv = ["small", "--seeds", "0", "--runs", str(tmp_path), "--docs", str(docs)]
         code, out, _ = self.run(capsys, *argv)

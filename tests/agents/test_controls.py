@@ -8,9 +8,12 @@ from dataclasses import replace
 import pytest
 from miniatures import load_team, make_transcript
 
-from maporl_agents import controls
 from maporl_agents.config import GameConfig, Sampling
-from maporl_agents.controls import (
+from maporl_agents.evaluate import evaluate
+from maporl_agents.games import debates_of, questions_of
+from maporl_agents.rollout import play
+from maporl_agents.studies import controls
+from maporl_agents.studies.controls import (
     Cast,
     Measure,
     ShuffledVerdicts,
@@ -22,9 +25,6 @@ from maporl_agents.controls import (
     with_peers_of,
     with_shuffled_verdicts,
 )
-from maporl_agents.evaluate import evaluate
-from maporl_agents.games import debates_of, questions_of
-from maporl_agents.rollout import play
 from maporl_env.types import Question
 from maporl_env.verifiers import AnswerKey, Scorer
 

@@ -12,7 +12,7 @@ import pytest
 from test_verdicts import make_study
 
 from maporl_agents.outcomes import Transition, flipped, rate, transitions
-from maporl_agents.study_results import Arm, Claim, SeedResult, Study
+from maporl_agents.studies.results import Arm, Claim, SeedResult, Study
 from maporl_env.rewards import shaping_bonus
 from maporl_env.types import Message, Question, Transcript
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from maporl_agents.claims import judge, judged
 from maporl_agents.outcomes import TurnStats
-from maporl_agents.study_results import Arm, Claim, Measurement, SeedResult, Study
-from maporl_agents.verdicts import (
+from maporl_agents.studies.claims import judge, judged
+from maporl_agents.studies.results import Arm, Claim, Measurement, SeedResult, Study
+from maporl_agents.studies.verdicts import (
     MARGIN,
     Verdict,
     against_verdict,

@@ -7,8 +7,8 @@ from typing import Any
 
 from maporl_agents.alarms import alarms
 from maporl_agents.outcomes import TurnStats
-from maporl_agents.study_results import Arm, Decoding, Measurement, Stage, Study
-from maporl_agents.verdicts import Estimate, difference, estimate
+from maporl_agents.studies.results import Arm, Decoding, Measurement, Stage, Study
+from maporl_agents.studies.verdicts import Estimate, difference, estimate
 from maporl_agents.webpage.sources import DECODINGS, STAGES
 
 Json = dict[str, Any]

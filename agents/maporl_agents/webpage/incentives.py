@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from maporl_agents.incentives import CASES, Case, flip_count, flip_rates, steps
-from maporl_agents.study_results import Arm, Stage, Study
-from maporl_agents.verdicts import estimate
+from maporl_agents.studies.incentives import CASES, Case, flip_count, flip_rates, steps
+from maporl_agents.studies.results import Arm, Stage, Study
+from maporl_agents.studies.verdicts import estimate
 from maporl_agents.webpage.sources import STAGES
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from maporl_agents.outcomes import TurnStats, transitions
 from maporl_agents.runlog import read_metrics
 from maporl_agents.storage import load_json
-from maporl_agents.study_results import Arm, Measurement, SeedResult, Stage, Study
+from maporl_agents.studies.results import Arm, Measurement, SeedResult, Stage, Study
 from maporl_env.types import Transcript
 
 STAGES: tuple[Stage, ...] = ("before", "after")

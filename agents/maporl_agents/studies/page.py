@@ -9,9 +9,9 @@ import textwrap
 from collections.abc import Sequence
 from statistics import fmean
 
-from maporl_agents.claims import Judged, all_verdicts, judged
-from maporl_agents.study_results import Arm, Decoding, Stage, Study
-from maporl_agents.verdicts import MARGIN, Estimate, estimate
+from maporl_agents.studies.claims import Judged, all_verdicts, judged
+from maporl_agents.studies.results import Arm, Decoding, Stage, Study
+from maporl_agents.studies.verdicts import MARGIN, Estimate, estimate
 
 COLUMNS = (
     "arm",

@@ -20,10 +20,10 @@ from maporl_agents.config import (
     RunConfig,
     TrainConfig,
 )
-from maporl_agents.controls import Measure
-from maporl_agents.study_jobs import Method, Recipe
-from maporl_agents.study_plan import ArmPlan, StudyPlan
-from maporl_agents.study_results import Claim
+from maporl_agents.studies.controls import Measure
+from maporl_agents.studies.jobs import Method, Recipe
+from maporl_agents.studies.plan import ArmPlan, StudyPlan
+from maporl_agents.studies.results import Claim
 
 C = TypeVar("C", bound=RunConfig)
 

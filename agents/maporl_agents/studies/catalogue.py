@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from maporl_agents import scheme_studies
 from maporl_agents.config import TrainConfig, turns_of
-from maporl_agents.controls import Measure
-from maporl_agents.incentives import CASES, CEILING, learns, paid_topic
 from maporl_agents.recipes import recipe
-from maporl_agents.study_jobs import Recipe
-from maporl_agents.study_plan import ArmPlan, StudyPlan
-from maporl_agents.study_results import Claim, Role
+from maporl_agents.studies import schemes
+from maporl_agents.studies.controls import Measure
+from maporl_agents.studies.incentives import CASES, CEILING, learns, paid_topic
+from maporl_agents.studies.jobs import Recipe
+from maporl_agents.studies.plan import ArmPlan, StudyPlan
+from maporl_agents.studies.results import Claim, Role
 
 DEFAULT_SEEDS = (0, 1, 2)
 QUESTIONS = 400
@@ -457,10 +457,10 @@ STUDIES: dict[str, Callable[[], StudyPlan]] = {
     "transfer": transfer,
     "bases": bases,
     "variants": variants,
-    "magrpo": lambda: scheme_studies.magrpo(SHOPPING),
-    "magrpo-right": lambda: scheme_studies.rightness(SHOPPING),
-    "malt": lambda: scheme_studies.malt(SHOPPING),
-    "schemes": lambda: scheme_studies.schemes(SHOPPING),
+    "magrpo": lambda: schemes.magrpo(SHOPPING),
+    "magrpo-right": lambda: schemes.rightness(SHOPPING),
+    "malt": lambda: schemes.malt(SHOPPING),
+    "schemes": lambda: schemes.schemes(SHOPPING),
 }
 """All studies by name."""
 

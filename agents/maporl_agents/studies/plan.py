@@ -8,9 +8,9 @@ from typing import Any
 
 from maporl_agents.algorithms import malt
 from maporl_agents.config import MAGRPOConfig, MALTConfig, RunConfig, TrainConfig
-from maporl_agents.controls import Measure
-from maporl_agents.study_jobs import Job, Recipe, all_measures
-from maporl_agents.study_results import Claim, ControlKind, Metric, Role
+from maporl_agents.studies.controls import Measure
+from maporl_agents.studies.jobs import Job, Recipe, all_measures
+from maporl_agents.studies.results import Claim, ControlKind, Metric, Role
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from maporl_agents.incentives import incentive_verdicts
-from maporl_agents.study_results import Claim, Decoding, Study
-from maporl_agents.verdicts import Verdict, verdicts
+from maporl_agents.studies.incentives import incentive_verdicts
+from maporl_agents.studies.results import Claim, Decoding, Study
+from maporl_agents.studies.verdicts import Verdict, verdicts
 
 Judgement = Literal["holds", "fails", "not shown", "not measured"]
 

@@ -13,8 +13,8 @@ from statistics import fmean
 from typing import Literal
 
 from maporl_agents.outcomes import Side, flipped
-from maporl_agents.study_results import Arm, Decoding, Measurement, Stage, Study
-from maporl_agents.verdicts import Estimate, Verdict, difference
+from maporl_agents.studies.results import Arm, Decoding, Measurement, Stage, Study
+from maporl_agents.studies.verdicts import Estimate, Verdict, difference
 
 CEILING = 0.94
 """Share of right outcomes without bonus from which on there is no room to see an incentive in."""

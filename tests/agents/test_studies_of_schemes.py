@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from maporl_agents import experiment, studies
+from maporl_agents import experiment
 from maporl_agents.compare import assemble
 from maporl_agents.config import (
     EvalConfig,
@@ -24,16 +24,17 @@ from maporl_agents.config import (
     Sampling,
     TrainConfig,
 )
-from maporl_agents.controls import Measure
 from maporl_agents.evaluate import Evaluation
 from maporl_agents.outcomes import turn_stats
 from maporl_agents.passes import as_one, paid_for
 from maporl_agents.runlog import read_metrics
-from maporl_agents.scheme_studies import roles, single, star
-from maporl_agents.study_jobs import Job, Recipe, carry_out, measure_path, read_measure
-from maporl_agents.study_plan import ArmPlan, StudyPlan, quick_recipe, training_answers
-from maporl_agents.study_results import Arm, Measurement, Study
-from maporl_agents.verdicts import verdicts
+from maporl_agents.studies import catalogue
+from maporl_agents.studies.controls import Measure
+from maporl_agents.studies.jobs import Job, Recipe, carry_out, measure_path, read_measure
+from maporl_agents.studies.plan import ArmPlan, StudyPlan, quick_recipe, training_answers
+from maporl_agents.studies.results import Arm, Measurement, Study
+from maporl_agents.studies.schemes import roles, single, star
+from maporl_agents.studies.verdicts import verdicts
 from maporl_env.protocols import JointAnswer, Pipeline, SimultaneousDebate
 from maporl_env.types import Message, Question, Transcript
 
@@ -238,15 +239,15 @@ def test_roles_leave_with_their_seats_and_texts() -> None:
 
 
 def test_the_baselines_of_malt_generate_as_much() -> None:
-    trained = [arm for arm in studies.study("malt").arms if arm.recipe.method == "malt"]
+    trained = [arm for arm in catalogue.study("malt").arms if arm.recipe.method == "malt"]
     assert len({training_answers(arm.recipe.config) for arm in trained}) == 1
-    for arm in studies.study("malt").arms:
+    for arm in catalogue.study("malt").arms:
         answers = (arm.measure.passes or 1) * arm.recipe.config.game.num_agents
         assert answers == (3 if arm.name == "pass" else 9)
 
 
 def test_schemes_spend_as_many_answers_on_the_same_questions() -> None:
-    plan = studies.study("schemes")
+    plan = catalogue.study("schemes")
     methods = [arm.recipe.config for arm in plan.arms if arm.role == "method"]
     spent = [training_answers(config) for config in methods]
     assert max(spent) < 1.1 * min(spent)
@@ -261,7 +262,7 @@ def test_schemes_spend_as_many_answers_on_the_same_questions() -> None:
 
 @pytest.mark.parametrize("name", ["magrpo", "magrpo-right", "malt", "schemes"])
 def test_every_arm_can_be_built_and_shrunk(name: str) -> None:
-    for arm in studies.study(name).arms:
+    for arm in catalogue.study(name).arms:
         small = quick_recipe(arm.recipe)
         experiment.build(small.config)
         assert training_answers(small.config) < training_answers(arm.recipe.config)

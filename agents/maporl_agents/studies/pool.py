@@ -27,7 +27,7 @@ from rich.progress import (
 
 from maporl_agents.runlog import read_metrics
 from maporl_agents.storage import write_text
-from maporl_agents.study_jobs import Job, Recipe, missing
+from maporl_agents.studies.jobs import Job, Recipe, missing
 
 POLL_SECONDS = 0.5
 ONE_CORE = dict.fromkeys(("MAPORL_CORES", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -37,7 +37,7 @@ Command = Callable[[Path], list[str]]
 
 def worker_command(folder: Path) -> list[str]:
     """Return the command of a job's own process."""
-    return [sys.executable, "-m", "maporl_agents.study_jobs", str(folder)]
+    return [sys.executable, "-m", "maporl_agents.studies.jobs", str(folder)]
 
 
 @dataclass

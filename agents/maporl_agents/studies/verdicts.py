@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Literal
 
-from maporl_agents.study_results import Arm, ControlKind, Decoding, Stage, Study
+from maporl_agents.studies.results import Arm, ControlKind, Decoding, Stage, Study
 from maporl_env.intervals import t_quantile
 
 Kind = Literal["supports", "contradicts", "open", "neutral"]

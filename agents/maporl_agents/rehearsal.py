@@ -1,0 +1,222 @@
+"""A rehearsal: steps of a run, taken and timed with random weights, which forecast the real ones.
+
+A step takes the time that its shapes take; what the weights say matters only for where messages
+end. So the run is built as ever, but with random weights of the same shapes (nothing is read but
+settings and tokenizers), and its own training step is taken with ever more debates, every message
+at its limit. If the whole step can be afforded, its time is measured; else it is read off a
+straight line through the two largest that could.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import NamedTuple, cast
+
+import torch
+from transformers import PreTrainedModel
+
+from maporl_agents import experiment
+from maporl_agents.algorithms import maporl
+from maporl_agents.chat import Chat
+from maporl_agents.config import GameConfig, TeamConfig, TrainConfig
+from maporl_agents.learner import Learner
+from maporl_agents.loading import pick_device
+from maporl_agents.plan import Plan
+from maporl_agents.sketch import bare_model
+from maporl_agents.stand_ins import (
+    EndlessChat,
+    first_questions,
+    stage,
+    unjudged,
+    with_message_tokens,
+)
+
+REPEATS = 2
+"""So often the sizes that count are timed at least, if there is time; the best is taken."""
+MOST_REPEATS = 4
+
+
+class Spent(NamedTuple):
+    """What something took: seconds on the clock, and of all processor cores together."""
+
+    wall: float
+    processor: float
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What was timed.
+
+    Attributes:
+        count: debates of the step that is forecast.
+        timed: debates of a step that was taken -> the least it took.
+    """
+
+    count: int
+    timed: dict[int, Spent]
+
+    @property
+    def forecast(self) -> Spent:
+        """What the whole step takes: as measured, or by a line through the two largest."""
+        return self.timed.get(self.count) or on_line(self.timed, self.count)
+
+
+def on_line(timed: dict[int, Spent], count: int) -> Spent:
+    """Return the value at `count` of the line through the two largest sizes, never a falling one.
+
+    One size alone is scaled.
+    """
+    *rest, large = sorted(timed)
+    if not rest:
+        return Spent(*(value * count / large for value in timed[large]))
+    small = rest[-1]
+    steps = (count - large) / (large - small)
+    return Spent(
+        *(
+            most + steps * max(most - less, 0.0)
+            for less, most in zip(timed[small], timed[large], strict=True)
+        )
+    )
+
+
+def sizes(count: int, least: int) -> list[int]:
+    """Return `count` and its halves that are at least `least`, the smallest first."""
+    found = [count]
+    while -(-found[0] // 2) >= max(least, 2):
+        found.insert(0, -(-found[0] // 2))
+    return found
+
+
+def time_steps(
+    take: Callable[[int], Spent], count: int, least: int, seconds: float
+) -> dict[int, Spent]:
+    """Time steps of growing size while there is time; return the least that each took.
+
+    Args:
+        take: takes a step of so many debates and returns what it took.
+        count: debates of the step that is asked for.
+        least: debates that a smaller step has at least.
+        seconds: that all of it may take on the clock. A first step, to warm up, is always taken.
+    """
+    ladder = sizes(count, least)
+    warm = take(ladder[0])
+    left, timed = seconds - warm.wall, {}
+    for size in ladder:
+        expected = on_line(timed or {ladder[0]: warm}, size).wall
+        if expected * (REPEATS if timed else 1) > left:
+            break
+        timed[size] = take(size)
+        left -= timed[size].wall
+    ends = [count] if count in timed else sorted(timed)[-2:]
+    for _ in range(MOST_REPEATS - 1):
+        if left < sum(timed[size].wall for size in ends):
+            break
+        for size in ends:
+            again = take(size)
+            left -= again.wall
+            timed[size] = Spent(*map(min, timed[size], again))
+    return timed
+
+
+def rehearse(
+    config: TrainConfig,
+    plan: Plan,
+    seconds: float,
+    *,
+    message_tokens: int = 0,
+    question_tokens: int = 0,
+) -> Rehearsal:
+    """Time steps of a run with random weights.
+
+    Args:
+        config: its settings.
+        plan: made of them, for this device.
+        seconds: that it may take.
+        message_tokens: as for `plan_of`.
+        question_tokens: as for `plan_of`.
+
+    Raises:
+        ValueError: it cannot be rehearsed, or not in so short a time; says why.
+    """
+    config = with_message_tokens(config, message_tokens)
+    count = experiment.training_game(config)[1]
+    least = min(config.ppo.minibatches, count)
+    _require_means(config, plan, seconds, sum(plan.seconds.values()) * least / count)
+    began = time.perf_counter()
+    with threads_kept():
+        take = _stepper(config, question_tokens)
+        left = seconds - (time.perf_counter() - began)
+        timed = time_steps(take, count, least, left)
+    if count not in timed and len(timed) < 2:
+        raise ValueError(f"steps take too long for {seconds:g} s: raise --rehearsal-seconds")
+    return Rehearsal(count, timed)
+
+
+def _require_means(config: TrainConfig, plan: Plan, seconds: float, shortest: float) -> None:
+    """Raise ValueError if a rehearsal is out of the question; `shortest` is of its least step."""
+    if not plan.fits:
+        raise ValueError("the run does not fit")
+    if config.team.quantization != "none" or config.team.device_map == "auto":
+        raise ValueError("models that are quantised or laid over several devices are not rehearsed")
+    if 3 * shortest > seconds:  # one to warm up, two to time
+        raise ValueError(
+            f"it would take {3 * shortest:.0f} s or more, and {seconds:g} s are allowed: raise "
+            "--rehearsal-seconds"
+        )
+
+
+def _stepper(config: TrainConfig, question_tokens: int) -> Callable[[int], Spent]:
+    """Return what takes a training step of so many debates, the run's first questions."""
+    game, count = experiment.training_game(config)
+    plain = unjudged(config.game)
+    if question_tokens:  # the task may not be there
+        plain = replace(plain, task=GameConfig().task, data="")
+    team, learner = experiment.build(replace(config, game=plain), load=load_random)
+    device = team.bases[0].device
+    asked, _ = first_questions(config, count, question_tokens, team.bases[0].chat)
+
+    def take(size: int) -> Spent:
+        questions = asked[:size]
+        debates = stage(game, questions, made_up=question_tokens > 0)
+        start = _now(device)
+        maporl.train_step(cast("Learner", learner), debates, questions, config.sampling, seed=0)
+        return Spent(*(end - begin for begin, end in zip(start, _now(device), strict=True)))
+
+    return take
+
+
+def _now(device: torch.device) -> Spent:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return Spent(time.perf_counter(), time.process_time())
+
+
+def load_random(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
+    """Return a model with random weights, by its settings alone, that never ends a message.
+
+    Raises:
+        ValueError: as `sketch.bare_model`.
+    """
+    device = pick_device(config.device)
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        for generator in (
+            torch.default_generator,
+            *(torch.cuda.default_generators if gpus else ()),
+        ):
+            generator.manual_seed(0)
+        model, tokenizer = bare_model(name, config, device)
+    return model, EndlessChat(tokenizer)
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Give torch back its number of threads."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
