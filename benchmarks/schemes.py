@@ -29,7 +29,7 @@ from maporl_agents.evaluate import evaluate
 from maporl_agents.games import debates_of, questions_of, training_questions
 from maporl_agents.passes import vote_of_passes
 from maporl_agents.runlog import RunLog, read_metrics
-from maporl_agents.scheme_studies import single, star
+from maporl_agents.studies.schemes import single, star
 from maporl_agents.team import Team
 
 Measured = dict[str, float]
