@@ -52,6 +52,7 @@ from maporl_agents.config import (
     from_dict,
 )
 from maporl_agents.games import debates_of, training_questions
+from maporl_agents.learner import Learner
 from maporl_agents.ledger import Ledger
 from maporl_agents.loading import load_model, load_tokenizer
 from maporl_agents.machine import this_machine
@@ -127,7 +128,9 @@ class RealSteps:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self.team, self.learner = experiment.build(config, load=load_endless)
+        self.team, learner = experiment.build(config, load=load_endless)
+        assert isinstance(learner, Learner)
+        self.learner = learner
         self.game, self.count = experiment.training_game(config)
         self.debates = debates_of(self.game, self.count)
         questions = training_questions(config.game)

@@ -103,7 +103,8 @@ def time_steps(
     """
     ladder = sizes(count, least)
     warm = take(ladder[0])
-    left, timed = seconds - warm.wall, {}
+    left = seconds - warm.wall
+    timed: dict[int, Spent] = {}
     for size in ladder:
         expected = on_line(timed or {ladder[0]: warm}, size).wall
         if expected * (REPEATS if timed else 1) > left:
