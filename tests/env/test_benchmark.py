@@ -367,7 +367,7 @@ def test_functions_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     players = named_agents("speakers_of_mine:speak")
     assert by_turn(score_case(players, replace(LONE, num_questions=3))) == [0.0] * 3
     assert players.about == {"kind": "function", "function": "speakers_of_mine:speak"}
-    with pytest.raises(ValueError, match="must be a function prompts -> texts"):
+    with pytest.raises(ValueError, match="agents .speakers_of_mine:word. is not a function"):
         named_agents("speakers_of_mine:word")
     with pytest.raises(ValueError, match=r"cannot be found .*no attribute 'speek'"):
         named_agents("speakers_of_mine:speek")
