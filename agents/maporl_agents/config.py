@@ -469,9 +469,9 @@ class MALTConfig(RunConfig):
 
     name: str = "malt-shopping"
     """Folder of the run below `runs`."""
-    steps: int = 12
-    """Stages, three per round: grow trees, imitate, prefer. Tiny: four rounds; paper: one."""
-    questions_per_step: int = 58
+    steps: int = 18
+    """Stages, three per round: grow trees, imitate, prefer. Tiny: six rounds; paper: one."""
+    questions_per_step: int = 39
     """Trees per round. Tiny."""
     checkpoint_every: int = 1
     """Stages between checkpoints."""
@@ -483,7 +483,7 @@ class MALTConfig(RunConfig):
     eval: EvalConfig = field(default_factory=lambda: EvalConfig(passes=3))
     malt: MALTSettings = field(
         default_factory=lambda: MALTSettings(
-            thresholds=(0.2, 0.3, 0.4, 0.5), imitation=FitConfig(epochs=1)
+            thresholds=(0.15, 0.2, 0.25, 0.3, 0.35, 0.4), imitation=FitConfig(epochs=1)
         )
     )
 

@@ -778,7 +778,7 @@ def final_answers(config: MALTConfig, team: Team) -> float:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_pipeline_learns(tmp_path: Path, seed: int) -> None:
-    """Four rounds, as by default. The margin is half of what was measured for seed 0 (.18, .71)."""
+    """Six rounds, as by default. Untrained .16 to .19; trained .62 to .67 with seeds 0, 1, 2."""
     config = replace(MALTConfig(), seed=seed)
     team, learner = experiment.build(config)
     before = final_answers(config, team)
