@@ -156,7 +156,8 @@ class RealSteps:
         """Return the most bytes of tensors alive at once in a step."""
         moments = [t for state in self.learner.optimizer.state.values() for t in state.values()]
         kept = [t for t in moments if isinstance(t, torch.Tensor)]
-        with Ledger([*owned(self.team), *kept]) as ledger:
+        ledger = Ledger([*owned(self.team), *kept])
+        with ledger:
             self.take()
         return nbytes([*owned(self.team), *kept]) + ledger.peak_bytes
 
