@@ -47,8 +47,12 @@ class Lane:
         return mask.astype(np.bool_)
 
     def truncate(self, reason: str) -> None:
-        """End this debate from outside; its lanes are done at the next step, truncated."""
-        self.core.debate.truncate(reason)
+        """End this debate from outside; its lanes are done at the next step, truncated.
+
+        The first reason holds: nothing happens if another lane has ended the debate already.
+        """
+        if not self.core.debate.truncated:
+            self.core.debate.truncate(reason)
 
     def __getattr__(self, name: str) -> Any:
         if name == "core":  # not set yet: while a pickle is read

@@ -132,17 +132,34 @@ def test_a_truncated_debate_says_so_and_pays_its_complete_turns() -> None:
     vec.seed(0)
     vec.reset()
     end = np.array([257, 257])
+    vec.step(np.array([66, 66]))  # "A"
     vec.step(end)
     before = vec.get_attr("transcript", 0)[0]
     vec.env_method("truncate", "out of time", indices=[0])
     _, rewards, dones, infos = vec.step(end)
     assert dones.tolist() == [True, True]
     assert [info["TimeLimit.truncated"] for info in infos] == [True, False]
-    # One turn was played: the learner wrote nothing (0.0), so its pay is its own score, 0.
-    assert rewards[0] == infos[0]["turn_rewards"].sum() == 0.0
+    # One turn was played: the learner wrote "A", one character of ten, so its own score is .1.
+    assert rewards[0] == pytest.approx(0.1)
+    assert infos[0]["turn_rewards"].tolist() == pytest.approx([0.1, 0.0])
+    assert before.texts_of("agent_0") == ("A",)
     assert len(before.messages) == 2
     assert vec.get_attr("transcript", [0])[0].messages == ()  # it has started anew
     vec.step(end)
+
+
+def test_truncating_every_lane_of_a_debate_is_truncating_it_once() -> None:
+    """Two debates of two lanes each; the first reason holds."""
+    vec = DebateVecEnv(4, learner="all", task=QUESTIONS, num_agents=2, **SMALL)
+    vec.seed(0)
+    vec.reset()
+    vec.env_method("truncate", "why")
+    assert [core.debate.truncation_reason for core in vec.cores] == ["why", "why"]
+    vec.lanes[1].truncate("again")
+    assert vec.cores[0].debate.truncation_reason == "why"
+    _, _, dones, infos = vec.step(np.full(4, 257))
+    assert dones.all()
+    assert all(info["TimeLimit.truncated"] for info in infos)
 
 
 def test_a_sequential_protocol_with_one_learner() -> None:
