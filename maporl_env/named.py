@@ -1,11 +1,11 @@
-"""A user's own function by its name, as command lines and settings give it: ``module:function``."""
+"""A user's own function: by its name, ``module:function``, and the texts that it gives."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -29,3 +29,24 @@ def function_named(name: str) -> Callable[..., Any]:
         raise ValueError(f"{name!r} is not a function")
     function: Callable[..., Any] = found
     return function
+
+
+def texts_of(given: object, count: int, who: str) -> list[str]:
+    """Return what a function `prompts -> texts` gave, or say plainly what is wrong with it.
+
+    Args:
+        given: what it returned.
+        count: how many prompts it got.
+        who: whose function it is; the errors begin with it.
+
+    Raises:
+        ValueError: no list of texts, or not one per prompt.
+    """
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise ValueError(f"{who}: expected a list of texts, not {type(given).__name__}")
+    if len(given) != count:
+        raise ValueError(f"{who}: {len(given)} texts for {count} prompts")
+    for text in given:
+        if not isinstance(text, str):
+            raise ValueError(f"{who}: expected texts, but one is {type(text).__name__}")
+    return list(given)

@@ -22,6 +22,7 @@ from maporl_env.benchmark.results import (
 from maporl_env.benchmark.suite import CASES, Case
 from maporl_env.debate import Debate
 from maporl_env.intervals import clustered_mean
+from maporl_env.named import texts_of
 from maporl_env.types import Transcript
 
 BATCH = 100
@@ -146,14 +147,7 @@ def _ask(name: str, speak: Speak, case: Case, prompts: Sequence[Prompt]) -> list
         texts = speak(prompts)
     except Exception as error:
         raise ValueError(f"{where}: they failed with {type(error).__name__}: {error}") from error
-    if isinstance(texts, str) or not isinstance(texts, Sequence):
-        raise ValueError(f"{where}: expected a list of texts, not {type(texts).__name__}")
-    if len(texts) != len(prompts):
-        raise ValueError(f"{where}: {len(texts)} texts for {len(prompts)} prompts")
-    for text in texts:
-        if not isinstance(text, str):
-            raise ValueError(f"{where}: expected texts, but one is {type(text).__name__}")
-    return list(texts)
+    return texts_of(texts, len(prompts), where)
 
 
 def _finished(batch: BatchedDebate) -> Iterator[_Played]:

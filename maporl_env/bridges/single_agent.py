@@ -18,6 +18,7 @@ from gymnasium.error import ResetNeeded
 from maporl_env.adapter import DebateAdapter
 from maporl_env.batched import Prompt
 from maporl_env.config import RENDER_MODES
+from maporl_env.named import texts_of
 from maporl_env.types import AgentID
 
 Partner = Callable[[Sequence[str]], Sequence[str]] | Sequence[str]
@@ -125,19 +126,22 @@ def ask(partners: Mapping[AgentID, Partner], prompts: Sequence[Prompt]) -> list[
     """Return what partners say to their prompts; those that share a callable get one call.
 
     Raises:
-        ValueError: a callable gave more or fewer texts than it got prompts.
+        ValueError: a callable gave no list of texts, or not one per prompt.
     """
     said: dict[int, str] = {}
     for partner in {id(one): one for one in (partners[p.agent] for p in prompts)}.values():
         places = [n for n, prompt in enumerate(prompts) if partners[prompt.agent] is partner]
         if callable(partner):
-            texts = list(partner([prompts[place].text for place in places]))
+            given = partner([prompts[place].text for place in places])
+            texts = texts_of(given, len(places), f"the partner of {_named(prompts, places)}")
         else:
             texts = [partner[min(prompts[place].turn, len(partner) - 1)] for place in places]
-        if len(texts) != len(places):
-            raise ValueError(f"a partner gave {len(texts)} texts for {len(places)} prompts")
         said.update(zip(places, texts, strict=True))
     return [said[place] for place in range(len(prompts))]
+
+
+def _named(prompts: Sequence[Prompt], places: Sequence[int]) -> str:
+    return ", ".join(dict.fromkeys(prompts[place].agent for place in places))
 
 
 def learner_seat(learner: object, num_agents: int) -> int:

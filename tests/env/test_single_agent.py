@@ -132,10 +132,20 @@ def test_wrong_arguments_are_refused(
         SingleAgentDebate(**arguments)
 
 
-def test_a_partner_must_answer_every_prompt() -> None:
-    env = SingleAgentDebate(lambda prompts: ["one"], num_agents=3)
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (["one"], "1 texts for 2 prompts"),
+        ("ab", "expected a list of texts, not str"),  # as long as the prompts are many
+        (None, "expected a list of texts, not NoneType"),
+        ({"a", "b"}, "expected a list of texts, not set"),
+        (["a", 7], "expected texts, but one is int"),
+    ],
+)
+def test_a_partner_gives_a_list_with_a_text_per_prompt(given: Any, complaint: str) -> None:
+    env = SingleAgentDebate(lambda prompts: given, num_agents=3)
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="gave 1 texts for 2 prompts"):
+    with pytest.raises(ValueError, match=f"^the partner of agent_1, agent_2: {complaint}$"):
         env.step("x")
 
 
