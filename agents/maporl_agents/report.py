@@ -32,7 +32,8 @@ def result_table(stages: Mapping[str, Results], title: str) -> Table:
     table = Table(title=title, title_justify="left", caption=CAPTION, caption_justify="left")
     for name in ("", "decoding", "turn"):
         table.add_column(name, no_wrap=True)
-    for name in ("vote", "agents", "w->r", "r->w", "agree", "none"):
+    paid = pays_something_else(stages)
+    for name in ("vote", "agents", "w->r", "r->w", "agree", "none", *(["paid"] if paid else [])):
         table.add_column(name, justify="right", no_wrap=True)
     for stage, results in stages.items():
         for decoding, evaluation in results.items():
@@ -47,15 +48,31 @@ def result_table(stages: Mapping[str, Results], title: str) -> Table:
                     f"{turn['right_to_wrong']:.3f}" if t else "-",
                     f"{turn['agreement']:.3f}",
                     f"{turn['invalid']:.3f}",
+                    *([_share(turn.get("score"))] if paid else []),
                 )
             table.add_section()
     return table
 
 
+def pays_something_else(stages: Mapping[str, Results]) -> bool:
+    """Return whether the verifier's scores were other than the key's accuracy in some turn."""
+    turns = [turn for s in stages.values() for e in s.values() for turn in e["turns"]]
+    return any(
+        turn.get("score") is not None
+        and abs(turn["score"] - sum(turn["accuracy"]) / len(turn["accuracy"])) > 5e-4
+        for turn in turns
+    )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
 CAPTION = (
     "vote: expected accuracy of the majority answer (ties shared), ± 95 % interval over questions; "
     "agents: accuracy of each; w->r, r->w: share of messages that turned from wrong to right, from "
-    "right to wrong; agree: questions whose valid answers agree; none: messages without an answer."
+    "right to wrong; agree: questions whose valid answers agree; none: messages without an answer; "
+    "paid: mean score of the verifier, shown where it is not the key's accuracy."
 )
 
 
