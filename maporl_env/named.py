@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -29,6 +33,22 @@ def function_named(name: str) -> Callable[..., Any]:
         raise ValueError(f"{name!r} is not a function")
     function: Callable[..., Any] = found
     return function
+
+
+def source_digest(function: Callable[..., Any]) -> str:
+    """Return a hash of the file in which a function is written, or its class; "" if there is none.
+
+    What that file imports is not seen.
+    """
+    found: Any = function
+    while isinstance(found, functools.partial):
+        found = found.func
+    found = inspect.unwrap(found)
+    try:
+        path = inspect.getsourcefile(found if inspect.isroutine(found) else type(found))
+        return hashlib.sha256(Path(path or "").read_bytes()).hexdigest()[:16]
+    except (TypeError, OSError):
+        return ""
 
 
 def texts_of(given: object, count: int, who: str) -> list[str]:

@@ -12,6 +12,7 @@ import tyro
 
 from maporl_env import benchmark
 from maporl_env.benchmark import Case, Report
+from maporl_env.benchmark.playing import kept_cases, told_of_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,6 +72,7 @@ class Env:
             max_new_tokens=self.max_new_tokens,
             transfer=self.transfer,
         )
+        kept = kept_cases(self.out, self.overwrite)
         played = tuple(case for case in cases if not players.refusal(case))
         with progress_bar(played, console) as watch:
             report = benchmark.score(
@@ -78,7 +80,7 @@ class Env:
             )
         show(report, console)
         if self.out is not None:
-            console.print(f"\nwrote {self.out}")
+            print(f"\n{told_of_file(self.out, kept, report)}")
         return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from maporl_agents import tiny
-from maporl_agents.checkpoint import latest, step_of
+from maporl_agents.checkpoint import fingerprint, latest, step_of
 from maporl_agents.config import RunConfig, Sampling, TeamConfig, scheme_of
 from maporl_agents.experiment import load_team
 from maporl_agents.loading import make_team
@@ -167,6 +168,7 @@ def run_players(folder: Path, label: str, changed: dict[str, Any], transfer: boo
         "models": list(config.team.model),
         "step": None if saved is None else step_of(saved),
         "seed": config.seed,
+        "fingerprint": _fingerprint([folder / "config.json"], saved),
         "transfer": transfer,
         **_decoding(sampling),
     }
@@ -209,8 +211,32 @@ def model_players(name: str, label: str, changed: dict[str, Any]) -> TeamPlayers
         known = TAUGHT.get(model_of(case), (case.task,))
         return "" if case.task in known else f"{name} knows only the words of {', '.join(known)}"
 
-    about = {"kind": "model", "models": [name], **_decoding(sampling)}
+    files = _model_files(name)
+    known = {"fingerprint": _fingerprint(files)} if files else {}
+    about = {"kind": "model", "models": [name], **known, **_decoding(sampling)}
     return TeamPlayers(label, about, lambda case: _team(model_of(case)), sampling, refuse)
+
+
+def _model_files(name: str) -> list[Path]:
+    """Return the files that a model is made of, in order; [] for one on the hub."""
+    if name in tiny.MODELS:
+        models = [name, "tiny-sharing"] if name == "tiny" else [name]
+        folders = [tiny.WEIGHTS / folder for model in models for folder in tiny.MODELS[model]]
+    else:
+        folders = [Path(name)]
+    found = [sorted(folder.iterdir()) for folder in folders if folder.is_dir()]
+    return [file for files in found for file in files if file.is_file()]
+
+
+def _fingerprint(files: Sequence[Path], saved: Path | None = None) -> str:
+    """Return a hash of files' names and content, and of a checkpoint's."""
+    whole = hashlib.sha256(b"" if saved is None else fingerprint(saved).encode())
+    for path in files:
+        whole.update(path.name.encode() + path.stat().st_size.to_bytes(8, "big"))
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                whole.update(chunk)
+    return whole.hexdigest()[:16]
 
 
 def _decoding(sampling: Sampling) -> dict[str, Any]:

@@ -259,6 +259,11 @@ def verify(folder: Path) -> None:
         _check_file(folder, name, entry)
 
 
+def fingerprint(folder: Path) -> str:
+    """Return the SHA-256 of all that a checkpoint holds; CheckpointError if it is none."""
+    return _checksum(_read_manifest(folder))
+
+
 def _check_file(folder: Path, name: str, entry: Mapping[str, Any]) -> None:
     """Compare one file with what the manifest says of it."""
     try:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maporl_env.benchmark.players import SCRIPTED, named_agents
-from maporl_env.benchmark.playing import score
+from maporl_env.benchmark.playing import kept_cases, score, told_of_file
 from maporl_env.benchmark.results import read_report
 from maporl_env.benchmark.suite import VERSION, Case, choose_cases, listing
 from maporl_env.benchmark.tables import (
@@ -84,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _score(given: argparse.Namespace) -> None:
+    kept = kept_cases(given.out, given.overwrite)
     report = score(
         named_agents(given.agents, given.name),
         choose_cases(given.cases),
@@ -93,7 +94,7 @@ def _score(given: argparse.Namespace) -> None:
     )
     print(f"\n{case_table(report)}\n\n{table_header()}\n{table_row(report)}")
     if given.out is not None:
-        print(f"\nwrote {given.out}")
+        print(f"\n{told_of_file(given.out, kept, report)}")
 
 
 def _show(case: Case, done: int) -> None:

@@ -1,7 +1,7 @@
 """Who can play: anything that turns what agents read into what they say.
 
 `Players` are asked for a speaker per batch of debates. Scripted agents and functions are here;
-language models are in `maporl_agents.bench_models`.
+language models are in `maporl_agents.bench_players`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from maporl_env.batched import Prompt
 from maporl_env.benchmark import knowledge
 from maporl_env.benchmark.suite import Case
-from maporl_env.named import function_named
+from maporl_env.named import function_named, source_digest
 from maporl_env.scripted import STRATEGIES, Strategy, keep, read
 from maporl_env.tasks import load_task
 from maporl_env.types import Question
@@ -30,7 +30,8 @@ class Players(typing.Protocol):
     Attributes:
         name: the label of their row.
         about: what there is to know of them, JSON-ready; a benchmark that was cut goes on only
-            with players of the same name and description.
+            with players of the same name and description. Its entry "fingerprint", where there is
+            one, tells apart what else looks the same: a function's file, a model's weights.
     """
 
     @property
@@ -77,6 +78,8 @@ def function_agents(
     """Return players whose messages come from a function `prompts -> texts`.
 
     It is called once per turn for all debates of a batch, with what each agent reads as one text.
+    Its source file is part of what is known of them, so that results of a function that was edited
+    are not gone on with; of what the file imports only `about` can tell.
 
     Args:
         name: the label of their row.
@@ -88,10 +91,11 @@ def function_agents(
     """
     if not callable(function):
         raise ValueError(f"agents {name!r} must be a function prompts -> texts, not {function!r}")
+    source = source_digest(function)
     return MadePlayers(
         name,
         lambda case, questions, seed: lambda prompts: function([p.text for p in prompts]),
-        {"kind": "function", **about},
+        {"kind": "function", **({"fingerprint": source} if source else {}), **about},
     )
 
 

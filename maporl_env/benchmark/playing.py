@@ -92,16 +92,46 @@ def _reasons(report: Report) -> str:
 
 
 def _begin(players: Players, out: str | Path | None, overwrite: bool) -> Report:
-    fresh = Report.begin(players.name, players.about)
     if out is None or overwrite or not Path(out).exists():
-        return fresh
+        return Report.begin(players.name, players.about)
     there = read_report(out)
     if (there.name, there.about) != (players.name, players.about):
         raise ValueError(
-            f"{out} holds results of {there.name!r} ({there.about}), not of {players.name!r} "
-            f"({players.about}): give another file, or overwrite it"
+            f"{out} holds results of {_described(there, players)}, not of "
+            f"{_described(players, there)}: give another file, or overwrite it"
         )
     return replace(there, refused={})
+
+
+def _described(who: Players | Report, other: Players | Report) -> str:
+    """Return a name, and of what is known of who bears it, that which another has not."""
+    absent = object()
+    own = {key: value for key, value in who.about.items() if other.about.get(key, absent) != value}
+    return f"{who.name!r}" + (f" ({own})" if own else "")
+
+
+def kept_cases(out: str | Path | None, overwrite: bool = False) -> tuple[str, ...]:
+    """Return the cases whose results a file holds, which `score` does not play again."""
+    if out is None or overwrite or not Path(out).exists():
+        return ()
+    return tuple(read_report(out).cases)
+
+
+def told_of_file(out: str | Path, kept: Sequence[str], report: Report) -> str:
+    """Return what to say of a file of results in the end: what is new in it.
+
+    Args:
+        out: the file.
+        kept: what `kept_cases` said of it before.
+        report: what it holds now.
+    """
+    new = [name for name in report.cases if name not in kept]
+    if not new:
+        return (
+            f"nothing was left to play: {out} held these results, begun {report.date}, already "
+            "(--overwrite plays them again)"
+        )
+    return f"wrote {out}" + (f" ({len(kept)} of the cases were in it before)" if kept else "")
 
 
 def score_case(players: Players, case: Case, *, watch: Watch | None = None) -> CaseResult:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from maporl_agents import bench_players, experiment
@@ -22,6 +24,7 @@ from maporl_agents.seeding import seed_of
 from maporl_env.batched import BatchedDebate
 from maporl_env.benchmark import CASES, Case, read_report, score_case, table_row
 
+ROOT = Path(__file__).resolve().parents[2]
 BY_NAME = {case.name: case for case in CASES}
 SMALL = TrainConfig(
     steps=1, questions_per_step=2, checkpoint_every=1, eval=EvalConfig(questions=2), seed=3
@@ -79,6 +82,7 @@ def test_a_model_from_a_folder_plays_every_case(checkpoint: Any) -> None:
     assert players.about == {
         "kind": "model",
         "models": [str(folder)],
+        "fingerprint": players.about["fingerprint"],
         "temperature": 1.0,
         "max_new_tokens": 4,
     }
@@ -129,6 +133,45 @@ def test_a_run_of_a_pipeline_plays_the_pipeline(tmp_path: Path) -> None:
     assert [case.name for case in CASES if not players.refusal(case)] == ["shopping/pipeline/3x1"]
     assert players.about["scheme"] == "malt"
     assert score_case(players, small("shopping/pipeline/3x1")).num_questions == 6
+
+
+def untrained(folder: Path, *, nudge: float = 0.0, **settings: Any) -> str:
+    """A run's folder with a checkpoint at step 0, its weights moved by `nudge`."""
+    config = replace(SMALL, **settings)
+    team, learner = experiment.build(config)
+    with torch.no_grad():
+        next(p for p in team.bases[0].model.parameters() if p.requires_grad).add_(nudge)
+    with RunLog.create(folder, config):
+        experiment.save_checkpoint(folder, 0, learner)
+    return str(folder)
+
+
+def test_runs_of_equal_step_and_seed_are_told_apart(tmp_path: Path) -> None:
+    """By what the checkpoint holds and by the settings; the same run is the same anywhere."""
+    first = players_of(untrained(tmp_path / "first")).about
+    copied = players_of(str(shutil.copytree(tmp_path / "first", tmp_path / "copied"))).about
+    retrained = players_of(untrained(tmp_path / "second", nudge=0.001)).about
+    changed = players_of(untrained(tmp_path / "third", questions_per_step=3)).about
+    assert copied == first
+    for other in (retrained, changed):
+        assert [name for name in first if first[name] != other[name]] == ["fingerprint"]
+
+
+def test_models_are_told_apart_by_their_files(checkpoint: Any, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoint("llama"), tmp_path / "model"))
+    before = players_of(str(folder)).about["fingerprint"]
+    assert players_of(str(folder)).about["fingerprint"] == before
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    assert players_of(str(folder)).about["fingerprint"] != before
+    assert "fingerprint" not in players_of("owner/model").about
+
+
+def test_the_reference_file_is_of_the_built_in_weights() -> None:
+    """Whoever changes them scores them again."""
+    kept = read_report(ROOT / "docs" / "benchmark" / "tiny.json")
+    assert kept.about == players_of("tiny").about
 
 
 def test_runs_and_models_are_told_apart(run_folder: Path, checkpoint: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -366,8 +367,9 @@ def test_functions_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.syspath_prepend(str(tmp_path))
     players = named_agents("speakers_of_mine:speak")
     assert by_turn(score_case(players, replace(LONE, num_questions=3))) == [0.0] * 3
-    assert players.about == {"kind": "function", "function": "speakers_of_mine:speak"}
-    with pytest.raises(ValueError, match="agents .speakers_of_mine:word. is not a function"):
+    about = {"kind": "function", "function": "speakers_of_mine:speak"}
+    assert players.about == {**about, "fingerprint": players.about["fingerprint"]}
+    with pytest.raises(ValueError, match=r"agents .speakers_of_mine:word. is not a function"):
         named_agents("speakers_of_mine:word")
     with pytest.raises(ValueError, match=r"cannot be found .*no attribute 'speek'"):
         named_agents("speakers_of_mine:speek")
@@ -510,6 +512,47 @@ def test_results_of_others_are_not_gone_on_with(keep: Report, tmp_path: Path) ->
     with pytest.raises(ValueError, match="holds results of 'keep'"):
         score(scripted_agents("keep", 0.6), [LONE], out=out)
     assert out.read_bytes() == before
+
+
+def spoken(path: Path, answer: str) -> Any:
+    """A function of a module that says one thing, read from its file anew."""
+    path.write_text(f"def speak(prompts):\n    return ['{answer}'] * len(prompts)\n")
+    made: dict[str, Any] = {}
+    exec(compile(path.read_text(), str(path), "exec"), made)
+    return made["speak"]
+
+
+def test_results_of_an_edited_function_are_not_gone_on_with(tmp_path: Path) -> None:
+    """The name is the same; the file is not. The same file goes on, whoever wraps its function."""
+    out, module = tmp_path / "out.json", tmp_path / "mine.py"
+    first = score(function_agents("mine", spoken(module, "1")), [LONE], out=out)
+    again = function_agents("mine", functools.partial(spoken(module, "1")))
+    assert score(again, [LONE], out=out) == first
+    with pytest.raises(ValueError, match=r"'mine' \(\{'fingerprint': '[0-9a-f]{16}'\}\), not of"):
+        score(function_agents("mine", spoken(module, "22")), [LONE], out=out)
+    assert function_agents("mine", eval("lambda prompts: prompts")).about == {"kind": "function"}
+    one, other = Caller(), Caller()
+    assert function_agents("a", one).about == function_agents("a", other).about
+    assert function_agents("a", one).about["fingerprint"]
+
+
+class Caller:
+    """An object that can be called."""
+
+    def __call__(self, prompts: Sequence[str]) -> Sequence[str]:
+        return prompts
+
+
+def test_what_is_said_of_the_file_in_the_end(tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out.json"
+    command = ["--agents", "oracle", "--out", str(out), "--cases", LONE.name]
+    endings = []
+    for more in ([], [], ["coins/debate/5x2"], ["--overwrite"]):
+        assert main([*command, *more]) == 0
+        endings.append(capsys.readouterr().out.strip().splitlines()[-1])
+    assert endings[0] == endings[3] == f"wrote {out}"
+    assert endings[1].startswith(f"nothing was left to play: {out} held these results, begun 20")
+    assert endings[2] == f"wrote {out} (1 of the cases were in it before)"
 
 
 def test_who_can_play_nothing_says_why() -> None:
