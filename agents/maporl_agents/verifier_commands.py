@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,9 +17,11 @@ from maporl_agents.verifier.config import FitConfig, VerifierConfig
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from maporl_agents.verifier.data import Example
+    from maporl_agents.verifier.data import Example, Half, Sampled
     from maporl_agents.verifier.evaluation import VerifierReport
     from maporl_env.prompts import Template
+    from maporl_env.tasks import Task
+    from maporl_env.types import Question
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Data:
     """Take the texts of this file instead of sampling: transcripts, or GSM8K's
     example_model_solutions.jsonl; divided by question."""
     held_out_share: float = 0.2
-    """Of the questions of `recordings`, for the test half."""
+    """Of the questions, for the test half: of `recordings`, and of a task whose training and test
+    split are one list, as a file's that tells no split."""
     split: str = ""
     """Questions to train on; empty for "verifier" if the task has such a split, which agents are
     then not trained on, else "train"."""
@@ -70,21 +73,18 @@ class Data:
         halves, template = self._recorded() if self.recordings else self._sampled(console)
         self.out.mkdir(parents=True, exist_ok=True)
         about: dict[str, Any] = {"template": asdict(template), "made_by": _plain(self)}
-        for name, examples in halves.items():
+        for name, (examples, unjudged) in halves.items():
             save_examples(self.out / f"{name}.jsonl", examples)
-            about[name] = asdict(balance(examples, seed=self.seed)[1])
+            about[name] = asdict(balance(examples, seed=self.seed)[1]) | {"unjudged": unjudged}
             console.print(f"{name}: {_sentence(about[name])}")
+            if unjudged:
+                console.print(f"{name}: left out {unjudged} answers that could not be judged")
         storage.save_json(self.out / "data.json", about)
         return 0
 
     def _refuse_idle(self) -> None:
         """Raise ValueError for options that would do nothing."""
         given = set(_changed(self, Data(self.out)))
-        if self.recordings is None and "held-out-share" in given:
-            raise ValueError(
-                "--held-out-share divides --recordings; sampled answers are divided by "
-                "--split and --test-split: leave it out"
-            )
         idle = given - {"recordings", "held-out-share", "seed"}
         if self.recordings is not None and idle:
             names = ", ".join(f"--{name}" for name in sorted(idle))
@@ -93,16 +93,15 @@ class Data:
                 "nothing: leave out either"
             )
 
-    def _recorded(self) -> tuple[dict[str, list[Example]], Template]:
-        from maporl_agents.verifier.data import recorded_answers, split
+    def _recorded(self) -> tuple[dict[str, Sampled], Template]:
+        from maporl_agents.verifier.data import Sampled, recorded_answers, split
         from maporl_env.replay import LAST_LINE_TEMPLATE
 
         assert self.recordings is not None
         train, test = split(recorded_answers(self.recordings), self.held_out_share, self.seed)
-        return {"train": train, "test": test}, LAST_LINE_TEMPLATE
+        return {"train": Sampled(train, 0), "test": Sampled(test, 0)}, LAST_LINE_TEMPLATE
 
-    def _sampled(self, console: Console) -> tuple[dict[str, list[Example]], Template]:
-        from maporl_agents.algorithms.maporl import questions_of_step
+    def _sampled(self, console: Console) -> tuple[dict[str, Sampled], Template]:
         from maporl_agents.loading import make_team
         from maporl_agents.parallel import share_cores
         from maporl_agents.verifier.data import sample_answers
@@ -110,6 +109,7 @@ class Data:
         from maporl_env.tasks import load_task
 
         task = load_task(self.task, self.data)
+        chosen = self._chosen(task)
         team = make_team(
             self.answerers.team(),
             num_agents=self.agents,
@@ -119,24 +119,38 @@ class Data:
         if team.bases[0].device.type == "cpu":
             share_cores(len(team.bases))
         game = DebateConfig(task=task, num_agents=self.agents, num_turns=self.turns)
-        usual = "verifier" if "verifier" in task.splits else "train"
         halves = {}
-        for name, split_name, wanted in (
-            ("train", self.split or usual, self.questions),
-            ("test", self.test_split, self.test_questions),
-        ):
-            there = task.split(split_name)
-            count = min(wanted, len(there))
+        for name, questions in zip(("train", "test"), chosen, strict=True):
+            count = len(questions)
             with console.status(f"{name}: {self.debates} debates on {count} questions ..."):
                 halves[name] = sample_answers(
                     team,
                     game,
-                    questions_of_step(there, 0, count, self.seed),
+                    questions,
                     self.sampling.sampling(self.task),
                     debates_per_question=self.debates,
                     seed=self.seed,
                 )
         return halves, task.template
+
+    def _chosen(self, task: Task) -> tuple[list[Question], list[Question]]:
+        """The questions to train on and to measure on; ValueError if there are none apart."""
+        from maporl_agents.algorithms.maporl import questions_of_step
+        from maporl_agents.verifier.data import choose_halves, is_one_list
+
+        usual = "verifier" if "verifier" in task.splits else "train"
+        train, test = task.split(self.split or usual), task.split(self.test_split)
+        if self.held_out_share != Data.held_out_share and not is_one_list(train, test):
+            raise ValueError(
+                "--held-out-share divides --recordings and splits that are one list; these are "
+                "two, --split and --test-split: leave it out"
+            )
+
+        def draw(questions: Sequence[Question], half: Half) -> list[Question]:
+            wanted = self.questions if half == "train" else self.test_questions
+            return questions_of_step(questions, 0, min(wanted, len(questions)), self.seed)
+
+        return choose_halves(train, test, draw, held_out_share=self.held_out_share, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -168,6 +182,7 @@ class Train:
         _require_new(self.out)
         examples = load_examples(self.data / "train.jsonl")
         test = load_examples(self.data / "test.jsonl")
+        _require_measurable(self.data, examples, test)
         even, counts = balance(examples, seed=self.fit.seed)
         if self.balance == "question":
             console.print(_sentence(asdict(counts)))
@@ -176,7 +191,6 @@ class Train:
         if verifier.base.device.type == "cpu":
             share_cores(1)
         result = fit(verifier, examples, self.fit, lambda step, loss: _show(console, step, loss))
-        report = evaluate_verifier(verifier, test)
         facts = {
             "balance": self.balance,
             "counts": asdict(counts),
@@ -185,7 +199,8 @@ class Train:
             "losses": list(result.losses),
             "fit": asdict(self.fit),
         }
-        verifier.save(self.out, facts)
+        verifier.save(self.out, facts)  # first: whatever happens to the measurement
+        report = evaluate_verifier(verifier, test)
         _write_report({self.out.name: report}, self.out, console)
         return 0
 
@@ -281,6 +296,23 @@ Action = (
 def _require_new(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not empty: name a new folder")
+
+
+def _require_measurable(data: Path, train: Sequence[Example], test: Sequence[Example]) -> None:
+    """Raise ValueError, before anything is trained, if the test half cannot measure it."""
+    from maporl_agents.verifier.data import balance, by_question
+
+    shared = by_question(train).keys() & by_question(test).keys()
+    if shared:
+        raise ValueError(
+            f"{len(shared)} questions of {data / 'test.jsonl'} are also trained on, such as "
+            f"{min(shared)[:60]!r}: make the data again"
+        )
+    if not balance(test, seed=0)[0]:
+        raise ValueError(
+            f"no question of {data / 'test.jsonl'} has both right and wrong answers, so nothing "
+            "can be measured: sample more of them"
+        )
 
 
 def _template(data: Path) -> Template:

@@ -305,6 +305,19 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights(checkpoint: Checkpoi
         torch.testing.assert_close(parameter.detach(), before[name], rtol=0, atol=0)
 
 
+def test_a_gradient_that_is_not_finite_stops_before_the_weights(checkpoint: Checkpoint) -> None:
+    """The loss is finite; a gradient overflows on its way back, as in float16."""
+    verifier = make(checkpoint("llama"), "full")
+    stir(verifier)
+    verifier.trainable()["head.weight"].register_hook(lambda gradient: gradient * math.inf)
+    before = {n: p.detach().clone() for n, p in verifier.trainable().items()}
+    examples = [Example(QUESTION, "a", True), Example(QUESTION, "b", False)]
+    with pytest.raises(FloatingPointError, match=r"gradient's norm became (inf|nan) in step 1"):
+        fit(verifier, examples, FitConfig(steps=1, rows_per_step=2))
+    for name, parameter in verifier.trainable().items():
+        torch.testing.assert_close(parameter.detach(), before[name], rtol=0, atol=0)
+
+
 def shopping_examples(number: int, seed: int) -> list[Example]:
     """Right and wrong bills about six items whose prices agent 0 knows."""
     rng = random.Random(seed)

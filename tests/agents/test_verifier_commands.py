@@ -24,7 +24,7 @@ from maporl_agents.cli import main
 from maporl_agents.config import Sampling, TeamConfig
 from maporl_agents.games import make_verifier
 from maporl_agents.runlog import read_metrics
-from maporl_agents.verifier.data import Example, load_examples, save_examples
+from maporl_agents.verifier.data import Example, Sampled, load_examples, save_examples
 from maporl_agents.verifier.model import LearnedVerifier
 from maporl_env.tasks import gsm8k, shopping
 from maporl_env.types import Question
@@ -59,6 +59,23 @@ def test_data_are_sampled_from_questions_that_the_halves_do_not_share(made: Path
     about = json.loads((made / "data" / "data.json").read_text())
     assert about["template"]["opening"] == shopping.TEMPLATE.opening
     assert about["train"]["questions"] == 6
+
+
+def test_a_file_that_is_both_splits_is_divided(tmp_path: Path) -> None:
+    """Both splits of a user's file are one list: no question of it may be in both halves."""
+    rows = [
+        json.dumps({"prompt": f"how much is {n} + 1 ?", "answer": str(n + 1)}) for n in range(8)
+    ]
+    (tmp_path / "mine.jsonl").write_text("\n".join(rows) + "\n")
+    sizes = ("--questions", 8, "--test-questions", 4, "--debates", 1, "--max-new-tokens", 2)
+    where = ("--task", tmp_path / "mine.jsonl", "--held-out-share", 0.5)
+    assert run("verifier", "data", tmp_path / "d", *where, *sizes) == 0
+    asked = [
+        {e.question.prompt for e in load_examples(tmp_path / "d" / f"{half}.jsonl")}
+        for half in ("train", "test")
+    ]
+    assert [len(prompts) for prompts in asked] == [4, 4]
+    assert not asked[0] & asked[1]
 
 
 def test_training_leaves_a_verifier_and_its_report(made: Path) -> None:
@@ -158,7 +175,7 @@ def test_who_answers_is_loaded_and_decoded_as_the_flags_say(
 
     def answers(team: Any, game: Any, questions: Any, sampling: Sampling, **_: Any) -> Any:
         asked.append((team.config, sampling, sorted(q.id for q in questions)))
-        return [Example(question, "\\boxed{1}", True) for question in questions]
+        return Sampled([Example(question, "\\boxed{1}", True) for question in questions], 0)
 
     monkeypatch.setattr("maporl_agents.loading.make_team", team_of)
     monkeypatch.setattr("maporl_agents.verifier.data.sample_answers", answers)
@@ -192,7 +209,7 @@ def test_who_answers_is_loaded_and_decoded_as_the_flags_say(
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("--held-out-share", 0.3), "--held-out-share divides --recordings"),
+        (("--held-out-share", 0.3), "--held-out-share divides --recordings and splits that are"),
         (("--recordings", "x", "--agents", 3), "with --recordings .* --agents would do nothing"),
         (
             ("--recordings", "x", "--temperature", 1, "--dtype", "bfloat16", "--task", "gsm8k"),
@@ -257,6 +274,37 @@ def test_one_sided_data_cannot_train(made: Path, tmp_path: Path) -> None:
         save_examples(tmp_path / "d" / f"{half}.jsonl", [Example(asked, "\\boxed{4}", True)])
     assert run("verifier", "train", tmp_path / "d", tmp_path / "v") == 2
     assert not (tmp_path / "v").exists()
+
+
+def spoil(made: Path, folder: Path, test: list[Example]) -> None:
+    """Make data that can be trained on, with another test half."""
+    shutil.copytree(made / "data", folder)
+    save_examples(folder / "test.jsonl", test)
+
+
+def test_a_one_sided_test_half_is_found_before_training(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("maporl_agents.verifier.training.fit", None)  # must not come so far
+    spoil(made, tmp_path / "d", [Example(Question("q", "q", "4"), "\\boxed{4}", True)])
+    assert run("verifier", "train", tmp_path / "d", tmp_path / "v") == 2
+    assert "no question of" in capsys.readouterr().err
+    trained = load_examples(made / "data" / "train.jsonl")
+    spoil(made, tmp_path / "e", trained)
+    assert run("verifier", "train", tmp_path / "e", tmp_path / "v") == 2
+    assert "6 questions of" in capsys.readouterr().err
+
+
+def test_a_trained_verifier_is_kept_if_it_cannot_be_measured(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("none of 2 answers has a score")
+
+    monkeypatch.setattr("maporl_agents.verifier.evaluation.evaluate_verifier", fail)
+    options = ("--steps", 1, "--rows-per-step", 2, "--device", "cpu")
+    assert run("verifier", "train", made / "data", tmp_path / "v", *options) == 2
+    assert LearnedVerifier.load(tmp_path / "v").template == shopping.TEMPLATE
 
 
 @pytest.fixture

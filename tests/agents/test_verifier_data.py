@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Checkpoint
@@ -12,10 +14,13 @@ from hypothesis import strategies as st
 from miniatures import load_team
 
 from maporl_agents.config import Sampling
+from maporl_agents.team import Team
 from maporl_agents.verifier.data import (
     Example,
+    Sampled,
     balance,
     by_question,
+    choose_halves,
     label,
     load_examples,
     recorded_answers,
@@ -24,7 +29,9 @@ from maporl_agents.verifier.data import (
     split,
 )
 from maporl_env.config import DebateConfig
+from maporl_env.tasks import Task
 from maporl_env.types import Question
+from maporl_env.verifiers import AnswerKey
 
 
 def question(name: str, answer: str = "4") -> Question:
@@ -131,15 +138,82 @@ def test_a_team_is_sampled_many_times_per_question(checkpoint: Checkpoint) -> No
     game = DebateConfig(task=questions, num_agents=2, num_turns=2)
     sampling = Sampling(max_new_tokens=4, temperature=1.4)
     done: list[int] = []
-    examples = sample_answers(
+    examples, unjudged = sample_answers(
         team, game, questions, sampling,
         debates_per_question=3, seed=0, batch_size=4, on_batch=done.append,
     )  # fmt: skip
+    assert unjudged == 0
     # 2 questions x 3 debates x 2 turns x 2 agents, in batches of 4 and 2 debates
     assert [e.question.id for e in examples] == ["a"] * 12 + ["b"] * 12
     assert done == [4, 6]
     assert len({e.response for e in examples}) > 12
     assert examples == label([e.question for e in examples], [e.response for e in examples])
+
+
+def test_what_no_key_can_judge_is_not_labelled_by_it() -> None:
+    asked = Question("p", "write f", "assert f()", "code")
+    with pytest.raises(ValueError, match="question 'p' has answers of kind 'code'"):
+        label([asked], ["```python\ndef f(): return True\n```"])
+
+
+def sampled_with(verifier: Any, team: Team) -> Sampled:
+    """Answers of a task that brings a verifier of its own."""
+    programs = [Question(name, f"write {name}", "assert f()", "code") for name in "ab"]
+    task = Task("programs", {"train": programs}, make_verifier=lambda: verifier)
+    game = DebateConfig(task=task, num_agents=2, num_turns=1, verifier=AnswerKey())
+    return sample_answers(
+        team, game, programs, Sampling(max_new_tokens=2), debates_per_question=2, seed=0
+    )
+
+
+def test_a_task_with_a_verifier_of_its_own_is_labelled_by_it(checkpoint: Checkpoint) -> None:
+    team = load_team(checkpoint("llama"), num_agents=2, num_turns=1, tuning="none")
+
+    def judge(questions: Sequence[Question], texts: Sequence[str]) -> list[float | None]:
+        return [1.0 if q.id == "a" else None for q in questions]
+
+    examples, unjudged = sampled_with(judge, team)
+    # 2 questions x 2 debates x 2 agents; the key would call all wrong, None is no answer's label
+    assert [(e.question.id, e.right) for e in examples] == [("a", True)] * 4
+    assert unjudged == 4
+    with pytest.raises(ValueError, match=r"'a' is scored 0\.5: .* not which are right"):
+        sampled_with(lambda questions, texts: [0.5] * len(texts), team)
+
+
+def asked(*names: str) -> list[Question]:
+    return [question(name) for name in names]
+
+
+def names_of(questions: Sequence[Question]) -> str:
+    return "".join(sorted(q.id for q in questions))
+
+
+def everything(questions: Sequence[Question], half: str) -> list[Question]:
+    return list(questions)
+
+
+def test_halves_of_one_list_share_nothing() -> None:
+    """A user's file is one list under both names; equal words are one question."""
+    whole = [*asked(*"abcdefgh"), Question("twin", question("a").prompt, "4")]
+    for other in (whole, list(reversed(whole))):
+        train, test = choose_halves(whole, other, everything, held_out_share=0.25, seed=0)
+        assert len({q.prompt for q in test}) == 2
+        assert not {q.prompt for q in train} & {q.prompt for q in test}
+        assert Counter(q.id for q in train + test) == Counter(q.id for q in whole)
+
+
+def test_the_test_half_leaves_out_what_is_trained_on() -> None:
+    overlapping = (asked(*"abc"), asked(*"bcde"))
+    train, test = choose_halves(*overlapping, everything, held_out_share=0.5, seed=0)
+    assert (names_of(train), names_of(test)) == ("abc", "de")
+
+    def first(questions: Sequence[Question], half: str) -> list[Question]:
+        return list(questions[: {"train": 2, "test": 3}[half]])
+
+    train, test = choose_halves(*overlapping, first, held_out_share=0.5, seed=0)
+    assert (names_of(train), names_of(test)) == ("ab", "cde")
+    with pytest.raises(ValueError, match="every question of the test split"):
+        choose_halves(asked(*"abc"), asked(*"ab"), everything, held_out_share=0.5, seed=0)
 
 
 def test_recorded_texts_are_labelled_as_their_source_does(data_dir: Path) -> None:

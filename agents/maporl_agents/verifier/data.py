@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from maporl_agents.config import Sampling
 from maporl_agents.rollout import play
@@ -20,10 +21,13 @@ from maporl_agents.seeding import seed_of
 from maporl_agents.storage import write_text
 from maporl_agents.team import Team
 from maporl_env import replay
+from maporl_env.answers import KINDS
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.tasks.files import read_rows
 from maporl_env.types import Question
 from maporl_env.verifiers import AnswerKey
+
+Half = Literal["train", "test"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +58,26 @@ class Balance:
     kept: int
 
 
+class Sampled(NamedTuple):
+    """Labelled answers, and how many more there were that the task's verifier could not judge."""
+
+    examples: list[Example]
+    unjudged: int
+
+
 def label(questions: Iterable[Question], responses: Iterable[str]) -> list[Example]:
-    """Return answers labelled by the key."""
+    """Return answers labelled by the key.
+
+    Raises:
+        ValueError: a kind of answer that is not right by being equal to a key, such as "code".
+    """
     pairs = list(zip(questions, responses, strict=True))
+    for question, _ in pairs:
+        if not KINDS[question.kind].keyed:
+            raise ValueError(
+                f"question {question.id!r} has answers of kind {question.kind!r}, which no key "
+                "can judge: leave it out"
+            )
     scores = AnswerKey().score([q for q, _ in pairs], [text for _, text in pairs])
     return [
         Example(question, text, score == 1)
@@ -74,12 +95,15 @@ def sample_answers(
     seed: int,
     batch_size: int = 256,
     on_batch: Callable[[int], None] = lambda done: None,
-) -> list[Example]:
-    """Let a team debate each question several times; return every message, labelled by the key.
+) -> Sampled:
+    """Let a team debate each question several times; return every message and its label.
+
+    What labels them is the task's own verifier: the key, or what the task names instead of it (the
+    tests of "humaneval"). Messages that it cannot judge are left out and counted.
 
     Args:
         team: who answers.
-        game: the debate; one turn gives independent answers.
+        game: the debate; one turn gives independent answers. Its own verifier is not asked.
         questions: what is asked.
         sampling: high temperature, 1.3 to 1.5, gives right and wrong answers to most questions.
         debates_per_question: each gives agents x turns answers.
@@ -89,22 +113,34 @@ def sample_answers(
 
     Returns:
         The answers, those to one question together.
+
+    Raises:
+        ValueError: no debate, or a score other than 0 and 1, which is no label.
     """
     if debates_per_question < 1:
         raise ValueError(f"debates_per_question must be at least 1, not {debates_per_question}")
     asked = [question for question in questions for _ in range(debates_per_question)]
-    debates = BatchedDebate(replace(game, verifier=AnswerKey()), min(batch_size, len(asked)))
+    debates = BatchedDebate(replace(game, verifier=None), min(batch_size, len(asked)))
     examples: list[Example] = []
+    unjudged = 0
     for start in range(0, len(asked), batch_size):
         part = asked[start : start + batch_size]
         rollouts = play(team, debates, part, sampling, seed=seed_of(seed, "answers", start))
-        examples += [
-            Example(rollout.transcript.question, message.text, message.score == 1)
-            for rollout in rollouts
-            for message in rollout.transcript.messages
-        ]
+        said = [(r.transcript.question, m) for r in rollouts for m in r.transcript.messages]
+        judged = [(q, m.text, m.score) for q, m in said if m.score is not None]
+        examples += [Example(q, text, _is_right(q, score)) for q, text, score in judged]
+        unjudged += len(said) - len(judged)
         on_batch(start + len(part))
-    return examples
+    return Sampled(examples, unjudged)
+
+
+def _is_right(question: Question, score: float) -> bool:
+    if score not in (0, 1):
+        raise ValueError(
+            f"an answer to question {question.id!r} is scored {score}: the task's verifier says "
+            "how good answers are, not which are right, and a learned verifier needs labels"
+        )
+    return score == 1
 
 
 def recorded_answers(path: Path) -> list[Example]:
@@ -130,17 +166,72 @@ def split(
     examples: Sequence[Example], held_out_share: float, seed: int
 ) -> tuple[list[Example], list[Example]]:
     """Return (to train on, held out); all answers to a question are on one side."""
-    if not 0 < held_out_share < 1:
-        raise ValueError(f"held_out_share must be between 0 and 1, not {held_out_share}")
-    groups = by_question(examples)
-    if len(groups) < 2:
-        raise ValueError("the answers are to one question: it takes two to hold one out")
-    order = sorted(groups, key=lambda prompt: seed_of(seed, "held out", prompt))
-    held = set(order[: min(max(round(held_out_share * len(order)), 1), len(order) - 1)])
+    held = held_out((example.question.prompt for example in examples), held_out_share, seed)
     return (
         [example for example in examples if example.question.prompt not in held],
         [example for example in examples if example.question.prompt in held],
     )
+
+
+def held_out(prompts: Iterable[str], share: float, seed: int) -> set[str]:
+    """Return that share of the prompts, at least one and not all; each counts once.
+
+    Raises:
+        ValueError: a share outside (0, 1), or fewer than two prompts.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"held_out_share must be between 0 and 1, not {share}")
+    order = sorted(set(prompts), key=lambda prompt: seed_of(seed, "held out", prompt))
+    if len(order) < 2:
+        raise ValueError("the answers are to one question: it takes two to hold one out")
+    return set(order[: min(max(round(share * len(order)), 1), len(order) - 1)])
+
+
+def is_one_list(train: Sequence[Question], test: Sequence[Question]) -> bool:
+    """Whether two splits ask the same: a file that tells no split is both of them."""
+    if train is test:
+        return True
+    return len(train) == len(test) and {q.prompt for q in train} == {q.prompt for q in test}
+
+
+def choose_halves(
+    train: Sequence[Question],
+    test: Sequence[Question],
+    draw: Callable[[Sequence[Question], Half], list[Question]],
+    *,
+    held_out_share: float,
+    seed: int,
+) -> tuple[list[Question], list[Question]]:
+    """Return questions to train on and questions to measure on; no prompt is in both.
+
+    Two splits that are one list are divided. Of others, the test half leaves out what was chosen
+    for training.
+
+    Args:
+        train: the split to train on.
+        test: the split to measure on.
+        draw: takes those it wants of the questions there are for a half.
+        held_out_share: of one list, for the test half.
+        seed: names the division of one list.
+
+    Raises:
+        ValueError: nothing is left to measure on.
+    """
+    if is_one_list(train, test):
+        held = held_out((question.prompt for question in train), held_out_share, seed)
+        whole = train
+        train = [question for question in whole if question.prompt not in held]
+        test = [question for question in whole if question.prompt in held]
+    chosen = draw(train, "train")
+    known = {question.prompt for question in chosen}
+    if any(question.prompt in known for question in test):
+        test = [question for question in test if question.prompt not in known]
+    if not test:
+        raise ValueError(
+            "every question of the test split is among those to train on: train on fewer, or name "
+            "another split"
+        )
+    return chosen, draw(test, "test")
 
 
 def balance(examples: Sequence[Example], *, seed: int) -> tuple[list[Example], Balance]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ def fit(
 
     Raises:
         ValueError: no answer fits the model's window, or all have the same label.
-        FloatingPointError: the loss is not finite; the weights are those of the step before.
+        FloatingPointError: the loss or its gradient is not finite; the weights are those of the
+            step before.
     """
     rows = [(verifier.row(e.question, e.response), e.right) for e in examples]
     fitting = [(row, right) for row, right in rows if verifier.fits(row)]
@@ -82,11 +84,12 @@ def fit(
     for step in range(config.steps):
         chosen = [fitting[i] for i in next(batches)]
         losses.append(accumulate(verifier, chosen, config.rows_at_once))
-        if not torch.isfinite(torch.tensor(losses[-1])):
-            raise FloatingPointError(
-                f"the loss became {losses[-1]} in step {step + 1}: lower the learning rate"
-            )
-        nn.utils.clip_grad_norm_([*body, *head], config.max_grad_norm)
+        norm = float(nn.utils.clip_grad_norm_([*body, *head], config.max_grad_norm))
+        for name, value in (("loss", losses[-1]), ("gradient's norm", norm)):
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"the {name} became {value} in step {step + 1}: lower the learning rate"
+                )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         schedule.step()
