@@ -4,10 +4,11 @@
     .venv/bin/python benchmarks/plan.py --runs shopping-16   # these alone
 
 Prints a Markdown table of ratios, planned / measured; 1.00 is right. A measured step is one of the
-run itself, with its own weights, whose messages all reach their limits:
+run itself, with its own weights, whose messages all reach their limits. (Where the name of a run ends
+in "usual", messages end where they do, and it is planned with their mean length.)
 - time: the forecast of a rehearsal, and the best of a few real steps, taken in turns; processor
   seconds, for others may use the machine. A rehearsal of the whole step is a measurement itself, so
-  the line through smaller steps is shown too: what is forecast where the whole cannot be afforded;
+  a line through smaller steps, each timed once or twice, is shown too;
 - tensors: the most bytes of tensors alive at once, counted operator by operator;
 - process: by how much a fresh process grows at its height over two steps and an evaluation, on top
   of what a step of a smaller model leaves behind. Once as it is, and once with
@@ -54,7 +55,7 @@ from maporl_agents.config import (
 from maporl_agents.games import debates_of, training_questions
 from maporl_agents.learner import Learner
 from maporl_agents.ledger import Ledger
-from maporl_agents.loading import load_model, load_tokenizer
+from maporl_agents.loading import Load, load_model, load_tokenizer
 from maporl_agents.machine import this_machine
 from maporl_agents.plan import Plan, plan_of
 from maporl_agents.recipes import recipe
@@ -72,13 +73,14 @@ RUNS = (
     *(f"{name}-{questions}" for name in BUILT_IN for questions in (4, 16, 64)),
     *(f"{kind}-8" for kind in KINDS),
     "llama54m-2",
+    *(f"{name}-16-usual" for name in BUILT_IN),
 )
-"""Name of a recipe or of a random model, and questions per step."""
+"""Name of a recipe or of a random model, questions per step, and whether messages are as usual."""
 
 
 def settings(run: str, folder: Path) -> TrainConfig:
     """Return the run of a name; random models are written to the folder."""
-    name, _, questions = run.partition("-")
+    name, questions, *_ = run.split("-")
     if name in BUILT_IN:
         config = recipe(name)
         assert isinstance(config, TrainConfig)
@@ -126,9 +128,9 @@ def load_endless(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
 class RealSteps:
     """A run with its own weights, step by step."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, load: Load = load_endless) -> None:
         self.config = config
-        self.team, learner = experiment.build(config, load=load_endless)
+        self.team, learner = experiment.build(config, load=load)
         assert isinstance(learner, Learner)
         self.learner = learner
         self.game, self.count = experiment.training_game(config)
@@ -152,6 +154,11 @@ class RealSteps:
             for prompt, said in zip(rollout.prompts, rollout.completions, strict=True)
         )
 
+    def message_tokens(self) -> int:
+        """Return the mean length of the last step's messages."""
+        lengths = [len(said.ids) for rollout in self.rollouts for said in rollout.completions]
+        return round(sum(lengths) / len(lengths))
+
     def peak_bytes(self) -> int:
         """Return the most bytes of tensors alive at once in a step."""
         moments = [t for state in self.learner.optimizer.state.values() for t in state.values()]
@@ -162,14 +169,16 @@ class RealSteps:
         return nbytes([*owned(self.team), *kept]) + ledger.peak_bytes
 
 
-def compare(config: TrainConfig, seconds: float, repeats: int) -> list[str]:
+def compare(config: TrainConfig, seconds: float, repeats: int, *, usual: bool) -> list[str]:
     """Return the cells of a run: ratios of time, tokens and tensors."""
-    plan = plan_of(config, this_machine(torch.device("cpu"), torch.float32))
-    steps = RealSteps(config)
+    steps = RealSteps(config, load_model if usual else load_endless)
     steps.take()  # to warm up
+    length = steps.message_tokens() if usual else 0
+    here = this_machine(torch.device("cpu"), torch.float32)
+    plan = plan_of(config, here, message_tokens=length)
     took, foretold = [], []
     for _ in range(repeats):
-        foretold.append(rehearse(config, plan, seconds))
+        foretold.append(rehearse(config, plan, seconds, message_tokens=length))
         took.append(steps.take())
     whole = min(each.forecast.processor for each in foretold)
     real = min(took)
@@ -244,7 +253,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", nargs="+", default=RUNS, choices=RUNS, metavar="RUN")
     parser.add_argument("--seconds", type=float, default=60.0, help="for each rehearsal")
-    parser.add_argument("--repeats", type=int, default=2, help="of rehearsal and real steps")
+    parser.add_argument("--repeats", type=int, default=4, help="of rehearsal and real steps")
     parser.add_argument("--process", action="store_true", help="measure processes, too")
     parser.add_argument("--grow", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -259,7 +268,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for run in args.runs:
             config = settings(run, Path(folder))
-            cells = compare(config, args.seconds, args.repeats)
+            cells = compare(config, args.seconds, args.repeats, usual=run.endswith("usual"))
             if args.process:
                 peak = plan_of(config, this_machine(torch.device("cpu"), torch.float32)).peak_bytes
                 ratio = partial(growth, config)

@@ -36,7 +36,7 @@ from maporl_agents.stand_ins import (
 
 REPEATS = 2
 """So often the sizes that count are timed at least, if there is time; the best is taken."""
-MOST_REPEATS = 4
+MOST_REPEATS = 6
 
 
 class Spent(NamedTuple):
