@@ -23,6 +23,7 @@ from maporl_agents.runlog import RunLog
 from maporl_agents.seeding import seed_of
 from maporl_env.batched import BatchedDebate
 from maporl_env.benchmark import CASES, Case, read_report, score_case, table_row
+from maporl_env.benchmark.playing import BATCH
 
 ROOT = Path(__file__).resolve().parents[2]
 BY_NAME = {case.name: case for case in CASES}
@@ -172,6 +173,14 @@ def test_the_reference_file_is_of_the_built_in_weights() -> None:
     """Whoever changes them scores them again."""
     kept = read_report(ROOT / "docs" / "benchmark" / "tiny.json")
     assert kept.about == players_of("tiny").about
+
+
+def test_the_reference_results_come_out_again() -> None:
+    """The same noise for one whole batch, the unit in which it is drawn; question by question."""
+    kept = read_report(ROOT / "docs" / "benchmark" / "tiny.json").cases["shopping/pipeline/3x1"]
+    again = score_case(players_of("tiny"), small("shopping/pipeline/3x1", BATCH))
+    assert again.by_question == kept.by_question[:BATCH]
+    assert 5 < sum(again.by_question) < 50  # neither all wrong nor all right
 
 
 def test_runs_and_models_are_told_apart(run_folder: Path, checkpoint: Any, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ from maporl_env.benchmark.knowledge import (
     right_message,
     wrong_messages,
 )
+from maporl_env.benchmark.players import MadePlayers
 from maporl_env.benchmark.results import write_report
 from maporl_env.benchmark.suite import seal
 from maporl_env.types import Question
@@ -260,19 +261,54 @@ def test_whoever_adopts_the_majority_of_five() -> None:
 
 
 def test_whoever_adopts_the_best_score() -> None:
-    """A loop: of the two dealt answers the one the noisy judge likes better, else the own one."""
+    """A loop: of the two dealt answers the one the noisy judge likes better, else the own one.
+
+    The vote of two is right with the mean of their accuracies: 1, 1/2 (a tie) or 0.
+    """
     case = small("sharing/debate/2x3", 100)
     judge = NoisyKey()
-    right = [0, 0]
+    right, before = [0, 0], 0
     for question in case.questions():
         dealt = [first_message(question, seat) for seat in range(2)]
         shown = judge.score([question] * 2, dealt)
+        before += sum(text == right_message(question) for text in dealt)
         for seat in range(2):
             better = 1 - seat if shown[1 - seat] > shown[seat] else seat
             right[seat] += dealt[better] == right_message(question)
     result = score_case(scripted_agents("best"), case)
     assert result.turns[1].agents == pytest.approx([total / 100 for total in right])
     assert result.turns[2].team == result.turns[1].team  # the same verdicts again
+    assert result.gain.mean == pytest.approx((sum(right) - before) / 200)
+    assert result.gain.mean > 0.1
+
+
+def test_the_reward_is_the_mean_over_agents_of_the_sum_over_turns() -> None:
+    """Definition 1 in a loop, gamma .3, for two agents who are right in different turns."""
+    case = small("sharing/debate/2x3", 6)
+    right = {0: (1, 1, 1), 1: (0, 0, 1), 2: (0, 1, 0)}  # by question and turn, of agent_0
+
+    def is_right(number: int, turn: int, seat: int) -> bool:
+        return bool(right[number % 3][turn]) if seat == 0 else turn == number // 3
+
+    def make(_: Case, questions: Sequence[Question], seed: int) -> Any:
+        def said(p: Any) -> str:
+            first = is_right(p.debate, p.turn, p.seat)
+            return first_message(questions[p.debate], p.seat, float(first))
+
+        return lambda prompts: [said(prompt) for prompt in prompts]
+
+    total, of_agent_0 = 0.0, 0.0
+    for number in range(6):
+        scores = [[float(is_right(number, turn, seat)) for seat in range(2)] for turn in range(3)]
+        for turn in range(3):
+            later = [0.3**k * sum(scores[turn + k]) / 2 for k in range(1, 3 - turn)]
+            weights = sum(0.3**k for k in range(3 - turn))
+            paid = [(scores[turn][seat] + sum(later)) / weights for seat in range(2)]
+            total += sum(paid) / 2
+            of_agent_0 += paid[0]
+    result = score_case(MadePlayers("unequal", make), case)
+    assert result.reward.mean == pytest.approx(total / 6)
+    assert abs(of_agent_0 - total) > 0.5  # paying one agent alone would be seen
 
 
 def test_a_pipeline_is_its_last_role() -> None:
