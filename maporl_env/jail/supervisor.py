@@ -94,8 +94,8 @@ def _start_worker(job: Message, calls: int, answers: int, output: int, folder: s
         return pid
     try:
         _same_chances()
+        os.setsid()  # a signal to its process group reaches nobody else
         if folder is not None:
-            os.setsid()
             os.chdir(folder)
         worker.serve(job, *worker.enter(job, calls, answers, output, isolated))
     except BaseException:

@@ -6,9 +6,11 @@ matters is what the process never holds: the tests, their expected values, the w
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import resource
+import sys
 from typing import Any
 
 from . import filters, frames, kernel, room
@@ -72,6 +74,7 @@ def serve(job: Message, requests: int, replies: int) -> None:
     names: dict[str, Any] = {"__name__": "program", "__builtins__": __builtins__}
     frames.send(replies, _try(_load, job["sources"], names))
     while True:
+        _flush()
         call = frames.receive(requests)
         frames.send(replies, _try(_call, call, names))
 
@@ -94,6 +97,12 @@ def _try(act: Any, *arguments: Any) -> Message:
     except BaseException as error:
         name = type(error).__name__
         return {"raised": str(name)[:MAX_DETAIL], "detail": _describe(error)}
+
+
+def _flush() -> None:
+    """Let go of what was printed: this process is killed, and would take it along."""
+    with contextlib.suppress(BaseException):
+        sys.stdout.flush()
 
 
 def _describe(error: BaseException) -> str:

@@ -1,9 +1,12 @@
 """Programs that try to get out, to use everything up, or to pass tests that they do not meet.
 
-Each should define `f`, which the tests call. `{secret}` and `{port}` are filled in by the tests.
+Each should define `f`, which the tests call. Those of which only a mark can tell whether they were
+held stand in `hostile_attempts`. Doubled braces are single ones to the tests, which fill them in.
 """
 
 from __future__ import annotations
+
+from .hostile_attempts import ATTEMPTS
 
 F = "def f(n):\n    "
 TOP = "\ndef f(n):\n    return n\n"
@@ -62,11 +65,6 @@ RESOURCES = {
     "threads": "import threading, time\n"
     + F
     + "\n    while True: threading.Thread(target=time.sleep, args=(1e6,)).start()",
-    "10 GB list": F + "return len([0] * (10 * 2**30 // 8))",
-    "memory step by step": F + "a = []\n    while True: a.append(bytearray(1 << 20))",
-    "memory by doubling text": F + "s = 'a'\n    while True: s += s",
-    "shared memory": "import mmap\n" + F + "return len(mmap.mmap(-1, 10 << 30))",
-    "memory file": "import os\n" + F + "return os.ftruncate(os.memfd_create('x'), 1 << 30)",
     "stdout flood": F + "while True: print('x' * 100000)",
     "stderr flood": "import sys\n" + F + "while True: sys.stderr.write('x' * 100000)",
     "flood past Python": "import os\n" + F + "while True: os.write(1, b'y' * 65536)",
@@ -76,89 +74,21 @@ RESOURCES = {
     "deep folders": "import os\n" + F + "while True: os.mkdir('d'); os.chdir('d')",
     "deep recursion": "import sys\nsys.setrecursionlimit(10**9)\n" + F + "return f(n) + 1",
     "plain recursion": F + "return f(n) + 1",
-    "graphics card": F + "return open('/dev/nvidia0').read()",
     "1e9 digits": F + "return 10 ** (10 ** 9)",
     "long integer as text": F + "return str(10 ** 5_000_000)",
     "long integer returned": F + "return 10 ** 50_000",
     "long text returned": F + "return 'x' * (100 << 20)",
     "deep list returned": F + "a = []\n    for _ in range(10**5): a = [a]\n    return a",
     "list in itself": F + "a = []\n    a.append(a)\n    return a",
-    "zip bomb": "import zlib\n" + F + "return len(zlib.decompress(zlib.compress(bytes(1 << 29))))",
-}
-FILES = {
-    "/etc/passwd": F + "return open('/etc/passwd').read()",
-    "secret file": F + "print(open({secret!r}).read())",
-    "secret through a link": (
-        "import os\n" + F + "os.symlink({secret!r}, 'l'); print(open('l').read())"
-    ),
-    "walk of all files": (
-        "import os\n"
-        + F
-        + "\n    for a, b, c in os.walk('/'):\n        if 'secret' in c: print('secret')"
-    ),
-    "writes into the library": "import os\n" + F + "open(os.__file__, 'a').write('x')",
-    "plants a module": "import os\n"
-    + F
-    + "open(os.path.dirname(os.__file__) + '/planted.py', 'w').write('x = 1')",
-    "device": "import os, stat\n" + F + "os.mknod('d', 0o600 | stat.S_IFBLK, os.makedev(8, 0))",
-    "mount": "import ctypes\n"
-    + F
-    + "print(ctypes.CDLL(None).mount(b'p', b'/tmp', b'proc', 0, 0)); open('/tmp/self/environ')",
-    "chroot": "import os\n" + F + "os.chroot('/tmp')",
-    "installed packages": F + "import numpy",
-    "the tests' own data": F + "import maporl_env",
-    "setuid program": "import os\n" + F + "os.chmod('.', 0o4777); os.execv('/bin/su', ['su'])",
 }
 PARENT = {
-    "environment": "import os\n" + F + "print(dict(os.environ)); print(os.environ['CANARY'])",
-    "/proc/1/environ": F + "print(open('/proc/1/environ').read())",
-    "/proc/self/mem": F + "open('/proc/self/mem', 'wb')",
-    "parent's memory": "import os\n" + F + "open('/proc/%d/mem' % os.getppid(), 'rb')",
-    "ptrace": "import ctypes\n" + F + "return 1 / (ctypes.CDLL(None).ptrace(0, 0, 0, 0) + 1)",
-    "kill(-1)": "import os\n" + F + "os.kill(-1, 9)",
-    "kill(parent)": "import os\n" + F + "os.kill(os.getppid() or 2, 9)",
     "kill(group)": "import os\n" + F + "os.killpg(0, 9)",
-    "kill every number": "import os\n"
-    + F
-    + "\n    for p in range(2, 32768):\n        try: os.kill(p, 9)\n        except OSError: pass",
     "daemon": FORK + F + "os.setsid() if os.fork() == 0 else 0; time.sleep(1e6)",
     "double fork": FORK
     + F
     + "\n    if os.fork() == 0:\n        os.setsid()\n        if os.fork() == 0: time.sleep(1e6)\n"
     "        os._exit(0)",
     "zombies": FORK + F + "\n    for _ in range(100):\n        if os.fork() == 0: os._exit(0)",
-    "outlives its supervisor": (
-        "import ctypes\n" + F + "ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)\n    while True: pass"
-    ),
-    "other descriptors": (
-        "import os\n" + F + "\n    for d in range(5, 1000):\n        try: os.write(d, b'passed')\n"
-        "        except OSError: pass"
-    ),
-    "new user namespace": "import ctypes\n"
-    + F
-    + "return 1 / (ctypes.CDLL(None).unshare(0x10000000) + 1)",
-    "priority": "import os\n" + F + "os.nice(-20)",
-    "raises its limits": "import resource as r\n"
-    + F
-    + "r.setrlimit(r.RLIMIT_AS, (r.RLIM_INFINITY, r.RLIM_INFINITY))",
-    "host name": "import socket\n" + F + "socket.sethostname('x')",
-}
-NETWORK = {
-    "loopback": "import socket\n" + F + "socket.create_connection(('127.0.0.1', {port}), 1)",
-    "reward server": (
-        "import urllib.request\n" + F + "urllib.request.urlopen('http://127.0.0.1:{port}/score')"
-    ),
-    "name service": "import socket\n" + F + "socket.getaddrinfo('example.com', 80)",
-    "datagrams": "import socket\n"
-    + F
-    + "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('8.8.8.8', 53))",
-    "unix socket": "import socket\n"
-    + F
-    + "socket.socket(socket.AF_UNIX).connect('/run/docker.sock')",
-    "listens": "import socket\n" + F + "socket.create_server(('0.0.0.0', 8080))",
-    "raw socket": (
-        "import socket\n" + F + "socket.socket(socket.AF_INET, socket.SOCK_RAW, 1).send(b'x')"
-    ),
 }
 VERDICT = {
     "always equal": "class Y:\n    def __eq__(s, o): return True\n" + F + "return Y()",
@@ -170,18 +100,9 @@ VERDICT = {
     + F
     + "return n",
     "new AssertionError": "import builtins\nbuiltins.AssertionError = SystemExit" + TOP,
-    "frames": (
-        "import sys\n" + F + "g = sys._getframe()\n    while g:\n"
-        "        for v in list(g.f_locals.values()) + list(g.f_globals.values()):\n"
-        "            if 'asse' + 'rt f(20)' in repr(v): print('FOUND')\n        g = g.f_back"
-    ),
-    "gc walk": (
-        "import gc\n" + F + "for o in gc.get_objects():\n"
-        "        if isinstance(o, (dict, list, tuple)) and 'asse' + 'rt f(20)' in str(o):\n"
-        "            print('FOUND')"
-    ),
     "subclasses walk": F
-    + "return [c for c in ().__class__.__base__.__subclasses__() if 'Tally' in str(c)][0]",
+    + "t = [c for c in ().__class__.__base__.__subclasses__() if 'Tally' in str(c)][0]\n"
+    "    t.__exit__ = lambda *a: True\n    return n",
     "changes the checker's class": (
         "import sys\n"
         + F
@@ -225,8 +146,6 @@ INTERPRETER = {
     "faulty free": "import ctypes\n" + F + "ctypes.CDLL(None).free(ctypes.c_void_p(8))",
     "stdin": F + "return input()",
     "debugger": F + "breakpoint()",
-    "subprocess": "import subprocess\n" + F + "subprocess.run(['id'])",
-    "os.system": "import os\n" + F + "return 1 / os.system('id > /dev/null')",
     "multiprocessing": "import multiprocessing as m\n" + F + "return m.Pool(2).map(len, [[1]])",
 }
 SOURCE = {
@@ -246,16 +165,19 @@ SOURCE = {
     "many functions": "".join(f"def g{n}(): pass\n" for n in range(9_000)),
 }
 
-KINDS = {
+OTHERS = {
     "leaving": LEAVING,
     "time": TIME,
     "resources": RESOURCES,
-    "files": FILES,
     "parent": PARENT,
-    "network": NETWORK,
     "verdict": VERDICT,
     "interpreter": INTERPRETER,
     "source": SOURCE,
+}
+KINDS = {
+    kind: OTHERS.get(kind, {})
+    | {name: a.program(a.forbidden) for name, a in ATTEMPTS.get(kind, {}).items()}
+    for kind in {**OTHERS, **ATTEMPTS}
 }
 
 MEMORY_SCAN = """
