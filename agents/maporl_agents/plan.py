@@ -173,6 +173,7 @@ class Row(NamedTuple):
     ids: TokenIds
     policy: str
     critic: str
+    seat: int
     turn: int
     trained: bool
 
@@ -291,12 +292,17 @@ class _Draft:
     def _pass_rows(
         self, base: Base, rollout: Rollout, debates: int
     ) -> list[tuple[TokenIds, int, str, str]]:
-        """Return the trained rows of so many debates, told apart by a first token of their own."""
+        """Return the trained rows of so many debates.
+
+        Stand-ins of several agents and debates are alike, what these sample is not: a first token
+        of their own tells their conversations apart.
+        """
         rows = [row for row in self._rows(rollout) if row.trained and row.policy in base.policies]
         return [
-            ((-debate, *row.prompt[1:], *row.ids), len(row.ids), row.policy, row.critic)
+            ((-place, *row.prompt[1:], *row.ids), len(row.ids), row.policy, row.critic)
             for debate in range(1, debates + 1)
             for row in rows
+            for place in [debate * len(rollout.transcript.agents) + row.seat]
         ]
 
     def _rows(self, rollout: Rollout) -> list[Row]:
@@ -308,6 +314,7 @@ class _Draft:
                 completion.ids,
                 policy,
                 team.critic(seats[message.agent], message.turn),
+                seats[message.agent],
                 message.turn,
                 team.trains(seats[message.agent], message.turn),
             )

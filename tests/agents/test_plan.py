@@ -403,6 +403,17 @@ class TestPlan:
         short = plan_of(replace(config, game=replace(config.game, num_turns=2)), MACHINE)
         assert short.costs["play"].flops < plain.costs["play"].flops
 
+    def test_agents_that_share_a_policy_are_not_taken_for_one(
+        self, checkpoint: Callable[..., Path]
+    ) -> None:
+        """Their stand-ins are alike word for word; what they sample is not."""
+        for part in ("score", "update"):
+            one, each = (
+                plan_of(miniature(checkpoint("llama"), tuning="lora", sharing=how), MACHINE)
+                for how in ("one", "agent")
+            )
+            assert one.costs[part].flops == pytest.approx(each.costs[part].flops, rel=0.01)
+
     def test_length_of_messages_and_questions_can_be_given(
         self, checkpoint: Callable[..., Path]
     ) -> None:
