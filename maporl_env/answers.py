@@ -102,7 +102,8 @@ def read_gold(answer: str | int | float | Fraction, kind: str) -> Answer:
     read = None if answer is None or isinstance(answer, bool) else parse_answer(str(answer), kind)
     if read is None:
         raise ValueError(
-            f"gold answer {str(answer)[:80]!r} is not readable as {kind!r}: correct it"
+            f"gold answer {str(answer)[:80]!r} is not readable as {kind!r}: correct it, or give "
+            f"the question another kind ({', '.join(sorted(KINDS))})"
         )
     return read
 

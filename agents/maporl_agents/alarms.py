@@ -78,7 +78,7 @@ def entropy_collapse(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
                 "entropy collapse",
                 name,
                 f"{policy} writes with {entropy:.3f} nats per token in {_words(turn)}, at first "
-                f"{first[name]:.3f}; it says the same whatever is asked. Raise --ppo.kl-coef or "
+                f"{first[name]:.3f}; it may say the same whatever is asked. Raise --ppo.kl-coef or "
                 "lower --ppo.learning-rate.",
             )
 

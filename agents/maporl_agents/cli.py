@@ -1,7 +1,7 @@
 """The command line, ``maporl COMMAND``; the commands stand at the end of this file.
 
-Every command explains itself with ``--help``. Mistakes of the user end with one sentence and exit
-code 2, without a traceback (set MAPORL_DEBUG=1 to see one).
+Mistakes of the user end with one sentence and exit code 2, without a traceback (set MAPORL_DEBUG=1
+to see one).
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ from maporl_agents.settings import SettingsDiffer
 from maporl_agents.storage import CheckpointError
 
 RUNS = Path("runs")
+WELCOME = """Language models that learn to collaborate, by multi-agent reinforcement learning.
+
+Start with `maporl train` (two tiny models learn to debate, minutes on a CPU), then look at what
+became of them: `maporl play --run runs/maporl-shopping`, `maporl report runs/maporl-shopping`.
+Every command explains itself with --help."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,8 @@ class Eval:
     """Let a team debate held-out questions and print accuracy by turn, votes and flips."""
 
     task: str = "shopping"
-    """A named task (shopping, sharing, coins, gsm8k, anli) or a JSONL or CSV file of questions."""
+    """A named task (shopping, sharing, coins, gsm8k, anli, ...: docs/environment.md has all) or a
+    JSONL or CSV file of questions."""
     data: Path | None = None
     """The task's file, for tasks that need one (e.g. GSM8K's test.jsonl); else the hub is asked."""
     model: tuple[str, ...] = ("tiny",)
@@ -332,7 +338,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 default=kind(config=config, scheme=scheme),
             )
         else:
-            command = tyro.cli(Command, prog="maporl", description=__doc__, args=given)
+            command = tyro.cli(Command, prog="maporl", description=WELCOME, args=given)
         code = command()
     except KeyboardInterrupt:
         code = 130

@@ -384,6 +384,11 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _require_numbers(self, AT_LEAST_1, "steps", "questions_per_step", "checkpoint_every")
+        if not self.sampling.temperature:
+            raise ValueError(
+                "sampling.temperature must be above 0 in training: greedy messages are all alike, "
+                "so that there is nothing to compare"
+            )
 
 
 @dataclass(frozen=True)

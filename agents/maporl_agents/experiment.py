@@ -181,7 +181,12 @@ def read_config(folder: Path) -> RunConfig:
     """Return the settings of a run; FileNotFoundError if the folder is no run."""
     path = folder / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} is no run: it has no config.json")
+        there = sorted(str(path.parent) for path in folder.parent.glob("*/config.json"))
+        raise FileNotFoundError(
+            f"{folder} is no run: "
+            + ("it has no config.json" if folder.is_dir() else "there is no such folder")
+            + (f"; runs beside it: {', '.join(there)}" if there else "")
+        )
     return read_settings(checkpoint.load_json(path))
 
 
@@ -236,6 +241,7 @@ def _finish(
     index = report.telling_question(old, new)
     console.print(report.before_and_after(old[index], new[index]))
     console.print(f"\nrun folder: {log.folder}    picture: {log.folder / 'curve.png'}")
+    console.print(f"next: maporl report {log.folder}    maporl play --run {log.folder}")
     return stages
 
 

@@ -122,8 +122,6 @@ def check_magrpo(config: MAGRPOConfig) -> None:
     check_joint(config, "magrpo")
     if config.team.critic != TeamConfig().critic:
         raise ValueError("magrpo has no critic: leave out team.critic")
-    if config.sampling.temperature == 0:
-        raise ValueError("magrpo compares samples: sampling.temperature must be above 0")
 
 
 def train_magrpo(

@@ -9,8 +9,11 @@ import pytest
 
 from maporl_agents.config import (
     EvalConfig,
+    IACConfig,
     IACSettings,
+    MAGRPOConfig,
     MAGRPOSettings,
+    MALTConfig,
     MALTSettings,
     PPOConfig,
     Sampling,
@@ -54,3 +57,10 @@ def test_numbers_out_of_range_are_refused_by_name(settings, name, wrong, right) 
             replace(settings, **{name: value})
     for value in right:
         assert getattr(replace(settings, **{name: value}), name) == value
+
+
+@pytest.mark.parametrize("config", [TrainConfig, MAGRPOConfig, MALTConfig, IACConfig])
+def test_training_samples(config) -> None:
+    """Greedy messages are all alike; `Sampling` itself allows them, for measuring."""
+    with pytest.raises(ValueError, match="temperature must be above 0 in training"):
+        config(sampling=Sampling(temperature=0))

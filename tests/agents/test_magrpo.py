@@ -545,7 +545,6 @@ def test_a_run_is_kept_and_read_back(tmp_path: Path) -> None:
     [
         ({"game": JointGameConfig(gamma=0.3)}, "game.gamma is credit of MAPoRL"),
         ({"game": JointGameConfig(alpha=(1, 1))}, "game.alpha is credit of MAPoRL"),
-        ({"sampling": Sampling(temperature=0)}, "above 0"),
         ({"game": JointGameConfig(feedback="no.such:thing")}, "choose tests"),
     ],
 )

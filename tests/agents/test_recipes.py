@@ -109,8 +109,8 @@ def test_the_settings_of_a_run_are_a_recipe(tmp_path: Path, config: Any) -> None
         ("ppo:\n  epochs: 0", "epochs must be at least 1"),
         ("scheme: maprl", "unknown scheme 'maprl'"),
         ("- steps", "must hold settings"),
-        ("a: [", "cannot read the recipe"),
-        ("!!python/object/apply:os.system ['true']", "cannot read the recipe"),
+        ("a: [", "as a recipe, settings in YAML"),
+        ("!!python/object/apply:os.system ['true']", "as a recipe, settings in YAML"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, words: str) -> None:

@@ -70,7 +70,9 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         written = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"cannot read the recipe {str(file)!r}: {error}") from error
+        raise ValueError(
+            f"cannot read {str(file)!r} as a recipe, settings in YAML as `name: value`: {error}"
+        ) from error
     if not isinstance(written, dict):
         raise ValueError(f"the recipe {str(file)!r} must hold settings as `name: value`")
     return written

@@ -157,7 +157,7 @@ def joint_shopping(shopping: TrainConfig) -> MAGRPOConfig:
         steps=120,
         questions_per_step=2,
         game=JointGameConfig(task=shopping.game.task, num_turns=2, show_parts=True),
-        magrpo=MAGRPOSettings(group_size=4),
+        magrpo=MAGRPOSettings(group_size=4, learning_rate=5e-4),
     )
 
 
