@@ -21,6 +21,7 @@ from maporl_agents.config import RunConfig, TrainConfig, config_of, scheme_of
 from maporl_agents.recipes import recipe
 from maporl_agents.settings import SettingsDiffer
 from maporl_agents.storage import CheckpointError
+from maporl_env.sandbox import SandboxUnavailable
 
 RUNS = Path("runs")
 WELCOME = """Language models that learn to collaborate, by multi-agent reinforcement learning.
@@ -345,7 +346,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except SettingsDiffer as error:  # its lines are a diff
         print(f"maporl: {error}", file=sys.stderr)
         code = 2
-    except (ValueError, OSError, ImportError, CheckpointError) as error:
+    except (ValueError, OSError, ImportError, CheckpointError, SandboxUnavailable) as error:
         if os.environ.get("MAPORL_DEBUG"):
             raise
         print(f"maporl: {_sentence(error)}", file=sys.stderr)

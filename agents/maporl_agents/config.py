@@ -74,8 +74,8 @@ class GameConfig:
     data: str = ""
     """The file or folder of a named task that needs one; empty for its default source."""
     train_split: str = ""
-    """Questions that agents are trained on; empty for "rl" if the task has such a split, which then
-    shares no question with its split "verifier", else "train"."""
+    """Questions that agents are trained on; empty for "train". The paper's are "rl", where a task
+    has such a split: it shares no question with the split "verifier"."""
     num_agents: int = 2
     """A, at least 1."""
     num_turns: int = 3

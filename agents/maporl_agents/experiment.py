@@ -25,7 +25,7 @@ from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.config import RunConfig, read_settings
 from maporl_agents.diagnostics import Metrics
 from maporl_agents.evaluate import Evaluation, evaluate
-from maporl_agents.games import debates_of, questions_of, training_questions
+from maporl_agents.games import debates_of, questions_of, training_questions, training_split
 from maporl_agents.learner import Learner, PolicyLearner
 from maporl_agents.loading import Load, make_team
 from maporl_agents.loggers import make_loggers, require_loggers
@@ -209,6 +209,8 @@ def _finish(
     start: int,
 ) -> dict[str, Any]:
     """Measure, train, measure, show. The part that a fresh and a resumed run share."""
+    split = f"split {training_split(config.game)!r} of {asked.source(config.game, questions)}"
+    console.print(f"training on {len(questions):,} questions: {split}")
     console.print(f"measuring the untrained team on {len(held)} held-out questions ...")
     with interruptible(start):
         before = _untrained(config, learner, held, start)

@@ -98,9 +98,13 @@ def questions_of(game: GameConfig, split: str) -> Sequence[Question]:
 
 
 def training_questions(game: GameConfig) -> Sequence[Question]:
-    """Return the questions that agents are trained on: `train_split`, or what it stands for."""
-    task = load_task(game.task, game.data or None)
-    return task.split(game.train_split or ("rl" if "rl" in task.splits else "train"))
+    """Return the questions that agents are trained on: those of the split `training_split`."""
+    return questions_of(game, training_split(game))
+
+
+def training_split(game: GameConfig) -> str:
+    """Return the name of the split that agents are trained on: "train" unless another is named."""
+    return game.train_split or "train"
 
 
 def debate_config(game: GameConfig) -> DebateConfig:

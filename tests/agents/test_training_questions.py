@@ -19,7 +19,8 @@ from maporl_agents.games import training_questions
 from maporl_agents.recipes import recipe
 from maporl_agents.settings import SettingsDiffer
 from maporl_agents.team import Team
-from maporl_env.tasks import BUILT_IN, anli, files, load_task, shopping
+from maporl_env import sandbox
+from maporl_env.tasks import BUILT_IN, anli, files, gsm8k, load_task, shopping, tinygsm
 from maporl_env.types import Question
 
 
@@ -60,7 +61,7 @@ def test_gsm8k_trains_on_what_no_verifier_has_seen(data_dir: Path, tmp_path: Pat
     new = [{"question": f"{n} and {n}?", "answer": str(2 * n)} for n in range(30)]
     write(tmp_path / "tinygsm.jsonl", known + new)
     assert len(disjoint(game)) == 30
-    assert len(disjoint(replace(game, train_split=""))) == 30
+    assert len(training_questions(replace(game, train_split=""))) == 7_473
     assert len(training_questions(replace(game, train_split="second_half"))) == 3_737
 
 
@@ -74,7 +75,42 @@ def test_anli_trains_on_what_no_verifier_has_seen(
     write(tmp_path / "test_r3.jsonl", rows[:3])
     game = replace(recipe("phi3-anli").game, data=str(tmp_path))
     assert [q.id for q in disjoint(game)] == [f"anli/train/{n}" for n in range(20, 35)]
-    assert list(disjoint(replace(game, train_split=""))) == list(disjoint(game))
+    assert len(training_questions(replace(game, train_split=""))) == 50
+
+
+def test_without_being_asked_no_run_takes_another_data_set_than_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On the hub GSM8K always has its split "rl", of TinyGSM, whose programs would be run."""
+    asked_for: list[str] = []
+
+    def stream(name: str, config: str | None, split: str) -> Any:
+        asked_for.append(f"{name} {split}")
+        return [("here", {"question": f"{name} {split}?", "answer": "#### 1"})]
+
+    monkeypatch.delenv("MAPORL_DATA", raising=False)
+    monkeypatch.setattr(gsm8k, "read_hub", stream)
+    monkeypatch.setattr(tinygsm, "stream_hub", stream)
+    for game in (GameConfig(task="gsm8k"), recipe("small-gpu").game):
+        assert [q.prompt for q in training_questions(game)] == ["openai/gsm8k train?"]
+    assert {name.split()[0] for name in asked_for} == {"openai/gsm8k"}
+
+
+def test_programs_that_cannot_be_run_end_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("train", "test"):
+        write(tmp_path / f"{name}.jsonl", [{"question": f"{name}?", "answer": "#### 1"}])
+    program = "def simple_math_problem():\n    return 2\n"
+    write(tmp_path / "tinygsm.jsonl", [{"question": "tiny?", "code": program}])
+    monkeypatch.setenv("MAPORL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sandbox, "unavailable", lambda isolation: "no sandbox here (no map)")
+    flags = ["--game.task", "gsm8k", "--game.data", str(tmp_path), "--game.train-split", "rl"]
+    for command in ("train", "plan"):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([command, *flags])
+        assert stop.value.code == 2
+        assert capsys.readouterr().err == "maporl: no sandbox here (no map)\n"
 
 
 # --- A run and its questions ---------------------------------------------------------
@@ -181,7 +217,10 @@ def test_a_run_is_trained_on_the_split_that_is_named_and_holds_one_team_while_it
     monkeypatch.setattr(experiment, "train", watched)
     write(tmp_path / "data" / "dev.jsonl", rows("train", 20)[15:])
     config = replace(config, game=replace(config.game, train_split="dev"))
-    experiment.run(config, tmp_path / "run", console())
+    screen = console()
+    experiment.run(config, tmp_path / "run", screen)
+    first = screen.file.getvalue().splitlines()[0]  # type: ignore[attr-defined]
+    assert first == f"training on 5 questions: split 'dev' of task {tmp_path / 'data'}"
     teams.clear()
     experiment.resume(tmp_path / "run", console(), replace(config, steps=2), force=True)
     assert alive == [1, 1]
