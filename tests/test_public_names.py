@@ -103,6 +103,9 @@ AGENTS: dict[str, Contract] = {
     "maporl_agents.losses.preference_loss": (
         lambda chosen, rejected, ref_chosen, ref_rejected, *, beta, labels="hard": ...
     ),
+    "maporl_agents.bridges.speaker.load_speaker": (
+        lambda name, *, seat=0, temperature=None, max_new_tokens=0, seed=0: ...
+    ),
     "maporl_agents.algorithms.magrpo.joint_returns": lambda tree, gamma: ...,
     "maporl_agents.algorithms.malt.tree_values": lambda leaves, threshold=0.5: ...,
 }  # fmt: skip

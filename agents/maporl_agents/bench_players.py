@@ -135,15 +135,26 @@ def players_of(
         raise ValueError(
             f"transfer is for runs, which were trained for some cases; {name!r} is no run"
         )
-    if name not in tiny.MODELS and not Path(name).is_dir() and "/" not in name:
-        known = [*SCRIPTED, *tiny.MODELS]
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(
-            f"no agents {name!r}{hint}: choose one of {', '.join(known)}, module:function, the "
-            "folder of a run or model, or a hub name with its owner (owner/model)"
-        )
+    require_model(name, [*SCRIPTED, *tiny.MODELS], "module:function, ")
     return model_players(name, label or name, changed)
+
+
+def require_model(name: str, known: Sequence[str] = tuple(tiny.MODELS), others: str = "") -> None:
+    """Raise ValueError unless a name may be that of a model: built in, a folder's, a hub's.
+
+    Args:
+        name: of the model.
+        known: what else is known by name, for the error.
+        others: what else would do, for the error.
+    """
+    if name in tiny.MODELS or Path(name).is_dir() or "/" in name:
+        return
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise ValueError(
+        f"no agents {name!r}{hint}: choose one of {', '.join(known)}, {others}the "
+        "folder of a run or model, or a hub name with its owner (owner/model)"
+    )
 
 
 def is_run(folder: Path) -> bool:
@@ -201,8 +212,7 @@ def model_players(name: str, label: str, changed: dict[str, Any]) -> TeamPlayers
     "tiny" stands for the built-in model that was pre-trained for a case's task; other built-in
     models refuse the tasks whose words they do not know.
     """
-    limit = 32 if name in tiny.MODELS else 300
-    sampling = replace(Sampling(max_new_tokens=limit), **changed)
+    sampling = replace(model_sampling(name), **changed)
 
     def model_of(case: Case) -> str:
         return "tiny-sharing" if name == "tiny" and case.task not in TAUGHT["tiny"] else name
@@ -215,6 +225,11 @@ def model_players(name: str, label: str, changed: dict[str, Any]) -> TeamPlayers
     known = {"fingerprint": _fingerprint(files)} if files else {}
     about = {"kind": "model", "models": [name], **known, **_decoding(sampling)}
     return TeamPlayers(label, about, lambda case: _team(model_of(case)), sampling, refuse)
+
+
+def model_sampling(name: str) -> Sampling:
+    """Return how a model as it is speaks if nobody says otherwise."""
+    return Sampling(max_new_tokens=32 if name in tiny.MODELS else 300)
 
 
 def _model_files(name: str) -> list[Path]:

@@ -14,14 +14,21 @@ SNIPPETS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
 def test_there_are_snippets() -> None:
-    assert len(SNIPPETS) == 4
+    assert len(SNIPPETS) == 5
+
+
+@pytest.fixture(scope="module")
+def names() -> dict[str, Any]:
+    """What the snippets of the page have defined so far; they go on from each other."""
+    return {"__name__": "snippet"}
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
-def test_a_snippet_runs(snippet: str) -> None:
+def test_a_snippet_runs(snippet: str, names: dict[str, Any]) -> None:
     if "sb3_contrib" in snippet:
         pytest.importorskip("sb3_contrib", reason="needs the extra sb3")
-    names: dict[str, Any] = {"__name__": "snippet"}
+    if "maporl_agents" in snippet:
+        pytest.importorskip("torch", reason="needs the extra train")
     exec(compile(snippet, "docs/bridges.md", "exec", dont_inherit=True), names)
 
 
