@@ -17,6 +17,7 @@ from torch import Tensor
 
 from maporl_agents import tiny
 from maporl_agents.storage import CheckpointError
+from maporl_agents.verifier import model
 from maporl_agents.verifier.config import FitConfig, VerifierConfig
 from maporl_agents.verifier.data import Example
 from maporl_agents.verifier.evaluation import (
@@ -25,7 +26,7 @@ from maporl_agents.verifier.evaluation import (
     evaluate_verifier,
     quality_table,
 )
-from maporl_agents.verifier.model import LearnedVerifier, Row
+from maporl_agents.verifier.model import LearnedVerifier, Row, length_of
 from maporl_agents.verifier.training import accumulate, deal, fit, rate_factor, token_loss
 from maporl_env.prompts import Template
 from maporl_env.tasks import shopping
@@ -131,6 +132,41 @@ def test_a_score_does_not_depend_on_its_neighbours(checkpoint: Checkpoint, famil
     assert len(set(together)) > 90
     for index in (0, 13, 99):
         assert scores(verifier, [texts[index]])[0] == pytest.approx(together[index], abs=1e-5)
+
+
+def test_a_pass_has_no_more_than_its_tokens(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many answers come at once, and however long they are; their scores do not change."""
+    verifier = make(checkpoint("llama"))
+    stir(verifier)
+    texts = [f"{'word ' * (i * 7 % 40)} \\boxed{{{i}}}" for i in range(30)]
+    together = scores(verifier, texts)
+    seen: list[tuple[int, ...]] = []
+    hidden, head = verifier.base.hidden, verifier.head.forward
+
+    def counted(ids: Tensor, *rest: Any, **more: Any) -> Tensor:
+        seen.append(tuple(ids.shape))
+        return hidden(ids, *rest, **more)
+
+    read: list[int] = []
+
+    def one_each(states: Tensor) -> Tensor:
+        read.append(states.shape[:-1].numel())
+        return head(states)
+
+    monkeypatch.setattr(verifier.base, "hidden", counted)
+    monkeypatch.setattr(verifier.head, "forward", one_each)
+    longest = max(length_of(verifier.row(QUESTION, text)) for text in texts)
+    monkeypatch.setattr(model, "MAX_TOKENS", 3 * longest)
+    assert scores(verifier, texts) == pytest.approx(together, abs=1e-5)
+    assert sum(rows for rows, _ in seen) == sum(read) == len(texts)  # one state of each is read
+    assert max(rows * width for rows, width in seen) <= 3 * longest
+    assert len(seen) < 11  # 10 would be enough for answers that are all as long as the longest
+    seen.clear()
+    monkeypatch.setattr(model, "MAX_TOKENS", longest // 2)
+    assert scores(verifier, texts) == pytest.approx(together, abs=1e-5)
+    assert seen[-1] == (1, longest)  # too long for a pass: it goes alone
 
 
 def test_no_answers_no_scores(checkpoint: Checkpoint) -> None:

@@ -9,7 +9,7 @@ is empty. Training and scoring build their ids in one place, `LearnedVerifier.ro
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +33,10 @@ POLICY = "verifier"
 """Name of the adapter, and of the folder of the weights."""
 
 MAX_ROWS = 64
-"""At most so many answers go through the model at once when scoring; bounds memory."""
+"""At most so many answers go through the model at once when scoring; with `MAX_TOKENS` bounds
+memory."""
+MAX_TOKENS = 32_768
+"""At most so many tokens, padding included, do; a longer answer goes alone."""
 
 
 class Row(NamedTuple):
@@ -90,27 +93,33 @@ class LearnedVerifier:
     def fits(self, row: Row) -> bool:
         """Whether an answer, with its question, fits the window of the model."""
         window = window_of(self.base.model) or math.inf
-        return len(row.prompt) + len(row.response) <= window
+        return length_of(row) <= window
 
     def logits(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         """Return the head's output (N, S) float32, and (N, S) True where a response token stands.
 
         Rows are flush left; what stands elsewhere means nothing.
         """
+        hidden, columns = self._hidden(rows)
+        starts = torch.tensor([len(row.prompt) for row in rows])
+        lengths = torch.tensor([length_of(row) for row in rows])
+        response = (columns >= starts[:, None]) & (columns < lengths[:, None])
+        return self.head(hidden.float()).squeeze(-1), response.to(hidden.device)
+
+    def _hidden(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+        """Return the states (N, S, H) of rows flush left, and the column of each place, (N, S)."""
         texts = [row.prompt + row.response for row in rows]
         lengths = torch.tensor([len(text) for text in texts])
-        starts = torch.tensor([len(row.prompt) for row in rows])
         ids = torch.full((len(rows), int(lengths.max())), self.base.chat.pad_id)
         for i, text in enumerate(texts):
             ids[i, : len(text)] = torch.tensor(text)
         columns = torch.arange(ids.shape[1]).expand_as(ids)
-        real = columns < lengths[:, None]
+        real = (columns < lengths[:, None]).long()
         device = self.base.device
         hidden = self.base.hidden(
-            ids.to(device), real.long().to(device), columns.to(device), [POLICY] * len(rows)
+            ids.to(device), real.to(device), columns.to(device), [POLICY] * len(rows)
         )
-        response = real & (columns >= starts[:, None])
-        return self.head(hidden.float()).squeeze(-1), response.to(device)
+        return hidden, columns
 
     @torch.inference_mode()
     def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float | None]:
@@ -118,19 +127,17 @@ class LearnedVerifier:
         rows = [self.row(q, text) for q, text in zip(questions, responses, strict=True)]
         scores: list[float | None] = [None] * len(rows)
         order = [i for i, row in enumerate(rows) if self.fits(row)]
-        order.sort(key=lambda i: len(rows[i].prompt) + len(rows[i].response))
-        for start in range(0, len(order), MAX_ROWS):
-            chosen = order[start : start + MAX_ROWS]
+        order.sort(key=lambda i: length_of(rows[i]))
+        for chosen in passes(order, [length_of(row) for row in rows]):
             for i, score in zip(chosen, self._last([rows[i] for i in chosen]), strict=True):
                 scores[i] = score
         return scores
 
     def _last(self, rows: Sequence[Row]) -> list[float]:
-        logits, _ = self.logits(rows)
-        ends = [len(row.prompt) + len(row.response) - 1 for row in rows]
-        places = torch.tensor(ends, device=logits.device)
-        last = logits.gather(1, places[:, None])[:, 0].sigmoid().tolist()
-        return [float(score) for score in last]
+        hidden, _ = self._hidden(rows)
+        ends = torch.tensor([length_of(row) - 1 for row in rows], device=hidden.device)
+        last = hidden[torch.arange(len(rows), device=hidden.device), ends]
+        return [float(score) for score in self.head(last.float())[:, 0].sigmoid()]
 
     def save(self, folder: Path, report: dict[str, Any] | None = None) -> None:
         """Write the verifier into a folder that is new or empty.
@@ -184,6 +191,23 @@ class LearnedVerifier:
         with torch.no_grad():
             for weight, given in [*pairs, *((own[name], saved[name]) for name in own)]:
                 weight.copy_(given)
+
+
+def length_of(row: Row) -> int:
+    """Return how many tokens a question and its answer have together."""
+    return len(row.prompt) + len(row.response)
+
+
+def passes(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Cut rows, the shortest first, into parts of at most `MAX_ROWS` and `MAX_TOKENS`."""
+    part: list[int] = []
+    for row in order:
+        if part and (len(part) == MAX_ROWS or (len(part) + 1) * lengths[row] > MAX_TOKENS):
+            yield part
+            part = []
+        part.append(row)
+    if part:
+        yield part
 
 
 def read_settings(folder: Path) -> tuple[VerifierConfig, Template]:
