@@ -6,8 +6,10 @@ One process serves all templates; it is started for the first, and holds no torc
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -26,22 +28,27 @@ class _Worker:
         self._caller = 0
 
     def ask(self, request: str) -> dict[str, str]:
-        """Return the answer to a request; EOFError if the process ended over it."""
+        """Return the answer to a request; EOFError says how the process ended over it."""
         with self._lock:
             process = self._running()
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(f"{request}\n")
-            process.stdin.flush()
-            line = process.stdout.readline()
+            try:
+                process.stdin.write(f"{request}\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+            except OSError:  # it has ended while it was written to
+                line = ""
             if not line:
-                self._end()
-                raise EOFError
+                raise EOFError(self._cause_of_death(process))
             answer: dict[str, str] = json.loads(line)
             return answer
 
     def _running(self) -> subprocess.Popen[str]:
-        if self._process is None or self._caller != os.getpid():  # a fork has pipes of its own
+        mine = self._caller == os.getpid()  # a fork has pipes of its own
+        if mine and self._process is not None and self._process.poll() is not None:
+            self._end()
+        if self._process is None or not mine:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", str(template_worker.__file__), json.dumps(sys.path)],
                 stdin=subprocess.PIPE,
@@ -58,6 +65,19 @@ class _Worker:
                     "check that transformers and jinja2 are installed"
                 )
         return self._process
+
+    def _cause_of_death(self, process: subprocess.Popen[str]) -> str:
+        """Clear away a process that said nothing more, and say in a clause how it ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(SECONDS)
+        code = process.poll()
+        self._end()
+        if code == -signal.SIGPROF:
+            return f"it takes more than {SECONDS:g} s of processor time"
+        how = "closed its output" if code is None else f"ended with exit code {code}"
+        if code is not None and code < 0:
+            how = f"was ended by {signal.Signals(-code).name}"
+        return f"the process that renders it {how}"
 
     def _end(self) -> None:
         if self._process is not None and self._caller == os.getpid():
@@ -91,8 +111,8 @@ def render(
     }
     try:
         answer = _WORKER.ask(json.dumps(request))
-    except EOFError:
-        raise ValueError(f"it takes more than {SECONDS:g} s of processor time") from None
+    except EOFError as death:
+        raise ValueError(str(death)) from None
     if "error" in answer:
         raise ValueError(answer["error"])
     return answer["text"]

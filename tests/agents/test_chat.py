@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import warnings
 
 import pytest
 from dialects import DIALECTS, dialect_tokenizer
 from miniatures import CHAT_TEMPLATE, make_tokenizer, shared_tokenizer
 
+from maporl_agents import templates
 from maporl_agents.chat import Chat
 from maporl_agents.templates import render
 from maporl_agents.tiny.tokenizer import make_tokenizer as make_tiny_tokenizer
@@ -278,6 +280,31 @@ class TestForeignTemplates:
         with pytest.raises(ValueError, match="more than 2 s of processor time"):
             chat.prompt_ids(view_of())
         assert make_chat("chatml").prompt_ids(view_of())  # the next one finds a new process
+
+    def test_a_killed_process_is_replaced(self) -> None:
+        """Whoever killed it, the machine short of memory or a user: later calls find a new one."""
+        for _ in range(2):
+            assert render("{{ messages[0]['content'] }}", [{"content": "how"}], {}) == "how"
+            process = templates._WORKER._process
+            assert process is not None
+            process.kill()
+            process.wait()
+
+    def test_how_the_process_ended_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        render("", [], {})
+        process = templates._WORKER._process
+        assert process is not None
+
+        def killed_meanwhile() -> subprocess.Popen[str]:
+            process.kill()
+            process.wait()
+            return process
+
+        with monkeypatch.context() as patch:
+            patch.setattr(templates._WORKER, "_running", killed_meanwhile)
+            with pytest.raises(ValueError, match="renders it was ended by SIGKILL"):
+                render("", [], {})
+        assert render("a", [], {}) == "a"
 
     def test_the_others_read_as_the_library_renders_them(self) -> None:
         for name in DIALECTS:
