@@ -15,7 +15,7 @@ import numpy as np
 from pettingzoo.utils import BaseParallelWrapper
 
 from maporl_env import collaboration_v0
-from maporl_env.collaboration_v0 import outcome
+from maporl_env.collaboration_v0 import logit_equilibrium, outcome
 from maporl_env.types import AgentID
 
 RULES: dict[str, Any] = {"num_turns": 5, "threshold": 4}
@@ -61,14 +61,20 @@ def random_returns(seed: int = 0) -> np.ndarray:
     return returns(lambda seen: rng.integers(2, size=seen.shape[:2]))
 
 
-def assert_learnt(name: str, act: Act) -> None:
-    """The policy earns more than chance by three standard errors of the difference."""
+def assert_learnt(name: str, act: Act, *, to_the_end: bool = True) -> None:
+    """The policy earns more than chance by three standard errors of the difference.
+
+    And, learnt `to_the_end`, within .1 of what two agents earn who are hardly paid for entropy
+    (tau = .01): so an agent that has found half of the way fails.
+    """
     learnt, chance = returns(act), random_returns()
     error = math.sqrt((learnt.var(ddof=1) + chance.var(ddof=1)) / EPISODES)
     exact = outcome(0.5, 0.5, **RULES).expected_return
+    best = logit_equilibrium(tau=0.01, **RULES).outcome.expected_return
     print(
         f"\n{name}: {learnt.mean():.3f} per episode, chance {chance.mean():.3f} "
         f"(exactly {exact:.3f}), standard error {error:.3f}, {EPISODES} episodes"
     )
     assert abs(chance.mean() - exact) < 4 * error  # the yardstick itself is right
     assert learnt.mean() > chance.mean() + 3 * error
+    assert not to_the_end or abs(learnt.mean() - best) < 0.1
