@@ -4,8 +4,8 @@
     .venv/bin/python benchmarks/plan.py --runs shopping-16   # these alone
 
 Prints a Markdown table of ratios, planned / measured; 1.00 is right. A measured step is one of the
-run itself, with its own weights, whose messages all reach their limits. (Where the name of a run ends
-in "usual", messages end where they do, and it is planned with their mean length.)
+run itself, with its own weights, whose messages all reach their limits. (Where the name ends in
+"usual", messages end where they do, and the run is planned with their mean length.)
 - time: the forecast of a rehearsal, and the best of a few real steps, taken in turns; processor
   seconds, for others may use the machine. A rehearsal of the whole step is a measurement itself, so
   a line through smaller steps, each timed once or twice, is shown too;
