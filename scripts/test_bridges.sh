@@ -14,6 +14,12 @@ declare -A tests=(
     [sb3]="tests/bridges tests/env/test_tokens.py tests/env/test_collaboration_v0.py"
     [trl]="tests/bridges/test_trl.py tests/bridges/test_trl_trainer.py tests/agents/test_magrpo_trl.py"
 )
+# What must import after that: tests of a library that is not there are skipped, and so would pass.
+declare -A modules=(
+    [plain]="maporl_agents" [sb3]="stable_baselines3, sb3_contrib" [trl]="trl, datasets"
+    [torchrl]="torchrl.envs" [supersuit]="supersuit, stable_baselines3" [tianshou]="tianshou.data"
+    [rllib]="ray.rllib" [benchmarl]="benchmarl.environments" [agilerl]="agilerl.algorithms"
+)
 order=(plain sb3 torchrl supersuit tianshou rllib benchmarl agilerl trl)
 
 usage() {
@@ -53,6 +59,7 @@ run() { # NAME: environment, package, tests
         "$py" -m pip install -q -c "$place/pins.txt" torch &&
         "$py" -m pip install -q -c "$place/pins.txt" pytest pytest-timeout hypothesis \
             ".[${extras[$name]}]" &&
+        "$py" -c "import ${modules[$name]}" &&
         # shellcheck disable=SC2086  # lists of words
         OMP_NUM_THREADS=1 "$py" -m pytest -q --timeout 900 -rP --no-header ${PYTEST_ARGS:-} $paths
 }

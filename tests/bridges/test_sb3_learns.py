@@ -61,7 +61,7 @@ def make_envs(lanes: int, **options: Any) -> DebateVecEnv:
     return DebateVecEnv(lanes, task=QUESTIONS, num_agents=1, num_turns=1, **options)
 
 
-class Paid(BaseCallback):
+class Paid(BaseCallback):  # type: ignore[misc]
     """Notes what each debate says it paid its learner, by the step and lane in which it ended."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Paid(BaseCallback):
 
     def _on_step(self) -> bool:
         infos = self.locals["infos"]
-        for lane in np.flatnonzero(self.locals["dones"]):
+        for lane in map(int, np.flatnonzero(self.locals["dones"])):
             self.totals[self.n_calls - 1, lane] = infos[lane]["turn_rewards"].sum()
         return True
 
