@@ -25,9 +25,20 @@ from maporl_agents.weights import WeightPair, pair, read_shards
 
 
 def window_of(model: PreTrainedModel) -> int | None:
-    """Return how many tokens a model can read at most; None if it does not say."""
-    window: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return window
+    """Return how many tokens a model can read at most; None if it does not say.
+
+    Models with LongRoPE (Phi-3-mini-128k) turn *all* positions by other angles as soon as one text
+    of a batch is longer than `original_max_position_embeddings`. Beyond that a log-probability
+    depends on its neighbours, and the keys of a cache are of other angles than the new ones, so the
+    window ends there.
+    """
+    config = model.config.get_text_config()
+    limits = [getattr(config, "max_position_embeddings", None)]
+    rope = getattr(config, "rope_parameters", None) or {}
+    for kind in (rope, *(part for part in rope.values() if isinstance(part, dict))):
+        if kind.get("rope_type") == "longrope":
+            limits.append(kind.get("original_max_position_embeddings"))
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 class Base(Protocol):

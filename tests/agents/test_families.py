@@ -10,8 +10,10 @@ import torch
 from dialects import DIALECTS, NATIVE
 from miniatures import load_team, stir
 from torch import Tensor
+from transformers import Phi3Config, Phi3ForCausalLM
 
 from maporl_agents.algorithms.maporl import train_step
+from maporl_agents.bases import window_of
 from maporl_agents.batching import collate
 from maporl_agents.config import PPOConfig, Sampling, TeamConfig
 from maporl_agents.learner import Learner
@@ -76,6 +78,60 @@ def test_log_probabilities(native: Native, family: str, tuning: str) -> None:
         part = batch.select(rows)
         expected = whole[rows, : part.mask.shape[1]]
         torch.testing.assert_close(logprobs_of(team, part), expected, atol=1e-5, rtol=1e-5)
+
+
+def long_phi3() -> Phi3ForCausalLM:
+    """A random Phi-3 whose angles change beyond 32 tokens; settings as in the hub's 128k."""
+    angles = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+    config = Phi3Config.from_dict(
+        {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_attention_heads": 2,
+            "num_hidden_layers": 2,
+            "vocab_size": 300,
+            "pad_token_id": 0,
+            "max_position_embeddings": 128,
+            "original_max_position_embeddings": 32,
+            "rope_scaling": {
+                "type": "longrope",
+                "short_factor": [1.0] * 8,
+                "long_factor": [4.0] * 8,
+            },
+        }
+    )
+    with torch.random.fork_rng(devices=[]):
+        model = Phi3ForCausalLM(config).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0, 0.25, generator=generator)
+    return model
+
+
+@torch.no_grad()
+def test_a_model_is_read_up_to_where_its_angles_change() -> None:
+    """LongRoPE: with a longer text beside it, a text has other log-probabilities (A3)."""
+    model = long_phi3()
+    window = window_of(model)
+    assert window == 32
+    ids = torch.randint(0, 300, (2, 64), generator=torch.Generator().manual_seed(1))
+    logits = model(ids[:, :window]).logits[0]
+
+    def beside_one_of(length: int) -> Tensor:
+        mask = torch.ones(2, length, dtype=torch.long)
+        mask[0, window:] = 0
+        return model(ids[:, :length], attention_mask=mask).logits[0, :window]
+
+    torch.testing.assert_close(beside_one_of(window), logits)
+    assert (beside_one_of(window + 1) - logits).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_window_of_the_others_is_what_they_say(native: Native, family: str) -> None:
+    team = load_team(native(family), num_turns=1, tuning="none")
+    assert window_of(team.bases[0].model) == (1024 if family == "gpt2" else 2048)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

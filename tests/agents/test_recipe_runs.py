@@ -62,6 +62,7 @@ def in_miniature(config: TrainConfig, folder: Path, models: tuple[str, ...]) -> 
     )
 
 
+@pytest.mark.timeout(600)  # on a machine that others use too
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in recipes.names()],
