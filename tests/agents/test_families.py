@@ -93,11 +93,7 @@ def long_phi3() -> Phi3ForCausalLM:
             "pad_token_id": 0,
             "max_position_embeddings": 128,
             "original_max_position_embeddings": 32,
-            "rope_scaling": {
-                "type": "longrope",
-                "short_factor": [1.0] * 8,
-                "long_factor": [4.0] * 8,
-            },
+            "rope_scaling": angles,
         }
     )
     with torch.random.fork_rng(devices=[]):
