@@ -13,6 +13,7 @@ import tyro
 from maporl_env import benchmark
 from maporl_env.benchmark import Case, Report
 from maporl_env.benchmark.playing import kept_cases, told_of_file
+from maporl_env.benchmark.tables import tables_of_files
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -101,17 +102,7 @@ class Table:
 
     def __call__(self, console: Console) -> int:
         """Run the command; return the exit code."""
-        reports = [benchmark.read_report(path) for path in self.results]
-        if self.against is None:
-            text = benchmark.markdown_tables(reports)
-        elif self.docs is None:
-            other = benchmark.read_report(self.against)
-            text = "\n\n".join(benchmark.difference_table(one, other) for one in reports)
-        else:
-            raise ValueError("--docs takes the tables of results, not differences: leave one out")
-        if self.docs is not None:
-            benchmark.write_tables(self.docs, reports)
-        print(text)
+        print(tables_of_files(self.results, docs=self.docs, against=self.against))
         return 0
 
 

@@ -9,15 +9,8 @@ from pathlib import Path
 
 from maporl_env.benchmark.players import SCRIPTED, named_agents
 from maporl_env.benchmark.playing import kept_cases, score, told_of_file
-from maporl_env.benchmark.results import read_report
 from maporl_env.benchmark.suite import VERSION, Case, choose_cases, listing
-from maporl_env.benchmark.tables import (
-    case_table,
-    markdown_tables,
-    table_header,
-    table_row,
-    write_tables,
-)
+from maporl_env.benchmark.tables import case_table, table_header, table_row, tables_of_files
 
 EPILOG = f"""agents:
 {chr(10).join(f"  {name:10}{does}" for name, does in SCRIPTED.items())}
@@ -29,6 +22,7 @@ examples:
   python -m maporl_env.benchmark --agents majority --out majority.json
   python -m maporl_env.benchmark --agents my_agents:answer --cases 'coins/*'
   python -m maporl_env.benchmark --table majority.json mine.json
+  python -m maporl_env.benchmark --table mine.json --against majority.json
 """
 
 
@@ -53,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
                       "of these results")  # fmt: skip
     made.add_argument("--docs", type=Path, help="with --table: put them between the markers of "
                       "this page of Markdown")  # fmt: skip
+    made.add_argument("--against", type=Path, metavar="FILE", help="with --table: instead, by how "
+                      "much each is better than these results, paired by question")  # fmt: skip
     return made
 
 
@@ -63,11 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if given.list:
             print(listing())
+        elif not given.table and (given.docs or given.against):
+            raise ValueError("--docs and --against need the results to show: add --table FILE")
         elif given.table:
-            reports = [read_report(path) for path in given.table]
-            if given.docs is not None:
-                write_tables(given.docs, reports)
-            print(markdown_tables(reports))
+            print(tables_of_files(given.table, docs=given.docs, against=given.against))
         elif given.agents:
             _score(given)
         else:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from maporl_env.benchmark.results import CaseResult, Report, paired_difference, require_comparable
+from maporl_env.benchmark.results import (
+    CaseResult,
+    Report,
+    paired_difference,
+    read_report,
+    require_comparable,
+)
 from maporl_env.benchmark.suite import CASES, VERSION
 from maporl_env.intervals import Mean
 
@@ -125,6 +131,34 @@ def markdown_tables(reports: Sequence[Report]) -> str:
     )
 
 
+def tables_of_files(
+    files: Sequence[str | Path],
+    *,
+    docs: str | Path | None = None,
+    against: str | Path | None = None,
+) -> str:
+    """Return the tables of results that `score` wrote.
+
+    Args:
+        files: one row each, in this order.
+        docs: a page of Markdown that gets the tables between its markers.
+        against: a file of results; then by how much each of `files` is better, case by case.
+
+    Raises:
+        ValueError: no such results, `docs` and `against` together, or as `markdown_tables`,
+            `write_tables` and `difference_table` have it.
+    """
+    if docs is not None and against is not None:
+        raise ValueError("--docs takes the tables of results, not differences: leave one out")
+    reports = [read_report(path) for path in files]
+    if against is not None:
+        other = read_report(against)
+        return "\n\n".join(difference_table(one, other) for one in reports)
+    if docs is not None:
+        write_tables(docs, reports)
+    return markdown_tables(reports)
+
+
 def write_tables(page: str | Path, reports: Sequence[Report]) -> None:
     """Put the tables between the markers of a page of Markdown.
 
@@ -146,7 +180,7 @@ def _origins(reports: Sequence[Report]) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     for report in reports:
         found.setdefault(f"Scored {report.date} on {_where(report)}", []).append(report.name)
-    return {where: ", ".join(names) for where, names in found.items()}
+    return {where: "; ".join(names) for where, names in found.items()}
 
 
 def _where(report: Report) -> str:

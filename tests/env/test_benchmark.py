@@ -21,6 +21,7 @@ from maporl_env.benchmark import (
     CaseResult,
     Report,
     choose_cases,
+    difference_table,
     function_agents,
     listing,
     markdown_tables,
@@ -679,6 +680,30 @@ def test_one_command_scores_and_writes(tmp_path: Path, capsys: Any) -> None:
     page.write_text(f"{tables.BEGIN}\n{tables.END}\n")
     assert main(["--table", str(out), "--docs", str(page)]) == 0
     assert table_row(read_report(out)) in page.read_text()
+
+
+def test_the_command_compares_by_question(
+    keep: Report, best: Report, tmp_path: Path, capsys: Any
+) -> None:
+    """Without torch, as the rules for comparing ask it of everybody."""
+    for report in (keep, best):
+        write_report(tmp_path / f"{report.name}.json", report)
+    files = [str(tmp_path / f"{name}.json") for name in ("best", "keep")]
+    assert main(["--table", files[0], "--against", files[1]]) == 0
+    printed = capsys.readouterr().out
+    assert printed.strip() == difference_table(best, keep)
+    page = tmp_path / "page.md"
+    page.write_text(f"{tables.BEGIN}\n{tables.END}\n")
+    assert main(["--table", *files, "--against", files[1], "--docs", str(page)]) == 2
+    assert "leave one out" in capsys.readouterr().err
+    assert page.read_text() == f"{tables.BEGIN}\n{tables.END}\n"
+    assert main(["--agents", "keep", "--against", files[1]]) == 2
+    assert "add --table FILE" in capsys.readouterr().err
+
+
+def test_names_with_commas_stay_apart(keep: Report) -> None:
+    first, second = (replace(keep, name=name) for name in ("tiny, untrained", "tiny, MALT"))
+    assert markdown_tables([first, second]).endswith(": tiny, untrained; tiny, MALT.")
 
 
 def test_the_command_lists_and_explains(capsys: Any) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from maporl_env.benchmark import CASES, markdown_tables, read_report, score, scripted_agents, tables
+from maporl_env.benchmark import CASES, read_report, score, scripted_agents, tables
 from maporl_env.benchmark.players import SCRIPTED
+from maporl_env.benchmark.tables import tables_of_files
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmark.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -24,11 +25,12 @@ def test_the_snippet_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_tables_are_those_of_the_files() -> None:
+    """In the order in which the page's own command names them."""
     table = TEXT.split(tables.BEGIN)[1].split(tables.END)[0].strip()
-    rows = [line.split("|")[1].strip() for line in table.splitlines()[2:] if "|" in line]
-    names = [name for name in dict.fromkeys(rows) if name in REPORTS]
-    assert set(names) == set(REPORTS)
-    assert table == markdown_tables([REPORTS[name] for name in names])
+    [named] = re.findall(r"docs/benchmark/\{(.*)\}\.json", TEXT)
+    files = [PAGE.parent / "benchmark" / f"{name}.json" for name in named.split(",")]
+    assert sorted(files) == FILES
+    assert table == tables_of_files(files)
 
 
 def test_every_case_and_scripted_agent_is_explained() -> None:
