@@ -7,6 +7,8 @@ values and rewards by hand, find the same advantages, the same loss and the same
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,6 +90,22 @@ def test_the_policy_is_the_models_next_token_distribution(folder: Path, kind: st
             assert row.exp().sum() == pytest.approx(1, abs=1e-5)
     _, _, entropy = policy.evaluate_actions(rows_of_ids(texts), torch.tensor([4, 4, 4]))
     assert torch.isfinite(entropy).all()
+
+
+def test_there_is_no_dropout_between_sampling_and_scoring(folder: Path, tmp_path: Path) -> None:
+    """SB3 puts policies into training mode to score what they drew in evaluation mode."""
+    dropping = Path(shutil.copytree(folder, tmp_path / "dropping"))
+    settings = json.loads((dropping / "config.json").read_text())
+    (dropping / "config.json").write_text(json.dumps({**settings, "attention_dropout": 0.5}))
+    policy, actions = make_learner(dropping).policy, torch.tensor([4, 5, 6])
+    seen = rows_of_ids([[5, 9, 200], [7], [3, 3, 3, 3, 90, 11]])
+    with torch.random.fork_rng(), torch.no_grad():
+        policy.set_training_mode(False)
+        drawn = policy.get_distribution(seen).log_prob(actions)
+        policy.set_training_mode(True)
+        assert torch.equal(policy.evaluate_actions(seen, actions)[1], drawn)
+        policy.features_extractor.model.train()  # the model itself would drop
+        assert not torch.allclose(policy.evaluate_actions(seen, actions)[1], drawn, atol=1e-3)
 
 
 def test_every_weight_has_one_place_and_all_are_trained(folder: Path) -> None:

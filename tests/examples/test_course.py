@@ -206,6 +206,7 @@ class TestLesson09:
     def test_prints_what_is_best_beside_what_was_learnt(self, run: Run) -> None:
         pytest.importorskip("stable_baselines3", reason="the extra sb3 is not installed")
         learnt = self.check(run("09", "--steps", "256"))
+        assert len(learnt) == 2  # one per partner
         assert all(0 <= rate <= 1 and 0.4 <= mean <= 2.2 for rate, mean in learnt)
 
     @pytest.mark.slow

@@ -119,13 +119,28 @@ def test_training_a_team_runs_in_the_small(tmp_path: Path, monkeypatch: pytest.M
     assert all(0 <= float(score) <= 1 for _, score in last)
 
 
+def whole(notebook: Notebook) -> str:
+    """Return what a notebook printed, if that was after the whole training."""
+    text = "".join(printed(notebook))
+    how = f"run scripts/run_notebooks.py {TEAM.name} without MAPORL_NOTEBOOK"
+    assert "THE SMALL RUN" not in text, f"saved after the small run: {how}"
+    return text
+
+
+def test_a_notebook_saved_after_the_small_run_is_refused() -> None:
+    """The words are those that the notebook prints in the small."""
+    notebook = read(TEAM)
+    assert any("THE SMALL RUN" in cell.source for cell in code_of(notebook))
+    first = next(cell for cell in code_of(notebook) if cell.outputs)
+    first.outputs = [nbformat.v4.new_output("stream", text="THE SMALL RUN: 2 steps")]
+    with pytest.raises(AssertionError, match="saved after the small run"):
+        whole(notebook)
+
+
 @pytest.fixture
 def whole_run() -> str:
-    """What the saved notebook printed, if it was saved after the whole training."""
-    text = "".join(printed(read(TEAM)))
-    if "THE SMALL RUN" in text:
-        pytest.skip(f"saved after the small run: run scripts/run_notebooks.py {TEAM.name}")
-    return text
+    """What the saved notebook printed; the small run of the tests is none to save."""
+    return whole(read(TEAM))
 
 
 class TestTrainingATeamAsSaved:
