@@ -6,7 +6,8 @@ before and after training are not of the same thing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,38 @@ def changes(folder: Path, game: GameConfig, parts: Parts, *, force: bool) -> lis
             "start another run (--name)"
         )
     return different
+
+
+MOST = 100_000
+"""So many questions are compared with a verifier's; each may have to be read from a file."""
+
+
+def fingerprints(questions: Iterable[Question]) -> list[str]:
+    """Return a short SHA-256 of each question's words, sorted; equal words are one question."""
+    words = {question.prompt.encode("utf-8", "backslashreplace") for question in questions}
+    return sorted(hashlib.sha256(text).hexdigest()[:16] for text in words)
+
+
+def shared_with_verifiers(game: GameConfig, questions: Sequence[Question]) -> list[str]:
+    """Return a sentence on each learned verifier of a game that was trained on its questions.
+
+    It may know their answers by heart, so that its scores mean more there than elsewhere. None
+    where the verifier's folder does not say what it was trained on.
+    """
+    found = []
+    for name in dict.fromkeys((game.verifier, game.feedback_verifier)):
+        kind, _, folder = name.partition(":")
+        if kind != "learned":
+            continue
+        about = storage.load_json(Path(folder) / "verifier.json")
+        known = set(about.get("report", {}).get("trained_on", ()))
+        asked = fingerprints(questions[:MOST])
+        if count := len(known.intersection(asked)):
+            found.append(
+                f"{count:,} of {len(asked):,} training questions are among those that the verifier "
+                f"{folder} was trained on: its scores there may be better than elsewhere"
+            )
+    return found
 
 
 def source(game: GameConfig, questions: Sequence[Question]) -> str:

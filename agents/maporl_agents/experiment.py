@@ -211,6 +211,8 @@ def _finish(
     """Measure, train, measure, show. The part that a fresh and a resumed run share."""
     split = f"split {training_split(config.game)!r} of {asked.source(config.game, questions)}"
     console.print(f"training on {len(questions):,} questions: {split}")
+    for shared in asked.shared_with_verifiers(config.game, questions):
+        console.print(f"warning: {shared}")
     console.print(f"measuring the untrained team on {len(held)} held-out questions ...")
     with interruptible(start):
         before = _untrained(config, learner, held, start)

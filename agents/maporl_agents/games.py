@@ -29,17 +29,20 @@ def _learned(folder: str) -> VerifierLike:
             "a learned verifier is named with its folder: learned:FOLDER, as "
             "`maporl verifier train` made it"
         )
-    path = Path(folder) / "verifier.json"  # which is written last
-    key = (str(path.resolve()), path.stat().st_mtime_ns if path.is_file() else 0)
+    key = _state_of(folder)
     if key not in _LOADED:
-        _LOADED.clear()  # before another one takes its memory
         _LOADED[key] = LearnedVerifier.load(Path(folder))
     return _LOADED[key]
 
 
 _LOADED: dict[tuple[str, int], VerifierLike] = {}
-"""The learned verifier that was made last, by its file and when that was written: a run asks for it
-several times."""
+"""The learned verifiers of the game that was made last, by file and when that was written: a run
+asks for them several times."""
+
+
+def _state_of(folder: str) -> tuple[str, int]:
+    path = Path(folder) / "verifier.json"  # which is written last
+    return str(path.resolve()), path.stat().st_mtime_ns if path.is_file() else 0
 
 
 def _noisy(reliability: str) -> VerifierLike:
@@ -118,6 +121,8 @@ def debate_config(game: GameConfig) -> DebateConfig:
             for name in ("show_parts", "feedback"):
                 if options[name] == getattr(JointGameConfig(), name):
                     del options[name]
+    names = (game.verifier, *filter(None, [game.feedback_verifier]))
+    made = dict(zip(names, make_verifiers(names), strict=True))
     return DebateConfig(
         **options
         | {
@@ -125,10 +130,8 @@ def debate_config(game: GameConfig) -> DebateConfig:
             "personas": game.personas or None,
             "template": read_template(Path(game.template)) if game.template else None,
             # Without a choice the task decides: its answer key, or tests that run programs.
-            "verifier": None if game.verifier == "key" else make_verifier(game.verifier),
-            "feedback_verifier": (
-                make_verifier(game.feedback_verifier) if game.feedback_verifier else None
-            ),
+            "verifier": None if game.verifier == "key" else made[game.verifier],
+            "feedback_verifier": made.get(game.feedback_verifier),
         }
     )
 
@@ -150,11 +153,26 @@ def make_feedback(name: str) -> Feedback | None:
 
 
 def make_verifier(name: str) -> VerifierLike:
-    """Return a verifier by its name, or "name:argument"."""
-    kind, _, argument = name.partition(":")
-    if kind not in VERIFIERS:
-        raise ValueError(f"unknown verifier {kind!r}: choose one of {', '.join(VERIFIERS)}")
-    return VERIFIERS[kind](argument)
+    """Return a verifier by its name, or "name:argument"; see :func:`make_verifiers`."""
+    return make_verifiers([name])[0]
+
+
+def make_verifiers(names: Sequence[str]) -> list[VerifierLike]:
+    """Return the verifiers that are used together.
+
+    Learned ones that are in memory are taken from there. Others leave it before any is read.
+
+    Raises:
+        ValueError: an unknown name, or an argument that does not make a verifier.
+    """
+    parts = [name.partition(":") for name in names]
+    for kind, _, _ in parts:
+        if kind not in VERIFIERS:
+            raise ValueError(f"unknown verifier {kind!r}: choose one of {', '.join(VERIFIERS)}")
+    wanted = {_state_of(argument) for kind, _, argument in parts if kind == "learned"}
+    for other in _LOADED.keys() - wanted:
+        del _LOADED[other]
+    return [VERIFIERS[kind](argument) for kind, _, argument in parts]
 
 
 def read_template(path: Path) -> Template:

@@ -173,6 +173,7 @@ class Train:
 
     def __call__(self, console: Console) -> int:
         """Run the command; return the exit code."""
+        from maporl_agents.asked import fingerprints
         from maporl_agents.parallel import share_cores
         from maporl_agents.verifier.data import balance, load_examples
         from maporl_agents.verifier.evaluation import evaluate_verifier
@@ -198,6 +199,7 @@ class Train:
             "too_long": result.too_long,
             "losses": list(result.losses),
             "fit": asdict(self.fit),
+            "trained_on": fingerprints(example.question for example in examples),
         }
         verifier.save(self.out, facts)  # first: whatever happens to the measurement
         report = evaluate_verifier(verifier, test)

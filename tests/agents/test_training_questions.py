@@ -113,6 +113,31 @@ def test_programs_that_cannot_be_run_end_with_a_sentence(
         assert capsys.readouterr().err == "maporl: no sandbox here (no map)\n"
 
 
+def test_a_verifier_and_its_agents_do_not_share_questions_unnoticed(tmp_path: Path) -> None:
+    """Both draw from "train" where a task has no parts for them."""
+    whole = [Question(str(n), f"{n} and {n}?", str(2 * n)) for n in range(6)]
+    twins = [replace(question, id=f"twin {question.id}") for question in whole[:2]]
+    for name, known in (("some", twins), ("none", whole[4:])):
+        (tmp_path / name).mkdir()
+        about = {"report": {"trained_on": asked.fingerprints(known)}}
+        (tmp_path / name / "verifier.json").write_text(json.dumps(about))
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older" / "verifier.json").write_text('{"report": {}}')
+
+    def told(verifier: str, shown: str = "") -> list[str]:
+        game = GameConfig(verifier=verifier, feedback_verifier=shown, reward_feedback=bool(shown))
+        return asked.shared_with_verifiers(game, whole[:4])
+
+    some = f"learned:{tmp_path / 'some'}"
+    [sentence] = told(some)
+    assert sentence.startswith(
+        f"2 of 4 training questions are among those that the verifier {tmp_path}"
+    )
+    assert told(some, some) == told("key", some) == [sentence]
+    assert told(f"learned:{tmp_path / 'none'}") == told(f"learned:{tmp_path / 'older'}") == []
+    assert told("key") == told("remote:http://127.0.0.1:1") == []
+
+
 # --- A run and its questions ---------------------------------------------------------
 
 

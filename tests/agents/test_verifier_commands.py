@@ -21,7 +21,7 @@ import torch
 
 from maporl_agents import games
 from maporl_agents.cli import main
-from maporl_agents.config import Sampling, TeamConfig
+from maporl_agents.config import GameConfig, Sampling, TeamConfig
 from maporl_agents.games import make_verifier
 from maporl_agents.runlog import read_metrics
 from maporl_agents.verifier.data import Example, Sampled, load_examples, save_examples
@@ -121,7 +121,7 @@ def test_unbalanced_training_takes_everything(made: Path, tmp_path: Path) -> Non
 
 
 def test_a_run_is_paid_by_a_learned_verifier_and_watched_by_the_key(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loads: list[Path] = []
     load = LearnedVerifier.load
@@ -141,6 +141,12 @@ def test_a_run_is_paid_by_a_learned_verifier_and_watched_by_the_key(
         assert 0 < row["score/turn_1"] < 1
         assert row["accuracy/turn_1"] * 8 == int(row["accuracy/turn_1"] * 8)
     assert loads == [made / "verifier"]
+    shown = " ".join(capsys.readouterr().out.split())
+    num_known = len({e.question.prompt for e in load_examples(made / "data" / "train.jsonl")})
+    facts = json.loads((made / "verifier" / "verifier.json").read_text())["report"]
+    assert 0 < len(facts["trained_on"]) <= num_known  # those with only wrong answers were dropped
+    assert f"warning: {len(facts['trained_on'])} of " in shown
+    assert "was trained on: its scores there may be better" in shown
 
 
 def test_one_learned_verifier_is_kept_and_read_again_when_it_changes(
@@ -161,6 +167,30 @@ def test_one_learned_verifier_is_kept_and_read_again_when_it_changes(
     shutil.rmtree(copy)
     with pytest.raises(ValueError, match=r"no verifier\.json"):
         make_verifier(f"learned:{copy}")
+
+
+def test_a_game_that_pays_one_verifier_and_shows_another_reads_each_once(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[str] = []
+    load = LearnedVerifier.load
+    monkeypatch.setattr(games, "_LOADED", {})
+    monkeypatch.setattr(
+        LearnedVerifier, "load", lambda folder: loads.append(folder.name) or load(folder)
+    )
+    for name in ("paid", "shown"):
+        shutil.copytree(made / "verifier", tmp_path / name)
+    paid, shown = (f"learned:{tmp_path / name}" for name in ("paid", "shown"))
+    game = GameConfig(verifier=paid, feedback_verifier=shown, reward_feedback=True)
+    for _ in range(3):
+        config = games.debate_config(game)
+        assert config.verifier is not config.feedback_verifier is not None
+    assert loads == ["paid", "shown"]
+    games.debate_config(GameConfig(verifier=shown))  # another game: what it does not use goes
+    assert [Path(path).parent.name for path, _ in games._LOADED] == ["shown"]
+    assert loads == ["paid", "shown"]
+    games.debate_config(GameConfig())
+    assert not games._LOADED
 
 
 def test_who_answers_is_loaded_and_decoded_as_the_flags_say(
