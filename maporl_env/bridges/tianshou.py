@@ -7,7 +7,8 @@
 Tianshou keeps for each step what all agents are paid right after it, and gives a learner its own
 steps. What is paid when a turn is over then reaches only the agent that acted last in it, only
 that agent sees the game end, and what comes next is another agent's observation. Here a step of an
-agent has all that it is paid until it acts again, and leads to what it sees then.
+agent has all that it is paid until it acts again, its first also what it was paid before, and leads
+to what it sees then. Only who never acts in a game has no step that could be paid.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class SimultaneousOnPolicy(MultiAgentOnPolicyAlgorithm):
 
 def settle(buffer: Any, indices: np.ndarray, columns: dict[Any, int]) -> None:
     """Give each step what its agent is paid until it acts again, and the observation it has then.
+
+    What an agent is paid before it acts for the first time goes to its first step.
 
     Args:
         buffer: Tianshou's replay buffer of AEC steps; its rewards (steps, A), ends and next
@@ -59,10 +62,11 @@ def _settle_agent(buffer: Any, game: np.ndarray, own: np.ndarray, column: int) -
     """Settle the steps `own` of one agent in one game."""
     if not len(own):
         return
-    for step, until in zip(own, [*own[1:], len(game)], strict=True):
-        span = game[step:until]
-        buffer.rew[span[0], column] = buffer.rew[span, column].sum()
-        buffer.rew[span[1:], column] = 0.0
+    for step, since, until in zip(own, [0, *own[1:]], [*own[1:], len(game)], strict=True):
+        span = game[since:until]
+        paid = buffer.rew[span, column].sum()
+        buffer.rew[span, column] = 0.0
+        buffer.rew[game[step], column] = paid
     buffer.obs_next.obs[game[own[:-1]]] = buffer.obs.obs[game[own[1:]]]
     final, end = game[own[-1]], game[-1]
     buffer.obs_next.obs[final] = buffer.obs_next.obs[end]

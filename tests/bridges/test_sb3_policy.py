@@ -26,6 +26,7 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
 
+from maporl_agents import tiny
 from maporl_agents.advantages import gae, whiten
 from maporl_agents.algorithms import maporl
 from maporl_agents.batching import Row, batch_of
@@ -34,7 +35,8 @@ from maporl_agents.bridges.sb3_policy import (
     MaskableCausalLMPolicy,
     load_vocabulary,
 )
-from maporl_agents.config import PPOConfig
+from maporl_agents.config import PPOConfig, TeamConfig
+from maporl_agents.loading import load_model
 from maporl_agents.types import Experience
 from maporl_env.bridges.sb3 import DebateVecEnv
 from maporl_env.types import Question
@@ -90,6 +92,18 @@ def test_the_policy_is_the_models_next_token_distribution(folder: Path, kind: st
             assert row.exp().sum() == pytest.approx(1, abs=1e-5)
     _, _, entropy = policy.evaluate_actions(rows_of_ids(texts), torch.tensor([4, 4, 4]))
     assert torch.isfinite(entropy).all()
+
+
+@pytest.mark.parametrize("model", ["tiny", "tiny-sharing-qwen2"])
+def test_built_in_models_are_known_by_name(model: str) -> None:
+    """They are read from the package, not looked for on the hub; the ids of both sides agree."""
+    envs = DebateVecEnv(2, task="sharing", tokenizer=load_vocabulary(model), **TOKENS)
+    learner = PPO(CausalLMPolicy, envs, policy_kwargs={"model": model}, device="cpu")
+    exact, _ = load_model(str(tiny.checkpoint(0, model)), TeamConfig(device="cpu"))
+    with torch.no_grad():
+        found = learner.policy.get_distribution(rows_of_ids([[5, 9]])).distribution.logits[0, 1:-1]
+        expected = exact(torch.tensor([[5, 9]])).logits[0, -1].log_softmax(-1)
+    assert torch.allclose(found, expected[: len(found)], atol=1e-4)
 
 
 def test_there_is_no_dropout_between_sampling_and_scoring(folder: Path, tmp_path: Path) -> None:

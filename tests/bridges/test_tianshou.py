@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,24 @@ def test_settled_steps_are_paid_end_and_lead_on() -> None:
             assert (buffer.obs_next.obs[own[:, :-1]] == buffer.obs.obs[own[:, 1:]]).all()
             turns_left = buffer.obs_next.obs[own][..., 0]
             assert turns_left[0] == pytest.approx(np.array([4, 3, 2, 1, 0]) / 5)
+
+
+def test_pay_before_the_first_own_step_goes_to_that_step() -> None:
+    """agent_0 acts first and costs agent_1 a half at once; by hand, one game of two turns."""
+    rewards = np.array([[0.0, -0.5], [1.0, 2.0], [0.0, 0.25], [4.0, 8.0]])
+    seen, after = np.arange(4.0).reshape(4, 1), np.arange(1.0, 5.0).reshape(4, 1)
+    over = np.array([False, False, False, True])
+    buffer = SimpleNamespace(
+        rew=rewards,
+        done=over.copy(),
+        terminated=over.copy(),
+        truncated=np.zeros(4, bool),
+        obs=SimpleNamespace(obs=seen, agent_id=np.array([*AGENTS, *AGENTS])),
+        obs_next=SimpleNamespace(obs=after),
+    )
+    for _ in range(2):  # settling twice changes nothing
+        settle(buffer, np.arange(4), dict(zip(AGENTS, range(2), strict=True)))
+        assert rewards.tolist() == [[1.0, 0.0], [0.0, 1.75], [4.0, 0.0], [0.0, 8.0]]
 
 
 def test_unfinished_games_are_refused() -> None:

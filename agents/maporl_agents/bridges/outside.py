@@ -6,7 +6,8 @@
 
 Several copies are stepped side by side, so that each round is one generation call. Turn t of an
 agent is its t-th message. What the environment pays an agent after a message and before its next is
-that message's pay; a message is worth the discounted sum of it from there on.
+that message's pay, and so is what it is paid before its first message that one's: none is lost. A
+message is worth the discounted sum of it from there on.
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ class _Game:
         self._advance()
 
     def _collect(self) -> None:
-        """Put what was just paid beside each agent's last message."""
+        """Put what was just paid beside each agent's last message, or the first it will write."""
         for agent, reward in self.env.rewards.items():
             seat = self.seats[agent]
             last = int(self.spoken[:, seat].sum()) - 1

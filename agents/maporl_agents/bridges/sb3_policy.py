@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from maporl_agents.chat import Chat
 from maporl_agents.config import TeamConfig
 from maporl_agents.heads import Head
-from maporl_agents.loading import load_model, load_tokenizer
+from maporl_agents.loading import load_model, load_tokenizer, model_names
 
 RESERVED_IDS = 2
 """Ids of the environment that are none of the model's: padding 0 and the end of a message."""
@@ -52,19 +52,25 @@ class Vocabulary:
 
 
 def load_vocabulary(name: str) -> Vocabulary:
-    """Return the `tokenizer` option of an environment for a model in a folder or on the hub.
+    """Return the `tokenizer` option of an environment for a model: built in, or of a folder or hub.
 
     Raises:
         ValueError: there is no tokenizer, or it has no end-of-sequence token.
     """
-    return Vocabulary(Chat(load_tokenizer(name)))
+    return Vocabulary(Chat(load_tokenizer(_place(name))))
+
+
+def _place(name: str) -> str:
+    """Return where a model is: a built-in one is the folder of its first agent's weights."""
+    [place] = model_names(TeamConfig(model=(name,)), num_agents=1)
+    return place
 
 
 class LastState(BaseFeaturesExtractor):
     """The trunk of a language model: its hidden state at the last id of an observation, (B, H)."""
 
     def __init__(self, observation_space: Box, model: str) -> None:
-        language_model, chat = load_model(model, TeamConfig(model=(model,), device="cpu"))
+        language_model, chat = load_model(_place(model), TeamConfig(device="cpu"))
         super().__init__(observation_space, language_model.config.get_text_config().hidden_size)
         self.model = language_model
         self.head = Head(language_model, chat)
@@ -150,8 +156,9 @@ class CausalLMPolicy(_LanguagePolicy, ActorCriticPolicy):
     """A causal language model for PPO and A2C: softmax of its next-token logits, and a critic.
 
     Args:
-        model: a folder or hub name of a causal language model, in `policy_kwargs`. A saved learner
-            holds the weights, and needs the folder for the architecture.
+        model: a built-in model, or the folder or hub name of a causal language model, in
+            `policy_kwargs`. A saved learner holds the weights, and needs the folder for the
+            architecture.
         options: of `ActorCriticPolicy`; network and features are the model's.
 
     Raises:
