@@ -25,6 +25,8 @@ from maporl_env.types import Question
 Reader = Callable[[Any, str, str], Question]
 """`(row, where, id) -> Question`, from `files`."""
 
+_VERSION = 1  # of what an index says and of what is checked; counts into its name
+
 Stamp = tuple[int, int]
 """Size of a file, and when it was last written."""
 
@@ -55,6 +57,8 @@ def keep(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # or a crash leaves an empty file under the final name
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
@@ -140,16 +144,25 @@ def open_index(path: Path, prefix: str, read: Reader) -> IndexedQuestions:
             a file without rows; with file and line.
     """
     stamp, name = _stamp(path), digest(path)
-    kept = cache_folder() / "index" / f"{name}.npy"
-    if kept.is_file():
-        spans = np.load(kept, allow_pickle=False)
-    else:
+    kept = cache_folder() / "index" / f"{name}.{_VERSION}.npy"
+    spans = _known(kept)
+    if spans is None:
         spans = _check(path, prefix, read)
         with tempfile.TemporaryFile() as file:
             np.save(file, spans, allow_pickle=False)
             file.seek(0)
             keep(kept, file.read())
     return IndexedQuestions(path, prefix, read, name, spans, stamp)
+
+
+def _known(kept: Path) -> NDArray[np.int64] | None:
+    """Return the spans of an index; None if there is none or it is damaged."""
+    try:
+        spans: NDArray[np.int64] = np.load(kept, allow_pickle=False)
+    except (OSError, EOFError, ValueError):
+        return None
+    whole = spans.dtype == np.int64 and spans.ndim == 2 and spans.shape[1] == 3 and len(spans) > 0
+    return spans if whole else None
 
 
 def _check(path: Path, prefix: str, read: Reader) -> NDArray[np.int64]:

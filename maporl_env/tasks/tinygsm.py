@@ -2,8 +2,11 @@
 
 Only the final answers are used: each program is run once, in the sandbox, and what its function
 returns becomes the gold answer. A problem whose program fails, or returns no finite number, is left
-out. The answers are kept in the cache folder under the hash of what they were made from, so that
-programs run once per machine and a later load gives the same questions.
+out. One that was too slow is run once more, with time to spare, so that a busy machine gives the
+same questions as an idle one. The answers are kept in the cache folder, so that programs run once
+per machine and a later load gives the same questions: under the hash of a file's content, or of the
+name on the hub (delete the folder `tinygsm` in the cache to read a newer revision). Beside them
+stands, as JSON, how many problems were left out and why.
 
 Split: "rl", the first 12,800 problems with an answer, which is what the paper trains its agents on.
 """
@@ -13,11 +16,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from maporl_env.answers import parse_answer
-from maporl_env.sandbox import Job, Limits, Result, Sandbox
+from maporl_env.sandbox import Job, Limits, Result, Sandbox, SandboxUnavailable
 from maporl_env.tasks.base import Task
 from maporl_env.tasks.files import Numbered, Row, read_questions, read_rows
 from maporl_env.tasks.hub import source, stream_hub
@@ -30,7 +35,8 @@ FUNCTION = "simple_math_problem"
 NUM_RL = 12_800
 LIMITS = Limits(seconds=2.0, memory_mb=256)
 BATCH = 512
-_VERSION = 1  # of how answers are made; counts into the cache's key
+PATIENCE = 5.0  # times the seconds of a program, when it is run again
+_VERSION = 2  # of how answers are made; counts into the cache's key
 
 
 def load(data: str | Path | None = None) -> Task:
@@ -79,17 +85,25 @@ def _kept(
     settings = json.dumps([_VERSION, key, count, sorted(without)])
     name = hashlib.sha256(settings.encode()).hexdigest()
     path = cache_folder() / "tinygsm" / f"{name}.jsonl"
-    if not path.is_file():
-        made = list(itertools.islice(solve(rows(), Sandbox(LIMITS), without), count))
-        if not made:
-            raise ValueError("no problem of TinyGSM has a program that returns a number")
-        lines = [json.dumps({"id": q.id, "question": q.prompt, "answer": q.answer}) for q in made]
-        keep(path, ("\n".join(lines) + "\n").encode())
+    if path.is_file() and (known := read_questions(read_rows(path), "tinygsm")):
+        return known
+    dropped: Counter[str] = Counter()
+    made = list(itertools.islice(solve(rows(), Sandbox(LIMITS), without, dropped), count))
+    if not made:
+        raise ValueError(
+            f"no problem of TinyGSM has a program that returns a number: {dict(dropped)}"
+        )
+    lines = [json.dumps({"id": q.id, "question": q.prompt, "answer": q.answer}) for q in made]
+    keep(path.with_suffix(".json"), json.dumps({"kept": len(made), "dropped": dropped}).encode())
+    keep(path, ("\n".join(lines) + "\n").encode())
     return read_questions(read_rows(path), "tinygsm")
 
 
 def solve(
-    rows: Iterable[Numbered], sandbox: Sandbox, without: Collection[str] = ()
+    rows: Iterable[Numbered],
+    sandbox: Sandbox,
+    without: Collection[str] = (),
+    dropped: Counter[str] | None = None,
 ) -> Iterator[Question]:
     """Yield the questions whose program returns a number, in order, with that number as answer.
 
@@ -97,18 +111,36 @@ def solve(
         rows: with columns question and code; read a batch at a time.
         sandbox: where the programs run.
         without: prompts to leave out.
+        dropped: is told how many had no answer, by outcome; "passed" is a value that is no number.
 
     Raises:
+        SandboxUnavailable: the sandbox gave no answer for a program, twice.
         ValueError: a row without text in its columns question and code, with its place.
     """
+    dropped = Counter() if dropped is None else dropped
     numbered = (item for item in enumerate(rows) if item[1][1].get("question") not in without)
     while batch := list(itertools.islice(numbered, BATCH)):
         jobs = [Job(_text(row, where, "code"), FUNCTION) for _, (where, row) in batch]
-        results = sandbox.run_many(jobs)
-        for (number, (where, row)), result in zip(batch, results, strict=True):
+        for (number, (where, row)), result in zip(batch, _run(jobs, sandbox), strict=True):
+            if result.outcome == "lost":
+                raise SandboxUnavailable(f"{where}: {result.detail}: try again")
             answer = final_answer(result)
-            if answer is not None:
+            if answer is None:
+                dropped[result.outcome] += 1
+            else:
                 yield Question(f"tinygsm/{number}", _text(row, where, "question"), answer)
+
+
+def _run(jobs: Sequence[Job], sandbox: Sandbox) -> list[Result]:
+    """Run programs; those that say nothing about themselves but that time was short, once more."""
+    results = sandbox.run_many(jobs)
+    again = [i for i, result in enumerate(results) if result.outcome in ("timeout", "lost")]
+    if again:
+        limits = replace(sandbox.limits, seconds=PATIENCE * sandbox.limits.seconds)
+        patient = replace(sandbox, limits=limits)
+        for i, result in zip(again, patient.run_many([jobs[i] for i in again]), strict=True):
+            results[i] = result
+    return results
 
 
 def _text(row: Row, where: str, column: str) -> str:

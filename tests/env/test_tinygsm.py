@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import sys
 import types
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from maporl_env.sandbox import Result, unavailable
+from maporl_env.sandbox import Job, Limits, Outcome, Result, SandboxUnavailable, unavailable
 from maporl_env.tasks import files, gsm8k, index, load_task, tinygsm
 from maporl_env.tasks.gsm8k import load as load_gsm8k
 from maporl_env.types import Question
@@ -75,6 +78,70 @@ def test_programs_run_once_and_changed_programs_again(
         assert load_task("tinygsm", path).split("rl") == first
     write(path, [{"question": "Another?", "code": HEAD + "return 1"}])
     assert [q.prompt for q in load_task("tinygsm", path).split("rl")] == ["Another?"]
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """A sandbox whose verdicts are written down: for each program, one after the other."""
+
+    verdicts: dict[str, list[Outcome]]
+    limits: Limits = tinygsm.LIMITS
+    seen: list[tuple[str, float]] = field(default_factory=list)
+
+    def run_many(self, jobs: Sequence[Job]) -> list[Result]:
+        """Return the next verdict on each."""
+        self.seen.extend((job.source, self.limits.seconds) for job in jobs)
+        outcomes = [self.verdicts[job.source].pop(0) for job in jobs]
+        return [Result(outcome, 7 if outcome == "passed" else None) for outcome in outcomes]
+
+
+def asked_about(verdicts: dict[str, list[Outcome]]) -> tuple[Scripted, list[files.Numbered]]:
+    rows = [(f"row {name}", {"question": f"{name}?", "code": name}) for name in verdicts]
+    return Scripted(verdicts), rows
+
+
+def test_a_slow_program_gets_another_chance_and_what_is_left_out_is_counted() -> None:
+    box, rows = asked_about(
+        {
+            "fine": ["passed"],
+            "slow": ["timeout", "passed"],
+            "endless": ["timeout", "timeout"],
+            "unlucky": ["lost", "passed"],
+            "wrong": ["failed"],
+            "gone": ["died"],
+        }
+    )
+    dropped: Counter[str] = Counter()
+    found = list(tinygsm.solve(rows, box, dropped=dropped))  # type: ignore[arg-type]
+    assert [q.prompt for q in found] == ["fine?", "slow?", "unlucky?"]
+    assert dropped == {"timeout": 1, "failed": 1, "died": 1}
+    assert box.seen[6:] == [("slow", 10.0), ("endless", 10.0), ("unlucky", 10.0)]
+
+
+def test_a_program_without_any_verdict_is_an_error(cache: Path) -> None:
+    box, rows = asked_about({"fine": ["passed"], "lost": ["lost", "lost"]})
+    with pytest.raises(SandboxUnavailable, match=r"row lost: .*try again"):
+        list(tinygsm.solve(rows, box))  # type: ignore[arg-type]
+
+
+@needs_namespaces
+def test_what_was_left_out_stands_beside_the_answers(tmp_path: Path, cache: Path) -> None:
+    load_task("tinygsm", write(tmp_path / "tinygsm.jsonl", problems()))
+    [kept] = (cache / "tinygsm").glob("*.json")
+    # 1 / 0 and no such function; a text, infinity, True, 10^3000 are no numbers; os._exit
+    assert json.loads(kept.read_text()) == {
+        "kept": 4,
+        "dropped": {"failed": 2, "passed": 4, "died": 1},
+    }
+
+
+@needs_namespaces
+def test_an_empty_file_in_the_cache_is_no_answer(tmp_path: Path, cache: Path) -> None:
+    path = write(tmp_path / "tinygsm.jsonl", problems())
+    first = load_task("tinygsm", path).split("rl")
+    [kept] = (cache / "tinygsm").glob("*.jsonl")
+    kept.write_bytes(b"")
+    assert load_task("tinygsm", path).split("rl") == first
 
 
 @needs_namespaces
@@ -217,6 +284,37 @@ def test_the_index_is_made_once_per_content(
     write(path, own(6))
     assert len(load_task(path).split("train")) == 6
     assert len(list((cache / "index").iterdir())) == 2
+
+
+@pytest.mark.parametrize("harm", [b"", b"\x93NUMPY", b"nonsense"])
+def test_a_damaged_index_is_made_again_and_another_version_is_another_index(
+    tmp_path: Path,
+    cache: Path,
+    everything_is_large: None,
+    monkeypatch: pytest.MonkeyPatch,
+    harm: bytes,
+) -> None:
+    path = write(tmp_path / "mine.jsonl", own(5))
+    first = list(load_task(path).split("train"))
+    [kept] = (cache / "index").iterdir()
+    kept.write_bytes(harm)
+    assert list(load_task(path).split("train")) == first
+    assert len(kept.read_bytes()) > 100
+    monkeypatch.setattr(index, "_VERSION", 2)
+    assert list(load_task(path).split("train")) == first
+    assert len(list((cache / "index").iterdir())) == 2
+
+
+def test_what_is_kept_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    fsync, replace_ = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda f: order.append(f"{os.fstat(f).st_size}") or fsync(f))
+    monkeypatch.setattr(os, "replace", lambda *names: order.append("named") or replace_(*names))
+    index.keep(tmp_path / "file", b"12345")
+    assert order == ["5", "named"]
+    assert (tmp_path / "file").read_bytes() == b"12345"
 
 
 def test_a_file_that_changes_while_in_use_is_noticed(
