@@ -1,6 +1,7 @@
 """Alone nobody learns to collaborate, together both do: the game of the paper's section 2.
 
-    python examples/collaboration_game.py         # draws collaboration.png; takes about a minute
+    python examples/collaboration_game.py              # draws collaboration.png; about a minute
+    python examples/collaboration_game.py --shuffle    # where the last turn does not come first
 
 For a lone learner with a fixed partner, and for two who learn together, the game is solved exactly
 (lines), and tabular learners find out by playing it (dots).
@@ -8,6 +9,7 @@ For a lone learner with a fixed partner, and for two who learn together, the gam
 
 from __future__ import annotations
 
+import argparse
 import math
 
 import numpy as np
@@ -60,17 +62,23 @@ def learn(partner: float | None, plays: int, seed: int, shuffle: bool, **rules: 
 def main() -> None:
     from matplotlib.figure import Figure
 
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shuffle", action="store_true", help="learn the turns in no order")
+    shuffle = parser.parse_args().shuffle
+
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     for panel, turns in zip(figure.subplots(1, 2, sharey=True), (10, 20), strict=True):
         rules = {"num_turns": turns, "threshold": 7 * turns // 5}
         for color, (name, p) in enumerate(LINES.items()):
             lone = p is not None and game.best_response(p, tau=TAU, **rules)
             exact = (lone or game.logit_equilibrium(tau=TAU, **rules)).outcome.rates
-            found = learn(p, plays=3_000 * turns, seed=0, shuffle=False, **rules).rates
+            found = learn(p, plays=3_000 * turns, seed=0, shuffle=shuffle, **rules).rates
             print(f"T={turns}, {name}: {exact.mean():.3f}, off {abs(found - exact).max():.3f}")
-            panel.plot(exact, color=f"C{color}", label=name)
-            panel.plot(found, "o", ms=4, color=f"C{color}")
+            numbers = range(1, turns + 1)
+            panel.plot(numbers, exact, color=f"C{color}", label=name)
+            panel.plot(numbers, found, "o", ms=4, color=f"C{color}")
         panel.set(xlabel="turn", ylim=(0, 1.02), title=f"collaboration rate, T = {turns}")
+        panel.set_xticks([1, *range(turns // 5, turns + 1, turns // 5)])
         panel.legend(loc="center left")
     figure.savefig("collaboration.png", dpi=110)
 

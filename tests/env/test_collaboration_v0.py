@@ -481,6 +481,46 @@ def test_two_learners_may_settle_on_acting_alone(example: Any) -> None:
     assert found[:5].max() < 0.5
 
 
+@pytest.mark.parametrize("partner", [0.5, 0.7])
+def test_lone_learners_do_not_mind_the_order(example: Any, partner: float) -> None:
+    """The same game, the same number of plays: they come near their best response all the same."""
+    rules = {"num_turns": 10, "threshold": 14}
+    found = example.learn(partner, plays=8000, seed=0, shuffle=True, **rules).rates
+    exact = best_response(partner, tau=example.TAU, **rules).outcome.rates
+    assert found == pytest.approx(exact, abs=0.12)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # for a busy machine
+def test_the_example_draws_what_it_says(
+    example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    figure = pytest.importorskip("matplotlib.figure", reason="needs the extra train").Figure
+    drawn, save = [], figure.savefig
+    monkeypatch.setattr(
+        figure, "savefig", lambda self, *a, **o: (drawn.append(self), save(self, *a, **o))
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["collaboration_game.py"])
+    example.main()
+    lines = capsys.readouterr().out.splitlines()
+    told = [re.fullmatch(r"T=(10|20), (.+): (\.?[\d.]+), off ([\d.]+)", line) for line in lines]
+    assert [line and line[2] for line in told] == [*example.LINES] * 2
+    for line in filter(None, told):
+        turns, partner = int(line[1]), example.LINES[line[2]]
+        rules: dict[str, Any] = {"num_turns": turns, "threshold": 7 * turns // 5, "tau": 0.1}
+        answer = logit_equilibrium(**rules) if partner is None else best_response(partner, **rules)
+        assert float(line[3]) == pytest.approx(answer.outcome.rates.mean(), abs=6e-4)
+        assert float(line[4]) < 0.02
+    assert (tmp_path / "collaboration.png").read_bytes().startswith(b"\x89PNG")
+    for panel, turns in zip(drawn[0].axes, (10, 20), strict=True):
+        assert [*panel.lines[0].get_xdata()] == [*range(1, turns + 1)]  # as the game counts them
+        ticks = panel.get_xticks()
+        assert ticks[0] == 1
+        assert ticks[-1] == turns
+        assert all(tick == int(tick) for tick in ticks)
+
+
 @pytest.mark.slow  # importing torch takes most of it
 @pytest.mark.parametrize(("partner", "first"), [(0.7, 1), (0.05, 0)])
 def test_sb3_finds_the_best_response(partner: float, first: int) -> None:
