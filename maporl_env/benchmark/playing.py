@@ -131,7 +131,7 @@ def told_of_file(out: str | Path, kept: Sequence[str], report: Report) -> str:
             f"nothing was left to play: {out} held these results, begun {report.date}, already "
             "(--overwrite plays them again)"
         )
-    return f"wrote {out}" + (f" ({len(kept)} of the cases were in it before)" if kept else "")
+    return f"wrote {out}" + (f" (cases in it from before: {len(kept)})" if kept else "")
 
 
 def score_case(players: Players, case: Case, *, watch: Watch | None = None) -> CaseResult:

@@ -589,7 +589,7 @@ def test_what_is_said_of_the_file_in_the_end(tmp_path: Path, capsys: Any) -> Non
         endings.append(capsys.readouterr().out.strip().splitlines()[-1])
     assert endings[0] == endings[3] == f"wrote {out}"
     assert endings[1].startswith(f"nothing was left to play: {out} held these results, begun 20")
-    assert endings[2] == f"wrote {out} (1 of the cases were in it before)"
+    assert endings[2] == f"wrote {out} (cases in it from before: 1)"
 
 
 def test_who_can_play_nothing_says_why() -> None:
