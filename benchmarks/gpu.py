@@ -40,8 +40,8 @@ from maporl_agents.algorithms import maporl
 from maporl_agents.config import GameConfig, PPOConfig, Sampling, TeamConfig, TrainConfig
 from maporl_agents.games import debates_of, training_questions
 from maporl_agents.loading import pick_device
-from maporl_agents.machine import GIB, Machine, this_machine
-from maporl_agents.plan import Plan, plan_of
+from maporl_agents.planning.machine import GIB, Machine, this_machine
+from maporl_agents.planning.plan import Plan, plan_of
 from maporl_agents.scoring import score_tokens
 from maporl_agents.types import Rollout
 

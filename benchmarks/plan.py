@@ -54,14 +54,14 @@ from maporl_agents.config import (
 )
 from maporl_agents.games import debates_of, training_questions
 from maporl_agents.learner import Learner
-from maporl_agents.ledger import Ledger
 from maporl_agents.loading import Load, load_model, load_tokenizer
-from maporl_agents.machine import this_machine
-from maporl_agents.plan import Plan, plan_of
+from maporl_agents.planning.ledger import Ledger
+from maporl_agents.planning.machine import this_machine
+from maporl_agents.planning.plan import Plan, plan_of
+from maporl_agents.planning.rehearsal import Rehearsal, Spent, rehearse
+from maporl_agents.planning.sketch import nbytes, owned
+from maporl_agents.planning.stand_ins import EndlessChat
 from maporl_agents.recipes import recipe
-from maporl_agents.rehearsal import Rehearsal, Spent, rehearse
-from maporl_agents.sketch import nbytes, owned
-from maporl_agents.stand_ins import EndlessChat
 
 BUILT_IN = ("shopping", "sharing")
 KINDS = {

@@ -122,7 +122,7 @@ class Plan:
 
     def __call__(self) -> int:
         """Run the command; return the exit code: 1 if the run would not fit."""
-        from maporl_agents.plan_page import run_command
+        from maporl_agents.planning.page import run_command
 
         return run_command(self, _console())
 

@@ -22,9 +22,10 @@ from torch.nn import functional
 from maporl_agents import cli, experiment, loading
 from maporl_agents.config import GameConfig, PPOConfig, Sampling, TeamConfig, TrainConfig
 from maporl_agents.loading import load_model
-from maporl_agents.machine import GIB, Machine, resident_bytes, this_machine
-from maporl_agents.plan import plan_of
-from maporl_agents.rehearsal import (
+from maporl_agents.planning.machine import GIB, Machine, resident_bytes, this_machine
+from maporl_agents.planning.plan import plan_of
+from maporl_agents.planning.rehearsal import (
+    MOST_REPEATS,
     Rehearsal,
     Spent,
     load_random,
@@ -33,8 +34,8 @@ from maporl_agents.rehearsal import (
     sizes,
     time_steps,
 )
+from maporl_agents.planning.stand_ins import first_questions, stage
 from maporl_agents.rollout import play
-from maporl_agents.stand_ins import first_questions, stage
 from maporl_agents.types import StopReason
 
 MACHINE = Machine("a machine", 16 * GIB, 1e11, 1e10, 1e-5, overlaps=False)
@@ -112,7 +113,7 @@ class TestWhatIsTimed:
         assert steps.taken == [4]
 
     def test_the_best_is_kept(self) -> None:
-        walls = iter([9.0, 3.0, 2.0, 4.0, 1.0])
+        walls = iter([9.0, 3.0, 2.0, 4.0, 1.0, *[5.0] * MOST_REPEATS])
         assert time_steps(lambda _: Spent(next(walls), 1.0), 2, 2, 1000) == {2: Spent(1.0, 1.0)}
 
 

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from maporl_agents import experiment, recipes
 from maporl_agents.config import PPOConfig, TrainConfig
-from maporl_agents.machine import GIB, Machine
-from maporl_agents.plan import plan_of
+from maporl_agents.planning.machine import GIB, Machine
+from maporl_agents.planning.plan import plan_of
 from maporl_agents.recipes import recipe
 from maporl_agents.tiny import MODELS
 from maporl_env.tasks import anli

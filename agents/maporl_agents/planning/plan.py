@@ -20,11 +20,11 @@ from typing import NamedTuple
 from maporl_agents.bases import Base, window_of
 from maporl_agents.config import RunConfig, Sampling, TrainConfig, scheme_of
 from maporl_agents.experiment import EVAL_BATCH, training_game
-from maporl_agents.ledger import Cost
 from maporl_agents.loading import pick_device
-from maporl_agents.machine import Machine
 from maporl_agents.parallel import cores
-from maporl_agents.sketch import (
+from maporl_agents.planning.ledger import Cost
+from maporl_agents.planning.machine import Machine
+from maporl_agents.planning.sketch import (
     Sketch,
     generation_cost,
     nbytes,
@@ -35,7 +35,7 @@ from maporl_agents.sketch import (
     update_cost,
     verifier_bytes,
 )
-from maporl_agents.stand_ins import act, first_questions, with_message_tokens
+from maporl_agents.planning.stand_ins import act, first_questions, with_message_tokens
 from maporl_agents.team import Team
 from maporl_agents.types import Rollout, TokenIds
 

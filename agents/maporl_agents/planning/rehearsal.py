@@ -24,9 +24,9 @@ from maporl_agents.chat import Chat
 from maporl_agents.config import GameConfig, TeamConfig, TrainConfig
 from maporl_agents.learner import Learner
 from maporl_agents.loading import pick_device
-from maporl_agents.plan import Plan
-from maporl_agents.sketch import bare_model
-from maporl_agents.stand_ins import (
+from maporl_agents.planning.plan import Plan
+from maporl_agents.planning.sketch import bare_model
+from maporl_agents.planning.stand_ins import (
     EndlessChat,
     first_questions,
     stage,

@@ -25,8 +25,8 @@ from maporl_agents.bases import Base
 from maporl_agents.chat import Chat
 from maporl_agents.config import GameConfig, TeamConfig
 from maporl_agents.heads import temper
-from maporl_agents.ledger import Cost, Ledger, sketching
 from maporl_agents.loading import examine, make_team
+from maporl_agents.planning.ledger import Cost, Ledger, sketching
 from maporl_agents.scoring import lay_out, read_out
 from maporl_agents.team import Team, critic_adapter
 from maporl_agents.verifier.model import LearnedVerifier, read_settings

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from maporl_agents.config import RunConfig, TrainConfig
 from maporl_agents.loading import pick_device
-from maporl_agents.machine import GIB, Machine, resident_bytes, this_machine
-from maporl_agents.plan import TIME_FACTOR, USABLE, Plan, plan_of
-from maporl_agents.rehearsal import Rehearsal, rehearse
+from maporl_agents.planning.machine import GIB, Machine, resident_bytes, this_machine
+from maporl_agents.planning.plan import TIME_FACTOR, USABLE, Plan, plan_of
+from maporl_agents.planning.rehearsal import Rehearsal, rehearse
 
 if TYPE_CHECKING:
     from maporl_agents import cli
