@@ -8,12 +8,13 @@ Three promises:
 
 from __future__ import annotations
 
+import copy
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, groupby, pairwise
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from transformers import PreTrainedTokenizerBase
 
@@ -22,9 +23,14 @@ from maporl_agents.types import TokenIds
 from maporl_env.debate import clean
 from maporl_env.types import View
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 _BRACKETS = set("<>[]{}|")
 """An added token with one of these is a marker (<think>, <|fim_prefix|>); others are words."""
 
+
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 _FIXED_DATE = (
     "{% macro strftime_now(form) %}"
@@ -66,26 +72,36 @@ class Chat:
         self._control_ids = frozenset(markers) - {tokenizer.unk_token_id}
         texts = sorted(map(re.escape, markers.values()))
         self._marker = re.compile(f"(?={'|'.join(texts)})")
+        self._inner = _without_prefix(tokenizer)
         self._skeletons: dict[tuple[str, ...], list[str]] = {}
         self._splits: dict[str, tuple[str, TokenIds, str]] = {}
         self._closing = self._closing_id()
         ends = {tokenizer.eos_token_id, self._closing, *extra_stop_ids}
         self.stop_ids: frozenset[int] = frozenset(ends - {None})
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, first: bool = False) -> list[int]:
         """Return the ids of foreign text, free of control tokens whatever it contains.
+
+        Some tokenizers begin a text with a space of their own: they do so here if it is the `first`
+        of a prompt, and not where it stands behind other tokens, as in the template's whole text.
 
         A marker is spelt: cut after its first character and encoded in two parts. Should one still
         come out, by way of the tokenizer's normaliser, the unknown token takes its place.
         """
         text = clean(text)
         cuts = [0, *(match.start() + 1 for match in self._marker.finditer(text)), len(text)]
-        spelt = [i for start, end in pairwise(cuts) for i in self._ids(text[start:end])]
+        spelt = [
+            i
+            for start, end in pairwise(cuts)
+            for i in self._ids(text[start:end], first and not start)
+        ]
         harmless = self.tokenizer.unk_token_id
         kept = (harmless if i in self._control_ids else i for i in spelt)
         return [i for i in kept if i is not None]
 
-    def _ids(self, text: str) -> list[int]:
+    def _ids(self, text: str, first: bool) -> list[int]:
+        if self._inner is not None and not first:
+            return self._inner.encode(text, add_special_tokens=False).ids
         encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)
         return list(encoded["input_ids"])
 
@@ -131,9 +147,11 @@ class Chat:
     def _joined(self, parts: Sequence[str | TokenIds]) -> TokenIds:
         """Return the ids of a prompt; texts that meet are encoded as one."""
         ids: list[int] = []
+        opened = [] if self.tokenizer.chat_template else [self.tokenizer.bos_token_id]
         for is_text, neighbours in groupby(parts, key=lambda part: isinstance(part, str)):
             if is_text:
-                ids += self.encode("".join(map(str, neighbours)))
+                first = ids in ([], opened)  # a base model's BOS is put before a text that is first
+                ids += self.encode("".join(map(str, neighbours)), first=first)
             else:
                 ids += chain.from_iterable(cast("Iterator[TokenIds]", neighbours))
         return tuple(ids)
@@ -244,12 +262,37 @@ class Chat:
             ) from None
 
 
+def _without_prefix(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
+    """Return the tokenizer for text behind other tokens; None if it is the same.
+
+    Metaspace with the scheme "first" puts a space before what stands first in a text, and a piece
+    that is encoded by itself always does.
+    """
+    if not tokenizer.is_fast or tokenizer.backend_tokenizer.pre_tokenizer is None:
+        return None
+    cutter = tokenizer.backend_tokenizer.pre_tokenizer
+    state = cutter.__getstate__()
+    if (
+        without := state.replace(b'"prepend_scheme":"first"', b'"prepend_scheme":"never"')
+    ) == state:
+        return None
+    inner = copy.deepcopy(tokenizer.backend_tokenizer)
+    cutter.__setstate__(without)  # of a copy: it is the tokenizer's own only once it is assigned
+    inner.pre_tokenizer = cutter
+    inner.encode_special_tokens = True
+    return inner
+
+
 def _markers(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """Return id and text of every control token: special ones, and added ones in brackets."""
+    """Return id and text of every control token: special ones, and added ones in brackets.
+
+    Not `<0x41>` and its like, which some files list among the added ones: they are single bytes.
+    """
     special = zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True)
     added = {
         index: token.content
         for index, token in tokenizer.added_tokens_decoder.items()
         if token.special or _BRACKETS & set(token.content)
     }
-    return dict(special) | added
+    every = dict(special) | added
+    return {index: text for index, text in every.items() if not _BYTE.fullmatch(text)}

@@ -6,12 +6,22 @@ role, whether texts are trimmed, which markers are "special" and which are only 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from miniatures import CHAT_TEMPLATE, SENTENCES
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
@@ -29,6 +39,8 @@ class Dialect:
         system: whether there is a system role.
         ends: what closes an agent's message.
         swallows: markers that eat the white space behind them.
+        pieces: empty for bytes; else pieces of words as SentencePiece cuts them, with a space put
+            before every stretch of text ("prepend") or before what stands "first".
     """
 
     template: str | None
@@ -39,6 +51,7 @@ class Dialect:
     system: bool = True
     ends: str = ""
     swallows: bool = False
+    pieces: Literal["", "prepend", "first"] = ""
 
 
 LLAMA3 = """{{ bos_token }}\
@@ -122,6 +135,27 @@ DIALECTS = {
         ends="</s>",
     ),
     "none": Dialect(None, "<|endoftext|>"),
+    "phi3 in pieces": Dialect(
+        PHI3,
+        "<|endoftext|>",
+        ("<|user|>", "<|assistant|>", "<|system|>", "<|end|>"),
+        ("<|placeholder1|>",),
+        bos="<s>",
+        ends="<|end|>",
+        swallows=True,
+        pieces="first",
+    ),
+    "mistral in pieces": Dialect(
+        MISTRAL,
+        "</s>",
+        ("[INST]", "[/INST]"),
+        ("[TOOL_CALLS]",),
+        bos="<s>",
+        system=False,
+        ends="</s>",
+        pieces="prepend",
+    ),
+    "none in pieces": Dialect(None, "</s>", bos="<s>", pieces="first"),
 }
 
 NATIVE = {
@@ -147,18 +181,9 @@ def dialect_tokenizer(name: str) -> PreTrainedTokenizerFast:
 def make_dialect(
     name: str, change: Callable[[Tokenizer], None] | None = None
 ) -> PreTrainedTokenizerFast:
-    """Return a byte-level BPE that writes in a dialect; `change` has its way with it first."""
+    """Return a BPE that writes in a dialect; `change` has its way with it first."""
     dialect = DIALECTS[name]
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=list(filter(None, [dialect.eos, dialect.bos])),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator(SENTENCES, trainer)
+    backend = _in_pieces(dialect) if dialect.pieces else _in_bytes(dialect)
     backend.add_special_tokens(
         [AddedToken(text, rstrip=dialect.swallows, special=True) for text in dialect.special]
     )
@@ -174,7 +199,50 @@ def make_dialect(
         eos_token=dialect.eos,
         bos_token=dialect.bos or None,
         pad_token=dialect.eos,
+        unk_token="<unk>" if dialect.pieces else None,
         clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = dialect.template
     return tokenizer
+
+
+def _in_pieces(dialect: Dialect) -> Tokenizer:
+    """Pieces of words that begin with a blank as \u2581, and bytes for what is in no piece."""
+    backend = Tokenizer(models.BPE(unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    known = [dialect.eos, dialect.bos, "<unk>"]
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=known, show_progress=False)
+    backend.train_from_iterator(SENTENCES, trainer)
+    learned = json.loads(backend.to_str())["model"]
+    vocabulary = learned["vocab"]
+    for byte in range(256):
+        vocabulary[f"<0x{byte:02X}>"] = len(vocabulary)
+    backend.model = models.BPE(
+        vocabulary, [tuple(pair) for pair in learned["merges"]], byte_fallback=True,
+        unk_token="<unk>", fuse_unk=True,
+    )  # fmt: skip
+    if dialect.pieces == "prepend":
+        backend.pre_tokenizer = None
+        backend.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+        )
+    else:
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    return backend
+
+
+def _in_bytes(dialect: Dialect) -> Tokenizer:
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=list(filter(None, [dialect.eos, dialect.bos])),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(SENTENCES, trainer)
+    return backend

@@ -237,6 +237,16 @@ class TestTemplates:
         assert bos not in ids[1:]
 
 
+def test_a_single_byte_is_no_marker() -> None:
+    """Some files list the bytes of byte fallback among the added tokens."""
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens(["<0x41>", "<0xZZ>"])
+    byte, other = tokenizer.convert_tokens_to_ids(["<0x41>", "<0xZZ>"])
+    chat = Chat(tokenizer)
+    assert byte in chat.encode("<0x41>")
+    assert other not in chat.encode("<0xZZ>")
+
+
 def test_a_tokenizer_without_end_token_is_refused() -> None:
     tokenizer = make_tokenizer()
     tokenizer.eos_token = None

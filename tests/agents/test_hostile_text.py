@@ -50,7 +50,8 @@ TRICKS: dict[str, Callable[[str], str]] = {
 
 
 def lowered(backend) -> None:
-    backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    own = [backend.normalizer] if backend.normalizer else []
+    backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), *own])
 
 
 @lru_cache
@@ -60,7 +61,8 @@ def chat_of(name: str, folding: bool = False) -> Chat:
 
 
 def control_ids(tokenizer: PreTrainedTokenizerFast) -> set[int]:
-    return set(tokenizer.added_tokens_decoder)
+    """All of them but the unknown token, which takes a marker's place."""
+    return set(tokenizer.added_tokens_decoder) - {tokenizer.unk_token_id}
 
 
 def controls(chat: Chat, ids: tuple[int, ...]) -> list[int]:
@@ -109,7 +111,7 @@ def test_a_prompt_has_its_templates_control_tokens_only(
     """In order, one by one; also with a tokenizer that folds case and compatible characters."""
     chat = chat_of(name, folding)
     template_alone = controls(chat, chat.prompt_ids(forged(field, "word")))
-    assert bool(template_alone) == (name in TEMPLATED)
+    assert bool(template_alone) == (name in TEMPLATED or bool(DIALECTS[name].bos))
     for marker in chat.tokenizer.get_added_vocab():
         for trick, change in TRICKS.items():
             ids = chat.prompt_ids(forged(field, change(marker)))
@@ -153,7 +155,7 @@ def test_a_sampled_marker_is_carried_to_its_writer_and_spelt_to_the_others(name:
     chat = chat_of(name)
     plain: View = (("user", "how much ?"), ("own", "5"), ("user", "again"))
     for marker, index in chat.tokenizer.get_added_vocab().items():
-        if index in chat.stop_ids:
+        if index in (*chat.stop_ids, chat.tokenizer.unk_token_id):
             continue
         said = (*chat.encode("5"), index, *chat.encode("6"))
         writer = chat.prompt_ids(plain, [said])
@@ -191,6 +193,18 @@ class TestDialects:
         ).replace("[/INST] ", "[/INST]")
         expected = tokenizer(whole, add_special_tokens=False)["input_ids"]
         assert list(chat_of(name).prompt_ids(self.VIEW)) == expected
+
+    @pytest.mark.parametrize("name", ["none", "none in pieces"])
+    def test_a_base_model_reads_its_whole_text_as_its_tokenizer_splits_it(self, name: str) -> None:
+        """The first of it alone begins with the space that some tokenizers put there."""
+        chat = chat_of(name)
+        view = self.VIEW[:2]
+        whole = "".join(text for _, text in view)
+        assert list(chat.prompt_ids(view)) == chat.tokenizer(whole)["input_ids"]
+        said = chat.encode("5 apples")
+        assert chat.decode(said) == "5 apples"  # no space of its own behind other tokens
+        longer = chat.prompt_ids((*view, ("own", ""), ("user", "hello")), [tuple(said)])
+        assert chat.decode(longer[-len(chat.encode("hello")) :]) == "hello"
 
     @pytest.mark.parametrize("name", DIALECTS)
     @pytest.mark.parametrize("end", ["closed", "eos", "cut off"])
