@@ -9,6 +9,7 @@ so that returns run on into the next one: the loop is ours.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,46 +20,46 @@ pytest.importorskip("agilerl", reason="needs the extra agilerl")
 import torch
 from agilerl.algorithms import IPPO
 from agilerl.vector.pz_async_vec_env import AsyncPettingZooVecEnv
-from arena import Ledger, assert_learnt
+from arena import Act, Ledger, assert_learnt, random_returns, returns
 from pettingzoo.utils import BaseParallelWrapper
 
-NAMES = {"left_0": "agent_0", "right_0": "agent_1"}
-AGENTS = tuple(NAMES)
+APART = {"left_0": "agent_0", "right_0": "agent_1"}
+ALIKE = {"agent_0": "agent_0", "agent_1": "agent_1"}  # then they share a policy
 GAMES, STEPS, UPDATES = 2, 250, 12  # games in processes of their own; steps of each per update
 
 Steps = dict[str, list[np.ndarray]]
 
 
-class Apart(BaseParallelWrapper[str, Any, Any]):
+class Renamed(BaseParallelWrapper[str, Any, Any]):
     """The game and its ledger, with agents of other names."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: dict[str, str]) -> None:
         super().__init__(Ledger())
+        self.names = names
 
     @property
     def possible_agents(self) -> list[str]:
-        return list(NAMES)
+        return list(self.names)
 
     @property
     def agents(self) -> list[str]:
-        return [name for name, agent in NAMES.items() if agent in self.env.agents]
+        return [name for name, agent in self.names.items() if agent in self.env.agents]
 
     def observation_space(self, agent: str) -> Any:
-        return self.env.observation_space(NAMES[agent])
+        return self.env.observation_space(self.names[agent])
 
     def action_space(self, agent: str) -> Any:
-        return self.env.action_space(NAMES[agent])
+        return self.env.action_space(self.names[agent])
 
     def reset(self, seed: int | None = None, options: Any = None) -> Any:
-        return tuple(map(renamed, self.env.reset(seed=seed, options=options)))
+        return tuple(map(self.renamed, self.env.reset(seed=seed, options=options)))
 
     def step(self, actions: dict[str, Any]) -> Any:
-        chosen = {NAMES[name]: action for name, action in actions.items()}
-        return tuple(map(renamed, self.env.step(chosen)))
+        chosen = {self.names[name]: action for name, action in actions.items()}
+        return tuple(map(self.renamed, self.env.step(chosen)))
 
-
-def renamed(part: dict[str, Any]) -> dict[str, Any]:
-    return {name: part[agent] for name, agent in NAMES.items()}
+    def renamed(self, part: dict[str, Any]) -> dict[str, Any]:
+        return {name: part[agent] for name, agent in self.names.items()}
 
 
 @pytest.fixture(autouse=True)
@@ -72,19 +73,12 @@ def _generators() -> Iterator[None]:
     np.random.set_state(numpys)  # noqa: NPY002
 
 
-@pytest.fixture
-def envs() -> Iterator[AsyncPettingZooVecEnv]:
-    envs = AsyncPettingZooVecEnv([Apart] * GAMES)
-    yield envs
-    envs.close()
-
-
-def make_learner() -> IPPO:
-    env = Apart()
+def make_learner(names: dict[str, str]) -> IPPO:
+    env = Renamed(names)
     return IPPO(
-        [env.observation_space(agent) for agent in AGENTS],
-        [env.action_space(agent) for agent in AGENTS],
-        agent_ids=list(AGENTS),
+        [env.observation_space(agent) for agent in names],
+        [env.action_space(agent) for agent in names],
+        agent_ids=list(names),
         net_config={
             "latent_dim": 32,
             "encoder_config": {"hidden_size": [32]},
@@ -100,12 +94,13 @@ def make_learner() -> IPPO:
 def collect(envs: AsyncPettingZooVecEnv, learner: IPPO, start: Any) -> tuple[Any, Steps, Any]:
     """Play STEPS steps in every game; return the experiences, the rewards, and where it stands."""
     seen, ended = start
-    parts: list[Steps] = [{agent: [] for agent in AGENTS} for _ in range(6)]
+    agents = list(ended)
+    parts: list[Steps] = [{agent: [] for agent in agents} for _ in range(6)]
     states, actions, log_probs, rewards, dones, values = parts
     for _ in range(STEPS):
         chosen, chances, _, worth = learner.get_action(seen)
         after, paid, terminated, truncated, _ = envs.step(chosen)
-        for agent in AGENTS:
+        for agent in agents:
             states[agent].append(seen[agent])
             actions[agent].append(chosen[agent])
             log_probs[agent].append(chances[agent])
@@ -113,24 +108,43 @@ def collect(envs: AsyncPettingZooVecEnv, learner: IPPO, start: Any) -> tuple[Any
             dones[agent].append(ended[agent])
             values[agent].append(worth[agent])
         seen = after
-        ended = {a: np.logical_or(terminated[a], truncated[a]).astype(float) for a in AGENTS}
+        ended = {a: np.logical_or(terminated[a], truncated[a]).astype(float) for a in agents}
     return (*parts, seen, ended), rewards, (seen, ended)
 
 
-def test_ippo_learns_and_sees_every_reward(envs: AsyncPettingZooVecEnv) -> None:
-    learner, given = make_learner(), []
-    learner.set_training_mode(True)
-    where = (envs.reset()[0], {agent: np.zeros(GAMES) for agent in AGENTS})
-    for _ in range(UPDATES):
-        experiences, rewards, where = collect(envs, learner, where)
-        learner.learn(experiences)
-        given.append(np.stack([np.array(rewards[agent]) for agent in AGENTS], axis=-1))
-    paid = np.stack(envs.call("table"), axis=1)  # (steps, games, 2), as the games themselves paid
-    assert np.concatenate(given) == pytest.approx(paid)
+def train(names: dict[str, str]) -> tuple[Act, np.ndarray, np.ndarray]:
+    """Return the learnt policy, what it was trained on, and what the games paid: (S, G, 2)."""
+    envs = AsyncPettingZooVecEnv([partial(Renamed, names)] * GAMES)
+    try:
+        learner, given = make_learner(names), []
+        learner.set_training_mode(True)
+        where = (envs.reset()[0], {agent: np.zeros(GAMES) for agent in names})
+        for _ in range(UPDATES):
+            experiences, rewards, where = collect(envs, learner, where)
+            learner.learn(experiences)
+            given.append(np.stack([np.array(rewards[agent]) for agent in names], axis=-1))
+        paid = np.stack(envs.call("table"), axis=1)
+    finally:
+        envs.close()
 
     def act(observations: np.ndarray) -> np.ndarray:
-        seen = {agent: observations[:, column] for column, agent in enumerate(AGENTS)}
+        seen = {agent: observations[:, column] for column, agent in enumerate(names)}
         chosen = learner.get_action(seen)[0]
-        return np.stack([chosen[agent].reshape(-1) for agent in AGENTS], axis=-1)
+        return np.stack([chosen[agent].reshape(-1) for agent in names], axis=-1)
 
+    return act, np.concatenate(given), paid
+
+
+def test_ippo_learns_and_sees_every_reward() -> None:
+    act, given, paid = train(APART)
+    assert given == pytest.approx(paid)
     assert_learnt("AgileRL, IPPO", act)
+
+
+def test_agents_that_share_a_policy_learn_nothing() -> None:
+    """Why the names are changed: the same rewards, the same steps, and no more than chance."""
+    act, given, paid = train(ALIKE)
+    assert given == pytest.approx(paid)
+    learnt, chance = returns(act), random_returns()
+    print(f"\nAgileRL, IPPO, one policy: {learnt.mean():.3f}, chance {chance.mean():.3f}")
+    assert learnt.mean() < chance.mean() + 0.3  # half of the way to 3.4 would be .6
