@@ -162,6 +162,7 @@ NATIVE = {
     "llama": "llama3",
     "qwen2": "chatml",
     "qwen3": "chatml",
+    "grouped": "chatml",
     "phi3": "phi3",
     "gemma": "gemma",
     "gemma2": "gemma",

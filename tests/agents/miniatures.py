@@ -52,8 +52,12 @@ FAMILIES = {
     "gemma2": (Gemma2Config, Gemma2ForCausalLM, {"head_dim": 32, "sliding_window": 8}),
     "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM, {"head_dim": 32, "sliding_window": 8}),
     "mistral": (MistralConfig, MistralForCausalLM, {"sliding_window": 8}),
+    "grouped": (Qwen2Config, Qwen2ForCausalLM, {"num_attention_heads": 4}),
 }
-"""Rotary families: configuration, model, and what is particular. Besides them: "gpt2"."""
+"""Rotary families: configuration, model, and what is particular. Besides them: "gpt2".
+
+"grouped": heads of queries share those of keys and values, two by two, as in all large models.
+"""
 
 SENTENCES = (
     "Question: how much is two and three ? Put your final answer in \\boxed{}.",
@@ -138,7 +142,8 @@ def make_model(
                 "num_key_value_heads": 2,
                 "max_position_embeddings": 2048,
             }
-            model = architecture(configuration(vocab_size=vocab_size, **shape, **ids, **particular))
+            settings = {**shape, **ids, **particular}
+            model = architecture(configuration(vocab_size=vocab_size, **settings))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

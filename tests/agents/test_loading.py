@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +37,42 @@ def refused(folder: Path | str, match: str, config: TeamConfig = CPU) -> None:
         load_model(str(folder), config)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+OFFLINE = """
+import sys
+from maporl_agents.config import TeamConfig
+from maporl_agents.loading import load_model
+model, chat = load_model("somebody/miniature", TeamConfig(device="cpu"))
+print(model.num_parameters(), chat.decode(chat.encode("how much")))
+"""
+
+
+def test_a_hub_name_is_found_in_the_cache_without_a_network(checkpoint, tmp_path: Path) -> None:
+    """Laid out as the hub's client does after a download: refs, snapshots, blobs."""
+    source = checkpoint("llama", templated=True)
+    place = tmp_path / "hub" / "models--somebody--miniature"
+    for folder in ("refs", "blobs", "snapshots/0123abcd"):
+        (place / folder).mkdir(parents=True)
+    (place / "refs" / "main").write_text("0123abcd")
+    for number, file in enumerate(sorted(source.iterdir())):
+        shutil.copy(file, place / "blobs" / str(number))
+        (place / "snapshots" / "0123abcd" / file.name).symlink_to(f"../../blobs/{number}")
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "HF_HOME": str(tmp_path),
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    expected, _ = load_model(str(source), CPU)
+    assert done.stdout == f"{expected.num_parameters()} how much\n", done.stderr
 
 
 class TestRefused:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from maporl_env.answers import NLI_LABELS, read_gold
-from maporl_env.tasks import Task, load_task, shopping
+from maporl_env.tasks import Task, anli, load_task, shopping
 from maporl_env.types import Question
 
 OWN = [{"prompt": f"{n} + 1?", "answer": n + 1, "id": f"own/{n}"} for n in range(4)]
@@ -217,6 +217,29 @@ def test_real_anli(data_dir: Path) -> None:
         assert row["premise"] in questions[0].prompt
         assert row["hypothesis"] in questions[0].prompt
         assert row["reason"] not in questions[0].prompt
+
+
+def test_anli_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows as the hub has them; the paper's parts are cut from its training set."""
+    asked: list[tuple[Any, ...]] = []
+
+    def load_dataset(name: str, config: str | None, *, split: str) -> list[dict[str, Any]]:
+        asked.append((name, config, split))
+        row = {"premise": "It rains.", "hypothesis": "It is dry.", "reason": ""}
+        return [{**row, "uid": f"{split} {n}", "label": n % 3} for n in range(5)]
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    monkeypatch.setattr(anli, "NUM_VERIFIER", 2)
+    monkeypatch.setattr(anli, "NUM_RL", 2)
+    task = load_task("anli", "facebook/anli")
+    assert asked == [("facebook/anli", None, "train_r3"), ("facebook/anli", None, "test_r3")]
+    assert {name: [q.id[-1] for q in part] for name, part in task.splits.items()} == {
+        "train": list("01234"), "test": list("01234"), "verifier": ["0", "1"], "rl": ["2", "3"],
+    }  # fmt: skip
+    first = task.split("test")[0]
+    assert (first.id, first.answer, first.kind) == ("test_r3 0", "entailment", "nli")
+    assert "Premise: It rains.\nHypothesis: It is dry." in first.prompt
+    assert "entailment, neutral or contradiction" in task.template.instruction
 
 
 def test_anli_parts_of_the_paper_are_disjoint(tmp_path: Path) -> None:
