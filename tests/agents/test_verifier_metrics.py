@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from maporl_agents.verifier.metrics import (
     auc,
+    auc_interval,
     expected_calibration_error,
     reliability_table,
     within_question_auc,
+    within_question_interval,
 )
 
 
@@ -136,3 +138,36 @@ def test_calibration_is_for_scores_between_0_and_1() -> None:
         reliability_table([0.5], [True], num_bins=0)
     with pytest.raises(ValueError, match="2 questions for 1"):
         within_question_auc([0.5], [True], ["a", "b"])
+
+
+def test_intervals_are_over_questions_and_not_over_answers() -> None:
+    """Said ten times each, the same answers say no more."""
+    rng = np.random.default_rng(0)
+    scores, labels = rng.random(120), rng.random(120) < 0.5
+    questions = [n // 4 for n in range(120)]
+    for interval in (auc_interval, within_question_interval):
+        ends = interval(scores, labels, questions, draws=50)
+        assert ends is not None
+        assert 0.2 < ends[0] < ends[1] < 0.8
+        often = interval(scores.repeat(10), labels.repeat(10), np.repeat(questions, 10), draws=50)
+        assert often == pytest.approx(ends, abs=1e-12)
+        assert interval(scores, labels, questions, draws=50, seed=1) != ends
+
+
+def test_the_interval_of_a_share_is_the_binomials() -> None:
+    """Areas 0 and 1, each for half of 400 questions: .5 +- 1.96 sqrt(.25 / 400) = .5 +- .049."""
+    scores = np.tile([0.0, 1.0], 400)
+    labels = np.array([n % 2 == (n // 2 < 200) for n in range(800)])
+    questions = [n // 2 for n in range(800)]
+    ends = within_question_interval(scores, labels, questions, draws=2000)
+    assert ends == pytest.approx((0.451, 0.549), abs=0.008)
+    perfect = within_question_interval(scores, scores == 1, questions, draws=50)
+    assert perfect == auc_interval(scores, scores == 1, questions, draws=50) == (1, 1)
+
+
+def test_where_nothing_can_be_told_apart_there_is_no_interval() -> None:
+    assert auc_interval([], [], []) is within_question_interval([], [], []) is None
+    assert auc_interval([0.1, 0.2], [True, True], "ab") is None
+    assert within_question_interval([0.1, 0.2], [True, False], "ab") is None
+    with pytest.raises(ValueError, match="1 questions for 2 scores"):
+        auc_interval([0.1, 0.2], [True, False], "a")

@@ -17,10 +17,13 @@ from rich.table import Table
 from maporl_agents.verifier.data import Example, balance
 from maporl_agents.verifier.metrics import (
     Bin,
+    Interval,
     auc,
+    auc_interval,
     expected_calibration_error,
     reliability_table,
     within_question_auc,
+    within_question_interval,
 )
 from maporl_env.verifiers import Scorer, VerifierLike
 
@@ -42,6 +45,8 @@ class Quality:
         share_right: of the answers.
         auc: over all answers; None where all are right or all wrong.
         within_question_auc: mean over questions; see `metrics.within_question_auc`.
+        auc_interval: 95 %, over other questions; see `metrics.auc_interval`.
+        within_question_interval: likewise.
         calibration_error: expected, ten bins.
         reliability: the ten bins.
     """
@@ -51,6 +56,8 @@ class Quality:
     share_right: float
     auc: float | None
     within_question_auc: float | None
+    auc_interval: Interval | None
+    within_question_interval: Interval | None
     calibration_error: float | None
     reliability: tuple[Bin, ...]
 
@@ -117,6 +124,8 @@ def quality(scored: Sequence[tuple[Example, float]]) -> Quality:
         share_right=float(labels.mean()),
         auc=auc(scores, labels),
         within_question_auc=within_question_auc(scores, labels, prompts),
+        auc_interval=auc_interval(scores, labels, prompts),
+        within_question_interval=within_question_interval(scores, labels, prompts),
         calibration_error=expected_calibration_error(scores, labels),
         reliability=reliability_table(scores, labels),
     )
@@ -147,8 +156,9 @@ def quality_table(reports: Mapping[str, VerifierReport]) -> Table:
     table = Table(
         title="answers to held-out questions",
         title_justify="left",
-        caption="within: mean over questions of the AUC among a question's answers; ECE: expected "
-        "calibration error, ten bins; nudges: mean change of a wrong answer's score.",
+        caption="within: mean over questions of the AUC among a question's answers; in brackets "
+        "95 % over other questions; ECE: expected calibration error, ten bins; nudges: mean change "
+        "of a wrong answer's score.",
         caption_justify="left",
     )
     table.add_column("verifier")
@@ -161,8 +171,8 @@ def quality_table(reports: Mapping[str, VerifierReport]) -> Table:
                 kind,
                 str(result.answers),
                 f"{result.share_right:.3f}",
-                _figure(result.auc),
-                _figure(result.within_question_auc),
+                _figure(result.auc, result.auc_interval),
+                _figure(result.within_question_auc, result.within_question_interval),
                 _figure(result.calibration_error),
             )
         shifts = ", ".join(f"{nudge} {shift:+.3f}" for nudge, shift in report.nudges.items())
@@ -202,5 +212,6 @@ def draw_reliability(reports: Mapping[str, VerifierReport], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _figure(value: float | None, interval: Interval | None = None) -> str:
+    ends = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+    return "-" if value is None else f"{value:.3f}{ends}"

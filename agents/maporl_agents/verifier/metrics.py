@@ -6,7 +6,7 @@ defined (one class is missing, no answers) it is None, never a number that stand
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,14 +53,83 @@ def within_question_auc(
         ValueError: as `auc`.
     """
     score, right = _checked(scores, labels)
-    if len(questions) != len(score):
-        raise ValueError(f"{len(questions)} questions for {len(score)} scores")
+    areas = [auc(score[chosen], right[chosen]) for chosen in _rows_of(questions, len(score))]
+    known = [area for area in areas if area is not None]
+    return sum(known) / len(known) if known else None
+
+
+Interval = tuple[float, float]
+"""Lower and upper end, 95 %."""
+
+
+def auc_interval(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    questions: Sequence[Hashable],
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Interval | None:
+    """Return the 95 % interval of `auc` over other questions: percentiles of a bootstrap.
+
+    Questions are drawn with replacement, each with all its answers, because answers to one question
+    are alike (Efron and Tibshirani, 1993, section 8.5).
+
+    Returns:
+        Its ends; None where fewer than half of the draws have right and wrong answers.
+
+    Raises:
+        ValueError: as `within_question_auc`.
+    """
+    score, right = _checked(scores, labels)
+    rows = [np.array(chosen) for chosen in _rows_of(questions, len(score))]
+
+    def value(chosen: NDArray[np.int64]) -> float:
+        drawn = np.concatenate([rows[i] for i in chosen])
+        area = auc(score[drawn], right[drawn])
+        return np.nan if area is None else area
+
+    return _bootstrap(value, len(rows), draws, seed)
+
+
+def within_question_interval(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    questions: Sequence[Hashable],
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Interval | None:
+    """Return the 95 % interval of `within_question_auc`, as `auc_interval` does."""
+    score, right = _checked(scores, labels)
+    areas = [auc(score[chosen], right[chosen]) for chosen in _rows_of(questions, len(score))]
+    known = np.array([area for area in areas if area is not None])
+    return _bootstrap(lambda chosen: float(known[chosen].mean()), len(known), draws, seed)
+
+
+def _bootstrap(
+    value: Callable[[NDArray[np.int64]], float], count: int, draws: int, seed: int
+) -> Interval | None:
+    """Percentiles 2.5 and 97.5 of a figure over draws of so many with replacement."""
+    if not count:
+        return None
+    rng = np.random.default_rng(seed)
+    values = np.array([value(rng.integers(count, size=count)) for _ in range(draws)])
+    values = values[~np.isnan(values)]
+    if 2 * len(values) < draws:
+        return None
+    low, high = np.percentile(values, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _rows_of(questions: Sequence[Hashable], count: int) -> list[list[int]]:
+    """The places of the answers to each question."""
+    if len(questions) != count:
+        raise ValueError(f"{len(questions)} questions for {count} scores")
     rows: dict[Hashable, list[int]] = {}
     for index, question in enumerate(questions):
         rows.setdefault(question, []).append(index)
-    areas = [auc(score[chosen], right[chosen]) for chosen in rows.values()]
-    known = [area for area in areas if area is not None]
-    return sum(known) / len(known) if known else None
+    return list(rows.values())
 
 
 @dataclass(frozen=True, slots=True)
