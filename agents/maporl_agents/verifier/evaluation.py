@@ -213,5 +213,5 @@ def draw_reliability(reports: Mapping[str, VerifierReport], path: Path) -> None:
 
 
 def _figure(value: float | None, interval: Interval | None = None) -> str:
-    ends = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+    ends = "" if interval is None else f" [{interval[0]:.2f}-{interval[1]:.2f}]"
     return "-" if value is None else f"{value:.3f}{ends}"
