@@ -104,6 +104,7 @@ def test_programs_that_cannot_be_run_end_with_a_sentence(
     program = "def simple_math_problem():\n    return 2\n"
     write(tmp_path / "tinygsm.jsonl", [{"question": "tiny?", "code": program}])
     monkeypatch.setenv("MAPORL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)  # the runs of this folder are not those of the repository
     monkeypatch.setattr(sandbox, "unavailable", lambda isolation: "no sandbox here (no map)")
     flags = ["--game.task", "gsm8k", "--game.data", str(tmp_path), "--game.train-split", "rl"]
     for command in ("train", "plan"):
