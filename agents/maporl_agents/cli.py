@@ -22,6 +22,7 @@ from maporl_agents.recipes import recipe
 from maporl_agents.settings import SettingsDiffer
 from maporl_agents.storage import CheckpointError
 from maporl_env.sandbox import SandboxUnavailable
+from maporl_env.tasks import load_task
 
 RUNS = Path("runs")
 WELCOME = """Language models that learn to collaborate, by multi-agent reinforcement learning.
@@ -59,12 +60,13 @@ class Train:
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""
-        from maporl_agents import experiment
-
         if self.force and self.resume is None:
             raise ValueError("--force belongs to --resume: give the folder of the run to change")
         if self.recipe and self.resume is not None:
             raise ValueError("--resume goes on with the run's own settings: leave out --recipe")
+        load_task(self.config.game.task, self.config.game.data or None)  # before torch is
+        from maporl_agents import experiment
+
         console = _console()
         folder = self.resume or self.runs / self.config.name
         try:
@@ -165,6 +167,7 @@ class Eval:
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""
+        load_task(self.task, self.data)  # before torch is
         from maporl_agents.commands import evaluate_team
 
         evaluate_team(self, _console())
