@@ -125,10 +125,10 @@ def run(
     """
     require_loggers(log_to)
     questions, held = training_questions(config.game), held_out(config)
+    noted = asked.note({"training": questions, "held-out": held})  # reads them: before anything is
     _, learner = build(config)
     with RunLog.create(folder, config, overwrite=overwrite) as log:
-        parts = {"training": questions, "held-out": held}
-        checkpoint.save_json(folder / asked.FILE, asked.note(parts))
+        checkpoint.save_json(folder / asked.FILE, noted)
         log.loggers += make_loggers(log_to, config.name, log.config)
         return _finish(config, learner, questions, held, log, console, start=0)
 

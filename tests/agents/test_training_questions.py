@@ -112,6 +112,7 @@ def test_programs_that_cannot_be_run_end_with_a_sentence(
             cli.main([command, *flags])
         assert stop.value.code == 2
         assert capsys.readouterr().err == "maporl: no sandbox here (no map)\n"
+        assert not (tmp_path / "runs").exists()
 
 
 def test_a_verifier_and_its_agents_do_not_share_questions_unnoticed(tmp_path: Path) -> None:
