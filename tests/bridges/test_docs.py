@@ -14,7 +14,7 @@ SNIPPETS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
 def test_there_are_snippets() -> None:
-    assert len(SNIPPETS) == 5
+    assert len(SNIPPETS) == 6
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def names() -> dict[str, Any]:
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
 def test_a_snippet_runs(snippet: str, names: dict[str, Any]) -> None:
-    if "sb3_contrib" in snippet:
+    if "sb3_contrib" in snippet or "stable_baselines3" in snippet:
         pytest.importorskip("sb3_contrib", reason="needs the extra sb3")
     if "maporl_agents" in snippet:
         pytest.importorskip("torch", reason="needs the extra train")
