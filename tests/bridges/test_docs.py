@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "bridges.md").read_text(encoding="utf-8")
-SNIPPETS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+SECTIONS = [
+    re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    for section in TEXT.split("\n## ")
+]
+"""The snippets of a section go on from each other."""
+PROGRAMS = ["\n".join(snippets) for snippets in SECTIONS if snippets]
 
 
 def test_there_are_snippets() -> None:
-    assert len(SNIPPETS) == 6
+    assert sum(map(len, SECTIONS)) == 6
 
 
-@pytest.fixture(scope="module")
-def names() -> dict[str, Any]:
-    """What the snippets of the page have defined so far; they go on from each other."""
-    return {"__name__": "snippet"}
-
-
-@pytest.mark.parametrize("snippet", SNIPPETS)
-def test_a_snippet_runs(snippet: str, names: dict[str, Any]) -> None:
-    if "sb3_contrib" in snippet or "stable_baselines3" in snippet:
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_snippets_of_a_section_run(program: str) -> None:
+    if "stable_baselines3" in program:
         pytest.importorskip("sb3_contrib", reason="needs the extra sb3")
-    if "maporl_agents" in snippet:
+    if "maporl_agents" in program:
         pytest.importorskip("torch", reason="needs the extra train")
-    exec(compile(snippet, "docs/bridges.md", "exec", dont_inherit=True), names)
+    exec(compile(program, "docs/bridges.md", "exec", dont_inherit=True), {"__name__": "snippet"})
 
 
 def test_the_files_it_names_exist() -> None:
