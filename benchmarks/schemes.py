@@ -1,7 +1,8 @@
 """MAGRPO and MALT with one setting changed at a time, on the built-in task of each.
 
     python benchmarks/schemes.py malt [--arms malt "soft labels" ...] [--seeds 0 1 2]
-    python benchmarks/schemes.py magrpo [--arms magrpo aligned iac] [--steps 50]
+    python benchmarks/schemes.py malt --arms malt --steps 12 --questions 58 --thresholds .2 .3 .4 .5
+    python benchmarks/schemes.py magrpo [--arms magrpo aligned iac] [--learning-rate 1e-3]
 
 Prints one line per arm and seed. What is compared at length, with controls and intervals, is in
 `maporl compare`; this is for looking at a setting.
@@ -9,7 +10,8 @@ Prints one line per arm and seed. What is compared at length, with controls and 
 malt    Accuracy of one pass over three roles (or of one answer of a single agent), and of the vote
         of nine generations. Trained arms generate 39 times per question in training.
 magrpo  Two clerks write the same bill unseen by each other and are paid where their lines agree; no
-        answer key is paid. The share of right bills and of agreeing lines, before and after.
+        answer key is paid. The share of right bills, and what is paid, before and after. The arms
+        of shopping are paid by the key, in two turns.
 """
 
 from __future__ import annotations
@@ -24,12 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from maporl_agents import experiment
-from maporl_agents.config import IACConfig, MAGRPOConfig, MALTConfig, RunConfig, Sampling
+from maporl_agents.config import IACConfig, MAGRPOConfig, MALTConfig, RunConfig
 from maporl_agents.evaluate import evaluate
-from maporl_agents.games import debates_of, questions_of, training_questions
+from maporl_agents.games import debates_of, training_questions
 from maporl_agents.passes import vote_of_passes
 from maporl_agents.runlog import RunLog, read_metrics
-from maporl_agents.studies.schemes import single, star
+from maporl_agents.studies.catalogue import settings_of
+from maporl_agents.studies.schemes import joint_shopping, single, star
 from maporl_agents.team import Team
 
 Measured = dict[str, float]
@@ -94,6 +97,8 @@ def passes_and_vote(config: RunConfig, team: Team) -> Measured:
 # --- MAGRPO -------------------------------------------------------------------------
 
 MAGRPO = MAGRPOConfig()
+SHOPPING = joint_shopping(settings_of("shopping"))
+"""As in `maporl compare schemes`."""
 
 
 def magrpo(**settings: Any) -> Arm:
@@ -108,15 +113,17 @@ MAGRPO_ARMS = {
     "standardised": magrpo(comparison="standardised"),
     "raw": magrpo(comparison="raw"),
     "iac": Arm(IACConfig()),
+    "shopping": Arm(SHOPPING),
+    "shopping, parts unseen": Arm(replace(SHOPPING, game=replace(SHOPPING.game, show_parts=False))),
 }
 
 
-def right_and_agreed(config: RunConfig, team: Team) -> Measured:
-    """Return the share of right bills and of lines that agree, on all held-out questions."""
-    questions = questions_of(config.game, "test")
-    result = evaluate(team, debates_of(config.game, len(questions)), questions, Sampling(), seed=1)
-    scores = [debate.messages[0].score or 0.0 for debate in result.transcripts]
-    return {"right": result.turns[0].mean_accuracy, "agreed": sum(scores) / len(scores)}
+def right_and_paid(config: RunConfig, team: Team) -> Measured:
+    """Return accuracy by the key and the mean joint score, both of the last turn."""
+    held = experiment.held_out(config)
+    debates = debates_of(config.game, min(experiment.EVAL_BATCH, len(held)))
+    last = evaluate(team, debates, held, config.sampling, seed=config.eval.seed).turns[-1]
+    return {"right": last.mean_accuracy, "paid": last.score or 0.0}
 
 
 # --- Both ---------------------------------------------------------------------------
@@ -124,7 +131,7 @@ def right_and_agreed(config: RunConfig, team: Team) -> Measured:
 Measure = Callable[[RunConfig, Team], Measured]
 SCHEMES: Mapping[str, tuple[Mapping[str, Arm], Measure]] = {
     "malt": (MALT_ARMS, passes_and_vote),
-    "magrpo": (MAGRPO_ARMS, right_and_agreed),
+    "magrpo": (MAGRPO_ARMS, right_and_paid),
 }
 
 
@@ -143,6 +150,20 @@ def run(arm: Arm, measure: Measure, folder: Path) -> Measured:
     return found | {"CPU-seconds": time.process_time() - begin}
 
 
+def with_flags(config: RunConfig, given: argparse.Namespace) -> RunConfig:
+    """Return settings with what the command line changes of them."""
+    steps = given.steps or config.steps
+    asked = given.questions or config.questions_per_step
+    config = replace(config, steps=steps, questions_per_step=asked)
+    if isinstance(config, MAGRPOConfig) and given.learning_rate:
+        rate = given.learning_rate
+        config = replace(config, magrpo=replace(config.magrpo, learning_rate=rate))
+    if isinstance(config, MALTConfig) and given.thresholds:
+        thresholds = tuple(given.thresholds)
+        config = replace(config, malt=replace(config.malt, thresholds=thresholds))
+    return config
+
+
 def main() -> None:
     """Run arms by seeds."""
     parser = argparse.ArgumentParser(
@@ -151,7 +172,10 @@ def main() -> None:
     parser.add_argument("scheme", choices=list(SCHEMES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="default: all of the scheme")
-    parser.add_argument("--steps", type=int, help="default: as the scheme has it")
+    parser.add_argument("--steps", type=int, help="default: as the arm has it; so for the others")
+    parser.add_argument("--questions", type=int, help="per step; of MALT, trees per round")
+    parser.add_argument("--learning-rate", type=float, help="of MAGRPO")
+    parser.add_argument("--thresholds", type=float, nargs="+", help="of MALT, by round")
     given = parser.parse_args()
     arms, measure = SCHEMES[given.scheme]
     for name in given.arms or ():
@@ -159,9 +183,7 @@ def main() -> None:
             parser.error(f"no arm {name!r}: choose of {', '.join(map(repr, arms))}")
     for seed in given.seeds:
         for name in given.arms or arms:
-            config = replace(arms[name].config, seed=seed)
-            if given.steps:
-                config = replace(config, steps=given.steps)
+            config = with_flags(replace(arms[name].config, seed=seed), given)
             with tempfile.TemporaryDirectory() as folder:
                 result = run(replace(arms[name], config=config), measure, Path(folder) / "run")
             shown = {key: round(value, 3) for key, value in result.items()}
