@@ -166,13 +166,14 @@ def schemes(shopping: TrainConfig) -> StudyPlan:
     shopping = replace(shopping, steps=shopping.steps // 2)
     joint = measured_as(joint_shopping(shopping), shopping)
     pipeline = measured_as(MALTConfig(), shopping)
+    revised = "MAGRPO: joint answer, revised once (parts shown)"
     return StudyPlan(
         name="schemes",
         title="Three schemes on one task, at equal generated tokens",
         claim="Which scheme makes most of as many training tokens: no claim, a survey.",
         arms=(
             arm("maporl", "MAPoRL: debate, vote", "ppo", shopping, Measure()),
-            arm("magrpo", "MAGRPO: joint answer, revised once (parts shown)", "magrpo", joint, ONE_PASS),
+            arm("magrpo", revised, "magrpo", joint, ONE_PASS),
             arm("malt", "MALT: pipeline, one pass", "malt", pipeline, ONE_PASS),
             arm("malt-vote", "MALT: pipeline, vote of 3 passes", "malt", pipeline, THREE_PASSES),
             ArmPlan(
@@ -188,10 +189,10 @@ def schemes(shopping: TrainConfig) -> StudyPlan:
             "the pipeline's last message.",
             "Training tokens are equal to a few per cent (last column); at test time the schemes "
             "differ in answers and tokens per question, as the columns say.",
-            "MAGRPO is played in two turns, and before the second each agent reads both parts, which "
-            "the paper's agents do not; aligned, groups of 4, 120 steps of 2 questions, and a "
-            "learning rate chosen on two of these seeds. MALT's rounds and thresholds were chosen on "
-            "three. MAPoRL has the settings of the study `shopping`, half as long, and none of its "
+            "MAGRPO is played in two turns, and before the second each agent reads both parts, "
+            "which the paper's agents do not; aligned, groups of 4, 120 steps of 2 questions, and "
+            "a learning rate chosen on two of these seeds. MALT's rounds and thresholds were "
+            "chosen on three. MAPoRL has the settings of the study `shopping`, half as long, and none of its "
             "own. One small task: no ranking of methods.",
         ),
     )
