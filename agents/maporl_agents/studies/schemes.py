@@ -192,7 +192,7 @@ def schemes(shopping: TrainConfig) -> StudyPlan:
             "MAGRPO is played in two turns, and before the second each agent reads both parts, "
             "which the paper's agents do not; aligned, groups of 4, 120 steps of 2 questions, and "
             "a learning rate chosen on two of these seeds. MALT's rounds and thresholds were "
-            "chosen on three. MAPoRL has the settings of the study `shopping`, half as long, and none of its "
-            "own. One small task: no ranking of methods.",
+            "chosen on three. MAPoRL has the settings of the study `shopping`, half as long, and "
+            "none of its own. One small task: no ranking of methods.",
         ),
     )
