@@ -101,6 +101,11 @@ def check_joint(config: MAGRPOConfig | IACConfig, scheme: str) -> None:
                 f"game.{name} is credit of MAPoRL: {scheme} pays each turn's joint score, and "
                 f"{scheme}.turn_gamma discounts it"
             )
+    if not debates_of(config.game, 1).game.protocol.simultaneous:
+        raise ValueError(
+            f"game.protocol={config.game.protocol!r}: {scheme} pays joint scores, which need a "
+            "protocol in which all agents speak at once, such as 'joint' or 'debate'"
+        )
 
 
 def joint_steps(
@@ -139,11 +144,6 @@ def train_magrpo(
 def check_iac(config: IACConfig) -> None:
     """Raise ValueError for settings that have no meaning for actor-critics of joint answers."""
     check_joint(config, "iac")
-    if not debates_of(config.game, 1).game.protocol.simultaneous:
-        raise ValueError(
-            "joint rewards need a protocol in which all agents speak at once, such as 'joint' or "
-            "'debate'"
-        )
 
 
 def train_iac(

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 import torch
-from miniatures import load_team, stir
+from miniatures import load_team, make_double, stir
 from rich.console import Console
 
-from maporl_agents import experiment
+from maporl_agents import experiment, schemes
 from maporl_agents.algorithms import iac, magrpo
 from maporl_agents.algorithms.iac import first_tokens, train_step, value_after, values_of
+from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.batching import Row, batch_of
 from maporl_agents.config import (
     EvalConfig,
     IACConfig,
     IACSettings,
     JointGameConfig,
+    MAGRPOConfig,
     MAGRPOSettings,
     Sampling,
     read_settings,
@@ -31,7 +35,7 @@ from maporl_agents.rollout import play
 from maporl_agents.runlog import read_metrics
 from maporl_agents.scoring import score_tokens
 from maporl_agents.team import Team
-from maporl_agents.types import Completion, StopReason
+from maporl_agents.types import Completion, Rollout, StopReason
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question
 
@@ -67,11 +71,108 @@ def test_deltas_by_hand(checkpoint: Checkpoint) -> None:
             row(1, 0, 1, 0.3)]  # fmt: skip
     batch = batch_of(team, rows)
     values = torch.tensor([0.1, 0.3, 0.4, 0.6, 0.9])
-    after = value_after(batch, values)
-    assert after.tolist() == pytest.approx([0.4, 0.6, 0, 0, 0])
-    deltas = batch.rewards + 0.5 * after - values
+    after = value_after(batch, values, 0.5)
+    assert after.tolist() == pytest.approx([0.2, 0.3, 0, 0, 0])
+    deltas = batch.rewards + after - values
     expected = [0.2 + 0.2 - 0.1, 0.2 + 0.3 - 0.3, 0.8 - 0.4, 0.8 - 0.6, 0.3 - 0.9]
     assert deltas.tolist() == pytest.approx(expected)
+
+
+def paying(*scores: float | None) -> BatchedDebate:
+    """Debates whose turns are paid this and then that, whatever is said in them."""
+    left = iter(scores)
+    return debates(lambda _, texts: [next(left)] * len(texts), len(scores))
+
+
+def paid_rows(team: Team, scores: Sequence[float | None]) -> tuple[list[Row], int]:
+    """Play one debate; return its rows by agent and turn, gamma .5, and how many are left out."""
+    rollouts = play(team, paying(*scores), asked(1), SHORT, seed=0)
+    rows, left_out = iac.scored_rows(team, rollouts, 0.5)
+    return sorted(rows, key=lambda row: (row.seat, row.turn)), left_out
+
+
+def test_each_turn_is_paid_its_own_reward(checkpoint: Checkpoint) -> None:
+    rows, left_out = paid_rows(load_team(checkpoint("llama"), num_turns=2), (0.2, 0.8))
+    assert [(row.seat, row.turn) for row in rows] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [row.reward for row in rows] == pytest.approx([0.2, 0.8] * 2)
+    assert left_out == 0
+
+
+@pytest.mark.parametrize("scores", [(0.2, None), (None, 0.8)])
+def test_one_unscored_turn_leaves_out_its_debate(
+    checkpoint: Checkpoint, scores: tuple[float | None, ...]
+) -> None:
+    team = load_team(checkpoint("llama"), num_turns=2)
+    assert paid_rows(team, scores) == ([], 4)
+
+
+@pytest.mark.parametrize(
+    ("turns", "scores", "rewards", "after"),
+    [
+        ("1", (0.2, 0.8), [0.2 + 0.5 * 0.8], [0]),
+        ("1", (0.2, 0.4, 0.8), [0.2 + 0.5 * 0.4 + 0.25 * 0.8], [0]),
+        ("1,3", (0.2, 0.4, 0.8), [0.2 + 0.5 * 0.4, 0.8], [0.25 * 0.6, 0]),
+        ("1,2", (0.2, 0.4, 0.8), [0.2, 0.4 + 0.5 * 0.8], [0.5 * 0.6, 0]),
+        (">=2", (0.2, 0.4, 0.8), [0.4, 0.8], [0.5 * 0.6, 0]),
+    ],
+)
+def test_untrained_turns_pay_the_trained_turn_before_them(
+    checkpoint: Checkpoint,
+    turns: str,
+    scores: tuple[float, ...],
+    rewards: list[float],
+    after: list[float],
+) -> None:
+    """By hand, gamma .5: V is .3 where an agent is first trained and .6 in its next such turn."""
+    team = load_team(checkpoint("llama"), num_turns=len(scores), train_turns=turns)
+    rows, _ = paid_rows(team, scores)
+    assert [row.reward for row in rows] == pytest.approx(rewards * 2)
+    values = torch.tensor([0.3, 0.6][: len(rewards)] * 2)
+    assert value_after(batch_of(team, rows), values, 0.5).tolist() == pytest.approx(after * 2)
+
+
+def by_hand(rollouts: Sequence[Rollout], team: Team) -> list[Row]:
+    """Return the trained messages with their deltas, gamma .5, backwards through each debate."""
+    rows: list[Row] = []
+    for episode, rollout in enumerate(rollouts):
+        transcript = rollout.transcript
+        for seat, agent in enumerate(transcript.agents):
+            owed = 0.0  # what is to come: paid rewards, and from the next trained turn on its V
+            for i in reversed(range(len(transcript.messages))):
+                message = transcript.messages[i]
+                if message.agent != agent:
+                    continue
+                owed = float(message.score or 0) + 0.5 * owed
+                if team.trains(seat, message.turn):
+                    said = (rollout.prompts[i], rollout.completions[i], rollout.policies[i])
+                    row = Row(*said, episode, message.turn, seat, 0.0)
+                    value = float(values_of(team, batch_of(team, [row]), SETTINGS, 1.0)[0])
+                    rows.append(row._replace(reward=owed - value))
+                    owed = value
+    return rows
+
+
+@torch.no_grad()
+def likelihoods(team: Team, rows: Sequence[Row]) -> torch.Tensor:
+    return score_tokens(team, batch_of(team, rows), temperature=1.0).logprobs.sum(1)
+
+
+@pytest.mark.parametrize("turns", ["all", "1,3"])
+def test_what_came_better_than_expected_becomes_likelier(
+    checkpoint: Checkpoint, turns: str
+) -> None:
+    """Ascent: the sum over messages of delta times change of log-likelihood is above 0."""
+    team = load_team(checkpoint("llama"), num_turns=3, train_turns=turns)
+    stir(team)
+    settings = replace(SETTINGS, learning_rate=1e-3, critic_coef=0.0, warmup_steps=0)
+    learner, before = learner_of(team, settings), copy.deepcopy(team)
+    game = debates(lambda _, texts: [text.count("e") / max(1, len(text)) for text in texts], 3)
+    rollouts, metrics = train_step(learner, game, asked(4), SHORT, settings, seed=0)
+    rows = by_hand(rollouts, before)
+    assert len({row.reward for row in rows}) > 2
+    assert metrics["advantage"] == pytest.approx(fmean(abs(row.reward) for row in rows), rel=1e-4)
+    deltas = torch.tensor([row.reward for row in rows])
+    assert float((deltas * (likelihoods(team, rows) - likelihoods(before, rows))).sum()) > 0
 
 
 def test_a_critic_reads_what_its_agent_read_and_not_what_it_says(checkpoint: Checkpoint) -> None:
@@ -86,6 +187,10 @@ def test_a_critic_reads_what_its_agent_read_and_not_what_it_says(checkpoint: Che
     assert float(other[0]) != float(other[1])
     pieces = values_of(team, batch, replace(SETTINGS, micro_episodes=1), 1.0)
     assert torch.allclose(pieces, other, atol=1e-6)
+    make_double(team)
+    precise = values_of(team, batch, SETTINGS, 1.0)
+    assert precise.dtype == torch.float64
+    assert not torch.equal(precise, precise.float().double())
 
 
 def test_the_loss_written_out(checkpoint: Checkpoint) -> None:
@@ -160,7 +265,7 @@ def test_critics_learn_what_to_expect(checkpoint: Checkpoint) -> None:
     learner, game = learner_of(team, settings, 60), debates(lambda _, texts: [0.4] * len(texts))
     for step in range(60):
         _, metrics = train_step(learner, game, asked(4), SHORT, settings, seed=step)
-    rows, _ = iac.scored_rows(team, play(team, game, asked(4), SHORT, seed=99))
+    rows, _ = iac.scored_rows(team, play(team, game, asked(4), SHORT, seed=99), 0.5)
     batch = batch_of(team, rows)
     values = values_of(team, batch, settings, 1.0)
     assert values[batch.turns == 0].mean() == pytest.approx(0.6, abs=0.05)
@@ -186,38 +291,49 @@ def test_a_debate_with_an_unscored_turn_is_counted_and_teaches_nothing(
 
 SMALL = IACConfig(
     steps=2,
-    questions_per_step=3,
+    questions_per_step=8,
     checkpoint_every=1,
-    sampling=SHORT,
+    sampling=Sampling(max_new_tokens=24),
     eval=EvalConfig(questions=4),
     game=JointGameConfig(num_turns=2),
 )
 
 
-def test_a_run_is_kept_read_back_and_continued_bitwise(tmp_path: Path) -> None:
+def test_a_run_is_kept_read_back_and_continued_bitwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     quiet = Console(file=io.StringIO())
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     experiment.run(SMALL, whole, quiet)
     config, team = experiment.load_team(whole)
     assert config == SMALL
-    experiment.run(replace(SMALL, steps=1), cut, quiet)
-    # The schedule of a longer run is another one: the first step is that of one step.
-    experiment.resume(cut, quiet, SMALL, force=True)
-    again, other = tmp_path / "again", experiment.build(SMALL)[1]
-    experiment.run(SMALL, again, quiet)
-    same = everything(experiment.load_team(again)[1])
-    assert all(torch.equal(now, same[name]) for name, now in everything(team).items())
-    assert [one["step"] for one in read_metrics(cut)] == [1, 2]
-    [first, _] = read_metrics(whole)
-    assert {"explained_variance", "score/turn_2", "loss/value", "grad_norm/agent_1"} <= set(first)
-    assert set(other.critics)
+
+    def draw(questions: Sequence[Question], step: int, *rest: int) -> Any:
+        if step:
+            raise OSError("cut")
+        return questions_of_step(questions, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(schemes, "questions_of_step", draw)
+        with pytest.raises(OSError, match="cut"):
+            experiment.run(SMALL, cut, quiet)
+    first = everything(experiment.load_team(cut)[1])
+    assert len(read_metrics(cut)) == 1
+    experiment.resume(cut, quiet)
+    same = everything(experiment.load_team(cut)[1])
+    for name, now in everything(team).items():
+        assert torch.equal(now, same[name])
+        assert not torch.equal(now, first[name])
+    assert read_metrics(whole) == read_metrics(cut)
+    for one in read_metrics(whole):
+        assert one["grad_norm/agent_0"] > 0  # each step learns something
+        assert {"explained_variance", "score/turn_2", "loss/value"} <= set(one)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"game": JointGameConfig(gamma=0.3)}, "iac.turn_gamma discounts it"),
-        ({"game": JointGameConfig(protocol="sequential")}, "all agents speak at once"),
     ],
 )
 def test_settings_that_contradict_the_scheme_are_refused(
@@ -228,6 +344,19 @@ def test_settings_that_contradict_the_scheme_are_refused(
     for wrong in ({"turn_gamma": 2.0}, {"critic_coef": -1.0}, {"length": "long"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             IACSettings(**wrong)
+
+
+@pytest.mark.parametrize("config", [IACConfig(), MAGRPOConfig()])
+@pytest.mark.parametrize("protocol", ["sequential", "pipeline"])
+def test_agents_that_speak_one_after_another_are_refused_before_a_model_is_loaded(
+    config: IACConfig | MAGRPOConfig, protocol: str
+) -> None:
+    def load(*_: Any) -> Any:
+        pytest.fail("loaded")
+
+    game = replace(config.game, protocol=protocol, num_agents=3)
+    with pytest.raises(ValueError, match=f"{protocol}.*all agents speak at once"):
+        experiment.build(replace(config, game=game), load)
 
 
 def test_settings_survive_json_and_stand_on_the_page() -> None:

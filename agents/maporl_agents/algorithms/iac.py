@@ -3,12 +3,15 @@
 The sibling of MAGRPO (Liu et al., arXiv 2508.04652) that compares with what a critic expects and
 not with other samples of the same node. Read `train_step` top to bottom: play, credit, score
 tokens, update, log. With h_t what an agent has read when it speaks in turn t, r_t the joint reward
-of that turn and V its own critic, read at the last token of h_t:
+of that turn, V its own critic, read at the last token of h_t, and t+k the agent's next trained turn
+(k = 1 where all are trained: critics are trained and read in trained turns only):
 
-    delta_t = r_t + gamma V(h_t+1) - V(h_t)            V = 0 beyond the last turn
-    policy    -mean over messages of delta_t * log pi(message | h_t)
-    critic     mean over messages of (V(h_t) - r_t - gamma V(h_t+1))^2 / 2, the target held still
+    target_t = r_t + gamma r_t+1 + ... + gamma^(k-1) r_t+k-1 + gamma^k V(h_t+k)
+    delta_t  = target_t - V(h_t)
+    policy     -mean over messages of delta_t * log pi(message | h_t)
+    critic      mean over messages of (V(h_t) - target_t)^2 / 2, the target held still
 
+After the last trained turn the rewards are those up to the end of the debate, and V is 0.
 No ratio, no clip, no GAE, one update per batch. Sampling, scoring, surrogate and update are
 MAGRPO's own.
 """
@@ -18,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -49,8 +53,19 @@ def train_step(
 ) -> tuple[list[Rollout], Metrics]:
     """Play one debate per question and improve every policy and critic on it, once.
 
+    Args:
+        learner: team and optimiser; updated in place.
+        debates: the environment, in which all agents speak at once.
+        questions: one debate each.
+        sampling: how messages are drawn.
+        settings: of the credit and the update.
+        seed: names this step's random streams.
+
     Returns:
         The rollouts and the metrics (docs/schemes/magrpo.md).
+
+    Raises:
+        FloatingPointError: the loss or a gradient is not finite; parameters stay as they are.
     """
     team, temperature = learner.team, sampling.temperature
     usual = MAGRPOSettings(length=settings.length, micro_episodes=settings.micro_episodes)
@@ -59,10 +74,10 @@ def train_step(
     rollouts = play(team, debates, questions, sampling, seed=seed)
 
     # Credit: a message is worth what it led to beyond what its critic expected.
-    rows, left_out = scored_rows(team, rollouts)
+    rows, left_out = scored_rows(team, rollouts, settings.turn_gamma)
     batch = batch_of(team, rows)
     values = values_of(team, batch, settings, temperature)
-    targets = batch.rewards + settings.turn_gamma * value_after(batch, values)
+    targets = batch.rewards + value_after(batch, values, settings.turn_gamma)
     deltas = replace(batch, rewards=targets - values)
 
     # Score tokens, then update once: there is no ratio to correct a second update.
@@ -86,8 +101,8 @@ def train_step(
     return rollouts, metrics
 
 
-def scored_rows(team: Team, rollouts: Sequence[Rollout]) -> tuple[list[Row], int]:
-    """Return a row per trained message, its `reward` the joint one of its turn.
+def scored_rows(team: Team, rollouts: Sequence[Rollout], gamma: float) -> tuple[list[Row], int]:
+    """Return a row per trained message, its `reward` what is paid until its agent is trained again.
 
     Of a debate in which a turn has no score nothing is learnt, as turns before it would not know
     what came of them; its messages are counted.
@@ -96,7 +111,8 @@ def scored_rows(team: Team, rollouts: Sequence[Rollout]) -> tuple[list[Row], int
     left_out = 0
     for episode, rollout in enumerate(rollouts):
         transcript = rollout.transcript
-        paid = [joint_reward(transcript, turn) for turn in range(transcript.turn)]
+        rewards = [joint_reward(transcript, turn) for turn in range(transcript.turn)]
+        paid = [reward for reward in rewards if reward is not None]
         said = zip(
             transcript.messages,
             rollout.prompts,
@@ -105,20 +121,29 @@ def scored_rows(team: Team, rollouts: Sequence[Rollout]) -> tuple[list[Row], int
             strict=True,
         )
         for message, prompt, completion, policy in said:
-            seat, reward = transcript.agents.index(message.agent), paid[message.turn]
-            if not team.trains(seat, message.turn):
+            seat, turn = transcript.agents.index(message.agent), message.turn
+            if not team.trains(seat, turn):
                 continue
-            if reward is None or None in paid:
+            if len(paid) < len(rewards):
                 left_out += 1
                 continue
-            rows.append(Row(prompt, completion, policy, episode, message.turn, seat, reward))
+            reward = paid_from(team, seat, turn, paid, gamma)
+            rows.append(Row(prompt, completion, policy, episode, turn, seat, reward))
     return rows, left_out
+
+
+def paid_from(team: Team, seat: int, turn: int, paid: Sequence[float], gamma: float) -> float:
+    """Return r_t + gamma r_t+1 + ... up to the next turn in which the agent is trained, or all."""
+    after = range(turn + 1, len(paid))
+    end = next((later for later in after if team.trains(seat, later)), len(paid))
+    return sum(gamma**k * reward for k, reward in enumerate(paid[turn:end]))
 
 
 @torch.no_grad()
 def values_of(team: Team, batch: TokenBatch, settings: IACSettings, temperature: float) -> Tensor:
     """Return V(h) of every message, (B,): its critic where the agent has read, but not spoken."""
-    found = torch.zeros(len(batch), device=batch.ids.device)
+    dtype = next(team.critics.parameters()).dtype
+    found = torch.zeros(len(batch), dtype=dtype, device=batch.ids.device)
 
     @torch.no_grad()
     def read(base_rows: Tensor) -> None:
@@ -126,21 +151,25 @@ def values_of(team: Team, batch: TokenBatch, settings: IACSettings, temperature:
             rows = base_rows[micro_rows]
             part = batch.select(rows)
             scores = score_tokens(team, part, temperature=temperature, with_values=True)
-            found[rows] = scores.values[:, 0].to(found.dtype)
+            found[rows] = scores.values[:, 0].to(dtype)
 
     side_by_side(read, rows_by_base(team, batch))
     return found
 
 
-def value_after(batch: TokenBatch, values: Tensor) -> Tensor:
-    """Return V of what the same agent reads in its next trained turn, (B,); 0 after its last."""
-    places = list(zip(batch.episodes.tolist(), batch.seats.tolist(), batch.turns.tolist(),
-                      strict=True))  # fmt: skip
-    rows = {place: row for row, place in enumerate(places)}
-    after = [rows.get((episode, seat, turn + 1)) for episode, seat, turn in places]
-    index = torch.tensor([0 if row is None else row for row in after], device=values.device)
-    last = torch.tensor([row is None for row in after], device=values.device)
-    return torch.where(last, 0.0, values[index]) if after else values
+def value_after(batch: TokenBatch, values: Tensor, gamma: float) -> Tensor:
+    """Return gamma^k V of what the same agent reads in its next trained turn, k later, (B,).
+
+    0 after its last.
+    """
+    index, weights = list(range(len(batch))), [0.0] * len(batch)
+    places = zip(batch.episodes.tolist(), batch.seats.tolist(), batch.turns.tolist(), index.copy(),
+                 strict=True)  # fmt: skip
+    for (*agent, turn, row), (*following, later, next_row) in pairwise(sorted(places)):
+        if agent == following:
+            index[row], weights[row] = next_row, gamma ** (later - turn)
+    there = torch.tensor(index, dtype=torch.long, device=values.device)
+    return torch.tensor(weights, dtype=values.dtype, device=values.device) * values[there]
 
 
 def with_critics(experience: Experience, values: Tensor, targets: Tensor) -> Experience:
