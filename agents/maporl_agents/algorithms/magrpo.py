@@ -152,10 +152,7 @@ def action_advantages(
     adv(g) = R(g) - mean over the node of R, or what `comparison` says; R by `joint_returns`.
     """
     scored = [[j for j, r in enumerate(node.rewards) if r is not None] for node in nodes]
-    returns = [
-        joint_returns(tree, settings.turn_gamma) if (tree := credit_tree(node)) else []
-        for node in nodes
-    ]
+    returns = [node_returns(node, settings) for node in nodes]
     flat = torch.tensor([r for each in returns for r in each], dtype=torch.float64)
     groups = torch.tensor([i for i, each in enumerate(returns) for _ in each], dtype=torch.long)
     if settings.comparison == "raw":
@@ -186,6 +183,12 @@ def completion_credit(
                 held[seat][sample].append(advantage)
     combine = fmean if settings.credit == "mean" else math.fsum
     return [[combine(each) if each else None for each in of_seat] for of_seat in held]
+
+
+def node_returns(node: JointNode, settings: MAGRPOSettings) -> list[float]:
+    """Return the returns of a node's scored joint actions, which are compared with each other."""
+    tree = credit_tree(node)
+    return joint_returns(tree, settings.turn_gamma) if tree else []
 
 
 def credit_tree(node: JointNode) -> Node | None:
@@ -330,9 +333,11 @@ def tree_metrics(
     nodes: Sequence[JointNode], rows: Sequence[Row], settings: MAGRPOSettings
 ) -> Metrics:
     """Return what the trees were: returns of the roots, their size, and nodes without a lesson."""
-    roots = [tree for node in nodes if node.turn == 0 and (tree := credit_tree(node))]
-    returns = [fmean(joint_returns(tree, settings.turn_gamma)) for tree in roots]
-    flat = [len({r for r in node.rewards if r is not None}) < 2 for node in nodes]
+    compared = [node_returns(node, settings) for node in nodes]
+    flat = [not each or math.isclose(min(each), max(each), abs_tol=1e-9) for each in compared]
+    returns = [
+        fmean(each) for node, each in zip(nodes, compared, strict=True) if node.turn == 0 and each
+    ]
     spoken = [
         completion for node in nodes for of_seat in node.completions for completion in of_seat
     ]
