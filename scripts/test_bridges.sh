@@ -12,7 +12,8 @@ declare -A extras=(
 declare -A tests=(
     [plain]="tests/bridges"
     [sb3]="tests/bridges tests/env/test_tokens.py tests/env/test_collaboration_v0.py"
-    [trl]="tests/bridges/test_trl.py tests/bridges/test_trl_trainer.py tests/agents/test_magrpo_trl.py"
+    [trl]="tests/bridges/test_trl.py tests/bridges/test_trl_trainer.py
+        tests/agents/test_magrpo_trl.py tests/agents/test_malt_trl.py"
 )
 # What must import after that: tests of a library that is not there are skipped, and so would pass.
 declare -A modules=(

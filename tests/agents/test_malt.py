@@ -7,11 +7,10 @@ import itertools
 import json
 import math
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from maporl_agents.algorithms.malt import (
     as_batch,
     certainties,
     imitate,
+    learn_from,
     prefer,
     preference_step,
     reference_logprobs,
@@ -44,7 +44,6 @@ from maporl_agents.config import (
 from maporl_agents.evaluate import evaluate
 from maporl_agents.expansion import Sample, Steps
 from maporl_agents.learner import PolicyLearner
-from maporl_agents.losses import preference_loss
 from maporl_agents.passes import vote_of_passes
 from maporl_agents.preferences import (
     Example,
@@ -56,6 +55,7 @@ from maporl_agents.preferences import (
 from maporl_agents.runlog import RunLog, read_metrics
 from maporl_agents.schemes import check_malt
 from maporl_agents.scoring import score_tokens
+from maporl_agents.stages import Stages
 from maporl_agents.storage import CheckpointError
 from maporl_agents.team import Team
 from maporl_agents.types import Completion, StopReason
@@ -300,6 +300,49 @@ class TestChoice:
             assert Preference.from_dict(row, by_place) == pair
 
 
+def kept(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Return the rows of a file of a round."""
+    return [json.loads(row) for row in (folder / name).read_text().splitlines()]
+
+
+class TestLearnFrom:
+    @pytest.mark.parametrize(
+        ("options", "seats"),
+        [
+            # as counted above: generator 1, verifier 2 + 2, refiner 4 x 2
+            ({}, {1: 4, 2: 8}),
+            ({"prefer": ("generator", "verifier", "refiner")}, {0: 1, 1: 4, 2: 8}),
+            ({"prefer": ("generator",)}, {0: 1}),
+            ({"prefer": ()}, {}),
+        ],
+    )
+    def test_only_the_roles_that_prefer_have_pairs(
+        self, tmp_path: Path, options: dict[str, Any], seats: dict[int, int]
+    ) -> None:
+        data = learn_from(grown(BY_HAND), MALTSettings(**options), 0, Stages(tmp_path))
+        assert Counter(row["seat"] for row in kept(tmp_path, "prefer.jsonl")) == seats
+        assert Counter(pair.chosen.seat for pair in data.pairs) == seats
+
+    def test_positive_messages_are_imitated_once(self, tmp_path: Path) -> None:
+        """Above .5 lie one generation of 5/9, three verifications and the nine right leaves."""
+        learn_from(grown(BY_HAND), MALTSettings(), 0, Stages(tmp_path))
+        rows = kept(tmp_path, "imitate.jsonl")
+        assert {row["times"] for row in rows} == {1}
+        short = [tuple(row["path"]) for row in rows if len(row["path"]) < 3]
+        assert sorted(short) == [(0, 0), (0, 1), (1,), (1, 0)]
+        assert len(rows) - len(short) == 9
+
+    def test_right_paths_are_imitated_as_often_as_they_led_there(self, tmp_path: Path) -> None:
+        settings = MALTSettings(examples="right_paths")
+        data = learn_from(grown(BY_HAND), settings, 0, Stages(tmp_path))
+        rows = kept(tmp_path, "imitate.jsonl")
+        times = {tuple(row["path"]): row["times"] for row in rows if len(row["path"]) < 3}
+        assert times == {
+            (0,): 4, (0, 0): 2, (0, 1): 2, (1,): 5, (1, 0): 3, (1, 1): 1, (1, 2): 1,
+        }  # fmt: skip
+        assert [one.times for one in data.examples] == [row["times"] for row in rows]
+
+
 # --- The fits --------------------------------------------------------------------------------
 
 FIT = FitConfig(learning_rate=1e-3, warmup_steps=0, epochs=2, batch_size=2)
@@ -413,6 +456,41 @@ class TestPrefer:
         assert metrics["preference_margin"] == pytest.approx(-0.15 / 3, abs=1e-5)
         assert metrics["chosen_gain"] == pytest.approx(0.5, abs=1e-5)
 
+    @pytest.mark.parametrize("labels", ["hard", "soft"])
+    @pytest.mark.parametrize("beta", [0.2, 0.7])
+    def test_labels_and_beta_reach_the_loss(
+        self, team: Team, monkeypatch: pytest.MonkeyPatch, labels: Any, beta: float
+    ) -> None:
+        """The reference is moved so that the log-ratios are known: 1 and -.5, 2 and 3."""
+        pairs = preferences(1, count=2)  # values 1 and 1/3
+        gains = torch.tensor([1.0, -0.5, 2.0, 3.0])
+
+        def shifted(*given: Any) -> torch.Tensor:
+            return reference_logprobs(*given) - gains
+
+        monkeypatch.setattr(malt, "reference_logprobs", shifted)
+        fit = replace(FIT, epochs=1, batch_size=2)
+        settings = MALTSettings(preference=fit, labels=labels, beta=beta)
+        metrics = prefer(team, pairs, replace(SMALL, malt=settings), seed=0)
+        p = 1.0 if labels == "hard" else 1 / (1 + math.exp(-2 / 3))
+        losses = [
+            p * math.log(1 + math.exp(-z)) + (1 - p) * math.log(1 + math.exp(z))
+            for z in (1.5 * beta, -beta)
+        ]
+        found = metrics["preference_loss/agent_1/first"]
+        assert found == pytest.approx(sum(losses) / 2, abs=1e-5)
+        margin = metrics["preference_margin/agent_1/first"]
+        assert margin == pytest.approx(0.25 * beta, abs=1e-5)
+
+    def test_the_reference_is_as_precise_as_the_team(self, checkpoint) -> None:
+        """In double precision a pair's log-ratio is 0 before its update, not 1e-7."""
+        team = load_team(checkpoint("llama"), num_agents=3, num_turns=1, double=True)
+        pairs = pairs_of(team, preferences(1))
+        assert pairs.reference.dtype == torch.float64
+        with torch.no_grad():
+            summed = score_tokens(team, pairs.batch, temperature=1.0).logprobs.sum(1)
+        assert torch.allclose(summed, pairs.reference, atol=1e-12)
+
     def test_micro_batches_change_nothing(self, checkpoint) -> None:
         found = []
         for micro_episodes in (1, 64):
@@ -461,68 +539,6 @@ def test_the_generator_is_left_alone_by_what_moves_the_verifier(team: Team) -> N
         last = score_tokens(team, batch, temperature=1.0).logprobs.sum()
     assert last > first
     assert moved(before, team) == {"agent_1"}
-
-
-class _Passive:
-    """What a trainer of TRL asks of its accelerator, on one device."""
-
-    device = torch.device("cpu")
-
-    @staticmethod
-    def gather(x: torch.Tensor) -> torch.Tensor:
-        return x
-
-    gather_for_metrics = gather
-
-
-def test_our_dpo_loss_is_that_of_trl() -> None:
-    trl = pytest.importorskip("trl", reason="compares with TRL, which is not installed")
-    generator = torch.Generator().manual_seed(0)
-    logprobs = -torch.rand(8, 6, generator=generator).requires_grad_(False)
-    logprobs.requires_grad_()
-    mask = torch.arange(7) >= torch.tensor([1, 2, 3, 4, 2, 1, 5, 6])[:, None]
-    references = -5 * torch.rand(8, generator=generator)
-
-    class Model:
-        training = True
-
-        def __call__(self, **_: Any) -> Any:
-            per_token = torch.where(mask[:, 1:], logprobs, 0.0)
-            other = torch.zeros_like(per_token)
-            return SimpleNamespace(
-                log_probs=per_token, entropy=other, mean_logits=other, is_top1=other.bool()
-            )
-
-    class Trainer:
-        accelerator = _Passive()
-        aux_loss_enabled = use_weighting = False
-        ld_alpha = None
-        precompute_ref_logps = True
-        f_divergence_type = "reverse_kl"
-        loss_types, loss_weights = ("sigmoid",), (1.0,)
-        beta, label_smoothing = 0.2, 0.0
-        model = Model()
-
-        def __init__(self) -> None:
-            self._metrics: Any = {"train": defaultdict(list)}
-
-        _total_train_tokens, _tp_size = 0, 1
-
-    inputs = {
-        "input_ids": torch.ones(8, 7, dtype=torch.long),
-        "attention_mask": torch.ones(8, 7, dtype=torch.long),
-        "completion_mask": mask.long(),
-        "ref_chosen_logps": references[:4],
-        "ref_rejected_logps": references[4:],
-    }
-    theirs = trl.DPOTrainer._compute_loss(Trainer(), Trainer.model, inputs, False)
-    summed = torch.where(mask[:, 1:], logprobs, 0.0).sum(1)
-    ours = preference_loss(summed[:4], summed[4:], references[:4], references[4:], beta=0.2)
-    assert ours.item() == pytest.approx(theirs.item(), abs=1e-6)
-    gradients = [
-        torch.autograd.grad(loss, logprobs, retain_graph=True)[0] for loss in (ours, theirs)
-    ]
-    assert torch.allclose(*gradients, atol=1e-6)
 
 
 # --- The vote of passes ----------------------------------------------------------------------

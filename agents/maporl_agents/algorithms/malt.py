@@ -283,10 +283,11 @@ def certainties(pairs: Sequence[Preference], labels: str) -> Tensor:
 @torch.no_grad()
 def reference_logprobs(team: Team, batch: TokenBatch, fit: FitConfig, temperature: float) -> Tensor:
     """Return the summed log-probability of every row under the team as it is now, (B,)."""
-    found = torch.zeros(len(batch), device=batch.ids.device)
+    dtype = next(team.critics.parameters()).dtype
+    found = torch.zeros(len(batch), dtype=dtype, device=batch.ids.device)
     for rows in micro_batches(batch, fit.micro_episodes):
         scores = score_tokens(team, batch.select(rows), temperature=temperature)
-        found[rows] = scores.logprobs.sum(1).to(found.dtype)
+        found[rows] = scores.logprobs.sum(1)
     return found
 
 
