@@ -18,7 +18,7 @@ import torch
 from miniatures import completion, load_team
 from rich.console import Console
 
-from maporl_agents import cli, experiment
+from maporl_agents import cli, experiment, schemes
 from maporl_agents.advantages import group_advantages
 from maporl_agents.algorithms.magrpo import (
     Node,
@@ -525,18 +525,40 @@ SMALL = MAGRPOConfig(
 )  # fmt: skip
 
 
-def test_a_run_is_kept_and_read_back(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    experiment.run(SMALL, folder, Console(file=io.StringIO()))
+def test_a_run_is_kept_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that is cut in its second step goes on as if it had not been cut, bit for bit."""
+    quiet = Console(file=io.StringIO())
+    small = replace(SMALL, questions_per_step=8)
+    folder, cut = tmp_path / "run", tmp_path / "cut"
+    experiment.run(small, folder, quiet)
     config, team = experiment.load_team(folder)
-    assert config == SMALL
+    assert config == small
     assert team.policies == ("agent_0", "agent_1")
     metrics = read_metrics(folder)
     assert [row["step"] for row in metrics] == [1, 2]
     assert metrics[0]["kl"] == 0
-    assert {"joint_return", "score/turn_1", "nodes", "grad_norm/agent_0"} <= metrics[0].keys()
-    more = replace(SMALL, steps=3)
-    experiment.resume(folder, Console(file=io.StringIO()), more, force=True)
+    assert {"joint_return", "score/turn_1", "nodes"} <= metrics[0].keys()
+    assert all(row["grad_norm/agent_0"] > 0 for row in metrics)  # each step learns something
+
+    def draw(questions: Sequence[Question], step: int, *rest: int) -> Any:
+        if step:
+            raise OSError("cut")
+        return questions_of_step(questions, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(schemes, "questions_of_step", draw)
+        with pytest.raises(OSError, match="cut"):
+            experiment.run(small, cut, quiet)
+    first = weights(experiment.load_team(cut)[1])
+    assert read_metrics(cut) == metrics[:1]
+    experiment.resume(cut, quiet)
+    same = weights(experiment.load_team(cut)[1])
+    now = weights(team)
+    assert all(torch.equal(now[name], same[name]) for name in now)
+    assert any(not torch.equal(now[name], first[name]) for name in now)
+    assert read_metrics(cut) == metrics
+    more = replace(small, steps=3)
+    experiment.resume(folder, quiet, more, force=True)
     assert [row["step"] for row in read_metrics(folder)] == [1, 2, 3]
 
 
