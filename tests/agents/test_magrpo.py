@@ -28,7 +28,9 @@ from maporl_agents.algorithms.magrpo import (
     evaluate_tokens,
     joint_returns,
     loss_of,
+    surrogate,
     train_step,
+    tree_metrics,
     update,
 )
 from maporl_agents.algorithms.maporl import questions_of_step
@@ -44,7 +46,7 @@ from maporl_agents.config import (
 )
 from maporl_agents.evaluate import evaluate
 from maporl_agents.games import debate_config, debates_of, questions_of
-from maporl_agents.joint_tree import JointNode, branches, grow, joint_actions
+from maporl_agents.joint_tree import JointNode, branches, grow, joint_actions, joint_reward
 from maporl_agents.learner import PolicyLearner
 from maporl_agents.losses import policy_loss
 from maporl_agents.rollout import play
@@ -52,10 +54,10 @@ from maporl_agents.runlog import read_metrics
 from maporl_agents.scoring import score_tokens
 from maporl_agents.seeding import seed_of
 from maporl_agents.team import Team
-from maporl_agents.types import Completion, Experience
+from maporl_agents.types import Completion, Experience, TokenScores
 from maporl_env.batched import BatchedDebate
 from maporl_env.config import DebateConfig
-from maporl_env.types import Question
+from maporl_env.types import Message, Question, Transcript
 
 HAND: Node = {
     "rewards": [0.4, 0.1],
@@ -206,6 +208,38 @@ def test_an_unscored_branch_adds_nothing_to_its_parent() -> None:
     tree = node([1.0, 0.0], children=[node([None, None]), node([0.5, None])])
     settings = MAGRPOSettings()
     assert action_advantages([tree], settings) == [[0.25, -0.25]]  # returns 1 and .5
+
+
+def test_a_joint_action_is_paid_the_mean_score_of_its_turn() -> None:
+    agents = ("agent_0", "agent_1")
+    scores = [(0.2, 0.8), (1.0, None)]
+    said = [
+        Message(turn, agent, "text", score)
+        for turn, of_turn in enumerate(scores)
+        for agent, score in zip(agents, of_turn, strict=True)
+    ]
+    transcript = Transcript(Question("q", "how much ?", "1"), agents, tuple(said))
+    assert joint_reward(transcript, 0) == pytest.approx(0.5)
+    assert joint_reward(transcript, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("tree", "gamma", "share"),
+    [
+        # equal rewards, returns .4 + .5 and .4 + .3: only the second child has nothing to compare
+        (node([0.4, 0.4], children=[node([1.0, 0.0]), node([0.3, 0.3])]), 1.0, 1 / 3),
+        # other rewards, returns 1 + 0 and .5 + .5, and with half of the second 1 and .75
+        (node([1.0, 0.5], children=[node([0.0, 0.0]), node([0.5, 0.5])]), 1.0, 1.0),
+        (node([1.0, 0.5], children=[node([0.0, 0.0]), node([0.5, 0.5])]), 0.5, 2 / 3),
+        # .1 + .2 is not .3 in floats, and a node without a score has nothing to compare either
+        (node([0.1, 0.3], children=[node([0.2, 0.2]), node([None, None])]), 1.0, 1.0),
+    ],
+)
+def test_the_spread_of_a_node_is_that_of_its_returns(
+    tree: JointNode, gamma: float, share: float
+) -> None:
+    metrics = tree_metrics(list(tree.nodes()), [], MAGRPOSettings(turn_gamma=gamma))
+    assert metrics["zero_spread"] == pytest.approx(share)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -393,6 +427,40 @@ def test_the_gradient_is_that_of_the_summed_log_probabilities(
     for named in team.trainable().values():
         for parameter in named.values():
             assert torch.allclose(ours[parameter], parameter.grad, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "losses", "clipped"),
+    [
+        # agent_0: -(3 x 1 - .5) / 2; agent_1 the same
+        ({}, (-1.25, -1.25), (0, 0)),
+        # -(1.5 + 1.1 + .5 - .5 x .7) / 2 and -(1 + 1.3 + .9 - .5 x 2) / 2
+        ({"ratio": True}, (-1.375, -1.1), (0, 0)),
+        # -(1.2 + 1.1 + .5 - .5 x .8) / 2 and -(1 + 1.2 + .9 - .5 x 2) / 2; outside .8 to 1.2 lie
+        # 1.5, .5, .7 of four tokens, and 1.3, 2 of four
+        ({"ratio": True, "clip_coef": 0.2}, (-1.2, -1.05), (0.75, 0.5)),
+    ],
+)
+def test_the_surrogate_by_hand(
+    checkpoint: Callable[..., Path],
+    options: dict[str, Any],
+    losses: tuple[float, float],
+    clipped: tuple[float, float],
+) -> None:
+    """The ratios of two messages per agent, of 3 and 1 tokens, advantages +1 and -.5."""
+    team = load_team(checkpoint("llama"), num_turns=1, double=True)
+    experience = batch_for(team)
+    ratios = torch.tensor([[1.5, 1.1, 0.5], [0.7, 1, 1], [1.0, 1.3, 0.9], [2.0, 1, 1]])
+    noise = ratios.double().log()
+    now = experience.logprobs.clone().requires_grad_()
+    scores = TokenScores(now, torch.zeros_like(now), torch.zeros_like(now))
+    part = replace(experience, logprobs=experience.logprobs - noise)
+    counts = {"agent_0": (4, 2), "agent_1": (4, 2)}
+    total, statistics = surrogate(scores, part, counts, MAGRPOSettings(**options))
+    found = [statistics[policy] for policy in counts]
+    assert [each["loss/policy"] for each in found] == pytest.approx(losses, abs=1e-6)
+    assert total.item() == pytest.approx(sum(losses), abs=1e-6)
+    assert [each["clip_frac"] for each in found] == pytest.approx(clipped)
 
 
 def test_the_last_token_is_trained_and_padding_is_not(checkpoint: Callable[..., Path]) -> None:
