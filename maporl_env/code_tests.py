@@ -121,7 +121,8 @@ class CodeTests:
 class Diagnostics:
     """Feedback on a joint program for the next turn: how many tests hold, and the first error.
 
-    For protocol "joint": `feedback=Diagnostics()`. The same program for a question runs once.
+    For protocol "joint": `feedback=Diagnostics()`. The same program for a question runs once,
+    and again only if the sandbox gave no answer.
 
     Attributes:
         sandbox: where programs run.
@@ -136,11 +137,15 @@ class Diagnostics:
         if program is None:
             return "There is no program in the answer."
         key = (question.answer, str(program))
-        if key not in self._told:
+        if key in self._told:
+            return self._told[key]
+        result = self.sandbox.run(parse(key[0]).job(key[1]))
+        words = _in_words(result)
+        if result.outcome != "lost":  # the next try may succeed
             if len(self._told) >= MAX_TOLD:
                 self._told.clear()
-            self._told[key] = _in_words(self.sandbox.run(parse(key[0]).job(key[1])))
-        return self._told[key]
+            self._told[key] = words
+        return words
 
 
 MAX_TOLD = 4096

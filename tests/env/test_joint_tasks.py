@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -12,7 +13,7 @@ from maporl_env.answers import extract_answer
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.code_tests import CodeTests, Diagnostics, Suite
 from maporl_env.protocols import JointAnswer
-from maporl_env.sandbox import unavailable
+from maporl_env.sandbox import Job, Result, Sandbox, unavailable
 from maporl_env.tasks import cowrite, load_task, receipts, shopping, summaries
 from maporl_env.tasks.cowrite import CoWriting, Structure, cowriting_reward, look_into
 from maporl_env.tasks.summaries import STYLES, Writing, credit, transition_score, writing_reward
@@ -291,6 +292,20 @@ def test_diagnostics_tell_how_many_tests_hold() -> None:
     assert tell(FOUR, cowrite.join_programs([block(AUX), block(MAIN)])) == "All tests hold."
     assert tell(FOUR, block("def four(n):\n    return 4")).startswith("1 of 2 tests hold.")
     assert tell(FOUR, "no program") == "There is no program in the answer."
+
+
+def test_diagnostics_forget_what_the_sandbox_lost() -> None:
+    """A sandbox that fails once is asked again; an answer it gave is not asked for twice."""
+    outcomes = iter(["lost", "passed"])
+
+    class Faulty:
+        def run(self, _: Job) -> Result:
+            return Result(next(outcomes))
+
+    tell = Diagnostics(cast("Sandbox", Faulty()))
+    answer = block("def four(n):\n    return 4 * n")
+    said = [tell(FOUR, answer) for _ in range(3)]
+    assert said == ["The tests could not be run.", "All tests hold.", "All tests hold."]
 
 
 @needs_namespaces
