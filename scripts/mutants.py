@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-COPIED = ("maporl_env", "agents", "tests", "pyproject.toml")
+COPIED = ("maporl_env", "agents", "tests", "docs", "pyproject.toml")
 REQUIRED = 0.95
 TIMEOUT_SECONDS = 120
 """A test that a mutant keeps from ending has caught it."""
@@ -35,6 +35,12 @@ LOSSES = "agents/maporl_agents/losses.py"
 BATCHING = "agents/maporl_agents/batching.py"
 SCORING = "agents/maporl_agents/scoring.py"
 PPO = "agents/maporl_agents/algorithms/maporl.py"
+MAGRPO = "agents/maporl_agents/algorithms/magrpo.py"
+IAC = "agents/maporl_agents/algorithms/iac.py"
+JOINT_TREE = "agents/maporl_agents/joint_tree.py"
+MALT = "agents/maporl_agents/algorithms/malt.py"
+PREFERENCES = "agents/maporl_agents/preferences.py"
+VALUES = "agents/maporl_agents/values.py"
 
 TESTS: dict[str, tuple[str, ...]] = {
     REWARDS: ("tests/env/test_rewards.py",),
@@ -44,6 +50,12 @@ TESTS: dict[str, tuple[str, ...]] = {
     BATCHING: ("tests/agents/test_batching.py",),
     SCORING: ("tests/agents/test_scoring.py",),
     PPO: ("tests/agents/test_maporl.py", "tests/agents/test_ppo_options.py"),
+    MAGRPO: ("tests/agents/test_magrpo.py",),
+    IAC: ("tests/agents/test_iac.py",),
+    JOINT_TREE: ("tests/agents/test_magrpo.py",),
+    MALT: ("tests/agents/test_malt.py",),
+    PREFERENCES: ("tests/agents/test_malt.py",),
+    VALUES: ("tests/agents/test_malt.py", "tests/agents/test_magrpo.py"),
 }
 
 
@@ -244,6 +256,60 @@ MUTANTS: list[Mutant] = [
             "num_tokens = {policy: int(batch.mask.sum())",
         ),
         ("total - ppo.entropy_coef * spread", "total + ppo.entropy_coef * spread"),
+    ),
+    *_of(
+        MAGRPO,
+        ("part.logprobs if settings.ratio else scores", "scores"),
+        ("math.inf if settings.clip_coef is None else settings.clip_coef", "math.inf"),
+        (
+            "compared = [node_returns(node, settings)",
+            "compared = [[r for r in node.rewards if r is not None]",
+        ),
+        ('fmean if settings.credit == "mean" else math.fsum', "fmean"),
+        ("reduction=REDUCTIONS[settings.length]", 'reduction="constant"'),
+        ("COMPARISONS[settings.comparison]", 'COMPARISONS["mean"]'),
+    ),
+    *_of(
+        IAC,
+        ("gamma ** (later - turn)", "gamma"),
+        ("gamma**k * reward for k", "reward for k"),
+        ("rewards=targets - values", "rewards=targets"),
+        ("scores.values[:, 0]", "scores.values[:, -1]"),
+    ),
+    *_of(
+        JOINT_TREE,
+        ("statistics.fmean(known) if", "known[0] if"),
+        ("if len(known) == len(scores) else None", "if known else None"),
+        ('if joining == "aligned":', 'if joining == "cross":'),
+    ),
+    *_of(
+        MALT,
+        ("settings.roles[pair.chosen.seat] in settings.prefer", "True"),
+        ('"right_paths": right_paths}', '"right_paths": positives}'),
+        ("certainties(pairs, settings.labels)", 'certainties(pairs, "hard")'),
+        ("beta=settings.beta", "beta=0.2"),
+        (
+            "settings.thresholds[min(number, len(settings.thresholds) - 1)]",
+            "settings.thresholds[0]",
+        ),
+        ("self.certainty[rows[::2] // 2]", "self.certainty[rows[::2]]"),
+    ),
+    *_of(
+        PREFERENCES,
+        ("one.value == 1", "one.value >= 0"),
+        ("for one in judged if one.positive]", "for one in judged]"),
+        ("if good.positive and not bad.positive", "if good.positive"),
+        ("good.value, bad.value)", "bad.value, good.value)"),
+    ),
+    *_of(
+        VALUES,
+        ("sample.score > RIGHT", "sample.score >= RIGHT"),
+        (
+            "[value > threshold for value in values.generator]",
+            "[value >= threshold for value in values.generator]",
+        ),
+        ("reward + gamma * fmean(_returns(", "reward + fmean(_returns("),
+        ("return sum(values, Fraction(0)) / len(values)", "return sum(values, Fraction(0))"),
     ),
 ]
 
