@@ -332,6 +332,16 @@ class TestLearnFrom:
         assert sorted(short) == [(0, 0), (0, 1), (1,), (1, 0)]
         assert len(rows) - len(short) == 9
 
+    @pytest.mark.parametrize(("number", "best"), [(0, [(1,)]), (1, []), (7, [])])
+    def test_each_round_has_its_threshold_and_the_last_stays(
+        self, tmp_path: Path, number: int, best: list[Steps]
+    ) -> None:
+        """The better generation is worth 5/9: above .5, and not above .6."""
+        settings = MALTSettings(thresholds=(0.5, 0.6))
+        data = learn_from(grown(BY_HAND), settings, number, Stages(tmp_path))
+        found = [one.sample.path for one in data.examples]
+        assert [path for path in found if len(path) == 1] == best
+
     def test_right_paths_are_imitated_as_often_as_they_led_there(self, tmp_path: Path) -> None:
         settings = MALTSettings(examples="right_paths")
         data = learn_from(grown(BY_HAND), settings, 0, Stages(tmp_path))
