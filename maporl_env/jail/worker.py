@@ -74,7 +74,6 @@ def serve(job: Message, requests: int, replies: int) -> None:
     names: dict[str, Any] = {"__name__": "program", "__builtins__": __builtins__}
     frames.send(replies, _try(_load, job["sources"], names))
     while True:
-        _flush()
         call = frames.receive(requests)
         frames.send(replies, _try(_call, call, names))
 
@@ -97,10 +96,12 @@ def _try(act: Any, *arguments: Any) -> Message:
     except BaseException as error:
         name = type(error).__name__
         return {"raised": str(name)[:MAX_DETAIL], "detail": _describe(error)}
+    finally:
+        _flush()
 
 
 def _flush() -> None:
-    """Let go of what was printed: this process is killed, and would take it along."""
+    """Let go of what was printed, before the answer: after it this process may be killed."""
     with contextlib.suppress(BaseException):
         sys.stdout.flush()
 
