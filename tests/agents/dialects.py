@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -135,26 +135,10 @@ DIALECTS = {
         ends="</s>",
     ),
     "none": Dialect(None, "<|endoftext|>"),
-    "phi3 in pieces": Dialect(
-        PHI3,
-        "<|endoftext|>",
-        ("<|user|>", "<|assistant|>", "<|system|>", "<|end|>"),
-        ("<|placeholder1|>",),
-        bos="<s>",
-        ends="<|end|>",
-        swallows=True,
-        pieces="first",
-    ),
-    "mistral in pieces": Dialect(
-        MISTRAL,
-        "</s>",
-        ("[INST]", "[/INST]"),
-        ("[TOOL_CALLS]",),
-        bos="<s>",
-        system=False,
-        ends="</s>",
-        pieces="prepend",
-    ),
+}
+DIALECTS |= {
+    "phi3 in pieces": replace(DIALECTS["phi3"], bos="<s>", pieces="first"),
+    "mistral in pieces": replace(DIALECTS["mistral"], pieces="prepend"),
     "none in pieces": Dialect(None, "</s>", bos="<s>", pieces="first"),
 }
 

@@ -7,11 +7,14 @@ would. Widths are multiples of 32. `conftest.py` puts this folder on the path.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -37,6 +40,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from maporl_agents import schemes
 from maporl_agents.config import TeamConfig
 from maporl_agents.loading import make_team
 from maporl_agents.team import Team
@@ -245,6 +249,22 @@ def make_rollout(
         rewards=rewards,
         scored=np.ones(rewards.shape, bool) if scored is None else scored,
     )
+
+
+@contextmanager
+def cut_in_the_second_step() -> Iterator[None]:
+    """Let the run of a joint scheme that is started here die in its second step."""
+    draw = schemes.questions_of_step
+
+    def draw_once(questions: Sequence[Question], step: int, *rest: int) -> Any:
+        if step:
+            raise OSError("cut")
+        return draw(questions, step, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schemes, "questions_of_step", draw_once)
+        with pytest.raises(OSError, match="cut"):
+            yield
 
 
 def make_transcript(

@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from miniatures import load_team, make_double, stir
+from miniatures import cut_in_the_second_step, load_team, make_double, stir
 from rich.console import Console
 
-from maporl_agents import experiment, schemes
+from maporl_agents import experiment
 from maporl_agents.algorithms import iac, magrpo
 from maporl_agents.algorithms.iac import first_tokens, train_step, value_after, values_of
-from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.batching import Row, batch_of
 from maporl_agents.config import (
     EvalConfig,
@@ -299,24 +298,15 @@ SMALL = IACConfig(
 )
 
 
-def test_a_run_is_kept_read_back_and_continued_bitwise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_is_kept_read_back_and_continued_bitwise(tmp_path: Path) -> None:
     quiet = Console(file=io.StringIO())
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     experiment.run(SMALL, whole, quiet)
     config, team = experiment.load_team(whole)
     assert config == SMALL
 
-    def draw(questions: Sequence[Question], step: int, *rest: int) -> Any:
-        if step:
-            raise OSError("cut")
-        return questions_of_step(questions, step, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(schemes, "questions_of_step", draw)
-        with pytest.raises(OSError, match="cut"):
-            experiment.run(SMALL, cut, quiet)
+    with cut_in_the_second_step():
+        experiment.run(SMALL, cut, quiet)
     first = everything(experiment.load_team(cut)[1])
     assert len(read_metrics(cut)) == 1
     experiment.resume(cut, quiet)

@@ -15,10 +15,10 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from miniatures import completion, load_team
+from miniatures import completion, cut_in_the_second_step, load_team
 from rich.console import Console
 
-from maporl_agents import cli, experiment, schemes
+from maporl_agents import cli, experiment
 from maporl_agents.advantages import group_advantages
 from maporl_agents.algorithms.magrpo import (
     Node,
@@ -593,7 +593,7 @@ SMALL = MAGRPOConfig(
 )  # fmt: skip
 
 
-def test_a_run_is_kept_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_kept_and_read_back(tmp_path: Path) -> None:
     """And one that is cut in its second step goes on as if it had not been cut, bit for bit."""
     quiet = Console(file=io.StringIO())
     small = replace(SMALL, questions_per_step=8)
@@ -608,15 +608,8 @@ def test_a_run_is_kept_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert {"joint_return", "score/turn_1", "nodes"} <= metrics[0].keys()
     assert all(row["grad_norm/agent_0"] > 0 for row in metrics)  # each step learns something
 
-    def draw(questions: Sequence[Question], step: int, *rest: int) -> Any:
-        if step:
-            raise OSError("cut")
-        return questions_of_step(questions, step, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(schemes, "questions_of_step", draw)
-        with pytest.raises(OSError, match="cut"):
-            experiment.run(small, cut, quiet)
+    with cut_in_the_second_step():
+        experiment.run(small, cut, quiet)
     first = weights(experiment.load_team(cut)[1])
     assert read_metrics(cut) == metrics[:1]
     experiment.resume(cut, quiet)

@@ -52,9 +52,7 @@ def within_question_auc(
     Raises:
         ValueError: as `auc`.
     """
-    score, right = _checked(scores, labels)
-    areas = [auc(score[chosen], right[chosen]) for chosen in _rows_of(questions, len(score))]
-    known = [area for area in areas if area is not None]
+    known = _areas(scores, labels, questions)
     return sum(known) / len(known) if known else None
 
 
@@ -101,10 +99,15 @@ def within_question_interval(
     seed: int = 0,
 ) -> Interval | None:
     """Return the 95 % interval of `within_question_auc`, as `auc_interval` does."""
-    score, right = _checked(scores, labels)
-    areas = [auc(score[chosen], right[chosen]) for chosen in _rows_of(questions, len(score))]
-    known = np.array([area for area in areas if area is not None])
+    known = np.array(_areas(scores, labels, questions))
     return _bootstrap(lambda chosen: float(known[chosen].mean()), len(known), draws, seed)
+
+
+def _areas(scores: ArrayLike, labels: ArrayLike, questions: Sequence[Hashable]) -> list[float]:
+    """Return the AUC within each question that has right and wrong answers."""
+    score, right = _checked(scores, labels)
+    areas = (auc(score[chosen], right[chosen]) for chosen in _rows_of(questions, len(score)))
+    return [area for area in areas if area is not None]
 
 
 def _bootstrap(
