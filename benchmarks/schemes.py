@@ -27,7 +27,7 @@ from typing import Any
 
 from maporl_agents import experiment
 from maporl_agents.config import IACConfig, MAGRPOConfig, MALTConfig, RunConfig
-from maporl_agents.evaluate import evaluate
+from maporl_agents.evaluation import evaluate
 from maporl_agents.games import debates_of, training_questions
 from maporl_agents.passes import vote_of_passes
 from maporl_agents.runlog import RunLog, read_metrics

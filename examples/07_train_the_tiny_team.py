@@ -16,7 +16,7 @@ import argparse
 from maporl_agents import experiment
 from maporl_agents.algorithms.maporl import questions_of_step, train_step
 from maporl_agents.config import EvalConfig, TrainConfig
-from maporl_agents.evaluate import evaluate
+from maporl_agents.evaluation import evaluate
 from maporl_agents.games import debates_of, training_questions
 from maporl_agents.learner import Learner
 from maporl_agents.seeding import seed_of

@@ -14,7 +14,7 @@ from rich.text import Text
 from maporl_agents import report
 from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.config import GameConfig, Sampling, TeamConfig
-from maporl_agents.evaluate import evaluate
+from maporl_agents.evaluation import evaluate
 from maporl_agents.experiment import load_team, read_config
 from maporl_agents.games import debate_config
 from maporl_agents.loading import make_team

@@ -24,7 +24,7 @@ from maporl_agents import asked, checkpoint, report
 from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.config import RunConfig, read_settings
 from maporl_agents.diagnostics import Metrics
-from maporl_agents.evaluate import Evaluation, evaluate
+from maporl_agents.evaluation import Evaluation, evaluate
 from maporl_agents.games import debates_of, questions_of, training_questions, training_split
 from maporl_agents.learner import Learner, PolicyLearner
 from maporl_agents.loading import Load, make_team

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import chain
 
 from maporl_agents.config import Sampling
-from maporl_agents.evaluate import Evaluation, evaluate, turn_stats
+from maporl_agents.evaluation import Evaluation, evaluate, turn_stats
 from maporl_agents.seeding import seed_of
 from maporl_agents.team import Team
 from maporl_env.batched import BatchedDebate

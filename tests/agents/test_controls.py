@@ -9,7 +9,7 @@ import pytest
 from miniatures import load_team, make_transcript
 
 from maporl_agents.config import GameConfig, Sampling
-from maporl_agents.evaluate import evaluate
+from maporl_agents.evaluation import evaluate
 from maporl_agents.games import debates_of, questions_of
 from maporl_agents.rollout import play
 from maporl_agents.studies import controls

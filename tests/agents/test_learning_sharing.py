@@ -8,7 +8,7 @@ import pytest
 
 from maporl_agents.algorithms.maporl import questions_of_step, train_step
 from maporl_agents.config import TrainConfig
-from maporl_agents.evaluate import evaluate
+from maporl_agents.evaluation import evaluate
 from maporl_agents.experiment import build
 from maporl_agents.games import debates_of, questions_of
 from maporl_agents.learner import Learner

@@ -44,7 +44,7 @@ from maporl_agents.config import (
     MAGRPOSettings,
     Sampling,
 )
-from maporl_agents.evaluate import evaluate
+from maporl_agents.evaluation import evaluate
 from maporl_agents.games import debate_config, debates_of, questions_of
 from maporl_agents.joint_tree import JointNode, branches, grow, joint_actions, joint_reward
 from maporl_agents.learner import PolicyLearner

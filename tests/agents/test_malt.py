@@ -41,7 +41,7 @@ from maporl_agents.config import (
     TeamConfig,
     read_settings,
 )
-from maporl_agents.evaluate import evaluate
+from maporl_agents.evaluation import evaluate
 from maporl_agents.expansion import Sample, Steps
 from maporl_agents.learner import PolicyLearner
 from maporl_agents.passes import vote_of_passes

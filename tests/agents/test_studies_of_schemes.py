@@ -24,7 +24,7 @@ from maporl_agents.config import (
     Sampling,
     TrainConfig,
 )
-from maporl_agents.evaluate import Evaluation
+from maporl_agents.evaluation import Evaluation
 from maporl_agents.outcomes import turn_stats
 from maporl_agents.passes import as_one, paid_for
 from maporl_agents.runlog import read_metrics

@@ -14,7 +14,7 @@ from itertools import cycle, islice
 from typing import Literal, get_args
 
 from maporl_agents.config import GameConfig, Sampling
-from maporl_agents.evaluate import Evaluation, TurnStats, evaluate, turn_stats
+from maporl_agents.evaluation import Evaluation, TurnStats, evaluate, turn_stats
 from maporl_agents.experiment import EVAL_BATCH
 from maporl_agents.games import debates_of
 from maporl_agents.passes import as_one, vote_of_passes

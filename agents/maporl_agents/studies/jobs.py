@@ -37,7 +37,7 @@ from maporl_agents.config import (
     read_settings,
     scheme_of,
 )
-from maporl_agents.evaluate import Evaluation
+from maporl_agents.evaluation import Evaluation
 from maporl_agents.loading import model_names
 from maporl_agents.loop import Interrupted, interruptible
 from maporl_agents.outcomes import transitions
