@@ -8,6 +8,7 @@ the tokens, so `settle` turns off what makes bitsandbytes compute them different
 from __future__ import annotations
 
 import logging
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -25,6 +26,10 @@ from maporl_agents.config import TeamConfig
 
 _BLOCK = 64
 """Weights that share a scale in "nf4"."""
+_PROBED_ROWS = 64
+"""Rows begin at each place of a block that they can begin at."""
+_PROBED_SCALES = 97
+"""Different scales in turn; a prime, so that no block a row away has the same one."""
 
 
 def require_means(config: TeamConfig) -> None:
@@ -67,25 +72,39 @@ def require_plain(name: str, architecture: PreTrainedConfig, config: TeamConfig)
 
 
 def require_widths(name: str, architecture: PreTrainedConfig, config: TeamConfig) -> None:
-    """Check that a CPU can read a model's 4-bit weights, from its shapes alone.
-
-    bitsandbytes 0.50 counts the blocks of 64 weights that share a scale from the start of the whole
-    matrix, but its CPU kernel from the start of each row: where these differ, weights are read with
-    the scales of others, and nothing is said.
+    """Check that this CPU reads a model's 4-bit weights rightly, from its shapes alone.
 
     Raises:
-        ValueError: a layer has inputs that are no multiple of 64.
+        ValueError: it does not: see `reads_width`.
     """
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         model = AutoModelForCausalLM.from_config(architecture, trust_remote_code=False)
     for place, layer in model.named_modules():
-        inputs = _inputs(layer)
-        if layer is not model.get_output_embeddings() and inputs % _BLOCK:
+        if layer is model.get_output_embeddings():  # is not quantised
+            continue
+        if (inputs := _inputs(layer)) and not reads_width(inputs, getattr(torch, config.dtype)):
             raise ValueError(
-                f"quantization={config.quantization!r} on a CPU needs layers whose inputs are a "
-                f"multiple of {_BLOCK}, and {place} of {name!r} has {inputs}: choose "
-                "quantization='int8', or a GPU"
+                f"quantization={config.quantization!r} does not work with {name!r} on this CPU: "
+                f"bitsandbytes reads the weights of {place}, which has {inputs} inputs, with the "
+                "scales of others; choose quantization='int8', or a GPU"
             )
+
+
+@cache
+def reads_width(inputs: int, dtype: torch.dtype) -> bool:
+    """Return whether this CPU reads the 4-bit weights of layers with so many inputs rightly.
+
+    bitsandbytes 0.50 counts the blocks of 64 weights that share a scale from the start of the whole
+    matrix, but its kernels for some processors count them from the start of each row: where these
+    differ, weights are read with the scales of others, and nothing is said. So a few rows are
+    rounded and read back whose weights lose nothing by it: +c and -c in a block of scale c.
+    """
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    place = torch.arange(_PROBED_ROWS * inputs)
+    scales = place // _BLOCK % _PROBED_SCALES + 1
+    weight = (scales * (1 - 2 * (place % 2))).to(dtype).view(_PROBED_ROWS, inputs)
+    return torch.equal(dequantize_4bit(*quantize_4bit(weight, quant_type="nf4")), weight)
 
 
 def _inputs(layer: nn.Module) -> int:

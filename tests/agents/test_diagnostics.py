@@ -27,7 +27,10 @@ from maporl_agents.diagnostics import (
 )
 from maporl_agents.runlog import RunLog, read_metrics
 from maporl_agents.types import Completion, Experience, Rollout, StopReason, TokenBatch
+from maporl_env.batched import BatchedDebate
+from maporl_env.config import DebateConfig
 from maporl_env.tasks import load_task
+from maporl_env.types import Question
 
 
 def box(answer: object) -> str:
@@ -120,7 +123,9 @@ def make_rollout(
     lengths: Sequence[int] | None = None,
     cut: Sequence[int] = (),
     rewards: Sequence[Sequence[float]] | None = None,
+    num_turns: int = 0,
 ) -> Rollout:
+    """Rewards and mask have `num_turns` rows as the environment's have; unplayed ones are 0."""
     transcript = make_transcript(texts, scores=scores)  # the key is 5
     count = len(transcript.messages)
     sizes = lengths or [1] * count
@@ -130,10 +135,12 @@ def make_rollout(
         )
         for i, size in enumerate(sizes)
     )
-    paid = np.array(rewards if rewards is not None else np.zeros((len(texts), len(texts[0]))))
-    return Rollout(
-        transcript, ((0,),) * count, completions, ("all",) * count, paid, np.ones(paid.shape, bool)
-    )
+    paid = np.zeros((max(num_turns, len(texts)), len(texts[0])))
+    if rewards is not None:
+        paid[: len(texts)] = rewards
+    scored = np.zeros(paid.shape, bool)
+    scored[: len(texts)] = [[score is not None for score in row] for row in scores]
+    return Rollout(transcript, ((0,),) * count, completions, ("all",) * count, paid, scored)
 
 
 def test_rollout_metrics_by_hand() -> None:
@@ -142,9 +149,11 @@ def test_rollout_metrics_by_hand() -> None:
         [[1.0, 0.0], [0.0, None]],
         lengths=[2, 4, 6, 9],
         cut=[1],
-        rewards=[[1.0, 0.0], [0.5, 0.5]],
+        rewards=[[1.0, 0.0], [0.5, 0.0]],
     )
-    second = make_rollout([[box(5), box(5)]], [[1.0, 1.0]], lengths=[3, 3], rewards=[[1.0, 1.0]])
+    second = make_rollout(
+        [[box(5), box(5)]], [[1.0, 1.0]], lengths=[3, 3], rewards=[[1.0, 1.0]], num_turns=2
+    )
     metrics = rollout_metrics([first, second])
     assert metrics == {
         "score/turn_1": 3 / 4,
@@ -165,11 +174,64 @@ def test_rollout_metrics_by_hand() -> None:
         "right_to_wrong/turn_2": 1 / 2,  # agent 0
         "lazy/agent_0": 0.0,
         "lazy/agent_1": 1.0,
-        "reward": (0.5 + 1.0) / 2,
+        "reward": 3.5 / 5,  # neither the unplayed turn nor the message without a score
         "tokens": 27.0,
         "answers": 6.0,
         "cut_off": 1 / 6,
     }
+
+
+def test_the_reward_of_debates_that_end_early_is_that_of_their_messages() -> None:
+    """The environment's tables have a row per turn of the game, played or not."""
+    game = BatchedDebate(
+        DebateConfig(num_agents=2, num_turns=3, stop="consensus", gamma=1.0, verifier=tell), 2
+    )
+    game.reset([Question("q", "how much ?", "5", "number")] * 2)
+    rollouts = []
+    while prompts := game.prompts():
+        game.step([box(5) if prompt.debate else box(prompt.seat) for prompt in prompts])
+    tables = zip(game.transcripts, game.turn_rewards(), game.score_mask(), strict=True)
+    for transcript, rewards, scored in tables:
+        said = tuple(Completion((1,), (-1.0,), "", StopReason.EOS) for _ in transcript.messages)
+        spoken = len(said)
+        rollouts.append(
+            Rollout(transcript, ((0,),) * spoken, said, ("all",) * spoken, rewards, scored)
+        )
+    assert [rollout.transcript.turn for rollout in rollouts] == [3, 1]
+    assert rollouts[1].rewards.shape == (3, 2)
+    # 3 messages are scored 0 and 3 not at all in the first debate, 2 messages 1 in the second.
+    assert rollout_metrics(rollouts)["reward"] == pytest.approx(2 / 5)
+
+
+def tell(_: Sequence[Question], texts: Sequence[str]) -> list[float | None]:
+    """Score 5 with 1 and 1 with 0; fail on 0."""
+    return [{box(5): 1.0, box(1): 0.0}.get(text) for text in texts]
+
+
+def test_nothing_scored_has_no_reward() -> None:
+    metrics = rollout_metrics([make_rollout([["a"]], [[None]])])
+    assert not metrics.keys() & {"reward", "score/turn_1"}
+
+
+def test_what_branches_share_counts_once() -> None:
+    """A tree of two actions, the first continued by two: its message is told once, not twice."""
+    start, ends = ["a a", "b"], [["c", "d"], ["e", "f"]]
+    branches = [
+        make_rollout(
+            [start, end],
+            [[1.0, 1.0], [0.0, 0.0]],
+            lengths=[8, 8, 2, 2],
+            cut=[0, 1],
+            rewards=[[1.0, 1.0], [0.0, 0.0]],
+        )
+        for end in ends
+    ]
+    short = make_rollout([["g", "h"]], [[0.0, 0.0]], lengths=[2, 2], num_turns=2)
+    metrics = rollout_metrics([*branches, short], [0, 1, 0])
+    assert (metrics["score/turn_1"], metrics["length/turn_1"]) == (1 / 2, 5)
+    assert (metrics["cut_off"], metrics["answers"], metrics["tokens"]) == (2 / 8, 8, 28)
+    assert metrics["reward"] == 2 / 8
+    assert (metrics["score/turn_2"], metrics["invalid/turn_1"]) == (0, 1)
 
 
 def test_a_debate_of_one_turn_has_no_flips_and_no_lazy_agent() -> None:
@@ -269,14 +331,8 @@ def test_values_beyond_the_bound_are_counted_among_real_tokens() -> None:
     assert share_beyond(values, torch.zeros(2, 3), torch.zeros_like(mask), 0.2) == 0.0
 
 
-def test_without_a_scored_message_everything_is_zero() -> None:
-    assert experience_metrics(make_experience([], turns=[], policies=[])) == {
-        "kl": 0.0,
-        "explained_variance": 0.0,
-        "sampler_mismatch": 0.0,
-        "ratio_mismatch": 0.0,
-        "zero_spread": 0.0,
-    }
+def test_without_a_scored_message_nothing_was_measured() -> None:
+    assert experience_metrics(make_experience([], turns=[], policies=[])) == {}
 
 
 # --- Alarms -------------------------------------------------------------------

@@ -28,6 +28,10 @@ def console() -> Console:
     return Console(file=io.StringIO(), record=True, width=100)
 
 
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def trained(config: TrainConfig, folder: Path, **events: int) -> experiment.Learner:
     """Train in a folder; `interrupt=k` sends SIGINT during step k and resumes afterwards."""
     questions = load_task("shopping").split("train")
@@ -115,6 +119,22 @@ class TestRun:
             assert (tmp_path / "whole" / name).read_bytes() == (
                 tmp_path / "cut" / name
             ).read_bytes(), name
+
+    def test_a_finished_run_that_is_resumed_keeps_one_line_per_evaluated_debate(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also where it was killed while the picture was drawn."""
+        folder = tmp_path / "run"
+        with monkeypatch.context() as patch:
+            patch.setattr(experiment.report, "draw_curve", killed)
+            with pytest.raises(KeyboardInterrupt):
+                experiment.run(replace(SMALL, steps=1), folder, console())
+        names = [f"transcripts/{stage}.jsonl" for stage in ("before", "after")]
+        once = [(folder / name).read_bytes() for name in names]
+        assert [text.count(b"\n") for text in once] == [SMALL.eval.questions] * 2
+        for _ in range(2):
+            experiment.resume(folder, console())
+            assert [(folder / name).read_bytes() for name in names] == once
 
     def test_trained_alone_sees_nobody_and_gives_as_many_answers(self) -> None:
         config = replace(SMALL, single_agent=True)

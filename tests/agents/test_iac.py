@@ -83,6 +83,22 @@ def paying(*scores: float | None) -> BatchedDebate:
     return debates(lambda _, texts: [next(left)] * len(texts), len(scores))
 
 
+def test_the_metric_reward_is_what_turns_were_paid(checkpoint: Checkpoint) -> None:
+    """Neither what the debate's own credit says, nor 0 for a turn without a score."""
+    team = load_team(checkpoint("llama"), num_turns=2)
+    learner = learner_of(team)
+    for scores, reward in (((0.2, 0.6), 0.4), ((0.2, None), 0.2)):
+        _, metrics = train_step(learner, paying(*scores), asked(2), SHORT, SETTINGS, seed=0)
+        assert metrics["reward"] == pytest.approx(reward)
+
+
+def test_the_first_step_logs_the_rate_of_its_own_update(checkpoint: Checkpoint) -> None:
+    learner = learner_of(load_team(checkpoint("llama"), num_turns=2))
+    rate = learner.optimizer.param_groups[0]["lr"]
+    _, metrics = train_step(learner, paying(0.2, 0.6), asked(2), SHORT, SETTINGS, seed=0)
+    assert metrics["learning_rate"] == rate != learner.optimizer.param_groups[0]["lr"]
+
+
 def paid_rows(team: Team, scores: Sequence[float | None]) -> tuple[list[Row], int]:
     """Play one debate; return its rows by agent and turn, gamma .5, and how many are left out."""
     rollouts = play(team, paying(*scores), asked(1), SHORT, seed=0)

@@ -46,7 +46,14 @@ from maporl_agents.config import (
 )
 from maporl_agents.evaluation import evaluate
 from maporl_agents.games import debate_config, debates_of, questions_of
-from maporl_agents.joint_tree import JointNode, branches, grow, joint_actions, joint_reward
+from maporl_agents.joint_tree import (
+    JointNode,
+    branches,
+    first_new_turns,
+    grow,
+    joint_actions,
+    joint_reward,
+)
 from maporl_agents.learner import PolicyLearner
 from maporl_agents.losses import policy_loss
 from maporl_agents.rollout import play
@@ -298,6 +305,8 @@ def test_the_size_of_a_tree(
         assert {each.tree for each in grown} == {index}
         assert {way.transcript.turn for way in ways} == {turns}
         assert all(len(way.completions) == 2 * turns for way in ways)
+        told = sum(turns - new for new in first_new_turns(root))
+        assert told == sum(len(each.actions) for each in grown), "each joint action, once"
 
 
 def test_what_is_read_and_said_in_a_tree_is_a_debate(checkpoint: Callable[..., Path]) -> None:
@@ -549,7 +558,7 @@ def test_without_any_score_nothing_is_learnt_and_all_is_counted(
     game = debates(verifier=lambda _, texts: [None] * len(texts))
     _, metrics = train_step(learner_of(team, settings), game, asked(2), SAMPLING, settings, seed=1)
     assert (metrics["unscored_messages"], metrics["updates"]) == (12, 0)
-    assert "joint_return" not in metrics
+    assert not metrics.keys() & {"joint_return", "reward", "advantage", "kl"}
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(checkpoint: Callable[..., Path]) -> None:

@@ -375,6 +375,7 @@ class TestFaults:
 class TestStep:
     def test_every_policy_and_critic_moves_and_no_reference(self, checkpoint) -> None:
         learner = make_learner(checkpoint, num_turns=2)
+        rate = learner.optimizer.param_groups[0]["lr"]
         reference = [p.clone() for base in learner.team.bases for p in base.reference.parameters()]
         before = weights_of(learner.team)
         _, metrics = train_step(learner, make_debates(num_turns=2), QUESTIONS, SAMPLING, seed=1)
@@ -390,6 +391,7 @@ class TestStep:
         assert all(map(torch.equal, reference, after))
         assert metrics["sampler_mismatch"] < 1e-5
         assert metrics["updates"] == 2
+        assert metrics["learning_rate"] == rate, "that of this step, not of the next"
 
     @pytest.mark.parametrize("tuning", ["full", "lora"])
     def test_equal_seeds_give_equal_weights(self, checkpoint, tuning: str) -> None:
