@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from typing import Any, Literal
 from maporl_env import prompts
 from maporl_env.credit import Credit, Penalties
 from maporl_env.debate import MAX_CHARS, Debate, OnLong, agent_ids
+from maporl_env.named import function_named, is_own_name
 from maporl_env.prompts import Template
 from maporl_env.protocols import PROTOCOLS, Feedback, History, Protocol, Stop
 from maporl_env.rewards import Horizon, Majority, Share
@@ -33,6 +34,7 @@ RewardMode = Literal["terminal", "score"]
 Unit = Literal["message", "token"]
 OBSERVATIONS = ("text", "tokens")
 RENDER_MODES = ("human", "ansi", "rgb_array")
+PROTOCOL_PARTS = ("num_turns", "simultaneous", "speakers", "view", "response", "outcome")
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,11 @@ class DebateConfig:
         task: a name, a path, a list of `Question`, or a `Task`; see `tasks.load_task`.
         num_agents: A >= 1.
         num_turns: the horizon T >= 1.
-        protocol: a name of `protocols.PROTOCOLS`, or a protocol object (which then has its own
-            num_turns, template and so on).
+        protocol: a name of `protocols.PROTOCOLS`; one's own class as "module:name" or
+            "file.py:name"; or a protocol object (which then has its own num_turns, template and so
+            on).
+        protocol_options: further fields of the protocol's class, by name: those that are no option
+            of a debate. None for none.
         verifier: scores the answers; None for the task's own, mostly the answer key. See
             `verifiers`.
         gamma: turn discount of the influence-aware reward, in [0, 1].
@@ -121,6 +126,7 @@ class DebateConfig:
     obs_dtype: ObsDtype = "int64"
     feedback: Feedback | None = None
     show_parts: bool = True
+    protocol_options: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, *args: Any, **options: Any) -> DebateConfig:
@@ -150,7 +156,7 @@ class DebateConfig:
         _positive("max_chars", self.max_chars)
         if self.max_cycles is not None:
             _positive("max_cycles", self.max_cycles)
-        if isinstance(self.protocol, str):
+        if isinstance(self.protocol, str) and not is_own_name(self.protocol):
             _choice("protocol", self.protocol, tuple(PROTOCOLS))
         agent_ids(self.num_agents)
         self._check_tokens()
@@ -235,6 +241,8 @@ class DebateConfig:
         template = self.template if self.template is not None else task.template
         if not isinstance(self.protocol, str):
             protocol = self.protocol
+            if self.protocol_options:
+                raise ValueError("protocol_options are for a protocol by name: set the object's")
             if self.max_cycles is not None:
                 protocol = replace(protocol, num_turns=self.max_cycles)  # type: ignore[type-var]
         else:
@@ -249,14 +257,15 @@ class DebateConfig:
                 "feedback": self.feedback,
                 "show_parts": self.show_parts,
             }
-            known = _parameters(PROTOCOLS[self.protocol])
+            make = _maker(self.protocol)
+            known = _parameters(make)
             wanted |= self._token_limits(known)
             if self.personas is not None:
                 wanted["personas"] = tuple(self.personas)
             if "joiner" in known:
                 roles = task.roles if self.num_agents > 1 else ()
                 wanted = {"personas": roles, "joiner": task.joiner, **wanted}
-            protocol = _make(self.protocol, wanted)
+            protocol = _make(self.protocol, make, wanted, self.protocol_options or {})
         check = getattr(protocol, "check", None)
         if check is not None:
             check(self.num_agents)
@@ -312,9 +321,20 @@ class Game:
         )
 
 
-def _make(name: str, wanted: dict[str, Any]) -> Protocol:
-    """Build a registered protocol from the options it has fields for."""
-    make = PROTOCOLS[name]
+def _maker(name: str) -> Callable[..., Protocol]:
+    """Return what builds a protocol: a registered one, or a user's own."""
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    try:
+        return function_named(name)
+    except ValueError as error:
+        raise ValueError(f"protocol {error}") from error
+
+
+def _make(
+    name: str, make: Callable[..., Protocol], wanted: dict[str, Any], own: Mapping[str, Any]
+) -> Protocol:
+    """Build a protocol from the options it has fields for, and from its own."""
     known = _parameters(make)
     defaults = {field.name: field.default for field in fields(DebateConfig)}
     for option, value in wanted.items():
@@ -323,7 +343,20 @@ def _make(name: str, wanted: dict[str, Any]) -> Protocol:
             raise ValueError(
                 f"protocol {name!r} has no option {option!r}; it has {', '.join(sorted(known))}"
             )
-    return make(**{option: value for option, value in wanted.items() if option in known})
+    for option in own:
+        if option in defaults:
+            raise ValueError(f"{option} is an option of every debate: leave it out of the protocol")
+        if option not in known:
+            further = tuple(sorted(known - set(defaults)))
+            if not further:
+                raise ValueError(f"protocol {name!r} has no options of its own, such as {option}")
+            _choice(f"option of protocol {name!r}", option, further)
+    given = {option: value for option, value in wanted.items() if option in known}
+    protocol = make(**given, **own)
+    missing = [part for part in PROTOCOL_PARTS if not hasattr(protocol, part)]
+    if missing:
+        raise ValueError(f"protocol {name!r} makes no protocol: it has no {', '.join(missing)}")
+    return protocol
 
 
 def _parameters(make: Callable[..., Any]) -> set[str]:

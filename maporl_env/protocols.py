@@ -3,9 +3,10 @@
 A protocol is data (a frozen dataclass of settings) and functions of the history alone. It keeps no
 state, so a prefix of a transcript can be resampled, branched or replayed by asking it again.
 
-To add one, write such a dataclass and either pass an instance as `protocol=` or put the class into
-:data:`PROTOCOLS` under a name. The options of an environment reach a registered class by the names
-of its fields; an option that it has no field for is refused.
+To add one, write such a dataclass and pass an instance as `protocol=`, or its name as
+"module:Class" or "file.py:Class", or put the class into :data:`PROTOCOLS` under a name. The options
+of an environment reach a class by the names of its fields; an option that it has no field for is
+refused. Fields of its own that are no such option are set by `protocol_options`, a mapping.
 """
 
 from __future__ import annotations

@@ -18,9 +18,11 @@ import tyro
 
 from maporl_agents import bench_commands, verifier_commands
 from maporl_agents.config import RunConfig, TrainConfig, config_of, scheme_of
+from maporl_agents.play_commands import Eval, Play
 from maporl_agents.recipes import recipe
 from maporl_agents.settings import SettingsDiffer
 from maporl_agents.storage import CheckpointError
+from maporl_agents.terminal import command_line, console
 from maporl_env.sandbox import SandboxUnavailable
 from maporl_env.tasks import load_task
 
@@ -67,21 +69,22 @@ class Train:
         load_task(self.config.game.task, self.config.game.data or None)  # before torch is
         from maporl_agents import experiment
 
-        console = _console()
+        terminal = console()
         folder = self.resume or self.runs / self.config.name
         try:
             if self.resume:
                 experiment.resume(
-                    folder, console, self.config, force=self.force, log_to=self.log_to
+                    folder, terminal, self.config, force=self.force, log_to=self.log_to
                 )
             else:
                 experiment.run(
-                    self.config, folder, console, overwrite=self.overwrite, log_to=self.log_to
+                    self.config, folder, terminal, overwrite=self.overwrite, log_to=self.log_to
                 )
         except experiment.Interrupted as stop:
-            console.print(
+            terminal.print(
                 f"\nstopped after step {stop.step}; saved. "
-                f"Go on with: maporl train --resume {folder}"
+                f"Go on with: {command_line('train', '--resume', folder)}",
+                soft_wrap=True,
             )
             return 128 + stop.signal_number
         return 0
@@ -126,96 +129,7 @@ class Plan:
         """Run the command; return the exit code: 1 if the run would not fit."""
         from maporl_agents.planning.page import run_command
 
-        return run_command(self, _console())
-
-
-@dataclass(frozen=True)
-class Eval:
-    """Let a team debate held-out questions and print accuracy by turn, votes and flips."""
-
-    task: str = "shopping"
-    """A named task (shopping, sharing, coins, gsm8k, anli, ...: docs/environment.md has all) or a
-    JSONL or CSV file of questions."""
-    data: Path | None = None
-    """The task's file, for tasks that need one (e.g. GSM8K's test.jsonl); else the hub is asked."""
-    model: tuple[str, ...] = ("tiny",)
-    """One for all agents, or one per agent: built in ("tiny", "tiny-sharing"), a folder, or a
-    Hugging Face hub name."""
-    run: Path | None = None
-    """Measure the trained team of this run folder instead of `model`."""
-    agents: int = 2
-    """A, how many take part."""
-    turns: int = 3
-    """T, how many turns."""
-    verdicts: str = ""
-    """Show everybody the scores of this verifier, e.g. key or noisy_key; empty for none, or for
-    what the run was trained with."""
-    limit: int = 500
-    """At most so many questions."""
-    max_new_tokens: int = 0
-    """Limit per message; 0 takes 32 for built-in tasks and 300 elsewhere."""
-    temperature: float = 1.0
-    """Of the sampled half of the table."""
-    batch: int = 64
-    """Debates side by side."""
-    split: str | None = None
-    """Which questions; the test split if there is one."""
-    seed: int = 20_000
-    """Names the sampling noise."""
-    out: Path | None = None
-    """Also write the results as JSON to this file and the transcripts beside it (.jsonl)."""
-
-    def __call__(self) -> int:
-        """Run the command; return the exit code."""
-        load_task(self.task, self.data)  # before torch is
-        from maporl_agents.commands import evaluate_team
-
-        evaluate_team(self, _console())
-        return 0
-
-
-@dataclass(frozen=True)
-class Play:
-    """Print one debate as it happens; --human lets you be one of the agents."""
-
-    task: str = "shopping"
-    """A built-in task or a file of questions."""
-    data: Path | None = None
-    """The task's file, for tasks that need one."""
-    model: tuple[str, ...] = ("tiny",)
-    """One for all agents, or one per agent: built in ("tiny", "tiny-sharing"), a folder, or a
-    Hugging Face hub name."""
-    run: Path | None = None
-    """Play with the trained team of this run folder instead of `model`."""
-    replay: Path | None = None
-    """Play this file of recorded text: transcripts, or GSM8K's example_model_solutions.jsonl."""
-    agents: int = 2
-    """A, how many take part; a replay has as many as were recorded."""
-    turns: int = 0
-    """T, how many turns; 0 takes 3, or as many as were recorded (the last texts are held after)."""
-    verdicts: str = ""
-    """Show everybody the scores of this verifier, e.g. key or noisy_key; empty for none, or for
-    what the run was trained with."""
-    human: bool = False
-    """You are the last agent; type your answers."""
-    index: int | None = None
-    """Which question of the split; None draws one."""
-    split: str | None = None
-    """Which questions; the test split if there is one."""
-    max_new_tokens: int = 0
-    """Limit per message; 0 takes 32 for built-in tasks and 300 elsewhere."""
-    temperature: float = 1.0
-    """0 is greedy."""
-    seed: int = 0
-    """Names the question drawn and the sampling noise."""
-
-    def __call__(self) -> int:
-        """Run the command; return the exit code."""
-        from maporl_agents import commands
-
-        play = commands.play_debate if self.replay is None else commands.play_recording
-        play(self, _console())
-        return 0
+        return run_command(self, console())
 
 
 @dataclass(frozen=True)
@@ -236,9 +150,9 @@ class Export:
         """Run the command; return the exit code."""
         from maporl_agents.export import export
 
-        console = _console()
+        terminal = console()
         for folder in export(self.run, self.to, merge=self.merge):
-            console.print(f"wrote {folder}")
+            terminal.print(f"wrote {folder}")
         return 0
 
 
@@ -269,7 +183,7 @@ class Compare:
         """Run the command; return the exit code: 1 if a job failed."""
         from maporl_agents.compare import run_command
 
-        return run_command(self, _console())
+        return run_command(self, console())
 
 
 @dataclass(frozen=True)
@@ -280,7 +194,7 @@ class Verifier:
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""
-        return self.action(_console())
+        return self.action(console())
 
 
 @dataclass(frozen=True)
@@ -291,7 +205,7 @@ class Bench:
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""
-        return self.action(_console())
+        return self.action(console())
 
 
 @dataclass(frozen=True)
@@ -383,17 +297,6 @@ def _settings_from(given: Sequence[str]) -> tuple[RunConfig, str]:
 
 def _sentence(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _console():  # type: ignore[no-untyped-def]
-    """Return where commands print; silences transformers' own bars for reading small files."""
-    from rich.console import Console
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=100)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -30,19 +29,19 @@ from maporl_env.tasks import BUILT_IN, load_task
 from maporl_env.types import Question
 
 if TYPE_CHECKING:
-    from maporl_agents.cli import Eval, Play
+    from maporl_agents.play_commands import Eval, Play
 
 
 def evaluate_team(args: Eval, console: Console) -> None:
     """Measure a team sampled and greedy; print the table, write JSON if asked."""
-    config = debate_config(game_of(args))
+    game, sampling = game_and_sampling(args)
+    config = debate_config(game)
     if args.limit < 1:
         raise ValueError(f"--limit is the number of questions, at least 1, not {args.limit}")
-    questions = pick_split(args.task, args.data, args.split)
+    questions = pick_split(game, args.split)
     questions = questions_of_step(questions, 0, min(args.limit, len(questions)), seed=0)
-    team = team_of(args)
+    team = team_of(args, game)
     debates = BatchedDebate(config, min(args.batch, len(questions)))
-    sampling = sampling_of(args)
     results = {}
     for decoding, greedy in (("sampled", False), ("greedy", True)):
         with console.status(f"{len(questions)} questions, {decoding} ..."):
@@ -51,7 +50,7 @@ def evaluate_team(args: Eval, console: Console) -> None:
             )
     stage = {decoding: result.to_dict() for decoding, result in results.items()}
     name = str(args.run) if args.run else ", ".join(args.model)
-    console.print(report.result_table({name: stage}, f"{args.task}, {len(questions)} questions"))
+    console.print(report.result_table({name: stage}, f"{game.task}, {len(questions)} questions"))
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         save_json(args.out, stage)
@@ -62,29 +61,32 @@ def evaluate_team(args: Eval, console: Console) -> None:
 
 def play_debate(args: Play, console: Console) -> None:
     """Print one debate message by message; the last agent may be a person."""
-    args = replace(args, turns=args.turns or 3)
-    questions = pick_split(args.task, args.data, args.split)
+    game, sampling = game_and_sampling(args)
+    questions = pick_split(game, args.split)
     index = pick_index(args, len(questions))
-    debates = BatchedDebate(debate_config(game_of(args)), 1)
-    seats = args.agents - 1 if args.human else args.agents
-    team = team_of(args) if seats else None
+    debates = BatchedDebate(debate_config(game), 1)
+    person = game.num_agents - 1 if args.human else None
+    team = team_of(args, game) if game.num_agents > 1 or person is None else None
     debates.reset(questions=[questions[index]])
     show(console, rendering.heading(questions[index]))
+    if person is not None:
+        show(console, introduction(debates.agents))
     turn = 0
-    own: list[list[TokenIds]] = [[] for _ in range(args.agents)]
+    own: list[list[TokenIds]] = [[] for _ in debates.agents]
     while asked := debates.prompts():
         texts = []
         for prompt in asked:
-            if args.human and prompt.seat == args.agents - 1:
-                texts.append(ask_person(prompt.text))
+            if prompt.seat == person:
+                texts.append(ask_person(prompt))
             else:
                 assert team is not None
-                message = say(team, prompt, own[prompt.seat], sampling_of(args), args.seed)
+                message = say(team, prompt, own[prompt.seat], sampling, args.seed)
                 own[prompt.seat].append(message.ids)
                 texts.append(message.text)
         debates.step(texts)
-        show(console, rendering.lines(debates.transcripts[0].of_turn(turn)))
-        turn += 1
+        if debates.played[0] > turn:
+            show(console, rendering.lines(debates.transcripts[0].of_turn(turn)))
+            turn += 1
     show_end(console, debates)
 
 
@@ -141,55 +143,68 @@ def say(
     return completion
 
 
-def ask_person(observation: str) -> str:
-    """Show a person what an agent reads, and read a line."""
-    print(f"\n--- you read ---\n{rendering.harmless(observation)}")
+def introduction(agents: Sequence[str]) -> str:
+    """Return who plays, and how a person answers."""
+    *others, you = agents
+    models = f"{', '.join(others)}: {'a model' if len(others) == 1 else 'models'}. " * bool(others)
+    return (
+        f"You are {you}. {models}Each turn shows what {you} reads; type one line, Enter sends it. "
+        "Write your final answer as \\boxed{...}; an empty line is a message without an answer."
+    )
+
+
+def ask_person(prompt: Prompt) -> str:
+    """Show a person what their agent reads, and read a line."""
+    print(f"\n--- turn {prompt.turn + 1}: you, {prompt.agent}, read ---")
+    print(rendering.harmless(prompt.text))
     try:
-        return input("> ")
+        return input(f"{prompt.agent} > ")
     except EOFError:
         return ""
 
 
-def pick_split(task: str, data: Path | None, split: str | None) -> Sequence[Question]:
+def pick_split(game: GameConfig, split: str | None) -> Sequence[Question]:
     """Return the questions of a split: by default "test" if there is one, else the task's own."""
-    loaded = load_task(task, data)
+    loaded = load_task(game.task, game.data or None)
     name = split or ("test" if "test" in loaded.splits else loaded.default_split)
     return loaded.split(name)
 
 
-def team_of(args: Eval | Play) -> Team:
+def team_of(args: Eval | Play, game: GameConfig) -> Team:
     """Return the team of a run, or of the named models, for speaking only."""
     if args.run is not None:
         return load_team(args.run)[1]
     team = make_team(
         TeamConfig(model=args.model, tuning="none"),
-        num_agents=args.agents,
-        num_turns=args.turns,
+        num_agents=game.num_agents,
+        num_turns=game.num_turns,
         seed=0,
     )
     share_cores(len(team.bases))
     return team
 
 
-def game_of(args: Eval | Play) -> GameConfig:
-    """Return the game of a command; where no verdicts are named, a run shows those it knows."""
-    game = GameConfig(
-        task=args.task,
-        data=str(args.data or ""),
-        num_agents=args.agents,
-        num_turns=args.turns,
-        reward_feedback=bool(args.verdicts),
-        feedback_verifier=args.verdicts,
-    )
-    if args.run is None or args.verdicts:
-        return game
-    own = read_config(args.run).game
-    return replace(
-        game, reward_feedback=own.reward_feedback, feedback_verifier=own.feedback_verifier
-    )
-
-
-def sampling_of(args: Eval | Play) -> Sampling:
-    """Return the sampling settings of a command."""
-    limit = args.max_new_tokens or (32 if args.task in BUILT_IN else 300)
-    return Sampling(max_new_tokens=limit, temperature=args.temperature)
+def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:
+    """Return what is played and how messages are drawn: as in the run, changed by the flags."""
+    own = None if args.run is None else read_config(args.run)
+    game = GameConfig() if own is None else own.game
+    if args.task and args.task != game.task:
+        game = replace(game, task=args.task, data="", template="")
+    wanted: dict[str, Any] = {
+        "data": str(args.data or ""),
+        "num_agents": args.agents,
+        "num_turns": args.turns,
+        "protocol": args.protocol,
+        "protocol_options": args.protocol_options,
+        "verifier": args.verifier,
+        "feedback_verifier": args.verdicts,
+        "reward_feedback": bool(args.verdicts),
+    }
+    game = replace(game, **{name: value for name, value in wanted.items() if value})
+    limit = args.max_new_tokens or (32 if game.task in BUILT_IN else 300)
+    if own is None:
+        return game, Sampling(max_new_tokens=limit, temperature=args.temperature)
+    limits: dict[str, Any] = {}
+    if args.max_new_tokens:
+        limits = {"max_new_tokens": limit, "agent_max_new_tokens": ()}
+    return game, replace(own.sampling, temperature=args.temperature, **limits)

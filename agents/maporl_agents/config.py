@@ -70,7 +70,8 @@ class GameConfig:
     """
 
     task: str = "shopping"
-    """A built-in task, or a JSONL or CSV file of questions."""
+    """A built-in task, a JSONL or CSV file of questions, or one's own as module:name or
+    file.py:name."""
     data: str = ""
     """The file or folder of a named task that needs one; empty for its default source."""
     train_split: str = ""
@@ -81,7 +82,8 @@ class GameConfig:
     num_turns: int = 3
     """T, at least 1; the first turn is the answer without having seen anybody."""
     protocol: str = "debate"
-    """Who speaks when and reads what: debate, sequential, pipeline, joint or self_correction."""
+    """Who speaks when and reads what: debate, sequential, pipeline, joint, self_correction, or
+    one's own as module:Class or file.py:Class."""
     history: History = "all"
     """Earlier turns that are read: "all" of them, the "last" one or "none"."""
     token_budget: int | None = None
@@ -93,7 +95,9 @@ class GameConfig:
     """A system text per agent; empty for none (or the protocol's roles)."""
     verifier: str = "key"
     """What scores the messages: "key", the answer key (or the tests, where answers are programs);
-    "learned:FOLDER", "remote:URL", or another name of `games.VERIFIERS`."""
+    "learned:FOLDER", "remote:URL", or another name of `games.VERIFIERS`; or one's own reward as
+    module:function or file.py:function, called as `function(questions, responses)`, which returns
+    a score in [0, 1] for each response."""
     verifier_timeout: float | None = None
     """Seconds for one call of the verifier, after which its messages go unscored; None waits."""
     gamma: float = 1.0
@@ -117,6 +121,8 @@ class GameConfig:
     judge that is right in 9 of 10 cases; empty for those that are paid."""
     stop: Stop = "fixed"
     """Play all turns, or end after a turn in which all valid answers agree."""
+    protocol_options: tuple[str, ...] = ()
+    """Options of one's own protocol, KEY=VALUE each: fields of its class that are none here."""
 
 
 @dataclass(frozen=True)
@@ -503,7 +509,7 @@ class JointGameConfig(GameConfig):
     """The game of joint answers: what agents write at once is joined, and paid as one."""
 
     task: str = "receipts"
-    """A built-in task, or a JSONL or CSV file of questions."""
+    """A built-in task, a JSONL or CSV file of questions, or one's own."""
     num_turns: int = 1
     """T, at least 1; from the second turn on a joint answer is revised."""
     protocol: str = "joint"
@@ -513,7 +519,8 @@ class JointGameConfig(GameConfig):
     feedback: str = ""
     """In protocol "joint", what outside words agents read about the joint answer before the next
     turn: "" for none (a plain request to revise), "tests" for the diagnostics of executed tests, or
-    "package.module:function", called as `function(question, joint_answer)`."""
+    one's own as module:function or file.py:function, called as
+    `function(question, joint_answer)`."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,14 @@ from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.config import RunConfig, read_settings
 from maporl_agents.diagnostics import Metrics
 from maporl_agents.evaluation import Evaluation, evaluate
-from maporl_agents.games import debates_of, questions_of, training_questions, training_split
+from maporl_agents.games import (
+    debates_of,
+    questions_of,
+    training_questions,
+    training_split,
+    unjudged,
+    with_whole_names,
+)
 from maporl_agents.learner import Learner, PolicyLearner
 from maporl_agents.loading import Load, make_team
 from maporl_agents.loggers import make_loggers, require_loggers
@@ -36,6 +44,7 @@ from maporl_agents.runlog import RunLog, read_metrics
 from maporl_agents.schemes import scheme_for, training_game
 from maporl_agents.seeding import seed_of
 from maporl_agents.team import Team
+from maporl_agents.terminal import command_line
 from maporl_env.types import Question
 
 __all__ = [
@@ -124,6 +133,7 @@ def run(
     Metrics go to the folder, to TensorBoard and to the names of `loggers.LOGGERS` in `log_to`.
     """
     require_loggers(log_to)
+    config = replace(config, game=with_whole_names(config.game))
     questions, held = training_questions(config.game), held_out(config)
     noted = asked.note({"training": questions, "held-out": held})  # reads them: before anything is
     _, learner = build(config)
@@ -157,6 +167,7 @@ def resume(
     """
     require_loggers(log_to)
     config = config or read_config(folder)
+    config = replace(config, game=with_whole_names(config.game))
     questions, held = training_questions(config.game), held_out(config)
     parts = {"training": questions, "held-out": held}
     _, learner = build(config)
@@ -193,7 +204,7 @@ def read_config(folder: Path) -> RunConfig:
 def load_team(folder: Path) -> tuple[RunConfig, Team]:
     """Return the settings and the trained team of a run."""
     config = read_config(folder)
-    team, learner = build(config)
+    team, learner = build(replace(config, game=unjudged(config.game)))  # speaking needs no verdict
     load_checkpoint(folder, learner)
     return config, team
 
@@ -245,7 +256,8 @@ def _finish(
     index = report.telling_question(old, new)
     console.print(report.before_and_after(old[index], new[index]))
     console.print(f"\nrun folder: {log.folder}    picture: {log.folder / 'curve.png'}")
-    console.print(f"next: maporl report {log.folder}    maporl play --run {log.folder}")
+    for words in (("report",), ("play", "--run")):
+        console.print(f"next: {command_line(*words, log.folder)}", soft_wrap=True)
     return stages
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from maporl_agents.config import GameConfig, JointGameConfig
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.code_tests import CodeTests, Diagnostics
-from maporl_env.named import function_named
+from maporl_env.named import FORMS, function_named, is_own_name, object_named, whole_name
 from maporl_env.prompts import Template
 from maporl_env.protocols import Feedback
 from maporl_env.tasks import load_task
@@ -115,11 +115,10 @@ def debate_config(game: GameConfig) -> DebateConfig:
     options: dict[str, Any] = {field.name: getattr(game, field.name) for field in fields(game)}
     del options["train_split"]  # of training, not of the debate
     if isinstance(game, JointGameConfig):
-        if game.protocol == "joint":
-            options["feedback"] = make_feedback(game.feedback)
-        else:  # those two are options of "joint" alone: left as they are, they are none
+        options["feedback"] = make_feedback(game.feedback)
+        if game.protocol != "joint":  # whose two options they are: left as they are, they are none
             for name in ("show_parts", "feedback"):
-                if options[name] == getattr(JointGameConfig(), name):
+                if getattr(game, name) == getattr(JointGameConfig(), name):
                     del options[name]
     names = (game.verifier, *filter(None, [game.feedback_verifier]))
     made = dict(zip(names, make_verifiers(names), strict=True))
@@ -127,6 +126,7 @@ def debate_config(game: GameConfig) -> DebateConfig:
         **options
         | {
             "data": game.data or None,
+            "protocol_options": protocol_options(game.protocol_options),
             "personas": game.personas or None,
             "template": read_template(Path(game.template)) if game.template else None,
             # Without a choice the task decides: its answer key, or tests that run programs.
@@ -136,8 +136,28 @@ def debate_config(game: GameConfig) -> DebateConfig:
     )
 
 
+def protocol_options(given: Sequence[str]) -> dict[str, Any]:
+    """Return options written KEY=VALUE by name; a value that is JSON is read so, else it is text.
+
+    Raises:
+        ValueError: one is written otherwise, or is set twice.
+    """
+    options: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"protocol_options are written KEY=VALUE, not {text!r}")
+        if name in options:
+            raise ValueError(f"protocol_options set {name} twice")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
 def make_feedback(name: str) -> Feedback | None:
-    """Return what tells agents about a joint answer: none, "tests", or "package.module:function".
+    """Return what tells agents about a joint answer: none, "tests", or a user's own by its name.
 
     Raises:
         ValueError: there is no such function.
@@ -152,8 +172,21 @@ def make_feedback(name: str) -> Feedback | None:
         raise ValueError(f"feedback {error}; choose tests, or leave it empty") from error
 
 
+def unjudged(game: GameConfig) -> GameConfig:
+    """Return a game without the verifiers that it names."""
+    return replace(game, verifier="key", feedback_verifier="")
+
+
+def with_whole_names(game: GameConfig) -> GameConfig:
+    """Return a game whose own code in files is named by whole paths: found from any folder."""
+    kept = ("task", "protocol", "verifier", "feedback_verifier", "feedback")
+    names = {name: getattr(game, name) for name in kept if hasattr(game, name)}
+    whole: dict[str, Any] = {field: whole_name(name) for field, name in names.items()}
+    return replace(game, **whole)
+
+
 def make_verifier(name: str) -> VerifierLike:
-    """Return a verifier by its name, or "name:argument"; see :func:`make_verifiers`."""
+    """Return a verifier by its name, "name:argument", or one's own; see :func:`make_verifiers`."""
     return make_verifiers([name])[0]
 
 
@@ -163,16 +196,45 @@ def make_verifiers(names: Sequence[str]) -> list[VerifierLike]:
     Learned ones that are in memory are taken from there. Others leave it before any is read.
 
     Raises:
-        ValueError: an unknown name, or an argument that does not make a verifier.
+        ValueError: an unknown name, one's own that cannot be had, or an argument that does not make
+            a verifier.
     """
     parts = [name.partition(":") for name in names]
-    for kind, _, _ in parts:
-        if kind not in VERIFIERS:
-            raise ValueError(f"unknown verifier {kind!r}: choose one of {', '.join(VERIFIERS)}")
+    for name, (kind, _, _) in zip(names, parts, strict=True):
+        if kind not in VERIFIERS and not is_own_name(name):
+            raise ValueError(
+                f"unknown verifier {kind!r}: choose one of {', '.join(VERIFIERS)}, or your own as "
+                f"{FORMS}"
+            )
     wanted = {_state_of(argument) for kind, _, argument in parts if kind == "learned"}
     for other in _LOADED.keys() - wanted:
         del _LOADED[other]
-    return [VERIFIERS[kind](argument) for kind, _, argument in parts]
+    return [
+        VERIFIERS[kind](argument) if kind in VERIFIERS else _own_verifier(name)
+        for name, (kind, _, argument) in zip(names, parts, strict=True)
+    ]
+
+
+def _own_verifier(name: str) -> VerifierLike:
+    """Return a user's verifier: a function, an object with `.score`, or a class of such objects."""
+    try:
+        found = object_named(name)
+    except ValueError as error:
+        raise ValueError(f"verifier {error}") from error
+    if isinstance(found, type):
+        try:
+            found = found()
+        except Exception as error:
+            raise ValueError(
+                f"verifier {name!r} cannot be made: it raised {type(error).__name__}: {error}"
+            ) from error
+    if not callable(getattr(found, "score", found)):
+        raise ValueError(
+            f"verifier {name!r} is {type(found).__name__}: it must be a function (questions, "
+            "responses) -> scores, or have a method score of that form"
+        )
+    verifier: VerifierLike = found
+    return verifier
 
 
 def read_template(path: Path) -> Template:

@@ -1,16 +1,18 @@
 """Tasks by name, by file, or as a list of questions.
 
-To add a named task, put a function `load(data=None) -> Task` into :data:`TASKS`.
+To add a named task, put a function `load(data=None) -> Task` into :data:`TASKS`, or leave it in a
+file of your own and name it: "module:name" or "file.py:name".
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from maporl_env.answers import read_gold
+from maporl_env.named import given_as, is_own_name, object_named, whole_name
 from maporl_env.tasks import (
     anli,
     coins,
@@ -67,8 +69,10 @@ def load_task(task: str | Path | Sequence[Question] | Task, data: str | Path | N
 
     Args:
         task: a name of :data:`TASKS`; the path of a .jsonl or .csv file, or of a folder of them;
-            a list of questions (which is its own training and test set); or a `Task`.
-        data: for a name only: the file, folder or hub name to read.
+            a list of questions (which is its own training and test set); a `Task`; or
+            "module:name" or "file.py:name", which holds one of these two or a function that returns
+            one. Such a function is called once in a process.
+        data: for a name only: the file, folder or hub name to read; a function is called with it.
 
     Raises:
         FileNotFoundError: a path that does not exist.
@@ -76,6 +80,10 @@ def load_task(task: str | Path | Sequence[Question] | Task, data: str | Path | N
     """
     if isinstance(task, str) and task in TASKS:
         return TASKS[task](data)
+    if isinstance(task, str) and given_as(task) is not None:
+        task = given_as(task)
+    if isinstance(task, str) and is_own_name(task) and not Path(task).exists():
+        return _own(whole_name(task), None if data is None else str(data))
     if data is not None:
         raise ValueError(f"data is for a named task ({', '.join(TASKS)}), not for {task!r}")
     if isinstance(task, Task):
@@ -91,6 +99,31 @@ def load_task(task: str | Path | Sequence[Question] | Task, data: str | Path | N
     )
 
 
+@lru_cache(maxsize=8)
+def _own(name: str, data: str | None) -> Task:
+    """Return the task that a user's module or file holds, or that its function returns."""
+    try:
+        found = object_named(name)
+    except ValueError as error:
+        raise ValueError(f"task {error}") from error
+    if callable(found):
+        try:
+            found = found() if data is None else found(data)
+        except Exception as error:
+            raise ValueError(f"task {name!r} raised {type(error).__name__}: {error}") from error
+    elif data is not None:
+        raise ValueError(f"task {name!r} is no function, which data={data!r} could be given to")
+    if isinstance(found, Task):
+        return found
+    questions = list(found) if isinstance(found, Sequence) else []
+    if not questions or not all(isinstance(question, Question) for question in questions):
+        raise ValueError(
+            f"task {name!r} is {type(found).__name__}: it must be, or return, a Task or a list of "
+            "at least one Question"
+        )
+    return _from_list(questions)
+
+
 def _from_path(path: str | Path) -> Task:
     if str(path) and Path(path).exists():
         return files.load(Path(path))
@@ -100,7 +133,7 @@ def _from_path(path: str | Path) -> Task:
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise ValueError(
         f"unknown task {str(path)!r}{hint}: choose one of {', '.join(TASKS)}, or give the path of "
-        "a .jsonl or .csv file"
+        "a .jsonl or .csv file, or your own as module:name or file.py:name"
     )
 
 

@@ -66,6 +66,7 @@ def test_values_pass_through() -> None:
         "template",
         "verifier",
         "feedback_verifier",
+        "protocol_options",
     }:
         assert given[name] == wanted[name], name
     config = TrainConfig(game=game)

@@ -22,6 +22,7 @@ from maporl_agents import experiment
 from maporl_agents.algorithms import maporl
 from maporl_agents.chat import Chat
 from maporl_agents.config import GameConfig, TeamConfig, TrainConfig
+from maporl_agents.games import unjudged
 from maporl_agents.learner import Learner
 from maporl_agents.loading import pick_device
 from maporl_agents.planning.plan import Plan
@@ -30,7 +31,6 @@ from maporl_agents.planning.stand_ins import (
     EndlessChat,
     first_questions,
     stage,
-    unjudged,
     with_message_tokens,
 )
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.chat import Chat
 from maporl_agents.config import GameConfig, Sampling, TrainConfig
-from maporl_agents.games import debate_config, training_questions
+from maporl_agents.games import debate_config, training_questions, unjudged
 from maporl_agents.rollout import play
 from maporl_agents.team import Team
 from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
@@ -81,11 +81,6 @@ def stage(game: GameConfig, questions: Sequence[Question], *, made_up: bool) -> 
     if made_up:
         plain = replace(plain, task=list(questions), data=None)
     return BatchedDebate(replace(plain, verifier=_any_score), len(questions))
-
-
-def unjudged(game: GameConfig) -> GameConfig:
-    """Return a game without the verifiers that it names."""
-    return replace(game, verifier="key", feedback_verifier="")
 
 
 def _any_score(questions: Sequence[Question], responses: Sequence[str]) -> list[float]:

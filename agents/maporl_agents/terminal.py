@@ -1,0 +1,46 @@
+"""What commands print to, and how a user types `maporl` where they are."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def console(*, quiet: bool = False) -> Console:
+    """Return where commands print; silences transformers' own bars for reading small files."""
+    from rich.console import Console
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+    made = Console(highlight=False, quiet=quiet)
+    return made if made.is_terminal else Console(highlight=False, width=100, quiet=quiet)
+
+
+def maporl_command() -> str:
+    """Return what starts `maporl` from the current folder, ready to be pasted into a shell.
+
+    That is the bare word where the shell finds this very program under it, else the path of its
+    script, else a call of this interpreter.
+    """
+    script = Path(sys.executable).parent / "maporl"
+    found = shutil.which("maporl")
+    if found and Path(found).parent.resolve() == script.parent.resolve():
+        return "maporl"
+    if script.is_file():
+        here = Path.cwd()
+        path = script.relative_to(here) if script.is_relative_to(here) else script
+        return shlex.quote(str(path))
+    return f"{shlex.quote(sys.executable)} -m maporl_agents.cli"
+
+
+def command_line(*words: str | os.PathLike[str]) -> str:
+    """Return a command of `maporl` with these words, as a user types it here."""
+    return " ".join([maporl_command(), *(shlex.quote(os.fspath(word)) for word in words)])
