@@ -9,18 +9,22 @@ in running text. Rules:
   box that cannot be read is "no answer", whatever stood before it. A box counts whoever wrote it
   first: a message that ends by quoting a peer's box has adopted that answer.
 - **"number"**: an int, or a Fraction where not whole; always exact. Read are `34`, `-34`, `+34`,
-  `34.0`, `.5`, `1,234.5` (only with correct grouping), `$34`, `34%` (which is 34), `1/2`,
-  `\frac{1}{2}`, `1.5e3` (exponent of at most three digits), with LaTeX wrappers and spacing such
-  as `\$`, `\%`, `\text{34}`. No answer are several numbers, ranges, expressions, mixed numbers, any
-  word (also a unit, because `2 million` is not 2), digits outside ASCII, a zero denominator, and
-  more than 1,000 characters.
-- **"nli"**: `entailment`, `neutral` or `contradiction`, in any case, alone in the box (wrappers and
-  punctuation aside); returned in lower case.
-- **"text"**: the content of the box, trimmed, not empty; compared exactly.
+  `34.0`, `.5`, `1,234.5` or `1\,234.5` (only with correct grouping), `$34`, `34%` (which is 34),
+  `1/2`, `\frac{1}{2}`, `1.5e3` (exponent of at most three digits), with LaTeX wrappers and spacing
+  such as `\$`, `\%`, `\text{34}`. Thousands may be set apart by a comma or a space of typesetting
+  (`\,`, `\;`, `\:`, `\ `, `~`, U+2009, U+202F, U+00A0), never by an ordinary blank. No answer are
+  several numbers, ranges, expressions, mixed numbers, any word (also a unit, because `2 million` is
+  not 2), digits outside ASCII, a zero denominator, and more than 1,000 characters.
+- **"nli"**: `entailment`, `neutral` or `contradiction`, in any case, alone in the box (wrappers
+  and punctuation aside); returned in lower case.
+- **"text"**: the content of the box, trimmed, not empty, without LaTeX wrappers around the whole
+  (`\text{red}` is `red`); compared exactly.
 - **"last_line"**: a number, marked not by a box but by `A:` at the start of the last line that is
   not blank, as in `A: 34`; for recorded texts that end so.
-- **"code"**: the last complete fenced block whose language is Python or not given; if the message
-  has no fence line at all, the content of the box.
+- **"code"**: of the complete fenced blocks whose language is Python or not given, the last one that
+  defines a function or class; if none does, the last one marked as Python; else the last one. So
+  output or an example that stands behind the program is not taken for it. Fences are those of
+  Markdown (see `code_blocks`). If the message has no fence at all, the content of the box.
 
 Every function takes time linear in the text, and no string raises. The caller guarantees `str`.
 """
@@ -28,13 +32,14 @@ Every function takes time linear in the text, and no string raises. The caller g
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maporl_env.code_blocks import TooMuchMarkdown, code_blocks
 from maporl_env.types import Answer
 
 Reader = Callable[[str], Answer | None]
@@ -42,12 +47,17 @@ Finder = Callable[[str], str | None]
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 MAX_CHARS = 1_000  # of a number or a label; keeps every integer far below Python's conversion limit
-MAX_FENCES = 10_000  # a message with more is noise, not code
+MAX_WRAPPERS = 8  # that are taken off one answer
 
 _PLAIN_BOX = re.compile(r"\\boxed[ \t\r\n]?\{([^{}\\]*)\}")
 _WRAPPER = re.compile(
-    r"\\(?:boxed|emph|mbox|math(?:rm|bf|it)|text(?:rm|bf|it)?)\s*\{(.*)\}|\{(.*)\}|\$(.*)\$",
+    r"\\(?:boxed|emph|mbox|underline|operatorname|math(?:rm|bf|it|sf|tt)"
+    r"|text(?:rm|bf|it|sf|tt|normal)?)\s*\{(.*)\}|\{(.*)\}|\$(.*)\$|\\\((.*)\\\)|\\\[(.*)\\\]",
     re.DOTALL,
+)
+_GROUPED = re.compile(
+    r"(?<![0-9.,])[1-9][0-9]{0,2}(\{?\\[,:; ]\}?|~|[\u2009\u202f\u00a0])[0-9]{3}(?:\1[0-9]{3})*"
+    r"(?![0-9])"
 )
 _LATEX_SPELLINGS = (
     *((rf"\{sign}", sign) for sign in "$%"),
@@ -66,7 +76,9 @@ _NUMBER = re.compile(
     re.VERBOSE,
 )
 _BLANKS = np.frombuffer(b" \t\r\n", dtype=np.uint8)
-_PYTHON = ("", "python", "python3", "py")
+_PYTHON = re.compile(r"(?:i?python|py)[0-9.]*")
+_DEFINES = r"^(?:async[ \t]+def|def|class)[ \t]+{name}\b|^{name}[ \t]*(?::[^=\n]*)?=(?!=)"
+_DEFINER = re.compile(r"^(?:async[ \t]+def|def|class)[ \t]|^\w+[ \t]*=[ \t]*lambda\b", re.MULTILINE)
 
 
 def extract_answer(text: str, kind: str) -> Answer | None:
@@ -161,37 +173,36 @@ def _box_braces(codes: NDArray[np.uint8]) -> NDArray[np.int64]:
     return braces[is_box]
 
 
-def _last_code(text: str) -> str | None:
-    """The last complete Python block, or the last box of a message without any fence line."""
-    if text.count("```") > MAX_FENCES:
+def extract_program(text: str, name: str = "") -> str | None:
+    """Return the program of a message, or None.
+
+    Args:
+        text: the agent's own message. Any characters.
+        name: of a function that the program should define, if several blocks are there.
+    """
+    found = _find_program(text, name)
+    return None if found is None else _read_code(found)
+
+
+def _find_program(text: str, name: str = "") -> str | None:
+    """The block that is most likely the program, or the last box of a message without a fence."""
+    try:
+        blocks = code_blocks(text)
+    except TooMuchMarkdown:
         return None
-    block: str | None = None
-    content: int | None = None  # where the block that is open now starts
-    opening, language = 0, ""
-    fence = None
-    for fence in _fences(text):
-        start, end, ticks, info = fence
-        if content is None:
-            content, opening, language = end + 1, ticks, info
-        elif not info and ticks >= opening:
-            if language in _PYTHON:
-                block = text[content:start]
-            content = None
-    return block if fence else last_box(text)
-
-
-def _fences(text: str) -> Iterator[tuple[int, int, int, str]]:
-    """Yield the start, end, number of ticks and language of each line that is a code fence."""
-    end = -1
-    while (hit := text.find("```", end + 1)) >= 0:
-        start = max(end, text.rfind("\n", end + 1, hit)) + 1
-        end = text.find("\n", hit)
-        end = len(text) if end < 0 else end
-        line = text[start:end].strip()
-        info = line.lstrip("`")
-        ticks = len(line) - len(info)
-        if ticks >= 3 and "`" not in info:  # otherwise inline code
-            yield start, end, ticks, info.strip().lower()
+    if not blocks:
+        return last_box(text)
+    wanted = re.compile(_DEFINES.format(name=re.escape(name)), re.MULTILINE) if name else _DEFINER
+    best: tuple[tuple[bool, bool, bool], str] | None = None
+    for block in blocks:
+        marked = bool(_PYTHON.fullmatch(block.language))
+        if not block.complete or not (marked or block.language == ""):
+            continue
+        defines = bool(_DEFINER.search(block.content))
+        rank = (bool(wanted.search(block.content)), defines, defines or marked)
+        if best is None or rank >= best[0]:
+            best = rank, block.content
+    return None if best is None else best[1]
 
 
 def _read_number(text: str) -> int | Fraction | None:
@@ -214,7 +225,13 @@ def _read_number(text: str) -> int | Fraction | None:
     return value.numerator if value.denominator == 1 else value
 
 
+def join_thousands(text: str) -> str:
+    r"""Return a text with `12\,000` as `12000`; groups of other sizes stay as they are."""
+    return _GROUPED.sub(lambda found: found[0].replace(found[1], ""), text)
+
+
 def _without_latex(text: str) -> str:
+    text = join_thousands(text)
     for spelling, plain in _LATEX_SPELLINGS:
         text = text.replace(spelling, plain)
     return _FRAC.sub(_plain_fraction, _unwrap(text)).strip()
@@ -232,9 +249,25 @@ def _exact(magnitude: str) -> Fraction:
 def _unwrap(text: str) -> str:
     r"""Strip whitespace and whole wrappers, such as `\text{...}`, from outside in."""
     text = text.strip()
-    while wrapper := _WRAPPER.fullmatch(text):
-        text = next(inner for inner in wrapper.groups() if inner is not None).strip()
+    for _ in range(MAX_WRAPPERS):
+        wrapper = _WRAPPER.fullmatch(text)
+        inner = wrapper and next(inner for inner in wrapper.groups() if inner is not None)
+        if inner is None or not _is_whole(inner):
+            break
+        text = inner.strip()
     return text
+
+
+def _is_whole(inner: str) -> bool:
+    r"""Whether one wrapper encloses this text; not so are `a} \text{b` and `a$ or $b`."""
+    dollars = inner.replace("\\$", "").count("$")
+    if dollars > 1 and not (inner.startswith("$") and inner.endswith("$")):
+        return False
+    bare = inner.replace("\\\\", "  ").replace("\\{", "  ").replace("\\}", "  ")
+    codes = np.frombuffer(bare.encode("ascii", "replace"), dtype=np.uint8)
+    depths = np.cumsum((codes == ord("{")).astype(np.int8) - (codes == ord("}")), dtype=np.int32)
+    whole = depths.size == 0 or (depths.min() >= 0 and depths[-1] == 0)
+    return bool(whole) and not bare.endswith("\\")
 
 
 def _read_label(text: str) -> str | None:
@@ -246,7 +279,7 @@ def _read_label(text: str) -> str | None:
 
 
 def _read_text(text: str) -> str | None:
-    return text.strip() or None
+    return _unwrap(text) or None
 
 
 def _read_code(text: str) -> str | None:
@@ -271,7 +304,7 @@ KINDS: dict[str, AnswerKind] = {
     "number": AnswerKind(_read_number),
     "nli": AnswerKind(_read_label),
     "text": AnswerKind(_read_text),
-    "code": AnswerKind(_read_code, find=_last_code, keyed=False),
+    "code": AnswerKind(_read_code, find=_find_program, keyed=False),
     "last_line": AnswerKind(_read_number, find=_last_line),
 }
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from maporl_env.answers import extract_answer
+from maporl_env.answers import extract_program
 from maporl_env.jail.checker import compile_tests
 from maporl_env.sandbox import Job, Result, Sandbox
 from maporl_env.types import Question
@@ -101,11 +101,11 @@ class CodeTests:
             ValueError: a question whose answer is no :class:`Suite`.
         """
         asked = [
-            (question.answer, extract_answer(text, "code"))
+            (question.answer, extract_program(text, parse(question.answer).name))
             for question, text in zip(questions, responses, strict=True)
         ]
         programs = list(dict.fromkeys(pair for pair in asked if pair[1] is not None))
-        jobs = [parse(tests).job(str(program)) for tests, program in programs]
+        jobs = [parse(tests).job(program) for tests, program in programs if program]
         results = dict(zip(programs, self.sandbox.run_many(jobs), strict=True))
         return [0.0 if pair[1] is None else self._judge(results[pair]) for pair in asked]
 
@@ -133,10 +133,10 @@ class Diagnostics:
 
     def __call__(self, question: Question, text: str) -> str:
         """Return words about the last program in a text; ValueError without tests to run."""
-        program = extract_answer(text, "code")
+        program = extract_program(text, parse(question.answer).name)
         if program is None:
             return "There is no program in the answer."
-        key = (question.answer, str(program))
+        key = (question.answer, program)
         if key in self._told:
             return self._told[key]
         result = self.sandbox.run(parse(key[0]).job(key[1]))

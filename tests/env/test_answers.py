@@ -35,8 +35,10 @@ NUMBERS = r"""
 0 = 0 ¦ 00 ¦ 0.0 ¦ -0 ¦ +0 ¦ .0 ¦ 0. ¦ 0% ¦ $0 ¦ 0/5 ¦ \frac{0}{7} ¦ 0e9 ¦ 0e-999 ¦ $0.00
 50 = 50% ¦ 50\% ¦ 50.0% ¦ $50\%$ ¦ +50 % ¦ 100/2% ¦ 50 ¦ \text{50%}
 1234 = 1234 ¦ 1,234 ¦ $1,234 ¦ 1,234.00 ¦ 1{,}234 ¦ 1,\!234 ¦ \$1,234.0 ¦ 1234.0 ¦ 1,234\%
-1234 = 2,468/2
+1234 = 2,468/2 ¦ 1\,234 ¦ 1\;234 ¦ 1\:234 ¦ 1\ 234 ¦ 1~234 ¦ 1{\,}234 ¦ \$1\,234 ¦ 1\,234.0
+1234 = \text{1\,234} ¦ 1\u2009234 ¦ 1\u202f234 ¦ 1\u00a0234 ¦ 2\,468/2 ¦ \frac{2\,468}{2}
 1234567 = 1234567 ¦ 1,234,567 ¦ $1,234,567 ¦ 1{,}234{,}567 ¦ +1,234,567.000 ¦ 1.234567e6
+1234567 = 1\,234\,567 ¦ 1\u202f234\u202f567 ¦ $1~234~567$
 1000000 = 1,000,000 ¦ 1000000 ¦ 1e6 ¦ 1E6 ¦ 1.0e+6 ¦ 1e+06 ¦ 1e006 ¦ 10,000e2
 1/2 = 1/2 ¦ 0.5 ¦ .5 ¦ .50 ¦ 0.5% ¦ $0.50 ¦ $.5 ¦ \frac{1}{2} ¦ \frac12 ¦ \frac 1 2 ¦ \dfrac{1}{2}
 1/2 = \tfrac{1}{2} ¦ \cfrac{1}{2} ¦ \dfrac12 ¦ 2/4 ¦ 1 / 2 ¦ $\frac{1}{2}$ ¦ 5e-1 ¦ \text{1/2}
@@ -50,7 +52,8 @@ NUMBERS = r"""
 
 NO_NUMBERS = r"""
 1,2 ¦ 1, 2 ¦ 1 2 ¦ 34 35 ¦ 3 4 ¦ 1;2 ¦ 34 or 35 ¦ 34 and 35 ¦ 34\ 35 ¦ 34\,35 ¦ 34~35 ¦ 3,4,5
-(1,2) ¦ [34]
+(1,2) ¦ [34] ¦ 12 000 ¦ 1 234 567 ¦ 1\,2345 ¦ 1234\,567 ¦ 12\,34 ¦ 1\,234\,56 ¦ 1\,234,567
+1,234\,567 ¦ 1\,234~567 ¦ 0\,123 ¦ 3.141\,592 ¦ 34~35~000 ¦ 1\,\,234 ¦ 12\u2009 000
 12,34 ¦ 1,23 ¦ 1234,567 ¦ 1,2345 ¦ 1,234,56 ¦ 0,123 ¦ ,123 ¦ 1,,234 ¦ 1,234, ¦ 1,234,5 ¦ 1 , 234
 1, 234 ¦ 34,
 3-4 ¦ 3 - 4 ¦ 3--4 ¦ 3 to 4 ¦ 3–4 ¦ 3..4 ¦ between 3 and 4 ¦ 3~4 ¦ 3:4 ¦ 10-15% ¦ $3-$4
@@ -194,7 +197,7 @@ CODE: list[tuple[str, str | None]] = [  # whole messages
     ("```\nx = 1\n```", "x = 1"),
     ("```py\nx = 1\n```", "x = 1"),
     ("```Python3\r\nx = 1\r\n```\r\n", "x = 1"),
-    ("Code:\n\n  ```python\n  x = 1\n  ```\nDone.", "  x = 1"),
+    ("Code:\n\n  ```python\n  x = 1\n  ```\nDone.", "x = 1"),
     ("```python\n    x = 1\n    y = 2\n```", "    x = 1\n    y = 2"),
     ("```python\n\n\nx = 1\n\n```", "x = 1"),
     ("````python\nx = '''\n```\n'''\n````", "x = '''\n```\n'''"),
@@ -215,11 +218,49 @@ CODE: list[tuple[str, str | None]] = [  # whole messages
     ("```", None),
 ]
 
+F = "def f(x):\n    return x"
+CODE += [  # blocks as chat models write them; the program is `def f`
+    (f"```python\n{F}\n```\nThis prints:\n```\n4\n```\n", F),
+    (f"```python\n{F}\n```\n```text\n4\n```\n```sh\npython f.py\n```", F),
+    (f"```python\n{F}\n```\nFor example:\n```python\nprint(f(3))\n```", F),
+    (f"```python\ndef f(x): pass\n```\nBetter:\n```\n{F}\n```", F),
+    (f"```\n{F}\n```\n```\n4\n```", F),
+    ("```python\nx = 1\n```\n```\n1\n```", "x = 1"),
+    ("```python\nf = lambda x: x\n```\n```python\nf(3)\n```", "f = lambda x: x"),
+    (f"```python title='f.py' linenos\n{F}\n```", F),
+    (f"``` python\n{F}\n```", F),
+    (f"```python3.11\n{F}\n```", F),
+    (f"```Python:f.py\n{F}\n```", F),
+    (f"```{{.python .numberLines}}\n{F}\n```", F),
+    ("```python-repl\n>>> 1\n```", None),
+    (f"~~~python\n{F}\n~~~", F),
+    (f"~~~~\n{F}\n~~~\n~~~~~", f"{F}\n~~~"),
+    ("~~~python\nx = '''\n```\n'''\n~~~", "x = '''\n```\n'''"),
+    ("1. So:\n\n   ```python\n   def f(x):\n       return x\n   ```\n2. Done.", F),
+    ("- a\n  - b\n    ```py\n    def f(x):\n        return x\n    ```", F),
+    ("> ```python\n> def f(x):\n>     return x\n> ```", F),
+    ("> - So\n>   ```\n>   def f(x):\n>       return x\n>   ```", F),
+    ("   ```python\n   def f(x):\n       return x\n   ```", F),
+    ("    ```python\n    x = 1\n    ```\n\\boxed{y}", "y"),  # indented by four: not a fence
+    (f"<think>\nhm\n</think>\n```python\n{F}\n```", F),
+    (f"Text before\n```python\n{F}\n```", F),
+    (f"```python\n{F}\n```\nand\n```python\ndef f(x): ret", F),  # cut off
+    ("- ```python\nx = 1\n```", None),  # the list, and with it the block, ends unclosed
+    ("```python\nx = 1\n    ```", None),
+    ("```python\nx = 1\n```\x0b", None),
+]
+
 TEXTS: list[tuple[str, str | None]] = [
     ("\\boxed{red}", "red"),
     ("\\boxed{ Red apple }", "Red apple"),
     ("\\boxed{a {b} c}", "a {b} c"),
-    ("\\boxed{\\text{red}}", "\\text{red}"),
+    ("\\boxed{\\text{red}}", "red"),
+    ("\\boxed{$\\mathrm{\\textbf{ New York }}$}", "New York"),
+    ("\\boxed{\\(\\text{red}\\)}", "red"),
+    ("\\boxed{\\text{a} \\text{b}}", "\\text{a} \\text{b}"),
+    ("\\boxed{{a} or {b}}", "{a} or {b}"),
+    ("\\boxed{$a$ or $b$}", "$a$ or $b$"),
+    ("\\boxed{\\text{}}", None),
     ("\\boxed{f(\\{1\\})}", "f(\\{1\\})"),
     ("\\boxed{34}", "34"),
     ("\\boxed{red} \\boxed{ }", None),
@@ -229,15 +270,24 @@ TEXTS: list[tuple[str, str | None]] = [
 ]
 
 
+def typeset(table: str) -> str:
+    """The spaces of typesetting are written as escapes, to be seen."""
+    for code in ("2009", "202f", "00a0"):
+        table = table.replace(f"\\u{code}", chr(int(code, 16)))
+    return table
+
+
 def rows(table: str) -> Iterator[tuple[str, str]]:
     """(value, spelling) of a table of readable answers."""
-    for line in table.strip().splitlines():
+    for line in typeset(table).strip().split("\n"):
         value, _, spellings = line.partition(" = ")
         yield from ((value, spelling) for spelling in spellings.split(" ¦ "))
 
 
 def spellings(table: str) -> list[str]:
-    return [spelling for line in table.strip().splitlines() for spelling in line.split(" ¦ ")]
+    return [
+        spelling for line in typeset(table).strip().split("\n") for spelling in line.split(" ¦ ")
+    ]
 
 
 def corpus() -> list[tuple[str, str, str | int | Fraction | None]]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maporl_env import answers
+from maporl_env import answers, code_blocks
 from maporl_env.answers import KINDS, extract_answer, last_line_answer, parse_answer
 
 MEGABYTE = 1_000_000
@@ -123,6 +123,36 @@ MEGABYTES = {
     "fences that never close": "```x\n" * (MEGABYTE // 5),
     "code blocks": "```python\nx\n```\n" * (MEGABYTE // 16),
     "newlines": "```\n" + "\n" * MEGABYTE,
+    "tildes": "~~~\n" * (MEGABYTE // 4),
+    "wrapped words": "\\boxed{" + "\\text{" * (MEGABYTE // 7) + "}" * (MEGABYTE // 7) + "}",
+    "dollars": "\\boxed{" + "$" * MEGABYTE + "}",
+    "thousands": "\\boxed{" + "1\\,234" * (MEGABYTE // 6) + "}",
+}
+
+
+FENCE = "```\nx\n```\n"
+LONGEST = code_blocks.MAX_CHARS - len(FENCE)
+
+
+def filled(line: str) -> str:
+    """As much of a line as is read at all, behind a fence."""
+    return FENCE + (line * (LONGEST // len(line)))
+
+
+MARKDOWN = {
+    "paragraphs": filled("x\n"),
+    "blank lines": filled("\n"),
+    "open fence": filled("\n")[:-3] + "```",
+    "fences": filled("```\n"),
+    "lists": filled("- a\n"),
+    "lists in lists": filled("- " * 15 + "x\n"),
+    "quotes": filled("> " * 20 + "a\n"),
+    "lines that lean on a quote": FENCE + "> " * 20 + "a\n" + "b\n" * (LONGEST // 2 - 25),
+    "quotes and lists": filled("> - " * 10 + "x\n"),
+    "headings": filled("=\n"),
+    "tabs": filled("\t"),
+    "blanks": filled("- " + " " * 998),
+    "ticks": filled("`"),
 }
 
 
@@ -147,6 +177,28 @@ def test_a_megabyte_of_anything_is_read_in_time(kind):
 
     assert slow(OPEN_BOXES, seconds=0.1) == []
     assert slow(MEGABYTES, seconds=0.25) == []
+
+
+@pytest.mark.parametrize("name", MARKDOWN)
+def test_the_longest_markdown_is_read_in_time(name):
+    text = MARKDOWN[name]
+    assert len(text) <= code_blocks.MAX_CHARS
+    assert not takes_longer_than(0.25, lambda: extract_answer(text, "code"))
+
+
+def test_a_long_program_is_read():
+    program = "def f(x):\n" + "    x += 1\n" * 13_000 + "    return x"
+    assert len(program) > 140_000
+    assert extract_answer(f"So:\n```python\n{program}\n```\n", "code") == program
+    assert extract_answer(f"So:\n```python\n{program * 2}\n```\n", "code") is None
+
+
+def test_the_program_is_the_block_that_defines_what_is_asked_for():
+    text = "```python\ndef f(x): return x\n```\n```python\ndef test(): assert f(1) == 1\n```"
+    assert answers.extract_program(text, "f") == "def f(x): return x"
+    assert answers.extract_program(text, "test") == "def test(): assert f(1) == 1"
+    assert answers.extract_program(text, "g") == answers.extract_program(text)
+    assert answers.extract_program("```\nf: int = g\n```\n```\nf == 1\n```", "f") == "f: int = g"
 
 
 LONG_NUMBERS = {
