@@ -328,6 +328,9 @@ class PPOConfig(OptimizerConfig):
     for no bound. Paper: none."""
     entropy_coef: float = 0.0
     """Weight of the entropy per token that is added to the objective; 0 leaves it out. Paper: 0."""
+    reduction: Literal["token", "sequence"] = "token"
+    """What the losses are means over: all "token"s of a policy's messages alike, or its messages,
+    each the mean over its own tokens ("sequence"). Paper: a token drawn uniformly in a message."""
     reward_scale: bool = False
     """Divide rewards by their standard deviation over the run so far; the mean stays."""
     target_kl: float | None = None
@@ -341,6 +344,7 @@ class PPOConfig(OptimizerConfig):
     def __post_init__(self) -> None:
         OptimizerConfig.__post_init__(self)
         _require_choice("kl_estimator", self.kl_estimator, get_args(KLOfReward))
+        _require_choice("reduction", self.reduction, ("token", "sequence"))
         _require_numbers(self, AT_LEAST_1, "epochs", "minibatches")
         _require_numbers(self, LIMIT, "clip_coef")
         _require_numbers(self, ABOVE_0_OR_NONE, "kl_target", "value_clip", "target_kl")

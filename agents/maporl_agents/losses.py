@@ -39,6 +39,7 @@ __all__ = [
     "masked_mean",
     "policy_loss",
     "preference_loss",
+    "reduced_mean",
     "value_loss",
 ]
 
@@ -209,18 +210,45 @@ def policy_loss(
     ratio = log_ratio.exp()
     gain = advantages.detach()
     losses = -torch.minimum(ratio * gain, ratio.clamp(1 - clip_coef, 1 + clip_coef) * gain)
-    if reduction == "token":
-        loss = masked_mean(losses, mask, count=num_tokens)
-    elif reduction == "sequence":
-        loss = _sequence_mean(losses, mask, num_sequences)
-    else:
+    if reduction == "constant":
         loss = _constant_mean(losses, max_tokens, num_sequences)
+    else:
+        loss = reduced_mean(losses, mask, reduction, num_tokens, num_sequences)
     return loss, _ratio_stats(log_ratio.detach(), mask, clip_coef)
 
 
 def _require_not_negative(name: str, value: float) -> None:
     if not value >= 0:
         raise ValueError(f"{name}={value!r} is out of range: it must be 0 or more.")
+
+
+def reduced_mean(
+    x: Tensor,
+    mask: Tensor,
+    reduction: Literal["token", "sequence"] = "token",
+    num_tokens: float | Tensor | None = None,
+    num_sequences: float | Tensor | None = None,
+) -> Tensor:
+    """Mean over real tokens, or over sequences of the mean over each one's tokens.
+
+    "sequence" is the expectation of a token that is drawn uniformly within a sequence.
+
+    Args:
+        x: (B, L).
+        mask: (B, L), True = a real token.
+        reduction: "token" or "sequence", as for `policy_loss`.
+        num_tokens: real tokens of the whole accumulation window, for "token"; None for these.
+        num_sequences: sequences of the whole window, for "sequence"; None for these.
+
+    Raises:
+        ValueError: if shapes differ, `mask` is not boolean, an option is unknown, or a count is
+            negative.
+    """
+    require_option("reduction", reduction, ("token", "sequence"))
+    if reduction == "token":
+        return masked_mean(x, mask, count=num_tokens)
+    require_mask(mask, dims=2)
+    return _sequence_mean(*real_only(mask, x=x), mask, num_sequences)
 
 
 def _sequence_mean(losses: Tensor, mask: Tensor, num_sequences: float | Tensor | None) -> Tensor:
@@ -263,8 +291,10 @@ def value_loss(
     *,
     clip_coef: float | None = None,
     num_tokens: float | Tensor | None = None,
+    reduction: Literal["token", "sequence"] = "token",
+    num_sequences: float | Tensor | None = None,
 ) -> Tensor:
-    """Squared error of the critic, token mean.
+    """Squared error of the critic, mean over tokens or over sequences.
 
     Per real token:
 
@@ -282,12 +312,15 @@ def value_loss(
         mask: (B, L), True = a real token.
         clip_coef: largest counted move from the old value, in units of reward; None for none.
         num_tokens: real tokens of the whole accumulation window; None if this call is the window.
+        reduction: how tokens become one number, as for `policy_loss`.
+        num_sequences: sequences of the whole window, for "sequence"; None if this call is it.
 
     Returns:
         The loss, 0-d.
 
     Raises:
-        ValueError: if shapes disagree, `mask` is not boolean, or a number is negative.
+        ValueError: if shapes disagree, `mask` is not boolean, an option is unknown, or a number
+            is negative.
     """
     values, old_values, returns = real_only(
         mask, values=values, old_values=old_values.detach(), returns=returns.detach()
@@ -297,7 +330,7 @@ def value_loss(
         _require_not_negative("clip_coef", clip_coef)
         clipped = old_values + (values - old_values).clamp(-clip_coef, clip_coef)
         errors = torch.maximum(errors, (clipped - returns).square())
-    return 0.5 * masked_mean(errors, mask, count=num_tokens)
+    return 0.5 * reduced_mean(errors, mask, reduction, num_tokens, num_sequences)
 
 
 def preference_loss(

@@ -21,6 +21,7 @@ from maporl_agents.losses import (
     masked_mean,
     policy_loss,
     preference_loss,
+    reduced_mean,
     value_loss,
 )
 
@@ -752,3 +753,29 @@ def test_errors_name_what_is_wrong(call: Callable[[], object], words: list[str])
         call()
     for word in words:
         assert word in str(error.value)
+
+
+# --- Means over sequences ---------------------------------------------------------------------
+
+
+def test_the_mean_over_sequences_by_hand() -> None:
+    x = torch.tensor([[1.0, 3.0, 5.0], [10.0, math.nan, math.nan], [math.inf] * 3])
+    mask = torch.tensor([[True, True, True], [True, False, False], [False] * 3])
+    assert reduced_mean(x, mask) == 19 / 4
+    assert reduced_mean(x, mask, "sequence") == (3 + 10) / 2  # the empty row has no mean
+    assert reduced_mean(x, mask, "sequence", num_sequences=4) == 13 / 4
+    zeros = torch.zeros_like(x)
+    values = value_loss(x, zeros, zeros, mask, reduction="sequence")
+    assert values == pytest.approx((35 / 3 + 100) / 4)
+
+
+def test_micro_batches_add_up_to_the_mean_over_sequences() -> None:
+    x, mask = torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), torch.ones(5, 4) > 0
+    mask[1, 1:] = mask[4, 2:] = False
+    parts = [reduced_mean(x[i], mask[i], "sequence", num_sequences=5) for i in ([0, 1], [2, 3, 4])]
+    assert sum(parts) == pytest.approx(float(reduced_mean(x, mask, "sequence")), abs=1e-6)
+
+
+def test_an_unknown_reduction_is_named() -> None:
+    with pytest.raises(ValueError, match="reduction"):
+        reduced_mean(torch.zeros(1, 1), torch.ones(1, 1) > 0, "constant")  # type: ignore[arg-type]

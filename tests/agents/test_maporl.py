@@ -70,6 +70,14 @@ def make_experience(learner: Learner, episodes: int = 4) -> Experience:
     return evaluate_tokens(learner.team, batch, learner.ppo, 0.8)
 
 
+def mean_by_hand(x: Tensor, mask: Tensor, reduction: str) -> float:
+    """Mean over tokens, or over rows of the mean over their tokens."""
+    rows = [row[real].tolist() for row, real in zip(x, mask, strict=True)]
+    if reduction == "sequence":
+        return sum(sum(row) / len(row) for row in rows) / len(rows)
+    return sum(map(sum, rows)) / sum(map(len, rows))
+
+
 def weights_of(team: Team) -> list[Tensor]:
     named = [p for one in team.trainable().values() for p in one.values()]
     return [p.detach().clone() for p in (*named, *team.critics.parameters())]
@@ -242,6 +250,27 @@ class TestPieces:
             learner.ppo = replace(PPO, micro_episodes=size)
             for one, other in zip(gradients_of(learner, experience), whole, strict=True):
                 torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+    @pytest.mark.parametrize("reduction", ["token", "sequence"])
+    def test_the_reduction_is_that_of_the_whole_minibatch(self, checkpoint, reduction: str) -> None:
+        """By hand, messages of 2, 1, 3 and more tokens; however they are cut into pieces."""
+        ppo = replace(PPO, reduction=reduction, entropy_coef=0.1, critic_coef=0.7)
+        learner = make_learner(checkpoint, ppo=ppo)
+        experience = make_experience(learner)
+        batch, paid = experience.batch, experience.advantages
+        errors = (experience.values - experience.returns).square() / 2
+        policy, value = (
+            [mean_by_hand(x[rows], batch.mask[rows], reduction) for _, rows in batch.by_policy()]
+            for x in (-paid, errors)
+        )
+        whole = gradients_of(learner, experience)
+        for size in (1, 2, 64):
+            learner.ppo = replace(ppo, micro_episodes=size)
+            for one, other in zip(gradients_of(learner, experience), whole, strict=True):
+                torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+        metrics = update(learner, experience, 0.8)  # at ratio 1 the surrogate is the advantage
+        assert metrics["loss/policy"] == pytest.approx(sum(policy) / 2, abs=1e-6)
+        assert metrics["loss/value"] == pytest.approx(sum(value) / 2, rel=1e-5)
 
     def test_nor_the_scores_nor_what_is_logged(self, checkpoint) -> None:
         """Failure A31: the logged loss is the loss, however it was added up."""

@@ -28,7 +28,13 @@ from maporl_agents.diagnostics import (
     sums_of,
 )
 from maporl_agents.learner import Learner, not_finite
-from maporl_agents.losses import kl_estimate, masked_mean, policy_loss, value_loss
+from maporl_agents.losses import (
+    kl_estimate,
+    masked_mean,
+    policy_loss,
+    reduced_mean,
+    value_loss,
+)
 from maporl_agents.parallel import side_by_side
 from maporl_agents.rollout import Playable, play
 from maporl_agents.scoring import full_ref_kl, score_tokens
@@ -164,11 +170,11 @@ def accumulate(learner: Learner, experience: Experience, temperature: float) -> 
         FloatingPointError: the loss is not finite.
     """
     batch, ppo = experience.batch, learner.ppo
-    num_tokens = {policy: int(batch.mask[rows].sum()) for policy, rows in batch.by_policy()}
+    counts = {policy: (int(batch.mask[r].sum()), len(r)) for policy, r in batch.by_policy()}
     statistics: list[dict[str, Metrics]] = []
     for rows in micro_batches(batch, ppo.micro_episodes):
         part = experience.select(rows)
-        loss, parts = loss_of(learner, part, num_tokens, temperature)
+        loss, parts = loss_of(learner, part, counts, temperature)
         if not torch.isfinite(loss):
             raise not_finite("the loss", loss)
         loss.backward()
@@ -177,13 +183,14 @@ def accumulate(learner: Learner, experience: Experience, temperature: float) -> 
 
 
 def loss_of(
-    learner: Learner, part: Experience, num_tokens: dict[str, int], temperature: float
+    learner: Learner, part: Experience, counts: dict[str, tuple[int, int]], temperature: float
 ) -> tuple[Tensor, dict[str, Metrics]]:
     """Return the sum over policies of their PPO losses on a micro-batch, and statistics of each.
 
-    Each policy's loss is a mean over its own tokens of the whole minibatch (`num_tokens`), so that
-    how often one agent speaks does not change how fast another learns. The statistics too are
-    shares of the minibatch's means: they add up over micro-batches.
+    Each policy's loss is a mean over its own tokens of the whole minibatch, or over its messages of
+    the mean over their tokens (`counts`: tokens and messages), so that how often one agent speaks
+    does not change how fast another learns. The statistics are shares of the minibatch's means over
+    tokens: they add up over micro-batches.
     """
     ppo, batch = learner.ppo, part.batch
     scores = score_tokens(
@@ -197,13 +204,16 @@ def loss_of(
     statistics: dict[str, Metrics] = {}
     for policy, rows in batch.by_policy():
         mask = batch.mask[rows]
+        num_tokens, num_sequences = counts[policy]
         improve, stats = policy_loss(
             scores.logprobs[rows],
             part.logprobs[rows],
             part.advantages[rows],
             mask,
             clip_coef=ppo.clip_coef,
-            num_tokens=num_tokens[policy],
+            reduction=ppo.reduction,
+            num_tokens=num_tokens,
+            num_sequences=num_sequences,
         )
         critic = value_loss(
             scores.values[rows],
@@ -211,13 +221,17 @@ def loss_of(
             part.returns[rows],
             mask,
             clip_coef=ppo.value_clip,
-            num_tokens=num_tokens[policy],
+            reduction=ppo.reduction,
+            num_tokens=num_tokens,
+            num_sequences=num_sequences,
         )
         total = total + improve + ppo.critic_coef * critic
         if ppo.entropy_coef > 0:
-            spread = masked_mean(scores.entropy[rows], mask, count=num_tokens[policy])
+            spread = reduced_mean(
+                scores.entropy[rows], mask, ppo.reduction, num_tokens, num_sequences
+            )
             total = total - ppo.entropy_coef * spread
-        share = float(mask.sum()) / num_tokens[policy]
+        share = float(mask.sum()) / num_tokens
         statistics[policy] = {
             "loss/policy": float(improve.detach()),
             "loss/value": float(critic.detach()),
