@@ -13,20 +13,32 @@ from torch import Tensor
 
 from maporl_agents.behaviour import answers_of, copy_rates, laziness
 from maporl_agents.losses import kl_estimate, masked_mean
-from maporl_agents.types import Experience, Rollout, StopReason, TokenBatch
+from maporl_agents.types import Completion, Experience, Rollout, StopReason, TokenBatch
 from maporl_env.credit import correctness
+from maporl_env.types import Message
 
 Metrics = dict[str, float]
 Samples = Iterator[tuple[str, float]]
 """(metric, one of the values that it is the mean of)."""
 
 
-def rollout_metrics(rollouts: Sequence[Rollout]) -> Metrics:
-    """Return what was played: rewards, how messages ended, and what agents did turn by turn."""
-    metrics = means(pair for rollout in rollouts for pair in _message_samples(rollout))
-    metrics |= means(pair for rollout in rollouts for pair in _debate_samples(rollout))
-    completions = [c for rollout in rollouts for c in rollout.completions]
-    metrics["reward"] = sum(float(rollout.rewards.mean()) for rollout in rollouts) / len(rollouts)
+def rollout_metrics(rollouts: Sequence[Rollout], new_from: Sequence[int] | None = None) -> Metrics:
+    """Return what was played: rewards, how messages ended, and what agents did turn by turn.
+
+    All are means over what was played; those of scores and rewards are over scored messages, and
+    absent where there are none.
+
+    Args:
+        rollouts: finished debates.
+        new_from: of branches of a tree, per rollout, the first turn that no rollout before it
+            holds: what several branches share counts once. None for debates of their own.
+    """
+    starts = [0] * len(rollouts) if new_from is None else new_from
+    played = list(zip(rollouts, starts, strict=True))
+    metrics = means(pair for one in played for pair in _message_samples(*one))
+    metrics |= means(pair for one in played for pair in _debate_samples(*one))
+    metrics |= means(("reward", paid) for one in played for paid in _paid(*one))
+    completions = [c for one in played for _, c in _said(*one)]
     metrics["tokens"] = float(sum(len(c.ids) for c in completions))
     metrics["answers"] = float(len(completions))
     metrics["cut_off"] = sum(c.stop is StopReason.LENGTH for c in completions) / len(completions)
@@ -41,9 +53,21 @@ def means(pairs: Iterable[tuple[str, float]]) -> Metrics:
     return {name: sum(each) / len(each) for name, each in values.items()}
 
 
-def _message_samples(rollout: Rollout) -> Samples:
+def _said(rollout: Rollout, start: int) -> list[tuple[Message, Completion]]:
+    """Return the messages from turn `start` on, each with its tokens."""
+    pairs = zip(rollout.transcript.messages, rollout.completions, strict=True)
+    return [(message, completion) for message, completion in pairs if message.turn >= start]
+
+
+def _paid(rollout: Rollout, start: int) -> list[float]:
+    """Return the rewards from turn `start` on of the messages that have a score."""
+    paid: list[float] = rollout.rewards[start:][rollout.scored[start:]].tolist()
+    return paid
+
+
+def _message_samples(rollout: Rollout, start: int) -> Samples:
     """Yield the score, the length in tokens and the kind of end of every message."""
-    for message, completion in zip(rollout.transcript.messages, rollout.completions, strict=True):
+    for message, completion in _said(rollout, start):
         turn = f"turn_{message.turn + 1}"
         if message.score is not None:
             yield f"score/{turn}", message.score
@@ -51,8 +75,8 @@ def _message_samples(rollout: Rollout) -> Samples:
         yield f"cut_off/{turn}", completion.stop is StopReason.LENGTH
 
 
-def _debate_samples(rollout: Rollout) -> Samples:
-    """Yield what the agents of a debate did in its complete turns.
+def _debate_samples(rollout: Rollout, start: int) -> Samples:
+    """Yield what the agents of a debate did in its complete turns from `start` on.
 
     Of a game in which agents do not all speak in every turn nothing is said.
     """
@@ -64,17 +88,21 @@ def _debate_samples(rollout: Rollout) -> Samples:
         return
     answers, copied = answers_of(transcript), copy_rates(transcript)
     for index, (row, shares) in enumerate(zip(answers, copied, strict=True)):
+        if index < start:
+            continue
         turn = f"turn_{index + 1}"
         yield f"agreement/{turn}", len({answer for answer in row if answer is not None}) == 1
         yield from ((f"invalid/{turn}", answer is None) for answer in row)
         yield from ((f"copy/{turn}", share) for share in shares)
     right, known = correctness(transcript)
     for turn, seat in zip(*known.nonzero(), strict=True):
-        yield f"accuracy/turn_{turn + 1}", bool(right[turn, seat])
+        if turn >= start:
+            yield f"accuracy/turn_{turn + 1}", bool(right[turn, seat])
     for turn, seat in zip(*(known[1:] & known[:-1]).nonzero(), strict=True):
-        before, now = bool(right[turn, seat]), bool(right[turn + 1, seat])
-        yield f"wrong_to_right/turn_{turn + 2}", now and not before
-        yield f"right_to_wrong/turn_{turn + 2}", before and not now
+        if turn + 1 >= start:
+            before, now = bool(right[turn, seat]), bool(right[turn + 1, seat])
+            yield f"wrong_to_right/turn_{turn + 2}", now and not before
+            yield f"right_to_wrong/turn_{turn + 2}", before and not now
     if len(answers) > 1:
         yield from zip((f"lazy/{a}" for a in transcript.agents), laziness(answers), strict=True)
 
@@ -82,10 +110,12 @@ def _debate_samples(rollout: Rollout) -> Samples:
 def experience_metrics(experience: Experience) -> Metrics:
     """Return KL to the reference, the critic's fit, entropies, and sampler-trainer mismatch.
 
-    All but the entropies, which are then absent, are 0 without any scored message; explained
-    variance is 0 where the returns have no spread.
+    All are absent without any scored message; explained variance is 0 where the returns have no
+    spread.
     """
     batch = experience.batch
+    if not len(batch):
+        return {}
     kl = kl_estimate(experience.logprobs, experience.ref_logprobs)
     log_ratio = (experience.logprobs - batch.sampled_logprobs)[batch.mask]
     return {
@@ -93,8 +123,8 @@ def experience_metrics(experience: Experience) -> Metrics:
         "explained_variance": explained_variance(
             experience.values[batch.mask], experience.returns[batch.mask]
         ),
-        "sampler_mismatch": float(log_ratio.abs().max()) if len(batch) else 0.0,
-        "ratio_mismatch": float(log_ratio.expm1().abs().mean()) if len(batch) else 0.0,
+        "sampler_mismatch": float(log_ratio.abs().max()),
+        "ratio_mismatch": float(log_ratio.expm1().abs().mean()),
         "zero_spread": zero_spread(batch),
         **entropies(batch, experience.logprobs),
     }

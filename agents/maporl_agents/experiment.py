@@ -246,7 +246,7 @@ def _finish(
     }
     checkpoint.save_json(log.folder / "results.json", stages)
     for stage, results in (("before", before), ("after", after)):
-        log.transcripts(stage, results["sampled"].transcripts)
+        log.transcripts(stage, results["sampled"].transcripts, replace=True)
     report.draw_curve(
         read_metrics(log.folder), stages["before"], stages["after"], log.folder / "curve.png"
     )

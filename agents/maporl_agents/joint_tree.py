@@ -220,21 +220,34 @@ def joint_reward(transcript: Transcript, turn: int) -> float | None:
     return statistics.fmean(known) if len(known) == len(scores) else None
 
 
+Path = list[tuple[JointNode, int]]
+"""A way through a tree: the node of each turn, and the joint action that was taken there."""
+
+
 def branches(root: JointNode) -> Iterator[Rollout]:
     """Yield every way through a tree as the debate it is; what comes early occurs in several."""
-    yield from _branches(root, [])
+    yield from map(_rollout, _paths(root, []))
 
 
-def _branches(node: JointNode, before: list[tuple[JointNode, int]]) -> Iterator[Rollout]:
+def first_new_turns(root: JointNode) -> Iterator[int]:
+    """Yield per way, in the order of `branches`, the first turn that no way before it went through.
+
+    Ways share their beginning with the one before up to the last action that is not a node's first.
+    """
+    for path in _paths(root, []):
+        yield max((turn for turn, (_, action) in enumerate(path) if action), default=0)
+
+
+def _paths(node: JointNode, before: Path) -> Iterator[Path]:
     for action, child in enumerate(node.children):
         path = [*before, (node, action)]
         if child is not None:
-            yield from _branches(child, path)
+            yield from _paths(child, path)
         else:
-            yield _rollout(path)
+            yield path
 
 
-def _rollout(path: list[tuple[JointNode, int]]) -> Rollout:
+def _rollout(path: Path) -> Rollout:
     places = [
         (node, seat, sample)
         for node, action in path

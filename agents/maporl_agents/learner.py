@@ -82,6 +82,11 @@ class PolicyLearner:
             for name, parameter in named.items()
         }
 
+    @property
+    def learning_rate(self) -> float:
+        """Of the policies, in the next update."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
     def apply_gradients(self) -> Metrics:
         """Clip each policy's gradient on its own, step, and return the gradient norms.
 

@@ -248,7 +248,8 @@ def reduced_mean(
     if reduction == "token":
         return masked_mean(x, mask, count=num_tokens)
     require_mask(mask, dims=2)
-    return _sequence_mean(*real_only(mask, x=x), mask, num_sequences)
+    (x,) = real_only(mask, x=x)
+    return _sequence_mean(x, mask, num_sequences)
 
 
 def _sequence_mean(losses: Tensor, mask: Tensor, num_sequences: float | Tensor | None) -> Tensor:

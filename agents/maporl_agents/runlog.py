@@ -227,10 +227,17 @@ class RunLog:
         for logger in self.loggers:
             logger.log(step, numbers)
 
-    def transcripts(self, name: str, transcripts: Iterable[Transcript]) -> None:
+    def transcripts(
+        self, name: str, transcripts: Iterable[Transcript], *, replace: bool = False
+    ) -> None:
         """Append debates to transcripts/<name>.jsonl, each with the step of the newest metrics.
 
         Whatever agents wrote, a debate stays one line, and `Transcript.from_json` reads it.
+
+        Args:
+            name: of the file.
+            transcripts: the debates.
+            replace: put them in the place of what the file holds, all at once.
 
         Raises:
             ValueError: if the name holds anything but letters, digits, `_`, `-` and `.`.
@@ -242,7 +249,7 @@ class RunLog:
             json.dumps({"step": self._step, **one.to_dict()}, allow_nan=False)
             for one in transcripts
         ]
-        self._append(f"transcripts/{name}.jsonl", lines)
+        (self._replace if replace else self._append)(f"transcripts/{name}.jsonl", lines)
 
     def alarms(self, alarms: Iterable[Mapping[str, str]]) -> None:
         """Append early warnings to alarms.jsonl, each with the step of the newest metrics.
@@ -282,11 +289,24 @@ class RunLog:
             if path.exists() and path.stat().st_size > end:
                 os.truncate(path, end)
 
-    def _append(self, name: str, lines: list[str]) -> None:
-        """Append whole lines to a file of the run, or nothing."""
+    def _replace(self, name: str, lines: list[str]) -> None:
+        """Write a file of the run anew, whole or not at all."""
+        path = self._open(name)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            write_text(path, "".join(line + "\n" for line in lines))
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+
+    def _open(self, name: str) -> Path:
+        """Return the path of a file of the run; ValueError after `close`."""
         if self._lock is None:
             raise ValueError(f"The run log of {self.folder} is closed.")
-        path = self.folder / name
+        return self.folder / name
+
+    def _append(self, name: str, lines: list[str]) -> None:
+        """Append whole lines to a file of the run, or nothing."""
+        path = self._open(name)
         try:
             path.parent.mkdir(exist_ok=True)
             with path.open("ab", buffering=0) as file:

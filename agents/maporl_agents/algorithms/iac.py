@@ -23,6 +23,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,20 +86,33 @@ def train_step(
         magrpo.evaluate_tokens(team, deltas, usual, temperature), values, targets
     )
     loss = partial(loss_of, team=team, settings=settings, usual=usual, temperature=temperature)
+    rate = learner.learning_rate
     updates = magrpo.update(learner, experience, loss, settings.micro_episodes) if rows else {}
     if rows:
         learner.schedule.step()
 
     # Log.
-    metrics = rollout_metrics(rollouts) | magrpo.token_metrics(experience) | updates
+    played = rollout_metrics([paid_jointly(rollout) for rollout in rollouts])
+    metrics = played | magrpo.token_metrics(experience) | updates
+    if rows:
+        metrics["explained_variance"] = explained_variance(values, targets)
+        metrics["advantage"] = float(deltas.rewards.abs().mean())
     metrics |= {
-        "explained_variance": explained_variance(values, targets),
-        "advantage": float(deltas.rewards.abs().mean()) if rows else 0.0,
         "unscored_messages": left_out,
         "updates": int(bool(rows)),
-        "learning_rate": learner.optimizer.param_groups[0]["lr"],
+        "learning_rate": rate,
     }
     return rollouts, metrics
+
+
+def paid_jointly(rollout: Rollout) -> Rollout:
+    """Return a debate with the joint reward of each turn as what its messages are paid."""
+    rewards, scored = np.zeros_like(rollout.rewards), np.zeros_like(rollout.scored)
+    for turn in range(rollout.transcript.turn):
+        reward = joint_reward(rollout.transcript, turn)
+        scored[turn] = reward is not None
+        rewards[turn] = reward or 0.0
+    return replace(rollout, rewards=rewards, scored=scored)
 
 
 def scored_rows(team: Team, rollouts: Sequence[Rollout], gamma: float) -> tuple[list[Row], int]:

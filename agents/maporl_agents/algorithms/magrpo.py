@@ -28,7 +28,7 @@ from maporl_agents.diagnostics import (
     rollout_metrics,
     sums_of,
 )
-from maporl_agents.joint_tree import JointNode, branches, grow
+from maporl_agents.joint_tree import JointNode, branches, first_new_turns, grow
 from maporl_agents.learner import PolicyLearner, not_finite
 from maporl_agents.losses import Reduction, policy_loss
 from maporl_agents.parallel import side_by_side
@@ -101,6 +101,7 @@ def train_step(
     # Update: once, or several times where the ratio corrects for it.
     loss = partial(loss_of, team=team, settings=settings, temperature=sampling.temperature)
     generator = torch.Generator().manual_seed(seed_of(seed, "minibatches"))
+    rate = learner.learning_rate
     updates = [
         update(learner, experience.select(rows_), loss, settings.micro_episodes)
         for _ in range(settings.epochs)
@@ -111,11 +112,12 @@ def train_step(
 
     # Log.
     rollouts = [rollout for root in trees for rollout in branches(root)]
-    metrics = rollout_metrics(rollouts) | token_metrics(experience) | mean_of(updates)
+    new_from = [turn for root in trees for turn in first_new_turns(root)]
+    metrics = rollout_metrics(rollouts, new_from) | token_metrics(experience) | mean_of(updates)
     metrics |= tree_metrics(nodes, rows, settings)
     metrics["unscored_messages"] = left_out
     metrics["updates"] = len(updates)
-    metrics["learning_rate"] = learner.optimizer.param_groups[0]["lr"]
+    metrics["learning_rate"] = rate
     return rollouts, metrics
 
 
@@ -344,7 +346,7 @@ def tree_metrics(
     metrics: dict[str, Any] = {
         "nodes": len(nodes),
         "zero_spread": sum(flat) / len(flat),
-        "advantage": fmean([abs(row.reward) for row in rows]) if rows else 0.0,
+        **({"advantage": fmean([abs(row.reward) for row in rows])} if rows else {}),
         "answers": len(spoken),
         "tokens": sum(len(one.ids) for one in spoken),
     }

@@ -81,6 +81,7 @@ def train_step(
     passes = (minibatches(batch, ppo.minibatches, generator) for _ in range(ppo.epochs))
     planned = [rows for one_pass in passes for rows in one_pass]
     updates: list[Metrics] = []
+    rate = learner.learning_rate
     for rows in planned:
         updates.append(update(learner, experience.select(rows), sampling.temperature))
         if ppo.target_kl is not None and updates[-1]["approx_kl"] > ppo.target_kl:
@@ -95,7 +96,7 @@ def train_step(
     metrics |= learner.adapt(metrics["kl"] if updates else None)
     metrics["unscored_messages"] = left_out
     metrics["updates"] = len(updates)
-    metrics["learning_rate"] = learner.optimizer.param_groups[0]["lr"]
+    metrics["learning_rate"] = rate
     return rollouts, metrics
 
 

@@ -74,7 +74,7 @@ def run(
             for stage, results in (("before", before), ("after", after))
         }
         for stage, results in (("before", before), ("after", after)):
-            log.transcripts(stage, results["sampled"].transcripts)
+            log.transcripts(stage, results["sampled"].transcripts, replace=True)
         checkpoint.save_json(folder / "results.json", stages)
     return stages
 
