@@ -14,7 +14,9 @@ in running text. Rules:
   such as `\$`, `\%`, `\text{34}`. Thousands may be set apart by a comma or a space of typesetting
   (`\,`, `\;`, `\:`, `\ `, `~`, U+2009, U+202F, U+00A0), never by an ordinary blank. No answer are
   several numbers, ranges, expressions, mixed numbers, any word (also a unit, because `2 million` is
-  not 2), digits outside ASCII, a zero denominator, and more than 1,000 characters.
+  not 2), digits outside ASCII, a zero denominator, and more than 1,000 characters. A float written
+  to its last digit is read as the short decimal or fraction it stands for: `0.30000000000000004` is
+  3/10, `33.333333333333336` is 100/3.
 - **"nli"**: `entailment`, `neutral` or `contradiction`, in any case, alone in the box (wrappers
   and punctuation aside); returned in lower case.
 - **"text"**: the content of the box, trimmed, not empty, without LaTeX wrappers around the whole
@@ -31,6 +33,7 @@ Every function takes time linear in the text, and no string raises. The caller g
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +51,9 @@ Finder = Callable[[str], str | None]
 NLI_LABELS = ("entailment", "neutral", "contradiction")
 MAX_CHARS = 1_000  # of a number or a label; keeps every integer far below Python's conversion limit
 MAX_WRAPPERS = 8  # that are taken off one answer
+FLOAT_DIGITS = 15  # fewest significant digits of a float that its rounding errors show in
+FLOAT_PLACES = 10  # fewest of them behind the point: what people write is exact
+DUST = 8  # rounding errors of a sum or product, in units of a float's last place
 
 _PLAIN_BOX = re.compile(r"\\boxed[ \t\r\n]?\{([^{}\\]*)\}")
 _WRAPPER = re.compile(
@@ -243,7 +249,26 @@ def _plain_fraction(frac: re.Match[str]) -> str:
 
 
 def _exact(magnitude: str) -> Fraction:
-    return Fraction(magnitude.replace(",", ""))
+    plain = magnitude.replace(",", "")
+    return (_without_dust(plain) if len(plain) >= FLOAT_DIGITS else None) or Fraction(plain)
+
+
+def _without_dust(decimal: str) -> Fraction | None:
+    """Return the number that a float written to its last digit stands for, if that is plain.
+
+    0.1 + 0.2 is written 0.30000000000000004 and stands for 0.3, 100 / 3 is written
+    33.333333333333336. None for what is no such float, or is near no short decimal or fraction.
+    """
+    whole, _, places = decimal.partition("e")[0].partition(".")
+    value = float(decimal)
+    many = len(places) >= FLOAT_PLACES and len((whole + places).strip("0")) >= FLOAT_DIGITS
+    if not many or repr(value) != decimal:
+        return None
+    exact, dust = Fraction(value), DUST * Fraction(math.ulp(value))
+    for plain in (Fraction(format(value, ".10g")), exact.limit_denominator(10_000)):
+        if abs(plain - exact) <= dust:
+            return plain
+    return None
 
 
 def _unwrap(text: str) -> str:

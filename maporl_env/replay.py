@@ -28,7 +28,8 @@ from typing import Any, TypeVar
 from maporl_env.answers import last_line_answer, read_gold
 from maporl_env.batched import BatchedDebate, DebateConfig, Prompt
 from maporl_env.prompts import Template
-from maporl_env.tasks.files import Row, read_rows
+from maporl_env.tasks.files import read_rows
+from maporl_env.tasks.splits import Row
 from maporl_env.types import AgentID, Question, Transcript
 
 LAST_LINE_TEMPLATE = Template(instruction="End with your final answer on a line of its own: A: 34")

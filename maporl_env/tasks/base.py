@@ -45,7 +45,8 @@ class Task:
 
     Attributes:
         name: "shopping", "gsm8k", ...
-        splits: at least one; by custom "train" and "test", disjoint.
+        splits: at least one; by custom "train", "validation" and "test", disjoint. Settings are
+            chosen on "validation"; "test" is for the figures in the end.
         template: the words; an environment may be given another one.
         make_verifier: makes what scores answers where none is chosen; None for the answer key.
         joiner: makes one text of the agents' parts, in protocol "joint".
@@ -67,6 +68,23 @@ class Task:
     def default_split(self) -> str:
         """The split that is played where none is named: "train", else the first."""
         return "train" if "train" in self.splits else next(iter(self.splits))
+
+    @property
+    def measured_split(self) -> str:
+        """The split that is measured on where none is named: "test", "validation", the only one.
+
+        Raises:
+            ValueError: none of these; names the splits there are.
+        """
+        for name in ("test", "validation"):
+            if name in self.splits:
+                return name
+        if len(self.splits) == 1:
+            return self.default_split
+        raise ValueError(
+            f"task {self.name!r} has neither a split 'test' nor 'validation' to measure on: name "
+            f"one of {sorted(self.splits)}"
+        )
 
     def split(self, name: str) -> Sequence[Question]:
         """Return the questions of one split; ValueError names the splits there are."""

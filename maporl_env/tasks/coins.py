@@ -9,7 +9,7 @@ guess that ignores the price is right in one case of three at most. Answers run 
 words are those of `sharing` (template, moves, verdicts), so that what is learnt in one task can be
 tried in the other.
 
-Split: by the set of four coins; a set in "test" occurs in no training question at any price.
+Splits: by the set of four coins; a set occurs in one split only, at any price.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from maporl_env.tasks.base import Task
 from maporl_env.types import Question
 
 VALUES = range(1, 31)
-NUM_SETS = {"train": 4_000, "test": 1_000}
+NUM_SETS = {"test": 1_000, "train": 4_000, "validation": 500}
 
 CoinSet = tuple[int, int, int, int]
 
@@ -35,9 +35,8 @@ def coin_sets() -> dict[str, list[CoinSet]]:
     rng = random.Random("coins/sets")
     sets = list(itertools.combinations(VALUES, 4))
     rng.shuffle(sets)
-    usable = itertools.islice((s for s in sets if len(payments(s)) == 3), sum(NUM_SETS.values()))
-    chosen = list(usable)
-    return {"test": chosen[: NUM_SETS["test"]], "train": chosen[NUM_SETS["test"] :]}
+    usable = (s for s in sets if len(payments(s)) == 3)
+    return {split: list(itertools.islice(usable, count)) for split, count in NUM_SETS.items()}
 
 
 def payments(coins: CoinSet) -> dict[int, list[tuple[int, int]]]:
@@ -70,7 +69,7 @@ def questions(split: str) -> Iterator[Question]:
 
 @cache
 def load() -> Task:
-    """Return the task with splits "train" and "test"."""
+    """Return the task with splits "train", "validation" and "test"."""
     return Task(
         name="coins",
         splits={split: tuple(questions(split)) for split in NUM_SETS},

@@ -212,15 +212,16 @@ class CoWriting:
 def load(data: str | Path | None = None) -> Task:
     """Return HumanEval as a task for two; arguments and errors as `humaneval.load`.
 
-    The 164 problems are one split, "test", in HumanEval; here every fourth one is "test" and the
-    others are "train", so figures are no HumanEval scores.
+    The 164 problems are one split, "test", in HumanEval; here every fourth one is "test", every
+    eighth "validation" and the others are "train", so figures are no HumanEval scores.
     """
     problems = humaneval.load(data).split("test")
     asked = [replace(problem, id=f"cowrite/{problem.id}") for problem in problems]
     return Task(
         name="cowrite",
         splits={
-            "train": [q for i, q in enumerate(asked) if i % 4 != 3],
+            "train": [q for i, q in enumerate(asked) if i % 8 not in (3, 6, 7)],
+            "validation": asked[6::8],
             "test": asked[3::4],
         },
         template=TEMPLATE,

@@ -1,7 +1,7 @@
 """Questions from files: JSONL or CSV, one question per row, columns recognised by name.
 
 - Your own questions: prompt (or question), answer, and as wanted id, kind ("number" unless given)
-  and split.
+  and split (train, validation, test in their usual spellings, or a name of your own).
 - GSM8K: question, and an answer that ends in "#### N".
 - ANLI and other entailment sets: premise, hypothesis, label (0, 1, 2 or a word).
 
@@ -12,15 +12,25 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from maporl_env.answers import NLI_LABELS, read_gold
 from maporl_env.prompts import Template
 from maporl_env.tasks.base import Task
-from maporl_env.tasks.index import IndexedQuestions, open_index
+from maporl_env.tasks.index import IndexedQuestions, Reader, json_object, open_index
+from maporl_env.tasks.splits import (
+    Numbered,
+    Row,
+    Splits,
+    require_unmarked,
+    rows_by_split,
+    split_of_file,
+    with_stand_ins,
+    written_split,
+)
 from maporl_env.types import Question
 
 NLI_TEMPLATE = Template(
@@ -29,10 +39,8 @@ NLI_TEMPLATE = Template(
 SUFFIXES = (".jsonl", ".csv")
 LARGE_BYTES = 1 << 25
 """A .jsonl file from this size on stays on disk: its questions are read one by one when asked."""
-
-Row = Mapping[str, Any]
-Numbered = tuple[str, Row]
-"""Where a row stands ("file.jsonl, line 3"), and its columns."""
+MAX_FIELD = (1 << 31) - 1
+"""Characters of one field of a CSV file: the most that Python's reader can be told everywhere."""
 
 
 def read_rows(path: Path) -> Iterator[Numbered]:
@@ -54,7 +62,7 @@ def read_rows(path: Path) -> Iterator[Numbered]:
             yield from _csv(path, lines) if suffix == ".csv" else _jsonl(path, lines)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error.reason}): re-encode it") from error
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
@@ -63,42 +71,45 @@ def _jsonl(path: Path, lines: Iterable[str]) -> Iterator[Numbered]:
         if not line.strip():
             continue
         where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{where}: not valid JSON ({error.msg})") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{where}: expected a JSON object with fields, not {line[:40]!r}")
-        yield where, row
+        yield where, json_object(line, where)
 
 
 def _csv(path: Path, lines: Iterable[str]) -> Iterator[Numbered]:
+    csv.field_size_limit(MAX_FIELD)  # of all readers of this process; 131,072 unless told
     reader = csv.DictReader(lines, strict=True)
+    start = 1  # where the row that is read begins: a quote that never closes goes on to the end
     try:
         for row in reader:
             where = f"{path}, line {reader.line_num}"
             if None in row or None in row.values():
                 raise ValueError(f"{where}: the row does not have as many fields as the header")
             yield where, row
+            start = reader.line_num + 1
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from error
+        raise ValueError(
+            f"{path}, line {start}: not valid CSV in the row that begins here ({error})"
+        ) from error
 
 
-def read_questions(rows: Iterable[Numbered], prefix: str) -> list[Question]:
+def read_questions(
+    rows: Iterable[Numbered], prefix: str, read: Reader | None = None
+) -> list[Question]:
     """Return the questions of some rows.
 
     Args:
         rows: from :func:`read_rows` or a hub data set.
         prefix: starts the id of a row that brings none, e.g. "gsm8k/test".
+        read: makes a question of a row; by its columns, if None.
 
     Raises:
         ValueError: missing columns, a gold answer that cannot be read, or an id that stands twice;
             each with its place.
     """
+    read = read or _question
     questions = []
     seen: dict[str, str] = {}
     for index, (where, row) in enumerate(rows):
-        question = _question(row, where, f"{prefix}/{index}")
+        question = read(row, where, f"{prefix}/{index}")
         if question.id in seen:
             raise ValueError(f"{where}: id {question.id!r} stands already in {seen[question.id]}")
         seen[question.id] = where
@@ -154,78 +165,68 @@ def _label(label: object, where: str) -> str:
     return name
 
 
-def split_of(stem: str) -> str | None:
-    """Return the split that a file's name tells: "train", "test", "dev", or None."""
-    for split, starts in {
-        "train": ("train",), "test": ("test",), "dev": ("dev", "valid")
-    }.items():  # fmt: skip
-        if stem.lower().startswith(starts):
-            return split
-    return None
-
-
-def read_splits(path: Path, prefix: str) -> dict[str, Sequence[Question]]:
+def read_splits(path: Path, prefix: str) -> Splits:
     """Return the questions of a file, or of a folder's files, by split.
 
     A file whose rows have a column "split" is divided by it; else its name may tell the split
-    (train..., test..., dev...). A development set stands in where there is no test set. A single
-    file that tells nothing is one set of questions under both names, "train" and "test".
+    (train..., test..., dev...). Usual spellings of train, validation and test are recognised (see
+    `splits`). A validation set stands in where there is no test set, and goes by "dev", too. A
+    single file that tells nothing is one set of questions under both names, "train" and "test".
 
     Raises:
         FileNotFoundError: no such file or folder, or a folder without a data file.
-        ValueError: see :func:`read_rows` and :func:`read_questions`.
+        ValueError: see :func:`read_rows` and :func:`read_questions`; or a row without a split where
+            others have one, or with another one than the name of its file in the folder tells.
     """
     splits = _splits_of_folder(path, prefix) if path.is_dir() else _splits_of_file(path, prefix)
-    if "dev" in splits and "test" not in splits:
-        splits["test"] = splits.pop("dev")
-    return splits
+    return with_stand_ins(splits)
 
 
-def _splits_of_folder(path: Path, prefix: str) -> dict[str, Sequence[Question]]:
+def _splits_of_folder(path: Path, prefix: str) -> Splits:
     files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES)
-    files = [file for file in files if split_of(file.stem)]
+    files = [file for file in files if split_of_file(file.stem)]
     if not files:
         raise FileNotFoundError(f"no train or test file (.jsonl or .csv) in folder {path}")
-    splits: dict[str, Sequence[Question]] = {}
+    splits: Splits = {}
     for file in files:
-        name = str(split_of(file.stem))
-        more = _read_file(file, f"{prefix}/{name}")
+        name = str(split_of_file(file.stem))
+        read = partial(_question_of_split, name)
+        more: Sequence[Question] = (
+            open_index(file, f"{prefix}/{name}", read, checked_as=name)
+            if _is_large(file)
+            else read_questions(read_rows(file), f"{prefix}/{name}", read)
+        )
         splits[name] = [*splits[name], *more] if name in splits else more
     return splits
 
 
-def _read_file(path: Path, prefix: str) -> Sequence[Question]:
-    if _is_large(path):
-        return open_index(path, prefix, _question)
-    return read_questions(read_rows(path), prefix)
+def _question_of_split(split: str | None, row: Row, where: str, name: str) -> Question:
+    """The question of a row that may not name another split than its file does (None for none)."""
+    require_unmarked(row, where, split)
+    return _question(row, where, name)
 
 
 def _is_large(path: Path) -> bool:
     return path.suffix.lower() == ".jsonl" and path.is_file() and path.stat().st_size >= LARGE_BYTES
 
 
-def _splits_of_file(path: Path, prefix: str) -> dict[str, Sequence[Question]]:
-    name = split_of(path.stem)
-    if _is_large(path) and not next(read_rows(path))[1].get("split"):
-        questions: Sequence[Question] = open_index(
-            path, f"{prefix}/{name}" if name else prefix, _question
-        )
-        return {name: questions} if name else {"train": questions, "test": questions}
-    rows = list(read_rows(path))
-    if not rows:
+def _splits_of_file(path: Path, prefix: str) -> Splits:
+    name = split_of_file(path.stem)
+    start = f"{prefix}/{name}" if name else prefix
+    first = next(read_rows(path), None)
+    if first is None:
         raise ValueError(f"{path} holds no question")
-    if all(row.get("split") for _, row in rows):
-        names = dict.fromkeys(str(row["split"]) for _, row in rows)
-        return {
-            name: read_questions(
-                [r for r in rows if str(r[1]["split"]) == name], f"{prefix}/{name}"
-            )
-            for name in names
-        }
-    if name is not None:
-        return {name: read_questions(rows, f"{prefix}/{name}")}
-    questions = read_questions(rows, prefix)
-    return {"train": questions, "test": questions}
+    questions: Sequence[Question]
+    if _is_large(path) and written_split(first[1], first[0]) is None:
+        questions = open_index(path, start, partial(_question_of_split, None))
+    else:
+        rows = list(read_rows(path))
+        if marked := rows_by_split(rows):
+            return {
+                split: read_questions(part, f"{prefix}/{split}") for split, part in marked.items()
+            }
+        questions = read_questions(rows, start)
+    return {name: questions} if name else {"train": questions, "test": questions}
 
 
 def template_for(questions: Sequence[Question]) -> Template:

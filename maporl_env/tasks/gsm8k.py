@@ -1,8 +1,12 @@
 """GSM8K: grade-school word problems with a number as the answer (Cobbe et al., 2021).
 
 Splits
-    train, test    as published: 7,473 and 1,319 problems
-    verifier       the first 7,463 training problems: what the paper trains its verifier on
+    test           as published: 1,319 problems
+    validation     the last 500 of the 7,473 published training problems (of a training set of your
+                   own of less than 5,000 problems: none)
+    train          the others, 6,973
+    verifier       the first 7,463 training problems as published: what the paper trains its
+                   verifier on. It shares 490 problems with `validation`
     rl             what the paper trains its agents on: the first 12,800 problems of TinyGSM that
                    have a final answer and are not in `verifier` (see `tasks.tinygsm`). From the hub
                    where GSM8K is; else from tinygsm.jsonl, in the folder or in one named tinygsm
@@ -21,10 +25,12 @@ from maporl_env.tasks import tinygsm
 from maporl_env.tasks.base import Deferred, Task
 from maporl_env.tasks.files import read_questions, read_splits
 from maporl_env.tasks.hub import read_hub, source
+from maporl_env.tasks.splits import Splits, carve_validation
 from maporl_env.types import Question
 
 HUB_NAME = "openai/gsm8k"
 NUM_VERIFIER = 7_463
+NUM_VALIDATION = 500
 
 
 def load(data: str | Path | None = None) -> Task:
@@ -39,21 +45,22 @@ def load(data: str | Path | None = None) -> Task:
         ValueError: a malformed row or an unreadable gold answer, with file and line number.
     """
     place = source("gsm8k", data, HUB_NAME)
-    splits: dict[str, Sequence[Question]] = {}
+    splits: Splits = {}
     if isinstance(place, Path):
         splits.update(read_splits(place, "gsm8k"))
     else:
         for name in ("train", "test"):
             splits[name] = read_questions(read_hub(place, "main", name), f"gsm8k/{name}")
     if "train" in splits and splits["train"] is not splits.get("test"):
-        splits |= _parts(splits["train"], place)
+        verifier = splits["train"][:NUM_VERIFIER]
+        splits = carve_validation(splits, NUM_VALIDATION, 10 * NUM_VALIDATION)
+        splits |= _parts(splits["train"], verifier, place)
     return Task(name="gsm8k", splits=splits)
 
 
-def _parts(train: Sequence[Question], place: Path | str) -> dict[str, Sequence[Question]]:
+def _parts(train: Sequence[Question], verifier: Sequence[Question], place: Path | str) -> Splits:
     half = len(train) // 2
-    verifier = train[:NUM_VERIFIER]
-    parts = {"verifier": verifier, "first_half": train[:half], "second_half": train[half:]}
+    parts: Splits = {"verifier": verifier, "first_half": train[:half], "second_half": train[half:]}
     if (tiny := _tinygsm(place)) is not None:
         parts["rl"] = Deferred(partial(_rl, tiny, verifier))
     return parts

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from maporl_env.tasks.files import Numbered
+from maporl_env.tasks.splits import Numbered
 
 
 def source(task: str, data: str | Path | None, hub_name: str) -> Path | str:

@@ -1,7 +1,8 @@
 """HumanEval: write a Python function from its signature and docstring (Chen et al., 2021).
 
 An answer is a program in a fenced block that defines the whole function. It is run against the
-published tests, in the sandbox. The 164 problems are one split, "test": there is no training set.
+published tests, in the sandbox. The 164 problems are one split, "test": there is no training set,
+so none to take a validation set from (`cowrite` divides the same problems).
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from pathlib import Path
 from maporl_env.code_tests import CodeTests, Suite
 from maporl_env.prompts import Template
 from maporl_env.tasks.base import Task
-from maporl_env.tasks.files import Numbered, Row, read_rows
+from maporl_env.tasks.files import read_rows
 from maporl_env.tasks.hub import read_hub, source
+from maporl_env.tasks.splits import Numbered, Row
 from maporl_env.types import Question
 
 HUB_NAME = "openai_humaneval"

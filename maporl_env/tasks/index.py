@@ -20,6 +20,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from maporl_env.tasks.splits import Row
 from maporl_env.types import Question
 
 Reader = Callable[[Any, str, str], Question]
@@ -131,20 +132,23 @@ def fingerprint(questions: Sequence[Question]) -> str:
     return total.hexdigest()
 
 
-def open_index(path: Path, prefix: str, read: Reader) -> IndexedQuestions:
+def open_index(
+    path: Path, prefix: str, read: Reader, *, checked_as: str = "one set"
+) -> IndexedQuestions:
     """Return the questions of a large JSONL file.
 
     Args:
         path: the file.
         prefix: starts the id of a row that brings none.
         read: makes a question of a row; it raises ValueError for a wrong one.
+        checked_as: names what `read` refuses; a file is checked once for each.
 
     Raises:
         ValueError: a malformed row, a gold answer that cannot be read, an id that stands twice, or
             a file without rows; with file and line.
     """
     stamp, name = _stamp(path), digest(path)
-    kept = cache_folder() / "index" / f"{name}.{_VERSION}.npy"
+    kept = cache_folder() / "index" / f"{name}.{_VERSION}.{checked_as}.npy"
     spans = _known(kept)
     if spans is None:
         spans = _check(path, prefix, read)
@@ -165,17 +169,35 @@ def _known(kept: Path) -> NDArray[np.int64] | None:
     return spans if whole else None
 
 
+def json_object(line: str | bytes, where: str) -> Row:
+    """Return the JSON object of a line.
+
+    Raises:
+        ValueError: it is none, or Python cannot read it: nested too deeply, or an integer of more
+            digits than it converts; with the place.
+    """
+    try:
+        row = json.loads(line)
+    except RecursionError as error:
+        raise ValueError(f"{where}: not readable as JSON, it is nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(f"{where}: not valid JSON ({_in_short(error)})") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: expected a JSON object with fields, not {line[:40]!r}")
+    return row
+
+
+def _in_short(error: ValueError) -> str:
+    """Return what is wrong with JSON, without a position in the line or advice on Python."""
+    return error.msg if isinstance(error, json.JSONDecodeError) else str(error).partition(";")[0]
+
+
 def _check(path: Path, prefix: str, read: Reader) -> NDArray[np.int64]:
     """Read every row once; their spans."""
     spans: list[tuple[int, int, int]] = []
     seen: dict[str, str] = {}
     for where, start, line in _lines(path):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{where}: not valid JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"{where}: expected a JSON object with fields, not {line[:40]!r}")
+        row = json_object(line, where)
         question = read(row, where, f"{prefix}/{len(spans)}")
         if question.id in seen:
             raise ValueError(f"{where}: id {question.id!r} stands already in {seen[question.id]}")

@@ -9,7 +9,8 @@ two messages together is the share of items on whose price both agree: no answer
 all that either can learn about the prices it lacks comes from the partner, through the joint score.
 That the bills become *right* is measured with the key, and paid to nobody.
 
-Split: a pair of items in "test" occurs in no training question, though each item does.
+Splits: a pair of items in "test" or "validation" occurs in no question of another split, though
+each item does.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from maporl_env.types import Question
 ITEMS = (shopping.ITEMS[:8], shopping.ITEMS[32:40])
 """Those whose prices agent 0 knows, and those whose prices agent 1 knows."""
 NUM_TEST_PAIRS = 16
+NUM_VALIDATION_PAIRS = 8
 
 _LINE = re.compile(r"(?<!\d)(\d{1,4}) \* (\d{1,4}) =")
 _ASKED = re.compile(r" buys (\d+) \w+ and (\d+) ")
@@ -37,7 +39,7 @@ def pairs() -> dict[str, list[tuple[str, str]]]:
     """Return the pairs of items by split, one of each agent's, in a fixed shuffled order."""
     shuffled = list(itertools.product(*ITEMS))
     random.Random("receipts").shuffle(shuffled)
-    return {"test": shuffled[:NUM_TEST_PAIRS], "train": shuffled[NUM_TEST_PAIRS:]}
+    return shopping.split_pairs(shuffled, NUM_TEST_PAIRS, NUM_VALIDATION_PAIRS)
 
 
 def questions(split: str) -> Iterator[Question]:
@@ -77,10 +79,10 @@ class Agreement:
 
 @cache
 def load() -> Task:
-    """Return the task with splits "train" (864 questions) and "test" (288)."""
+    """Return the task: "train" (720 questions), "validation" (144) and "test" (288)."""
     return Task(
         name="receipts",
-        splits={split: tuple(questions(split)) for split in ("train", "test")},
+        splits={split: tuple(questions(split)) for split in pairs()},
         template=shopping.TEMPLATE,
         make_verifier=Agreement,
         joiner=json.dumps,

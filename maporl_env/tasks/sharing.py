@@ -13,8 +13,8 @@ From the second turn on a message reads the verdicts back and names its move:
 
     scores 0.0 1.0 take 2 \boxed{ 2 }
 
-Split: the 4,950 unordered pairs {a, b} are divided once and for all; a pair in "test" occurs in no
-training question in either order.
+Splits: the 4,950 unordered pairs {a, b} are divided once and for all; a pair in "test" or
+"validation" occurs in no question of another split in either order.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from functools import cache
 
 from maporl_env.prompts import Template
 from maporl_env.tasks.base import Task
+from maporl_env.tasks.shopping import split_pairs
 from maporl_env.types import Question
 
 NAMES = ("Mia", "Tom", "Ana", "Ben", "Eva", "Sam", "Lea", "Max")
@@ -33,6 +34,7 @@ MOVES = ("keep", "take", "redo")
 FRIENDS = 3
 AMOUNTS = range(1, 100)
 NUM_TEST_PAIRS = 990
+NUM_VALIDATION_PAIRS = 400
 
 TEMPLATE = Template(
     instruction="",
@@ -66,7 +68,7 @@ def pairs() -> dict[str, list[tuple[int, int]]]:
     """Return the unordered pairs of amounts by split, in a fixed shuffled order."""
     shuffled = list(itertools.combinations_with_replacement(AMOUNTS, 2))
     random.Random("sharing/pairs").shuffle(shuffled)
-    return {"test": shuffled[:NUM_TEST_PAIRS], "train": shuffled[NUM_TEST_PAIRS:]}
+    return split_pairs(shuffled, NUM_TEST_PAIRS, NUM_VALIDATION_PAIRS)
 
 
 def questions(split: str) -> Iterator[Question]:
@@ -86,9 +88,9 @@ def questions(split: str) -> Iterator[Question]:
 
 @cache
 def load() -> Task:
-    """Return the task with splits "train" and "test"."""
+    """Return the task with splits "train", "validation" and "test"."""
     return Task(
         name="sharing",
-        splits={split: tuple(questions(split)) for split in ("train", "test")},
+        splits={split: tuple(questions(split)) for split in pairs()},
         template=TEMPLATE,
     )

@@ -9,16 +9,17 @@ second: alone an agent knows both prices of a question in 24 % of cases, so they
 know.
 Words are separated by spaces because the built-in model has a word-level tokenizer.
 
-Split: the 2,016 pairs of items are divided once and for all; a pair in "test" occurs in no training
-question in any order or quantity.
+Splits: the 2,016 pairs of items are divided once and for all; a pair in "test" or "validation"
+occurs in no question of another split in any order or quantity.
 """
 
 from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
+from typing import TypeVar
 
 from maporl_env.prompts import Template
 from maporl_env.tasks.base import Task
@@ -49,6 +50,9 @@ PRICES = dict(
 QUANTITIES = (1, 2, 3)
 NAMES = ("Mia", "Tom", "Ana", "Ben", "Eva", "Sam", "Lea", "Max")
 NUM_TEST_PAIRS = 400
+NUM_VALIDATION_PAIRS = 200
+
+Pair = TypeVar("Pair")
 
 TEMPLATE = Template(
     instruction="in \\boxed{{ }}",
@@ -79,7 +83,17 @@ def item_pairs() -> dict[str, list[tuple[str, str]]]:
     """Return the pairs of items by split, in a fixed shuffled order."""
     pairs = list(itertools.combinations(ITEMS, 2))
     random.Random(0).shuffle(pairs)
-    return {"test": pairs[:NUM_TEST_PAIRS], "train": pairs[NUM_TEST_PAIRS:]}
+    return split_pairs(pairs, NUM_TEST_PAIRS, NUM_VALIDATION_PAIRS)
+
+
+def split_pairs(pairs: Sequence[Pair], num_test: int, num_validation: int) -> dict[str, list[Pair]]:
+    """Return shuffled pairs by split: the first are for "test", the last for "validation"."""
+    end = len(pairs) - num_validation
+    return {
+        "test": list(pairs[:num_test]),
+        "train": list(pairs[num_test:end]),
+        "validation": list(pairs[end:]),
+    }
 
 
 def questions(pairs: list[tuple[str, str]], rng: random.Random) -> Iterator[Question]:
@@ -102,7 +116,7 @@ def questions(pairs: list[tuple[str, str]], rng: random.Random) -> Iterator[Ques
 
 @cache
 def load() -> Task:
-    """Return the task with splits "train" (29,088 questions) and "test" (7,200)."""
+    """Return the task: "train" (25,488 questions), "validation" (3,600) and "test" (7,200)."""
     return Task(
         name="shopping",
         splits={

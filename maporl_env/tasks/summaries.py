@@ -33,7 +33,8 @@ from typing import Literal, get_args
 
 from maporl_env.prompts import Template
 from maporl_env.tasks.base import Task
-from maporl_env.tasks.files import Row, read_rows
+from maporl_env.tasks.files import read_rows
+from maporl_env.tasks.splits import Numbered, Row, Splits, rows_by_split, with_stand_ins
 from maporl_env.types import Question
 
 StyleName = Literal["tldr", "sections"]
@@ -41,6 +42,7 @@ MAX_REWARD = 3.0
 MAX_CHARS = 20_000
 """A longer part breaks every word limit; it is not read."""
 TEST_EVERY = 10
+"""One in ten texts is for "test", the one before it for "validation"."""
 
 TRANSITIONS: dict[str, tuple[str, ...]] = {
     "addition": ("also", "moreover", "furthermore", "additionally", "besides"),
@@ -190,34 +192,50 @@ TEMPLATE = Template(
 
 
 def load(data: str | Path | None = None, *, style: StyleName = "tldr") -> Task:
-    """Return the task: one question per text of a local file, every tenth one for "test".
+    """Return the task: one question per text of a local file.
+
+    A column "split" divides the texts; without it every tenth one is for "test" and the one before
+    it for "validation".
 
     Args:
         data: a .jsonl or .csv file with a column "text", "document" or "prompt".
         style: which pair is to be written.
 
     Raises:
-        ValueError: no file is given, or a row has no text; with file and line number.
+        ValueError: no file is given, a row has no text, or no split where others have one; with
+            file and line number.
     """
     if data is None:
         raise ValueError(
             "summaries are written of your own texts: give data, a .jsonl or .csv file with a "
             "column 'text'"
         )
-    texts = [_text(row, where) for where, row in read_rows(Path(data))]
-    asked = [Question(f"{style}/{i}", text, text, "text") for i, text in enumerate(texts)]
-    if not asked:
+    rows = list(read_rows(Path(data)))
+    if not rows:
         raise ValueError(f"{data} holds no text")
-    test = asked[TEST_EVERY - 1 :: TEST_EVERY]
-    train = [q for i, q in enumerate(asked) if (i + 1) % TEST_EVERY]
     return Task(
         name=f"summaries-{style}",
-        splits={"train": train, **({"test": test} if test else {})},
+        splits=_splits(rows, style),
         template=TEMPLATE,
         make_verifier=lambda: Writing(style),
         joiner=json.dumps,
         roles=ROLES[style],
     )
+
+
+def _splits(rows: Sequence[Numbered], style: str) -> Splits:
+    texts = [(where, _text(row, where)) for where, row in rows]
+    asked = {w: Question(f"{style}/{i}", t, t, "text") for i, (w, t) in enumerate(texts)}
+    if marked := rows_by_split(rows):
+        divided: Splits = {name: [asked[w] for w, _ in part] for name, part in marked.items()}
+        return with_stand_ins(divided)
+    questions = list(asked.values())
+    parts = {
+        "train": [q for i, q in enumerate(questions) if i % TEST_EVERY < TEST_EVERY - 2],
+        "validation": questions[TEST_EVERY - 2 :: TEST_EVERY],
+        "test": questions[TEST_EVERY - 1 :: TEST_EVERY],
+    }
+    return {name: part for name, part in parts.items() if part}
 
 
 def _text(row: Row, where: str) -> str:

@@ -8,7 +8,8 @@ per machine and a later load gives the same questions: under the hash of a file'
 name on the hub (delete the folder `tinygsm` in the cache to read a newer revision). Beside them
 stands, as JSON, how many problems were left out and why.
 
-Split: "rl", the first 12,800 problems with an answer, which is what the paper trains its agents on.
+Splits: "rl", the first 12,800 problems with an answer, what the paper trains its agents on,
+and "validation", the next 500, which are looked for when they are asked for.
 """
 
 from __future__ import annotations
@@ -23,16 +24,18 @@ from pathlib import Path
 
 from maporl_env.answers import parse_answer
 from maporl_env.sandbox import Job, Limits, Result, Sandbox, SandboxUnavailable
-from maporl_env.tasks.base import Task
-from maporl_env.tasks.files import Numbered, Row, read_questions, read_rows
+from maporl_env.tasks.base import Deferred, Task
+from maporl_env.tasks.files import read_questions, read_rows
 from maporl_env.tasks.hub import source, stream_hub
 from maporl_env.tasks.index import cache_folder, digest, keep
+from maporl_env.tasks.splits import Numbered, Row, Splits
 from maporl_env.types import Question
 
 HUB_NAME = "TinyGSM/TinyGSM"
 FILE = "tinygsm.jsonl"
 FUNCTION = "simple_math_problem"
 NUM_RL = 12_800
+NUM_VALIDATION = 500
 LIMITS = Limits(seconds=2.0, memory_mb=256)
 BATCH = 512
 PATIENCE = 5.0  # times the seconds of a program, when it is run again
@@ -52,7 +55,11 @@ def load(data: str | Path | None = None) -> Task:
         SandboxUnavailable: programs must be run and cannot be isolated here.
         ValueError: a malformed row, or no problem with an answer.
     """
-    return Task("tinygsm", {"rl": take(source("tinygsm", data, HUB_NAME), NUM_RL)})
+    place = source("tinygsm", data, HUB_NAME)
+    splits: Splits = {"rl": take(place, NUM_RL)}
+    if len(splits["rl"]) == NUM_RL:
+        splits["validation"] = Deferred(lambda: take(place, NUM_RL + NUM_VALIDATION)[NUM_RL:])
+    return Task("tinygsm", splits)
 
 
 def take(place: Path | str, count: int, without: Collection[str] = ()) -> list[Question]:

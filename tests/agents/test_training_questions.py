@@ -258,4 +258,5 @@ def test_the_split_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["train", "--game.train-split", "nowhere"])
     assert stop.value.code == 2
-    assert "no split 'nowhere'; choose one of ['test', 'train']" in capsys.readouterr().err
+    known = "['test', 'train', 'validation']"
+    assert f"no split 'nowhere'; choose one of {known}" in capsys.readouterr().err

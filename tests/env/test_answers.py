@@ -443,3 +443,38 @@ def test_3600_real_solutions_agree_with_their_published_marks(data_dir):
 def test_every_real_gold_answer_is_a_whole_number(data_dir, name, count):
     golds = [row["answer"].rpartition("####")[2] for row in gsm8k_lines(data_dir, name)]
     assert [type(read_gold(gold, "number")) for gold in golds] == [int] * count
+
+
+@pytest.mark.parametrize(
+    ("computed", "right"),
+    [
+        (0.1 + 0.2, "0.3"),
+        (100 / 3, r"\frac{100}{3}"),
+        (80 / 9, "80/9"),  # 15 digits
+        (-1.1 - 2.2, "-3.3"),
+        (sum([0.1] * 10), "1"),
+        (0.1 * 3e-5, "3e-6"),
+        (4.35 * 100, "435"),
+    ],
+)
+def test_a_float_with_rounding_errors_is_the_number_it_stands_for(
+    computed: float, right: str
+) -> None:
+    gold = read_gold(str(computed), "number")
+    assert str(computed) not in (right, "-3.3")  # there is such an error
+    assert extract_answer(rf"\boxed{{{right}}}", "number") == gold
+    assert extract_answer(rf"\boxed{{{computed}}}", "number") == gold
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "3.141592653589793",
+        "0.30000000000000005",
+        "0.1234567890123456",
+        "1.00000000000001",
+        "9007199254740.992",
+    ],
+)
+def test_a_number_that_is_near_no_plain_one_stays_exact(text: str) -> None:
+    assert read_gold(text, "number") == Fraction(text)

@@ -108,7 +108,11 @@ def test_receipts_ask_each_agent_for_one_item_it_knows() -> None:
     assert {item for pair in seen["train"] for item in pair} == set(
         itertools.chain(*receipts.ITEMS)
     )
-    assert (len(task.split("train")), len(task.split("test"))) == (864, 288)
+    parts = [task.split(name) for name in ("train", "validation", "test")]
+    assert [len(part) for part in parts] == [720, 144, 288]
+    pairs = [{frozenset(q.id.split("/")[1].split("-")[1::2]) for q in part} for part in parts]
+    assert len(set().union(*pairs)) == sum(map(len, pairs)) == 64
+    assert set().union(*pairs[0]) == set().union(*receipts.ITEMS)  # each item is trained on
 
 
 def test_receipts_are_scored_together_and_read_by_the_key() -> None:
@@ -187,7 +191,9 @@ def test_texts_come_from_a_file_of_your_own(tmp_path: Path) -> None:
     path.write_text("".join(f'{{"text": "post {i}"}}\n' for i in range(20)), encoding="utf-8")
     task = load_task("sections", path)
     assert [q.prompt for q in task.split("test")] == ["post 9", "post 19"]
-    assert len(task.split("train")) == 18
+    assert [q.prompt for q in task.split("validation")] == ["post 8", "post 18"]
+    assert len(task.split("train")) == 16
+    assert len({q.id for part in task.splits.values() for q in part}) == 20
     with pytest.raises(ValueError, match="give data"):
         load_task("summaries")
     path.write_text('{"text": "a"}\n{"title": "b"}\n', encoding="utf-8")
@@ -313,6 +319,8 @@ def test_humaneval_for_two(data_dir: Path) -> None:
     if not (data_dir / "humaneval").is_dir():
         pytest.skip("the data set humaneval is not here")
     task = load_task("cowrite", data_dir / "humaneval")
-    assert (len(task.split("train")), len(task.split("test"))) == (123, 41)
+    parts = [task.split(name) for name in ("train", "validation", "test")]
+    assert [len(part) for part in parts] == [103, 20, 41]
+    assert len({q.id for part in parts for q in part}) == 164
     assert {q.id for q in task.split("train")}.isdisjoint({q.id for q in task.split("test")})
     assert task.split("test")[0].kind == "code"
