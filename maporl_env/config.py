@@ -70,7 +70,8 @@ class DebateConfig:
         template: the words, one `Template` or one per agent; None for the task's own.
         personas: a system text per agent; None for none (or the protocol's roles).
         history: "all" earlier turns are read, the "last" one, or "none".
-        token_budget: upper bound on the tokens of an observation; None for no bound.
+        token_budget: upper bound on the tokens of an observation; the oldest turns are left out,
+            then the middles of long messages, to keep within it. None for no bound.
         count_tokens: how tokens are counted for the budget; a quarter of the characters by default.
         horizon: which later turns a reward counts: "discounted", "last" or "current".
         share: whose later scores it counts: "team" or "own".

@@ -38,8 +38,8 @@ action is a whole message, a row of at most `message_tokens` ids (Box), or with 
 id (Discrete). An id is the `tokenizer`'s own plus one; without a tokenizer, a byte of UTF-8 plus
 one. Id 0 is padding; the last id, or any other that is no token, ends a message. Token by token all
 agents of a turn write at the same time; who has finished waits with 0; `action_mask` in the infos
-says which it is. The oldest turns are dropped to fit the row, the question never. `state()` is the
-transcript's ids.
+says which it is. The oldest turns are dropped, then the middles of long messages, to fit the row;
+the question never. `state()` is the transcript's ids.
 
 ## Rewards
 

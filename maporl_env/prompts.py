@@ -11,13 +11,15 @@ backticks inside it, so it cannot close the fence (the rule CommonMark uses for 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from string import Formatter
 
 from maporl_env.types import Message, Question, Segment, View
 
+ELISION = "\n[...]\n"
+"""Stands where the middle of a text is left out."""
 _BACKTICKS = re.compile("`{3,}")
 
 
@@ -37,6 +39,8 @@ class Template:
         nobody: stands in place of `peers` where there are no others (A = 1).
         feedback: words for feedback from outside on a joint answer. Fields: fence, text.
         left_out: stands where the oldest turns were dropped to keep within a token budget.
+        shortened: stands behind a text whose middle was left out to keep within a token budget.
+            Fields: count (of characters that are missing).
     """
 
     instruction: str = "Put your final answer in \\boxed{{}}."
@@ -50,6 +54,7 @@ class Template:
     nobody: str = "\nThink about your answer once more.\n"
     feedback: str = "\nFeedback on the joint answer:\n{fence}\n{text}\n{fence}\n"
     left_out: str = "\n(Earlier turns are left out.)\n"
+    shortened: str = "(The middle of this text is left out: {count} characters.)\n"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -68,6 +73,7 @@ _ALLOWED = {
     "nobody": set(),
     "feedback": {"fence", "text"},
     "left_out": set(),
+    "shortened": {"count"},
 }
 
 
@@ -148,25 +154,62 @@ def heard(
     others: Sequence[tuple[int, Message]],
     *,
     show_scores: bool,
+    max_shown: int | None = None,
 ) -> str:
     """Return the block of other agents' answers of one turn, each under its number."""
     if not others:
         return template.nobody.format()
     blocks = [
-        peer(template, number, message, show_scores=show_scores) for number, message in others
+        peer(template, number, message, show_scores=show_scores, max_shown=max_shown)
+        for number, message in others
     ]
     return _in_turn(template.peers, turn + 1) + "".join(blocks)
 
 
-def peer(template: Template, number: int, message: Message, *, show_scores: bool) -> str:
-    """Return one other agent's fenced answer."""
+def peer(
+    template: Template,
+    number: int,
+    message: Message,
+    *,
+    show_scores: bool,
+    max_shown: int | None = None,
+) -> str:
+    """Return one other agent's fenced answer, shortened to `max_shown` characters."""
+    text, note = shorten(template, message.text, max_shown)
     shown = show_scores and message.feedback is not None
-    return template.peer.format(
+    answer = template.peer.format(
         number=number,
-        fence=fence(message.text),
-        text=message.text,
+        fence=fence(text),
+        text=text,
         verdict=template.verdict.format(score=message.feedback) if shown else "",
     )
+    return answer + note
+
+
+def feedback(template: Template, text: str, max_shown: int | None = None) -> str:
+    """Return fenced words about a joint answer, shortened to `max_shown` characters."""
+    text, note = shorten(template, text, max_shown)
+    return template.feedback.format(text=text, fence=fence(text)) + note
+
+
+def shorten(template: Template, text: str, max_shown: int | None) -> tuple[str, str]:
+    """Return a text without its middle, and the words that say so.
+
+    The words stand outside the fence, where no agent can write them. A text that this would not
+    make shorter, words included, stays whole.
+
+    Args:
+        template: has the words.
+        text: of somebody else.
+        max_shown: characters that are kept, half of them from each end; None for all.
+    """
+    if max_shown is None or max_shown >= len(text):
+        return text, ""
+    note = template.shortened.format(count=len(text) - max_shown)
+    if max_shown + len(ELISION) + len(note) >= len(text):
+        return text, ""
+    end = max_shown // 2
+    return text[: max_shown - end] + ELISION + text[len(text) - end :], note
 
 
 def render(view: View) -> str:
@@ -178,51 +221,6 @@ def chat(view: View) -> list[dict[str, str]]:
     """Return a view as chat messages: {"role": "system" | "user" | "assistant", "content": ...}."""
     roles = {"system": "system", "user": "user", "own": "assistant"}
     return [{"role": roles[who], "content": text} for who, text in view]
-
-
-def fit(
-    head: View,
-    blocks: Sequence[View],
-    budget_tokens: int | None,
-    count_tokens: Callable[[str], int],
-    template: Template,
-) -> View:
-    """Join what an agent reads, dropping the oldest blocks until it fits a token budget.
-
-    Args:
-        head: persona and question; never dropped.
-        blocks: one per earlier turn, oldest first; each ends with the question once more.
-        budget_tokens: upper bound on the tokens of the rendered view; None for no bound.
-        count_tokens: number of tokens of a text; more text must not count less.
-        template: says what stands in place of the dropped turns.
-
-    Raises:
-        ValueError: not even the head fits.
-    """
-
-    def keep(number: int) -> View:
-        kept = blocks[len(blocks) - number :]
-        gap: View = () if number == len(blocks) else (("user", template.left_out.format()),)
-        return join((*head, *gap, *(segment for block in kept for segment in block)))
-
-    whole = keep(len(blocks))
-    if budget_tokens is None or count_tokens(render(whole)) <= budget_tokens:
-        return whole
-    fitting, too_many = -1, len(blocks)
-    while too_many - fitting > 1:
-        middle = (fitting + too_many) // 2
-        if count_tokens(render(keep(middle))) <= budget_tokens:
-            fitting = middle
-        else:
-            too_many = middle
-    if fitting >= 0:
-        return keep(fitting)
-    if count_tokens(render(head)) > budget_tokens:
-        raise ValueError(
-            f"the question alone takes {count_tokens(render(head))} tokens, more than the budget "
-            f"of {budget_tokens}: raise token_budget or leave out this question"
-        )
-    return head
 
 
 def join(segments: Sequence[Segment]) -> View:

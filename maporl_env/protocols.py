@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
-from maporl_env import prompts
+from maporl_env import fitting, prompts
 from maporl_env.answers import extract_answer
 from maporl_env.prompts import Template
-from maporl_env.types import AgentID, Answer, Question, Transcript, View
+from maporl_env.types import AgentID, Answer, Message, Question, Transcript, View
 from maporl_env.voting import majority
 
 History = Literal["all", "last", "none"]
@@ -77,7 +78,7 @@ class AppendOnly:
 
 @dataclass(frozen=True, slots=True)
 class Conversation(AppendOnly):
-    """What all built-in protocols share: agents who read a question and each other, turn by turn.
+    """What all built-in protocols share: agents who read a question and each other, by turns.
 
     A view is the persona, the question, and one block per earlier turn: the agent's own message,
     the answers it has heard since, and the question once more.
@@ -88,9 +89,10 @@ class Conversation(AppendOnly):
         personas: a system text per seat ("" for none), or () for nobody.
         reward_feedback: show every score that is known to everybody who reads the message.
         history: how much is rendered: "all" earlier turns (append-only), the "last" one, or "none".
-        token_budget: upper bound on the tokens of a view; the oldest turns are dropped, the
-            question never. None for no bound.
+        token_budget: upper bound on the tokens of a view; the oldest turns are dropped, then texts
+            of others shortened (see `fitting`), the question never. None for no bound.
         count_tokens: how tokens are counted for the budget.
+        max_shown: characters that are shown of each text of others; None for all.
     """
 
     num_turns: int = 3
@@ -100,6 +102,7 @@ class Conversation(AppendOnly):
     history: History = "all"
     token_budget: int | None = None
     count_tokens: Callable[[str], int] = prompts.count_characters
+    max_shown: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.num_turns, bool) or not isinstance(self.num_turns, int):
@@ -110,6 +113,8 @@ class Conversation(AppendOnly):
             raise ValueError(f"unknown history {self.history!r}: choose one of all, last, none")
         if self.token_budget is not None and self.token_budget < 1:
             raise ValueError(f"token_budget must be at least 1 or None, not {self.token_budget}")
+        if self.max_shown is not None and self.max_shown < 0:
+            raise ValueError(f"max_shown must be at least 0 or None, not {self.max_shown}")
 
     def check(self, num_agents: int) -> None:
         """Raise ValueError if this protocol cannot be played by so many agents."""
@@ -138,16 +143,33 @@ class Conversation(AppendOnly):
     def view(self, agent: AgentID, history: Transcript) -> View:
         """Persona and question, then a block per earlier turn, as far as `history` tells them."""
         turn = self.turn_of(agent, history)
-        head = self.added(agent, 0, history)
-        blocks = [self.added(agent, t, history) for t in range(1, turn + 1)]
-        if self.history == "none":
-            blocks = []
-        elif self.history == "last":
-            blocks = blocks[-1:]
-        if self.appends:
-            return (*head, *(segment for block in blocks for segment in block))
-        template = self.words(history.agents.index(agent))
-        return prompts.fit(head, blocks, self.token_budget, self.count_tokens, template)
+        earlier = {"all": turn, "last": min(turn, 1), "none": 0}[self.history]
+        told = range(turn + 1 - earlier, turn + 1)
+        if self.token_budget is not None:
+            parts = self._parts(agent, told, history)
+            return fitting.fit(parts, self.token_budget, self.count_tokens)
+        segments = [s for t in (0, *told) for s in self.added(agent, t, history)]
+        return tuple(segments) if self.appends else prompts.join(segments)
+
+    def _parts(self, agent: AgentID, told: Sequence[int], history: Transcript) -> fitting.Parts:
+        """Return what an agent may read, apart, so that it can be fitted into a budget."""
+
+        def part(turn: int, max_shown: int | None) -> View:
+            shown = self if max_shown is None else replace(self, max_shown=max_shown)
+            return shown.added(agent, turn, history)
+
+        seat = history.agents.index(agent)
+        opened = bool(self.news(seat, 0, history))
+        gap = self.words(seat).left_out.format()
+        return fitting.Parts(self._question(seat, history), part, opened, told, gap)
+
+    def _question(self, seat: int, history: Transcript) -> View:
+        """Persona and question, and nothing that anybody has said."""
+        return self._opened(seat, prompts.opening(self.words(seat), history.question))
+
+    def _opened(self, seat: int, text: str) -> View:
+        persona = self.personas[seat] if self.personas else ""
+        return (("system", persona + "\n"), ("user", text)) if persona else (("user", text),)
 
     def turn_of(self, agent: AgentID, history: Transcript) -> int:
         """Return how often the agent has spoken = the turn of its next message."""
@@ -164,13 +186,10 @@ class Conversation(AppendOnly):
             verdict = prompts.own_verdict(template, own, show_scores=self.reward_feedback)
             again = prompts.ask_again(template, history.question, turn)
             return (("own", own.text), ("user", verdict + news + again))
-        if news:
-            asked = prompts.ask(template, history.question)
-            text = asked + news + prompts.ask_again(template, history.question, turn)
-        else:
-            text = prompts.opening(template, history.question)
-        persona = self.personas[seat] if self.personas else ""
-        return (("system", persona + "\n"), ("user", text)) if persona else (("user", text),)
+        if not news:
+            return self._question(seat, history)
+        asked = prompts.ask(template, history.question)
+        return self._opened(seat, asked + news + prompts.ask_again(template, history.question, 0))
 
     def words(self, seat: int) -> Template:
         """Return the template of one seat."""
@@ -186,9 +205,11 @@ class Conversation(AppendOnly):
         """Return the other agents' messages of one turn, worded; numbers follow the seats."""
         own = history.agents[seat]
         heard = [m for m in history.of_turn(turn) if m.agent != own]
-        return prompts.heard(
-            self.words(seat), turn, list(enumerate(heard, start=1)), show_scores=show_scores
-        )
+        return self._heard(seat, turn, list(enumerate(heard, start=1)), show_scores)
+
+    def _heard(self, seat: int, turn: int, said: Sequence[tuple[int, Message]], show: bool) -> str:
+        limit = self.max_shown
+        return prompts.heard(self.words(seat), turn, said, show_scores=show, max_shown=limit)
 
     def response(self, agent: AgentID, history: Transcript) -> str:
         """The agent's own message of the last complete turn."""
@@ -242,9 +263,8 @@ class SequentialDebate(SimultaneousDebate):
             heard = [(_number(s, seat), messages[s]) for s in seats if s < len(messages)]
             if heard:
                 # A same-turn score is not known when this is read.
-                shown = self.reward_feedback and spoken < turn
-                news += prompts.heard(self.words(seat), spoken, heard, show_scores=shown)
-        return news or (prompts.heard(self.words(seat), turn, [], show_scores=False) * bool(turn))
+                news += self._heard(seat, spoken, heard, self.reward_feedback and spoken < turn)
+        return news or (self._heard(seat, turn, [], False) * bool(turn))
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,15 +350,17 @@ class JointAnswer(Conversation):
         """The others' parts, or the request to think again, then the feedback on the whole."""
         if turn == 0:
             return ""
-        shown = self.show_parts
-        news = Conversation.news(self, seat, turn, history) if shown else self._again(seat)
+        news = self.words(seat).nobody.format()
+        if self.show_parts:
+            news = Conversation.news(self, seat, turn, history)
         if self.feedback is not None:
             text = self.feedback(history.question, self.joined(turn - 1, history))
-            news += self.words(seat).feedback.format(text=text, fence=prompts.fence(text))
+            news += prompts.feedback(self.words(seat), text, self.max_shown)
         return news
 
-    def _again(self, seat: int) -> str:
-        return self.words(seat).nobody.format()
+    def _parts(self, agent: AgentID, told: Sequence[int], history: Transcript) -> fitting.Parts:
+        asked_once = None if self.feedback is None else cache(self.feedback)
+        return Conversation._parts(replace(self, feedback=asked_once), agent, told, history)
 
     def response(self, agent: AgentID, history: Transcript) -> str:
         """The joint answer of the last complete turn, whoever asks."""

@@ -87,7 +87,8 @@ class GameConfig:
     history: History = "all"
     """Earlier turns that are read: "all" of them, the "last" one or "none"."""
     token_budget: int | None = None
-    """At most so many tokens (of four characters) are read; the oldest turns go first. None: all.
+    """At most so many tokens (of four characters) are read; the oldest turns go first, then the
+    middles of long messages. None: all.
     Append-only prompts, on which fast scoring rests, end where turns are dropped."""
     template: str = ""
     """A JSON file with the words of `maporl_env.prompts.Template`; empty for the task's own."""

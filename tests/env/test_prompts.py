@@ -29,6 +29,27 @@ def test_peer_text_stands_verbatim_in_a_fence_longer_than_its_own() -> None:
     assert shown == f"Agent 1:\n`````\n{hostile}\n`````\n"
 
 
+@given(st.text(alphabet="`a\n[].", max_size=300), st.integers(0, 320))
+def test_a_shortened_text_keeps_both_ends_says_so_and_stays_in_its_fence(
+    text: str, limit: int
+) -> None:
+    template = Template()
+    plain = prompts.peer(template, 1, Message(0, "agent_1", text), show_scores=False)
+    shown = prompts.peer(
+        template, 1, Message(0, "agent_1", text), show_scores=False, max_shown=limit
+    )
+    if shown == plain:
+        return
+    fence, inside, note = re.fullmatch(
+        r"Agent 1:\n(`+)\n(.*)\n\1\n(\(.*\)\n)", shown, re.DOTALL
+    ).groups()  # type: ignore[union-attr]
+    assert fence not in inside
+    end = limit // 2
+    assert inside == text[: limit - end] + "\n[...]\n" + text[len(text) - end :]
+    assert note == f"(The middle of this text is left out: {len(text) - limit} characters.)\n"
+    assert len(inside + note) < len(text)
+
+
 def test_braces_in_questions_and_answers_are_no_format_fields() -> None:
     own, other = Message(0, "agent_0", "{0}"), Message(0, "agent_1", "{question}")
     text = prompts.reply(Template(), QUESTION, 0, own, [other], show_scores=True)
@@ -60,29 +81,6 @@ def test_chat_says_who_is_who() -> None:
     view: View = (("system", "be kind"), ("user", "hello"), ("own", "hi"))
     assert [m["role"] for m in prompts.chat(view)] == ["system", "user", "assistant"]
     assert prompts.render(view) == "be kindhellohi"
-
-
-HEAD: View = (("system", "persona"), ("user", "question"))
-BLOCKS: list[View] = [(("own", f"<{t}>"), ("user", f"[{t}]")) for t in range(5)]
-
-
-@given(st.integers(15, 80))
-def test_the_budget_drops_the_oldest_turns_and_never_the_question(budget: int) -> None:
-    template = Template(left_out="..")
-    text = prompts.render(prompts.fit(HEAD, BLOCKS, budget, len, template))
-    assert len(text) <= budget
-    assert text.startswith("personaquestion")
-    kept = re.findall(r"<(\d)>\[\1\]", text)
-    assert kept == [str(t) for t in range(5 - len(kept), 5)]
-    # The whole takes 15 + 5 * 6 = 45; k kept turns take 15 + 2 + 6 k, so the best k is known.
-    best = 5 if budget >= 45 else min(4, (budget - 17) // 6) if budget >= 17 else 0
-    assert len(kept) == best
-    assert (".." in text) == (17 <= budget < 45)
-
-
-def test_a_question_over_the_budget_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"the question alone takes 15 tokens, more than.* 14"):
-        prompts.fit(HEAD, BLOCKS, 14, len, Template())
 
 
 def test_join_merges_neighbours_of_one_kind() -> None:

@@ -1,0 +1,134 @@
+"""Fitting what an agent reads into a token budget.
+
+The persona and the question always stand. Of the rest the newest parts are kept whole, as many as
+fit; what is older is left out, and the reader told. If not even the newest part fits, the texts of
+others in it are shortened in their middle, all to the same length, each with a mark and a count of
+what is missing. So no message, however long, hides the question or ends a debate.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+from maporl_env import prompts
+from maporl_env.types import View
+
+Part = Callable[[int, int | None], View]
+"""`(turn, max_shown)`: what is read newly before a turn, persona and question before turn 0; of
+each text of others so many characters, None for all."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one agent may read, in parts that are worded only when they are asked for.
+
+    Attributes:
+        question: persona and question, and nothing that anybody has said; never left out.
+        part: words a part.
+        opened: whether the part of turn 0 tells more than the question: others spoke before it.
+        later: the turns of the other parts, oldest first.
+        left_out: words that stand in place of what is left out.
+    """
+
+    question: View
+    part: Part
+    opened: bool
+    later: Sequence[int]
+    left_out: str
+
+    @cached_property
+    def number(self) -> int:
+        """How many parts may be left out."""
+        return self.opened + len(self.later)
+
+    @cached_property
+    def _whole(self) -> Callable[[int], View]:
+        return cache(lambda turn: self.part(turn, None))
+
+    def newest(self, count: int, gap: str) -> View:
+        """Return the question, a gap and the newest parts; without a gap where these are all."""
+        all_of_them = count == self.number
+        head, gap = (self._whole(0), "") if all_of_them else (self.question, gap)
+        oldest = max(len(self.later) - count, 0)
+        return _joined(head, gap, *(self._whole(turn) for turn in self.later[oldest:]))
+
+    def shortened(self, limit: int | None, own: bool) -> View:
+        """Return the question and the newest part alone, with shortened texts of others.
+
+        Args:
+            limit: characters that are shown of each text of others; None for all.
+            own: whether the reader's own message stands in it, which is never shortened.
+        """
+        if not self.later:
+            return self.part(0, limit)
+        part = [s for s in self.part(self.later[-1], limit) if own or s[0] != "own"]
+        gap = self.left_out if self.number > 1 or not own else ""
+        return _joined(self.question, gap, tuple(part))
+
+
+def fit(parts: Parts, budget_tokens: int, count_tokens: Callable[[str], int]) -> View:
+    """Return as much as a budget holds.
+
+    Takes time in proportion to the budget, however long the debate is.
+
+    Args:
+        parts: what may be read.
+        budget_tokens: upper bound on the tokens of the rendered view.
+        count_tokens: number of tokens of a text; more text must not count less.
+
+    Raises:
+        ValueError: not even persona and question fit, which no message can bring about.
+    """
+
+    def fits(view: View) -> bool:
+        return count_tokens(prompts.render(view)) <= budget_tokens
+
+    bare = largest(lambda count: fits(parts.newest(count, "")), parts.number + 1)
+    if bare < 0:
+        raise ValueError(_too_long(parts.question, budget_tokens, count_tokens))
+    if bare == parts.number:
+        return parts.newest(bare, "")
+    gap = parts.left_out
+    kept = largest(lambda count: fits(parts.newest(count, gap)), bare + 1)
+    if kept > 0:
+        return parts.newest(kept, gap)
+
+    def shortened(own: bool) -> View | None:
+        if fits(whole := parts.shortened(None, own)):
+            return whole
+        shown = largest(lambda limit: fits(parts.shortened(limit, own)), sys.maxsize)
+        return parts.shortened(shown, own) if shown >= 0 else None
+
+    return shortened(True) or shortened(False) or parts.newest(0, gap if kept == 0 else "")
+
+
+def largest(holds: Callable[[int], bool], stop: int) -> int:
+    """Return the largest number in [0, stop) that holds, -1 if none does.
+
+    What holds for a number must hold for all smaller ones. Asks about numbers up to twice the
+    result, as asking about larger ones may be dear.
+    """
+    low, step = -1, 1
+    while low + step < stop and holds(low + step):
+        low, step = low + step, 2 * step
+    high = min(low + step, stop)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _joined(head: View, gap: str, *parts: View) -> View:
+    between: View = (("user", gap),) if gap else ()
+    return prompts.join((*head, *between, *(segment for part in parts for segment in part)))
+
+
+def _too_long(question: View, budget: int, count_tokens: Callable[[str], int]) -> str:
+    tokens = count_tokens(prompts.render(question))
+    return (
+        f"the question alone takes {tokens} tokens, more than the budget of {budget}: raise "
+        "token_budget or leave out this question"
+    )
