@@ -84,7 +84,8 @@ class CodeTests:
     whose tests cannot judge, and a failure of the sandbox itself, gives no score.
 
     Attributes:
-        partial: score the share of assertions that hold, instead of 1 for all and else 0.
+        partial: score the share of assertions that hold, instead of 1 for all and else 0. Each
+            assertion that is written counts alike, however often a loop runs it.
         sandbox: where programs run.
 
     Raises:
@@ -112,8 +113,8 @@ class CodeTests:
     def _judge(self, result: Result) -> float | None:
         if result.outcome in ("invalid", "lost"):
             return None
-        if self.partial and result.total:
-            return result.passed / result.total
+        if self.partial:
+            return result.share
         return float(result.outcome == "passed")
 
 

@@ -137,11 +137,12 @@ class Result:
             nothing said about the program, "invalid" (the *tests* are no Python, or assert nothing)
             or "lost" (the sandbox itself gave no answer).
         value: what the call returned, made of plain data; None with tests.
-        passed: assertions that held.
-        total: assertions that were counted; 0 if the tests did not run to their end.
+        passed: assertions that held each time they ran.
+        total: assertions that were counted, each once however often it runs; 0 if the program died.
         detail: the first error in words.
         output: the start of what the program printed.
         seconds: on the clock.
+        share: of the assertions that held; one that ran several times counts by the share of these.
     """
 
     outcome: Outcome
@@ -151,6 +152,7 @@ class Result:
     detail: str = ""
     output: str = ""
     seconds: float = 0.0
+    share: float = 0.0
 
 
 @dataclass(frozen=True)

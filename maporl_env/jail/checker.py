@@ -1,21 +1,27 @@
 """Runs trusted tests against a function that lives in the worker.
 
 The tests run here unchanged, but for each `assert`, which is counted: one that fails does not hide
-those after it. A constant (`assert True`) tests nothing and is not counted.
+those after it. A constant (`assert True`) tests nothing and is not counted. An assertion in a loop
+is one, however often it runs, so that a program cannot add to the count by returning a long list.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import sys
 import types
+from collections.abc import Hashable
 from typing import Any
 
 from . import frames
 
 Message = dict[str, Any]
 _COUNTER = "__counted__"
+_FILE = "<tests>"
+_ENDS_ITERATION = (StopIteration, StopAsyncIteration)
 MAX_DETAIL = 500
+MAX_CALLERS = 100
 
 
 class WorkerDied(BaseException):
@@ -32,7 +38,9 @@ class Remote:
         """Return what the program's function returns, made anew from plain data.
 
         Raises:
-            Exception: what the function raised, if it is built in; else RuntimeError.
+            Exception: what the function raised, if it is built in; else RuntimeError. So is what
+                ends an iteration without an error: in `map`, `zip`, `next`, `iter` it would end
+                the tests (generators treat it likewise, PEP 479).
             WorkerDied: there is no sound answer.
         """
         call = {
@@ -55,10 +63,14 @@ class Remote:
             raised, detail = str(reply["raised"]), str(reply["detail"])
         except EOFError as error:
             raise WorkerDied("the program ended itself") from error
-        except (ValueError, TypeError, KeyError, MemoryError) as error:
+        except (ValueError, TypeError, KeyError, MemoryError, OverflowError) as error:
             raise WorkerDied(f"the program sent no sound answer ({error})") from error
         kind = getattr(builtins, raised, None)
-        if isinstance(kind, type) and issubclass(kind, Exception):
+        if (
+            isinstance(kind, type)
+            and issubclass(kind, Exception)
+            and not issubclass(kind, _ENDS_ITERATION)
+        ):
             try:
                 failure = kind(detail)
             except TypeError:  # such as UnicodeDecodeError, which wants more than a text
@@ -68,11 +80,48 @@ class Remote:
 
 
 class Tally:
-    """A context manager around each assertion; counts and goes on."""
+    """Counts assertions.
+
+    Attributes:
+        held: for each assertion that ran, whether it held, one entry per run. One written in a
+            helper of the tests counts once for each place from which it was called.
+        reached: numbers of the assertions that ran.
+        first: the first error in words.
+    """
 
     def __init__(self) -> None:
-        self.passed = self.failed = 0
+        self.held: dict[Hashable, list[int]] = {}
+        self.reached: set[int] = set()
         self.first = ""
+
+    def __call__(self, number: int) -> _Assertion:
+        """Return a context manager around one run of an assertion."""
+        self.reached.add(number)
+        return _Assertion(self, self.held.setdefault((number, _callers()), [0, 0]))
+
+    def fail(self, error: Exception) -> None:
+        """Keep the first error."""
+        self.first = self.first or _say(error)
+
+
+def _callers() -> frozenset[tuple[types.CodeType, int]]:
+    """From where in the tests the function is called that is running an assertion."""
+    found = set()
+    frame = sys._getframe(2).f_back  # beyond the function itself
+    for _ in range(MAX_CALLERS):
+        if frame is None:
+            break
+        if frame.f_code.co_filename == _FILE:
+            found.add((frame.f_code, frame.f_lasti))
+        frame = frame.f_back
+    return frozenset(found)
+
+
+class _Assertion:
+    """One run of an assertion: counts, and goes on with the tests."""
+
+    def __init__(self, tally: Tally, runs: list[int]) -> None:
+        self.tally, self.runs = tally, runs  # runs: those that held, and all
 
     def __enter__(self) -> None:
         pass
@@ -81,18 +130,16 @@ class Tally:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
     ) -> bool:
         """Count; only errors of the test itself stop here."""
+        self.runs[1] += 1
         if error is None:
-            self.passed += 1
-            return False
-        if not isinstance(error, Exception):
-            return False
-        self.failed += 1
-        self.first = self.first or _say(error)
-        return True
+            self.runs[0] += 1
+        elif isinstance(error, Exception):
+            self.tally.fail(error)
+        return isinstance(error, Exception)
 
 
 class _Count(ast.NodeTransformer):
-    """Puts each assertion that tests something into `with __counted__:`."""
+    """Puts each assertion that tests something into `with __counted__(its number):`."""
 
     def __init__(self) -> None:
         self.found = 0
@@ -100,18 +147,19 @@ class _Count(ast.NodeTransformer):
     def visit_Assert(self, node: ast.Assert) -> ast.stmt:
         if isinstance(node.test, ast.Constant):
             return node
+        number = ast.Constant(self.found)
         self.found += 1
-        item = ast.withitem(ast.Name(_COUNTER, ast.Load()))
+        item = ast.withitem(ast.Call(ast.Name(_COUNTER, ast.Load()), [number], []))
         return ast.copy_location(ast.With([item], [node]), node)
 
 
 def compile_tests(tests: str) -> tuple[types.CodeType, int]:
     """Return tests with counted assertions, and how many there are; SyntaxError, ValueError."""
     count = _Count()
-    tree = ast.fix_missing_locations(count.visit(ast.parse(tests, "<tests>")))
+    tree = ast.fix_missing_locations(count.visit(ast.parse(tests, _FILE)))
     if not count.found:
         raise ValueError("the tests assert nothing")
-    return compile(tree, "<tests>", "exec", dont_inherit=True), count.found
+    return compile(tree, _FILE, "exec", dont_inherit=True), count.found
 
 
 def check(job: Message, requests: int, replies: int) -> Message:
@@ -144,17 +192,27 @@ def _run(remote: Remote, job: Message) -> Message:
         return {"outcome": "invalid", "detail": _say(error)}
     tally = Tally()
     names = _Names({"__name__": "tests", _COUNTER: tally}, job["name"], remote)
+    ended = True
     try:
         exec(code, names)
     except Exception as error:  # outside an assertion
-        tally.failed += 1
-        tally.first = tally.first or _say(error)
-    executed = tally.passed + tally.failed
-    fine = tally.passed == executed > 0  # an assertion in a branch not taken is none
+        ended = False
+        tally.fail(error)
+    return _verdict(tally, found, ended)
+
+
+def _verdict(tally: Tally, found: int, ended: bool) -> Message:
+    """Return the verdict; `ended` says whether the tests ran to their end, without an error."""
+    shares = [held / runs if runs else 0.0 for held, runs in tally.held.values()]
+    passed = shares.count(1.0)
+    fine = ended and passed == len(shares) > 0  # an assertion in a branch not taken is none
+    missing = 0 if fine else max(found - len(tally.reached), int(not ended))
+    total = len(shares) + missing
     return {
         "outcome": "passed" if fine else "failed",
-        "passed": tally.passed,
-        "total": executed if fine else max(executed, found),
+        "passed": passed,
+        "total": total,
+        "share": 1.0 if fine else sum(shares) / max(1, total),
         "detail": tally.first,
     }
 

@@ -19,7 +19,7 @@ from typing import Any
 HEADER = struct.Struct(">I")
 MAX_BYTES = 4_000_000  # of one frame
 MAX_DEPTH = 60  # of nested values
-MAX_DIGITS = 4_000  # of an integer; below Python's own limit, so that JSON can carry it
+MAX_BITS = 12_000  # of an integer in decimal digits: below Python's own limit for these, 4,300
 
 _TAGS: dict[str, Callable[[list[Any]], Any]] = {
     "tuple": tuple,
@@ -28,6 +28,7 @@ _TAGS: dict[str, Callable[[list[Any]], Any]] = {
     "dict": lambda pairs: {key: value for key, value in pairs},  # noqa: C416 - checks the pairs
     "bytes": bytes,
     "complex": lambda parts: complex(*parts),
+    "int": lambda parts: int("".join(parts), 16),
 }
 
 
@@ -41,9 +42,8 @@ def pack(value: Any, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
-        if value.bit_length() > MAX_DIGITS * 3:
-            raise ValueError(f"the integer has more than about {MAX_DIGITS} digits")
-        return int(value)
+        value = int(value)
+        return value if value.bit_length() <= MAX_BITS else {"int": [_hexadecimal(value)]}
     if isinstance(value, float):
         return float(value)
     if isinstance(value, str):
@@ -51,6 +51,12 @@ def pack(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list):
         return [pack(item, depth + 1) for item in value]
     return {_tag(value): [pack(item, depth + 1) for item in _items(value)]}
+
+
+def _hexadecimal(value: int) -> str:
+    if value.bit_length() > 3 * MAX_BYTES:  # four bits are a character, and there may be others
+        raise ValueError(f"an integer of {value.bit_length()} bits is too long to be sent")
+    return hex(value)
 
 
 def _tag(value: object) -> str:
@@ -81,7 +87,10 @@ def unpack(data: Any, depth: int = 0) -> Any:
         raise ValueError("not a packed value")
     try:
         return _TAGS[tag]([unpack(item, depth + 1) for item in items])
-    except TypeError as error:  # an unhashable member of a set, a pair that is none
+    except (
+        TypeError,
+        OverflowError,
+    ) as error:  # an unhashable member of a set, a pair that is none
         raise ValueError("not a packed value") from error
 
 

@@ -204,7 +204,7 @@ class CoWriting:
     def _one(self, structure: Structure, result: Result | None) -> float | None:
         if result is not None and result.outcome in ("invalid", "lost"):
             return None
-        share = result.passed / result.total if result is not None and result.total else 0.0
+        share = 0.0 if result is None else result.share
         reward = cowriting_reward(structure, share, correct_first=self.correct_first)
         return reward / MAX_REWARD
 

@@ -215,11 +215,109 @@ def test_assertions_are_counted_one_by_one() -> None:
         "assert True\nassert f(1) == 1\nassert f(2) == 9\nfor n in (3, 4):\n    assert f(n) == n\n"
     )
     result = Sandbox().run(Job("def f(n): return n", "f", tests))
-    assert (result.outcome, result.passed, result.total) == ("failed", 3, 4)
+    assert (result.outcome, result.passed, result.total) == ("failed", 2, 3)
+    assert result.share == pytest.approx(2 / 3)
     # The error stands outside an assertion: the third is never reached, and counts all the same.
     tests = "assert f(1) == 1\nf('x').upper.nothing\nassert f(2) == 2\n"
     result = Sandbox().run(Job("def f(n): return n", "f", tests))
     assert (result.outcome, result.passed, result.total) == ("failed", 1, 2)
+
+
+LOOPS = """
+def same(got, want):
+    assert got == want
+for n in (1, 2, 3, 4):
+    assert f(n) == n
+same(f(5), 5)
+same(f(6), 0)
+"""
+
+
+@needs_namespaces
+def test_an_assertion_counts_once_for_each_place_it_is_asked_from() -> None:
+    result = Sandbox().run(Job("def f(n): return n if n < 4 else 5", "f", LOOPS))
+    assert (result.outcome, result.passed, result.total) == ("failed", 1, 3)
+    assert result.share == pytest.approx((3 / 4 + 1 + 0) / 3)
+
+
+MANY = """
+def walk(value):
+    for item in value:
+        assert isinstance(item, (int, list))
+        if isinstance(item, list):
+            walk(item)
+for item in f(3):
+    assert isinstance(item, int)
+walk(f(4))
+assert f(3) == [1, 2, 3]
+assert f(2) == [1, 2]
+"""
+
+
+@needs_namespaces
+@pytest.mark.parametrize("value", ["[1] * 50_000", "[[[1] * 9] * 9] * 9", "[]"])
+def test_a_long_list_adds_nothing_to_the_count(value: str) -> None:
+    result = Sandbox().run(Job(f"def f(n): return {value}", "f", MANY))
+    assert result.outcome == "failed"
+    assert result.total in (4, 5, 6)  # the walk is asked from one place more for each depth
+    assert result.share <= (result.total - 2) / result.total
+
+
+ENDING = {
+    "all(map)": "assert all(map(lambda p: f(p[0]) == p[1], [(1, 2), (2, 4)]))",
+    "map alone": "assert list(map(f, [1, 2])) in ([], [2, 4])",
+    "zip": "for got, want in zip(map(f, [1, 2, 3]), [2, 4, 6]):\n    assert got == want\n"
+    "assert len([1]) == 1",
+    "next with a default": "assert next(map(f, [1]), 2) == 2",
+    "for": "for got in map(f, [1, 2]):\n    assert got\nassert len([1]) == 1",
+    "filter": "assert list(filter(f, [1])) == []",
+    "iter with a sentinel": "assert list(iter(lambda: f(1), 2)) == []",
+    "any": "assert not any(map(f, [1]))",
+    "sum": "assert sum(map(f, [])) + sum(map(f, [1])) in (0, 2)",
+    "sorted": "assert sorted([2, 1], key=f) == [1, 2]",
+    "comprehension": "assert [f(n) for n in [1]] == [2]",
+    "generator": "assert all(f(n) == 2 * n for n in [1, 2])",
+    "starred": "assert len([*map(f, [1, 2])]) in (0, 2)",
+    "in": "assert 3 not in map(f, [1])",
+    "unpacking": "first, *rest = [0, *map(f, [1])]\nassert rest in ([], [2])",
+    "own iterator": "class A:\n    __iter__ = lambda s: s\n    __next__ = lambda s: f(1)\n"
+    "for n in A():\n    break\nassert len([1]) == 1",
+    "async": "class A:\n    __aiter__ = lambda s: s\n    async def __anext__(s): return f(1)\n"
+    "async def main():\n    async for n in A():\n        break\n"
+    "try:\n    main().send(None)\nexcept StopIteration: pass\nassert len([1]) == 1",
+}
+EXCEPTIONS = (
+    "StopIteration",
+    "StopIteration(2)",
+    "StopAsyncIteration",
+    "GeneratorExit",
+    "KeyboardInterrupt",
+    "SystemExit(0)",
+    "type('StopIteration', (StopIteration,), {})()",
+    "type('Own', (StopIteration,), {})",
+    "type('Own', (BaseException,), {})",
+    "__import__('asyncio').CancelledError",
+    "AssertionError",
+    "RecursionError",
+)
+
+
+@needs_namespaces
+@pytest.mark.parametrize("raised", EXCEPTIONS)
+def test_no_exception_of_a_program_ends_its_tests(raised: str) -> None:
+    source = f"def f(n):\n    raise {raised}\n"
+    jobs = [Job(source, "f", tests) for tests in ENDING.values()]
+    results = Sandbox(Limits(seconds=5)).run_many(jobs)
+    passed = [n for n, result in zip(ENDING, results, strict=True) if result.outcome == "passed"]
+    assert passed == []
+
+
+@needs_namespaces
+def test_those_tests_hold_for_the_right_program() -> None:
+    jobs = [Job("def f(n): return 2 * n", "f", tests) for tests in ENDING.values()]
+    results = Sandbox(Limits(seconds=5)).run_many(jobs)
+    wrong = {n: r.detail for n, r in zip(ENDING, results, strict=True) if r.outcome != "passed"}
+    assert set(wrong) <= {"filter", "any"}  # which ask what no right program does
 
 
 @needs_namespaces
@@ -239,6 +337,24 @@ def test_tests_may_hold_a_stub_and_helpers_and_catch_errors() -> None:
 @pytest.mark.parametrize("tests", ["", "assert True", "x = 1", "assert f(", "\0"])
 def test_tests_that_test_nothing_are_no_verdict(tests: str) -> None:
     assert Sandbox().run(Job(RIGHT, "f", tests)).outcome == "invalid"
+
+
+@needs_namespaces
+def test_integers_of_any_length_cross_the_pipes() -> None:
+    source = "def f(n, sign=1):\n    r = sign\n    for i in range(2, n + 1): r *= i\n    return r\n"
+    tests = (
+        "import math\nassert f(5) == 120\nassert f(2000) == math.factorial(2000)\n"
+        "assert f(1, 10**6000) == 10**6000\nassert f(1, -3 * 10**9000) == -3 * 10**9000\n"
+        "assert f(2000) != math.factorial(2000) + 1\n"
+    )
+    result = Sandbox().run(Job(source, "f", tests))
+    assert (result.outcome, result.detail) == ("passed", "")
+    huge = Sandbox().run(Job("def f(): return [1 << 13_000_000]", "f"))
+    assert huge.outcome == "failed"
+    assert "an integer of 13000001 bits is too long to be sent" in huge.detail
+    assert Sandbox().run(Job("def f(n): return (n,)", "f", arguments=(7**9999,))).value == (
+        7**9999,
+    )
 
 
 PLAIN = st.recursive(
