@@ -23,6 +23,7 @@ from maporl_agents.recipes import recipe
 from maporl_agents.settings import SettingsDiffer
 from maporl_agents.storage import CheckpointError
 from maporl_agents.terminal import command_line, console
+from maporl_env.named import whole_name
 from maporl_env.sandbox import SandboxUnavailable
 from maporl_env.tasks import load_task
 
@@ -43,8 +44,9 @@ class Train:
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
     scheme: str = "maporl"
-    """How agents collaborate and learn: maporl, magrpo, malt or iac. Each has settings of its own;
-    see them with --scheme NAME --help."""
+    """How agents collaborate and learn: maporl, magrpo, malt, iac, or your own as module:name or
+    file.py:name (docs/schemes/own.md). Each has settings of its own; see them with --scheme NAME
+    --help-all."""
     recipe: str = ""
     """Start from these settings: a YAML file, or shopping (the defaults), sharing, coins,
     phi3-gsm8k, phi3-anli, phi3-qwen-gsm8k, phi3-llama-gsm8k or small-gpu. Flags change them."""
@@ -287,7 +289,7 @@ def _settings_from(given: Sequence[str]) -> tuple[RunConfig, str]:
     else:
         config = config_of(start.scheme or "maporl")()
     scheme = scheme_of(config)
-    if start.scheme not in (None, scheme):
+    if start.scheme and whole_name(start.scheme) != scheme:
         raise ValueError(
             f"--scheme {start.scheme} contradicts the settings to start from, which are of "
             f"{scheme}: leave one of them out"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from maporl_env.credit import Penalties
+from maporl_env.named import is_own_name, object_named, whole_name
 from maporl_env.protocols import History, Stop
 from maporl_env.rewards import Horizon, Majority, Share
 
@@ -641,21 +642,58 @@ CONFIGS: dict[str, type[RunConfig]] = {
 """The settings of each scheme: a published way to collaborate and to learn from it."""
 
 
+_OWN: dict[str, type[RunConfig]] = {}
+"""The settings of users' own schemes, by whole names, once `config_of` was asked for them."""
+
+SCHEME_PARTS = ("settings", "check", "learner", "train")
+"""What a user's own scheme has; see `schemes.Scheme`."""
+
+
 def config_of(scheme: str) -> type[RunConfig]:
-    """Return the class of a scheme's settings; ValueError names the schemes there are."""
+    """Return the class of a scheme's settings, of one's own too (module:name or file.py:name).
+
+    Raises:
+        ValueError: there is no such scheme, or it lacks a part; names the schemes there are.
+    """
+    if scheme not in CONFIGS and is_own_name(scheme):
+        return _own_settings(whole_name(scheme))
     _require_choice("scheme", scheme, tuple(CONFIGS))
     return CONFIGS[scheme]
 
 
+def _own_settings(name: str) -> type[RunConfig]:
+    try:
+        found = object_named(name)
+    except ValueError as error:
+        raise ValueError(f"scheme {error}") from error
+    if missing := [part for part in SCHEME_PARTS if not hasattr(found, part)]:
+        raise ValueError(
+            f"scheme {name!r} has no {', '.join(missing)}: make it a maporl_agents.schemes.Scheme"
+        )
+    kind = found.settings
+    own = isinstance(kind, type) and is_dataclass(kind) and issubclass(kind, RunConfig)
+    if not own or kind in (RunConfig, *CONFIGS.values()):
+        raise ValueError(
+            f"the settings of scheme {name!r} must be a dataclass of its own, derived from "
+            "RunConfig or from the settings of another scheme"
+        )
+    _OWN[name] = kind
+    return _OWN[name]
+
+
 def scheme_of(config: RunConfig) -> str:
     """Return the name of the scheme that settings belong to."""
-    return next(name for name, cls in CONFIGS.items() if type(config) is cls)
+    known = {**CONFIGS, **_OWN}
+    return next(name for name, cls in known.items() if type(config) is cls)
 
 
 def read_settings(data: dict[str, Any]) -> RunConfig:
-    """Build the settings of a run from its JSON; a section of its own name tells its scheme."""
-    scheme = next((name for name in CONFIGS if name in data), "maporl")
-    return from_dict(CONFIGS[scheme], data)
+    """Build the settings of a run from its JSON.
+
+    A section of its own name tells its scheme, or "scheme" does, where that is the user's own.
+    """
+    scheme = data.get("scheme") or next((name for name in CONFIGS if name in data), "maporl")
+    return from_dict(config_of(scheme), {k: v for k, v in data.items() if k != "scheme"})
 
 
 C = TypeVar("C")

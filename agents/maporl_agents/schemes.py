@@ -1,5 +1,8 @@
 """Schemes: how settings of each kind are trained. To add one: its settings, then an entry here.
 
+One's own needs no entry: a `Scheme` in any module or file is chosen by its name, module:name or
+file.py:name.
+
 A scheme is a published way to collaborate and to learn from it. Everything around the training
 itself (team, evaluation, run folder, report) is shared and stands in `experiment`.
 """
@@ -31,6 +34,7 @@ from maporl_agents.learner import Learner, PolicyLearner
 from maporl_agents.runlog import RunLog
 from maporl_agents.seeding import seed_of
 from maporl_agents.team import Team
+from maporl_env.named import object_named
 from maporl_env.types import Question
 
 
@@ -39,11 +43,13 @@ class Scheme:
     """How a run is trained.
 
     Attributes:
+        settings: the dataclass of its runs, derived from `config.RunConfig`.
         check: raises ValueError for settings that contradict each other.
         learner: makes what is trained, from settings and a fresh team.
         train: `(config, learner, questions, log, *, start, on_step, on_alarm)`, as `loop.train`.
     """
 
+    settings: type[RunConfig]
     check: Callable[[Any], None]
     learner: Callable[[Any, Team], PolicyLearner]
     train: Callable[..., None]
@@ -194,22 +200,26 @@ def train_malt(
 
 SCHEMES = {
     "maporl": Scheme(
+        settings=TrainConfig,
         check=check_maporl,
         learner=lambda config, team: Learner(team, config.ppo, config.steps),
         train=train_maporl,
     ),
     "magrpo": Scheme(
+        settings=MAGRPOConfig,
         check=check_magrpo,
         learner=lambda config, team: PolicyLearner(team, config.magrpo, config.steps),
         train=train_magrpo,
     ),
     "malt": Scheme(
+        settings=MALTConfig,
         check=check_malt,
         # A stage fits each role with an optimiser of its own; this one only stands for the team.
         learner=lambda config, team: PolicyLearner(team, config.malt.imitation, config.steps),
         train=train_malt,
     ),
     "iac": Scheme(
+        settings=IACConfig,
         check=check_iac,
         learner=lambda config, team: PolicyLearner(
             team, config.iac, config.steps, critic_learning_rate=config.iac.critic_learning_rate
@@ -222,4 +232,6 @@ SCHEMES = {
 
 def scheme_for(config: RunConfig) -> Scheme:
     """Return the scheme that settings belong to."""
-    return SCHEMES[scheme_of(config)]
+    name = scheme_of(config)
+    scheme: Scheme = SCHEMES[name] if name in SCHEMES else object_named(name)
+    return scheme

@@ -8,7 +8,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from maporl_agents.config import from_dict
+from maporl_agents.config import CONFIGS, RunConfig, from_dict, scheme_of
 from maporl_agents.storage import require_plain
 
 
@@ -46,6 +46,8 @@ def plain_settings(config: Any) -> Any:
         ValueError: for anything but a dataclass or dict of values that JSON can hold.
     """
     fields = asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
+    if isinstance(config, RunConfig) and type(config) not in CONFIGS.values():
+        fields = {"scheme": scheme_of(config), **fields}  # nothing else tells a user's own
     if not isinstance(fields, Mapping):
         raise ValueError(f"The config is a {type(config).__name__}: give a dataclass or a dict.")
     plain = _without_paths(dict(fields))
@@ -63,8 +65,9 @@ def saved_settings(saved: Any, config: Any) -> Any:
     if not is_dataclass(config) or isinstance(config, type):
         return saved
     try:
-        return plain_settings(from_dict(type(config), saved))
-    except (TypeError, ValueError):
+        fields = {name: value for name, value in saved.items() if name != "scheme"}
+        return plain_settings(from_dict(type(config), fields))
+    except (AttributeError, TypeError, ValueError):
         return saved
 
 
