@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import marshal
 import os
 import re
 import sys
@@ -87,7 +88,7 @@ def name_object(given: object, hint: str) -> str:
     """Return a name under which `object_named` finds an object.
 
     A function or class that a module or script holds has a name that other processes understand
-    too; anything else is known to this process alone, as ``python:hint``.
+    too; anything else is known to this process alone, as ``python:hint_...``.
     """
     attribute = getattr(given, "__qualname__", "")
     module = sys.modules.get(getattr(given, "__module__", None) or "")
@@ -99,12 +100,25 @@ def name_object(given: object, hint: str) -> str:
             name = whole_name(f"{file}:{attribute}")
             _GIVEN[name] = given  # the script that runs is not run again
             return name
-    name, number = f"{PYTHON}:{hint}", 1
+    first = name = f"{PYTHON}:{hint}_{_digest_of(given)}"
+    number = 1
     while _GIVEN.get(name, given) is not given:
         number += 1
-        name = f"{PYTHON}:{hint}_{number}"
+        name = f"{first}_{number}"
     _GIVEN[name] = given
     return name
+
+
+def _digest_of(given: object) -> str:
+    """Return a short hash of a function's code, or of a class's name: alike in all processes.
+
+    So another object that another program hands over is not taken for this one.
+    """
+    code = getattr(given, "__code__", None)
+    kind = given if hasattr(given, "__qualname__") else type(given)
+    text = marshal.dumps(code) if code is not None else b""
+    whole = f"{kind.__module__}:{kind.__qualname__}".encode() + text
+    return hashlib.sha256(whole).hexdigest()[:8]
 
 
 def name_as(name: str, given: object) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -43,8 +44,10 @@ from maporl_agents.passes import vote_of_passes
 from maporl_agents.runlog import RunLog, read_metrics
 from maporl_agents.schemes import scheme_for, training_game
 from maporl_agents.seeding import seed_of
+from maporl_agents.storage import write_text
 from maporl_agents.team import Team
 from maporl_agents.terminal import command_line
+from maporl_env.named import given_as
 from maporl_env.types import Question
 
 __all__ = [
@@ -65,6 +68,8 @@ __all__ = [
 ]
 
 EVAL_BATCH = 250
+TASK_FILE = "task.jsonl"
+"""In a run's folder: questions that a Python program handed over."""
 
 
 def train(
@@ -139,8 +144,17 @@ def run(
     _, learner = build(config)
     with RunLog.create(folder, config, overwrite=overwrite) as log:
         checkpoint.save_json(folder / asked.FILE, noted)
+        _save_given_questions(config, folder)
         log.loggers += make_loggers(log_to, config.name, log.config)
         return _finish(config, learner, questions, held, log, console, start=0)
+
+
+def _save_given_questions(config: RunConfig, folder: Path) -> None:
+    """Write the questions that only this process has into the run's folder, to be read later."""
+    path = (folder / TASK_FILE).resolve()
+    if config.game.task == str(path) and (given := given_as(str(path))) is not None:
+        lines = (json.dumps(question.to_dict()) for question in given)
+        write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def resume(

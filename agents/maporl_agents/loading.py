@@ -36,6 +36,7 @@ from maporl_agents.quantize import (
     settle,
 )
 from maporl_agents.team import Team, critic_adapter, critic_name, policy_name
+from maporl_env.named import PYTHON, object_named
 
 Load = Callable[[str, TeamConfig], tuple[PreTrainedModel, Chat]]
 """Makes a model and its chat border of a folder or hub name, as `load_model` does."""
@@ -234,11 +235,14 @@ def load_bases(config: TeamConfig, name: str, who: Roster, seed: int, load: Load
 def load_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
     """Load one checkpoint, from a folder or the hub, with its tokenizer.
 
-    Code shipped inside a checkpoint is never run.
+    Code shipped inside a checkpoint is never run. A pair (model, tokenizer) that this process was
+    given stands for itself, and is copied.
 
     Raises:
         ValueError: one sentence that says what is missing and how to get it.
     """
+    if name.startswith(f"{PYTHON}:"):
+        return _given_model(name, config)
     tokenizer, architecture = examine(name, config)
     device = pick_device(config.device)
     options = load_options(config, device)
@@ -256,10 +260,35 @@ def load_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
             f"the weights of {name!r} are incomplete: {len(report['missing_keys'])} are missing "
             f"({missing}); save the model again with save_pretrained"
         )
-    stop_ids = model.generation_config.eos_token_id if model.generation_config else None
-    extra = [stop_ids] if isinstance(stop_ids, int) else list(stop_ids or [])
     settle(model)
-    return model if options else model.to(device), Chat(tokenizer, extra)
+    return model if options else model.to(device), Chat(tokenizer, _stop_ids(model))
+
+
+def _stop_ids(model: PreTrainedModel) -> list[int]:
+    stop_ids = model.generation_config.eos_token_id if model.generation_config else None
+    return [stop_ids] if isinstance(stop_ids, int) else list(stop_ids or [])
+
+
+def _given_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
+    """Return a copy of a model that a Python program handed over, as `load_model` would load it."""
+    pair = object_named(name)
+    fits = isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], PreTrainedModel)
+    if not (fits and isinstance(pair[1], PreTrainedTokenizerBase)):
+        raise ValueError(
+            "a model is a name, a folder, or a pair (model, tokenizer) of transformers, not "
+            f"{type(pair).__name__}"
+        )
+    model, tokenizer = pair
+    if config.quantization != "none" or config.device_map != "one":
+        raise ValueError(
+            "a model that is handed over is neither quantised nor laid over devices here: name its "
+            "folder"
+        )
+    require_embeddings(tokenizer, model.config)
+    device, dtype = pick_device(config.device), getattr(torch, config.dtype)
+    model = copy.deepcopy(model).to(device=device, dtype=dtype)
+    settle(model)
+    return model, Chat(tokenizer, _stop_ids(model))
 
 
 def examine(name: str, config: TeamConfig) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig]:

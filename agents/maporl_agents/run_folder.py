@@ -21,6 +21,7 @@ _FILES = (
     "config.json",
     "versions.json",
     "questions.json",
+    "task.jsonl",
     "metrics.jsonl",
     "alarms.jsonl",
     "results.json",

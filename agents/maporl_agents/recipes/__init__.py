@@ -48,6 +48,15 @@ def recipe(source: str | Path) -> RunConfig:
         raise ValueError(f"recipe {file.name}: {error}") from error
 
 
+def checked_settings(cls: type[Any], written: Mapping[str, Any]) -> Any:
+    """Return settings of a class from nested values, each checked against its field's type.
+
+    Raises:
+        ValueError: a name or a value that does not suit; says where.
+    """
+    return _settings(cls, written, "")
+
+
 def about(source: str | Path) -> str:
     """Return the one sentence in which a recipe says what it is for; empty if it has none."""
     return str(_read(path_of(source)).get(ABOUT, ""))

@@ -1,0 +1,210 @@
+"""The Python entry: objects of the user's, in few lines, and a run like any other afterwards."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+import maporl_agents
+from maporl_agents import experiment, tiny
+from maporl_agents.cli import main
+from maporl_agents.config import MALTConfig, PPOConfig, TrainConfig
+from maporl_agents.keywords import settings_with
+from maporl_agents.recipes import recipe
+from maporl_agents.runlog import RunLog
+from maporl_agents.schemes import SCHEMES, Scheme
+from maporl_agents.terminal import console
+from maporl_env import named
+from maporl_env.types import Question
+
+SMALL = {
+    "steps": 1,
+    "questions_per_step": 2,
+    "num_turns": 2,
+    "max_new_tokens": 5,
+    "minibatches": 1,
+    "eval.questions": 2,
+}
+WORDS = r"Tom buys 2 ink and 1 bag . how much ? in \boxed{ }"
+QUESTIONS = [Question(f"mine/{i}", WORDS, "31") for i in range(3)]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(experiment, "share_cores", lambda num_bases: None)
+    return tmp_path
+
+
+def loaded():
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    folder = str(tiny.checkpoint(0))
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    return model, PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def test_a_run_of_objects(here: Path, capsys, monkeypatch) -> None:
+    """Questions, a loaded model and a closure; afterwards a run that the command line plays."""
+    seen = []
+
+    def reward(questions, responses):
+        seen.extend(questions)
+        return [0.75 for _ in responses]
+
+    model = loaded()
+    before = {name: p.detach().clone() for name, p in model[0].named_parameters()}
+    run = maporl_agents.train(
+        task=QUESTIONS, model=model, verifier=reward, name="mine", quiet=True, **SMALL
+    )
+    assert capsys.readouterr().out == ""
+    assert set(seen) <= set(QUESTIONS)
+    assert [row["score/turn_1"] for row in run.metrics] == [0.75]
+    assert run.results["after"]["sampled"]["num_questions"] == 2
+    assert run.team.num_agents == 2
+    assert all((p == before[name]).all() for name, p in model[0].named_parameters())
+    assert run.folder == Path("runs/mine")
+    assert (here / "runs/mine/task.jsonl").read_text().count("\n") == 3
+
+    results = maporl_agents.evaluate(run, verifier="key", questions=1)
+    assert results["greedy"].num_questions == 1
+    more = maporl_agents.train(
+        task=QUESTIONS,
+        model=model,
+        verifier=reward,
+        name="mine",
+        quiet=True,
+        resume=True,
+        **SMALL,
+    )
+    assert more.results["after"] == run.results["after"]
+
+    # In another process: the questions are there, the closure and the model are not.
+    monkeypatch.setattr(named, "_GIVEN", {})
+    assert experiment.held_out(run.config)[0] in QUESTIONS
+    with pytest.raises(ValueError, match=r"'python:verifier_\w+' was an object of the Python"):
+        experiment.resume(run.folder, console())
+    with pytest.raises(ValueError, match=r"'python:model_.* was an object of the Python program"):
+        maporl_agents.load_team(run.folder)
+
+
+@dataclass(frozen=True)
+class OwnConfig(TrainConfig):
+    name: str = "own"
+    ppo: PPOConfig = field(default_factory=lambda: PPOConfig(minibatches=1))
+    loud: bool = False
+
+
+OWN = replace(SCHEMES["maporl"], settings=OwnConfig)
+TAKEN = SCHEMES["maporl"]
+
+
+class Half:
+    settings = OwnConfig
+
+
+def test_a_scheme_of_ones_own(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "my_scheme.py").write_text(
+        "from dataclasses import dataclass, replace\n"
+        "from maporl_agents.config import TrainConfig\n"
+        "from maporl_agents.schemes import SCHEMES\n"
+        "@dataclass(frozen=True)\n"
+        "class Settings(TrainConfig):\n"
+        "    name: str = 'own'\n"
+        "    loud: bool = False\n"
+        "OWN = replace(SCHEMES['maporl'], settings=Settings)\n"
+    )
+    flags = [
+        *("--steps", "1", "--questions-per-step", "2", "--game.num-turns", "2"),
+        *("--sampling.max-new-tokens", "5", "--ppo.minibatches", "1", "--eval.questions", "2"),
+    ]
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--scheme", "my_scheme.py:OWN", "--loud", *flags])
+    assert stop.value.code == 0, capsys.readouterr()
+    saved = json.loads((here / "runs/own/config.json").read_text())
+    assert (saved["scheme"], saved["loud"]) == (f"{here}/my_scheme.py:OWN", True)
+    config = experiment.read_config(here / "runs/own")
+    assert type(config).__name__ == "Settings"
+    RunLog.resume(here / "runs/own", config).close()  # its settings are those that it has
+    assert recipe("runs/own/config.json") == config
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--resume", "runs/own", "--scheme", "malt"])
+    assert stop.value.code == 2
+    assert "contradicts the settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("scheme", "match"),
+    [
+        (TAKEN, "must be a dataclass of its own"),
+        (Half, "has no check, learner, train"),
+        ("malt2", "unknown scheme 'malt2'"),
+        ("nowhere.py:OWN", "scheme .*there is no file"),
+    ],
+)
+def test_a_scheme_that_cannot_be_had(scheme: object, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        maporl_agents.train(scheme=scheme, quiet=True)
+
+
+def test_a_keyword_finds_its_field() -> None:
+    start = TrainConfig()
+    made = settings_with(
+        start,
+        {"steps": 3, "num_agents": 4, "learning_rate": 1, "ppo": {"epochs": 2}, "eval.seed": 5},
+    )
+    assert made == replace(
+        start,
+        steps=3,
+        game=replace(start.game, num_agents=4),
+        ppo=replace(start.ppo, learning_rate=1.0, epochs=2),
+        eval=replace(start.eval, seed=5),
+    )
+    assert settings_with(start, {"ppo": PPOConfig(epochs=7)}).ppo == PPOConfig(epochs=7)
+    assert settings_with(start, {}) == start
+    assert isinstance(TAKEN, Scheme)
+
+
+@pytest.mark.parametrize(
+    ("start", "given", "match"),
+    [
+        (TrainConfig(), {"num_agent": 2}, "unknown setting num_agent: did you mean num_agents"),
+        (TrainConfig(), {"zzz": 2}, "unknown setting zzz: known are name, seed"),
+        (MALTConfig(), {"learning_rate": 1}, r"malt\.imitation\.learning_rate, malt\.preference"),
+        (TrainConfig(), {"epochs": 2, "ppo.epochs": 3}, "epochs and ppo.epochs are one setting"),
+        (TrainConfig(), {"steps": "many"}, "steps is 'many', but it must be a whole number"),
+        (TrainConfig(), {"ppo": {"epoch": 2}}, r"unknown setting ppo\.epoch .did you mean"),
+        (TrainConfig(), {"steps": 0}, "steps must be at least 1"),
+    ],
+)
+def test_a_keyword_that_suits_no_field(start, given, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        settings_with(start, given)
+
+
+def test_what_is_no_model() -> None:
+    with pytest.raises(ValueError, match=r"a model is a name, a folder, or a pair .* not tuple"):
+        maporl_agents.train(model=(object(), object()), quiet=True, **SMALL)
+
+
+def test_the_example_of_the_readme(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    blocks = [part.partition("```")[0] for part in page.split("```python\n")[1:]]
+    [block] = [block for block in blocks if "maporl_agents.train" in block]
+    assert len([line for line in block.splitlines() if line.strip()]) <= 10
+    exec(compile(block, "README.md", "exec", dont_inherit=True), {"__name__": "example"})
+    assert "runs/brief" in capsys.readouterr().out
+    assert (here / "runs/brief/results.json").is_file()
+
+
+def test_importing_the_package_is_light() -> None:
+    code = "import sys, maporl_agents; dir(maporl_agents); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        maporl_agents.trian  # noqa: B018
