@@ -37,12 +37,14 @@ __all__ = [
 class RemoteVerifier:
     """Scores answers by asking a service. Several threads may share one.
 
-    A failed attempt is repeated after a pause that doubles; a refusal and a nonsensical answer are
-    not. At worst a call takes ceil(n / max_items) * (retries + 1) * timeout_seconds and the pauses.
+    A failed attempt is repeated after a pause that doubles, or as long as the service asks for, at
+    most `web.MAX_PAUSE_SECONDS`; a refusal and a nonsensical answer are not. At worst a call takes
+    ceil(n / max_items) * (retries + 1) * timeout_seconds and the pauses.
 
     Args:
         url: of the service, `http://host:port` or `https://...`; a path is put before `/score`.
-        token: sent as a bearer token; None for a service that asks for none.
+        token: sent as a bearer token, to another machine only by https; None for a service that
+            asks for none.
         timeout_seconds: for one attempt, however slowly the answer drips; finding and greeting the
             host is not included, and has the same limit per system call.
         retries: further attempts after the first.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import math
 import socket
@@ -12,16 +13,19 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from http.client import HTTPConnection
+    from http.client import HTTPConnection, HTTPResponse
 
 MAX_ANSWER_BYTES = 4_000_000
-_WORTH_A_RETRY = {
+MAX_PAUSE_SECONDS = 60.0
+"""Before a repetition, whatever a service asks for."""
+_PASSING = {
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.CONFLICT,
+    HTTPStatus.TOO_EARLY,
     HTTPStatus.TOO_MANY_REQUESTS,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-    HTTPStatus.BAD_GATEWAY,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    HTTPStatus.GATEWAY_TIMEOUT,
-}
+    *range(500, 600),  # also those of proxies and clouds: 520 to 524, 529
+} - {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}
+"""Statuses of a trouble that may pass: the request is worth repeating."""
 
 
 class RemoteError(RuntimeError):
@@ -33,7 +37,13 @@ class RemoteTimeout(RemoteError, TimeoutError):
 
 
 class RemoteUnavailable(RemoteError):
-    """It could not be reached, broke off, or said that it cannot serve at present."""
+    """It could not be reached, broke off, or said that it cannot serve at present.
+
+    Attributes:
+        retry_after_seconds: how long the service asked to be left alone, 0 if it did not say.
+    """
+
+    retry_after_seconds = 0.0
 
 
 class RemoteRefused(RemoteError):
@@ -47,8 +57,9 @@ class RemoteGarbage(RemoteError):
 class Service:
     """One address that JSON is posted to. Several threads may share one.
 
-    A failed attempt is repeated after a pause that doubles; a refusal is not. At worst a call takes
-    (retries + 1) * timeout_seconds and the pauses.
+    A failed attempt is repeated after a pause that doubles, or as long as the service asks for, at
+    most `MAX_PAUSE_SECONDS`; a refusal is not. At worst a call takes (retries + 1) *
+    timeout_seconds and the pauses. Redirects are not followed, so that a token goes nowhere else.
 
     Attributes:
         name: "the verifier at http://...", for messages.
@@ -58,7 +69,8 @@ class Service:
         path: of the request, e.g. "/score".
         what: what the service is, e.g. "verifier".
         remedy: what to do where it cannot be reached.
-        token: sent as a bearer token; None for a service that asks for none.
+        token: sent as a bearer token, to another machine only by https; None for a service that
+            asks for none.
         timeout_seconds: for one attempt, however slowly the answer drips; finding and greeting the
             host is not included, and has the same limit per system call.
         retries: further attempts after the first.
@@ -94,6 +106,11 @@ class Service:
         self.pause_seconds = pause_seconds
         self.max_answer_bytes = max_answer_bytes
         self._headers = {"Content-Type": "application/json"} | _authorization(token)
+        if token is not None and not self._secure and not is_loopback(self._host):
+            raise ValueError(
+                f"the token for {self.name} would cross the network in plain text: use https://, "
+                "a tunnel to 127.0.0.1, or no token"
+            )
 
     def post(self, body: bytes) -> bytes:
         """Return the answer of the first attempt that succeeds.
@@ -106,8 +123,10 @@ class Service:
         for attempt in range(self.retries):
             try:
                 return self._attempt(body)
-            except (RemoteTimeout, RemoteUnavailable):
-                time.sleep(self.pause_seconds * 2**attempt)
+            except (RemoteTimeout, RemoteUnavailable) as error:
+                asked = getattr(error, "retry_after_seconds", 0.0)
+                pause = max(self.pause_seconds * 2 ** min(attempt, 30), asked)
+                time.sleep(min(pause, MAX_PAUSE_SECONDS))
         return self._attempt(body)
 
     def _attempt(self, body: bytes) -> bytes:
@@ -135,7 +154,7 @@ class Service:
             connection.close()
         if time.monotonic() - start >= self.timeout_seconds:
             raise self._late()  # what was cut off by the watch may look like an end
-        self._check_status(answer.status, content)
+        self._check_status(answer, content)
         if not complete:
             raise RemoteUnavailable(f"{self.name} broke off its answer")
         return content
@@ -149,11 +168,17 @@ class Service:
     def _late(self) -> RemoteTimeout:
         return RemoteTimeout(f"{self.name} gave no answer in {self.timeout_seconds} s")
 
-    def _check_status(self, status: int, content: bytes) -> None:
-        if status == HTTPStatus.OK:
+    def _check_status(self, answer: HTTPResponse, content: bytes) -> None:
+        if answer.status == HTTPStatus.OK:
             return
-        text = f"{self.name} answered {status}: {_message(content)}"
-        raise RemoteUnavailable(text) if status in _WORTH_A_RETRY else RemoteRefused(text)
+        text = f"{self.name} answered {answer.status}: {_message(content)}"
+        if answer.status in _PASSING:
+            passing = RemoteUnavailable(text)
+            passing.retry_after_seconds = _seconds(answer.headers.get("Retry-After", ""))
+            raise passing
+        if target := answer.headers.get("Location"):
+            text += f" (it redirects to {_line(target)}: give that address itself)"
+        raise RemoteRefused(text)
 
 
 def require_number(name: str, value: float, *, above: float | None = None) -> None:
@@ -161,6 +186,14 @@ def require_number(name: str, value: float, *, above: float | None = None) -> No
     if not (math.isfinite(value) and (value >= 0 if above is None else value > above)):
         bound = ">= 0" if above is None else f"> {above}"
         raise ValueError(f"{name} must be a finite number {bound}, not {value!r}")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address; a name other than localhost counts as no."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _address(url: str, path: str, what: str) -> tuple[bool, str, int | None, str]:
@@ -210,7 +243,24 @@ def _message(content: bytes) -> str:
         text = json.loads(content)["error"]["message"]
     except (ValueError, TypeError, KeyError, RecursionError):
         text = content.decode("utf-8", "replace")
-    return " ".join(str(text).split())[:200] or "nothing"
+    return _line(str(text)) or "nothing"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:200]
+
+
+def _seconds(retry_after: str) -> float:
+    """Return the wait that a Retry-After header asks for, in seconds or until a date; else 0."""
+    from email.utils import parsedate_to_datetime  # heavy, as above
+
+    try:
+        if retry_after.strip().isdecimal():
+            return float(retry_after[:9])
+        until = parsedate_to_datetime(retry_after).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    return max(until - time.time(), 0.0)
 
 
 def _reason(error: Exception) -> str:

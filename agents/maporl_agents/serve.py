@@ -1,23 +1,23 @@
 """A verifier as a service over HTTP, for `maporl_env.verifiers.RemoteVerifier`.
 
     POST /score     {"questions": [{"prompt": "..."}], "responses": ["..."]}  ->  {"scores": [0.73]}
-    GET  /health    {"status": "ok"}, or 503 where the verifier has been busy for too long
+    GET  /health    {"status": "ok"}, or 503 where the verifier has been busy for too long, or
+                    where the scoring thread has ended
     GET  /metrics   counters in the text format that Prometheus reads
 
 A question may also have `id`, `kind` and `answer`. A score is null where the verifier has none.
 Errors are `{"error": {"type": ..., "message": ...}}`, without traceback and without the request's
 text. Requests wait in a bounded queue; one thread scores what waits, in batches.
 
-It listens on the loopback interface; elsewhere it starts only with a token. It speaks plain HTTP
-and does not defend itself against thousands of half-open connections: beyond a trusted network,
-put a reverse proxy before it.
+It listens on the loopback interface; elsewhere it starts only with a token. Clients that keep it
+waiting lose their place (`service_connections`). It speaks plain HTTP: beyond this machine, put a
+reverse proxy with TLS before it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import json
 import logging
 import time
@@ -32,9 +32,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from maporl_agents.service_connections import connections
 from maporl_agents.service_queue import Limits, Refusal, ScoreQueue
 from maporl_env.types import Question
 from maporl_env.verifiers import VerifierLike
+from maporl_env.web import is_loopback
 
 OPEN_PATHS = ("/health",)
 """What may be read without the token."""
@@ -79,9 +81,9 @@ def make_app(
     @app.get("/health")
     async def health() -> JSONResponse:
         busy = waiting.busy_seconds()
-        stuck = busy > limits.answer_seconds
-        state = {"status": "stuck" if stuck else "ok", "busy_seconds": round(busy, 3)}
-        return JSONResponse(state, status_code=503 if stuck else 200)
+        status = "dead" if waiting.dead else "stuck" if busy > limits.answer_seconds else "ok"
+        state = {"status": status, "busy_seconds": round(busy, 3)}
+        return JSONResponse(state, status_code=200 if status == "ok" else 503)
 
     @app.get("/metrics")
     async def metrics() -> PlainTextResponse:
@@ -115,12 +117,11 @@ def make_server(app: FastAPI, host: str, port: int, limits: Limits) -> uvicorn.S
             app,
             host=host,
             port=port,
-            limit_concurrency=limits.max_connections,
             timeout_keep_alive=int(limits.receive_seconds) + 1,
             timeout_graceful_shutdown=int(limits.answer_seconds) + 1,
             access_log=False,
             log_level="warning",
-            http="h11",
+            http=connections(limits, _full),
             ws="none",
         )
     )
@@ -133,14 +134,6 @@ def require_token(host: str, token: str | None) -> None:
             f"host {host!r} can be reached from other machines: give a token, or listen on "
             "127.0.0.1"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address; a name other than localhost counts as no."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def checked_token(token: str | None) -> str | None:
@@ -232,6 +225,12 @@ def _error(status: int, kind: str, message: str) -> JSONResponse:
     headers = {"Retry-After": "1"} if status == 503 else None
     error = {"error": {"type": kind, "message": message}}
     return JSONResponse(error, status_code=status, headers=headers)
+
+
+async def _full(scope: Scope, receive: Receive, send: Send) -> None:
+    answer = _error(503, "busy", "too many connections: try again")
+    answer.headers["Connection"] = "close"
+    await answer(scope, receive, send)
 
 
 async def _refused(_request: Request, error: Exception) -> JSONResponse:

@@ -29,11 +29,14 @@ class Limits:
     max_waiting: int = 4_096
     """Responses that wait or are being scored; beyond them the answer is 503."""
     max_connections: int = 512
-    """Connections at a time; beyond them the answer is 503."""
+    """Connections at a time. A further one takes the place of the one that has waited longest for
+    its client; where none waits, the answer is 503."""
+    max_client_connections: int = 128
+    """Likewise of one address."""
     batch_items: int = 64
     """Responses that are scored together, where several requests wait."""
     receive_seconds: float = 10.0
-    """For a request to arrive."""
+    """For the head of a request to arrive, and for its body."""
     answer_seconds: float = 60.0
     """For it to be scored; beyond them the answer is 504."""
 
@@ -74,15 +77,19 @@ class _Job:
     loop: asyncio.AbstractEventLoop
     scores: asyncio.Future[Scores]
 
-    def deliver(self, scores: Scores) -> None:
+    def deliver(self, scores: Scores | Refusal) -> None:
         """Hand the scores to whoever still waits for them; called from the scoring thread."""
         try:
             self.loop.call_soon_threadsafe(self._set, scores)
         except RuntimeError:
             return  # the loop has closed: the service was shut down
 
-    def _set(self, scores: Scores) -> None:
-        if not self.scores.done():
+    def _set(self, scores: Scores | Refusal) -> None:
+        if self.scores.done():
+            return
+        if isinstance(scores, Refusal):
+            self.scores.set_exception(scores)
+        else:
             self.scores.set_result(scores)
 
 
@@ -90,7 +97,9 @@ class ScoreQueue:
     """Takes requests, scores them in order of arrival and in batches, in a thread of its own.
 
     A verifier that never returns holds up that thread alone: requests are then answered with 504
-    and 503, and `busy_seconds` grows. The thread does not keep the program alive.
+    and 503, and `busy_seconds` grows. Whatever a verifier raises, SystemExit included, is a fault
+    of its batch. Should the thread end all the same, all requests are answered with 500 at once,
+    and `dead` says so. The thread does not keep the program alive.
 
     Args:
         verifier: what scores.
@@ -100,6 +109,7 @@ class ScoreQueue:
         scored: responses that got a score.
         batches: calls of the verifier.
         waiting: responses that wait or are being scored.
+        dead: whether the scoring thread has ended without being told to.
     """
 
     def __init__(self, verifier: VerifierLike, limits: Limits) -> None:
@@ -108,7 +118,8 @@ class ScoreQueue:
         self._scorer = Scorer(verifier)
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
-        self._closed = False
+        self._closed = self.dead = False
+        self._taken: list[_Job] = []
         self._busy_since: float | None = None
 
     @property
@@ -135,7 +146,8 @@ class ScoreQueue:
         """Return the scores of one request.
 
         Raises:
-            Refusal: too much waits already (503), or scoring took too long (504).
+            Refusal: too much waits already (503), scoring took too long (504), or the scoring
+                thread has ended (500).
         """
         loop = asyncio.get_running_loop()
         job = _Job(questions, responses, loop, loop.create_future())
@@ -151,6 +163,8 @@ class ScoreQueue:
 
     def _put(self, job: _Job) -> None:
         with self._changed:
+            if self.dead:
+                raise _dead()
             if self.waiting + len(job.responses) > self.limits.max_waiting:
                 raise Refusal(503, "busy", f"{self.waiting} responses wait already: try again")
             self.waiting += len(job.responses)
@@ -165,17 +179,29 @@ class ScoreQueue:
                 self._jobs.remove(job)
 
     def _work(self) -> None:
-        while jobs := self._take():
-            self._busy_since = time.monotonic()
-            for job, scores in zip(jobs, self._judge(jobs), strict=True):
-                job.deliver(scores)
+        try:
+            while jobs := self._take():
+                self._busy_since = time.monotonic()
+                for job, scores in zip(jobs, self._judge(jobs), strict=True):
+                    job.deliver(scores)
+                self._busy_since = None
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Leave nobody waiting for a thread that is gone."""
+        with self._changed:
+            self.dead = not self._closed
             self._busy_since = None
+            for job in [*self._taken, *self._jobs]:
+                job.deliver(_dead())
 
     def _take(self) -> list[_Job]:
         """Wait for requests and return those of the next batch, at least one; [] at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._closed)
             jobs: list[_Job] = []
+            self._taken = jobs
             room = self.limits.batch_items
             while self._jobs and (not jobs or len(self._jobs[0].responses) <= room):
                 jobs.append(self._jobs.popleft())
@@ -191,7 +217,7 @@ class ScoreQueue:
         responses = [text for job in jobs for text in job.responses]
         before = Counter(self._scorer.faults)
         self.batches += 1
-        scores = self._scorer.score(questions, responses)
+        scores = self._score(questions, responses)
         known = sum(score is not None for score in scores)
         if len(jobs) > 1 and responses and not known:
             self._scorer.faults = before
@@ -199,3 +225,15 @@ class ScoreQueue:
         self.scored += known
         ends = [sum(len(job.responses) for job in jobs[: i + 1]) for i in range(len(jobs))]
         return [scores[end - len(job.responses) : end] for job, end in zip(jobs, ends, strict=True)]
+
+    def _score(self, questions: Sequence[Question], responses: Sequence[str]) -> Scores:
+        try:
+            return self._scorer.score(questions, responses)
+        except BaseException as error:  # SystemExit and its like: they would end this thread
+            self._scorer.last_error = f"{type(error).__name__}: {error}"
+            self._scorer.faults["raised"] += len(responses)
+            return [None] * len(responses)
+
+
+def _dead() -> Refusal:
+    return Refusal(500, "dead", "the scoring thread has ended: restart the service")

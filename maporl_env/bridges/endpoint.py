@@ -23,6 +23,10 @@ OWN_FIELDS = ("model", "messages", "n", "stream")
 """Fields of a request that are not the caller's to set."""
 
 
+TEXT_PARTS = ("text", "output_text")
+"""Kinds of parts of a content that belong to the message."""
+
+
 class Endpoint:
     """Asks a model for one text per prompt, several at a time.
 
@@ -31,10 +35,12 @@ class Endpoint:
         model: the name the service knows the model by.
         system: a system message before every prompt; "" for none.
         options: further fields of the request, e.g. {"temperature": 0.7, "max_tokens": 300}.
-        token: sent as a bearer token; None takes $OPENAI_API_KEY, or none if that is empty.
+        token: sent as a bearer token, to this address alone, and to another machine only by https;
+            None takes $OPENAI_API_KEY, or none if that is empty; "" sends none.
         parallel: requests under way at the same time.
         timeout_seconds: for one attempt.
-        retries: further attempts after the first, with pauses that double.
+        retries: further attempts after the first, with pauses that double, or as long as the
+            service asks for (at most a minute).
         pause_seconds: before the first repetition.
 
     Raises:
@@ -67,7 +73,7 @@ class Endpoint:
             "/chat/completions",
             what="model",
             remedy="start the server, or correct the address",
-            token=token if token is not None else os.environ.get(TOKEN_VARIABLE) or None,
+            token=(os.environ.get(TOKEN_VARIABLE) if token is None else token) or None,
             timeout_seconds=timeout_seconds,
             retries=retries,
             pause_seconds=pause_seconds,
@@ -97,15 +103,30 @@ class Endpoint:
     def _read(self, content: bytes) -> str:
         """Return the text of an answer; a message without content (a refusal) is empty."""
         try:
-            text = json.loads(content)["choices"][0]["message"]["content"]
+            text = _text(json.loads(content)["choices"][0]["message"]["content"])
         except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
             raise RemoteGarbage(
                 f"{self.service.name} answered without choices[0].message.content: "
                 f"{type(error).__name__} {error}"
             ) from error
-        if text is not None and not isinstance(text, str):
-            raise RemoteGarbage(
-                f"{self.service.name} answered with a content that is {type(text).__name__}, "
-                "not text"
-            )
-        return text or ""
+        return text
+
+
+def _text(content: Any) -> str:
+    """Return the text of a content: a string, None, or parts, of which those of text count.
+
+    Parts of other kinds (thinking, a refusal, a picture) are no part of the message.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list):
+        raise TypeError(f"content is {type(content).__name__}, not text")
+    texts = [
+        part if isinstance(part, str) else part["text"]
+        for part in content
+        if isinstance(part, str) or part["type"] in TEXT_PARTS
+    ]
+    return "".join(texts)

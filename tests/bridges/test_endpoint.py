@@ -130,6 +130,48 @@ def test_nonsense_is_an_error_and_no_message(server: Server, content: bytes) -> 
         Endpoint(server.url, "m")(["x"])
 
 
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([], ""),
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab"),
+        (["a", {"type": "output_text", "text": "b"}], "ab"),
+        ([{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}], ""),
+        (
+            [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+                {"type": "text", "text": "\\boxed{19}"},
+                {"type": "image_url", "image_url": {"url": "x"}},
+            ],
+            "\\boxed{19}",
+        ),
+    ],
+)
+def test_of_a_content_in_parts_the_text_counts(
+    server: Server, content: list[object], text: str
+) -> None:
+    server.troubles = [(200, answer({"role": "assistant", "content": content}))]
+    assert Endpoint(server.url, "m")(["x"]) == [text]
+
+
+@pytest.mark.parametrize(
+    "content", [{"type": "text", "text": "a"}, [5], [{"text": "a"}], [{"type": "text"}], [None]]
+)
+def test_parts_of_an_unknown_form_are_an_error(server: Server, content: object) -> None:
+    server.troubles = [(200, answer({"content": content}))]
+    with pytest.raises(RemoteGarbage, match="content"):
+        Endpoint(server.url, "m")(["x"])
+
+
+def test_a_key_of_the_environment_crosses_no_network_in_plain_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "from-outside")
+    with pytest.raises(ValueError, match="the token for the model at http://gpu-box/v1"):
+        Endpoint("http://gpu-box/v1", "m")
+    Endpoint("http://gpu-box/v1", "m", token="")  # without one
+
+
 def test_a_refusing_model_says_nothing(server: Server) -> None:
     server.troubles = [(200, answer({"role": "assistant", "content": None, "refusal": "no"}))]
     assert Endpoint(server.url, "m")(["x"]) == [""]

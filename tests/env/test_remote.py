@@ -73,9 +73,11 @@ def read_request(connection: socket.socket) -> bytes:
     return head + b"\r\n\r\n" + body
 
 
-def send(content: bytes, status: str = "200 OK", length: int | None = None) -> Reply:
+def send(
+    content: bytes, status: str = "200 OK", length: int | None = None, header: str = "X-None: 0"
+) -> Reply:
     size = len(content) if length is None else length
-    head = f"HTTP/1.1 {status}\r\nContent-Length: {size}\r\n\r\n".encode()
+    head = f"HTTP/1.1 {status}\r\n{header}\r\nContent-Length: {size}\r\n\r\n".encode()
     return lambda connection: connection.sendall(head + content)
 
 
@@ -169,6 +171,67 @@ def test_pauses_double(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(hang_up) as service, pytest.raises(RemoteUnavailable):
         client(service, retries=3, pause_seconds=0.5).score([QUESTION], ["a"])
     assert pauses == [0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "status", [408, 409, 425, 429, 500, 502, 503, 504, 507, 520, 521, 522, 523, 524, 529, 599]
+)
+def test_every_passing_status_is_tried_again(status: int) -> None:
+    with serving(send(b"later", status=f"{status} Later"), answer(0.5)) as service:
+        assert client(service, retries=1).score([QUESTION], ["a"]) == [0.5]
+
+
+@pytest.mark.parametrize("status", [402, 404, 410, 422, 451, 501, 505])
+def test_a_status_that_does_not_pass_is_final(status: int) -> None:
+    refused = pytest.raises(RemoteRefused, match=f"answered {status}: never")
+    with serving(send(b"never", status=f"{status} Never"), answer(0.5)) as service, refused:
+        client(service, retries=1).score([QUESTION], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("wish", "pause"),
+    [
+        ("7", 7.0),
+        (" 0 ", 0.5),
+        ("86400", 60.0),
+        ("9" * 400, 60.0),
+        ("Sun, 06 Nov 2094 08:49:37 GMT", 60.0),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 0.5),
+        *((nonsense, 0.5) for nonsense in ("", "-5", "soon", "1e9", "nan", "\u0663", "٣")),
+    ],
+)
+def test_a_service_may_ask_for_a_longer_pause_up_to_a_minute(
+    monkeypatch: pytest.MonkeyPatch, wish: str, pause: float
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("maporl_env.web.time.sleep", pauses.append)
+    busy = send(b"", status="429 Later", header=f"Retry-After: {wish}")
+    with serving(busy, answer(0.5)) as service:
+        assert client(service, retries=1, pause_seconds=0.5).score([QUESTION], ["a"]) == [0.5]
+    assert pauses == [pause]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_takes_the_token_nowhere(status: int) -> None:
+    with serving(answer(0.5)) as other:
+        target = f"Location: {other.url.replace('127.0.0.1', 'localhost')}/score"
+        refused = pytest.raises(RemoteRefused, match=rf"{status}.*redirects to http://localhost")
+        with serving(send(b"", status=f"{status} Moved", header=target)) as service, refused:
+            client(service, token="a-token-of-16-ch").score([QUESTION], ["a"])
+        assert other.requests == []
+
+
+@pytest.mark.parametrize("host", ["example.org", "10.0.0.1", "0.0.0.0", "[2001:db8::1]", "host"])
+def test_a_token_never_crosses_the_network_in_plain_text(host: str) -> None:
+    with pytest.raises(ValueError, match=r"the token for the verifier at http://.* use https://"):
+        RemoteVerifier(f"http://{host}:80", token="a-token-of-16-ch")
+    RemoteVerifier(f"http://{host}:80")
+    RemoteVerifier(f"https://{host}", token="a-token-of-16-ch")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "[::1]"])
+def test_on_this_machine_a_token_needs_no_encryption(host: str) -> None:
+    RemoteVerifier(f"http://{host}:80", token="a-token-of-16-ch")
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "401 Unauthorized", "413 Large", "302 Go"])
