@@ -38,6 +38,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,6 +125,18 @@ def read_gold(answer: str | int | float | Fraction, kind: str) -> Answer:
             "the question another kind, such as 'text'"
         )
     return read
+
+
+MAX_REMEMBERED_CHARS = 256
+_short_gold = lru_cache(maxsize=16_384)(read_gold)
+
+
+def gold(answer: str, kind: str) -> Answer:
+    """Return what :func:`read_gold` returns, remembered where the answer is short.
+
+    What is remembered takes some 35 MB at most, whoever chooses the answers.
+    """
+    return (_short_gold if len(answer) <= MAX_REMEMBERED_CHARS else read_gold)(answer, kind)
 
 
 def answers_equal(a: Answer | None, b: Answer | None) -> bool:

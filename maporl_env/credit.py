@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from maporl_env import rewards
-from maporl_env.answers import KINDS, extract_answer, read_gold
+from maporl_env.answers import KINDS, extract_answer, gold
 from maporl_env.rewards import Bools, Floats, Horizon, Majority, Share
 from maporl_env.types import Message, Transcript
 
@@ -159,12 +158,9 @@ def correctness(transcript: Transcript) -> tuple[Bools, Bools]:
     if not KINDS[kind].keyed:
         given = scores(transcript)
         return given >= RIGHT_SCORE, ~np.isnan(given)
-    gold = _gold(transcript.question.answer, kind)
-    right = _by_seat(transcript, lambda m: extract_answer(m.text, kind) == gold).astype(bool)
+    key = gold(transcript.question.answer, kind)
+    right = _by_seat(transcript, lambda m: extract_answer(m.text, kind) == key).astype(bool)
     return right, np.ones_like(right)
-
-
-_gold = lru_cache(maxsize=65536)(read_gold)
 
 
 def _by_seat(transcript: Transcript, value: Callable[[Message], float]) -> Floats:

@@ -20,6 +20,8 @@ from maporl_env.types import Message, Question, Segment, View
 
 ELISION = "\n[...]\n"
 """Stands where the middle of a text is left out."""
+MAX_REMEMBERED_CHARS = 4_000
+"""Longer questions are worded anew each time, so that what is remembered stays small."""
 _BACKTICKS = re.compile("`{3,}")
 
 
@@ -109,8 +111,13 @@ def ask_again(template: Template, question: Question, turn: int) -> str:
     return again + _in_turn(template.cue, turn + 1)
 
 
-@lru_cache(maxsize=4096)
 def _ask(words: str, instruction: str, prompt: str) -> str:
+    format_it = _ask_short if len(prompt) <= MAX_REMEMBERED_CHARS else _ask_short.__wrapped__
+    return format_it(words, instruction, prompt)
+
+
+@lru_cache(maxsize=4096)
+def _ask_short(words: str, instruction: str, prompt: str) -> str:
     return words.format(question=prompt, instruction=instruction.format())
 
 

@@ -17,12 +17,11 @@ import typing
 from collections import Counter
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from maporl_env.answers import extract_answer, read_gold
+from maporl_env.answers import extract_answer, gold
 from maporl_env.remote import (
     RemoteError,
     RemoteGarbage,
@@ -331,7 +330,3 @@ def _score_function(verifier: VerifierLike) -> ScoreFunction:
             f".score, not {verifier!r}"
         )
     return typing.cast(ScoreFunction, score)
-
-
-gold = lru_cache(maxsize=65536)(read_gold)
-"""`answers.read_gold`, remembered."""

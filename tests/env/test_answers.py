@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,7 @@ from maporl_env.answers import (
     AnswerKind,
     answers_equal,
     extract_answer,
+    gold,
     last_line_answer,
     parse_answer,
     read_gold,
@@ -478,3 +480,16 @@ def test_a_float_with_rounding_errors_is_the_number_it_stands_for(
 )
 def test_a_number_that_is_near_no_plain_one_stays_exact(text: str) -> None:
     assert read_gold(text, "number") == Fraction(text)
+
+
+def test_long_gold_answers_are_not_kept_in_memory() -> None:
+    """Clients of a service choose them: what is remembered of them has to stay small."""
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            text = f"{number}-" + "x" * 100_000
+            assert gold(text, "text") == text
+        assert tracemalloc.get_traced_memory()[0] < 3_000_000
+    finally:
+        tracemalloc.stop()
+    assert gold("34", "number") == gold("34.0", "number") == 34
