@@ -1,7 +1,8 @@
 """Verifiers: what scores answers, in batches, with a value in [0, 1] each.
 
 A verifier is a callable `(questions, responses) -> scores`, or an object with `.score` of that
-form. It may fail; :class:`Scorer` stands between it and the rewards. A call that raises, hangs or
+form. Scores are a list, an array, a tensor or an iterator of real numbers of any type. It may fail;
+:class:`Scorer` stands between it and the rewards. A call that raises (also `SystemExit`), hangs or
 returns the wrong number of scores leaves its whole batch without a score; a score that is no
 number, NaN or outside [0, 1] leaves that one message without. Each is counted; none becomes a 0.
 """
@@ -19,9 +20,8 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 from maporl_env.answers import extract_answer, gold
+from maporl_env.faults import as_list, attempt, judge, say
 from maporl_env.remote import (
     RemoteError,
     RemoteGarbage,
@@ -214,9 +214,16 @@ class FunctionVerifier:
             return self.function(questions, responses)
         run = _run_in_thread if self.isolate == "thread" else _run_in_process
         scores: Sequence[float] = run(
-            self.function, (list(questions), list(responses)), self.timeout_seconds
+            _listed, (self.function, list(questions), list(responses)), self.timeout_seconds
         )
         return scores
+
+
+def _listed(
+    function: ScoreFunction, questions: Sequence[Question], responses: Sequence[str]
+) -> list[Any]:
+    """Call a function and read its scores to the end, which may take as long as the call."""
+    return as_list(function(questions, responses), len(responses))
 
 
 def _run_in_thread(function: Callable[..., Any], args: tuple[Any, ...], seconds: float) -> Any:
@@ -283,43 +290,22 @@ class Scorer:
 
     def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float | None]:
         """Return one score in [0, 1] per response, None where the verifier failed."""
-        try:
-            given = list(self._call(questions, responses))
-        except Exception as error:
-            self.last_error = f"{type(error).__name__}: {error}"
+        judged, error = attempt(
+            lambda: [judge(v) for v in as_list(self._call(questions, responses), len(responses))]
+        )
+        if judged is None:
+            assert error is not None
+            self.last_error = say(error)
             timed_out = isinstance(error, TimeoutError)
             return self._none("timed out" if timed_out else "raised", len(responses))
-        if len(given) != len(responses):
+        if len(judged) != len(responses):
             return self._none("wrong count", len(responses))
-        return [self._sound(value) for value in given]
+        self.faults.update(cause for cause, _ in judged if cause is not None)
+        return [score for _, score in judged]
 
     def _none(self, cause: str, count: int) -> list[float | None]:
         self.faults[cause] += count
         return [None] * count
-
-    def _sound(self, value: Any) -> float | None:
-        if type(value) is float and 0.0 <= value <= 1.0:
-            return value
-        cause, score = _judge(value)
-        if cause is not None:
-            self.faults[cause] += 1
-        return score
-
-
-def _judge(value: Any) -> tuple[str | None, float | None]:
-    if value is None:
-        return "no score", None
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value.item()
-    if not isinstance(value, int | float | np.bool_ | np.integer | np.floating | Fraction):
-        return "not a number", None
-    try:
-        number = float(value)
-    except OverflowError:  # an integer too large for a float
-        number = math.inf
-    if math.isnan(number):
-        return "not a number", None
-    return (None, number) if 0.0 <= number <= 1.0 else ("out of range", None)
 
 
 def _score_function(verifier: VerifierLike) -> ScoreFunction:

@@ -13,15 +13,14 @@ writes are plain PEFT folders, which TRL's trainers load as any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from maporl_env.types import Question
 from maporl_env.verifiers import Scorer, VerifierLike
 
 Row = dict[str, Any]
-RewardFunction = Callable[..., list[float | None]]
-"""`(prompts, completions, **columns) -> rewards`, None where there is none."""
 
 
 def rows(questions: Iterable[Question], system: str = "") -> list[Row]:
@@ -43,13 +42,45 @@ def rows(questions: Iterable[Question], system: str = "") -> list[Row]:
     ]
 
 
+class VerifierReward:
+    """A reward function of TRL that asks a verifier once per batch.
+
+    Attributes:
+        scorer: between the verifier and the rewards: `scorer.last_error` is what the verifier
+            raised last, `scorer.faults` counts messages without a reward by cause.
+    """
+
+    def __init__(self, scorer: Scorer, kind: str, name: str) -> None:
+        self.scorer = scorer
+        self.kind = kind
+        self.__name__ = name
+
+    def __call__(
+        self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
+    ) -> list[float | None]:
+        """Return a reward per completion, None where there is none; faults are warned of."""
+        texts = [_text(completion) for completion in completions]
+        before = self.scorer.faults.copy()
+        rewards = self.scorer.score(_questions(prompts, columns, self.kind), texts)
+        causes = sorted((self.scorer.faults - before).keys() - {"no score"})
+        if causes:
+            why = self.scorer.last_error if {"raised", "timed out"} & set(causes) else ""
+            warnings.warn(
+                f"{self.__name__} gave no reward ({', '.join(causes)}){f': {why}' if why else ''}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return rewards
+
+
 def reward_function(
     verifier: VerifierLike, *, kind: str = "number", name: str = "", timeout: float | None = None
-) -> RewardFunction:
+) -> VerifierReward:
     """Return a reward function of TRL that asks a verifier once per batch.
 
     It reads the columns `answer`, and `kind` and `question_id` where there are any; a message the
-    verifier gives no score gets None, which TRL leaves out of the sum.
+    verifier gives no score gets None, which TRL leaves out of the sum. A verifier that fails is
+    warned of, and `.scorer.last_error` says why.
 
     Args:
         verifier: see `maporl_env.verifiers`.
@@ -57,16 +88,8 @@ def reward_function(
         name: shown in TRL's logs; "" for the name of the verifier.
         timeout: seconds for one call; None waits.
     """
-    scorer = Scorer(verifier, timeout)
-
-    def reward(
-        prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
-    ) -> list[float | None]:
-        texts = [_text(completion) for completion in completions]
-        return scorer.score(_questions(prompts, columns, kind), texts)
-
-    reward.__name__ = name or getattr(verifier, "__name__", type(verifier).__name__)
-    return reward
+    shown = name or getattr(verifier, "__name__", type(verifier).__name__)
+    return VerifierReward(Scorer(verifier, timeout), kind, shown)
 
 
 def _questions(prompts: Sequence[Any], columns: dict[str, Any], kind: str) -> list[Question]:

@@ -56,7 +56,26 @@ def test_a_fault_is_no_zero() -> None:
     def broken(questions: Sequence[Question], responses: Sequence[str]) -> list[float]:
         return [1.0, float("nan")]
 
-    assert reward_function(broken)(["p", "p"], ["x", "y"], answer=["1", "1"]) == [1.0, None]
+    with pytest.warns(RuntimeWarning, match=r"^broken gave no reward \(not a number\)$"):
+        found = reward_function(broken)(["p", "p"], ["x", "y"], answer=["1", "1"])
+    assert found == [1.0, None]
+
+
+def test_a_verifier_that_raises_is_warned_of_and_can_be_asked() -> None:
+    reward = reward_function(AnswerKey())
+    assert reward(["p"], [r"\boxed{4}"], answer=["4"]) == [1.0]
+    assert reward.scorer.last_error is None
+    with pytest.warns(RuntimeWarning, match="AnswerKey gave no reward.*gold answer 'four'"):
+        assert reward(["p", "p"], ["x", "y"], answer=["four", "4"]) == [None, None]
+    assert reward.scorer.last_error is not None
+    assert "not readable as 'number'" in reward.scorer.last_error
+    assert reward.scorer.faults == {"raised": 2}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_message_that_cannot_be_judged_is_no_fault_to_warn_of() -> None:
+    reward = reward_function(lambda questions, texts: [None, 0.5])
+    assert reward(["p", "p"], ["x", "y"], answer=["1", "1"]) == [None, 0.5]
 
 
 @pytest.mark.parametrize("completion", [[], [{"role": "assistant", "content": None}]])

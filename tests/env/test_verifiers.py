@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import array
+import asyncio
+import functools
 import math
 import pickle
+import signal
+import sys
 import threading
 import time
+import warnings
+from collections import deque
 from collections.abc import Sequence
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -69,6 +77,24 @@ def test_composite_is_the_weighted_mean_and_as_silent_as_its_parts() -> None:
         (np.float32(0.5), 0.5, None),
         (np.array(0.5), 0.5, None),
         (Fraction(1, 4), 0.25, None),
+        (Decimal("0.25"), 0.25, None),
+        (np.bool_(True), 1.0, None),
+        (np.int64(1), 1.0, None),
+        (np.float16(0.5), 0.5, None),
+        (np.longdouble(0.5), 0.5, None),
+        (np.array(True), 1.0, None),
+        (np.array(Fraction(1, 4), dtype=object), 0.25, None),
+        (Fraction(10**30 + 1, 10**30), None, "out of range"),
+        (Decimal("-1e-400"), None, "out of range"),
+        (Decimal("NaN"), None, "not a number"),
+        (Decimal("sNaN"), None, "not a number"),
+        (Decimal("Infinity"), None, "out of range"),
+        (Fraction(10**400), None, "out of range"),
+        (0.5 + 0j, None, "not a number"),
+        (np.array(0.5 + 0j), None, "not a number"),
+        (np.array("0.5"), None, "not a number"),
+        (np.datetime64(1, "s"), None, "not a number"),
+        (object(), None, "not a number"),
         (math.nan, None, "not a number"),
         (np.float64("nan"), None, "not a number"),
         (math.inf, None, "out of range"),
@@ -87,7 +113,151 @@ def test_only_sound_scores_pass(value: Any, score: float | None, cause: str | No
     assert dict(scorer.faults) == ({} if cause is None else {cause: 1})
 
 
-@pytest.mark.parametrize("given", [[0.5], [0.5] * 3, [], None, 0.5])
+class Tensor:
+    """What matters of a tensor that belongs to a graph: numbers come out once it is detached."""
+
+    def __init__(self, values: Any, detached: bool = False) -> None:
+        self.values, self.detached = values, detached
+        self.shape = (len(values),) if isinstance(values, list) else ()
+
+    def detach(self) -> Tensor:
+        return Tensor(self.values, detached=True)
+
+    def item(self) -> Any:
+        assert self.detached
+        return self.values
+
+    tolist = item
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        (0.5, 1.0),
+        np.array([0.5, 1.0]),
+        np.array([0.5, 1.0], dtype=np.float32),
+        np.array([Fraction(1, 2), True], dtype=object),
+        array.array("d", [0.5, 1.0]),
+        deque([0.5, 1.0]),
+        iter([0.5, 1.0]),
+        {"a": 0.5, "b": 1.0}.values(),
+        Tensor([0.5, 1.0]),
+        [Tensor(0.5), Tensor(True)],
+    ],
+)
+def test_scores_come_in_any_kind_of_row(given: Any) -> None:
+    scorer = Scorer(lambda questions, texts: given)
+    assert scorer.score([NUMBER] * 2, ["a", "b"]) == [0.5, 1.0]
+    assert not scorer.faults
+
+
+@pytest.mark.parametrize("given", [{0.5, 1.0}, {0.0: 1, 1.0: 0}, "01", b"\0\1", {}.keys()])
+def test_what_has_no_order_or_is_a_text_is_no_row_of_scores(given: Any) -> None:
+    scorer = Scorer(lambda questions, texts: given)
+    assert scorer.score([NUMBER] * 2, ["a", "b"]) == [None, None]
+    assert scorer.last_error is not None
+    assert "not a list of scores" in scorer.last_error
+
+
+def test_a_generator_counts_among_the_call() -> None:
+    def endless(questions: Sequence[Question], texts: Sequence[str]) -> Any:
+        while True:
+            yield 0.5
+
+    def stuck(questions: Sequence[Question], texts: Sequence[str]) -> Any:
+        yield 0.5
+        threading.Event().wait()
+
+    def leaves(questions: Sequence[Question], texts: Sequence[str]) -> Any:
+        yield 0.5
+        sys.exit(0)
+
+    for function, cause, seconds in (
+        (endless, "wrong count", None),
+        (stuck, "timed out", 0.05),
+        (leaves, "raised", None),
+    ):
+        scorer = Scorer(function, seconds)
+        assert scorer.score([NUMBER] * 2, ["a", "b"]) == [None, None]
+        assert scorer.faults == {cause: 2}
+
+
+class Unspeakable(BaseException):
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (SystemExit(0), "SystemExit: 0"),
+        (KeyboardInterrupt("own"), "KeyboardInterrupt: own"),
+        (GeneratorExit(), "GeneratorExit: "),
+        (asyncio.CancelledError(), "CancelledError: "),
+        (Unspeakable(), "Unspeakable"),
+    ],
+)
+@pytest.mark.parametrize("seconds", [None, 5.0])
+def test_nothing_that_a_verifier_raises_ends_a_run(
+    error: BaseException, words: str, seconds: float | None
+) -> None:
+    def broken(questions: Sequence[Question], texts: Sequence[str]) -> list[float]:
+        raise error
+
+    scorer = Scorer(broken, seconds)
+    assert scorer.score([NUMBER] * 2, ["a", "b"]) == [None, None]
+    assert scorer.faults == {"raised": 2}
+    assert scorer.last_error == words
+
+
+class Stop(Exception):
+    pass
+
+
+class Handler:
+    def __call__(self, number: int, frame: object) -> None:
+        raise Stop
+
+
+def stop(number: int, frame: object) -> None:
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    ("number", "handler", "raised"),
+    [
+        (signal.SIGINT, signal.default_int_handler, KeyboardInterrupt),
+        (signal.SIGINT, Handler(), Stop),
+        (signal.SIGTERM, stop, SystemExit),
+        (signal.SIGTERM, functools.partial(stop), SystemExit),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_signal_during_a_call_ends_the_run(
+    number: signal.Signals, handler: Any, raised: type[BaseException], nested: bool
+) -> None:
+    def hit(questions: Sequence[Question], texts: Sequence[str]) -> list[float]:
+        signal.raise_signal(number)
+        return [1.0]
+
+    def reset(questions: Sequence[Question], texts: Sequence[str]) -> list[float]:
+        signal.signal(number, signal.default_int_handler)  # as a handler may, for the next one
+        signal.raise_signal(number)
+        return [1.0]
+
+    before = signal.signal(number, handler)
+    try:
+        for function in (hit, reset) if number == signal.SIGINT else (hit,):
+            verifier = Composite([(function, 1)]) if nested else function
+            with pytest.raises(raised if function is hit else KeyboardInterrupt):
+                Scorer(verifier).score([NUMBER], ["a"])
+            if function is hit:
+                assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
+
+
+@pytest.mark.parametrize("given", [[0.5], [0.5] * 3, [], None, 0.5, np.array(0.5), [[0.5, 1.0]]])
 def test_a_wrong_count_silences_the_batch(given: Any) -> None:
     scorer = Scorer(lambda questions, texts: given)
     assert scorer.score([NUMBER] * 2, ["a", "b"]) == [None, None]
@@ -179,3 +349,14 @@ def test_a_noisy_key_is_wrong_as_often_as_it_says_and_always_in_the_same_cases()
     assert NoisyKey(0.0, 1.0).score(questions[:2], ["\\boxed{4}", "none"]) == [0.5, 0.5]
     with pytest.raises(ValueError, match="add up to at most 1"):
         NoisyKey(0.9, 0.2)
+
+
+def test_tensors_are_scores() -> None:
+    torch = pytest.importorskip("torch")
+    half, graph = torch.tensor([0.5, 1.0]), torch.tensor([0.5, 1.0], requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of a tensor that belongs to a graph
+        for given in (half, graph, half.bfloat16(), list(half), list(graph), half.unsqueeze(1)):
+            column = isinstance(given, torch.Tensor) and given.ndim == 2
+            scores = ask(lambda questions, texts, given=given: given, "a", "b")
+            assert scores == ([None, None] if column else [0.5, 1.0])
