@@ -20,17 +20,12 @@ from transformers import PreTrainedTokenizerBase
 
 from maporl_agents.templates import render
 from maporl_agents.types import TokenIds
+from maporl_agents.vocabulary import markers, vocabulary_of
 from maporl_env.debate import clean
 from maporl_env.types import View
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-_BRACKETS = set("<>[]{}|")
-"""An added token with one of these is a marker (<think>, <|fim_prefix|>); others are words."""
-
-
-_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 _FIXED_DATE = (
     "{% macro strftime_now(form) %}"
@@ -50,14 +45,19 @@ class Chat:
     Args:
         tokenizer: any Hugging Face tokenizer with an EOS token.
         extra_stop_ids: further ids that end a message (from a generation config).
+        embeddings: rows of the model's embedding matrix; None for as many as the tokenizer needs.
 
     Raises:
-        ValueError: the tokenizer has no EOS token, so that no message could ever end, or a chat
-            template that cannot be rendered.
+        ValueError: the tokenizer has no EOS token, so that no message could ever end; a token of
+            ordinary text has no embedding; or a chat template cannot be rendered, or writes a
+            marker without an embedding.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, extra_stop_ids: Sequence[int] = ()
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        extra_stop_ids: Sequence[int] = (),
+        embeddings: int | None = None,
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise ValueError(
@@ -65,18 +65,22 @@ class Chat:
                 "could end; set `eos_token` in its tokenizer_config.json"
             )
         self.tokenizer = tokenizer
-        self.pad_id: int = (
-            tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        )
-        markers = _markers(tokenizer)
-        self._control_ids = frozenset(markers) - {tokenizer.unk_token_id}
-        texts = sorted(map(re.escape, markers.values()))
+        self.vocabulary = vocabulary_of(tokenizer, embeddings)
+        unread = self.vocabulary.unread
+        self._unknown = None if tokenizer.unk_token_id in unread else tokenizer.unk_token_id
+        pad = tokenizer.pad_token_id
+        self.pad_id: int = tokenizer.eos_token_id if pad is None or pad in unread else pad
+        control = markers(tokenizer)
+        self._control_ids = frozenset(control) - {self._unknown}
+        texts = sorted(map(re.escape, control.values()))
         self._marker = re.compile(f"(?={'|'.join(texts)})")
         self._inner = _without_prefix(tokenizer)
         self._skeletons: dict[tuple[str, ...], list[str]] = {}
         self._splits: dict[str, tuple[str, TokenIds, str]] = {}
         self._closing = self._closing_id()
-        ends = {tokenizer.eos_token_id, self._closing, *extra_stop_ids}
+        ends = {tokenizer.eos_token_id, *extra_stop_ids}
+        if not extra_stop_ids or self._closes_whole_messages():
+            ends.add(self._closing)
         self.stop_ids: frozenset[int] = frozenset(ends - {None})
 
     def encode(self, text: str, *, first: bool = False) -> list[int]:
@@ -95,7 +99,7 @@ class Chat:
             for start, end in pairwise(cuts)
             for i in self._ids(text[start:end], first and not start)
         ]
-        harmless = self.tokenizer.unk_token_id
+        harmless = self._unknown
         kept = (harmless if i in self._control_ids else i for i in spelt)
         return [i for i in kept if i is not None]
 
@@ -177,11 +181,14 @@ class Chat:
         """Return the control token that the template closes an agent's message with, if any."""
         if self.tokenizer.chat_template is None:
             return None
-        self._skeleton(("user",))
+        for piece in self._skeleton(("user",)):
+            self._split(piece)
         try:
-            _, cue, behind, _ = self._skeleton(("user", "own", "user"))
+            _, cue, behind, _ = pieces = self._skeleton(("user", "own", "user"))
         except ValueError:
             return None
+        for piece in pieces:
+            self._split(piece)
         before, ids, _ = self._split(behind)
         if not (ids and self._split(cue)[1]):
             warnings.warn(
@@ -190,6 +197,17 @@ class Chat:
                 stacklevel=3,
             )
         return ids[0] if ids and not before.strip() else None
+
+    def _closes_whole_messages(self) -> bool:
+        """Return whether what closes an old message of an agent can end a new one.
+
+        Not where the template puts more before an old message than an agent reads before a new one:
+        what it then writes first, such as a part of its own for its reasoning, closes alike.
+        """
+        if self._closing is None:
+            return False
+        before = self._pieces(("user", "own", "user"))[1]
+        return self._skeleton(("user",))[-1].startswith(before.rstrip())
 
     def _templated(
         self, roles: Sequence[str], contents: Sequence[str | TokenIds]
@@ -210,6 +228,12 @@ class Chat:
             fast = self.tokenizer.is_fast
             found = self.tokenizer(piece, add_special_tokens=False, return_offsets_mapping=fast)
             ids = found["input_ids"]
+            for unread in self.vocabulary.unread.keys() & set(ids):
+                raise ValueError(
+                    f"the chat template of {self.tokenizer.name_or_path!r} writes "
+                    f"{self.vocabulary.unread[unread]!r}, for which its model has no embedding: "
+                    "repair its chat_template"
+                )
             places = [i for i, token in enumerate(ids) if token in self._control_ids]
             if not places:
                 self._splits[piece] = piece, (), ""
@@ -228,28 +252,30 @@ class Chat:
         less; it stays what it was.
         """
         if roles not in self._skeletons:
-            marks = [f"\ue000{i}\ue001" for i in range(len(roles))]
-            name = {"own": "assistant", "user": "user", "system": "system"}
-            text = self._rendered(
-                [
-                    {"role": name[role], "content": mark}
-                    for role, mark in zip(roles, marks, strict=True)
-                ]
-            )
-            pieces = []
-            for role, mark in zip(roles, marks, strict=True):
-                piece, found, text = text.partition(mark)
-                if not found:
-                    raise ValueError(
-                        f"the chat template of {self.tokenizer.name_or_path!r} leaves out a "
-                        f"message (role {name[role]}); remove or repair its chat_template"
-                    )
-                pieces.append(piece)
+            pieces = self._pieces(roles)
             for i, role in enumerate(roles):
                 if role == "own" and i:  # what the agent read before it wrote: the cue to speak
                     pieces[i] = self._skeleton(roles[:i])[-1]
-            self._skeletons[roles] = [*pieces, text]
+            self._skeletons[roles] = pieces
         return self._skeletons[roles]
+
+    def _pieces(self, roles: tuple[str, ...]) -> list[str]:
+        """Return what the template puts around contents, as it renders them now."""
+        marks = [f"\ue000{i}\ue001" for i in range(len(roles))]
+        name = {"own": "assistant", "user": "user", "system": "system"}
+        text = self._rendered(
+            [{"role": name[role], "content": mark} for role, mark in zip(roles, marks, strict=True)]
+        )
+        pieces = []
+        for role, mark in zip(roles, marks, strict=True):
+            piece, found, text = text.partition(mark)
+            if not found:
+                raise ValueError(
+                    f"the chat template of {self.tokenizer.name_or_path!r} leaves out a "
+                    f"message (role {name[role]}); remove or repair its chat_template"
+                )
+            pieces.append(piece)
+        return [*pieces, text]
 
     def _rendered(self, messages: Sequence[Mapping[str, str]]) -> str:
         template = _FIXED_DATE + self.tokenizer.get_chat_template()
@@ -281,18 +307,3 @@ def _without_prefix(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
     inner.pre_tokenizer = cutter
     inner.encode_special_tokens = True
     return inner
-
-
-def _markers(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """Return id and text of every control token: special ones, and added ones in brackets.
-
-    Not `<0x41>` and its like, which some files list among the added ones: they are single bytes.
-    """
-    special = zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True)
-    added = {
-        index: token.content
-        for index, token in tokenizer.added_tokens_decoder.items()
-        if token.special or _BRACKETS & set(token.content)
-    }
-    every = dict(special) | added
-    return {index: text for index, text in every.items() if not _BYTE.fullmatch(text)}

@@ -337,3 +337,54 @@ class TestForeignTemplates:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             make_chat("chatml")
+
+
+HARMONY = (
+    "{% for m in messages %}<|start|>{{ m['role'] }}"
+    "{% if m['role'] == 'assistant' %}<|channel|>final{% endif %}"
+    "<|message|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+
+
+class TestWhatEndsAMessage:
+    """What closes old messages ends a new one, unless a part of it closes alike."""
+
+    def chat(self, template: str, *ends: str) -> tuple[Chat, int]:
+        tokenizer = make_tokenizer(template=template)
+        markers = ["<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>"]
+        tokenizer.add_special_tokens({"additional_special_tokens": markers})
+        ids = tokenizer.convert_tokens_to_ids(list(ends))
+        return Chat(tokenizer, ids), tokenizer.convert_tokens_to_ids("<|end|>")
+
+    def test_not_where_a_message_has_parts_and_the_ends_are_named(self) -> None:
+        chat, closing = self.chat(HARMONY, "<|return|>")
+        assert closing not in chat.stop_ids
+        written = tuple(chat.tokenizer("<|channel|>analysis<|message|>hm<|end|>")["input_ids"])
+        view = (("user", "how"), ("own", "hm"), ("user", "again"))
+        assert count_of(chat.prompt_ids(view, [written]), closing) == 3  # once each
+
+    @pytest.mark.parametrize(
+        "ends", [(), ("<|end|>", "<|return|>")], ids=["none are named", "it is named"]
+    )
+    def test_where_the_generation_config_says_nothing_else(self, ends: tuple[str, ...]) -> None:
+        chat, closing = self.chat(HARMONY, *ends)
+        assert closing in chat.stop_ids
+
+    @pytest.mark.parametrize("opened", ["", "<|channel|>", " "])
+    def test_where_a_message_is_all_behind_the_cue(self, opened: str) -> None:
+        """Also if the cue opens its reasoning, or the history puts a space before a message."""
+        behind = " " if opened == " " else ""
+        template = HARMONY.replace("<|channel|>final", "").replace(
+            "<|message|>", "<|message|>" + behind
+        )
+        template = template.replace(
+            "<|start|>assistant{% endif %}",
+            "<|start|>assistant<|message|>" + opened.strip() + "{% endif %}",
+        )
+        chat, closing = self.chat(template, "<|return|>")
+        assert closing in chat.stop_ids
+
+
+def count_of(ids: tuple[int, ...], token: int) -> int:
+    return sum(i == token for i in ids)
