@@ -54,7 +54,7 @@ from maporl_agents.config import (
 )
 from maporl_agents.games import debates_of, training_questions
 from maporl_agents.learner import Learner
-from maporl_agents.loading import Load, load_model, load_tokenizer
+from maporl_agents.loading import Load, load_model
 from maporl_agents.planning.ledger import Ledger
 from maporl_agents.planning.machine import this_machine
 from maporl_agents.planning.plan import Plan, plan_of
@@ -62,6 +62,8 @@ from maporl_agents.planning.rehearsal import Rehearsal, Spent, rehearse
 from maporl_agents.planning.sketch import nbytes, owned
 from maporl_agents.planning.stand_ins import EndlessChat
 from maporl_agents.recipes import recipe
+from maporl_agents.tokenizer_files import load_tokenizer
+from maporl_agents.vocabulary import rows_of
 
 BUILT_IN = ("shopping", "sharing")
 KINDS = {
@@ -122,7 +124,8 @@ def save_random(kind: str, folder: Path, width: int, layers: int) -> None:
 
 def load_endless(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
     """Return a model with its own weights whose messages all reach their limits."""
-    return load_model(name, config)[0], EndlessChat(load_tokenizer(name))
+    model, chat = load_model(name, config)
+    return model, EndlessChat(chat.tokenizer, embeddings=rows_of(model.config))
 
 
 class RealSteps:

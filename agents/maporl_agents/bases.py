@@ -21,6 +21,7 @@ from transformers import Cache, PreTrainedModel
 from maporl_agents.chat import Chat
 from maporl_agents.heads import Head
 from maporl_agents.recompute import enable_recompute, recomputing
+from maporl_agents.trunk import read
 from maporl_agents.weights import WeightPair, pair, read_shards
 
 
@@ -74,6 +75,13 @@ class Base(Protocol):
 
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
         """Return logits (..., V) of hidden states (..., H), V = `vocab_size`."""
+
+    def plain_logits(self, ids: Tensor, policy: str, *, reference: bool = False) -> Tensor:
+        """Return logits (S, V) after each of S ids, as the libraries compute them on their own.
+
+        One text, no padding, no cache, no routing of rows: what `hidden` and `logits` have to
+        equal, and are checked against when a model is loaded.
+        """
 
     def trainable(self, policy: str) -> dict[str, nn.Parameter]:
         """Return the parameters that belong to one policy or critic and to no other, by name."""
@@ -151,17 +159,16 @@ class FullBase:
         """Return the trunk's last hidden states, (N, S, H)."""
         model = self.reference if reference else self.model
         with recomputing(model):
-            return model.base_model(
-                input_ids=ids,
-                attention_mask=attention,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=cache is not None,
-            ).last_hidden_state.to(ids.device)
+            return read(model, ids, attention, positions, cache)
 
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
         """Return logits (..., V) of hidden states (..., H)."""
         return self._head(self.reference if reference else self.model, hidden)
+
+    def plain_logits(self, ids: Tensor, policy: str, *, reference: bool = False) -> Tensor:
+        """Return logits (S, V) after each of S ids, by the model's own forward pass."""
+        model = self.reference if reference else self.model
+        return self._head.known(model(input_ids=ids[None]).logits[0])
 
     def trainable(self, policy: str) -> dict[str, nn.Parameter]:
         """Return all weights that have a gradient."""

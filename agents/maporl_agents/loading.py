@@ -14,19 +14,17 @@ from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
 )
-from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from maporl_agents import tiny
+from maporl_agents.adapter_config import adapter_config
 from maporl_agents.bases import Base, FullBase
 from maporl_agents.chat import Chat
 from maporl_agents.config import TeamConfig, turns_of
-from maporl_agents.heads import require_embeddings
+from maporl_agents.loading_check import check
 from maporl_agents.lora import LoraBase
 from maporl_agents.quantize import (
     load_options,
@@ -36,7 +34,17 @@ from maporl_agents.quantize import (
     settle,
 )
 from maporl_agents.team import Team, critic_adapter, critic_name, policy_name
+from maporl_agents.tokenizer_files import first_line, load_tokenizer
+from maporl_agents.trunk import ANOTHER_MODEL
+from maporl_agents.vocabulary import rows_of, vocabulary_of
 from maporl_env.named import PYTHON, object_named
+
+OTHER_TUNING = "its LoRA adapters cannot be run row by row, so choose team.tuning full or none"
+MERGED_ADAPTERS = (
+    "merge the adapter of start_from into its base with peft's merge_and_unload and name that "
+    "model as team.model"
+)
+"""What to do where `check` finds that something does not hold."""
 
 Load = Callable[[str, TeamConfig], tuple[PreTrainedModel, Chat]]
 """Makes a model and its chat border of a folder or hub name, as `load_model` does."""
@@ -111,6 +119,11 @@ class Roster:
     frozen: tuple[str, ...]
     critics: tuple[str, ...] = ()
     starts: Mapping[str, Path] = field(default_factory=dict)
+
+    def kinds(self) -> list[str]:
+        """Return one policy of each kind: trained or frozen, and begun as the same adapter."""
+        speakers = (*self.frozen, *self.trained)
+        return list({(one in self.trained, self.starts.get(one)): one for one in speakers}.values())
 
 
 def roster(
@@ -192,11 +205,15 @@ def load_bases(config: TeamConfig, name: str, who: Roster, seed: int, load: Load
         seed: names the initialisation of adapters.
         load: where the model comes from.
     """
+    for folder in dict.fromkeys(who.starts.values()):
+        adapter_config(folder)  # before any weight is read
     model, chat = load(name, config)
     speakers = (*who.trained, *who.frozen)
     recompute = config.gradient_checkpointing
+    bare = FullBase(model, chat, speakers, trained=False)
+    check(bare, speakers[:1], ANOTHER_MODEL)
     if config.tuning == "none" or not (who.trained or who.starts):
-        return [FullBase(model, chat, speakers, trained=False)]
+        return [bare]
     if config.tuning == "lora":
         lora = LoraConfig(
             r=config.lora_rank,
@@ -206,18 +223,18 @@ def load_bases(config: TeamConfig, name: str, who: Roster, seed: int, load: Load
         )
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return [
-                LoraBase(
-                    model,
-                    chat,
-                    who.trained,
-                    lora,
-                    frozen=who.frozen,
-                    critics=who.critics,
-                    starts=who.starts,
-                    gradient_checkpointing=recompute,
-                )
-            ]
+            base = LoraBase(
+                model,
+                chat,
+                who.trained,
+                lora,
+                frozen=who.frozen,
+                critics=who.critics,
+                starts=who.starts,
+                gradient_checkpointing=recompute,
+            )
+        check(base, who.kinds(), MERGED_ADAPTERS if who.starts else OTHER_TUNING)
+        return [base]
     bases: list[Base] = [
         FullBase(
             copy.deepcopy(model),
@@ -261,7 +278,8 @@ def load_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
             f"({missing}); save the model again with save_pretrained"
         )
     settle(model)
-    return model if options else model.to(device), Chat(tokenizer, _stop_ids(model))
+    chat = Chat(tokenizer, _stop_ids(model), rows_of(architecture))
+    return model if options else model.to(device), chat
 
 
 def _stop_ids(model: PreTrainedModel) -> list[int]:
@@ -284,11 +302,10 @@ def _given_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
             "a model that is handed over is neither quantised nor laid over devices here: name its "
             "folder"
         )
-    require_embeddings(tokenizer, model.config)
     device, dtype = pick_device(config.device), getattr(torch, config.dtype)
     model = copy.deepcopy(model).to(device=device, dtype=dtype)
     settle(model)
-    return model, Chat(tokenizer, _stop_ids(model))
+    return model, Chat(tokenizer, _stop_ids(model), rows_of(model.config))
 
 
 def examine(name: str, config: TeamConfig) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig]:
@@ -307,7 +324,7 @@ def examine(name: str, config: TeamConfig) -> tuple[PreTrainedTokenizerBase, Pre
     _require_attention(config, device)
     tokenizer = load_tokenizer(name)
     architecture: PreTrainedConfig = _read(AutoConfig, name)
-    require_embeddings(tokenizer, architecture)
+    vocabulary_of(tokenizer, rows_of(architecture))
     require_plain(name, architecture, config)
     if config.quantization == "nf4" and device.type == "cpu":
         require_widths(name, architecture, config)
@@ -336,7 +353,7 @@ def _read(kind: Any, name: str, **options: Any) -> Any:
     try:
         return kind.from_pretrained(name, trust_remote_code=False, **options)
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        raise ValueError(f"cannot load the model {name!r}: {_first_line(error)}") from error
+        raise ValueError(f"cannot load the model {name!r}: {first_line(error)}") from error
 
 
 def _require_attention(config: TeamConfig, device: torch.device) -> None:
@@ -349,29 +366,6 @@ def _require_attention(config: TeamConfig, device: torch.device) -> None:
         )
 
 
-GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
-"""Classes of tokenizers that are all in their tokenizer.json."""
-
-
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """Load a tokenizer; ValueError says in one sentence if the checkpoint has none."""
-    folder = Path(name)
-    if folder.exists() and not any(
-        (folder / file).exists() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")
-    ):
-        raise ValueError(
-            f"{folder} has no tokenizer (tokenizer.json); save one beside the model with "
-            "tokenizer.save_pretrained"
-        )
-    try:
-        # AutoTokenizer goes by the model's family: it would read a generic one as, say, Qwen2's.
-        generic = get_tokenizer_config(name).get("tokenizer_class") in GENERIC_TOKENIZERS
-        loader = PreTrainedTokenizerFast if generic else AutoTokenizer
-        return loader.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"cannot load the tokenizer of {name!r}: {_first_line(error)}") from error
-
-
 def pick_device(device: str) -> torch.device:
     """Return the device; "auto" is a GPU if there is one."""
     if device == "auto":
@@ -380,10 +374,6 @@ def pick_device(device: str) -> torch.device:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
-            f"device {device!r} cannot be used here ({_first_line(error)}); "
+            f"device {device!r} cannot be used here ({first_line(error)}); "
             "choose auto, cpu, or cuda where there is a GPU"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, get_peft_model, get_peft_model_state_dict
-from peft.tuners.lora import LoraLayer
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer, ParamWrapper
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import AuxiliaryTrainingWrapper
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
+from maporl_agents.adapter_config import adapter_config
 from maporl_agents.chat import Chat
 from maporl_agents.heads import Head
 from maporl_agents.recompute import enable_recompute, recomputing
+from maporl_agents.tokenizer_files import first_line
+from maporl_agents.trunk import read
 from maporl_agents.weights import WeightPair, pair, read_shards
 
 NO_ADAPTER = "__base__"
@@ -71,16 +78,18 @@ class LoraBase:
         self._adapters = self._references | own
         origins = {policy: starts.get(policy) for policy in own}
         origins |= {adapter: folder for folder, adapter in folders.items()}
+        lora = _off_experts(lora, model)
         self.peft = _with_adapters(
-            model, {name: _config(folder) if folder else lora for name, folder in origins.items()}
+            model,
+            {name: adapter_config(folder) if folder else lora for name, folder in origins.items()},
         )
+        _require_inner_layers(model)
         self._begin({name: folder for name, folder in origins.items() if folder})
         self.peft.eval()
-        self.peft.requires_grad_(False)
-        self.peft.set_requires_grad(list(own), True)
+        self._train_own()
         self._route = _Route()
         for layer in self.peft.modules():
-            if isinstance(layer, LoraLayer):
+            if isinstance(layer, (LoraLayer, AuxiliaryTrainingWrapper)):
                 layer.register_forward_pre_hook(self._route, with_kwargs=True)
         if gradient_checkpointing:
             enable_recompute(model, context_fn=self._route.again)
@@ -92,6 +101,11 @@ class LoraBase:
             own = get_peft_model_state_dict(self.peft, adapter_name=name)
             for weight, saved in pair(own, read_shards(folder), folder):
                 weight.copy_(saved)
+
+    def _train_own(self) -> None:
+        """Let the trained adapters have gradients, and nothing else."""
+        self.peft.requires_grad_(False)
+        self.peft.set_requires_grad([*self.trained, *self.critics], True)
 
     @property
     def device(self) -> torch.device:
@@ -116,18 +130,26 @@ class LoraBase:
         """Return the trunk's last hidden states, (N, S, H)."""
         adapters = self._references if reference else self._adapters
         names = [adapters[policy] for policy in policies]
-        with self._route.through(names), recomputing(self.model):
-            return self.model.base_model(
-                input_ids=ids,
-                attention_mask=attention,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=cache is not None,
-            ).last_hidden_state.to(ids.device)
+        with self._route.through(names, ids.shape[1]), recomputing(self.model):
+            return read(self.model, ids, attention, positions, cache)
 
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
         """Return logits (..., V) of hidden states (..., H); the head has no adapter."""
         return self._head(self.model, hidden)
+
+    def plain_logits(self, ids: Tensor, policy: str, *, reference: bool = False) -> Tensor:
+        """Return logits (S, V) after each of S ids, by peft with that adapter alone."""
+        adapter = (self._references if reference else self._adapters)[policy]
+        before = self.peft.active_adapter
+        try:
+            if adapter == NO_ADAPTER:
+                with self.peft.disable_adapter():
+                    return self._head.known(self.model(input_ids=ids[None]).logits[0])
+            self.peft.set_adapter(adapter)
+            return self._head.known(self.model(input_ids=ids[None]).logits[0])
+        finally:
+            self.peft.set_adapter(before)
+            self._train_own()
 
     def trainable(self, policy: str) -> dict[str, nn.Parameter]:
         """Return the parameters of one adapter, matched by exact name; none of a frozen policy."""
@@ -160,22 +182,48 @@ class LoraBase:
 def _with_adapters(model: PreTrainedModel, configs: Mapping[str, LoraConfig]) -> Any:
     """Return the model wrapped in place, with an adapter of each name."""
     (first, config), *others = configs.items()
-    wrapped = get_peft_model(model, config, adapter_name=first)
-    for name, config in others:
-        wrapped.add_adapter(name, config)
+    try:
+        wrapped = get_peft_model(model, config, adapter_name=first)
+        for name, config in others:
+            wrapped.add_adapter(name, config)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise ValueError(
+            f"peft cannot put adapters on {type(model).__name__} ({first_line(error)}): choose "
+            "team.tuning full or none"
+        ) from error
     return wrapped
 
 
-def _config(folder: Path) -> LoraConfig:
-    """Read the settings of a saved adapter."""
-    try:
-        config = PeftConfig.from_pretrained(str(folder))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"cannot read the adapter {str(folder)!r}: {error}") from error
-    if not isinstance(config, LoraConfig):
-        raise ValueError(f"{folder} is no LoRA adapter but one of type {config.peft_type}")
-    config.inference_mode = False
-    return config
+def _off_experts(lora: LoraConfig, model: PreTrainedModel) -> LoraConfig:
+    """Return settings without the experts of a mixture, which peft cannot run row by row.
+
+    For some families peft itself turns "all-linear" into adapters on the experts' fused weights.
+    """
+    wide = copy.deepcopy(lora)
+    convert_peft_config_for_transformers(wide, model, None)
+    if wide.target_parameters:
+        lora = copy.deepcopy(lora)
+        lora.target_modules = wide.target_modules
+    return lora
+
+
+def _require_inner_layers(model: PreTrainedModel) -> None:
+    """Check that adapters sit where rows can be routed, and not on the output head.
+
+    Raises:
+        ValueError: an adapter to begin from sits elsewhere.
+    """
+    away = "merge it into its base with peft's merge_and_unload and name that model as team.model"
+    head = model.get_output_embeddings()
+    if isinstance(head, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
+        raise ValueError(
+            f"an adapter of start_from changes the output head, which all agents share: {away}"
+        )
+    if any(isinstance(layer, ParamWrapper) for layer in model.modules()):
+        raise ValueError(
+            "an adapter of start_from sits on experts of a mixture, which peft cannot run row by "
+            f"row: {away}"
+        )
 
 
 class _Route:
@@ -187,20 +235,29 @@ class _Route:
 
     def __init__(self) -> None:
         self.names: list[str] | None = None
+        self.width = 0
 
     def __call__(self, _layer: nn.Module, args: Any, options: dict[str, Any]) -> Any:
-        """Add the names to a layer's arguments: a forward pre-hook."""
-        return args, options if self.names is None else options | {"adapter_names": self.names}
+        """Add the names to a layer's arguments: a forward pre-hook.
+
+        A layer reads N texts of S ids, or their N x S ids as rows.
+        """
+        names = self.names
+        if names is None:
+            return args, options
+        if len(args[0]) == len(names) * self.width:
+            names = [name for name in names for _ in range(self.width)]
+        return args, options | {"adapter_names": names}
 
     @contextmanager
-    def through(self, names: list[str] | None) -> Iterator[None]:
-        """Run what is inside by these adapters, row by row."""
-        before, self.names = self.names, names
+    def through(self, names: list[str] | None, width: int) -> Iterator[None]:
+        """Run what is inside by these adapters, row by row; rows are texts of `width` ids."""
+        before, (self.names, self.width) = (self.names, self.width), (names, width)
         try:
             yield
         finally:
-            self.names = before
+            self.names, self.width = before
 
     def again(self) -> tuple[Any, Any]:
         """Return the contexts of a layer's first run and of its second, which repeats the first."""
-        return nullcontext(), self.through(self.names)
+        return nullcontext(), self.through(self.names, self.width)

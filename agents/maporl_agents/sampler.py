@@ -46,7 +46,7 @@ def sample(
     """
     seats = [0] * len(prompts) if seats is None else seats
     rows = [
-        _Row(prompt, policy, sampling.limit_of(seat), sampling.stops_of(seat))
+        Row(prompt, policy, sampling.limit_of(seat), sampling.stops_of(seat))
         for prompt, policy, seat in zip(prompts, policies, seats, strict=True)
     ]
     for row in rows:
@@ -58,14 +58,14 @@ def sample(
         generator = torch.Generator(base.device).manual_seed((seed + index) % 2**63)
         for start in range(0, len(spoken), sampling.max_rows):
             chunk = spoken[start : start + sampling.max_rows]
-            _generate(base, chunk, sampling.temperature, generator)
+            write_rows(base, chunk, sampling.temperature, generator)
 
     side_by_side(speak, range(len(team.bases)))
     return [row.completion(team.base_of(row.policy).chat) for row in rows]
 
 
 @dataclass
-class _Row:
+class Row:
     """A prompt and what is written after it."""
 
     prompt: TokenIds
@@ -112,7 +112,7 @@ def _require_room(base: Base, length: int, max_new_tokens: int) -> None:
 
 
 @torch.inference_mode()
-def _generate(base: Base, rows: list[_Row], temperature: float, generator: torch.Generator) -> None:
+def write_rows(base: Base, rows: list[Row], temperature: float, generator: torch.Generator) -> None:
     """Write every row to its end."""
     ids, attention = _left_pad([row.prompt for row in rows], base.chat.pad_id, base.device)
     positions = (attention.cumsum(1) - 1).clamp(min=0)
@@ -134,7 +134,7 @@ def _generate(base: Base, rows: list[_Row], temperature: float, generator: torch
         ids = chosen[:, None]
         if not all(going):
             keep = torch.tensor(going, device=base.device).nonzero()[:, 0]
-            cache.batch_select_indices(keep)
+            cache.reorder_cache(keep)
             ids, attention, positions = ids[keep], attention[keep], positions[keep]
             alive = [i for i, goes in zip(alive, going, strict=True) if goes]
 

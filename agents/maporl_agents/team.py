@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from maporl_agents.bases import Base
 from maporl_agents.config import Sharing
+from maporl_agents.trunk import width_of
 from maporl_agents.weights import pair
 
 
@@ -101,7 +102,7 @@ class Team:
         self.critics = nn.ModuleDict()
         for seat, turn in sorted(self._trained):
             base = self.base_of(self.policy(seat, turn))
-            width = base.model.config.get_text_config().hidden_size
+            width = width_of(base.model)
             head = ValueHead(width, critic_width, generator)
             self.critics[self.critic(seat, turn)] = head.to(base.device)
 

@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from maporl_agents.chat import Chat
 from maporl_agents.config import TeamConfig
 from maporl_agents.heads import Head
-from maporl_agents.loading import load_model, load_tokenizer, model_names
+from maporl_agents.loading import examine, load_model, model_names
+from maporl_agents.trunk import read, width_of
+from maporl_agents.vocabulary import rows_of
 
 RESERVED_IDS = 2
 """Ids of the environment that are none of the model's: padding 0 and the end of a message."""
@@ -39,7 +41,7 @@ class Vocabulary:
 
     def __init__(self, chat: Chat) -> None:
         self._chat = chat
-        self.vocab_size = len(chat.tokenizer)
+        self.vocab_size = chat.vocabulary.size
         self.eos_token_id: int = chat.tokenizer.eos_token_id
 
     def encode(self, text: str) -> Sequence[int]:
@@ -57,7 +59,8 @@ def load_vocabulary(name: str) -> Vocabulary:
     Raises:
         ValueError: there is no tokenizer, or it has no end-of-sequence token.
     """
-    return Vocabulary(Chat(load_tokenizer(_place(name))))
+    tokenizer, architecture = examine(_place(name), TeamConfig(device="cpu"))
+    return Vocabulary(Chat(tokenizer, embeddings=rows_of(architecture)))
 
 
 def _place(name: str) -> str:
@@ -71,7 +74,7 @@ class LastState(BaseFeaturesExtractor):
 
     def __init__(self, observation_space: Box, model: str) -> None:
         language_model, chat = load_model(_place(model), TeamConfig(device="cpu"))
-        super().__init__(observation_space, language_model.config.get_text_config().hidden_size)
+        super().__init__(observation_space, width_of(language_model))
         self.model = language_model
         self.head = Head(language_model, chat)
 
@@ -82,9 +85,7 @@ class LastState(BaseFeaturesExtractor):
         width = int(lengths.max())
         ids = (numbers[:, :width] - 1).clamp(min=0)
         columns = torch.arange(width, device=ids.device)
-        states = self.model.base_model(
-            input_ids=ids, attention_mask=(columns < lengths[:, None]).long()
-        ).last_hidden_state
+        states = read(self.model, ids, (columns < lengths[:, None]).long(), columns.expand_as(ids))
         return states[torch.arange(len(ids), device=ids.device), lengths - 1]
 
     def train(self, mode: bool = True) -> LastState:

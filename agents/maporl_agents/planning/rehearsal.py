@@ -33,6 +33,7 @@ from maporl_agents.planning.stand_ins import (
     stage,
     with_message_tokens,
 )
+from maporl_agents.vocabulary import rows_of
 
 REPEATS = 2
 """So often the sizes that count are timed at least, if there is time; the best is taken."""
@@ -210,7 +211,7 @@ def load_random(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
         ):
             generator.manual_seed(0)
         model, tokenizer = bare_model(name, config, device)
-    return model, EndlessChat(tokenizer)
+    return model, EndlessChat(tokenizer, embeddings=rows_of(model.config))
 
 
 @contextmanager

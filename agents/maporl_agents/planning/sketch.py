@@ -30,6 +30,7 @@ from maporl_agents.planning.ledger import Cost, Ledger, sketching
 from maporl_agents.scoring import lay_out, read_out
 from maporl_agents.team import Team, critic_adapter
 from maporl_agents.verifier.model import LearnedVerifier, read_settings
+from maporl_agents.vocabulary import rows_of
 
 META = torch.device("meta")
 
@@ -84,7 +85,7 @@ def load_sketch(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
         ValueError: as `bare_model`.
     """
     model, tokenizer = bare_model(name, config, META)
-    return model, Chat(tokenizer)
+    return model, Chat(tokenizer, embeddings=rows_of(model.config))
 
 
 def bare_model(

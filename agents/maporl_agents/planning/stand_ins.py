@@ -107,10 +107,12 @@ class EndlessChat(Chat):
     place, of as many tokens. The work of reading what was sampled is done all the same.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        super().__init__(tokenizer)
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, embeddings: int | None = None
+    ) -> None:
+        super().__init__(tokenizer, embeddings=embeddings)
         self.stop_ids = frozenset()
-        self._plain = Chat(tokenizer)
+        self._plain = Chat(tokenizer, embeddings=embeddings)
         self._heard: dict[int, str] = {}
 
     def decode(self, ids: Sequence[int]) -> str:

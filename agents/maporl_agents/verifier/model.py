@@ -22,8 +22,10 @@ from maporl_agents import storage, tiny
 from maporl_agents.bases import Base, FullBase, window_of
 from maporl_agents.config import from_dict
 from maporl_agents.loading import Load, load_model
+from maporl_agents.loading_check import check
 from maporl_agents.lora import LoraBase
 from maporl_agents.storage import CheckpointError
+from maporl_agents.trunk import ANOTHER_MODEL, width_of
 from maporl_agents.types import TokenIds
 from maporl_agents.verifier.config import VerifierConfig
 from maporl_env.prompts import Template, opening
@@ -70,7 +72,8 @@ class LearnedVerifier:
         self.config = config
         self.template = template if template is not None else Template()
         self.base = _make_base(config, seed, load)
-        width = self.base.model.config.get_text_config().hidden_size
+        check(self.base, [POLICY], ANOTHER_MODEL)
+        width = width_of(self.base.model)
         self.head = nn.utils.skip_init(nn.Linear, width, 1, device=self.base.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

@@ -1,0 +1,73 @@
+"""The part of a causal language model below its output head, called alike for every family."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
+
+from torch import Tensor, nn
+from transformers import Cache, PreTrainedModel
+
+ANOTHER_MODEL = "choose a model of a family that docs/models.md names"
+"""What to do with a model that cannot be run as it has to be."""
+
+
+def trunk_of(model: PreTrainedModel) -> nn.Module:
+    """Return the module that maps ids to the states which the output head reads.
+
+    Raises:
+        ValueError: it is neither where `base_model` points nor a child with the same embeddings.
+    """
+    if model.base_model is not model:
+        return model.base_model
+    embeddings = model.get_input_embeddings()
+    for child in model.children():
+        if isinstance(child, PreTrainedModel) and child.get_input_embeddings() is embeddings:
+            return child
+    raise ValueError(
+        f"{type(model).__name__} has no part below its output head that this package can find: "
+        f"{ANOTHER_MODEL}"
+    )
+
+
+def width_of(model: PreTrainedModel) -> int:
+    """Return H, the size of the states that the output head reads."""
+    width: int = model.get_output_embeddings().weight.shape[-1]
+    return width
+
+
+def read(
+    model: PreTrainedModel,
+    ids: Tensor,
+    attention: Tensor,
+    positions: Tensor,
+    cache: Cache | None = None,
+) -> Tensor:
+    """Return a trunk's last hidden states, (N, S, H).
+
+    Args:
+        model: the whole model.
+        ids: (N, S), those after what the cache holds.
+        attention: (N, C + S), 1 = real id, C ids of them in the cache.
+        positions: (N, S), the place of each id in its own text, from 0.
+        cache: what was read before; grows by these ids.
+    """
+    trunk = trunk_of(model)
+    takes = _arguments(type(trunk).forward)
+    if "cache_params" in takes:  # state spaces: no positions, and a mask for a prompt alone
+        prompt = ids.shape[1] == attention.shape[1]
+        options = {"cache_params": cache, "attention_mask": attention if prompt else None}
+    else:
+        options = {
+            "past_key_values": cache,
+            "attention_mask": attention,
+            "position_ids": positions,
+        }
+    output = trunk(input_ids=ids, use_cache=cache is not None, **options)
+    return output.last_hidden_state.to(ids.device)
+
+
+@lru_cache
+def _arguments(forward: Callable[..., object]) -> frozenset[str]:
+    return frozenset(inspect.signature(forward).parameters)
