@@ -23,6 +23,7 @@ from maporl_agents.recipes import recipe
 from maporl_agents.settings import SettingsDiffer
 from maporl_agents.storage import CheckpointError
 from maporl_agents.terminal import command_line, console
+from maporl_agents.typed_text import prepared
 from maporl_env.named import whole_name
 from maporl_env.sandbox import SandboxUnavailable
 from maporl_env.tasks import load_task
@@ -245,8 +246,8 @@ Command = (
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run, and exit: 0 done, 2 the user's mistake, 130 / 143 interrupted and saved."""
-    given = sys.argv[1:] if argv is None else list(argv)
     try:
+        given = prepared(sys.argv[1:] if argv is None else argv)
         command: Command
         if given[:1] in (["train"], ["plan"]):
             kind: type[Train] | type[Plan] = Train if given[0] == "train" else Plan

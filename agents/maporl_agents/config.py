@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
+from maporl_agents.typed_text import Typed
 from maporl_env.credit import Penalties
 from maporl_env.named import is_own_name, object_named, whole_name
 from maporl_env.protocols import History, Stop
@@ -36,9 +37,10 @@ class Sampling:
     """At most so many prompts are decoded side by side; bounds memory."""
     agent_max_new_tokens: tuple[int, ...] = ()
     """A limit per agent in place of `max_new_tokens`; agents beyond the list are as its last."""
-    stop: tuple[str, ...] = ()
-    """Texts that end a message: its last token is the one that completes the first of them."""
-    agent_stop: tuple[str, ...] = ()
+    stop: tuple[Typed, ...] = ()
+    r"""Texts that end a message: its last token is the one that completes the first of them. On
+    the command line \n, \t, \xHH and \uHHHH are characters, and \\ is a backslash."""
+    agent_stop: tuple[Typed, ...] = ()
     """A further such text per agent, "" for none; agents beyond the list are as its last."""
 
     def __post_init__(self) -> None:
@@ -93,7 +95,7 @@ class GameConfig:
     Append-only prompts, on which fast scoring rests, end where turns are dropped."""
     template: str = ""
     """A JSON file with the words of `maporl_env.prompts.Template`; empty for the task's own."""
-    personas: tuple[str, ...] = ()
+    personas: tuple[Typed, ...] = ()
     """A system text per agent; empty for none (or the protocol's roles)."""
     verifier: str = "key"
     """What scores the messages: "key", the answer key (or the tests, where answers are programs);
