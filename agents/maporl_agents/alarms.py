@@ -18,6 +18,10 @@ LENGTH_LEFT = 0.25
 """Share of their first length below which messages have collapsed."""
 COPIED, GAINED = 0.9, 0.05
 """Copy rate from which on a turn adds nothing, unless it scores so much more than the first."""
+NEAR_1 = 0.9
+"""Score from which on a policy that says little, or the same, says what is right."""
+EMPTY = 0.5
+"""Share of an agent's messages that are empty from which on its model is not understood."""
 LAZY = 0.8
 """Lazy-agent score from which on an agent contributes nothing."""
 KL = 0.5
@@ -32,6 +36,48 @@ UNSCORED = 0.1
 """Share of messages that the verifier failed on."""
 MISMATCH = 0.05
 """Mean distance of the ratio between trainer and sampler from 1; bfloat16 stays below."""
+
+
+SLOWER = {
+    "maporl": "Raise --ppo.kl-coef or lower --ppo.learning-rate.",
+    "magrpo": "Lower --magrpo.learning-rate.",
+    "iac": "Lower --iac.learning-rate.",
+    "malt": "Lower --malt.imitation.learning-rate or --malt.preference.learning-rate.",
+}
+"""By scheme, what keeps a policy nearer to where it began."""
+REMEDIES = {
+    **{f"entropy collapse, {scheme}": words for scheme, words in SLOWER.items()},
+    "entropy collapse": "Lower the learning rate.",
+    **{f"length collapse, {scheme}": words for scheme, words in SLOWER.items()},
+    "length collapse, maporl": "Raise --ppo.kl-coef, or make short messages pay "
+    "(--game.penalties.too-short).",
+    "length collapse": "Lower the learning rate.",
+    "copying, maporl": "Pay for own work: raise the first of --game.alpha, or lower --game.gamma.",
+    "copying, malt": "Read transcripts/train.jsonl.",
+    "copying": "Ask whether later turns are needed (--game.num-turns), and what agents have to "
+    "read (--game.history).",
+    "lazy agent, maporl": "Pay its own score more: --game.share own, or a lower --game.gamma.",
+    "lazy agent": "Ask whether it is needed (--game.num-agents).",
+    "empty messages": "Read transcripts/train.jsonl; look at its model and chat template "
+    "(--team.model) and at what ends a message (--sampling.stop).",
+    **{f"KL runaway, {scheme}": words for scheme, words in SLOWER.items()},
+    "KL runaway, maporl": "Raise --ppo.kl-coef, lower --ppo.learning-rate, or go back to an "
+    "earlier checkpoint.",
+    "KL runaway": "Lower the learning rate.",
+    "long steps, maporl": "Lower --ppo.learning-rate or --ppo.epochs.",
+    "long steps, magrpo": "Lower --magrpo.learning-rate or --magrpo.epochs.",
+    "long steps": "Lower the learning rate.",
+    "cut off, maporl": "Raise --sampling.max-new-tokens, or make it cost something "
+    "(--game.penalties.unfinished).",
+    "cut off": "Raise --sampling.max-new-tokens.",
+    "no signal": "Ask easier or harder questions, or more of them (--questions-per-step).",
+    "invalid answers, maporl": "Look at transcripts/train.jsonl; make a missing answer pay "
+    "(--game.penalties.no-answer, and --game.penalties.unfinished for those cut off).",
+    "invalid answers": "Look at transcripts/train.jsonl; lower the learning rate.",
+    "verifier faults": "Look after the verifier.",
+    "sampler mismatch": "Use a wider dtype (--team.dtype float32).",
+}
+"""By alarm, or alarm and scheme, what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +99,26 @@ class Alarm:
         return f"{self.name}: {self.text}"
 
 
-def alarms(metrics: Metrics, first: Metrics) -> list[Alarm]:
-    """Return the early warnings of a step.
+def alarms(metrics: Metrics, first: Metrics, scheme: str = "maporl") -> list[Alarm]:
+    """Return the early warnings of a step, each at most once: where it is worst.
 
     Args:
         metrics: of the step. A rule whose metrics are missing or not finite is silent.
         first: of the first step of the run, to which collapse is relative.
+        scheme: that trains, whose flags are advised.
     """
     now, then = _finite(metrics), _finite(first)
-    return [alarm for rule in RULES for alarm in rule(now, then)]
+    found = (next(rule(now, then), None) for rule in RULES)
+    return [
+        Alarm(alarm.name, alarm.where, f"{alarm.text} {remedy(alarm.name, scheme)}")
+        for alarm in found
+        if alarm is not None
+    ]
+
+
+def remedy(name: str, scheme: str) -> str:
+    """Return what to do about an alarm, in sentences that name flags which a scheme has."""
+    return REMEDIES.get(f"{name}, {scheme}") or REMEDIES[name]
 
 
 def _finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
@@ -70,30 +127,40 @@ def _finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def entropy_collapse(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
-    """A policy's entropy is a small part of what it was."""
-    for name, entropy in _named("entropy/", metrics):
-        if entropy < ENTROPY_LEFT * first.get(name, 0.0):
-            policy, turn = name.split("/")[1:]
-            yield Alarm(
-                "entropy collapse",
-                name,
-                f"{policy} writes with {entropy:.3f} nats per token in {_words(turn)}, at first "
-                f"{first[name]:.3f}; it may say the same whatever is asked. Raise --ppo.kl-coef or "
-                "lower --ppo.learning-rate.",
-            )
+    """A policy's entropy is a small part of what it was, and the score has not risen."""
+    if _does_well(metrics, first):
+        return
+    shares = {
+        name: entropy / first[name]
+        for name, entropy in _named("entropy/", metrics)
+        if first.get(name, 0.0) > 0
+    }
+    for name in _worst_first(shares, lambda share: share < ENTROPY_LEFT):
+        policy, turn = name.split("/")[1:]
+        yield Alarm(
+            "entropy collapse",
+            name,
+            f"{policy} writes with {metrics[name]:.3f} nats per token in {_words(turn)}, at first "
+            f"{first[name]:.3f}; it may say the same whatever is asked.",
+        )
 
 
 def length_collapse(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
-    """Messages have become a small part of what they were."""
-    for name, length in _named("length/", metrics):
-        if length < LENGTH_LEFT * first.get(name, 0.0):
-            yield Alarm(
-                "length collapse",
-                name,
-                f"messages of {_words(name)} have {length:.1f} tokens, at first "
-                f"{first[name]:.1f}. Raise --ppo.kl-coef, or make short messages pay "
-                "(--game.penalties.too-short).",
-            )
+    """Messages have become a small part of what they were, and the score has not risen."""
+    if _does_well(metrics, first):
+        return
+    shares = {
+        name: length / first[name]
+        for name, length in _named("length/", metrics)
+        if first.get(name, 0.0) > 0
+    }
+    for name in _worst_first(shares, lambda share: share < LENGTH_LEFT):
+        yield Alarm(
+            "length collapse",
+            name,
+            f"messages of {_words(name)} have {metrics[name]:.1f} tokens, at first "
+            f"{first[name]:.1f}.",
+        )
 
 
 def copying(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
@@ -101,51 +168,50 @@ def copying(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
     start = metrics.get("score/turn_1", 0.0)
     for name, copied in _named("copy/", metrics):
         score = metrics.get(name.replace("copy/", "score/"), 0.0)
-        if copied >= COPIED and score < start + GAINED:
+        if copied >= COPIED and score < min(start + GAINED, NEAR_1):
             yield Alarm(
                 "copying",
                 name,
                 f"{copied:.0%} of what is said in {_words(name)} stood in the others' messages "
-                f"before, and its score is {score:.2f}, in turn 1 {start:.2f}. Pay for own work: "
-                "raise the first of --game.alpha, or lower --game.gamma.",
+                f"before, and its score is {score:.2f}, in turn 1 {start:.2f}.",
             )
 
 
 def lazy_agent(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
     """An agent lives on the others."""
-    for name, share in _named("lazy/", metrics):
-        if share >= LAZY:
-            yield Alarm(
-                "lazy agent",
-                name,
-                f"{name.split('/')[1]} repeats the others and its own first answers are taken up "
-                f"by nobody ({share:.0%}). Pay its own score more: --game.share own, or a lower "
-                "--game.gamma.",
-            )
+    shares = {name: -share for name, share in _named("lazy/", metrics)}
+    for name in _worst_first(shares, lambda share: -share >= LAZY):
+        yield Alarm(
+            "lazy agent",
+            name,
+            f"{name.split('/')[1]} repeats the others and its own first answers are taken up "
+            f"by nobody ({metrics[name]:.0%}).",
+        )
+
+
+def empty_messages(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
+    """An agent writes nothing."""
+    shares = {name: -share for name, share in _named("empty/", metrics)}
+    for name in _worst_first(shares, lambda share: -share >= EMPTY):
+        yield Alarm(
+            "empty messages",
+            name,
+            f"{name.split('/')[1]} writes nothing in {metrics[name]:.0%} of its messages.",
+        )
 
 
 def kl_runaway(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
     """The policies are far from where they began."""
     kl = metrics.get("kl", 0.0)
     if kl > KL:
-        yield Alarm(
-            "KL runaway",
-            "kl",
-            f"{kl:.2f} nats per token from the reference. Raise --ppo.kl-coef, lower "
-            "--ppo.learning-rate, or go back to an earlier checkpoint.",
-        )
+        yield Alarm("KL runaway", "kl", f"{kl:.2f} nats per token from the reference.")
 
 
 def long_steps(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
     """Updates leave the band in which they can be trusted."""
     share = metrics.get("clip_frac", 0.0)
     if share > CLIPPED:
-        yield Alarm(
-            "long steps",
-            "clip_frac",
-            f"{share:.0%} of the ratios lie outside the band. Lower --ppo.learning-rate or "
-            "--ppo.epochs.",
-        )
+        yield Alarm("long steps", "clip_frac", f"{share:.0%} of the ratios lie outside the band.")
 
 
 def cut_off(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
@@ -155,9 +221,7 @@ def cut_off(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
         yield Alarm(
             "cut off",
             "cut_off",
-            f"{share:.0%} of the messages hit the token limit, so their answers are lost. Raise "
-            "--sampling.max-new-tokens, or make it cost something "
-            "(--game.penalties.unfinished).",
+            f"{share:.0%} of the messages hit the token limit, so their answers are lost.",
         )
 
 
@@ -167,8 +231,7 @@ def no_signal(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
         yield Alarm(
             "no signal",
             "zero_spread",
-            "all messages of a turn and agent were paid the same, so this step taught nothing. "
-            "Ask easier or harder questions, or more of them (--questions-per-step).",
+            "all messages that are compared were paid the same, so this step taught nothing.",
         )
 
 
@@ -181,8 +244,7 @@ def invalid_answers(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
                 "invalid answers",
                 name,
                 f"{share:.0%} of the messages of {_words(name)} have no readable answer, at first "
-                f"{begun:.0%}. Look at transcripts/train.jsonl; make a missing answer pay "
-                "(--game.penalties.no-answer, and --game.penalties.unfinished for those cut off).",
+                f"{begun:.0%}.",
             )
 
 
@@ -194,7 +256,7 @@ def verifier_faults(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
             "verifier faults",
             "unscored_messages",
             f"{missing:.0f} of {metrics.get('answers', 0.0):.0f} messages got no score and were "
-            "left out. Look after the verifier.",
+            "left out.",
         )
 
 
@@ -205,9 +267,26 @@ def sampler_drift(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
         yield Alarm(
             "sampler mismatch",
             "ratio_mismatch",
-            f"trainer and sampler differ by {distance:.1%} in the probability of a token. Use a "
-            "wider dtype (--team.dtype float32).",
+            f"trainer and sampler differ by {distance:.1%} in the probability of a token.",
         )
+
+
+def _does_well(metrics: Metrics, first: Metrics) -> bool:
+    """Whether the last turn's score is above what it was at first, or near 1."""
+    name = max((name for name, _ in _named("score/", metrics)), key=_number, default="")
+    score = metrics.get(name, 0.0)
+    return score >= NEAR_1 or (name in first and score > first[name] + GAINED)
+
+
+def _number(name: str) -> int:
+    """Return 2 for a name such as "score/turn_2"."""
+    return int(name.rpartition("_")[2])
+
+
+def _worst_first(values: Mapping[str, float], is_bad: Callable[[float], bool]) -> list[str]:
+    """Return the names whose values are bad, the lowest first."""
+    bad = [name for name, value in values.items() if is_bad(value)]
+    return sorted(bad, key=lambda name: values[name])
 
 
 RULES: tuple[Callable[[Metrics, Metrics], Iterator[Alarm]], ...] = (
@@ -215,6 +294,7 @@ RULES: tuple[Callable[[Metrics, Metrics], Iterator[Alarm]], ...] = (
     length_collapse,
     copying,
     lazy_agent,
+    empty_messages,
     kl_runaway,
     long_steps,
     cut_off,

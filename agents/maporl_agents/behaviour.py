@@ -5,11 +5,12 @@ Functions of a transcript alone, without torch; defined in docs/diagnostics.md.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from maporl_env.answers import extract_answer
-from maporl_env.types import Answer, Transcript
+from maporl_env.types import AgentID, Answer, Transcript
 
 COPY_WORDS = 4
 """n, the words of an n-gram in `copied_share`: longer than a phrase that two authors share."""
@@ -60,6 +61,15 @@ def copy_rates(transcript: Transcript) -> list[list[float]]:
         [copied_share(text, before[:seat] + before[seat + 1 :]) for seat, text in enumerate(now)]
         for before, now in pairwise(texts)
     ]
+
+
+def silent_agents(transcripts: Sequence[Transcript], share: float = 0.5) -> dict[AgentID, float]:
+    """Return the agents of whose messages at least this share is blank, each with its share."""
+    blank: defaultdict[AgentID, list[bool]] = defaultdict(list)
+    for message in chain.from_iterable(transcript.messages for transcript in transcripts):
+        blank[message.agent].append(not message.text.strip())
+    shares = {agent: sum(each) / len(each) for agent, each in blank.items()}
+    return {agent: found for agent, found in sorted(shares.items()) if found >= share}
 
 
 def laziness(answers_TA: Answers) -> list[float]:

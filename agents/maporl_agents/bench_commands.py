@@ -146,7 +146,9 @@ def show(report: Report, console: Console) -> None:
 
     table = RichTable(title=Text(f"{report.name}, {report.version}"), title_justify="left")
     for name in benchmark.CASE_HEADER:
-        table.add_column(name, justify="left" if name == "case" else "right")
+        is_name = name == "case"
+        width = max((len(case) for case in report.cases), default=0) if is_name else None
+        table.add_column(name, justify="left" if is_name else "right", min_width=width)
     for row in benchmark.case_rows(report):
         table.add_row(*row)
     console.print(table)

@@ -266,7 +266,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except SettingsDiffer as error:  # its lines are a diff
         print(f"maporl: {error}", file=sys.stderr)
         code = 2
-    except (ValueError, OSError, ImportError, CheckpointError, SandboxUnavailable) as error:
+    except (
+        *(ValueError, OSError, ImportError, FloatingPointError),
+        *(CheckpointError, SandboxUnavailable),
+    ) as error:
         if os.environ.get("MAPORL_DEBUG"):
             raise
         print(f"maporl: {_sentence(error)}", file=sys.stderr)

@@ -51,6 +51,8 @@ def evaluate_team(args: Eval, console: Console) -> None:
     stage = {decoding: result.to_dict() for decoding, result in results.items()}
     name = str(args.run) if args.run else ", ".join(args.model)
     console.print(report.result_table({name: stage}, f"{game.task}, {len(questions)} questions"))
+    for warning in report.silence(results["sampled"].transcripts):
+        console.print(warning)
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         save_json(args.out, stage)

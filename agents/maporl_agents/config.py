@@ -689,6 +689,15 @@ def scheme_of(config: RunConfig) -> str:
     return next(name for name, cls in known.items() if type(config) is cls)
 
 
+def learning_rate_flags(settings: Any, group: str = "-") -> list[str]:
+    """Return the flags of `maporl train` that set the rates of the policies of a run."""
+    flags = [f"{group}.learning-rate".replace("-.", "--")] * isinstance(settings, OptimizerConfig)
+    for one in fields(settings):
+        if is_dataclass(inner := getattr(settings, one.name)):
+            flags += learning_rate_flags(inner, f"{group}.{one.name}")
+    return flags
+
+
 def read_settings(data: dict[str, Any]) -> RunConfig:
     """Build the settings of a run from its JSON.
 

@@ -73,6 +73,7 @@ def _message_samples(rollout: Rollout, start: int) -> Samples:
             yield f"score/{turn}", message.score
         yield f"length/{turn}", len(completion.ids)
         yield f"cut_off/{turn}", completion.stop is StopReason.LENGTH
+        yield f"empty/{message.agent}", not message.text.strip()
 
 
 def _debate_samples(rollout: Rollout, start: int) -> Samples:

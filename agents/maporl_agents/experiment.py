@@ -24,8 +24,9 @@ from rich.progress import (
 
 from maporl_agents import asked, checkpoint, report
 from maporl_agents.algorithms.maporl import questions_of_step
-from maporl_agents.config import RunConfig, read_settings
+from maporl_agents.config import RunConfig, learning_rate_flags, read_settings
 from maporl_agents.diagnostics import Metrics
+from maporl_agents.effects import refuse_without_effect
 from maporl_agents.evaluation import Evaluation, evaluate
 from maporl_agents.games import (
     debates_of,
@@ -79,8 +80,16 @@ def train(
     log: RunLog,
     **hooks: Any,
 ) -> None:
-    """Train as the settings' scheme does; `hooks` are those of `loop.train`."""
-    scheme_for(config).train(config, learner, questions, log, **hooks)
+    """Train as the settings' scheme does; `hooks` are those of `loop.train`.
+
+    Raises:
+        FloatingPointError: something became infinite or not a number; names the flags to try.
+    """
+    try:
+        scheme_for(config).train(config, learner, questions, log, **hooks)
+    except FloatingPointError as error:
+        flags = " or ".join(learning_rate_flags(config))
+        raise FloatingPointError(f"{error} ({flags})") from error
 
 
 def measure(config: RunConfig, team: Team, questions: Sequence[Question]) -> dict[str, Evaluation]:
@@ -105,14 +114,24 @@ def held_out(config: RunConfig) -> list[Question]:
     return questions_of_step(questions, 0, min(config.eval.questions, len(questions)), 0)
 
 
-def build(config: RunConfig, load: Load | None = None) -> tuple[Team, PolicyLearner]:
-    """Return a fresh team and its learner; ValueError if the settings do not make a game.
+def build(
+    config: RunConfig, load: Load | None = None, *, kept: RunConfig | None = None
+) -> tuple[Team, PolicyLearner]:
+    """Return a fresh team and its learner.
 
-    `load` is where models come from, as for `make_team`.
+    Args:
+        config: the settings.
+        load: where models come from, as for `make_team`.
+        kept: settings of a run folder, which may hold some that do nothing.
+
+    Raises:
+        ValueError: the settings do not make a game, contradict each other, or hold one that would
+            do nothing and is not `kept`.
     """
     debates_of(config.game, 1)
     scheme = scheme_for(config)
     scheme.check(config)
+    refuse_without_effect(config, kept)
     team = make_team(
         config.team,
         num_agents=config.game.num_agents,
@@ -180,11 +199,12 @@ def resume(
             fewer steps than are done; or the questions are others. The run is then as it was.
     """
     require_loggers(log_to)
-    config = config or read_config(folder)
+    saved = read_config(folder)
+    config = config or saved
     config = replace(config, game=with_whole_names(config.game))
     questions, held = training_questions(config.game), held_out(config)
     parts = {"training": questions, "held-out": held}
-    _, learner = build(config)
+    _, learner = build(config, kept=saved)
     with RunLog.resume(folder, config, force=force) as log:
         for change in asked.changes(folder, config.game, parts, force=force):
             console.print(f"going on although {change}")
@@ -218,7 +238,8 @@ def read_config(folder: Path) -> RunConfig:
 def load_team(folder: Path) -> tuple[RunConfig, Team]:
     """Return the settings and the trained team of a run."""
     config = read_config(folder)
-    team, learner = build(replace(config, game=unjudged(config.game)))  # speaking needs no verdict
+    speaking = replace(config, game=unjudged(config.game))  # which needs no verdict
+    team, learner = build(speaking, kept=speaking)
     load_checkpoint(folder, learner)
     return config, team
 
@@ -241,6 +262,8 @@ def _finish(
     console.print(f"measuring the untrained team on {len(held)} held-out questions ...")
     with interruptible(start):
         before = _untrained(config, learner, held, start)
+    for warning in report.silence(before["sampled"].transcripts):
+        console.print(warning)
     with progress_bar(config, console, start) as on_step:
         train(
             config,
@@ -266,6 +289,8 @@ def _finish(
     )
     title = f"{config.game.task}, {len(held)} held-out questions"
     console.print(report.result_table(stages, title))
+    for warning in report.silence(after["sampled"].transcripts):
+        console.print(warning)
     old, new = before["sampled"].transcripts, after["sampled"].transcripts
     index = report.telling_question(old, new)
     console.print(report.before_and_after(old[index], new[index]))
@@ -281,7 +306,7 @@ def _untrained(
     """Measure the team as it began; one made for that is gone before training takes its memory."""
     if not start:
         return measure(config, learner.team, held)
-    team, _ = build(config)
+    team, _ = build(config, kept=config)
     return measure(config, team, held)
 
 

@@ -239,6 +239,6 @@ def adapted_kl_coef(kl_coef: float, kl: float, *, target: float, gain: float) ->
 def not_finite(what: str, value: Tensor) -> FloatingPointError:
     """Return the error that says what became infinite or not a number."""
     return FloatingPointError(
-        f"{what} became {float(value.detach())}; this update was not made. Lower the learning rate "
-        "(--ppo.learning-rate) or look at the last transcripts of the run"
+        f"{what} became {float(value.detach())}; this update was not made. Look at the last "
+        "transcripts of the run, or lower the learning rate"
     )

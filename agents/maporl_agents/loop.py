@@ -11,7 +11,7 @@ from typing import Any
 
 from maporl_agents import checkpoint
 from maporl_agents.alarms import Alarm, alarms
-from maporl_agents.config import RunConfig
+from maporl_agents.config import RunConfig, scheme_of
 from maporl_agents.diagnostics import Metrics
 from maporl_agents.learner import PolicyLearner
 from maporl_agents.runlog import RunLog, read_metrics
@@ -47,26 +47,27 @@ def train(
 ) -> None:
     """Train from step `start` to the end, logging every step and saving every few.
 
-    `on_alarm` is told an early warning when it comes up, not again while it lasts.
+    `on_alarm` is told an early warning when it first comes up; alarms.jsonl has them all.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the step is finished and saved.
     """
     first: Mapping[str, Any] = read_metrics(log.folder)[0] if start else {}
-    lasting: set[str] = set()
+    told: set[str] = set()
+    scheme = scheme_of(config)
     with _signals() as caught:
         for step in range(start, config.steps):
             rollouts, metrics = take_step(step)
             first = first or metrics
-            raised = alarms(metrics, first)
+            raised = alarms(metrics, first, scheme)
             log.metrics(step + 1, metrics | {"alarms": len(raised)})
             log.alarms(asdict(alarm) for alarm in raised)
             log.transcripts("train", [rollout.transcript for rollout in rollouts[:2]])
             on_step(step + 1, metrics)
             for alarm in raised:
-                if alarm.where not in lasting:
+                if alarm.name not in told:
                     on_alarm(step + 1, alarm)
-            lasting = {alarm.where for alarm in raised}
+            told |= {alarm.name for alarm in raised}
             last = step + 1 == config.steps
             if caught or last or (step + 1) % config.checkpoint_every == 0:
                 save_checkpoint(log.folder, step + 1, learner)

@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from maporl_agents.behaviour import silent_agents
 from maporl_env import rendering
 from maporl_env.types import Transcript
 
@@ -29,12 +30,14 @@ def result_table(stages: Mapping[str, Results], title: str) -> Table:
         stages: e.g. {"before": results, "after": results}; one entry for an evaluation alone.
         title: printed above.
     """
-    table = Table(title=title, title_justify="left", caption=CAPTION, caption_justify="left")
-    for name in ("", "decoding", "turn"):
-        table.add_column(name, no_wrap=True)
     paid = pays_something_else(stages)
+    caption = f"{CAPTION}{PAID if paid else ''}."
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    table.add_column("", overflow="fold")
+    for name in ("decoding", "turn"):
+        table.add_column(name, no_wrap=True)
     for name in ("vote", "agents", "w->r", "r->w", "agree", "none", *(["paid"] if paid else [])):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=name != "agents")
     for stage, results in stages.items():
         for decoding, evaluation in results.items():
             for t, turn in enumerate(evaluation["turns"]):
@@ -71,9 +74,18 @@ def _share(value: float | None) -> str:
 CAPTION = (
     "vote: expected accuracy of the majority answer (ties shared), ± 95 % interval over questions; "
     "agents: accuracy of each; w->r, r->w: share of messages that turned from wrong to right, from "
-    "right to wrong; agree: questions whose valid answers agree; none: messages without an answer; "
-    "paid: mean score of the verifier, shown where it is not the key's accuracy."
+    "right to wrong; agree: questions whose valid answers agree; none: messages without an answer"
 )
+PAID = "; paid: mean score of the verifier, shown where it is not the key's accuracy"
+
+
+def silence(transcripts: Sequence[Transcript]) -> list[str]:
+    """Return a warning for each agent that mostly writes nothing."""
+    return [
+        f"warning: {agent} writes nothing in {share:.0%} of its messages: look at its model and "
+        "chat template, and at what ends a message (docs/models.md)"
+        for agent, share in silent_agents(transcripts).items()
+    ]
 
 
 def before_and_after(before: Transcript, after: Transcript) -> RenderableType:

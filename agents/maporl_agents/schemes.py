@@ -20,11 +20,9 @@ from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.config import (
     GameConfig,
     IACConfig,
-    JointGameConfig,
     MAGRPOConfig,
     MALTConfig,
     RunConfig,
-    TeamConfig,
     TrainConfig,
     scheme_of,
     turns_of,
@@ -44,7 +42,8 @@ class Scheme:
 
     Attributes:
         settings: the dataclass of its runs, derived from `config.RunConfig`.
-        check: raises ValueError for settings that contradict each other.
+        check: raises ValueError for settings that contradict each other; those that would do
+            nothing are refused by `effects`.
         learner: makes what is trained, from settings and a fresh team.
         train: `(config, learner, questions, log, *, start, on_step, on_alarm)`, as `loop.train`.
     """
@@ -95,22 +94,12 @@ def train_maporl(
     loop.train(config, learner, take_step, log, **hooks)
 
 
-CREDIT_OF_MAPORL = ("gamma", "horizon", "share", "alpha", "beta", "majority", "penalties")
-
-
-def check_joint(config: MAGRPOConfig | IACConfig, scheme: str) -> None:
-    """Raise ValueError for settings that have no meaning where only joint scores are paid."""
-    usual = JointGameConfig()
-    for name in CREDIT_OF_MAPORL:
-        if getattr(config.game, name) != getattr(usual, name):
-            raise ValueError(
-                f"game.{name} is credit of MAPoRL: {scheme} pays each turn's joint score, and "
-                f"{scheme}.turn_gamma discounts it"
-            )
+def check_joint(config: MAGRPOConfig | IACConfig) -> None:
+    """Raise ValueError for protocols without joint answers."""
     if not debates_of(config.game, 1).game.protocol.simultaneous:
         raise ValueError(
-            f"game.protocol={config.game.protocol!r}: {scheme} pays joint scores, which need a "
-            "protocol in which all agents speak at once, such as 'joint' or 'debate'"
+            f"game.protocol={config.game.protocol!r}: {scheme_of(config)} pays joint scores, which "
+            "need a protocol in which all agents speak at once, such as 'joint' or 'debate'"
         )
 
 
@@ -128,13 +117,6 @@ def joint_steps(
     return take_step
 
 
-def check_magrpo(config: MAGRPOConfig) -> None:
-    """Raise ValueError for settings that have no meaning for MAGRPO."""
-    check_joint(config, "magrpo")
-    if config.team.critic != TeamConfig().critic:
-        raise ValueError("magrpo has no critic: leave out team.critic")
-
-
 def train_magrpo(
     config: MAGRPOConfig,
     learner: PolicyLearner,
@@ -145,11 +127,6 @@ def train_magrpo(
     """Train by joint returns compared in groups."""
     step = partial(magrpo.train_step, learner, settings=config.magrpo)
     loop.train(config, learner, joint_steps(config, questions, step), log, **hooks)
-
-
-def check_iac(config: IACConfig) -> None:
-    """Raise ValueError for settings that have no meaning for actor-critics of joint answers."""
-    check_joint(config, "iac")
 
 
 def train_iac(
@@ -207,7 +184,7 @@ SCHEMES = {
     ),
     "magrpo": Scheme(
         settings=MAGRPOConfig,
-        check=check_magrpo,
+        check=check_joint,
         learner=lambda config, team: PolicyLearner(team, config.magrpo, config.steps),
         train=train_magrpo,
     ),
@@ -220,7 +197,7 @@ SCHEMES = {
     ),
     "iac": Scheme(
         settings=IACConfig,
-        check=check_iac,
+        check=check_joint,
         learner=lambda config, team: PolicyLearner(
             team, config.iac, config.steps, critic_learning_rate=config.iac.critic_learning_rate
         ),

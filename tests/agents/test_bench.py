@@ -14,7 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from maporl_agents import bench_players, experiment
+from maporl_agents import bench_commands, bench_players, experiment
 from maporl_agents.bench_players import TeamPlayers, TeamSpeaker, is_run, model_players, players_of
 from maporl_agents.cli import main
 from maporl_agents.config import EvalConfig, MALTConfig, Sampling, TeamConfig, TrainConfig
@@ -303,3 +303,11 @@ def test_who_can_play_nothing_leaves_no_file(tmp_path: Path, capsys: Any) -> Non
     assert run("env", *arguments) == 2
     assert "can play none of the cases: tiny-sharing-qwen2 knows only" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_the_table_of_cases_cuts_no_name_short() -> None:
+    report = read_report(ROOT / "docs" / "benchmark" / "keep.json")
+    console = Console(width=90, file=io.StringIO(), record=True)
+    bench_commands.show(report, console)
+    shown = console.export_text()
+    assert [name for name in report.cases if f"│ {name} " not in shown] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,9 +15,9 @@ import torch
 from miniatures import make_transcript
 
 from maporl_agents import experiment
-from maporl_agents.alarms import Alarm, alarms
+from maporl_agents.alarms import RULES, Alarm, alarms
 from maporl_agents.behaviour import answers_of, copied_share, copy_rates, laziness
-from maporl_agents.config import EvalConfig, Sampling, TrainConfig
+from maporl_agents.config import CONFIGS, EvalConfig, Sampling, TrainConfig
 from maporl_agents.diagnostics import (
     entropies,
     experience_metrics,
@@ -25,6 +26,7 @@ from maporl_agents.diagnostics import (
     share_beyond,
     zero_spread,
 )
+from maporl_agents.effects import leaves, why_never
 from maporl_agents.runlog import RunLog, read_metrics
 from maporl_agents.types import Completion, Experience, Rollout, StopReason, TokenBatch
 from maporl_env.batched import BatchedDebate
@@ -162,6 +164,8 @@ def test_rollout_metrics_by_hand() -> None:
         "score/turn_2": 0.0,  # the other message has no score: absent, not 0
         "length/turn_1": 3.0,  # 2, 4, 3, 3
         "length/turn_2": 7.5,
+        "empty/agent_0": 0.0,
+        "empty/agent_1": 0.0,
         "cut_off/turn_1": 1 / 4,
         "cut_off/turn_2": 0.0,
         "agreement/turn_1": 1.0,  # one valid answer agrees with itself; 5 and 5
@@ -386,6 +390,58 @@ def test_an_alarm_on_both_sides_of_its_threshold(
     assert says in alarm.text
     assert str(alarm) == f"{name}: {alarm.text}"
     assert alarms(quiet, FIRST) == []
+
+
+COLLAPSED = {"entropy/agent_0/turn_1": 0.05, "entropy/agent_1/turn_1": 0.01, "length/turn_2": 2.0}
+FULL = {"entropy/agent_0/turn_1": 1.0, "entropy/agent_1/turn_1": 1.0, "length/turn_2": 40.0}
+
+
+def test_what_many_policies_do_is_one_alarm_about_the_worst() -> None:
+    entropy, length = alarms(COLLAPSED, FULL)
+    assert (entropy.where, length.where) == ("entropy/agent_1/turn_1", "length/turn_2")
+    lazy = {"lazy/agent_0": 0.85, "lazy/agent_1": 0.9}
+    assert [alarm.where for alarm in alarms(lazy, {})] == ["lazy/agent_1"]
+
+
+@pytest.mark.parametrize(
+    ("score", "at_first", "collapses"),
+    [(0.4, 0.4, True), (0.44, 0.4, True), (0.3, 0.4, True), (0.46, 0.4, False), (0.9, 0.9, False)],
+)
+def test_nothing_collapses_while_the_score_rises_or_is_near_1(
+    score: float, at_first: float, collapses: bool
+) -> None:
+    """Of the last turn: turn 10 is after turn 9."""
+    now = COLLAPSED | {"score/turn_9": 0.0, "score/turn_10": score}
+    then = FULL | {"score/turn_9": 0.0, "score/turn_10": at_first}
+    assert bool(alarms(now, then)) is collapses
+
+
+def test_copying_what_is_right_is_no_alarm() -> None:
+    copied = {"score/turn_1": 0.95, "score/turn_2": 0.95, "copy/turn_2": 1.0}
+    assert alarms(copied, copied) == []
+
+
+def test_an_agent_that_writes_nothing_is_an_alarm() -> None:
+    metrics = rollout_metrics([make_rollout([["a b", " \n"], ["", ""]], [[0.0] * 2] * 2)])
+    assert (metrics["empty/agent_0"], metrics["empty/agent_1"]) == (0.5, 1.0)
+    [alarm] = (alarm for alarm in alarms(metrics, metrics) if alarm.name == "empty messages")
+    assert "agent_1 writes nothing in 100% of its messages" in alarm.text
+    assert alarms({"empty/agent_0": 0.49}, {}) == []
+
+
+@pytest.mark.parametrize("scheme", CONFIGS)
+def test_alarms_advise_flags_that_their_scheme_has(scheme: str) -> None:
+    """Every alarm at once; each flag is a setting of the scheme that would act."""
+    now = COLLAPSED | {"copy/turn_2": 1.0, "lazy/agent_0": 1.0, "empty/agent_0": 1.0, "kl": 9.0}
+    now |= {"clip_frac": 1.0, "cut_off": 1.0, "zero_spread": 1.0, "invalid/turn_1": 1.0}
+    now |= {"unscored_messages": 5.0, "answers": 6.0, "ratio_mismatch": 1.0}
+    raised = alarms(now, FULL, scheme)
+    assert len(raised) == len(RULES)
+    known = {f"--{name.replace('_', '-')}" for name, _ in leaves(CONFIGS[scheme]())}
+    for alarm in raised:
+        for flag in re.findall(r"--[\w.-]*\w", alarm.text):
+            assert flag in known, (alarm, scheme)
+            assert why_never(scheme, flag[2:].replace("-", "_")) is None
 
 
 def test_the_first_step_is_its_own_measure() -> None:

@@ -15,8 +15,10 @@ import torch
 from rich.console import Console
 
 from maporl_agents import cli, experiment
-from maporl_agents.config import EvalConfig, GameConfig, TrainConfig
+from maporl_agents.config import CONFIGS, EvalConfig, GameConfig, TrainConfig
+from maporl_agents.learner import not_finite
 from maporl_agents.runlog import RunLog, read_metrics
+from maporl_agents.schemes import SCHEMES
 from maporl_env.tasks import load_task
 
 SMALL = TrainConfig(
@@ -26,6 +28,10 @@ SMALL = TrainConfig(
 
 def console() -> Console:
     return Console(file=io.StringIO(), record=True, width=100)
+
+
+def scheme_flag(scheme: str) -> str:
+    return {"maporl": "ppo", "malt": r"malt\.imitation"}.get(scheme, scheme) + r"\.learning-rate"
 
 
 def killed(*_: object) -> None:
@@ -135,6 +141,18 @@ class TestRun:
         for _ in range(2):
             experiment.resume(folder, console())
             assert [(folder / name).read_bytes() for name in names] == once
+
+    @pytest.mark.parametrize("scheme", CONFIGS)
+    def test_what_is_not_finite_names_the_flag_of_the_scheme(
+        self, scheme: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def burst(*_: object, **__: object) -> None:
+            raise not_finite("the loss", torch.tensor(float("nan")))
+
+        for train in SCHEMES:
+            monkeypatch.setitem(SCHEMES, train, replace(SCHEMES[train], train=burst))
+        with pytest.raises(FloatingPointError, match=rf"became nan.*--{scheme_flag(scheme)}"):
+            experiment.train(CONFIGS[scheme](), None, [], None)  # type: ignore[arg-type]
 
     def test_trained_alone_sees_nobody_and_gives_as_many_answers(self) -> None:
         config = replace(SMALL, single_agent=True)

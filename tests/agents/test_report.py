@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from miniatures import make_transcript
 from rich.console import Console
 
-from maporl_agents.report import result_table
+from maporl_agents.report import result_table, silence
 
 
 def turn(**changes: Any) -> dict[str, Any]:
@@ -54,3 +55,31 @@ def test_runs_from_before_scores_were_kept_can_be_shown() -> None:
     old = turn()
     del old["score"]
     assert "0.500 ±0.100" in shown(old)
+
+
+def test_the_legend_names_the_columns_that_are_there() -> None:
+    legend = shown(turn()).split("vote: ")[1]
+    assert "none:" in legend
+    assert "paid" not in legend
+    assert "paid: mean score" in " ".join(shown(turn(score=0.91)).split("vote: ")[1].split())
+
+
+def test_no_name_is_cut_short() -> None:
+    """A stage is named by a path in `maporl eval --run`; four agents have four figures."""
+    console = Console(width=100)
+    four = turn(accuracy=(0.11, 0.22, 0.33, 0.44))
+    name = "runs/a-name-that-is-longer-than-the-table-has-room-for/and-then-some"
+    with console.capture() as capture:
+        console.print(result_table({name: {"sampled": {"turns": [four]}}}, "title"))
+    table = capture.get().split("vote: ")[0]
+    assert "…" not in table
+    first = [line.split("│")[1].strip() for line in table.splitlines() if line.startswith("│")]
+    assert "".join(first) == name
+    assert all(figure in table for figure in ("0.11", "0.22", "0.33", "0.44", "0.500 ±0.100"))
+
+
+def test_an_agent_that_writes_nothing_is_a_warning() -> None:
+    silent = make_transcript([["a", ""], ["b", " "]])
+    [warning] = silence([silent, silent])
+    assert warning.startswith("warning: agent_1 writes nothing in 100% of its messages")
+    assert silence([make_transcript([["a", "b"], ["c", "d"], ["e", ""]])]) == []

@@ -206,6 +206,7 @@ def test_a_run_becomes_a_study_of_one_arm(run: Path) -> None:
     assert sum(m.count for m in measured.transitions) == 2 * len(HOSTILE)  # both agents, one move
     data = page_data(source)
     assert "carries no controls" in " ".join(data["notes"])
+    assert ["seed", "3"] in data["facts"]
     # agent_1 goes from wrong to right in every debate, so the vote goes from 0 to above 0
     assert "From turn 1 to the last" in data["verdicts"]["sampled"][1]["sentence"]
     assert data["verdicts"]["sampled"][1]["kind"] == "supports"

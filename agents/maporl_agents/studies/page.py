@@ -245,9 +245,10 @@ def short(commit: str) -> str:
 
 def budget(study: Study) -> str:
     """Return what a study cost, in words."""
-    seeds = ", ".join(map(str, study.budget.get("seeds", [])))
+    given = study.budget.get("seeds", [])
+    seeds = f"seed{'s' * (len(given) != 1)} {', '.join(map(str, given))}"
     return (
-        f"{study.created[:10]}, seeds {seeds}, {study.budget.get('core-minutes')} core-minutes "
+        f"{study.created[:10]}, {seeds}, {study.budget.get('core-minutes')} core-minutes "
         f"on {study.machine.get('platform')} with {study.machine.get('cpu_count')} cores"
     )
 

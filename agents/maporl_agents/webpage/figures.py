@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from maporl_agents.alarms import alarms
+from maporl_agents.config import CONFIGS
 from maporl_agents.outcomes import TurnStats
 from maporl_agents.studies.results import Arm, Decoding, Measurement, Stage, Study
 from maporl_agents.studies.verdicts import Estimate, difference, estimate
@@ -185,10 +186,12 @@ Row = Mapping[str, Any]
 
 def training(study: Study) -> list[Json]:
     """Return the training curves of every arm that was trained: mean and range over seeds."""
-    return [_training(arm) for arm in study.arms if any(seed.curve for seed in arm.seeds)]
+    scheme = next((name for name in CONFIGS if name in study.settings), "")  # of a run
+    trained = [arm for arm in study.arms if any(seed.curve for seed in arm.seeds)]
+    return [_training(arm, scheme) for arm in trained]
 
 
-def _training(arm: Arm) -> Json:
+def _training(arm: Arm, scheme: str) -> Json:
     runs = [seed.curve for seed in arm.seeds if seed.curve]
     names = dict.fromkeys(name for rows in runs for row in rows for name in row)
     panels = [{"title": title, "lines": _lines(runs, names, panel)} for panel, title in PANELS]
@@ -197,7 +200,7 @@ def _training(arm: Arm) -> Json:
         "label": arm.label,
         "seeds": len(runs),
         "panels": [panel for panel in panels if panel["lines"]],
-        "warnings": [text for rows in runs for text in warnings_of(rows)],
+        "warnings": [text for rows in runs for text in warnings_of(rows, scheme)],
     }
 
 
@@ -226,12 +229,12 @@ def _summary(step: int, values: Sequence[float]) -> list[float]:
     return [step, sum(values) / len(values), min(values), max(values)]
 
 
-def warnings_of(rows: Sequence[Row]) -> list[str]:
+def warnings_of(rows: Sequence[Row], scheme: str = "") -> list[str]:
     """Return the early warnings of a run (see `alarms`), each once, with its first step."""
     raised: dict[str, list[tuple[int, str]]] = {}
     for row in rows:
-        for alarm in alarms(row, rows[0]):
-            raised.setdefault(alarm.where, []).append((row["step"], str(alarm)))
+        for alarm in alarms(row, rows[0], scheme):
+            raised.setdefault(alarm.name, []).append((row["step"], str(alarm)))
         if row.get("nonfinite"):
             text = "not finite: a metric had no value that is a number."
             raised.setdefault("nonfinite", []).append((row["step"], text))

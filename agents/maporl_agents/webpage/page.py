@@ -158,7 +158,7 @@ def _facts(study: Study) -> list[list[str]]:
     facts = {
         "made": study.created.replace("T", " ").replace("+00:00", " UTC"),
         "command": study.command,
-        "seeds": ", ".join(map(str, seeds)),
+        "seed" if len(seeds) == 1 else "seeds": ", ".join(map(str, seeds)),
         "held-out questions": ", ".join(f"{number:,}" for number in asked),
         **{name: value for name, value in study.budget.items() if name != "seeds"},
         **study.machine,
