@@ -225,6 +225,8 @@ def refuse_without_effect(config: RunConfig, kept: RunConfig | None = None) -> N
         ValueError: names the first such setting, the scheme, and what it needs to act.
     """
     scheme = scheme_of(config)
+    if scheme not in NEVER:  # one's own, which knows its settings itself
+        return
     usual = dict(leaves(type(config)() if kept is None else kept))
     for name, value in leaves(config):
         if name in usual and value == usual[name]:
