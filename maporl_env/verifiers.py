@@ -22,6 +22,7 @@ from typing import Any
 
 from maporl_env.answers import extract_answer, gold
 from maporl_env.faults import as_list, attempt, judge, say
+from maporl_env.math_verifier import MathVerifier
 from maporl_env.remote import (
     RemoteError,
     RemoteGarbage,
@@ -36,6 +37,7 @@ __all__ = [
     "AnswerKey",
     "Composite",
     "FunctionVerifier",
+    "MathVerifier",
     "NumericTolerance",
     "RemoteError",
     "RemoteGarbage",

@@ -99,6 +99,7 @@ class GameConfig:
     """A system text per agent; empty for none (or the protocol's roles)."""
     verifier: str = "key"
     """What scores the messages: "key", the answer key (or the tests, where answers are programs);
+    "tolerance:1e-6", numbers off by at most this share; "math", answers in LaTeX by value;
     "learned:FOLDER", "remote:URL", or another name of `games.VERIFIERS`; or one's own reward as
     module:function or file.py:function, called as `function(questions, responses)`, which returns
     a score in [0, 1] for each response."""

@@ -18,7 +18,14 @@ from maporl_env.protocols import Feedback
 from maporl_env.tasks import load_task
 from maporl_env.tasks.cowrite import CoWriting
 from maporl_env.types import Question
-from maporl_env.verifiers import AnswerKey, NoisyKey, RemoteVerifier, VerifierLike
+from maporl_env.verifiers import (
+    AnswerKey,
+    MathVerifier,
+    NoisyKey,
+    NumericTolerance,
+    RemoteVerifier,
+    VerifierLike,
+)
 
 
 def _learned(folder: str) -> VerifierLike:
@@ -45,12 +52,23 @@ def _state_of(folder: str) -> tuple[str, int]:
     return str(path.resolve()), path.stat().st_mtime_ns if path.is_file() else 0
 
 
-def _noisy(reliability: str) -> VerifierLike:
+def _number(text: str, usual: float, example: str) -> float:
     try:
-        share = float(reliability or 0.9)
+        return float(text or usual)
     except ValueError:
-        raise ValueError(f"{reliability!r} is not a number, as in noisy_key:0.9") from None
-    return NoisyKey(share)
+        raise ValueError(f"{text!r} is not a number, as in {example}") from None
+
+
+def _noisy(reliability: str) -> VerifierLike:
+    return NoisyKey(_number(reliability, 0.9, "noisy_key:0.9"))
+
+
+def _tolerance(relative: str) -> VerifierLike:
+    return NumericTolerance(_number(relative, 1e-6, "tolerance:1e-6"))
+
+
+def _math(seconds: str) -> VerifierLike:
+    return MathVerifier(_number(seconds, 5.0, "math:5"))
 
 
 def _remote(url: str) -> VerifierLike:
@@ -79,6 +97,8 @@ VERIFIERS: dict[str, Callable[[str], VerifierLike]] = {
     "key": lambda _: AnswerKey(),
     "tests": lambda share: CodeTests(partial=_is_partial(share)),
     "cowriting": _cowriting,
+    "tolerance": _tolerance,
+    "math": _math,
     "noisy_key": _noisy,
     "learned": _learned,
     "remote": _remote,

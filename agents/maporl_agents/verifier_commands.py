@@ -237,7 +237,7 @@ class Eval:
         return 0
 
 
-SERVED = ("key", "noisy_key", "learned", "remote")
+SERVED = ("key", "noisy_key", "learned", "remote", "tolerance")
 """Verifiers that take words from clients and run nothing of them."""
 
 
@@ -252,7 +252,7 @@ class Serve:
 
     verifier: Annotated[str, tyro.conf.Positional]
     """A folder that `maporl verifier train` made; "key", the answer key (clients send it);
-    "noisy_key:SHARE", "learned:FOLDER" or "remote:URL"."""
+    "tolerance:SHARE", "noisy_key:SHARE", "learned:FOLDER" or "remote:URL"."""
     host: str = "127.0.0.1"
     """Where to listen; anything but this machine needs a token."""
     port: int = 8000

@@ -17,7 +17,8 @@ from maporl_agents.learner import Learner
 from maporl_env.batched import DebateConfig
 from maporl_env.credit import Penalties
 from maporl_env.prompts import Template
-from maporl_env.verifiers import NoisyKey
+from maporl_env.types import Question
+from maporl_env.verifiers import MathVerifier, NoisyKey, NumericTolerance
 
 GAME = GameConfig(num_turns=2)
 TEXTS = [["Agent text", "x"], ["\\boxed{1}", "\\boxed{2}"]]
@@ -154,6 +155,23 @@ class TestRefused:
         assert isinstance(make_verifier("noisy_key:0.7"), NoisyKey)
         with pytest.raises(ValueError, match=r"'often' .* number, as in noisy_key:0\.9"):
             make_verifier("noisy_key:often")
+        loose, usual = make_verifier("tolerance:0.01"), make_verifier("tolerance")
+        question = Question("q", "p", "100")
+        for verifier, scores in ((loose, [1.0, 0.0]), (usual, [0.0, 0.0])):
+            assert isinstance(verifier, NumericTolerance)
+            assert verifier.score([question] * 2, [r"\boxed{101}", r"\boxed{102}"]) == scores
+        with pytest.raises(ValueError, match=r"'1e-' is not a number, as in tolerance:1e-6"):
+            make_verifier("tolerance:1e-")
+        with pytest.raises(ValueError, match=r"relative must be a finite number >= 0, not -1"):
+            make_verifier("tolerance:-1")
+
+    def test_answers_in_latex(self) -> None:
+        pytest.importorskip("math_verify")
+        verifier = make_verifier("math:20")
+        assert isinstance(verifier, MathVerifier)
+        assert verifier.seconds == 20
+        with pytest.raises(ValueError, match=r"'slow' is not a number, as in math:5"):
+            make_verifier("math:slow")
 
 
 class TestTemplate:
