@@ -14,6 +14,8 @@ Metrics = Mapping[str, float]
 
 ENTROPY_LEFT = 0.1
 """Share of its first entropy below which a policy has collapsed."""
+UNSURE = 0.05
+"""First entropy, in nats per token, below which a policy was sure from the start."""
 LENGTH_LEFT = 0.25
 """Share of their first length below which messages have collapsed."""
 COPIED, GAINED = 0.9, 0.05
@@ -133,7 +135,7 @@ def entropy_collapse(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
     shares = {
         name: entropy / first[name]
         for name, entropy in _named("entropy/", metrics)
-        if first.get(name, 0.0) > 0
+        if first.get(name, 0.0) >= UNSURE
     }
     for name in _worst_first(shares, lambda share: share < ENTROPY_LEFT):
         policy, turn = name.split("/")[1:]

@@ -416,6 +416,11 @@ def test_nothing_collapses_while_the_score_rises_or_is_near_1(
     assert bool(alarms(now, then)) is collapses
 
 
+def test_a_policy_that_was_sure_from_the_start_has_not_collapsed() -> None:
+    assert alarms({"entropy/agent_0/turn_1": 1e-4}, {"entropy/agent_0/turn_1": 0.04}) == []
+    assert alarms({"entropy/agent_0/turn_1": 1e-4}, {"entropy/agent_0/turn_1": 0.06}) != []
+
+
 def test_copying_what_is_right_is_no_alarm() -> None:
     copied = {"score/turn_1": 0.95, "score/turn_2": 0.95, "copy/turn_2": 1.0}
     assert alarms(copied, copied) == []
