@@ -82,11 +82,18 @@ class Debate:
         """Start a debate about a question; whatever was going on is forgotten.
 
         Lone surrogates in the prompt become U+FFFD, as in messages.
+
+        Raises:
+            ValueError: some agent's persona and question are over the protocol's token budget.
         """
         prompt = clean(question.prompt)
         if prompt != question.prompt:
             question = replace(question, prompt=prompt)
-        self._transcript = Transcript(question, self.agents)
+        transcript = Transcript(question, self.agents)
+        if getattr(self.protocol, "token_budget", None) is not None:
+            for agent in self.agents:
+                self.protocol.view(agent, transcript)
+        self._transcript = transcript
         self._pending = {}
         self.played = 0
         self._due = False

@@ -13,7 +13,7 @@ tokenizer's `eos_token_id` if it has one, anything out of range) ends it.
 from __future__ import annotations
 
 import typing
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -70,7 +70,7 @@ class TokenCodec:
         obs_dtype: of observations; float32 suits learners that feed them to a dense layer.
 
     Raises:
-        ValueError: no tokenizer, a length below 1, or an unknown dtype.
+        ValueError: no tokenizer, one with more ids than it counts, or an unknown dtype.
     """
 
     tokenizer: Tokenizer = ByteTokenizer()
@@ -83,6 +83,12 @@ class TokenCodec:
             raise ValueError(
                 "a tokenizer must have encode(text), decode(ids) and vocab_size; "
                 f"{self.tokenizer!r} has not"
+            )
+        size = len(self.tokenizer) if isinstance(self.tokenizer, Sized) else 0
+        if size > self.tokenizer.vocab_size:  # a message that spells such an id would end the run
+            raise ValueError(
+                f"the tokenizer has {size} ids, but its vocab_size is "
+                f"{self.tokenizer.vocab_size}: wrap it so that vocab_size counts all its ids"
             )
         if self.obs_dtype not in typing.get_args(ObsDtype):
             raise ValueError(f"unknown obs_dtype {self.obs_dtype!r}: choose one of int64, float32")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from maporl_env import debate_v0, prompts
@@ -63,7 +64,7 @@ def some_protocol(rng: random.Random) -> tuple[Conversation, int]:
         "num_turns": rng.randint(1, 4),
         "history": rng.choice(["all", "all", "last", "none"]),
         "reward_feedback": rng.random() < 0.5,
-        "token_budget": 1,
+        "token_budget": 10**9,
         "count_tokens": rng.choice([len, prompts.count_characters]),
     }
     if kind == "joint":
@@ -125,6 +126,30 @@ def test_no_message_ends_a_debate_or_hides_the_question(kind: str, budget: int) 
         env.step(rng.choice(["x", "`", "\n", "漢", "```\n"]) * rng.choice([0, 9, 900, 30_000]))
 
 
+@pytest.mark.parametrize("action", ["message", "token"])
+@pytest.mark.parametrize("kind", sorted(PROTOCOLS))
+def test_no_row_of_ids_ends_a_debate_or_hides_the_question(kind: str, action: str) -> None:
+    rng = np.random.default_rng(0)
+    env = debate_v0.env(
+        task=[QUESTION],
+        protocol=kind,
+        num_agents=NUM_AGENTS.get(kind, 2),
+        num_turns=2,
+        observation="tokens",
+        action=action,
+        observation_tokens=400,
+        message_tokens=2_000 if action == "message" else 100,
+        reward_feedback=True,
+    )
+    env.reset(seed=0)
+    for _ in env.agent_iter():
+        row, _, over, *_ = env.last()
+        text = bytes(int(number) - 1 for number in row if number).decode(errors="replace")
+        assert QUESTION.prompt in text
+        ids = rng.integers(1, 257, 2_000 if rng.random() < 0.7 else 9)
+        env.step(None if over else ids if action == "message" else ids[0])
+
+
 @pytest.mark.parametrize("protocol", [SequentialDebate(num_turns=2), Pipeline(num_turns=2)])
 def test_a_message_of_the_same_turn_too_long_for_the_budget_is_shortened(
     protocol: Conversation,
@@ -159,9 +184,16 @@ def test_an_own_message_stands_whole_or_not_at_all() -> None:
 
 def test_a_question_over_the_budget_is_an_error() -> None:
     debate = Debate(SelfCorrection(token_budget=15), 1)
-    debate.reset(QUESTION)
     with pytest.raises(ValueError, match=r"the question alone takes 21 tokens, more than.* 15"):
-        debate.observation("agent_0")
+        debate.reset(QUESTION)
+    assert not debate.started
+
+
+def test_it_is_found_before_anybody_speaks_whoever_it_is_too_long_for() -> None:
+    personas = ("Solve.", "Check.", "Refine, and think of all that may be wrong. " * 9)
+    debate = Debate(Pipeline(token_budget=80, personas=personas), 3)
+    with pytest.raises(ValueError, match="the question alone takes"):
+        debate.reset(QUESTION)
 
 
 def test_feedback_is_asked_for_once_however_often_a_view_is_tried() -> None:

@@ -214,6 +214,15 @@ def test_a_tokenizer_that_miscounts_its_ids_is_found_out() -> None:
         TokenCodec(Wrong()).ids("What ?")
 
 
+def test_a_tokenizer_with_more_ids_than_it_counts_is_refused_before_a_message_spells_one() -> None:
+    class Added(Words):
+        def __len__(self) -> int:
+            return 6
+
+    with pytest.raises(ValueError, match="has 6 ids, but its vocab_size is 4: wrap it"):
+        debate_v0.env(FEW, **SMALL, tokenizer=Added())
+
+
 # -- the spaces ---------------------------------------------------------------------------------
 
 
