@@ -88,6 +88,46 @@ def shared_with_verifiers(game: GameConfig, questions: Sequence[Question]) -> li
     return found
 
 
+def seen_in_training(
+    held: Sequence[Question], measured: Sequence[Question], training: Sequence[Question]
+) -> int:
+    """Return how many of the questions that are measured on are among those trained on.
+
+    Args:
+        held: the questions that are asked.
+        measured: the whole split that they were drawn from.
+        training: those that agents are trained on; of more than `MOST`, the first are looked at.
+    """
+    if _same(measured, training):
+        return len(held)
+    known = {question.prompt for question in training[:MOST]}
+    return sum(question.prompt in known for question in held)
+
+
+def _same(one: Sequence[Question], other: Sequence[Question]) -> bool:
+    """Whether two lists are one, as far as that can be told without reading questions on disk."""
+    on_disk = isinstance(one, IndexedQuestions) and isinstance(other, IndexedQuestions)
+    return one is other or (on_disk and fingerprint(one) == fingerprint(other))
+
+
+def memory_warning(seen: int, count: int, name: str) -> str:
+    """Return a sentence that measuring on training questions measures memory; "" if none is one.
+
+    Args:
+        seen: how many questions are training questions.
+        count: how many are measured on.
+        name: of the split that they are of.
+    """
+    if not seen:
+        return ""
+    return (
+        f"WARNING: {seen:,} of {count:,} questions of split {name!r}, which are measured on, are "
+        "training questions too: of a team that is trained on them the figures say how well it "
+        "remembers answers, not how well it answers new questions. Mark questions to measure on (a "
+        "column 'split', or files named train and test), or name another split"
+    )
+
+
 def source(game: GameConfig, questions: Sequence[Question]) -> str:
     """Return where questions come from, in words: a file, or a task and its data."""
     if isinstance(questions, IndexedQuestions):

@@ -15,6 +15,7 @@ from maporl_agents import tiny
 from maporl_agents.checkpoint import fingerprint, latest, step_of
 from maporl_agents.config import RunConfig, Sampling, TeamConfig, scheme_of
 from maporl_agents.experiment import load_team
+from maporl_agents.games import training_split
 from maporl_agents.loading import make_team
 from maporl_agents.parallel import share_cores
 from maporl_agents.sampler import sample
@@ -23,7 +24,7 @@ from maporl_agents.team import Team
 from maporl_agents.types import TokenIds
 from maporl_env.batched import Prompt
 from maporl_env.benchmark.players import SCRIPTED, Players, named_agents
-from maporl_env.benchmark.suite import CASES, Case
+from maporl_env.benchmark.suite import CASES, SPLIT, Case
 from maporl_env.types import Question
 
 TAUGHT = {
@@ -161,7 +162,7 @@ def is_run(folder: Path) -> bool:
     """Return whether a folder is that of a run; the config.json of a model has no game."""
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(settings, dict) and "game" in settings
 
@@ -185,9 +186,20 @@ def run_players(folder: Path, label: str, changed: dict[str, Any], transfer: boo
     }
 
     def refuse(case: Case) -> str:
-        return ("" if transfer else _foreign(config, case)) or _short_of_seats(team, case)
+        return (
+            _seen(config, case)
+            or ("" if transfer else _foreign(config, case))
+            or _short_of_seats(team, case)
+        )
 
     return TeamPlayers(label, about, lambda case: team, sampling, refuse)
+
+
+def _seen(config: RunConfig, case: Case) -> str:
+    split = training_split(config.game)
+    if (config.game.task, split) == (case.task, SPLIT):
+        return f"trained on the split {split!r} of {case.task}, which the benchmark asks"
+    return ""
 
 
 def _foreign(config: RunConfig, case: Case) -> str:

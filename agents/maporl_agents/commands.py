@@ -5,17 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
 
-from maporl_agents import report
+from maporl_agents import asked, report
 from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.config import GameConfig, Sampling, TeamConfig
 from maporl_agents.evaluation import evaluate
 from maporl_agents.experiment import load_team, read_config
-from maporl_agents.games import debate_config
+from maporl_agents.games import debate_config, training_split, unjudged
 from maporl_agents.loading import make_team
 from maporl_agents.parallel import share_cores
 from maporl_agents.sampler import sample
@@ -23,6 +24,7 @@ from maporl_agents.seeding import seed_of
 from maporl_agents.storage import save_json
 from maporl_agents.team import Team
 from maporl_agents.types import Completion, TokenIds
+from maporl_agents.window_check import fitting, some
 from maporl_env import rendering, replay
 from maporl_env.batched import BatchedDebate, Prompt
 from maporl_env.tasks import BUILT_IN, load_task
@@ -38,9 +40,12 @@ def evaluate_team(args: Eval, console: Console) -> None:
     config = debate_config(game)
     if args.limit < 1:
         raise ValueError(f"--limit is the number of questions, at least 1, not {args.limit}")
-    questions = pick_split(game, args.split)
-    questions = questions_of_step(questions, 0, min(args.limit, len(questions)), seed=0)
+    split, measured = pick_split(game, args.split)
+    questions = questions_of_step(measured, 0, min(args.limit, len(measured)), seed=0)
     team = team_of(args, game)
+    questions = fitting_questions(team, game, sampling, questions, console)
+    memory = memory_warning_of(args.run, game, split, questions, measured)
+    shout(console, memory)
     debates = BatchedDebate(config, min(args.batch, len(questions)))
     results = {}
     for decoding, greedy in (("sampled", False), ("greedy", True)):
@@ -53,9 +58,10 @@ def evaluate_team(args: Eval, console: Console) -> None:
     console.print(report.result_table({name: stage}, f"{game.task}, {len(questions)} questions"))
     for warning in report.silence(results["sampled"].transcripts):
         console.print(warning)
+    shout(console, memory)
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        save_json(args.out, stage)
+        save_json(args.out, stage | ({"warnings": [memory]} if memory else {}))
         lines = (transcript.to_json() for transcript in results["sampled"].transcripts)
         args.out.with_suffix(".jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         console.print(f"wrote {args.out}")
@@ -64,20 +70,21 @@ def evaluate_team(args: Eval, console: Console) -> None:
 def play_debate(args: Play, console: Console) -> None:
     """Print one debate message by message; the last agent may be a person."""
     game, sampling = game_and_sampling(args)
-    questions = pick_split(game, args.split)
+    split, questions = pick_split(game, args.split)
     index = pick_index(args, len(questions))
     debates = BatchedDebate(debate_config(game), 1)
     person = game.num_agents - 1 if args.human else None
     team = team_of(args, game) if game.num_agents > 1 or person is None else None
+    shout(console, memory_warning_of(args.run, game, split, [questions[index]], questions))
     debates.reset(questions=[questions[index]])
     show(console, rendering.heading(questions[index]))
     if person is not None:
         show(console, introduction(debates.agents))
     turn = 0
     own: list[list[TokenIds]] = [[] for _ in debates.agents]
-    while asked := debates.prompts():
+    while speaking := debates.prompts():
         texts = []
-        for prompt in asked:
+        for prompt in speaking:
             if prompt.seat == person:
                 texts.append(ask_person(prompt))
             else:
@@ -165,11 +172,51 @@ def ask_person(prompt: Prompt) -> str:
         return ""
 
 
-def pick_split(game: GameConfig, split: str | None) -> Sequence[Question]:
-    """Return the questions of a split: by default "test" if there is one, else the task's own."""
+def pick_split(game: GameConfig, split: str | None) -> tuple[str, Sequence[Question]]:
+    """Return the name of a split and its questions; see `Task.measured_split` for the usual one."""
     loaded = load_task(game.task, game.data or None)
-    name = split or ("test" if "test" in loaded.splits else loaded.default_split)
-    return loaded.split(name)
+    name = split or loaded.measured_split
+    return name, loaded.split(name)
+
+
+def memory_warning_of(
+    run: Path | None,
+    game: GameConfig,
+    split: str,
+    asked_now: Sequence[Question],
+    measured: Sequence[Question],
+) -> str:
+    """Return a warning if questions are among those that the team was, or would be, trained on.
+
+    Args:
+        run: whose team it is; None for models that were not trained here.
+        game: what is played.
+        split: the name of the questions' split.
+        asked_now: the questions.
+        measured: all of their split.
+    """
+    trained = game if run is None else read_config(run).game
+    splits = load_task(trained.task, trained.data or None).splits
+    training = splits.get(training_split(trained), ())
+    seen = asked.seen_in_training(asked_now, measured, training)
+    return asked.memory_warning(seen, len(asked_now), split)
+
+
+def fitting_questions(
+    team: Team, game: GameConfig, sampling: Sampling, questions: list[Question], console: Console
+) -> list[Question]:
+    """Return the questions that fit the team's models; ValueError as `window_check.fitting`."""
+    debate = debate_config(unjudged(game))
+    parts, left_out = fitting(team, debate, sampling, {"chosen": questions}, game.long_questions)
+    for ids in left_out.values():
+        console.print(f"left out as too long: {len(ids):,} questions ({some(ids)})")
+    return list(parts["chosen"])
+
+
+def shout(console: Console, warning: str) -> None:
+    """Print a warning, if there is one, so that nobody overlooks it."""
+    if warning:
+        console.print(Text(warning, style="bold red"), soft_wrap=True)
 
 
 def team_of(args: Eval | Play, game: GameConfig) -> Team:
@@ -201,6 +248,7 @@ def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:
         "verifier": args.verifier,
         "feedback_verifier": args.verdicts,
         "reward_feedback": bool(args.verdicts),
+        "long_questions": getattr(args, "long_questions", ""),
     }
     game = replace(game, **{name: value for name, value in wanted.items() if value})
     limit = args.max_new_tokens or (32 if game.task in BUILT_IN else 300)

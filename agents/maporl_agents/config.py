@@ -23,6 +23,7 @@ Schedule = Literal["linear", "cosine", "constant"]
 KLOfReward = Literal["k1", "k2", "k3", "full_ref_policy"]
 Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"]
 Quantization = Literal["none", "nf4", "int8"]
+LongQuestions = Literal["refuse", "leave_out", "keep"]
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ class Sampling:
 class GameConfig:
     """The debate that is played; see `maporl_env.debate_v0` for the rules.
 
-    Fields are those of `maporl_env.config.DebateConfig` by the same names, but for `train_split`;
-    `games` builds it.
+    Fields are those of `maporl_env.config.DebateConfig` by the same names, but for `train_split`
+    and `long_questions`; `games` builds it.
     """
 
     task: str = "shopping"
@@ -126,6 +127,10 @@ class GameConfig:
     judge that is right in 9 of 10 cases; empty for those that are paid."""
     stop: Stop = "fixed"
     """Play all turns, or end after a turn in which all valid answers agree."""
+    long_questions: LongQuestions = "refuse"
+    """Questions whose debate may not fit a model's window, or the token budget, if messages are as
+    long as they may be: refuse to begin and name them, leave them out, or ask them all the same and
+    end where one does not fit."""
     protocol_options: tuple[str, ...] = ()
     """Options of one's own protocol, KEY=VALUE each: fields of its class that are none here."""
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from maporl_agents import asked, checkpoint, report
 from maporl_agents.algorithms.maporl import questions_of_step
@@ -29,6 +30,7 @@ from maporl_agents.diagnostics import Metrics
 from maporl_agents.effects import refuse_without_effect
 from maporl_agents.evaluation import Evaluation, evaluate
 from maporl_agents.games import (
+    debate_config,
     debates_of,
     questions_of,
     training_questions,
@@ -48,6 +50,7 @@ from maporl_agents.seeding import seed_of
 from maporl_agents.storage import write_text
 from maporl_agents.team import Team
 from maporl_agents.terminal import command_line
+from maporl_agents.window_check import fitting, some
 from maporl_env.named import given_as
 from maporl_env.types import Question
 
@@ -158,14 +161,15 @@ def run(
     """
     require_loggers(log_to)
     config = replace(config, game=with_whole_names(config.game))
-    questions, held = training_questions(config.game), held_out(config)
-    noted = asked.note({"training": questions, "held-out": held})  # reads them: before anything is
-    _, learner = build(config)
+    parts = _parts(config)
+    asked.note(parts)  # reads them: before anything is made
+    team, learner = build(config)
+    parts, noted = _fitting(config, team, parts)
     with RunLog.create(folder, config, overwrite=overwrite) as log:
         checkpoint.save_json(folder / asked.FILE, noted)
         _save_given_questions(config, folder)
         log.loggers += make_loggers(log_to, config.name, log.config)
-        return _finish(config, learner, questions, held, log, console, start=0)
+        return _finish(config, learner, parts, noted, log, console, start=0)
 
 
 def _save_given_questions(config: RunConfig, folder: Path) -> None:
@@ -202,9 +206,9 @@ def resume(
     saved = read_config(folder)
     config = config or saved
     config = replace(config, game=with_whole_names(config.game))
-    questions, held = training_questions(config.game), held_out(config)
-    parts = {"training": questions, "held-out": held}
-    _, learner = build(config, kept=saved)
+    parts = _parts(config)
+    team, learner = build(config, kept=saved)
+    parts, noted = _fitting(config, team, parts)
     with RunLog.resume(folder, config, force=force) as log:
         for change in asked.changes(folder, config.game, parts, force=force):
             console.print(f"going on although {change}")
@@ -216,10 +220,35 @@ def resume(
             )
         log.truncate_after(start)
         if force:
-            checkpoint.save_json(folder / asked.FILE, asked.note(parts))
+            checkpoint.save_json(folder / asked.FILE, noted)
         log.loggers += make_loggers(log_to, config.name, log.config)
         console.print(f"resuming {folder} after step {start} of {config.steps}")
-        return _finish(config, learner, questions, held, log, console, start=start)
+        return _finish(config, learner, parts, noted, log, console, start=start)
+
+
+def _parts(config: RunConfig) -> asked.Parts:
+    return {"training": training_questions(config.game), "held-out": held_out(config)}
+
+
+def _fitting(
+    config: RunConfig, team: Team, parts: asked.Parts
+) -> tuple[asked.Parts, dict[str, Any]]:
+    """Return the questions that fit the team's models, and what the run's folder notes of them.
+
+    Raises:
+        ValueError: some do not fit, and `game.long_questions` does not leave them out.
+    """
+    game = config.game
+    debate = debate_config(unjudged(game))
+    kept, left_out = fitting(team, debate, config.sampling, parts, game.long_questions)
+    held, split = kept["held-out"], config.eval.split
+    seen = asked.seen_in_training(held, questions_of(game, split), kept["training"])
+    warning = asked.memory_warning(seen, len(held), split)
+    noted: dict[str, Any] = asked.note(kept)
+    for name, value in (("left_out", left_out), ("warnings", [warning] * bool(warning))):
+        if value:
+            noted[name] = value
+    return kept, noted
 
 
 def read_config(folder: Path) -> RunConfig:
@@ -247,19 +276,25 @@ def load_team(folder: Path) -> tuple[RunConfig, Team]:
 def _finish(
     config: RunConfig,
     learner: PolicyLearner,
-    questions: Sequence[Question],
-    held: Sequence[Question],
+    parts: asked.Parts,
+    noted: Mapping[str, Any],
     log: RunLog,
     console: Console,
     *,
     start: int,
 ) -> dict[str, Any]:
     """Measure, train, measure, show. The part that a fresh and a resumed run share."""
+    questions, held = parts["training"], parts["held-out"]
+    warnings: Sequence[str] = noted.get("warnings", ())
+    which = "held-out questions" if not warnings else f"questions of split {config.eval.split!r}"
     split = f"split {training_split(config.game)!r} of {asked.source(config.game, questions)}"
     console.print(f"training on {len(questions):,} questions: {split}")
     for shared in asked.shared_with_verifiers(config.game, questions):
         console.print(f"warning: {shared}")
-    console.print(f"measuring the untrained team on {len(held)} held-out questions ...")
+    for part, ids in noted.get("left_out", {}).items():
+        console.print(f"left out as too long: {len(ids):,} {part} questions ({some(ids)})")
+    _shout(console, warnings)
+    console.print(f"measuring the untrained team on {len(held)} {which} ...")
     with interruptible(start):
         before = _untrained(config, learner, held, start)
     for warning in report.silence(before["sampled"].transcripts):
@@ -285,12 +320,13 @@ def _finish(
     for stage, results in (("before", before), ("after", after)):
         log.transcripts(stage, results["sampled"].transcripts, replace=True)
     report.draw_curve(
-        read_metrics(log.folder), stages["before"], stages["after"], log.folder / "curve.png"
+        *(read_metrics(log.folder), stages["before"], stages["after"], log.folder / "curve.png"),
+        which,
     )
-    title = f"{config.game.task}, {len(held)} held-out questions"
-    console.print(report.result_table(stages, title))
+    console.print(report.result_table(stages, f"{config.game.task}, {len(held)} {which}"))
     for warning in report.silence(after["sampled"].transcripts):
         console.print(warning)
+    _shout(console, warnings)
     old, new = before["sampled"].transcripts, after["sampled"].transcripts
     index = report.telling_question(old, new)
     console.print(report.before_and_after(old[index], new[index]))
@@ -298,6 +334,11 @@ def _finish(
     for words in (("report",), ("play", "--run")):
         console.print(f"next: {command_line(*words, log.folder)}", soft_wrap=True)
     return stages
+
+
+def _shout(console: Console, warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        console.print(Text(warning, style="bold red"), soft_wrap=True)
 
 
 def _untrained(

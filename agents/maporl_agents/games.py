@@ -133,7 +133,7 @@ def training_split(game: GameConfig) -> str:
 def debate_config(game: GameConfig) -> DebateConfig:
     """Return the options of a game as the environment takes them."""
     options: dict[str, Any] = {field.name: getattr(game, field.name) for field in fields(game)}
-    del options["train_split"]  # of training, not of the debate
+    del options["train_split"], options["long_questions"]  # which questions; not of the debate
     if isinstance(game, JointGameConfig):
         options["feedback"] = make_feedback(game.feedback)
         if game.protocol != "joint":  # whose two options they are: left as they are, they are none
@@ -261,7 +261,7 @@ def read_template(path: Path) -> Template:
     """Read a template from a JSON object; fields that are left out keep their usual words."""
     try:
         words = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot read the template {str(path)!r}: {error}") from error
     known = [field.name for field in fields(Template)]
     if not isinstance(words, dict) or not all(isinstance(text, str) for text in words.values()):

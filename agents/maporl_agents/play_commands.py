@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from maporl_agents.terminal import console
 from maporl_env.tasks import load_task
@@ -49,7 +50,10 @@ class Eval:
     batch: int = 64
     """Debates side by side."""
     split: str | None = None
-    """Which questions; the test split if there is one."""
+    """Which questions; the test split if there is one, else the validation split."""
+    long_questions: Literal["", "refuse", "leave_out", "keep"] = ""
+    """Questions whose debate may not fit a model's window: as for `maporl train
+    --game.long-questions`. Empty for what the run does, else refuse."""
     seed: int = 20_000
     """Names the sampling noise."""
     out: Path | None = None
@@ -103,7 +107,7 @@ class Play:
     index: int | None = None
     """Which question of the split; None draws one."""
     split: str | None = None
-    """Which questions; the test split if there is one."""
+    """Which questions; the test split if there is one, else the validation split."""
     max_new_tokens: int = 0
     """Limit per message; 0 for that of the run, else 32 for built-in tasks and 300 elsewhere."""
     temperature: float = 1.0

@@ -119,7 +119,11 @@ def telling_question(before: Sequence[Transcript], after: Sequence[Transcript]) 
 
 
 def draw_curve(
-    metrics: Sequence[Mapping[str, Any]], before: Results, after: Results, path: Path
+    metrics: Sequence[Mapping[str, Any]],
+    before: Results,
+    after: Results,
+    path: Path,
+    asked: str = "held-out questions",
 ) -> None:
     """Draw accuracy by turn over the steps, and bars before and after; write a PNG.
 
@@ -128,6 +132,7 @@ def draw_curve(
         before: results before training.
         after: results after training.
         path: the file.
+        asked: what was measured on.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -148,11 +153,11 @@ def draw_curve(
     curve.set(xlabel="step", ylabel="mean verifier score", ylim=(0, 1), title="training questions")
     curve.legend(loc="upper left")
     curve.grid(alpha=0.3)
-    _draw_bars(bars, {"before": before["sampled"], "after": after["sampled"]})
+    _draw_bars(bars, {"before": before["sampled"], "after": after["sampled"]}, f"{asked}, sampled")
     figure.savefig(path, dpi=120)
 
 
-def _draw_bars(axes: Any, stages: Mapping[str, Mapping[str, Any]]) -> None:
+def _draw_bars(axes: Any, stages: Mapping[str, Mapping[str, Any]], title: str) -> None:
     """Draw the vote of every turn by stage, with intervals."""
     turns = max(len(evaluation["turns"]) for evaluation in stages.values())
     width = 0.8 / turns
@@ -168,5 +173,5 @@ def _draw_bars(axes: Any, stages: Mapping[str, Mapping[str, Any]]) -> None:
                 label=f"turn {t + 1}" if place == 0 else None,
             )
     axes.set_xticks(range(len(stages)), list(stages))
-    axes.set(ylim=(0, 1), ylabel="accuracy of the vote", title="held-out questions, sampled")
+    axes.set(ylim=(0, 1), ylabel="accuracy of the vote", title=title)
     axes.grid(axis="y", alpha=0.3)

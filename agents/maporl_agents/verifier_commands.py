@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from maporl_agents.config import LongQuestions
 from maporl_agents.service_queue import Limits
 from maporl_agents.verifier.answering import Answerers, Answering
 from maporl_agents.verifier.config import FitConfig, VerifierConfig
@@ -52,6 +53,9 @@ class Data:
     """How many to train on."""
     test_questions: int = 300
     """How many to measure on."""
+    long_questions: LongQuestions = "refuse"
+    """Questions whose debate may not fit a model's window: as for `maporl train
+    --game.long-questions`."""
     agents: int = 2
     """Agents per debate."""
     turns: int = 1
@@ -105,6 +109,7 @@ class Data:
         from maporl_agents.loading import make_team
         from maporl_agents.parallel import share_cores
         from maporl_agents.verifier.data import sample_answers
+        from maporl_agents.window_check import fitting, some
         from maporl_env.config import DebateConfig
         from maporl_env.tasks import load_task
 
@@ -119,15 +124,20 @@ class Data:
         if team.bases[0].device.type == "cpu":
             share_cores(len(team.bases))
         game = DebateConfig(task=task, num_agents=self.agents, num_turns=self.turns)
+        sampling = self.sampling.sampling(self.task)
+        parts = dict(zip(("train", "test"), chosen, strict=True))
+        fit, left_out = fitting(team, game, sampling, parts, self.long_questions)
+        for name, ids in left_out.items():
+            console.print(f"left out as too long: {len(ids):,} {name} questions ({some(ids)})")
         halves = {}
-        for name, questions in zip(("train", "test"), chosen, strict=True):
+        for name, questions in fit.items():
             count = len(questions)
             with console.status(f"{name}: {self.debates} debates on {count} questions ..."):
                 halves[name] = sample_answers(
                     team,
                     game,
                     questions,
-                    self.sampling.sampling(self.task),
+                    sampling,
                     debates_per_question=self.debates,
                     seed=self.seed,
                 )

@@ -136,7 +136,7 @@ class Report:
         try:
             data = json.loads(text)
             schema, version = data.pop("schema"), data["version"]
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"this is no result of the benchmark ({error!r})") from None
         if schema != SCHEMA or version != VERSION:
             raise ValueError(

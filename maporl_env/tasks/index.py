@@ -112,6 +112,17 @@ class IndexedQuestions(Sequence[Question]):
             text = file.read(length)
         return self._read(json.loads(text), f"{self.path}, row {row}", f"{self._prefix}/{row}")
 
+    def at(self, places: Sequence[int]) -> IndexedQuestions:
+        """Return a view of the questions at some places, in that order."""
+        view = self[:]
+        view._spans = self._spans[list(places)]
+        return view
+
+    def row_bytes(self) -> list[int]:
+        """Return the bytes of each question's row in the file, without reading it."""
+        sizes: list[int] = self._spans[:, 2].tolist()
+        return sizes
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the file's content and of which of its rows these are; reads nothing."""

@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from maporl_env.answers import parse_answer
+from maporl_env.answers import MAX_CHARS, parse_answer
 from maporl_env.sandbox import Job, Limits, Result, Sandbox, SandboxUnavailable
 from maporl_env.tasks.base import Deferred, Task
 from maporl_env.tasks.files import read_questions, read_rows
@@ -162,5 +162,7 @@ def final_answer(result: Result) -> str | None:
     value = result.value
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
+    if isinstance(value, int) and value.bit_length() > 4 * MAX_CHARS:
+        return None  # longer than any answer that is read; Python may refuse to write it out
     answer = str(value) if isinstance(value, int) else format(value, ".10g")
     return answer if parse_answer(answer, "number") is not None else None

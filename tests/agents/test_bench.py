@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import operator
 import shutil
 import sys
@@ -116,6 +117,25 @@ def test_a_run_plays_what_it_was_trained_for(run_folder: Path) -> None:
     assert result.turns[2].score.mean == pytest.approx(
         sum(m.score or 0 for turn in votes for m in turn) / 12
     )
+
+
+@pytest.mark.parametrize("transfer", [False, True])
+def test_a_run_that_was_trained_on_the_questions_of_the_benchmark_does_not_play(
+    run_folder: Path, tmp_path: Path, transfer: bool
+) -> None:
+    folder = tmp_path / "seen"
+    shutil.copytree(run_folder, folder)
+    settings = json.loads((folder / "config.json").read_text())
+    settings["game"]["train_split"] = "test"
+    (folder / "config.json").write_text(json.dumps(settings))
+    players = players_of(str(folder), transfer=transfer)
+    refusal = players.refusal(BY_NAME["shopping/debate/2x3"])
+    assert refusal == "trained on the split 'test' of shopping, which the benchmark asks"
+
+
+def test_what_is_nested_too_deeply_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    assert not is_run(tmp_path)
 
 
 def test_transfer_is_asked_for(run_folder: Path) -> None:

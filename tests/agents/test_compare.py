@@ -154,6 +154,11 @@ class TestKey:
         job = Job(recipe, 2, (ALONE, Measure(agents=3, task="shopping")))
         assert Job.from_json(job.to_json()) == job
 
+    @pytest.mark.parametrize("text", ["[]", "{}", "3", '{"recipe": 1}', "[" * 100_000, "7" * 5_000])
+    def test_what_is_no_job_is_refused(self, text: str) -> None:
+        with pytest.raises(ValueError, match=r"no job of a study|limit"):
+            Job.from_json(text)
+
     def test_jobs_of_one_team_become_one_that_measures_everything(self) -> None:
         jobs = [Job(PPO, 0, (Measure(),)), Job(PPO, 0, (ALONE,)), Job(PPO, 0, (Measure(),))]
         assert all_measures([*jobs, Job(PPO, 1, (ALONE,))]) == [

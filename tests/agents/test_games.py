@@ -35,7 +35,7 @@ def rewards_of(game: GameConfig) -> list[list[float]]:
 
 def test_every_field_is_an_option_of_the_environment() -> None:
     """By the same name, so that a setting cannot be lost on the way."""
-    of_training = {"train_split"}
+    of_training = {"train_split", "long_questions"}
     settings = {f.name for f in fields(GameConfig)} - of_training
     assert settings <= {f.name for f in fields(DebateConfig)}
 
@@ -63,6 +63,7 @@ def test_values_pass_through() -> None:
     given, wanted = asdict(debate_config(game)), asdict(game)
     for name in wanted.keys() - {
         "train_split",
+        "long_questions",
         "data",
         "template",
         "verifier",
@@ -191,6 +192,8 @@ class TestTemplate:
             ('{"cue": 3}', "must be a JSON object of texts"),
             ('{"clue": "x"}', r"unknown fields \['clue'\]; known: \['instruction'"),
             ("{", "cannot read the template"),
+            ('{"cue": ' + "[" * 100_000, "cannot read the template"),
+            ('{"cue": ' + "7" * 5_000 + "}", "cannot read the template"),
             ('{"cue": "{gold}"}', r"'cue' uses \['gold'\]"),
         ],
     )

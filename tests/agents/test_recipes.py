@@ -110,6 +110,12 @@ def test_the_settings_of_a_run_are_a_recipe(tmp_path: Path, config: Any) -> None
         ("scheme: maprl", "unknown scheme 'maprl'"),
         ("- steps", "must hold settings"),
         ("a: [", "as a recipe, settings in YAML"),
+        ("a: " + "[" * 5_000, "as a recipe, settings in YAML"),
+        ("steps: " + "7" * 5_000, "as a recipe, settings in YAML"),
+        ('steps: !!int ""', "as a recipe, settings in YAML"),
+        ("steps: !!bool x", "as a recipe, settings in YAML"),
+        ("name: 2026-13-45", "as a recipe, settings in YAML"),
+        ("ppo:\n  learning_rate: 0x" + "f" * 400, "ppo.learning_rate is .*must be a number"),
         ("!!python/object/apply:os.system ['true']", "as a recipe, settings in YAML"),
     ],
 )

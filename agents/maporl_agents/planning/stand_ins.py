@@ -13,7 +13,8 @@ from maporl_agents.config import GameConfig, Sampling, TrainConfig
 from maporl_agents.games import debate_config, training_questions, unjudged
 from maporl_agents.rollout import play
 from maporl_agents.team import Team
-from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
+from maporl_agents.types import Rollout
+from maporl_agents.window_check import filler_ids, full_length, stand_in, unscored
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
 
@@ -54,22 +55,8 @@ def act(
     made_up: bool = False,
 ) -> list[Rollout]:
     """Return debates on the questions in which every message is a stand-in of full length."""
-
-    def speak(
-        _: Team,
-        prompts: Sequence[TokenIds],
-        policies: Sequence[str],
-        sampling: Sampling,
-        seed: int,
-        seats: Sequence[int],
-    ) -> list[Completion]:
-        return [
-            stand_in(team.base_of(policy).chat, sampling.limit_of(seat))
-            for policy, seat in zip(policies, seats, strict=True)
-        ]
-
     debates = stage(game, questions, made_up=made_up)
-    return play(team, debates, questions, sampling, seed=0, speak=speak)
+    return play(team, debates, questions, sampling, seed=0, speak=full_length(team))
 
 
 def stage(game: GameConfig, questions: Sequence[Question], *, made_up: bool) -> BatchedDebate:
@@ -80,24 +67,7 @@ def stage(game: GameConfig, questions: Sequence[Question], *, made_up: bool) -> 
     plain = debate_config(unjudged(game))
     if made_up:
         plain = replace(plain, task=list(questions), data=None)
-    return BatchedDebate(replace(plain, verifier=_any_score), len(questions))
-
-
-def _any_score(questions: Sequence[Question], responses: Sequence[str]) -> list[float]:
-    return [0.9 for _ in responses]
-
-
-def stand_in(chat: Chat, tokens: int) -> Completion:
-    """Return a message of so many tokens, which others read as so many too."""
-    ids = tuple(filler_ids(chat, tokens))
-    return Completion(ids, (0.0,) * tokens, chat.decode(ids), StopReason.LENGTH)
-
-
-def filler_ids(chat: Chat, tokens: int) -> list[int]:
-    """Return so many ids whose text is encoded as so many ids again, or as near as can be."""
-    words = [i for text in (" a", " the", " one", "a", "x") for i in chat.encode(text)]
-    rows = [[word] * tokens for word in words if word not in chat.stop_ids]
-    return min(rows, key=lambda row: abs(len(chat.encode(chat.decode(row))) - tokens))
+    return BatchedDebate(unscored(plain), len(questions))
 
 
 class EndlessChat(Chat):

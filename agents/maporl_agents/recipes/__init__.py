@@ -75,10 +75,14 @@ def path_of(source: str | Path) -> Path:
     )
 
 
+_BAD_SCALARS = (ValueError, LookupError, AttributeError)
+"""What PyYAML raises for a value that its tag does not allow, e.g. `!!int ""` or a 13th month."""
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         written = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError, RecursionError, *_BAD_SCALARS) as error:
         raise ValueError(
             f"cannot read {str(file)!r} as a recipe, settings in YAML as `name: value`: {error}"
         ) from error
@@ -155,7 +159,7 @@ def _scalar(kind: type[Any], value: Any, where: str) -> Any:
     if kind is float and not isinstance(value, bool):
         try:
             return float(value)  # YAML reads 1e-5, without a point, as text
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value

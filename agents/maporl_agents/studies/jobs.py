@@ -140,8 +140,14 @@ class Job:
 
     @classmethod
     def from_json(cls, text: str) -> Job:
-        """Inverse of `to_json`."""
-        data = json.loads(text)
+        """Inverse of `to_json`; ValueError for what is no job."""
+        try:
+            return cls._of(json.loads(text))
+        except (LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"this is no job of a study: {error!r}") from error
+
+    @classmethod
+    def _of(cls, data: Any) -> Job:
         recipe = data["recipe"]
         return cls(
             recipe=Recipe(

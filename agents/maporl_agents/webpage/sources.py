@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
+from maporl_agents import asked
 from maporl_agents.outcomes import TurnStats, transitions
 from maporl_agents.runlog import read_metrics
 from maporl_agents.storage import load_json
@@ -104,9 +105,17 @@ def _load_run(folder: Path) -> Source:
         machine={k: versions[k] for k in ("platform", "cpu_count") if k in versions},
         versions={k: v for k, v in versions.items() if k not in ("platform", "cpu_count")},
         settings=config,
-        notes=() if stages else ("This run is not finished: it has no final measurement yet.",),
+        notes=(
+            *(() if stages else ("This run is not finished: it has no final measurement yet.",)),
+            *_warnings(folder),
+        ),
     )
     return Source("run", study, {name: debates} if debates else {})
+
+
+def _warnings(folder: Path) -> Sequence[str]:
+    path = folder / asked.FILE
+    return tuple(load_json(path).get("warnings", ())) if path.is_file() else ()
 
 
 def _sentence(config: Mapping[str, Any]) -> str:
