@@ -217,7 +217,7 @@ class ScoreQueue:
         responses = [text for job in jobs for text in job.responses]
         before = Counter(self._scorer.faults)
         self.batches += 1
-        scores = self._score(questions, responses)
+        scores = self._scorer.score(questions, responses)
         known = sum(score is not None for score in scores)
         if len(jobs) > 1 and responses and not known:
             self._scorer.faults = before
@@ -225,14 +225,6 @@ class ScoreQueue:
         self.scored += known
         ends = [sum(len(job.responses) for job in jobs[: i + 1]) for i in range(len(jobs))]
         return [scores[end - len(job.responses) : end] for job, end in zip(jobs, ends, strict=True)]
-
-    def _score(self, questions: Sequence[Question], responses: Sequence[str]) -> Scores:
-        try:
-            return self._scorer.score(questions, responses)
-        except BaseException as error:  # SystemExit and its like: they would end this thread
-            self._scorer.last_error = f"{type(error).__name__}: {error}"
-            self._scorer.faults["raised"] += len(responses)
-            return [None] * len(responses)
 
 
 def _dead() -> Refusal:
