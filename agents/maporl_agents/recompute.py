@@ -1,13 +1,15 @@
 """Gradient checkpointing: keep a layer's input only, and run it again in the backward pass.
 
 transformers does so in training mode alone, in which dropout is on too. Here models stay in eval
-mode; only the layers themselves are told to train, and only while a gradient is recorded.
+mode; only the layers themselves are told to train, only while a gradient is recorded, and only
+until their own code begins: some layers ask `self.training` whether to drop values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,6 +36,22 @@ def enable_recompute(model: PreTrainedModel, **options: Any) -> None:
     # base. Nothing in a layer is random, so there is no random state to keep.
     options = {"use_reentrant": False, "preserve_rng_state": False} | options
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+    for layer in _layers(model):
+        keep = layer._gradient_checkpointing_func
+        layer._gradient_checkpointing_func = partial(_without_dropout, layer, keep)
+
+
+def _without_dropout(layer: nn.Module, keep: Callable[..., Any], run: Any, *inputs: Any) -> Any:
+    """Checkpoint a layer's forward pass, which finds the layer in eval mode, both times it runs."""
+
+    def in_eval_mode(*given: Any) -> Any:
+        training, layer.training = layer.training, False
+        try:
+            return run(*given)
+        finally:
+            layer.training = training
+
+    return keep(in_eval_mode, *inputs)
 
 
 @contextmanager
