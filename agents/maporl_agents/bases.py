@@ -20,9 +20,10 @@ from transformers import Cache, PreTrainedModel
 
 from maporl_agents.chat import Chat
 from maporl_agents.heads import Head
+from maporl_agents.masters import MasterWeights, pairs_of
 from maporl_agents.recompute import enable_recompute, recomputing
 from maporl_agents.trunk import read
-from maporl_agents.weights import WeightPair, pair, read_shards
+from maporl_agents.weights import WeightPair, pair, read_trained, save_model
 
 
 def window_of(model: PreTrainedModel) -> int | None:
@@ -84,7 +85,13 @@ class Base(Protocol):
         """
 
     def trainable(self, policy: str) -> dict[str, nn.Parameter]:
-        """Return the parameters that belong to one policy or critic and to no other, by name."""
+        """Return the parameters that belong to one policy or critic and to no other, by name.
+
+        They are float32 (float64 in a model of that format) whatever the model computes in.
+        """
+
+    def refresh(self) -> None:
+        """Let the model compute with the trainable parameters as they were last set."""
 
     def save(self, folder: Path, *, critics: bool = False) -> None:
         """Write every trained policy as a sub-folder that plain transformers or peft loads.
@@ -132,6 +139,7 @@ class FullBase:
             reference = copy.deepcopy(model) if trained else model
         self.reference = reference.eval().requires_grad_(False)
         self.model.requires_grad_(trained)
+        self._masters = MasterWeights(pairs_of(model))
         self._head = Head(model, chat)
         if gradient_checkpointing and trained:
             enable_recompute(self.model)
@@ -171,19 +179,23 @@ class FullBase:
         return self._head.known(model(input_ids=ids[None]).logits[0])
 
     def trainable(self, policy: str) -> dict[str, nn.Parameter]:
-        """Return all weights that have a gradient."""
-        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        """Return all weights of a trained model: its own, or float32 copies of shorter ones."""
+        named = self.model.named_parameters()
+        return {name: self._masters.of(name, p) for name, p in named if p.requires_grad}
+
+    def refresh(self) -> None:
+        """Round the float32 copies, where there are any, into the model."""
+        self._masters.round()
 
     def save(self, folder: Path, *, critics: bool = False) -> None:
         """Write the model and its tokenizer to ``folder/<policy>``; nothing if it is frozen."""
         if self.trained and not critics:
-            self.model.save_pretrained(folder / self.policies[0])
+            save_model(self.model, self.trainable(self.policies[0]), folder / self.policies[0])
             self.chat.tokenizer.save_pretrained(folder / self.policies[0])
 
     def read(self, folder: Path, *, critics: bool = False) -> list[WeightPair]:
         """Read the saved weights; frozen ones have none, nor has the reference policy."""
         if critics or not self.trained:
             return []
-        own = dict(self.model.named_parameters())
-        place = folder / self.policies[0]
-        return pair(own, read_shards(place), place)
+        own, place = self.trainable(self.policies[0]), folder / self.policies[0]
+        return pair(own, read_trained(place), place)

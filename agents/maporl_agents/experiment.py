@@ -41,9 +41,10 @@ from maporl_agents.games import (
 from maporl_agents.learner import Learner, PolicyLearner
 from maporl_agents.loading import Load, make_team
 from maporl_agents.loggers import make_loggers, require_loggers
-from maporl_agents.loop import Interrupted, interruptible, load_checkpoint, save_checkpoint
+from maporl_agents.loop import Interrupted, interruptible
 from maporl_agents.parallel import share_cores
 from maporl_agents.passes import vote_of_passes
+from maporl_agents.restore import load_checkpoint, save_checkpoint
 from maporl_agents.runlog import RunLog, read_metrics
 from maporl_agents.schemes import scheme_for, training_game
 from maporl_agents.seeding import seed_of

@@ -18,6 +18,7 @@ from peft import PeftConfig, PeftModel
 from maporl_agents import checkpoint
 from maporl_agents.experiment import read_config
 from maporl_agents.loading import read_weights
+from maporl_agents.weights import TRAINED, write_model
 
 _ADAPTER = "adapter_config.json"
 
@@ -55,9 +56,14 @@ def export(run: Path, to: Path, *, merge: bool = False) -> list[Path]:
             if merge and (policy / _ADAPTER).exists():
                 _merge(policy, ready / policy.name, getattr(torch, config.team.dtype))
             else:
-                shutil.copytree(policy, ready / policy.name)
+                copy_model(policy, ready / policy.name)
         ready.replace(to)
     return sorted(to.iterdir())
+
+
+def copy_model(policy: Path, to: Path) -> None:
+    """Copy a saved policy, without what only training reads."""
+    shutil.copytree(policy, to, ignore=shutil.ignore_patterns(TRAINED))
 
 
 def _merge(adapter: Path, to: Path, dtype: torch.dtype) -> None:
@@ -66,7 +72,7 @@ def _merge(adapter: Path, to: Path, dtype: torch.dtype) -> None:
     model = read_weights(str(base), dtype=dtype)
     with torch.no_grad():
         merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
-    merged.save_pretrained(to)
+    write_model(merged, to)
     for file in adapter.iterdir():
         if not file.name.startswith(("adapter_", "README")):
             shutil.copy2(file, to / file.name)

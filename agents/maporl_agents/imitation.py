@@ -25,7 +25,8 @@ def imitation_step(
         temperature: of the distribution whose likelihood is raised.
 
     Raises:
-        FloatingPointError: the loss or a gradient is not finite; parameters stay as they are.
+        FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;
+            or a parameter is not after the step.
     """
     num_tokens = {policy: int(batch.mask[rows].sum()) for policy, rows in batch.by_policy()}
     total = 0.0

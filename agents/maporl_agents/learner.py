@@ -7,6 +7,7 @@ they are scaled. All of it is saved with a checkpoint.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from maporl_agents.config import OptimizerConfig, PPOConfig, Schedule
 from maporl_agents.diagnostics import Metrics
+from maporl_agents.storage import CheckpointError
 from maporl_agents.team import Team
 from maporl_agents.types import TokenBatch
 
@@ -91,7 +93,8 @@ class PolicyLearner:
         """Clip each policy's gradient on its own, step, and return the gradient norms.
 
         Raises:
-            FloatingPointError: a gradient is not finite; parameters stay as they are.
+            FloatingPointError: a gradient is not finite, and parameters stay as they are; or a
+                parameter is not finite after the step, which the message says.
         """
         groups = {f"grad_norm/{policy}": params for policy, params in self.trained.items()}
         norms = {
@@ -103,6 +106,8 @@ class PolicyLearner:
                 raise not_finite(f"{name}, the norm of a gradient,", norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        require_finite(self.trained | self.critics)
+        self.team.refresh()
         return {name: float(norms[name]) for name in groups}
 
     def controls(self) -> dict[str, Any]:
@@ -161,10 +166,17 @@ class Learner(PolicyLearner):
         return {"kl_coef": self.kl_coef, "spread": asdict(self.spread)}
 
     def restore(self, controls: dict[str, Any]) -> None:
-        """Take back what `controls` returned; a fixed price stays that of the settings."""
+        """Take back what `controls` returned; a fixed price stays that of the settings.
+
+        Raises:
+            CheckpointError: a number is negative that never is.
+        """
+        spread = RunningSpread(**controls["spread"])
+        if min(controls["kl_coef"], spread.count, spread.squares) < 0:
+            raise CheckpointError(f"a number of the controls is negative: {controls}")
         if self.ppo.kl_target is not None:
             self.kl_coef = controls["kl_coef"]
-        self.spread = RunningSpread(**controls["spread"])
+        self.spread = spread
 
 
 @dataclass
@@ -236,9 +248,26 @@ def adapted_kl_coef(kl_coef: float, kl: float, *, target: float, gain: float) ->
     return kl_coef * (1 + gain * error)
 
 
+REMEDY = "Lower the learning rate or look at the last transcripts of the run"
+
+
 def not_finite(what: str, value: Tensor) -> FloatingPointError:
-    """Return the error that says what became infinite or not a number."""
+    """Return the error that says what became infinite or not a number before an update."""
     return FloatingPointError(
-        f"{what} became {float(value.detach())}; this update was not made. Look at the last "
-        "transcripts of the run, or lower the learning rate"
+        f"{what} became {float(value.detach())}; this update was not made. {REMEDY}"
     )
+
+
+def require_finite(trained: Mapping[str, Sequence[Tensor]]) -> None:
+    """Check trained weights after an update, by the largest of each policy or critic.
+
+    Raises:
+        FloatingPointError: one is infinite or not a number; names whose.
+    """
+    for name, weights in trained.items():
+        largest = nn.utils.get_total_norm(weights, math.inf)
+        if not torch.isfinite(largest):
+            raise FloatingPointError(
+                f"the weights of {name} became {float(largest)} in this update, so they are not "
+                f"saved; the last checkpoint has them as they were. {REMEDY}"
+            )

@@ -6,14 +6,13 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from maporl_agents import checkpoint
 from maporl_agents.alarms import Alarm, alarms
 from maporl_agents.config import RunConfig, scheme_of
 from maporl_agents.diagnostics import Metrics
 from maporl_agents.learner import PolicyLearner
+from maporl_agents.restore import save_checkpoint
 from maporl_agents.runlog import RunLog, read_metrics
 from maporl_agents.types import Rollout
 
@@ -112,48 +111,3 @@ def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
     finally:
         for number, before in previous.items():
             signal.signal(number, before)
-
-
-def save_checkpoint(folder: Path, step: int, learner: PolicyLearner) -> Path:
-    """Write everything a resumed run needs (random streams are named by step: no state)."""
-
-    def write(target: Path) -> None:
-        learner.team.save(target)
-        tensors, state = checkpoint.optimizer_state(learner.optimizer, learner.parameter_names())
-        checkpoint.save_tensors(target / "optimizer.safetensors", tensors)
-        schedule = learner.schedule.state_dict()
-        checkpoint.save_json(
-            target / "optimizer.json",
-            {"optimizer": state, "schedule": schedule, "controls": learner.controls()},
-        )
-
-    return checkpoint.save(folder / "checkpoints", step, write)
-
-
-def load_checkpoint(folder: Path, learner: PolicyLearner) -> int:
-    """Read the newest checkpoint of a run into a learner; return its step.
-
-    The learner keeps the settings it was made with (rates, momenta, schedule); weights, moments and
-    the place in the schedule are the checkpoint's.
-    """
-    newest = checkpoint.latest(folder / "checkpoints")
-    if newest is None:
-        return 0
-    learner.team.load(newest)
-    state = checkpoint.load_json(newest / "optimizer.json")
-    groups, schedule = learner.optimizer.param_groups, learner.schedule
-    settings = [{k: v for k, v in group.items() if k != "params"} for group in groups]
-    checkpoint.load_optimizer_state(
-        learner.optimizer,
-        learner.parameter_names(),
-        checkpoint.load_tensors(newest / "optimizer.safetensors"),
-        state["optimizer"],
-    )
-    schedule.load_state_dict(state["schedule"] | {"base_lrs": schedule.base_lrs})
-    for group, kept, peak, factor in zip(
-        groups, settings, schedule.base_lrs, schedule.lr_lambdas, strict=True
-    ):
-        group.update(kept, lr=peak * factor(schedule.last_epoch))
-    if "controls" in state:
-        learner.restore(state["controls"])
-    return checkpoint.step_of(newest)

@@ -157,6 +157,9 @@ class LoraBase:
             return {}
         return {name: p for name, p in self.peft.named_parameters() if policy in name.split(".")}
 
+    def refresh(self) -> None:
+        """Do nothing: peft keeps adapters in float32 and computes with them as they are."""
+
     def save(self, folder: Path, *, critics: bool = False) -> None:
         """Write each trained adapter to ``folder/<name>`` in peft's own format."""
         for name in self.critics if critics else self.trained:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from maporl_agents.storage import require_plain
+from maporl_agents.storage import CheckpointError, require_plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,16 +59,13 @@ def load_optimizer_state(
     Settings of the groups (learning rate, betas, ...) become the saved ones.
 
     Raises:
-        ValueError: if kind, groups, names or shapes differ, or a moment is missing, too many or of
-            another shape; names what differs. The optimiser is then unchanged.
+        ValueError, CheckpointError: as `require_fitting`. The optimiser is then unchanged.
     """
+    require_fitting(optimizer, names, tensors, state)
     named = _named(optimizer, names)
-    problems = _mismatches(optimizer, named, tensors, state)
-    if problems:
-        raise ValueError("The saved optimizer state does not fit: " + "; ".join(problems) + ".")
     for group, members, saved in zip(optimizer.param_groups, named, state["groups"], strict=True):
         for key, value in saved["settings"].items():
-            group[key] = tuple(value) if isinstance(group.get(key), tuple) else value
+            group[key] = tuple(value) if isinstance(value, list) else value
         on_device = bool(group.get("capturable") or group.get("fused"))  # where torch counts steps
         for name, parameter in members.items():
             entry = state["parameters"][name]
@@ -76,9 +73,85 @@ def load_optimizer_state(
             optimizer.state.pop(parameter, None)
             if moments or entry["values"]:
                 optimizer.state[parameter] = {
-                    key: value if key == "step" and not on_device else value.to(parameter.device)
-                    for key, value in moments.items()
+                    key: _placed(key, value, parameter, on_device) for key, value in moments.items()
                 } | entry["values"]
+
+
+def require_fitting(
+    optimizer: Optimizer, names: Mapping[Any, str], tensors: Mapping[str, Tensor], state: Any
+) -> None:
+    """Check that a saved state is one that `load_optimizer_state` can give an optimiser.
+
+    Raises:
+        CheckpointError: it is none that `optimizer_state` returns: of another form, or with numbers
+            that are not finite or, where they count or are squares, negative.
+        ValueError: kind, groups, names or shapes differ, or a moment is missing, too many or of
+            another shape; names what differs.
+    """
+    if not _well_formed(state):
+        raise CheckpointError("the optimizer's state is not of the form that is saved")
+    problems = _mismatches(optimizer, _named(optimizer, names), tensors, state)
+    if problems:
+        raise ValueError("The saved optimizer state does not fit: " + "; ".join(problems) + ".")
+    if impossible := _impossible(tensors, state):
+        raise CheckpointError(f"the optimizer's state is impossible: {impossible}")
+
+
+def _well_formed(state: Any) -> bool:
+    """Whether a saved state has the fields that `optimizer_state` gives it, each of its type."""
+    return (
+        _has(state, kind=str, groups=list, parameters=dict)
+        and all(
+            _has(group, parameters=list, settings=dict)
+            and "params" not in group["settings"]
+            and all(isinstance(name, str) for name in group["parameters"])
+            and set(group["parameters"]) <= state["parameters"].keys()
+            for group in state["groups"]
+        )
+        and all(
+            _has(entry, shape=list, moments=dict, values=dict)
+            and entry["moments"].keys().isdisjoint(entry["values"])
+            for entry in state["parameters"].values()
+        )
+    )
+
+
+def _has(value: Any, **fields: type) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == fields.keys()
+        and all(isinstance(value[name], kind) for name, kind in fields.items())
+    )
+
+
+ADAM = {"step", "exp_avg", "exp_avg_sq"}
+"""What torch's Adam and AdamW keep of a parameter, once it has had a gradient."""
+
+
+def _impossible(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str | None:
+    """Return what no optimiser arrives at in a state that fits one, the first found."""
+    for name, entry in state["parameters"].items():
+        moments = entry["moments"]
+        if state["kind"] in ("Adam", "AdamW"):
+            kept = moments.keys() - {"max_exp_avg_sq"}
+            if entry["values"] or kept not in (set(), ADAM):
+                return f"{name} has {sorted({*moments, *entry['values']})}"
+            if any(shape != entry["shape"] for key, shape in moments.items() if key != "step"):
+                return f"a moment of {name} has another shape than {name}"
+        for key in moments:
+            value = tensors[f"{name}/{key}"]
+            if not value.isfinite().all():
+                return f"{name}/{key} is not finite"
+            if key in ("step", "exp_avg_sq", "max_exp_avg_sq") and (value < 0).any():
+                return f"{name}/{key} is negative"
+    return None
+
+
+def _placed(key: str, value: Tensor, parameter: Tensor, on_device: bool) -> Tensor:
+    """Return a moment where and in the format that torch keeps it for a parameter."""
+    if key == "step":
+        return value.to(parameter.device) if on_device else value
+    return value.to(parameter.device, parameter.dtype)
 
 
 def _named(optimizer: Optimizer, names: Mapping[Any, str]) -> list[dict[str, Tensor]]:

@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from maporl_agents.bases import Base
 from maporl_agents.config import Sharing
 from maporl_agents.trunk import width_of
-from maporl_agents.weights import pair
+from maporl_agents.weights import WeightPair, pair, read_file
 
 
 def policy_name(sharing: Sharing, seat: int, turn: int, *, trained: bool = True) -> str:
@@ -149,6 +149,11 @@ class Team:
             owned |= trunks[adapter].trainable(adapter) if adapter in trunks else {}
         return found
 
+    def refresh(self) -> None:
+        """Let the models compute with the trained parameters as they were last set."""
+        for base in self.bases:
+            base.refresh()
+
     def save(self, folder: Path) -> None:
         """Write policies, tokenizers and critics below a folder."""
         for base in self.bases:
@@ -157,12 +162,25 @@ class Team:
         save_file(self.critics.state_dict(), folder / "critics.safetensors")
 
     def load(self, folder: Path) -> None:
-        """Read back what `save` wrote, all of it or, with a ValueError, nothing."""
+        """Read back what `save` wrote, all of it or, with an error of `read`, nothing."""
+        self.take_over(self.read(folder))
+
+    def read(self, folder: Path) -> list[WeightPair]:
+        """Return all trained weights with those that `save` wrote, always in the same order.
+
+        Raises:
+            ValueError: names or shapes are not those of this team.
+            CheckpointError: a file is missing, damaged, or holds what is no finite number.
+        """
         place = folder / "critics.safetensors"
         pairs = [pair for base in self.bases for pair in base.read(folder / "policies")]
         for base in self.bases:
             pairs += base.read(folder / "critics", critics=True)
-        pairs += pair(self.critics.state_dict(), load_file(place), place)
-        with torch.no_grad():
-            for own, saved in pairs:
-                own.copy_(saved)
+        return pairs + pair(self.critics.state_dict(), read_file(place), place)
+
+    @torch.no_grad()
+    def take_over(self, pairs: Sequence[WeightPair]) -> None:
+        """Give the trained weights the saved values they are paired with."""
+        for own, saved in pairs:
+            own.copy_(saved)
+        self.refresh()

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from maporl_agents.batching import collate
 from maporl_agents.lora import LoraBase
 from maporl_agents.scoring import score_tokens
+from maporl_agents.storage import CheckpointError
 from maporl_agents.team import Team, ValueHead, policy_name
 from maporl_agents.types import TokenBatch
 
@@ -210,7 +211,7 @@ class TestWrongTeam:
             (saved / "critics.safetensors").unlink()
         else:
             shutil.rmtree(saved / "policies" / "agent_1")
-        with pytest.raises((ValueError, OSError)):
+        with pytest.raises((ValueError, CheckpointError)):
             team.load(saved)
         assert all(torch.equal(tensor, before[name]) for name, tensor in everything(team).items())
 

@@ -66,7 +66,8 @@ def train_step(
         The rollouts and the metrics (docs/schemes/magrpo.md).
 
     Raises:
-        FloatingPointError: the loss or a gradient is not finite; parameters stay as they are.
+        FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;
+            or a parameter is not after the step.
     """
     team, temperature = learner.team, sampling.temperature
     usual = MAGRPOSettings(length=settings.length, micro_episodes=settings.micro_episodes)

@@ -239,7 +239,8 @@ def update(
     """Take one optimiser step on a batch, the bases side by side.
 
     Raises:
-        FloatingPointError: the loss or a gradient is not finite; parameters stay as they are.
+        FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;
+            or a parameter is not after the step.
     """
     parts = [experience.select(rows) for rows in rows_by_base(learner.team, experience.batch)]
     try:

@@ -297,7 +297,8 @@ def preference_step(
     """Take one optimiser step on pairs of one policy; return its metrics from before the step.
 
     Raises:
-        FloatingPointError: the loss or a gradient is not finite; parameters stay as they are.
+        FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;
+            or a parameter is not after the step.
     """
     count = len(pairs.certainty)
     totals: defaultdict[str, float] = defaultdict(float)

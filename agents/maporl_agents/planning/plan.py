@@ -199,14 +199,17 @@ class _Draft:
         """Return what stays in memory from step to step."""
         policies, critics = nbytes(self.policies), nbytes(self.critics)
         tokens = sum(len(c.ids) for rollout in rollouts for c in rollout.completions)
-        everything = nbytes(owned(self.sketch.team))
+        tensors = owned(self.sketch.team)
+        trained = nbytes(one for one in tensors if one.requires_grad)
         held = {
-            "base models, frozen": everything - policies - critics - self.sketch.packed_bytes,
+            "base models, frozen": nbytes(tensors) - trained - self.sketch.packed_bytes,
             "trained policies": policies,
             "critics": critics,
             "AdamW's two moments": 2.0 * (policies + critics),
             "experience": float(EXPERIENCE_BYTES * tokens),
         }
+        if rounded := trained - policies - critics:
+            held["trained policies, rounded"] = float(rounded)
         if verifiers := self._verifier_bytes():
             held["learned verifiers"] = verifiers
         return held

@@ -176,11 +176,12 @@ def nbytes(tensors: Iterable[Tensor]) -> int:
 
 
 def owned(team: Team) -> list[Tensor]:
-    """Return all weights and buffers of a team."""
+    """Return all weights and buffers of a team, float32 copies of shorter weights included."""
     modules: list[nn.Module] = [team.critics]
     for base in team.bases:
         modules += [base.model, getattr(base, "reference", base.model)]
-    return [tensor for m in modules for tensor in (*m.parameters(), *m.buffers())]
+    trained = [p for named in team.trainable().values() for p in named.values()]
+    return [*trained, *(one for m in modules for one in (*m.parameters(), *m.buffers()))]
 
 
 def generation_cost(

@@ -194,6 +194,7 @@ class LearnedVerifier:
         with torch.no_grad():
             for weight, given in [*pairs, *((own[name], saved[name]) for name in own)]:
                 weight.copy_(given)
+        self.base.refresh()
 
 
 def length_of(row: Row) -> int:

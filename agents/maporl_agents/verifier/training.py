@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from maporl_agents.learner import require_finite
 from maporl_agents.seeding import seed_of
 from maporl_agents.verifier.config import FitConfig
 from maporl_agents.verifier.data import Example
@@ -56,8 +57,8 @@ def fit(
 
     Raises:
         ValueError: no answer fits the model's window, or all have the same label.
-        FloatingPointError: the loss or its gradient is not finite; the weights are those of the
-            step before.
+        FloatingPointError: the loss or its gradient is not finite, and the weights are those of the
+            step before; or a weight is not finite after a step.
     """
     rows = [(verifier.row(e.question, e.response), e.right) for e in examples]
     fitting = [(row, right) for row, right in rows if verifier.fits(row)]
@@ -92,6 +93,8 @@ def fit(
                 )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        require_finite({"the verifier": [*body, *head]})
+        verifier.base.refresh()
         schedule.step()
         on_step(step + 1, losses[-1])
     return Fit(tuple(losses), len(fitting), len(rows) - len(fitting))

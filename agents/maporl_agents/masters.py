@@ -1,0 +1,63 @@
+"""Float32 weights behind a model that computes in a shorter format.
+
+A step of an optimiser is often smaller than the last digit of a bfloat16 or float16 weight and
+would be lost; in float16 Adam's eps of 1e-8 is 0 besides. So a float32 copy of every such weight is
+trained, and the model computes with that copy rounded to its own format (Micikevicius et al.,
+arXiv 1710.03740). The gradient of each backward pass is added to the copies' in float32.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Pairs = Mapping[str, tuple[nn.Parameter, nn.Parameter]]
+"""Of each short weight by its name in the model: the model's own, and its float32 copy."""
+
+
+class MasterWeights:
+    """The float32 copies of a model's trained weights that are shorter; as a rule there are none.
+
+    Args:
+        pairs: as `pairs_of` returns them.
+    """
+
+    def __init__(self, pairs: Pairs) -> None:
+        self._pairs = pairs
+        for own, master in pairs.values():
+            own.register_post_accumulate_grad_hook(partial(_hand_over, master))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MasterWeights:
+        """Hooks are not copied with a parameter: the copy sets its own."""
+        return MasterWeights(copy.deepcopy(self._pairs, memo))
+
+    def of(self, name: str, own: nn.Parameter) -> nn.Parameter:
+        """Return what an optimiser moves in the place of a parameter: its copy, or itself."""
+        return self._pairs[name][1] if name in self._pairs else own
+
+    @torch.no_grad()
+    def round(self) -> None:
+        """Let the model compute with the copies as they are now."""
+        for own, master in self._pairs.values():
+            own.copy_(master)
+
+
+def pairs_of(model: nn.Module) -> Pairs:
+    """Return every parameter below float32 that has a gradient, with a new float32 copy of it."""
+    return {
+        name: (own, nn.Parameter(own.detach().float()))
+        for name, own in model.named_parameters()
+        if own.requires_grad and torch.finfo(own.dtype).bits < 32
+    }
+
+
+def _hand_over(master: nn.Parameter, own: Tensor) -> None:
+    """Add a new gradient to that of the copy."""
+    assert own.grad is not None
+    gradient, own.grad = own.grad.float(), None
+    master.grad = gradient if master.grad is None else master.grad.add_(gradient)
