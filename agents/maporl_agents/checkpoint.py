@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 
 from maporl_agents.optimizer_state import load_optimizer_state, optimizer_state
 from maporl_agents.storage import (
+    MANIFEST,
     CheckpointError,
     load_json,
     load_tensors,
@@ -35,6 +36,7 @@ from maporl_agents.storage import (
     save_json,
     save_tensors,
     sync,
+    unlisted,
     write_text,
 )
 
@@ -55,7 +57,6 @@ __all__ = [
 FORMAT = 1
 """Version of the layout described above; written into and demanded of every manifest."""
 
-MANIFEST = "manifest.json"
 POINTER = "latest"
 
 PICKLED = frozenset(
@@ -152,6 +153,10 @@ def _prune(root: Path, target: Path, keep: int) -> None:
     older = [path for path in _candidates(root) if step_of(path) <= step and path != target]
     replaced = [path for path in older if step_of(path) == step]
     for path in replaced + older[len(replaced) :][keep - 1 :]:
+        if foreign := unlisted(path):
+            text = f"The old checkpoint {path} is kept: {foreign[0]} was not saved with it."
+            warnings.warn(text, stacklevel=3)
+            continue
         try:
             _remove(path)
         except OSError as error:

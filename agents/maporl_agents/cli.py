@@ -20,6 +20,7 @@ from maporl_agents import bench_commands, verifier_commands
 from maporl_agents.config import RunConfig, TrainConfig, config_of, scheme_of
 from maporl_agents.play_commands import Eval, Play
 from maporl_agents.recipes import recipe
+from maporl_agents.run_folder import folder_of
 from maporl_agents.settings import SettingsDiffer
 from maporl_agents.storage import CheckpointError
 from maporl_agents.terminal import command_line, console
@@ -73,7 +74,7 @@ class Train:
         from maporl_agents import experiment
 
         terminal = console()
-        folder = self.resume or self.runs / self.config.name
+        folder = self.resume or folder_of(self.runs, self.config.name)
         try:
             if self.resume:
                 experiment.resume(

@@ -388,7 +388,7 @@ class RunConfig:
     """What every training run has, whatever its scheme."""
 
     name: str = "run"
-    """Folder of the run below `runs`."""
+    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
     seed: int = 0
     """Names every random stream of the run."""
     steps: int = 50
@@ -416,7 +416,7 @@ class TrainConfig(RunConfig):
     """A run of MAPoRL."""
 
     name: str = "maporl-shopping"
-    """Folder of the run below `runs`."""
+    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
     questions_per_step: int = 64
     """Debates per step; each gives agents x turns answers."""
     single_agent: bool = False
@@ -493,7 +493,7 @@ class MALTConfig(RunConfig):
     """A run of MALT."""
 
     name: str = "malt-shopping"
-    """Folder of the run below `runs`."""
+    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
     steps: int = 18
     """Stages, three per round: grow trees, imitate, prefer. Tiny: six rounds; paper: one."""
     questions_per_step: int = 39
@@ -598,7 +598,7 @@ class MAGRPOConfig(RunConfig):
     """A run of MAGRPO."""
 
     name: str = "magrpo-receipts"
-    """Folder of the run below `runs`."""
+    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
     steps: int = 100
     """Rounds of play and update. Tiny: many small ones; each batch allows one update."""
     questions_per_step: int = 4
@@ -632,7 +632,7 @@ class IACConfig(RunConfig):
     """A run of independent actor-critics."""
 
     name: str = "iac-receipts"
-    """Folder of the run below `runs`."""
+    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
     steps: int = 100
     """Rounds of play and update. As MAGRPO's."""
     questions_per_step: int = 32

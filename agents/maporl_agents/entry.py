@@ -20,6 +20,7 @@ from maporl_agents.games import unjudged
 from maporl_agents.keywords import settings_with
 from maporl_agents.loading import make_team
 from maporl_agents.recipes import recipe as recipe_of
+from maporl_agents.run_folder import folder_of
 from maporl_agents.runlog import read_metrics
 from maporl_agents.team import Team
 from maporl_agents.terminal import console
@@ -103,7 +104,7 @@ def train(
     start = recipe_of(recipe) if recipe else config_of(_named(scheme or "maporl", "scheme"))()
     settings |= _parts(model, verifier)
     config = settings_with(start, _with_protocol(settings))
-    folder = Path(runs) / config.name
+    folder = folder_of(Path(runs), config.name)
     if task is not None:
         config = replace(config, game=replace(config.game, task=_task_name(task, folder)))
     screen = console(quiet=quiet)

@@ -31,7 +31,13 @@ from types import TracebackType
 from typing import Any
 
 from maporl_agents.loggers import Logger, TensorBoardLogger, WandbLogger
-from maporl_agents.run_folder import acquire, remove_run, require_free, versions
+from maporl_agents.run_folder import (
+    acquire,
+    remove_run,
+    require_free,
+    require_own_files,
+    versions,
+)
 from maporl_agents.settings import SettingsDiffer, config_diff, plain_settings, saved_settings
 from maporl_agents.storage import load_json, reason, write_text
 from maporl_env.types import Transcript
@@ -155,6 +161,7 @@ class RunLog:
                 f"There is no run in {folder} (no config.json): give the folder of a run, or start "
                 "one without --resume."
             )
+        require_own_files(folder)
         lock = acquire(folder)
         try:
             diff = config_diff(saved_settings(load_json(folder / "config.json"), config), plain)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+MANIFEST = "manifest.json"
+"""In a checkpoint: size and SHA-256 of every other file."""
+
+
 class CheckpointError(RuntimeError):
     """A checkpoint is damaged or could not be saved; the message says what, where and the way out.
 
@@ -51,6 +55,19 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def unlisted(folder: Path) -> list[str]:
+    """Return the files below a checkpoint, or other folder with a manifest, that it does not list.
+
+    All of them where there is no manifest that can be read.
+    """
+    try:
+        listed = set(json.loads((folder / MANIFEST).read_bytes())["files"]) | {MANIFEST}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        listed = set()
+    files = (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
+    return [name for path in files if (name := path.relative_to(folder).as_posix()) not in listed]
 
 
 def reason(error: BaseException) -> str:
