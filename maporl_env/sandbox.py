@@ -13,8 +13,9 @@ data. So a program cannot read the tests, replace `==`, end the tests by exiting
 verdict. What it can do is return values, be slow, and stop.
 
 Where the kernel does not give this, :class:`SandboxUnavailable` is raised; nothing is weakened in
-silence. `isolation="none"` keeps the processes, the limits and the filter, but not the namespaces:
-a program can then read files and see processes of this user. See `docs/sandbox.md`.
+silence. `isolation="none"` keeps the processes, most limits and the filter, but not the namespaces:
+a program can then read and change files of this user and see its processes. `docs/sandbox.md` says
+what does not hold.
 
 Linux on x86_64 or aarch64. Safe to use from several threads.
 """

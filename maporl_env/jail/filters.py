@@ -73,6 +73,7 @@ _SIGNALS = {  # without a process namespace: whom a worker could reach
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
 }
+_FORKS = {"x86_64": (56, 57, 58), "aarch64": (220,)}  # clone, fork, vfork
 _CLONE, _PRCTL, _CLONE3 = (56, 220), (157, 167), 435
 _NAMESPACES = 0x7E020080  # every CLONE_NEW... flag
 _X32 = 0x40000000  # a second numbering of x86_64's calls
@@ -91,11 +92,12 @@ def _refuse(number: int, reason: int = errno.EPERM) -> tuple[bytes, bytes]:
     return _step(_EQUAL, number, 0, 1), _step(_RETURN, _REFUSE | reason)
 
 
-def instructions(signals: bool) -> Iterator[bytes]:
+def instructions(signals: bool, forks: bool = True) -> Iterator[bytes]:
     """Yield the filter's instructions for this processor.
 
     Args:
         signals: whether the worker may send signals; harmless in a process namespace of its own.
+        forks: whether it may start processes and threads, as far as its limit goes.
     """
     machine = kernel.machine()
     column = kernel.MACHINES.index(machine)
@@ -112,6 +114,8 @@ def instructions(signals: bool) -> Iterator[bytes]:
     for number in _COMMON.values():
         yield from _refuse(number)
     yield from _refuse(_CLONE3, errno.ENOSYS)  # its flags cannot be read here; libraries use clone
+    for number in () if forks else _FORKS[machine]:
+        yield from _refuse(number, errno.EAGAIN)
     yield from _if_argument(_CLONE[column], _ANY_BIT, _NAMESPACES)
     yield from _if_argument(_PRCTL[column], _EQUAL, kernel.SET_PARENT_DEATH_SIGNAL)
     yield _step(_RETURN, _ALLOW)

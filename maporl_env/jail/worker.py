@@ -58,15 +58,15 @@ def enter(
 
 def confine(job: Message, isolated: bool) -> None:
     """Give up privileges, and take on the limits of a job and the filter, for good."""
-    if isolated:
-        if os.getuid() != USER:  # started by root: become the other mapped user, nobody outside
-            os.setgroups([])
-            os.setresgid(USER, USER, USER)
-            os.setresuid(USER, USER, USER)
-        kernel.drop_privileges()
+    if isolated and os.getuid() != USER:  # started by root: become the other mapped user
+        os.setgroups([])
+        os.setresgid(USER, USER, USER)  # outside this is nobody
+        os.setresuid(USER, USER, USER)
+    kernel.drop_privileges()  # with them a process could raise its own limits
     limit(job, job["processes"] + job["housemates"])
     kernel.die_with_parent()
-    kernel.install_filter(filters.instructions(signals=isolated))
+    alone = not isolated and job["processes"] == 1  # the kernel does not count processes of root
+    kernel.install_filter(filters.instructions(signals=isolated, forks=not alone))
 
 
 def serve(job: Message, requests: int, replies: int) -> None:

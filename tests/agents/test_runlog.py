@@ -261,8 +261,8 @@ def test_a_runs_folder_is_directly_below_all_runs(tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "../x", "/tmp/x", "a/b", "a\\b", "-x", ".hidden", "a\0b", "a\nb", "x" * 101,
-             "a b", "~", "x.", "C:x", "$HOME", "*"],
+    "name", ["", ".", "..", "../x", "/tmp/x", "a/b", "a\\b", "-x", ".hidden", "a\0b", "a\nb",
+             "x" * 101, "a b", "~", "x.", "C:x", "$HOME", "*"],
 )  # fmt: skip
 def test_a_name_that_leaves_the_folder_of_all_runs_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="is no name for a run"):

@@ -490,6 +490,22 @@ def test_a_killed_caller_leaves_nothing(no_orphans: None) -> None:
 
 
 @pytest.mark.skipif(unavailable("none") is not None, reason=f"{unavailable('none')}")
+def test_the_weak_sandbox_keeps_its_limits_from_root_too() -> None:
+    """Root may raise its limits, and the kernel does not count its processes."""
+    weak = Sandbox(Limits(seconds=2.0, memory_mb=256), isolation="none")
+    programs = {
+        RIGHT: "passed",
+        "import resource as r\nr.setrlimit(r.RLIMIT_AS, (1 << 40, 1 << 40))\n" + RIGHT: "failed",
+        "import resource as r\nr.setrlimit(r.RLIMIT_NPROC, (999, 999))\n" + RIGHT: "failed",
+        "import os\nif os.fork() == 0: os._exit(0)\n" + RIGHT: "failed",
+        "import threading\nthreading.Thread(target=print).start()\n" + RIGHT: "failed",
+        "import subprocess\nsubprocess.run(['true'])\n" + RIGHT: "failed",
+    }
+    results = weak.run_many([Job(source, "f", TESTS) for source in programs])
+    assert [r.outcome for r in results] == list(programs.values())
+
+
+@pytest.mark.skipif(unavailable("none") is not None, reason=f"{unavailable('none')}")
 def test_the_weak_sandbox_must_be_asked_for_and_keeps_limits(no_orphans: None) -> None:
     weak = Sandbox(QUICK, isolation="none")
     programs = {
