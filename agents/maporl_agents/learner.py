@@ -248,7 +248,7 @@ def adapted_kl_coef(kl_coef: float, kl: float, *, target: float, gain: float) ->
     return kl_coef * (1 + gain * error)
 
 
-REMEDY = "Lower the learning rate or look at the last transcripts of the run"
+REMEDY = "Look at the last transcripts of the run, or lower the learning rate"
 
 
 def not_finite(what: str, value: Tensor) -> FloatingPointError:
