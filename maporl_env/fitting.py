@@ -91,8 +91,8 @@ def fit(parts: Parts, budget_tokens: int, count_tokens: Callable[[str], int]) ->
         raise ValueError(_too_long(parts.question, budget_tokens, count_tokens))
     if bare == parts.number:
         return parts.newest(bare, "")
-    gap = parts.left_out
-    kept = largest(lambda count: fits(parts.newest(count, gap)), bare + 1)
+    gap = parts.left_out  # short: it takes the place of few parts, so count down from `bare`
+    kept = bare - 1 - largest(lambda less: not fits(parts.newest(bare - less, gap)), bare + 1)
     if kept > 0:
         return parts.newest(kept, gap)
 
