@@ -92,7 +92,9 @@ class Table:
     Example: maporl bench table keep.json mine.json --docs page.md
     """
 
-    results: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    results: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RESULTS ...]")
+    ]
     """Files of results, one row each."""
     docs: Path | None = None
     """Also put the tables between the markers of this page of Markdown."""

@@ -7,7 +7,10 @@ to see one).
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +20,7 @@ from typing import Annotated
 import tyro
 
 from maporl_agents import bench_commands, verifier_commands
+from maporl_agents.command_line import HELP, basic_help, parse, sentence_of
 from maporl_agents.config import RunConfig, TrainConfig, config_of, scheme_of
 from maporl_agents.play_commands import Eval, Play
 from maporl_agents.recipes import recipe
@@ -34,7 +38,7 @@ WELCOME = """Language models that learn to collaborate, by multi-agent reinforce
 
 Start with `maporl train` (two tiny models learn to debate, minutes on a CPU), then look at what
 became of them: `maporl play --run runs/maporl-shopping`, `maporl report runs/maporl-shopping`.
-Every command explains itself with --help."""
+Every command explains itself with --help; `maporl --version` says which version this is."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ class Export:
     Example: maporl export runs/NAME --to models, then load models/agent_0.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of the run."""
     to: Path
     """A new folder; each policy becomes a sub-folder of its name."""
@@ -168,7 +172,9 @@ class Compare:
     runs/studies/STUDY/study.json; ``maporl report runs/studies/STUDY`` makes a page of it.
     """
 
-    studies: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    studies: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[STUDY ...]")
+    ] = ()
     """Names of studies, or "all"."""
     list: bool = False
     """Only explain the studies: claim, arms, expected core-minutes."""
@@ -219,7 +225,7 @@ class Report:
     Example: maporl report runs/NAME
     """
 
-    source: Annotated[Path, tyro.conf.Positional]
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_STUDY")]
     """A run folder, the folder of a study, or its study.json."""
     out: Path | None = None
     """The page; by default report.html in the folder."""
@@ -247,23 +253,15 @@ Command = (
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run, and exit: 0 done, 2 the user's mistake, 130 / 143 interrupted and saved."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns of kernels nobody asked for
     try:
-        given = prepared(sys.argv[1:] if argv is None else argv)
-        command: Command
-        if given[:1] in (["train"], ["plan"]):
-            kind: type[Train] | type[Plan] = Train if given[0] == "train" else Plan
-            config, scheme = _settings_from(given[1:])
-            command = tyro.cli(
-                kind,
-                prog=f"maporl {given[0]}",
-                args=given[1:],
-                default=kind(config=config, scheme=scheme),
-            )
-        else:
-            command = tyro.cli(Command, prog="maporl", description=WELCOME, args=given)
-        code = command()
+        command = _command(prepared(sys.argv[1:] if argv is None else argv))
+        code = 0 if command is None else command()
     except KeyboardInterrupt:
         code = 130
+    except BrokenPipeError:  # whoever read the output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
     except SettingsDiffer as error:  # its lines are a diff
         print(f"maporl: {error}", file=sys.stderr)
         code = 2
@@ -273,9 +271,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     ) as error:
         if os.environ.get("MAPORL_DEBUG"):
             raise
-        print(f"maporl: {_sentence(error)}", file=sys.stderr)
+        print(f"maporl: {sentence_of(error)}", file=sys.stderr)
         code = 2
     sys.exit(code)
+
+
+def _command(given: Sequence[str]) -> Command | None:
+    """Return the command that is asked for; None where a text was, which is printed."""
+    if list(given) == ["--version"]:
+        print(f"maporl {importlib.metadata.version('maporl')}")
+        return None
+    if given[:1] not in (["train"], ["plan"]):
+        chosen: Command = parse(Command, given, prog="maporl", description=WELCOME)
+        return chosen
+    kind: type[Train] | type[Plan] = Train if given[0] == "train" else Plan
+    config, scheme = _settings_from(given[1:])
+    start = kind(config=config, scheme=scheme)
+    program = f"maporl {given[0]}"
+    if kind is Train and not {*HELP}.isdisjoint(given):
+        print(basic_help(start, config, program))
+        return None
+    made: Train | Plan = parse(kind, given[1:], prog=program, default=start)
+    return made
 
 
 def _settings_from(given: Sequence[str]) -> tuple[RunConfig, str]:
@@ -300,10 +317,6 @@ def _settings_from(given: Sequence[str]) -> tuple[RunConfig, str]:
             f"{scheme}: leave one of them out"
         )
     return config, scheme
-
-
-def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 if __name__ == "__main__":

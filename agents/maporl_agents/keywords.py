@@ -27,7 +27,7 @@ def settings_with(start: R, given: Mapping[str, Any]) -> R:
         ValueError: a name is unknown, stands for several fields or sets one twice; or a value does
             not suit its field. Names the near or the possible ones.
     """
-    places = tuple(_places(type(start)))
+    places = places_of(type(start))
     written = asdict(start)
     taken: dict[str, str] = {}
     for name in given:
@@ -41,8 +41,12 @@ def settings_with(start: R, given: Mapping[str, Any]) -> R:
     return made
 
 
+def places_of(cls: type[Any]) -> tuple[str, ...]:
+    """Return the dotted names of all fields and groups of settings."""
+    return tuple(_places(cls))
+
+
 def _places(cls: type[Any], before: str = "") -> Iterator[str]:
-    """Yield the dotted names of all fields and groups."""
     hints = get_type_hints(cls)
     for field in fields(cls):
         yield f"{before}{field.name}"

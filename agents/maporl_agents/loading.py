@@ -24,6 +24,7 @@ from maporl_agents.adapter_config import adapter_config
 from maporl_agents.bases import Base, FullBase
 from maporl_agents.chat import Chat
 from maporl_agents.config import TeamConfig, turns_of
+from maporl_agents.downloads import require_found
 from maporl_agents.loading_check import check
 from maporl_agents.lora import LoraBase
 from maporl_agents.quantize import (
@@ -319,6 +320,7 @@ def examine(name: str, config: TeamConfig) -> tuple[PreTrainedTokenizerBase, Pre
         raise ValueError(
             f"{folder} is no model: it has no config.json; save it with save_pretrained"
         )
+    require_found(name)
     require_means(config)
     device = pick_device(config.device)
     _require_attention(config, device)

@@ -32,7 +32,7 @@ class Data:
     Writes OUT/train.jsonl, OUT/test.jsonl (answers to other questions) and OUT/data.json.
     """
 
-    out: Annotated[Path, tyro.conf.Positional]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """A new folder."""
     task: str = "shopping"
     """A built-in task, or a JSONL or CSV file of questions."""
@@ -170,9 +170,9 @@ class Train:
     Writes OUT: weights, verifier.json (settings, training report), report.json, reliability.png.
     """
 
-    data: Annotated[Path, tyro.conf.Positional]
+    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """A folder that `maporl verifier data` made."""
-    out: Annotated[Path, tyro.conf.Positional]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """A new folder."""
     balance: Literal["question", "none"] = "question"
     """As many right as wrong answers to each question, or everything as it was sampled."""
@@ -221,9 +221,11 @@ class Train:
 class Eval:
     """Measure verifiers on held-out answers: AUC, within-question AUC, calibration, nudges."""
 
-    data: Annotated[Path, tyro.conf.Positional]
+    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """A folder that `maporl verifier data` made; its test.jsonl is used."""
-    verifiers: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    verifiers: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[VERIFIER ...]")
+    ]
     """Folders that `maporl verifier train` made."""
     out: Path | None = None
     """Also write report.json and reliability.png into this folder."""
@@ -260,7 +262,7 @@ class Serve:
     The token is read from a file or from the environment variable MAPORL_VERIFIER_TOKEN.
     """
 
-    verifier: Annotated[str, tyro.conf.Positional]
+    verifier: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="VERIFIER")]
     """A folder that `maporl verifier train` made; "key", the answer key (clients send it);
     "tolerance:SHARE", "noisy_key:SHARE", "learned:FOLDER" or "remote:URL"."""
     host: str = "127.0.0.1"

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 from maporl_env.tasks.splits import Numbered
+
+PROBE_SECONDS = 5.0
 
 
 def source(task: str, data: str | Path | None, hub_name: str) -> Path | str:
@@ -29,6 +34,34 @@ def source(task: str, data: str | Path | None, hub_name: str) -> Path | str:
         f"no such file or folder: {data} (data for task {task!r} is a .jsonl or .csv file, a "
         f"folder of them, or the hub name {hub_name!r})"
     )
+
+
+def hub_address() -> str:
+    """Return the address of the hub, as its own libraries take it from the environment."""
+    return os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+
+
+def hub_answers(address: str) -> bool:
+    """Return whether a hub can be reached now; asks once, for a few seconds at most.
+
+    The hub's own libraries repeat their requests for minutes where nothing can be reached.
+    """
+    answers: list[bool] = []
+    # In a thread: looking up a name has no limit on time of its own.
+    probe = threading.Thread(target=lambda: answers.append(_answers(address)), daemon=True)
+    probe.start()
+    probe.join(PROBE_SECONDS)
+    return answers == [True]
+
+
+def _answers(address: str) -> bool:
+    try:
+        urlopen(Request(address, method="HEAD"), timeout=PROBE_SECONDS).close()
+    except HTTPError:
+        return True  # it answered, if only to refuse
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def read_hub(name: str, config: str | None, split: str) -> list[Numbered]:
@@ -53,11 +86,21 @@ def _rows(name: str, config: str | None, split: str, streaming: bool) -> Iterato
             f"{name} is read from the hub with the library 'datasets', which is not installed: "
             "pip install 'maporl[hub]', or give the file or folder as data"
         ) from None
+    address = hub_address()
+    cut_off = not hub_answers(address)
+    if cut_off:  # then what was downloaded before is read, or an error comes at once
+        vars(importlib.import_module("huggingface_hub.constants"))["HF_HUB_OFFLINE"] = True
+        vars(datasets.config)["HF_HUB_OFFLINE"] = True
     more = {"streaming": True} if streaming else {}
     try:
         for index, row in enumerate(datasets.load_dataset(name, config, split=split, **more)):
             yield f"{name} ({split}), row {index}", row
     except Exception as error:
+        if cut_off:
+            raise ValueError(
+                f"the data set {name} is not on this machine, and the hub ({address}) does not "
+                "answer: give its file or folder as data, or connect"
+            ) from error
         raise ValueError(
             f"cannot load {name} ({split}) from the hub: {type(error).__name__}: {error}"
         ) from error

@@ -520,7 +520,7 @@ class TestCommand:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         code, text = run(capsys, "--model", "nobody/nothing", *self.QUICK)
         assert code == 2
-        assert text.startswith("maporl: cannot load the tokenizer of 'nobody/nothing'")
+        assert text.startswith("maporl: cannot load the model 'nobody/nothing': there is no")
 
     @pytest.mark.slow
     def test_time_is_within_the_stated_factor(self) -> None:

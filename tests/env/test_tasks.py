@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from maporl_env.answers import NLI_LABELS, read_gold
-from maporl_env.tasks import Task, anli, files, load_task, shopping
+from maporl_env.tasks import Task, anli, files, hub, load_task, shopping
 from maporl_env.types import Question
 
 OWN = [{"prompt": f"{n} + 1?", "answer": n + 1, "id": f"own/{n}"} for n in range(4)]
@@ -166,12 +166,29 @@ def test_the_hub_is_asked_for_the_published_splits(monkeypatch: pytest.MonkeyPat
         return [{"question": f"{split} {n}?", "answer": f"so\n#### {n}"} for n in range(3)]
 
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    monkeypatch.setattr(hub, "hub_answers", lambda address: True)
     task = load_task("gsm8k", "openai/gsm8k")
     assert asked == [("openai/gsm8k", "main", "train"), ("openai/gsm8k", "main", "test")]
     assert [q.answer for q in task.split("test")] == ["0", "1", "2"]
     monkeypatch.setattr(sys.modules["datasets"], "load_dataset", lambda *a, **k: {}["offline"])
     with pytest.raises(ValueError, match=r"cannot load facebook/anli .*KeyError"):
         load_task("anli", "facebook/anli")
+
+
+def test_a_hub_that_is_silent_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(*arguments: object, **options: object) -> object:
+        assert library.config.HF_HUB_OFFLINE
+        raise ConnectionError("no cache")
+
+    config = types.SimpleNamespace(HF_HUB_OFFLINE=False)
+    library = types.SimpleNamespace(load_dataset=load_dataset, config=config)
+    constants = types.SimpleNamespace(HF_HUB_OFFLINE=False)
+    monkeypatch.setitem(sys.modules, "datasets", library)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "huggingface_hub.constants", constants)  # type: ignore[arg-type]
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    with pytest.raises(ValueError, match=r"is not on this machine, and the hub .*:9\) does not"):
+        load_task("anli", "facebook/anli")
+    assert constants.HF_HUB_OFFLINE
 
 
 def test_real_gsm8k_with_the_papers_verifier_part(data_dir: Path) -> None:
@@ -234,6 +251,7 @@ def test_anli_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         return [{**row, "uid": f"{split} {n}", "label": n % 3} for n in range(5)]
 
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    monkeypatch.setattr(hub, "hub_answers", lambda address: True)
     monkeypatch.setattr(anli, "NUM_VERIFIER", 2)
     monkeypatch.setattr(anli, "NUM_RL", 2)
     task = load_task("anli", "facebook/anli")

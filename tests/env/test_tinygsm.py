@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from maporl_env.sandbox import Job, Limits, Outcome, Result, SandboxUnavailable, unavailable
-from maporl_env.tasks import files, gsm8k, index, load_task, tinygsm
+from maporl_env.tasks import files, gsm8k, hub, index, load_task, tinygsm
 from maporl_env.tasks.gsm8k import load as load_gsm8k
 from maporl_env.types import Question
 
@@ -179,6 +179,7 @@ def test_gsm8k_of_the_hub_has_its_rl_questions_there_and_reads_them_when_asked(
 
     library = types.SimpleNamespace(load_dataset=load_dataset)
     monkeypatch.setitem(sys.modules, "datasets", library)  # type: ignore[arg-type]
+    monkeypatch.setattr(hub, "hub_answers", lambda address: True)
     monkeypatch.setattr(gsm8k, "NUM_VERIFIER", 4)
     task = load_task("gsm8k", "openai/gsm8k")
     assert "rl" in task.splits
@@ -211,6 +212,7 @@ def test_the_hub_is_streamed_no_further_than_needed(monkeypatch: pytest.MonkeyPa
 
     library = types.SimpleNamespace(load_dataset=load_dataset)
     monkeypatch.setitem(sys.modules, "datasets", library)  # type: ignore[arg-type]
+    monkeypatch.setattr(hub, "hub_answers", lambda address: True)
     monkeypatch.setattr(tinygsm, "NUM_RL", 5)
     monkeypatch.setattr(tinygsm, "BATCH", 4)
     first = load_task("tinygsm").split("rl")

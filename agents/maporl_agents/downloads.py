@@ -1,0 +1,41 @@
+"""Models that are no folders here: downloaded before, or on the hub if it can be reached."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from huggingface_hub import constants, try_to_load_from_cache
+
+from maporl_env.tasks.hub import hub_answers
+
+_HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
+
+
+class _Reach:
+    """Whether this module, and not the user, has cut the hub's library off."""
+
+    cut_off = False
+
+
+def require_found(name: str) -> None:
+    """Raise ValueError, at once, for a model that is no folder and that cannot be had otherwise.
+
+    Where the hub cannot be reached, its library is told so: it then reads what was downloaded
+    before without repeating requests for minutes. It is told again as soon as the hub answers.
+    """
+    if Path(name).is_dir():
+        return
+    if not _HUB_NAME.fullmatch(name):
+        raise ValueError(f"cannot load the model {name!r}: there is no such folder")
+    by_user = constants.HF_HUB_OFFLINE and not _Reach.cut_off
+    if not by_user:
+        _Reach.cut_off = not hub_answers(constants.ENDPOINT)
+        constants.HF_HUB_OFFLINE = _Reach.cut_off
+    known = isinstance(try_to_load_from_cache(name, "config.json"), str)
+    if constants.HF_HUB_OFFLINE and not known:
+        why = "HF_HUB_OFFLINE is set" if by_user else f"the hub ({constants.ENDPOINT}) is silent"
+        raise ValueError(
+            f"cannot load the model {name!r}: there is no such folder, none of that name was "
+            f"downloaded, and {why}"
+        )

@@ -1,0 +1,175 @@
+"""What a user meets who types something: help, mistakes, and commands that can be pasted."""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from maporl_agents import downloads, terminal
+from maporl_agents.cli import Train, _command, main
+from maporl_agents.command_line import (
+    BASIC,
+    BASIC_OF_COMMAND,
+    basic_help,
+    field_docs,
+    sentence_of,
+)
+from maporl_agents.config import CONFIGS, PPOConfig
+from maporl_agents.keywords import places_of
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    printed = capsys.readouterr()
+    return int(stop.value.code or 0), printed.out, printed.err
+
+
+def test_the_version(capsys) -> None:
+    code, out, _ = said(capsys, "--version")
+    assert (code, out) == (0, f"maporl {importlib.metadata.version('maporl')}\n")
+
+
+@pytest.mark.parametrize("scheme", CONFIGS)
+def test_the_help_of_training_begins_with_what_most_runs_need(scheme: str) -> None:
+    config = CONFIGS[scheme]()
+    text = basic_help(Train(config=config, scheme=scheme), config, "maporl train")
+    flags = [line.strip() for line in text.splitlines() if line.startswith("  --")]
+    assert len(flags) == len(set(flags)) == len(BASIC) + len(BASIC_OF_COMMAND) + 1
+    assert flags[-1].endswith("learning-rate")
+    assert {flag[2:].replace("-", "_") for flag in flags} <= {
+        *BASIC_OF_COMMAND,
+        *places_of(type(config)),
+    }
+    assert f"(default: {config.name})" in text
+    assert "--help-all" in text
+    assert max(map(len, text.splitlines())) <= 100
+    assert "\n\n  --steps\n      Rounds" in text or "Stages" in text
+
+
+def test_both_kinds_of_help(capsys) -> None:
+    code, short, _ = said(capsys, "train", "--help")
+    assert code == 0
+    assert "--game.verifier" in short
+    assert "--ppo.gae-lambda" not in short
+    code, whole, _ = said(capsys, "train", "--help-all")
+    assert code == 0
+    assert "--ppo.gae-lambda" in whole
+    assert len(short.splitlines()) < 80 < len(whole.splitlines())
+
+
+def test_texts_below_fields_are_inherited() -> None:
+    docs = field_docs(PPOConfig)
+    assert docs["learning_rate"].startswith("Of the policies")
+    assert docs["epochs"].startswith("Passes over each batch")
+    assert all(docs.values())
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["train", "--steps", "x"], "--steps must be a whole number, not 'x'; see maporl train"),
+        (["train", "--ppo.kl-coef", "x"], "--ppo.kl-coef must be a number, not 'x'"),
+        (["train", "--stps", "3"], "did you mean --steps?"),
+        (["train", "--steps"], "missing value for argument '--steps'"),
+        (["train", "--game.history", "some"], "invalid choice 'some' for argument"),
+        (["tain"], "unrecognized options: tain"),
+        (["bench", "table", "none.json"], "there is no file or folder none.json"),
+        (["verifier", "serve", "key", "--token-file", "none"], "there is no file or folder none"),
+        (["eval", "--model", "./nowhere"], "cannot load the model './nowhere': there is no such"),
+    ],
+)
+def test_mistakes_are_one_line_of_one_kind(words, match: str, capsys) -> None:
+    code, out, err = said(capsys, *words)
+    assert (code, out) == (2, "")
+    assert err.startswith("maporl: ")
+    assert err.count("\n") == 1
+    assert match in err
+    assert "Errno" not in err
+
+
+def test_what_the_system_says_about_files_is_said_in_our_words(tmp_path: Path) -> None:
+    for number in errno.errorcode:
+        error = OSError(number, os.strerror(number), str(tmp_path / "x" / ".saving-ab12" / "y"))
+        assert "Errno" not in sentence_of(error)
+    hidden = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "x" / ".saving-ab12"))
+    assert sentence_of(hidden) == f"{tmp_path / 'x'} cannot be written: the disk is full"
+    assert sentence_of(ValueError("two\n lines")) == "two lines"
+    assert sentence_of(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+def test_positional_arguments_have_names(capsys) -> None:
+    for words, names in {("verifier", "train"): "DATA OUT", ("export",): "RUN"}.items():
+        _, out, _ = said(capsys, *words, "--help")
+        assert names in out.splitlines()[0]
+        assert "PATH PATH" not in out
+
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^    (maporl [^|\n]*?)(?: +#.*)?$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if "--resume" not in line])
+def test_the_commands_of_the_readme_can_be_typed(line: str) -> None:
+    assert README.index("source .venv/bin/activate") < README.index(f"    {line}")
+    assert _command(line.split()[1:]) is not None
+
+
+def test_output_that_nobody_reads_is_no_mistake() -> None:
+    command = f"{sys.executable} -m maporl_agents.cli train --help-all | head -c 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+def test_a_hub_that_is_silent_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(downloads._Reach, "cut_off", False)
+    began = time.monotonic()
+    with pytest.raises(ValueError, match=r"'nobody/nothing': there is no such folder.*is silent"):
+        downloads.require_found("nobody/nothing")
+    assert time.monotonic() - began < 30  # its library would try for more than a minute
+    assert constants.HF_HUB_OFFLINE
+    monkeypatch.setattr(downloads, "try_to_load_from_cache", lambda name, file: "there")
+    downloads.require_found("nobody/nothing")  # downloaded before: it is read from there
+    monkeypatch.setattr(downloads, "hub_answers", lambda address: True)
+    downloads.require_found("nobody/nothing")
+    assert not constants.HF_HUB_OFFLINE
+
+
+def test_offline_by_the_users_wish_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(downloads._Reach, "cut_off", False)
+    with pytest.raises(ValueError, match="and HF_HUB_OFFLINE is set"):
+        downloads.require_found("nobody/nothing")
+
+
+def test_the_command_that_is_shown_works_from_here(tmp_path: Path, monkeypatch) -> None:
+    """The bare word where the shell finds it; else a path; relative where it lies below."""
+    home = tmp_path / "a project"
+    script = home / ".venv" / "bin" / "maporl"
+    script.parent.mkdir(parents=True)
+    script.write_text("#!/bin/sh\necho found\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script.with_name("python")))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.chdir(home)
+    assert terminal.command_line("report", Path("runs/x")) == ".venv/bin/maporl report runs/x"
+    monkeypatch.chdir(tmp_path)
+    for shown in ("'a project/.venv/bin/maporl' report 'my runs'",):
+        assert terminal.command_line("report", "my runs") == shown
+        told = subprocess.run(["bash", "-c", shown], capture_output=True, text=True, check=True)
+        assert told.stdout == "found\n"
+    monkeypatch.setenv("PATH", f"{script.parent}:/usr/bin")
+    assert terminal.command_line("train") == "maporl train"
+    script.unlink()
+    assert terminal.maporl_command().endswith(" -m maporl_agents.cli")
