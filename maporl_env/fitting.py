@@ -128,7 +128,8 @@ def _joined(head: View, gap: str, *parts: View) -> View:
 
 def _too_long(question: View, budget: int, count_tokens: Callable[[str], int]) -> str:
     tokens = count_tokens(prompts.render(question))
+    alone = "the question alone takes" if len(question) == 1 else "persona and question alone take"
     return (
-        f"the question alone takes {tokens} tokens, more than the budget of {budget}: raise "
-        "token_budget or leave out this question"
+        f"{alone} {tokens} tokens, more than the budget of {budget}: raise token_budget or leave "
+        "out this question"
     )

@@ -192,7 +192,7 @@ def test_a_question_over_the_budget_is_an_error() -> None:
 def test_it_is_found_before_anybody_speaks_whoever_it_is_too_long_for() -> None:
     personas = ("Solve.", "Check.", "Refine, and think of all that may be wrong. " * 9)
     debate = Debate(Pipeline(token_budget=80, personas=personas), 3)
-    with pytest.raises(ValueError, match="the question alone takes"):
+    with pytest.raises(ValueError, match="persona and question alone take"):
         debate.reset(QUESTION)
 
 
