@@ -78,7 +78,7 @@ class LoraBase:
         self._adapters = self._references | own
         origins = {policy: starts.get(policy) for policy in own}
         origins |= {adapter: folder for folder, adapter in folders.items()}
-        lora = _off_experts(lora, model)
+        lora = _inner_layers(lora, model)
         self.peft = _with_adapters(
             model,
             {name: adapter_config(folder) if folder else lora for name, folder in origins.items()},
@@ -197,17 +197,25 @@ def _with_adapters(model: PreTrainedModel, configs: Mapping[str, LoraConfig]) ->
     return wrapped
 
 
-def _off_experts(lora: LoraConfig, model: PreTrainedModel) -> LoraConfig:
-    """Return settings without the experts of a mixture, which peft cannot run row by row.
+def _inner_layers(lora: LoraConfig, model: PreTrainedModel) -> LoraConfig:
+    """Return settings without what peft cannot run row by row.
 
-    For some families peft itself turns "all-linear" into adapters on the experts' fused weights.
+    - Experts of a mixture: for some families peft itself turns "all-linear" into adapters on their
+      fused weights.
+    - A router that is a linear layer by inheritance and returns more than a tensor.
     """
+    narrow = copy.deepcopy(lora)
     wide = copy.deepcopy(lora)
     convert_peft_config_for_transformers(wide, model, None)
     if wide.target_parameters:
-        lora = copy.deepcopy(lora)
-        lora.target_modules = wide.target_modules
-    return lora
+        narrow.target_modules = wide.target_modules
+    routers = [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and type(layer).__module__.startswith("transformers.models")
+    ]
+    narrow.exclude_modules = routers or lora.exclude_modules
+    return narrow
 
 
 def _require_inner_layers(model: PreTrainedModel) -> None:

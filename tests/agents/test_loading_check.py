@@ -40,7 +40,6 @@ SHAPE = {
 EXPERTS = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2}
 FAMILIES = {
     "Mamba": {"state_size": 8},
-    "Mamba2": {"state_size": 8, "num_heads": 4, "head_dim": 16, "n_groups": 1},
     "Lfm2": {"layer_types": ["conv", "full_attention"]},
     "Qwen3Next": EXPERTS
     | {
@@ -54,7 +53,6 @@ FAMILIES = {
         "linear_value_head_dim": 16,
     },
     "Mixtral": EXPERTS,
-    "Qwen3Moe": EXPERTS | {"head_dim": 16, "moe_intermediate_size": 32},
     "GptOss": EXPERTS | {"head_dim": 16},
     "Llama4": EXPERTS | {"head_dim": 16, "intermediate_size_mlp": 64},
     "OPT": {"ffn_dim": 64, "word_embed_proj_dim": 16},
@@ -150,7 +148,7 @@ def test_families_beyond_plain_attention_are_as_transformers_runs_them(
     assert distance(team_of(folder, tuning="none"), [model, model]) < 1e-4
 
 
-@pytest.mark.parametrize("name", ["Mixtral", "Qwen3Moe", "GptOss", "OPT"])
+@pytest.mark.parametrize("name", ["Mixtral", "GptOss", "Llama4", "OPT"])
 def test_adapters_of_mixtures_and_of_layers_that_flatten_their_input(
     name: str, tmp_path: Path
 ) -> None:
@@ -161,7 +159,7 @@ def test_adapters_of_mixtures_and_of_layers_that_flatten_their_input(
     team.save(tmp_path / "run")
     alone = by_peft(folder, [tmp_path / "run/policies" / f"agent_{i}" for i in range(2)])
     assert distance(team, alone) < 1e-4
-    assert not any("expert" in name for name in team.trainable()["agent_0"])
+    assert not any(".experts." in name for name in team.trainable()["agent_0"])
 
 
 def test_a_model_that_remembers_without_a_cache_is_refused(tmp_path: Path) -> None:
@@ -239,11 +237,16 @@ class TestStarts:
         [
             {"target_modules": "all-linear", "use_rslora": True},
             {"target_modules": ["q_proj", "embed_tokens"]},
-            {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 3}, "lora_dropout": 0.5},
-            {"init_lora_weights": "orthogonal", "layers_to_transform": [1]},
+            {
+                "rank_pattern": {"q_proj": 2},
+                "alpha_pattern": {"v_proj": 3},
+                "lora_dropout": 0.5,
+                "init_lora_weights": "orthogonal",
+                "layers_to_transform": [1],
+            },
             {"trainable_token_indices": [5, 9, 20]},
         ],
-        ids=["rslora", "embedding", "patterns", "orthogonal", "tokens"],
+        ids=["rslora", "embedding", "patterns", "tokens"],
     )
     def test_are_as_peft_loads_them(
         self, checkpoint: Checkpoint, settings: dict[str, Any], tmp_path: Path
@@ -279,7 +282,7 @@ class TestStarts:
         assert re.search("output head.*merge_and_unload", message)
 
     def test_on_experts_are_refused(self, tmp_path: Path) -> None:
-        folder = save("Qwen3Moe", tmp_path / "model", **FAMILIES["Qwen3Moe"])
+        folder = save("Mixtral", tmp_path / "model", **FAMILIES["Mixtral"])
         places = {"target_modules": ["q_proj"], "target_parameters": ["mlp.experts.down_proj"]}
         start = adapter(folder, tmp_path / "start", **places)
         assert "more than plain LoRA" in refusal(folder, tuning="lora", start_from=(str(start),))
