@@ -182,6 +182,21 @@ def test_an_own_message_stands_whole_or_not_at_all() -> None:
     assert "\\boxed{4}" in debate.observation("agent_0")
 
 
+def test_with_texts_shortened_always_what_is_read_still_only_grows() -> None:
+    debate = Debate(SimultaneousDebate(num_turns=4, max_shown=10), 2)
+    debate.reset(QUESTION)
+    message, before = "z" * 500, ""
+    while not debate.over:
+        text = debate.observation("agent_0")
+        assert text.startswith(before)
+        assert text == prompts.render(debate.protocol.view("agent_0", debate.transcript))
+        assert text.count("zzzzz\n[...]\nzzzzz\n```\n(The middle") == debate.played
+        before = text + message
+        for agent in debate.agents:
+            debate.post(agent, message)
+        debate.settle([0.5, 0.5])
+
+
 def test_a_question_over_the_budget_is_an_error() -> None:
     debate = Debate(SelfCorrection(token_budget=15), 1)
     with pytest.raises(ValueError, match=r"the question alone takes 21 tokens, more than.* 15"):
