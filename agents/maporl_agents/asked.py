@@ -42,9 +42,14 @@ def changes(folder: Path, game: GameConfig, parts: Parts, *, force: bool) -> lis
     if not path.is_file():
         return []
     noted, found = storage.load_json(path), note(parts)
+    for name in parts:
+        if not isinstance(noted, dict) or not isinstance(noted.get(name), dict):
+            raise storage.CheckpointError(
+                f"{path} does not say what the {name} questions were: restore it from a copy"
+            )
     different = [
         f"the {name} questions ({source(game, questions)}) are not those that {folder} began with "
-        f"({noted[name]['count']} then, {found[name]['count']} now)"
+        f"({noted[name].get('count')} then, {found[name]['count']} now)"
         for name, questions in parts.items()
         if noted[name] != found[name]
     ]

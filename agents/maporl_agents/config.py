@@ -183,6 +183,7 @@ class TeamConfig:
 
     def __post_init__(self) -> None:
         _read_turns(self.train_turns)
+        _require_choice("dtype", self.dtype, ("float32", "bfloat16", "float16"))
         _require_choice("device_map", self.device_map, ("one", "auto"))
         _require_choice("attention", self.attention, get_args(Attention))
         _require_choice("quantization", self.quantization, get_args(Quantization))

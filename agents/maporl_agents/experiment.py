@@ -48,7 +48,7 @@ from maporl_agents.restore import load_checkpoint, save_checkpoint
 from maporl_agents.runlog import RunLog, read_metrics
 from maporl_agents.schemes import scheme_for, training_game
 from maporl_agents.seeding import seed_of
-from maporl_agents.storage import write_text
+from maporl_agents.storage import CheckpointError, write_text
 from maporl_agents.team import Team
 from maporl_agents.terminal import command_line
 from maporl_agents.window_check import fitting, some
@@ -253,7 +253,12 @@ def _fitting(
 
 
 def read_config(folder: Path) -> RunConfig:
-    """Return the settings of a run; FileNotFoundError if the folder is no run."""
+    """Return the settings of a run.
+
+    Raises:
+        FileNotFoundError: the folder is no run.
+        CheckpointError: its config.json does not hold settings.
+    """
     path = folder / "config.json"
     if not path.is_file():
         there = sorted(str(path.parent) for path in folder.parent.glob("*/config.json"))
@@ -262,7 +267,12 @@ def read_config(folder: Path) -> RunConfig:
             + ("it has no config.json" if folder.is_dir() else "there is no such folder")
             + (f"; runs beside it: {', '.join(there)}" if there else "")
         )
-    return read_settings(checkpoint.load_json(path))
+    try:
+        return read_settings(checkpoint.load_json(path))
+    except (TypeError, AttributeError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} does not hold the settings of a run ({error}): restore it from a copy"
+        ) from error
 
 
 def load_team(folder: Path) -> tuple[RunConfig, Team]:

@@ -21,9 +21,10 @@ from transformers import (
     PreTrainedModel,
 )
 
+from maporl_agents import asked, export, weights
 from maporl_agents import checkpoint as checkpoints
-from maporl_agents import export, weights
-from maporl_agents.config import PPOConfig, TeamConfig
+from maporl_agents.config import GameConfig, PPOConfig, TeamConfig
+from maporl_agents.experiment import read_config
 from maporl_agents.learner import Learner
 from maporl_agents.loading import make_team
 from maporl_agents.restore import load_checkpoint, save_checkpoint
@@ -288,6 +289,27 @@ def test_a_forged_checkpoint_is_refused_whole(
     with pytest.raises(CheckpointError, match=rf"^Checkpoint {folder} is damaged: .*\. Restore it"):
         load_checkpoint(tmp_path, learner)
     assert repr(state_of(learner)) == repr(before)
+
+
+@pytest.mark.parametrize(
+    "config", [[], "x", None, 3, {"ppo": 3}, {"steps": "x"}, {"ppo": {"learning_rate": "fast"}}]
+)
+def test_settings_that_are_none_are_refused(tmp_path: Path, config: Any) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="does not hold the settings of a run"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("noted", [[], None, {}, {"training": 3}])
+def test_a_note_of_questions_that_is_none_is_refused(tmp_path: Path, noted: Any) -> None:
+    (tmp_path / asked.FILE).write_text(json.dumps(noted))
+    with pytest.raises(CheckpointError, match="does not say what the training questions were"):
+        asked.changes(tmp_path, GameConfig(), {"training": []}, force=False)
+
+
+def test_an_unknown_format_of_weights_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown dtype 'int8'"):
+        TeamConfig(dtype="int8")  # type: ignore[arg-type]
 
 
 def test_a_schedule_cannot_bring_attributes_of_its_own(

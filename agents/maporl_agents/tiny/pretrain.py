@@ -159,7 +159,7 @@ def pretrain(config: PretrainConfig, agent: int) -> PreTrainedModel:
         loss = torch.stack([token_losses(model, *group) for group in groups]).sum() / count
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, error_if_nonfinite=True)
         optimizer.step()
         schedule.step()
         if (step + 1) % 50 == 0:
