@@ -201,7 +201,7 @@ def ours(
     stub = SimpleNamespace(
         team=team, ppo=PPOConfig(clip_coef=CLIP, critic_coef=CRITIC, entropy_coef=ENTROPY)
     )
-    loss, _ = maporl.loss_of(stub, experience, {team.policy(0, 0): TOTAL}, 1.0)  # type: ignore[arg-type]
+    loss, _ = maporl.loss_of(stub, experience, {team.policy(0, 0): (TOTAL, 3)}, 1.0)  # type: ignore[arg-type]
     return team, advantages[mask], loss
 
 
