@@ -23,11 +23,13 @@ from maporl_agents import cli, experiment, loading
 from maporl_agents.config import GameConfig, PPOConfig, Sampling, TeamConfig, TrainConfig
 from maporl_agents.loading import load_model
 from maporl_agents.planning.machine import GIB, Machine, resident_bytes, this_machine
+from maporl_agents.planning.page import _how_sure
 from maporl_agents.planning.plan import plan_of
 from maporl_agents.planning.rehearsal import (
     MOST_REPEATS,
     Rehearsal,
     Spent,
+    Watched,
     load_random,
     on_line,
     rehearse,
@@ -115,6 +117,40 @@ class TestWhatIsTimed:
     def test_the_best_is_kept(self) -> None:
         walls = iter([9.0, 3.0, 2.0, 4.0, 1.0, *[5.0] * MOST_REPEATS])
         assert time_steps(lambda _: Spent(next(walls), 1.0), 2, 2, 1000) == {2: Spent(1.0, 1.0)}
+
+
+class TestHowSure:
+    """What a forecast says of a machine that others use, without using one."""
+
+    def test_an_idle_machine(self) -> None:
+        found = Rehearsal(8, {8: Spent(2.0, 3.0)}, {8: Spent(2.2, 3.1)}, load=0.2, cores=2)
+        assert not found.busy
+        assert found.bounds == pytest.approx((1.7, 2.53))
+        assert "busy" not in _how_sure(found)
+        assert "a factor of 1.10" in _how_sure(found)
+
+    @pytest.mark.parametrize(("load", "slow"), [(7.0, 2.2), (0.1, 14.0), (None, 14.0)])
+    def test_a_busy_machine(self, load: float | None, slow: float) -> None:
+        found = Rehearsal(8, {8: Spent(2.0, 3.0)}, {8: Spent(slow, 3.1)}, load=load, cores=2)
+        assert found.busy
+        assert found.bounds == pytest.approx((1.5 * 0.85, slow * 1.15))
+        text = _how_sure(found)
+        assert "This machine is busy" in text
+        assert "for 2 cores" in text
+        assert ("Load before: unknown" in text) == (load is None)
+
+    def test_a_line_through_the_slowest_too(self) -> None:
+        timed = {4: Spent(1.0, 1.0), 8: Spent(2.0, 2.0)}
+        slow = {4: Spent(1.1, 1.0), 8: Spent(2.2, 2.0)}
+        low, high = Rehearsal(16, timed, slow, load=0.0, cores=1).bounds
+        assert (low, high) == pytest.approx((4.0 * 0.85, 4.4 * 1.15))
+
+    def test_the_slowest_of_each_size_is_kept_but_for_warming_up(self) -> None:
+        walls = iter([9.0, 3.0, 2.0, 4.0])
+        watched = Watched(lambda size: Spent(next(walls), 1.0))
+        for size in (2, 2, 4, 2):
+            watched(size)
+        assert watched.slowest == {2: Spent(4.0, 1.0), 4: Spent(2.0, 1.0)}
 
 
 def small(folder: Path) -> TrainConfig:
@@ -219,6 +255,7 @@ class TestCommand:
     def test_forecasts_a_step(self, capsys: pytest.CaptureFixture[str]) -> None:
         text = self.said(capsys, "--rehearsal-seconds", str(PATIENCE))
         assert "a step takes about" in text
+        assert "The range: fastest to slowest" in text
         assert "Rehearsed: a step of all 2 debates" in text
         assert "Python and its libraries take about" in text
 

@@ -13,7 +13,7 @@ from maporl_agents.config import RunConfig, TrainConfig
 from maporl_agents.loading import pick_device
 from maporl_agents.planning.machine import GIB, Machine, resident_bytes, this_machine
 from maporl_agents.planning.plan import TIME_FACTOR, USABLE, Plan, plan_of
-from maporl_agents.planning.rehearsal import Rehearsal, rehearse
+from maporl_agents.planning.rehearsal import ERROR, Rehearsal, rehearse
 
 if TYPE_CHECKING:
     from maporl_agents import cli
@@ -112,12 +112,14 @@ def show_time(plan: Plan, config: RunConfig, rehearsal: Rehearsal | str, console
         )
         return
     wall, processor = rehearsal.forecast
+    low, high = rehearsal.bounds
     console.print(
-        f"\na step takes about {duration(wall)} ({duration(processor)} of processor time) on this "
-        f"device, as busy as it is now; {config.steps} steps {duration(config.steps * wall)}, "
-        "without evaluation"
+        f"\na step takes about {duration(wall)}, {duration(low)} to {duration(high)} "
+        f"({duration(processor)} of processor time); {config.steps} steps "
+        f"{duration(config.steps * low)} to {duration(config.steps * high)}, without evaluation"
     )
     console.print(_how(rehearsal))
+    console.print(_how_sure(rehearsal))
 
 
 def _how(rehearsal: Rehearsal) -> str:
@@ -132,6 +134,25 @@ def _how(rehearsal: Rehearsal) -> str:
     return (
         f"Rehearsed: {how}, with random weights of the same shapes, every message at its limit. "
         "Messages that end earlier take less; verifiers are left out."
+    )
+
+
+def _how_sure(rehearsal: Rehearsal) -> str:
+    """Return what the range of a forecast rests on, in words."""
+    spread = max(
+        (most.wall / rehearsal.timed[size].wall for size, most in rehearsal.slowest.items()),
+        default=1.0,
+    )
+    load = "unknown" if rehearsal.load is None else f"{rehearsal.load:.1f}"
+    text = (
+        f"The range: fastest to slowest of the steps taken (a factor of {spread:.2f}), {ERROR:.0%} "
+        f"off on either side. Load before: {load} processes for {rehearsal.cores} cores."
+    )
+    if not rehearsal.busy:
+        return text
+    return text + (
+        " This machine is busy: its least is for all cores to itself, and there is no most: while "
+        "others work, a step can take several times as long. Plan again when it is idle."
     )
 
 

@@ -9,10 +9,11 @@ straight line through the two largest that could.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, cast
 
 import torch
@@ -25,6 +26,7 @@ from maporl_agents.config import GameConfig, TeamConfig, TrainConfig
 from maporl_agents.games import unjudged
 from maporl_agents.learner import Learner
 from maporl_agents.loading import pick_device
+from maporl_agents.parallel import cores
 from maporl_agents.planning.plan import Plan
 from maporl_agents.planning.sketch import bare_model
 from maporl_agents.planning.stand_ins import (
@@ -38,6 +40,12 @@ from maporl_agents.vocabulary import rows_of
 REPEATS = 2
 """So often the sizes that count are timed at least, if there is time; the best is taken."""
 MOST_REPEATS = 6
+ERROR = 0.15
+"""How far rehearsals were from measured steps on idle machines, at most: docs/performance.md."""
+BUSY_LOAD = 0.5
+"""With more waiting processes per core than this, a machine is called busy."""
+BUSY_SPREAD = 1.3
+"""So is one on which the slowest repetition of a step takes this many times the fastest."""
 
 
 class Spent(NamedTuple):
@@ -54,15 +62,44 @@ class Rehearsal:
     Attributes:
         count: debates of the step that is forecast.
         timed: debates of a step that was taken -> the least it took.
+        slowest: the same -> the most it took, after warming up; empty if every size ran once.
+        load: processes that wanted a core just before, a mean over a minute; None if unknown.
+        cores: that there are for all of them.
     """
 
     count: int
     timed: dict[int, Spent]
+    slowest: dict[int, Spent] = field(default_factory=dict)
+    load: float | None = None
+    cores: int = 1
 
     @property
     def forecast(self) -> Spent:
         """What the whole step takes: as measured, or by a line through the two largest."""
         return self.timed.get(self.count) or on_line(self.timed, self.count)
+
+    @property
+    def busy(self) -> bool:
+        """Whether others were at work, or repeated steps differ so much that they must have been.
+
+        Times on the clock then say little about another hour.
+        """
+        slow = any(most.wall > BUSY_SPREAD * self.timed[n].wall for n, most in self.slowest.items())
+        return slow or (self.load is not None and self.load > BUSY_LOAD * self.cores)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Least and most seconds on the clock that the step can be expected to take.
+
+        The fastest and the slowest of the steps taken, `ERROR` off on either side. On a busy
+        machine the least is what it takes with all cores to itself.
+        """
+        most = {n: self.slowest.get(n, spent) for n, spent in self.timed.items()}
+        slow = (most.get(self.count) or on_line(most, self.count)).wall
+        fast = self.forecast.wall
+        if self.busy:
+            fast = min(fast, self.forecast.processor / self.cores)
+        return fast * (1 - ERROR), slow * (1 + ERROR)
 
 
 def on_line(timed: dict[int, Spent], count: int) -> Spent:
@@ -148,13 +185,43 @@ def rehearse(
     least = min(config.ppo.minibatches, count)
     _require_means(config, plan, seconds, sum(plan.seconds.values()) * least / count)
     began = time.perf_counter()
+    load = waiting_processes()
     with threads_kept():
-        take = _stepper(config, question_tokens)
+        watched = Watched(_stepper(config, question_tokens))
         left = seconds - (time.perf_counter() - began)
-        timed = time_steps(take, count, least, left)
+        timed = time_steps(watched, count, least, left)
     if count not in timed and len(timed) < 2:
         raise ValueError(f"steps take too long for {seconds:g} s: raise --rehearsal-seconds")
-    return Rehearsal(count, timed)
+    return Rehearsal(count, timed, watched.slowest, load, cores())
+
+
+class Watched:
+    """Takes steps, and keeps the most that each size took, the first step of all left out.
+
+    Attributes:
+        slowest: debates of a step -> the most it took.
+    """
+
+    def __init__(self, take: Callable[[int], Spent]) -> None:
+        self._take = take
+        self._warm = False
+        self.slowest: dict[int, Spent] = {}
+
+    def __call__(self, size: int) -> Spent:
+        """Take a step of `size` debates; return what it took."""
+        spent = self._take(size)
+        if self._warm:
+            self.slowest[size] = Spent(*map(max, spent, self.slowest.get(size, spent)))
+        self._warm = True
+        return spent
+
+
+def waiting_processes() -> float | None:
+    """Return how many processes wanted a core in the last minute, on average; None if unknown."""
+    try:
+        return os.getloadavg()[0]
+    except OSError:
+        return None
 
 
 def _require_means(config: TrainConfig, plan: Plan, seconds: float, shortest: float) -> None:
