@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
@@ -29,6 +30,8 @@ from maporl_env.tokens import (
 )
 from maporl_env.types import Question
 from maporl_env.verifiers import AnswerKey, Scorer, VerifierLike
+
+_LOGGER = logging.getLogger(__name__)
 
 RewardMode = Literal["terminal", "score"]
 Unit = Literal["message", "token"]
@@ -273,6 +276,17 @@ class DebateConfig:
         return protocol
 
 
+def _ask(
+    scorer: Scorer, name: str, questions: Sequence[Question], responses: Sequence[str]
+) -> list[float | None]:
+    before = (scorer.last_error or "").partition(":")[0]
+    scores = scorer.score(questions, responses)
+    error = scorer.last_error or ""
+    if error.partition(":")[0] != before:
+        _LOGGER.warning("the %s failed, so messages go without a score: %s", name, error)
+    return scores
+
+
 @dataclass(frozen=True)
 class Game:
     """What a config describes, built. Made by `DebateConfig.load`, shared by many debates.
@@ -296,9 +310,14 @@ class Game:
     def score(
         self, questions: Sequence[Question], responses: Sequence[str]
     ) -> tuple[list[float | None], list[float | None] | None]:
-        """Return the scores that are paid, and those that are shown if they are others."""
-        paid = self.scorer.score(questions, responses)
-        return paid, None if self.feedback is None else self.feedback.score(questions, responses)
+        """Return the scores that are paid, and those that are shown if they are others.
+
+        What a verifier raised is logged, once until it raises another kind of exception.
+        """
+        paid = _ask(self.scorer, "verifier", questions, responses)
+        if self.feedback is None:
+            return paid, None
+        return paid, _ask(self.feedback, "feedback verifier", questions, responses)
 
     @property
     def faults(self) -> dict[str, int]:

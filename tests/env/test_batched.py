@@ -214,3 +214,18 @@ def test_the_readings_of_long_debates_are_not_rebuilt_every_turn(
     play(batch)
     assert len(built) == len(set(built)) == 50 * 8
     assert isinstance(batch.debates[0], Debate)
+
+
+def test_the_first_exception_of_a_verifier_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    errors = iter([KeyError("no model"), KeyError("again"), SystemExit("gone"), OSError("file")])
+
+    def broken(questions: Sequence[Question], responses: Sequence[str]) -> list[float]:
+        raise next(errors)
+
+    batch = make_batch(1, verifier=broken, num_agents=1, num_turns=4)
+    batch.reset(seed=0)
+    for _ in range(4):
+        batch.step(["x"])
+    assert batch.faults == {"raised": 4}
+    said = [record.getMessage().partition(": ")[2] for record in caplog.records]
+    assert said == ["KeyError: 'no model'", "SystemExit: gone", "OSError: file"]
