@@ -223,6 +223,7 @@ def test_assertions_are_counted_one_by_one() -> None:
     assert (result.outcome, result.passed, result.total) == ("failed", 1, 2)
 
 
+PATIENT = Limits(seconds=60.0)  # what is asked is the verdict, not the time
 LOOPS = """
 def same(got, want):
     assert got == want
@@ -255,9 +256,9 @@ assert f(2) == [1, 2]
 
 
 @needs_namespaces
-@pytest.mark.parametrize("value", ["[1] * 50_000", "[[[1] * 9] * 9] * 9", "[]"])
+@pytest.mark.parametrize("value", ["[1] * 5_000", "[[[1] * 9] * 9] * 9", "[]"])
 def test_a_long_list_adds_nothing_to_the_count(value: str) -> None:
-    result = Sandbox().run(Job(f"def f(n): return {value}", "f", MANY))
+    result = Sandbox(PATIENT).run(Job(f"def f(n): return {value}", "f", MANY))
     assert result.outcome == "failed"
     assert result.total in (4, 5, 6)  # the walk is asked from one place more for each depth
     assert result.share <= (result.total - 2) / result.total
@@ -315,7 +316,7 @@ def test_no_exception_of_a_program_ends_its_tests(raised: str) -> None:
 @needs_namespaces
 def test_those_tests_hold_for_the_right_program() -> None:
     jobs = [Job("def f(n): return 2 * n", "f", tests) for tests in ENDING.values()]
-    results = Sandbox(Limits(seconds=5)).run_many(jobs)
+    results = Sandbox(PATIENT).run_many(jobs)
     wrong = {n: r.detail for n, r in zip(ENDING, results, strict=True) if r.outcome != "passed"}
     assert set(wrong) <= {"filter", "any"}  # which ask what no right program does
 
@@ -347,9 +348,9 @@ def test_integers_of_any_length_cross_the_pipes() -> None:
         "assert f(1, 10**6000) == 10**6000\nassert f(1, -3 * 10**9000) == -3 * 10**9000\n"
         "assert f(2000) != math.factorial(2000) + 1\n"
     )
-    result = Sandbox().run(Job(source, "f", tests))
+    result = Sandbox(PATIENT).run(Job(source, "f", tests))
     assert (result.outcome, result.detail) == ("passed", "")
-    huge = Sandbox().run(Job("def f(): return [1 << 13_000_000]", "f"))
+    huge = Sandbox(PATIENT).run(Job("def f(): return [1 << 13_000_000]", "f"))
     assert huge.outcome == "failed"
     assert "an integer of 13000001 bits is too long to be sent" in huge.detail
     assert Sandbox().run(Job("def f(n): return (n,)", "f", arguments=(7**9999,))).value == (
