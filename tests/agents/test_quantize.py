@@ -275,34 +275,63 @@ class TestRepacking:
         after.sum().backward()
         assert all(p.grad.any() for p in team.trainable()["agent_0"].values())
 
-    def test_would_have_failed(self, odd: Path, monkeypatch) -> None:
-        """The control: what `settle` prevents, on this machine too."""
-        monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
-        monkeypatch.setattr("maporl_agents.loading.settle", lambda model: None)
-        with pytest.raises(AssertionError, match="divisible"):
-            quantised(odd, "nf4")
-
 
 class TestWidths:
-    """Scales are per 64 weights; a CPU reads them wrongly where rows are no multiple of 64."""
+    """Scales are per 64 weights; some processors read them wrongly where rows are no multiple."""
 
-    def test_are_refused_from_the_shapes_alone(self, native: Native, tmp_path: Path) -> None:
+    def test_wrong_ones_are_refused_from_the_shapes_alone(
+        self, native: Native, tmp_path: Path, monkeypatch
+    ) -> None:
+        monkeypatch.setattr(quantize, "reads_width", lambda inputs, dtype: inputs % 64 == 0)
         folder = Path(shutil.copytree(native("llama"), tmp_path / "model"))
         (folder / "model.safetensors").unlink()  # nothing is loaded
-        with pytest.raises(ValueError, match=r"multiple of 64.*q_proj.* has 32: .*'int8'"):
+        with pytest.raises(ValueError, match=r"q_proj, which has 32 inputs.*'int8'") as caught:
             quantised(folder, "nf4")
-        with pytest.raises(ValueError, match=r"multiple of 64.*c_attn"):
+        assert "\n" not in str(caught.value)
+        with pytest.raises(ValueError, match="c_attn, which has 32 inputs"):
             quantised(native("gpt2"), "nf4")
         quantised(native("llama"), "int8")
+        quantised(native("llama", 64), "nf4")
 
-    @pytest.mark.parametrize(("inputs", "wrong"), [(32, True), (96, True), (64, False)])
-    def test_are_wrong_indeed(self, inputs: int, wrong: bool) -> None:
-        """Drop the check once bitsandbytes reads such weights."""
-        weight = torch.randn(32, inputs, generator=torch.Generator().manual_seed(1))
-        codes, state = bnb.functional.quantize_4bit(weight, quant_type="nf4")
-        error = (bnb.functional.dequantize_4bit(codes, state) - weight).abs().max()
-        # NF4's widest gap is 0.304 of a block's largest entry: off by half of that at most.
-        assert bool(error > 0.16 * weight.abs().max()) == wrong
+    @pytest.mark.parametrize("inputs", [32, 40, 64, 96, 128])
+    def test_the_probe_says_what_this_processor_does(self, inputs: int) -> None:
+        quantize.reads_width.cache_clear()
+        layer = bnb.nn.Linear4bit(inputs, 48, bias=False, quant_type="nf4")
+        with torch.no_grad():
+            layer.weight.copy_(torch.randn(48, inputs, generator=torch.Generator().manual_seed(1)))
+            layer.to("cpu")  # rounds the weights
+            layer.support_avx512bf16_for_cpu = False  # as `settle` does
+            right = torch.allclose(layer(torch.eye(inputs)).T, rounded(layer), atol=1e-5)
+        assert quantize.reads_width(inputs, torch.float32) == right
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+    def test_the_probe_finds_scales_counted_from_the_start_of_a_row(
+        self, monkeypatch, dtype: torch.dtype
+    ) -> None:
+        """Whatever this processor does: with kernels that do, and that do not."""
+
+        def by_row(packed: Tensor, state: bnb.functional.QuantState) -> Tensor:
+            rows, inputs = state.shape
+            per_row = inputs // 64 + bool(inputs % 64)
+            place = torch.arange(rows)[:, None] * per_row + torch.arange(inputs) // 64
+            return codes_of(packed, state) * state.absmax[place.clamp(max=len(state.absmax) - 1)]
+
+        def by_matrix(packed: Tensor, state: bnb.functional.QuantState) -> Tensor:
+            place = torch.arange(state.shape.numel()).view(state.shape) // 64
+            return codes_of(packed, state) * state.absmax[place]
+
+        def codes_of(packed: Tensor, state: bnb.functional.QuantState) -> Tensor:
+            packed = packed.flatten().int()
+            return state.code[torch.stack([packed >> 4, packed & 15], 1)].view(state.shape)
+
+        for read, wrong in ((by_row, {32, 96, 1056}), (by_matrix, set())):
+            quantize.reads_width.cache_clear()
+            monkeypatch.setattr(
+                bnb.functional, "dequantize_4bit", lambda *args, read=read: read(*args).to(dtype)
+            )
+            widths = (32, 64, 96, 128, 1056)
+            assert {n for n in widths if not quantize.reads_width(n, dtype)} == wrong
+        quantize.reads_width.cache_clear()
 
 
 class TestRefused:
