@@ -169,11 +169,15 @@ class TestBestOf:
         fooled = make_transcript([[right, wrong]], scores=[[0.0, 1.0]])  # 0
         found = make_transcript([[wrong, right]], scores=[[0.0, 1.0]])  # 1
         unscored = make_transcript([[right, right]], scores=[[None, None]])  # 0
+        close = make_transcript([[wrong, right, right]], scores=[[1.0, 0.9, 0.5]])  # 0
+        below = make_transcript([[wrong, right]], scores=[[-0.1, -0.2]])  # 0
         for transcripts, expected in (
             ([tied], 0.5),
             ([fooled], 0.0),
             ([found], 1.0),
             ([unscored], 0.0),
+            ([close], 0.0),
+            ([below], 0.0),
             ([found, fooled], 0.5),
         ):
             stats = best_of(transcripts)

@@ -270,6 +270,19 @@ class TestRewardScale:
         learner.scale(make_batch(learner).select([]))
         assert learner.spread == RunningSpread()
 
+    def test_a_step_learns_from_what_is_scaled(self, checkpoint) -> None:
+        """A fresh critic says 0, so its first loss is half the mean square of the returns."""
+        losses = {}
+        for scaled in (False, True):
+            ppo = replace(PPO, reward_scale=scaled, kl_coef=0.0, gae_lambda=1.0, token_gamma=1.0)
+            team = load_team(checkpoint("llama"), num_turns=2)
+            learner = Learner(team, ppo, steps=10)
+            _, metrics = train_step(learner, make_debates(), QUESTIONS, SAMPLING, seed=1)
+            losses[scaled] = metrics["loss/value"]
+        spread = learner.spread.std
+        assert spread != pytest.approx(1, abs=0.1)
+        assert losses[True] == pytest.approx(losses[False] / spread**2, rel=1e-4)
+
 
 class TestLossOptions:
     def test_entropy_adds_its_own_gradient(self, checkpoint) -> None:
@@ -392,6 +405,17 @@ class TestSchedules:
             assert group["eps"] == 1e-5
             assert group["weight_decay"] == 0
             assert group["amsgrad"] is False
+
+    @pytest.mark.parametrize("minibatches", [1, 3])
+    def test_it_moves_once_per_step_however_many_updates_that_has(
+        self, checkpoint, minibatches: int
+    ) -> None:
+        ppo = replace(PPO, epochs=2, minibatches=minibatches, warmup_steps=3)
+        learner = make_learner(checkpoint, ppo)
+        _, metrics = train_step(learner, make_debates(), QUESTIONS, SAMPLING, seed=1)
+        assert metrics["updates"] == 2 * minibatches
+        second_of_three = PPO.learning_rate * 2 / 4
+        assert learner.learning_rate == pytest.approx(second_of_three)
 
 
 class TestSettings:

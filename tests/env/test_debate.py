@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from maporl_env.credit import Credit, Penalties
 from maporl_env.debate import Debate, clean
 from maporl_env.protocols import SequentialDebate, SimultaneousDebate
-from maporl_env.types import Question
+from maporl_env.types import Message, Question
 
 QUESTION = Question("q", "What is 2 + 2?", "4")
 
@@ -164,6 +164,20 @@ def test_penalties_are_paid_by_the_message_that_earned_them_and_by_no_other() ->
     say = [["\\boxed{4}", fine], ["la la la la " * 4 + "\\boxed{1}", "no idea at all"]]
     play(debate, lambda t, a: say[t][a], [[0, 0], [0, 0]])
     assert debate.rewards().tolist() == [[-0.125, 0], [-0.5, -0.25]]
+
+
+@pytest.mark.parametrize(
+    ("text", "cost"),
+    [
+        ("one two", 0.125),  # fewer than three
+        ("one two three", 0.0),
+        ("a b " * 2, 0.0),  # "a b" twice, which it may
+        ("a b " * 3, 0.5),
+    ],
+)
+def test_penalties_at_their_limits(text: str, cost: float) -> None:
+    limits = Penalties(too_short=0.125, min_words=3, repetition=0.5, max_repeats=2, ngram=2)
+    assert limits.of(Message(0, "agent_0", text), "number") == cost
 
 
 def test_a_cut_message_pays_no_penalty_for_a_missing_answer() -> None:
