@@ -1,7 +1,7 @@
 # What a contributor runs. Every verb that needs an environment makes .venv first.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-env test-all check format lint type build clean force
+.PHONY: help setup train test test-env test-thorough test-all test-slow check format lint type build clean force
 
 PYTHON ?=
 ARGS ?=
@@ -11,11 +11,12 @@ unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 BIN := .venv/bin
 READY := .venv/.ready
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 5
+QUICK := not thorough and not slow and not gpu
 
 help: ## show this list
 	@echo 'Start with "make train" (learn to debate, a few minutes) or "make test".'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	@echo 'Options: ARGS="..." for train and the tests, JOBS=2 test processes, PYTHON=python3.12 for setup.'
 
 # The mark is as good as absent when .venv was since moved, broken or meant for another Python.
@@ -27,14 +28,19 @@ setup: $(READY) ## make .venv with everything in it (again, if it is broken)
 train: $(READY) ## train two agents with the built-in task; ARGS="--help" lists the options
 	$(BIN)/maporl train $(ARGS)
 
-test: $(READY) ## all quick tests
-	$(PYTEST) -m "not slow and not gpu" $(ARGS)
+test: $(READY) ## the quick tests: at most 3 minutes on 2 free cores
+	$(PYTEST) -m "$(QUICK)" $(ARGS)
 
 test-env: $(READY) ## quick tests of the environment alone
-	$(PYTEST) -m "not slow and not gpu" tests/env $(ARGS)
+	$(PYTEST) -m "$(QUICK)" tests/env $(ARGS)
 
-test-all: $(READY) ## every test; those for an accelerator are skipped where there is none
-	$(PYTEST) --timeout 1800 $(ARGS)
+test-thorough: $(READY) ## what "make test" leaves out and a change must pass too, some minutes
+	$(PYTEST) -m "thorough and not slow and not gpu" --timeout 600 $(ARGS)
+
+test-all: test test-thorough ## both of these, as the checks of a change run them
+
+test-slow: $(READY) ## by hand: tests of minutes each, and those for an accelerator
+	$(PYTEST) -m "slow or gpu" --timeout 1800 $(ARGS)
 
 check: lint type test ## what a change must pass
 

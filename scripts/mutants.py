@@ -133,7 +133,7 @@ def _run_tests(copy: Path, tests: Sequence[str]) -> int:
     os.dup2(null, 2)
     os.chdir(copy)
     sys.path[:0] = [str(copy), str(copy / "agents")]
-    options = ["-x", "-q", "-m", "not slow and not gpu", "-p", "no:cacheprovider"]
+    options = ["-x", "-q", "-m", "not thorough and not slow and not gpu", "-p", "no:cacheprovider"]
     return int(pytest.main([*options, *tests]))
 
 

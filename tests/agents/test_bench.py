@@ -60,7 +60,12 @@ def test_a_team_speaks_as_it_does_elsewhere(temperature: float) -> None:
     assert speaker.tokens == sum(len(c.ids) for rollout in rollouts for c in rollout.completions)
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+LONG = ("sharing/debate/3x4", "sharing/debate/2x3", "coins/debate/2x3")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.thorough] * (n in LONG)) for n in BY_NAME]
+)
 def test_the_built_in_models_play_every_case(name: str) -> None:
     """Each knows the words of its case: few messages are without an answer."""
     result = score_case(players_of("tiny"), small(name))

@@ -265,9 +265,13 @@ class TestForeignTemplates:
         [
             ("{{ messages.__class__.__mro__ }}", "SecurityError: access to attribute '__class__'"),
             ("{% for m in messages %}{{ m.content }}", "TemplateSyntaxError: Unexpected end"),
-            (ENDLESS, "more than 2 s of processor time"),
+            pytest.param(ENDLESS, "more than 2 s of processor time", marks=pytest.mark.thorough),
             ("{{ 9 ** (9 ** 9) }}", "more than 2 s of processor time"),
-            (GROWING + "{% endfor %}", "MemoryError|2 s of processor time"),
+            pytest.param(
+                GROWING + "{% endfor %}",
+                "MemoryError|2 s of processor time",
+                marks=pytest.mark.thorough,
+            ),
             (
                 "{% for i in range(99999) %}{{ 'x' * 99 }}{% endfor %}",
                 "writes 9,899,901 characters",
@@ -284,6 +288,7 @@ class TestForeignTemplates:
         assert "remove or repair" in str(caught.value)
         assert "\n" not in str(caught.value)
 
+    @pytest.mark.thorough
     def test_that_wait_for_a_longer_conversation_are_bounded_too(self) -> None:
         late = "{% if messages | length > 4 %}" + self.ENDLESS + "{% endif %}" + CHAT_TEMPLATE
         chat = Chat(make_tokenizer(template=late))

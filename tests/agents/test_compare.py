@@ -206,6 +206,8 @@ class Cutting(io.StringIO):
 
 
 class TestCarryOut:
+    @pytest.mark.thorough
+    @pytest.mark.thorough
     def test_a_cut_job_goes_on_where_it_was_and_gives_the_same_figures(
         self, tmp_path: Path
     ) -> None:

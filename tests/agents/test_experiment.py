@@ -65,7 +65,13 @@ def trained(config: TrainConfig, folder: Path, **events: int) -> experiment.Lear
 
 
 class TestRun:
-    @pytest.mark.parametrize("step", [0, 1], ids=["before training", "after it"])
+    @pytest.mark.parametrize(
+        "step",
+        [
+            pytest.param(0, id="before training"),
+            pytest.param(1, id="after it", marks=pytest.mark.thorough),
+        ],
+    )
     def test_a_signal_while_measuring_ends_the_run_in_order(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
     ) -> None:
@@ -112,7 +118,9 @@ class TestRun:
         assert config == replace(SMALL, steps=2)
         assert team.policies == ("agent_0", "agent_1")
 
-    @pytest.mark.parametrize("cut", [1, 2, 3, 4])
+    @pytest.mark.parametrize(
+        "cut", [2, *(pytest.param(n, marks=pytest.mark.thorough) for n in (1, 3, 4))]
+    )
     def test_resume_is_bitwise_the_uninterrupted_run(self, tmp_path: Path, cut: int) -> None:
         whole = trained(SMALL, tmp_path / "whole")
         resumed = trained(SMALL, tmp_path / "cut", interrupt=cut)

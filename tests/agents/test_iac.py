@@ -273,6 +273,8 @@ def everything(team: Team) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.thorough
+@pytest.mark.thorough
 def test_critics_learn_what_to_expect(checkpoint: Checkpoint) -> None:
     """Every turn pays .4 and gamma is .5: V = .4 + .5 * .4 = .6 before the first turn, then .4."""
     team = load_team(checkpoint("llama"), num_turns=2)

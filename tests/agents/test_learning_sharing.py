@@ -42,6 +42,8 @@ def accuracy(config: TrainConfig, learner: Learner, *, shuffled: bool = False) -
     return [turn.mean_accuracy for turn in result.turns]
 
 
+@pytest.mark.thorough
+@pytest.mark.thorough
 def test_a_few_steps_run_and_the_first_turn_stays_as_it_began() -> None:
     config = replace(recipe("sharing"), steps=3, questions_per_step=4)
     learner, history = trained(config)

@@ -264,8 +264,8 @@ class TestCriticWithItsOwnAdapter:
     ("family", "settings"),
     [
         ("llama", {"tuning": "full"}),
-        ("gpt2", {"tuning": "full"}),
-        ("llama", {"tuning": "lora"}),
+        pytest.param("gpt2", {"tuning": "full"}, marks=pytest.mark.thorough),
+        pytest.param("llama", {"tuning": "lora"}, marks=pytest.mark.thorough),
         ("gpt2", {"tuning": "lora"}),
         ("llama", {"tuning": "lora", "critic": "adapter"}),
     ],
@@ -382,6 +382,8 @@ print(len(before), [
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.thorough
+@pytest.mark.thorough
 def test_importing_the_package_leaves_peft_as_it_is() -> None:
     """Failure B14: no class of peft is changed, for whoever uses it beside us."""
     done = subprocess.run(

@@ -726,6 +726,7 @@ def dying_in(step: int, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(malt, "train_step", train_step)
 
 
+@pytest.mark.thorough
 def test_rounds_with_a_rising_threshold_survive_a_cut_in_every_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

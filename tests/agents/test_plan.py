@@ -212,6 +212,7 @@ class TestWhatIsHeld:
         with pytest.raises(ValueError, match="quantised by gptq, which a plan cannot count"):
             sketch_team(replace(asked, quantization="none"), game)
 
+    @pytest.mark.thorough
     def test_a_learned_verifier_and_its_base(
         self, checkpoint: Callable[..., Path], tmp_path: Path
     ) -> None:
@@ -310,7 +311,7 @@ class TestAgainstARealStep:
         assert (plan.prompt_tokens, plan.new_tokens) == (read, written)
         assert written == 4 * 2 * 3 * 10
 
-    @pytest.mark.parametrize("tuning", ["full", "lora"])
+    @pytest.mark.parametrize("tuning", ["full", pytest.param("lora", marks=pytest.mark.thorough)])
     def test_memory_of_the_tiny_model(self, tuning: str) -> None:
         config = tiny("shopping", 10)
         config = replace(config, team=replace(config.team, tuning=tuning))

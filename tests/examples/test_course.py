@@ -203,6 +203,7 @@ class TestLesson09:
         return [numbers(x.split("turns")[1]) for x in output.splitlines() if "PPO after" in x]
 
     @pytest.mark.timeout(300)  # for a busy machine
+    @pytest.mark.thorough
     def test_prints_what_is_best_beside_what_was_learnt(self, run: Run) -> None:
         pytest.importorskip("stable_baselines3", reason="the extra sb3 is not installed")
         learnt = self.check(run("09", "--steps", "256"))
@@ -221,6 +222,7 @@ class TestLesson09:
 
 
 @pytest.mark.timeout(300)  # for a busy machine
+@pytest.mark.thorough
 def test_10_a_mixed_team(run: Run) -> None:
     output = run("10", "--steps", "1", "--questions", "4")
     assert "agent_0: LlamaForCausalLM, 133,312 parameters" in output
