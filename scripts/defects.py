@@ -352,7 +352,7 @@ MUTANTS: list[Mutant] = [
         ("(attention.cumsum(1) - 1).clamp(min=0)", "torch.arange(ids.shape[1]).expand(ids.shape)"),
         ("positions = positions[:, -1:] + 1", "positions = positions[:, -1:]"),
         ("noise = _gumbel(len(rows), base.vocab_size", "noise = _gumbel(1, base.vocab_size"),
-        ("cache.batch_select_indices(keep)", "pass"),
+        ("cache.reorder_cache(keep)", "pass"),
         (
             "alive = [i for i, goes in zip(alive, going, strict=True) if goes]",
             "alive = alive[: len(keep)]",
