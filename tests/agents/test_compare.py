@@ -485,6 +485,10 @@ class TestPage:
         # sampled: .45 +- .635, greedy: .6 +- 0; before: -.1 for both seeds
         assert "| s | It rises. | **not shown** | holds | MAPoRL \\| ours. From the first" in top
         assert "| s | It was flat. | **holds** | not measured | MAPoRL \\| ours. Off the sh" in top
+        # Two seeds, no spread: no test. Two claims count.
+        assert top.count("| - |\n") == 2
+        assert "0 of the 0 that hold or fail are left at 0.05" in " ".join(top.split())
+        assert "## What the choices saw" in top
         assert "- **Not shown**: It rises. (MAPoRL | ours. From the first to the last" in section
         assert "Greedy: **holds**. (MAPoRL | ours. From the first to the last turn: +0.6" in section
         assert "No claim to judge: a survey." in page([self.study()])

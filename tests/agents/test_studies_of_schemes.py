@@ -266,3 +266,16 @@ def test_every_arm_can_be_built_and_shrunk(name: str) -> None:
         small = quick_recipe(arm.recipe)
         experiment.build(small.config)
         assert training_answers(small.config) < training_answers(arm.recipe.config)
+
+
+def test_a_tuned_malt_has_to_beat_a_single_model_in_every_setting() -> None:
+    plan = catalogue.STUDIES["malt"]()
+    named = {arm.name: arm.recipe.config for arm in plan.arms if arm.name.startswith("single")}
+    [claim] = (claim for claim in plan.claims if "single model" in claim.words)
+    assert {f"malt/{name}" for name in named} < set(claim.stands_on)
+    settings = {
+        (c.steps // 3, c.questions_per_step, c.malt.imitation.epochs)  # type: ignore[attr-defined]
+        for c in named.values()
+    }
+    assert settings == {(1, 234, 3), (3, 78, 1), (6, 39, 1), (9, 26, 1)}
+    assert {rounds * trees for rounds, trees, _ in settings} == {234}, "equal generations"

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from maporl_agents.outcomes import TurnStats
-from maporl_agents.studies.claims import judge, judged
+from maporl_agents.studies.claims import holm, judge, judged
 from maporl_agents.studies.results import Arm, Claim, Measurement, SeedResult, Study
 from maporl_agents.studies.verdicts import (
     MARGIN,
+    Estimate,
     Verdict,
     against_verdict,
     difference,
@@ -273,3 +274,55 @@ def test_claims_of_a_study_are_judged_by_decoding() -> None:
     study = replace(make_study(), claims=claims)
     assert [one.judgement for one in judged(study)] == ["holds", "fails"]
     assert [one.judgement for one in judged(study, "greedy")] == ["not measured"] * 2
+
+
+# --- Correction for the number of claims ------------------------------------------------------
+
+
+def test_holm_by_hand() -> None:
+    """Four tests: .01 * 4, .02 * 3, .03 * 2, .04 * 1; none below one that is smaller."""
+    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.3, 0.5]) == [0.6, 0.6]
+    assert holm([0.4, 0.9]) == [0.8, 0.9]
+    assert holm([]) == []
+
+
+def test_a_claim_without_a_test_counts_and_has_none() -> None:
+    assert holm([None, 0.01, None]) == [None, 0.03, None]
+
+
+def test_p_values_are_those_of_student() -> None:
+    """An interval that ends at 0 has p = .05; of three values -1, 0, 4: t = .65, p = .58."""
+    edge = Estimate(0.3, 0.3, (0.0, 0.0, 0.0))
+    assert edge.p_value() == pytest.approx(0.05)
+    assert edge.p_value(against=0.3) == 1
+    assert estimate([-1.0, 0.0, 4.0]).p_value() == pytest.approx(0.5799, abs=1e-4)
+    assert estimate([0.2]).p_value() is None
+    assert estimate([0.2, 0.2, 0.2]).p_value() is None, "seeds of greedy decoding may be one"
+
+
+def test_a_claim_has_the_largest_p_of_its_sentences() -> None:
+    grounds = [Verdict("supports", "m", "s", f"m/{p}", p) for p in (0.01, 0.04, 0.02)]
+    names = tuple(one.name for one in grounds)
+    assert judge(Claim("c", names), grounds).p == 0.04
+    untested = Verdict("supports", "m", "s", "m/untested")
+    assert judge(Claim("c", (*names, "m/untested")), [*grounds, untested]).p is None
+    against = Verdict("contradicts", "m", "s", "m/against", 0.03)
+    assert judge(Claim("c", (*names, "m/against")), [*grounds, against]).p == 0.03
+    opened = Verdict("open", "m", "s", "m/open")
+    assert judge(Claim("c", (*names, "m/open")), [*grounds, opened]).p is None
+
+
+def test_every_sentence_that_decides_has_the_p_of_its_own_test() -> None:
+    """Of MARGIN where "no rise" is claimed; of both differences where something is shuffled."""
+    small, rise = estimate([0.0, 0.01, -0.01]), estimate([0.2, 0.25, 0.3])
+    assert untrained_verdict("m", small).p == small.p_value(against=0.05)
+    assert untrained_verdict("m", rise).p == rise.p_value()
+    for verdict in (rise_verdict("m", "w", rise), against_verdict("m", "o", rise)):
+        assert verdict.p == rise.p_value() < 0.05
+    before = dict.fromkeys(range(3), 0.2)
+    trained, shuffled = {0: 0.6, 1: 0.65, 2: 0.55}, {0: 0.2, 1: 0.22, 2: 0.19}
+    lost = difference(trained, shuffled)
+    worst = max(difference(trained, before).p_value() or 0, lost.p_value() or 0)
+    assert shuffle_verdict(trained, shuffled, before).p == pytest.approx(worst)
+    assert rise_verdict("m", "w", estimate([0.1, -0.1, 0.3])).p is None

@@ -21,11 +21,14 @@ class Judged:
         claim: in words, with the names of its sentences.
         judgement: what follows.
         by: the sentence that decided; None if it is one that is missing.
+        p: of the judgement "holds" (all of its tests, so the largest) or "fails"; None for others,
+            and where a test cannot be made.
     """
 
     claim: Claim
     judgement: Judgement
     by: Verdict | None
+    p: float | None = None
 
 
 def all_verdicts(study: Study, decoding: Decoding) -> list[Verdict]:
@@ -53,7 +56,28 @@ def judge(claim: Claim, found: Sequence[Verdict]) -> Judged:
     for kind, judgement in (("contradicts", "fails"), ("open", "not shown")):
         for verdict in grounds:
             if verdict.kind == kind:
-                return Judged(claim, judgement, verdict)  # type: ignore[arg-type]
+                p = verdict.p if judgement == "fails" else None
+                return Judged(claim, judgement, verdict, p)  # type: ignore[arg-type]
     if len(grounds) < len(claim.stands_on):
         return Judged(claim, "not shown", None)
-    return Judged(claim, "holds", grounds[0])
+    tests = [verdict.p for verdict in grounds]
+    p = None if None in tests else max(one for one in tests if one is not None)
+    return Judged(claim, "holds", grounds[0], p)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return p-values adjusted for their number, so that all judgements together err in 5 %.
+
+    With p_(1) <= ... <= p_(m) (Holm, Scandinavian Journal of Statistics 6, 1979):
+
+        adjusted p_(i) = max over j <= i of min(1, (m - j + 1) p_(j))
+
+    A None was judged without a test, or not decided: it counts in m, and stays None.
+    """
+    order = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, (p, index) in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p))
+        adjusted[index] = highest
+    return adjusted

@@ -155,8 +155,9 @@ def paid_verdict(
         return Verdict("open", arm, f"{figures}; one seed has no interval.")
     if change.low > 0 or change.high < 0:
         if (change.mean > 0) == case.gains:
-            return Verdict("supports", arm, f"{figures}, as paid.")
-        return Verdict("contradicts", arm, f"{figures}, against what is paid.")
+            return Verdict("supports", arm, f"{figures}, as paid.", p=change.p_value())
+        words = f"{figures}, against what is paid."
+        return Verdict("contradicts", arm, words, p=change.p_value())
     if (usual if case.gains else 1 - usual) > CEILING:
         return Verdict("open", arm, f"{figures}, which left no room.")
     return Verdict("open", arm, f"{figures}, within the spread over seeds.")

@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 from typing import Literal
 
 from maporl_agents.studies.results import Arm, ControlKind, Decoding, Stage, Study
-from maporl_env.intervals import t_quantile
+from maporl_env.intervals import t_cdf, t_quantile
 
 Kind = Literal["supports", "contradicts", "open", "neutral"]
 
@@ -52,6 +52,17 @@ class Estimate:
         """Upper end of the interval; infinity where there is none."""
         return math.inf if self.half_width is None else self.mean + self.half_width
 
+    def p_value(self, against: float = 0.0) -> float | None:
+        """Return the two-sided p-value of Student's t test that the mean is `against`.
+
+        None for a single seed, and where all seeds gave one value: they are then one measurement.
+        """
+        if not self.half_width:
+            return None
+        freedom = len(self.values) - 1
+        error = self.half_width / t_quantile(0.975, freedom)
+        return 2 * (1 - t_cdf(abs(self.mean - against) / error, freedom))
+
     def __str__(self) -> str:
         """Return e.g. "+0.120 ± 0.031"."""
         spread = "" if self.half_width is None else f" ± {self.half_width:.3f}"
@@ -69,12 +80,15 @@ class Verdict:
         sentence: what is the case, with the figures.
         name: by which a `Claim` stands on it, unique in a study: the arm, a slash, and
             "off-the-shelf", "training", "turns", or the name of the arm it is compared with.
+        p: of the test that decided, of several the largest; None where nothing was decided or no
+            test can be made.
     """
 
     kind: Kind
     arm: str
     sentence: str
     name: str = ""
+    p: float | None = None
 
     def named(self, topic: str) -> Verdict:
         """Return the same with a name."""
@@ -180,9 +194,11 @@ def untrained_verdict(arm: str, rise: Estimate) -> Verdict:
     if rise.half_width is None:
         return Verdict("open", arm, f"{words}; one seed has no interval.")
     if rise.low > 0:
-        return Verdict("contradicts", arm, f"{words}, a rise without any training.")
+        words += ", a rise without any training."
+        return Verdict("contradicts", arm, words, p=rise.p_value())
     if rise.high < MARGIN:
-        return Verdict("supports", arm, f"{words}, no rise of {MARGIN} or more.")
+        words += f", no rise of {MARGIN} or more."
+        return Verdict("supports", arm, words, p=rise.p_value(against=MARGIN))
     return Verdict("open", arm, f"{words}, which leaves room for a rise of {MARGIN}.")
 
 
@@ -202,9 +218,9 @@ def rise_verdict(arm: str, what: str, rise: Estimate) -> Verdict:
     if rise.half_width is None:
         return Verdict("open", arm, f"{what}: {rise}; one seed has no interval.")
     if rise.low > 0:
-        return Verdict("supports", arm, f"{what}: {rise}, a rise.")
+        return Verdict("supports", arm, f"{what}: {rise}, a rise.", p=rise.p_value())
     if rise.high < 0:
-        return Verdict("contradicts", arm, f"{what}: {rise}, a fall.")
+        return Verdict("contradicts", arm, f"{what}: {rise}, a fall.", p=rise.p_value())
     return Verdict("open", arm, f"{what}: {rise}, within the spread over seeds.")
 
 
@@ -213,9 +229,9 @@ def against_verdict(arm: str, other: str, lead: Estimate) -> Verdict:
     if lead.half_width is None:
         return Verdict("open", arm, f"Against {other}: {lead}; one seed has no interval.")
     if lead.low > 0:
-        return Verdict("supports", arm, f"Better than {other}: {lead}.")
+        return Verdict("supports", arm, f"Better than {other}: {lead}.", p=lead.p_value())
     if lead.high < 0:
-        return Verdict("contradicts", arm, f"Worse than {other}: {lead}.")
+        return Verdict("contradicts", arm, f"Worse than {other}: {lead}.", p=lead.p_value())
     return Verdict("open", arm, f"Not distinguishable from {other}: {lead}.")
 
 
@@ -252,10 +268,11 @@ def shuffle_verdict(
     figures += f", kept {100 * kept:.0f} %"
     if (left if kept >= SURVIVED else loss).low <= 0:
         return Verdict("open", arm, f"With {what} it cannot be told from these seeds: {figures}.")
+    tests = (rise.p_value(), (left if kept >= SURVIVED else loss).p_value())
+    p = None if None in tests else max(one for one in tests if one is not None)
     if kept >= SURVIVED:
         most = "The rise" if loss.low <= 0 else "Most of the rise"
-        return Verdict(
-            "contradicts", arm, f"{most} survives {what}: not collaboration ({figures})."
-        )
+        words = f"{most} survives {what}: not collaboration ({figures})."
+        return Verdict("contradicts", arm, words, p=p)
     end = "vanishes" if kept <= VANISHED else "shrinks"
-    return Verdict("supports", arm, f"The rise {end} with {what} ({figures}).")
+    return Verdict("supports", arm, f"The rise {end} with {what} ({figures}).", p=p)

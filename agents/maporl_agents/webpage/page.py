@@ -34,6 +34,10 @@ METRICS: dict[Metric, str] = {
     "mean_accuracy": "mean accuracy",
     "score": "score paid",
 }
+NOT_CORRECTED = (
+    "Claims are judged one by one, at 95 % each, without a correction for their number; the page "
+    "of all studies (maporl compare all --docs) has Holm's."
+)
 NO_CONTROLS = (
     "A single run carries no controls. Whether its rise is collaboration is for "
     "maporl compare to say: the trained agents asked alone, verdicts and peers shuffled, equal "
@@ -88,7 +92,11 @@ def page_data(source: Source) -> dict[str, Any]:
         "claim": study.claim,
         "claims": {d: [_judged(j) for j in judged(study, d)] for d in DECODINGS},
         "facts": _facts(study),
-        "notes": [*study.notes, *((NO_CONTROLS,) if source.kind == "run" else ())],
+        "notes": [
+            *study.notes,
+            *((NO_CONTROLS,) if source.kind == "run" else ()),
+            *((NOT_CORRECTED,) if study.claims else ()),
+        ],
         "metric": METRICS[study.metric],
         "interval": interval_words(study),
         "verdicts": {d: [_verdict(study, v) for v in said(source, d)] for d in DECODINGS},
