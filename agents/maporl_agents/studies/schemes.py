@@ -112,7 +112,8 @@ def single(config: MALTConfig) -> MALTConfig:
 
 SINGLE_GRID = ((1, 234, 3), (3, 78, 1), (9, 26, 1))
 """Rounds, trees a round and passes of imitation beside MALT's own, at equal generations, in the
-range that its own were chosen from. Thresholds do nothing for one role: an answer is worth 0 or 1."""
+range that its own were chosen from. Thresholds do nothing for one role: its answers are worth 0
+or 1."""
 
 
 def single_arms(config: MALTConfig, label: str) -> tuple[ArmPlan, ...]:
