@@ -8,6 +8,9 @@ Importing it registers the environments:
     gymnasium.make_vec("maporl/Debate-v0", num_envs)     many debates in lock step
     pettingzoo.make("parallel", "maporl/collaboration-v0")   the two-agent game, solved exactly
     gymnasium.make("maporl/Collaboration-v0")            the same with a fixed partner
+
+Gymnasium imports it by itself for a name that begins with it, "maporl_env:maporl/Debate-v0";
+PettingZoo knows no such names, and neither library loads environments that are only installed.
 """
 
 from maporl_env import registration as _registration

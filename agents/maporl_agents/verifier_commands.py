@@ -14,6 +14,7 @@ from maporl_agents.config import LongQuestions
 from maporl_agents.service_queue import Limits
 from maporl_agents.verifier.answering import Answerers, Answering
 from maporl_agents.verifier.config import FitConfig, VerifierConfig
+from maporl_env.named import is_own_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from maporl_env.prompts import Template
     from maporl_env.tasks import Task
     from maporl_env.types import Question
+    from maporl_env.verifiers import VerifierLike
 
 
 @dataclass(frozen=True)
@@ -264,7 +266,8 @@ class Serve:
 
     verifier: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="VERIFIER")]
     """A folder that `maporl verifier train` made; "key", the answer key (clients send it);
-    "tolerance:SHARE", "noisy_key:SHARE", "learned:FOLDER" or "remote:URL"."""
+    "tolerance:SHARE", "noisy_key:SHARE", "learned:FOLDER" or "remote:URL"; or your own reward as
+    module:function or file.py:function, which then has to bear what clients send."""
     host: str = "127.0.0.1"
     """Where to listen; anything but this machine needs a token."""
     port: int = 8000
@@ -281,22 +284,34 @@ class Serve:
             raise ImportError(
                 f"serving needs {error.name}: install the extra, pip install 'maporl[serve]'"
             ) from error
-        from maporl_agents.games import TOKEN_VARIABLE, VERIFIERS, make_verifier
+        from maporl_agents.games import TOKEN_VARIABLE
 
         token = os.environ.get(TOKEN_VARIABLE) or None
         if self.token_file is not None:
             token = self.token_file.read_text(encoding="utf-8").strip()
         serve.require_token(self.host, token)
-        kind = self.verifier.partition(":")[0]
-        if kind in VERIFIERS and kind not in SERVED:
-            raise ValueError(
-                f"the verifier {kind!r} is not served, because it runs programs and tests, and "
-                f"clients would send both: choose one of {', '.join(SERVED)}, or a folder"
-            )
-        verifier = make_verifier(self.verifier if kind in SERVED else f"learned:{self.verifier}")
+        verifier = served(self.verifier)
         console.print(f"serving {self.verifier} at http://{self.host}:{self.port}")
         serve.run(verifier, host=self.host, port=self.port, token=token, limits=self.limits)
         return 0
+
+
+def served(name: str) -> VerifierLike:
+    """Return the verifier that is served under a name: a known one, one's own, or a folder's.
+
+    Raises:
+        ValueError: it would run what clients send, or there is none.
+    """
+    from maporl_agents.games import VERIFIERS, make_verifier
+
+    kind = name.partition(":")[0]
+    if kind in VERIFIERS and kind not in SERVED:
+        raise ValueError(
+            f"the verifier {kind!r} is not served, because it runs programs and tests, and "
+            f"clients would send both: choose one of {', '.join(SERVED)}, or a folder"
+        )
+    by_name = kind in SERVED or (is_own_name(name) and not Path(name).exists())
+    return make_verifier(name if by_name else f"learned:{name}")
 
 
 Action = (

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from maporl_agents import commands, experiment
+from maporl_agents.bench_players import players_of
 from maporl_agents.cli import main
 from maporl_agents.config import GameConfig
 from maporl_agents.games import make_verifiers, protocol_options
+from maporl_agents.verifier_commands import served
 from maporl_env.types import Question
 
 MINE = """
@@ -157,3 +159,26 @@ def test_flags_change_the_game_of_a_run(here: Path, monkeypatch) -> None:
     assert (sampling.max_new_tokens, sampling.stop) == (9, ("x",))
     game, sampling = commands.game_and_sampling(Eval())
     assert (game, sampling.max_new_tokens) == (GameConfig(), 32)
+
+
+def test_ones_own_reward_is_served_and_ones_own_agents_are_scored(here: Path) -> None:
+    assert served("mine.py:short")([], ["a"]) == [1.0]  # type: ignore[operator]
+    with pytest.raises(ValueError, match="there is no file nowhere"):
+        served("nowhere.py:short")
+    with pytest.raises(ValueError, match="is not served, because it runs programs"):
+        served("tests:partial")
+    (here / "talk.py").write_text("def say(prompts): return ['?'] * len(prompts)\n")
+    assert players_of("talk.py:say").about["function"] == "talk.py:say"
+
+
+def test_a_person_is_told_who_plays_and_how_to_answer(here: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda prompt: print(prompt) or r"\boxed{ 9 }")
+    few = ("--turns", "1", "--max-new-tokens", "4", "--index", "0")
+    code, said = maporl(capsys, "play", "--human", *few)
+    assert code == 0
+    said = " ".join(said.split())
+    assert "You are agent_1. agent_0: a model." in said
+    assert r"Write your final answer as \boxed{...}" in said
+    assert "turn 1: you, agent_1, read" in said
+    assert "agent_1 >" in said
+    assert "agent_2" not in said

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,13 @@ def test_links_lead_somewhere(page: str) -> None:
 @pytest.mark.parametrize("page", sorted(p.relative_to(ROOT) for p in ROOT.glob("docs/**/*.md")))
 def test_links_of_the_docs_lead_somewhere(page: Path) -> None:
     test_links_lead_somewhere(str(page))
+
+
+def test_gymnasium_imports_the_package_for_a_name_that_says_so() -> None:
+    code = (
+        "import sys, gymnasium\n"
+        "assert 'maporl_env' not in sys.modules\n"
+        "gymnasium.make('maporl_env:maporl/Debate-v0', num_agents=2).reset(seed=0)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert '"maporl_env:maporl/Debate-v0"' in README
