@@ -24,7 +24,7 @@ from maporl_agents.seeding import seed_of
 from maporl_agents.storage import save_json
 from maporl_agents.team import Team
 from maporl_agents.types import Completion, TokenIds
-from maporl_agents.window_check import fitting, some
+from maporl_agents.window_check import NoneFits, fitting, some
 from maporl_env import rendering, replay
 from maporl_env.batched import BatchedDebate, Prompt
 from maporl_env.tasks import BUILT_IN, load_task
@@ -205,9 +205,22 @@ def memory_warning_of(
 def fitting_questions(
     team: Team, game: GameConfig, sampling: Sampling, questions: list[Question], console: Console
 ) -> list[Question]:
-    """Return the questions that fit the team's models; ValueError as `window_check.fitting`."""
+    """Return the questions that fit the team's models.
+
+    Where none is sure to fit if messages are as long as they may be, that is printed, and the
+    questions need to fit in the first turn.
+
+    Raises:
+        ValueError: as `window_check.fitting`.
+    """
     debate = debate_config(unjudged(game))
-    parts, left_out = fitting(team, debate, sampling, {"chosen": questions}, game.long_questions)
+    asked = {"chosen": questions}
+    try:
+        parts, left_out = fitting(team, debate, sampling, asked, game.long_questions)
+    except NoneFits as error:
+        first_turn = replace(debate, num_turns=1)
+        parts, left_out = fitting(team, first_turn, sampling, asked, game.long_questions)
+        console.print(Text(f"warning: {error}"), soft_wrap=True)
     for ids in left_out.values():
         console.print(f"left out as too long: {len(ids):,} questions ({some(ids)})")
     return list(parts["chosen"])

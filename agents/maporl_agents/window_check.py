@@ -28,6 +28,11 @@ PLAYED = 200
 NAMED = 3
 """Questions that a refusal names."""
 
+
+class NoneFits(ValueError):
+    """Not even the shortest question fits: the settings are too large, not the questions."""
+
+
 Parts = Mapping[str, Sequence[Question]]
 Reasons = dict[int, str]
 """Why a question does not fit, by its place."""
@@ -47,18 +52,20 @@ def fitting(
             none.
 
     Raises:
-        ValueError: some do not fit, and they are not to be left out; or none fits.
+        ValueError: some do not fit, and they are not to be left out.
+        NoneFits: none of a part does.
     """
     if choice == "keep":
         return dict(parts), {}
     kept: dict[str, Sequence[Question]] = {}
     left_out: dict[str, list[str]] = {}
     for name, questions in parts.items():
+        shortest = [min(questions[:PROBED], key=_length)] if questions else []
+        for reason in too_long(team, config, sampling, shortest).values():
+            raise NoneFits(f"no {name} question is sure to fit: {reason}; {_WAYS}, or {_RISK}")
         reasons = too_long(team, config, sampling, questions, most=0 if choice != "refuse" else 10)
         if reasons and choice == "refuse":
             raise ValueError(_refusal(name, questions, reasons))
-        if len(reasons) == len(questions):
-            raise ValueError(f"no {name} question fits: {next(iter(reasons.values()))}; {_WAYS}")
         kept[name] = _without(questions, reasons) if reasons else questions
         if reasons:
             left_out[name] = [questions[place].id for place in reasons]
@@ -69,6 +76,7 @@ _WAYS = (
     "lower max_new_tokens, take fewer agents or turns, set the debate's token_budget, or take a "
     "model with a longer window"
 )
+_RISK = "set long_questions=keep to begin all the same"
 
 
 def _refusal(name: str, questions: Sequence[Question], reasons: Reasons) -> str:
@@ -122,6 +130,8 @@ def too_long(
     played with messages of full length. With a token budget, which drops old turns, there are no
     such bounds: the longest questions are played, and the others only if one of those is too long.
     """
+    if not questions:
+        return {}
     debates = BatchedDebate(unscored(config), 1)
     speak = full_length(team)
     sizes = _sizes(questions)

@@ -58,8 +58,15 @@ def load(data: str | Path | None = None) -> Task:
     place = source("tinygsm", data, HUB_NAME)
     splits: Splits = {"rl": take(place, NUM_RL)}
     if len(splits["rl"]) == NUM_RL:
-        splits["validation"] = Deferred(lambda: take(place, NUM_RL + NUM_VALIDATION)[NUM_RL:])
+        splits["validation"] = Deferred(lambda: _behind(place))
     return Task("tinygsm", splits)
+
+
+def _behind(place: Path | str) -> list[Question]:
+    rest = take(place, NUM_RL + NUM_VALIDATION)[NUM_RL:]
+    if not rest:
+        raise ValueError(f"{place} has {NUM_RL} problems with an answer: none is left to validate")
+    return rest
 
 
 def take(place: Path | str, count: int, without: Collection[str] = ()) -> list[Question]:

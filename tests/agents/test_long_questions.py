@@ -18,7 +18,7 @@ from maporl_agents.config import CONFIGS, EvalConfig, GameConfig, Sampling, Team
 from maporl_agents.games import debate_config, training_questions
 from maporl_agents.loading import make_team
 from maporl_agents.team import Team
-from maporl_agents.window_check import full_length, too_long, unscored, why_too_long
+from maporl_agents.window_check import NoneFits, full_length, too_long, unscored, why_too_long
 from maporl_env.batched import BatchedDebate
 from maporl_env.tasks import files, load_task, shopping
 from maporl_env.types import Question
@@ -183,7 +183,7 @@ def test_a_question_is_kept_where_that_is_asked_for(
 def test_where_none_fits_the_settings_are_named(config: TrainConfig, tmp_path: Path) -> None:
     game = replace(config.game, long_questions="leave_out")
     config = replace(config, game=game, sampling=Sampling(max_new_tokens=500))
-    with pytest.raises(ValueError, match=r"no training question fits: .*lower max_new_tokens"):
+    with pytest.raises(NoneFits, match=r"no training question is sure to fit: .*lower max_new_to"):
         experiment.run(config, tmp_path / "run", console())
 
 
@@ -201,6 +201,23 @@ def test_eval_finds_them_before_the_first_debate_too(
         main([*command, "--long-questions", "leave_out"])
     assert not stop.value.code
     assert "left out as too long: 1 questions (test/600)" in capsys.readouterr().out
+
+
+def test_eval_goes_on_where_only_messages_of_full_length_would_not_fit(
+    config: TrainConfig, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = write(tmp_path / "short.jsonl", rows("test", 3))
+    command = ["eval", "--task", str(file), "--max-new-tokens", "200", "--run"]
+    made = replace(config, steps=1, game=replace(config.game, task=str(file), train_split="test"))
+    long = replace(made, sampling=Sampling(max_new_tokens=200))
+    with pytest.raises(NoneFits):
+        experiment.run(long, tmp_path / "run", console())
+    experiment.run(made, tmp_path / "run", console())
+    with pytest.raises(SystemExit) as stop:
+        main([*command, str(tmp_path / "run")])
+    printed = capsys.readouterr()
+    assert not stop.value.code, printed.err
+    assert "warning: no chosen question is sure to fit: in turn 2" in printed.out
 
 
 # --- Measuring on training questions ------------------------------------------------
