@@ -16,7 +16,7 @@ from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.config import GameConfig, Sampling, TeamConfig
 from maporl_agents.evaluation import evaluate
 from maporl_agents.experiment import load_team, read_config
-from maporl_agents.games import debate_config, training_split, unjudged
+from maporl_agents.games import debate_config, training_split
 from maporl_agents.loading import make_team
 from maporl_agents.parallel import share_cores
 from maporl_agents.sampler import sample
@@ -213,7 +213,7 @@ def fitting_questions(
     Raises:
         ValueError: as `window_check.fitting`.
     """
-    debate = debate_config(unjudged(game))
+    debate = debate_config(game)
     asked = {"chosen": questions}
     try:
         parts, left_out = fitting(team, debate, sampling, asked, game.long_questions)

@@ -240,7 +240,7 @@ def _fitting(
         ValueError: some do not fit, and `game.long_questions` does not leave them out.
     """
     game = config.game
-    debate = debate_config(unjudged(game))
+    debate = debate_config(game)
     kept, left_out = fitting(team, debate, config.sampling, parts, game.long_questions)
     held, split = kept["held-out"], config.eval.split
     seen = asked.seen_in_training(held, questions_of(game, split), kept["training"])

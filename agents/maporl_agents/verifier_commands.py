@@ -79,7 +79,7 @@ class Data:
         halves, template = self._recorded() if self.recordings else self._sampled(console)
         self.out.mkdir(parents=True, exist_ok=True)
         about: dict[str, Any] = {"template": asdict(template), "made_by": _plain(self)}
-        for name, (examples, unjudged) in halves.items():
+        for name, (examples, unjudged, _) in halves.items():
             save_examples(self.out / f"{name}.jsonl", examples)
             about[name] = asdict(balance(examples, seed=self.seed)[1]) | {"unjudged": unjudged}
             console.print(f"{name}: {_sentence(about[name])}")
@@ -111,7 +111,7 @@ class Data:
         from maporl_agents.loading import make_team
         from maporl_agents.parallel import share_cores
         from maporl_agents.verifier.data import sample_answers
-        from maporl_agents.window_check import fitting, some
+        from maporl_agents.window_check import some
         from maporl_env.config import DebateConfig
         from maporl_env.tasks import load_task
 
@@ -127,12 +127,8 @@ class Data:
             share_cores(len(team.bases))
         game = DebateConfig(task=task, num_agents=self.agents, num_turns=self.turns)
         sampling = self.sampling.sampling(self.task)
-        parts = dict(zip(("train", "test"), chosen, strict=True))
-        fit, left_out = fitting(team, game, sampling, parts, self.long_questions)
-        for name, ids in left_out.items():
-            console.print(f"left out as too long: {len(ids):,} {name} questions ({some(ids)})")
         halves = {}
-        for name, questions in fit.items():
+        for name, questions in zip(("train", "test"), chosen, strict=True):
             count = len(questions)
             with console.status(f"{name}: {self.debates} debates on {count} questions ..."):
                 halves[name] = sample_answers(
@@ -142,7 +138,10 @@ class Data:
                     sampling,
                     debates_per_question=self.debates,
                     seed=self.seed,
+                    long_questions=self.long_questions,
                 )
+            if ids := halves[name].left_out:
+                console.print(f"left out as too long: {len(ids):,} {name} questions ({some(ids)})")
         return halves, task.template
 
     def _chosen(self, task: Task) -> tuple[list[Question], list[Question]]:

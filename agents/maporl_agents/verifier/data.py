@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from maporl_agents.config import Sampling
+from maporl_agents.config import LongQuestions, Sampling
 from maporl_agents.rollout import play
 from maporl_agents.seeding import seed_of
 from maporl_agents.storage import write_text
 from maporl_agents.team import Team
+from maporl_agents.window_check import fitting
 from maporl_env import replay
 from maporl_env.answers import KINDS
 from maporl_env.batched import BatchedDebate, DebateConfig
@@ -59,10 +60,14 @@ class Balance:
 
 
 class Sampled(NamedTuple):
-    """Labelled answers, and how many more there were that the task's verifier could not judge."""
+    """Labelled answers, and how many more there were that the task's verifier could not judge.
+
+    `left_out` holds the ids of questions that were too long to be asked.
+    """
 
     examples: list[Example]
     unjudged: int
+    left_out: tuple[str, ...] = ()
 
 
 def label(questions: Iterable[Question], responses: Iterable[str]) -> list[Example]:
@@ -95,6 +100,7 @@ def sample_answers(
     seed: int,
     batch_size: int = 256,
     on_batch: Callable[[int], None] = lambda done: None,
+    long_questions: LongQuestions = "keep",
 ) -> Sampled:
     """Let a team debate each question several times; return every message and its label.
 
@@ -110,16 +116,19 @@ def sample_answers(
         seed: names the sampling noise.
         batch_size: debates side by side.
         on_batch: called with the number of debates that are done.
+        long_questions: what is done with questions that may not fit; see `window_check.fitting`.
 
     Returns:
         The answers, those to one question together.
 
     Raises:
-        ValueError: no debate, or a score other than 0 and 1, which is no label.
+        ValueError: no debate, questions that are too long and refused, or a score other than 0 and
+            1, which is no label.
     """
     if debates_per_question < 1:
         raise ValueError(f"debates_per_question must be at least 1, not {debates_per_question}")
-    asked = [question for question in questions for _ in range(debates_per_question)]
+    parts, left_out = fitting(team, game, sampling, {"chosen": questions}, long_questions)
+    asked = [question for question in parts["chosen"] for _ in range(debates_per_question)]
     debates = BatchedDebate(replace(game, verifier=None), min(batch_size, len(asked)))
     examples: list[Example] = []
     unjudged = 0
@@ -131,7 +140,7 @@ def sample_answers(
         examples += [Example(q, text, _is_right(q, score)) for q, text, score in judged]
         unjudged += len(said) - len(judged)
         on_batch(start + len(part))
-    return Sampled(examples, unjudged)
+    return Sampled(examples, unjudged, tuple(left_out.get("chosen", ())))
 
 
 def _is_right(question: Question, score: float) -> bool:
