@@ -20,6 +20,7 @@ VALUES = "agents/maporl_agents/values.py"
 LEARNER = "agents/maporl_agents/learner.py"
 ROLLOUT = "agents/maporl_agents/rollout.py"
 SAMPLER = "agents/maporl_agents/sampler.py"
+DECODING = "agents/maporl_agents/decoding.py"
 TEAM = "agents/maporl_agents/team.py"
 CONTROLS = "agents/maporl_agents/studies/controls.py"
 VERDICTS = "agents/maporl_agents/studies/verdicts.py"
@@ -41,6 +42,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     LEARNER: ("tests/agents/test_maporl.py", "tests/agents/test_ppo_options.py"),
     ROLLOUT: ("tests/agents/test_rollout.py",),
     SAMPLER: ("tests/agents/test_sampler.py",),
+    DECODING: ("tests/agents/test_sampler.py",),
     TEAM: ("tests/agents/test_team.py",),
     CONTROLS: ("tests/agents/test_controls.py",),
     VERDICTS: ("tests/agents/test_verdicts.py",),
@@ -344,11 +346,18 @@ MUTANTS: list[Mutant] = [
             "sampling.limit_of(seat), sampling.stops_of(0)",
         ),
         ("manual_seed((seed + index) % 2**63)", "manual_seed(seed % 2**63)"),
+        ("length + max_new_tokens > window", "length + max_new_tokens >= window"),
+        ("length + max_new_tokens > window", "length > window"),
+        (
+            "row.completion(team.base_of(row.policy).chat) for row in rows]",
+            "row.completion(team.base_of(row.policy).chat) for row in rows[::-1]]",
+        ),
+    ),
+    *_of(
+        DECODING,
         ("if token in chat.stop_ids:", "if token == min(chat.stop_ids):"),
         ("self.stop = StopReason.TEXT", "self.stop = StopReason.EOS"),
         ("return len(self.ids) < self.limit", "return len(self.ids) <= self.limit"),
-        ("length + max_new_tokens > window", "length + max_new_tokens >= window"),
-        ("length + max_new_tokens > window", "length > window"),
         ("(attention.cumsum(1) - 1).clamp(min=0)", "torch.arange(ids.shape[1]).expand(ids.shape)"),
         ("positions = positions[:, -1:] + 1", "positions = positions[:, -1:]"),
         ("noise = _gumbel(len(rows), base.vocab_size", "noise = _gumbel(1, base.vocab_size"),
@@ -368,10 +377,6 @@ MUTANTS: list[Mutant] = [
         ),
         ("temper(logits, temperature).log_softmax(-1)", "logits.log_softmax(-1)"),
         ("logprobs + noise[alive]", "logprobs + noise[: len(alive)]"),
-        (
-            "row.completion(team.base_of(row.policy).chat) for row in rows]",
-            "row.completion(team.base_of(row.policy).chat) for row in rows[::-1]]",
-        ),
     ),
     *_of(
         TEAM,

@@ -11,7 +11,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 COVERED = """
     rewards credit advantages losses batching scoring maporl magrpo iac joint_tree malt preferences
-    values learner rollout sampler team controls verdicts
+    values learner rollout sampler decoding team controls verdicts
 """
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from maporl_agents.arguments import working_dtype
 from maporl_agents.bases import Base, window_of
 from maporl_agents.chat import Chat
-from maporl_agents.sampler import Row, write_rows
+from maporl_agents.decoding import Row, write_rows
 from maporl_agents.tokenizer_files import first_line
 
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.15}
