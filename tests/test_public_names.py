@@ -82,6 +82,13 @@ ENVIRONMENT: dict[str, Contract] = {
 }  # fmt: skip
 
 AGENTS: dict[str, Contract] = {
+    "maporl_agents.train": (
+        lambda *, task=None, model=None, verifier=None, scheme="", **settings: ...
+    ),
+    "maporl_agents.evaluate": (
+        lambda source=None, *, task=None, model=None, verifier=None, **settings: ...
+    ),
+    "maporl_agents.load_team": lambda folder: ...,
     "maporl_agents.advantages.token_rewards": (
         lambda logprobs, ref_logprobs, mask, score, *, kl_coef: ...
     ),
