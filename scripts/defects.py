@@ -321,7 +321,7 @@ MUTANTS: list[Mutant] = [
         ),
         ("kl_coef * (1 + gain * error)", "kl_coef * (1 - gain * error)"),
         ('self.kl_coef = controls["kl_coef"]', "pass"),
-        ('self.spread = RunningSpread(**controls["spread"])', "pass"),
+        ("self.spread = spread", "pass"),
     ),
     *_of(
         ROLLOUT,
@@ -397,7 +397,7 @@ MUTANTS: list[Mutant] = [
         ),
         ("return critic_name(seat, min(turn, self.num_turns - 1))", "return critic_name(seat, 0)"),
         ('base.save(folder / "critics", critics=True)', "pass"),
-        ("pairs += pair(self.critics.state_dict()", "pair(self.critics.state_dict()"),
+        ("return pairs + pair(self.critics.state_dict(), read_file(place), place)", "return pairs"),
         ("own.copy_(saved)", "own.copy_(own)"),
     ),
     *_of(

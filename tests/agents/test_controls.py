@@ -25,6 +25,7 @@ from maporl_agents.studies.controls import (
     with_peers_of,
     with_shuffled_verdicts,
 )
+from maporl_agents.team import Team
 from maporl_env.types import Question
 from maporl_env.verifiers import AnswerKey, Scorer
 
@@ -217,6 +218,18 @@ class TestMeasure:
             assert sorted(t.question.id for t in result.transcripts) == sorted(
                 q.id for q in QUESTIONS
             )
+
+    def test_alone_everybody_speaks_as_in_its_last_turn(self, checkpoint, monkeypatch) -> None:
+        asked: list[set[str]] = []
+
+        def spied(team: Team, *args: object, **options: object):
+            asked.append({team.policy(seat, 0) for seat in range(2)})
+            return evaluate(team, *args, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr("maporl_agents.studies.controls.evaluate", spied)
+        team = load_team(checkpoint("llama"), sharing="turn")
+        measure(Measure("alone"), team, GAME, QUESTIONS, SHORT, seed=1)
+        assert asked == [{"agent_0_turn_2", "agent_1_turn_2"}] * 2
 
     def test_only_what_varies_is_sampled_alone(self, checkpoint) -> None:
         assert set(self.run(checkpoint, "best_of_n")) == {"sampled"}

@@ -318,6 +318,7 @@ class TestAgainstARealStep:
         peak, _, _ = real_step(config)
         assert peak_of_training(plan_of(config, MACHINE)) == pytest.approx(peak, rel=WITHIN)
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize(
         "team",
         [
@@ -340,6 +341,7 @@ class TestAgainstARealStep:
         peak, _, _ = real_step(config)
         assert peak_of_training(plan_of(config, MACHINE)) == pytest.approx(peak, rel=WITHIN)
 
+    @pytest.mark.thorough
     def test_memory_of_an_evaluation(self) -> None:
         """On top of the weights; here of more debates than a training step plays."""
         config = tiny("shopping", 10)
@@ -396,6 +398,7 @@ class TestPlan:
         plan = plan_of(config, replace(MACHINE, memory_bytes=1e5))
         assert (plan.fits, plan.max_rows, plan.micro_episodes) == (False, None, None)
 
+    @pytest.mark.thorough
     def test_work_grows_with_turns_and_passes(self) -> None:
         config = tiny("shopping", 10)
         plain = plan_of(config, MACHINE)
@@ -427,6 +430,7 @@ class TestPlan:
         # Four debates, two agents, and the question stands in 1, 2 and 3 places by the turn.
         assert longer.prompt_tokens - plan.prompt_tokens == 4 * 2 * (1 + 2 + 3) * 10
 
+    @pytest.mark.thorough
     def test_a_length_that_is_given_stands_for_every_agent(
         self, checkpoint: Callable[..., Path]
     ) -> None:
