@@ -372,7 +372,7 @@ def _make(
                 raise ValueError(f"protocol {name!r} has no options of its own, such as {option}")
             _choice(f"option of protocol {name!r}", option, further)
     given = {option: value for option, value in wanted.items() if option in known}
-    protocol = make(**given, **own)
+    protocol = make(**{**given, **own})
     missing = [part for part in PROTOCOL_PARTS if not hasattr(protocol, part)]
     if missing:
         raise ValueError(f"protocol {name!r} makes no protocol: it has no {', '.join(missing)}")

@@ -197,7 +197,7 @@ def test_a_protocol_of_ones_own_and_its_options(here: Path) -> None:
         ("my_protocol.py:Rounds", {"num_turns": 3}, "num_turns is an option of every debate"),
         ("my_protocol.py:no_protocol", {}, "makes no protocol: it has no num_turns"),
         ("my_protocol.py:Ronds", {}, "protocol .*did you mean 'Rounds'"),
-        ("debate", {"shout": True}, "protocol 'debate' has no options of its own"),
+        ("debate", {"shout": True}, "unknown option of protocol 'debate' 'shout'"),
         ("debte", {}, "unknown protocol 'debte'"),
     ],
 )
