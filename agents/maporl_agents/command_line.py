@@ -146,7 +146,9 @@ def _option(place: str, value: Any, about: str, width: int) -> list[str]:
     default = "" if shown in ("", None) else f" (default: {shown})"
     text = " ".join(about.split()) + default
     indent = " " * 6
-    wrapped = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)
+    wrapped = textwrap.wrap(
+        text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
     return ["", f"  --{place.replace('_', '-')}", *wrapped]
 
 
