@@ -1,6 +1,6 @@
 r"""What the influence-aware reward does: the same message is paid by what follows from it.
 
-    python examples/06_influence_aware_reward.py        # draws influence_reward.png; two seconds
+    python examples/06_influence_aware_reward.py        # draws runs/influence_reward.png; 2 s
 
 You learn: what gamma weighs. Four debates of two agents are scored (1 right, 0 wrong), and every
 message is paid under three values of gamma. With gamma = 0 a message is paid for itself alone; the
@@ -10,6 +10,7 @@ larger gamma, the more it is paid for what the team makes of it.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -28,7 +29,9 @@ STORIES = {  # scores, a row per turn: agent_0, agent_1
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default="influence_reward.png", help="the picture")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs", "influence_reward.png"), help="the picture"
+    )
     args = parser.parse_args()
 
     figure = Figure(figsize=(8, 7.5), layout="constrained")
@@ -47,6 +50,7 @@ def main() -> None:
             if row is panels[0]:
                 panel.set_title(title, fontsize=10)
         row[0].set_ylabel(f"agent_0\n{story}", fontsize=10)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=90)
 
     print("paid for the first message of agent_0:\n")

@@ -1,6 +1,6 @@
 """Alone nobody learns to collaborate, together both do: the game of the paper's section 2.
 
-    python examples/collaboration_game.py              # draws collaboration.png; about a minute
+    python examples/collaboration_game.py              # draws runs/collaboration.png; a minute
     python examples/collaboration_game.py --shuffle    # where the last turn does not come first
 
 For a lone learner with a fixed partner, and for two who learn together, the game is solved exactly
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 
 import numpy as np
 
@@ -64,7 +65,9 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shuffle", action="store_true", help="learn the turns in no order")
-    shuffle = parser.parse_args().shuffle
+    parser.add_argument("--out", type=Path, default=Path("runs", "collaboration.png"))
+    args = parser.parse_args()
+    shuffle, out = args.shuffle, args.out
 
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     for panel, turns in zip(figure.subplots(1, 2, sharey=True), (10, 20), strict=True):
@@ -80,7 +83,8 @@ def main() -> None:
         panel.set(xlabel="turn", ylim=(0, 1.02), title=f"collaboration rate, T = {turns}")
         panel.set_xticks([1, *range(turns // 5, turns + 1, turns // 5)])
         panel.legend(loc="center left")
-    figure.savefig("collaboration.png", dpi=110)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)
 
 
 if __name__ == "__main__":

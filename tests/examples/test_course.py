@@ -157,7 +157,7 @@ def test_05_scripted_agents_and_voting(run: Run) -> None:
 
 
 def test_06_influence_aware_reward(run: Run, tmp_path: Path) -> None:
-    output = run("06", "--out", "picture.png")
+    output = run("06")
     paid = {
         "convinces": [1, 1, 1],
         "is ignored": [1, (1 + 0.39 * 0.5) / 1.39, (1 + 0.5 + 0.5) / 3],
@@ -166,7 +166,9 @@ def test_06_influence_aware_reward(run: Run, tmp_path: Path) -> None:
     }
     for story, row in paid.items():
         assert numbers(line_with(f"{story:14}", output)) == pytest.approx(row, abs=6e-4)
-    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    left = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == [Path("runs", "influence_reward.png")], "below runs/, which git ignores"
+    assert (tmp_path / left[0]).read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
