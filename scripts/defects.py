@@ -43,7 +43,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ROLLOUT: ("tests/agents/test_rollout.py",),
     SAMPLER: ("tests/agents/test_sampler.py",),
     DECODING: ("tests/agents/test_sampler.py",),
-    TEAM: ("tests/agents/test_team.py",),
+    TEAM: ("tests/agents/test_team.py", "tests/agents/test_trained_slots.py"),
     CONTROLS: ("tests/agents/test_controls.py",),
     VERDICTS: ("tests/agents/test_verdicts.py",),
 }
