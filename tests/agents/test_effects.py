@@ -45,6 +45,7 @@ HOW = {
     "game.task": ("gsm8k", "the questions"),
     "game.data": ("folder", "where they come from"),
     "game.train_split": ("rl", "which are trained on"),
+    "game.long_questions": ("leave_out", "which questions are asked"),
     "game.num_agents": (4, "who plays"),
     "game.num_turns": (2, "how long"),
     "game.protocol": ("sequential", "who reads what"),
