@@ -11,14 +11,13 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-import marshal
 import os
 import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 FORMS = "module:name or file.py:name"
@@ -116,9 +115,18 @@ def _digest_of(given: object) -> str:
     """
     code = getattr(given, "__code__", None)
     kind = given if hasattr(given, "__qualname__") else type(given)
-    text = marshal.dumps(code) if code is not None else b""
-    whole = f"{kind.__module__}:{kind.__qualname__}".encode() + text
+    whole = f"{kind.__module__}:{kind.__qualname__}".encode() + _bytes_of(code)
     return hashlib.sha256(whole).hexdigest()[:8]
+
+
+def _bytes_of(code: CodeType | None) -> bytes:
+    """Return what a function's code consists of, with that of the functions inside it."""
+    if code is None:
+        return b""
+    inner = [one for one in code.co_consts if isinstance(one, CodeType)]
+    plain = [repr(one) for one in code.co_consts if isinstance(one, (bool, int, float, str, bytes))]
+    own = code.co_code + "\0".join([*code.co_names, *plain]).encode("utf-8", "backslashreplace")
+    return own + b"".join(map(_bytes_of, inner))
 
 
 def name_as(name: str, given: object) -> None:

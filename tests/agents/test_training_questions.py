@@ -230,8 +230,8 @@ def test_a_run_is_trained_on_the_split_that_is_named_and_holds_one_team_while_it
     alive, trained_on = [], []
     build, train = experiment.build, experiment.train
 
-    def counted(config: Any) -> Any:
-        team, learner = build(config)
+    def counted(config: Any, **options: Any) -> Any:
+        team, learner = build(config, **options)
         teams.add(team)
         return team, learner
 
