@@ -35,15 +35,15 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
-from maporl_agents import experiment
 from maporl_agents.algorithms import maporl
 from maporl_agents.config import GameConfig, PPOConfig, Sampling, TeamConfig, TrainConfig
-from maporl_agents.games import debates_of, training_questions
-from maporl_agents.loading import pick_device
+from maporl_agents.models.loading import pick_device
 from maporl_agents.planning.machine import GIB, Machine, this_machine
 from maporl_agents.planning.plan import Plan, plan_of
-from maporl_agents.scoring import score_tokens
+from maporl_agents.training import experiment
+from maporl_agents.training.make_game import debates_of, training_questions
 from maporl_agents.types import Rollout
+from maporl_agents.update.token_logprobs import score_tokens
 
 SIZES = {
     # hidden, inside, layers, heads, key-value heads, words

@@ -23,7 +23,7 @@ from statistics import fmean
 
 from verifier_mistakes import mistake
 
-from maporl_agents.runlog import read_metrics
+from maporl_agents.records.run_log import read_metrics
 from maporl_agents.verifier.data import Example
 from maporl_env.answers import answers_equal, extract_answer, read_gold
 from maporl_env.types import Transcript

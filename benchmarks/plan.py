@@ -40,9 +40,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from maporl_agents import experiment, tiny
+from maporl_agents import tiny
 from maporl_agents.algorithms import maporl
-from maporl_agents.chat import Chat
 from maporl_agents.config import (
     EvalConfig,
     GameConfig,
@@ -52,9 +51,7 @@ from maporl_agents.config import (
     TrainConfig,
     from_dict,
 )
-from maporl_agents.games import debates_of, training_questions
-from maporl_agents.learner import Learner
-from maporl_agents.loading import Load, load_model
+from maporl_agents.models.loading import Load, load_model
 from maporl_agents.planning.ledger import Ledger
 from maporl_agents.planning.machine import this_machine
 from maporl_agents.planning.plan import Plan, plan_of
@@ -62,8 +59,12 @@ from maporl_agents.planning.rehearsal import Rehearsal, Spent, rehearse
 from maporl_agents.planning.sketch import nbytes, owned
 from maporl_agents.planning.stand_ins import EndlessChat
 from maporl_agents.recipes import recipe
-from maporl_agents.tokenizer_files import load_tokenizer
-from maporl_agents.vocabulary import rows_of
+from maporl_agents.text.chat import Chat
+from maporl_agents.text.tokenizer_files import load_tokenizer
+from maporl_agents.text.vocabulary import rows_of
+from maporl_agents.training import experiment
+from maporl_agents.training.make_game import debates_of, training_questions
+from maporl_agents.update.optimiser import Learner
 
 BUILT_IN = ("shopping", "sharing")
 KINDS = {

@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-from maporl_env.code_tests import CodeTests
 from maporl_env.sandbox import Job, Sandbox
 from maporl_env.tasks import load_task
+from maporl_env.verifiers.programs import CodeTests
 
 PROGRAM = "def f(n):\n    a, b = 1, 1\n    for _ in range(n): a, b = b, a + b\n    return a\n"
 TESTS = "assert f(20) == 10946\nassert f(10) == 89\n"

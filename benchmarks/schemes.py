@@ -25,15 +25,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from maporl_agents import experiment
 from maporl_agents.config import IACConfig, MAGRPOConfig, MALTConfig, RunConfig
-from maporl_agents.evaluation import evaluate
-from maporl_agents.games import debates_of, training_questions
-from maporl_agents.passes import vote_of_passes
-from maporl_agents.runlog import RunLog, read_metrics
+from maporl_agents.measure.evaluate import evaluate
+from maporl_agents.measure.vote_of_passes import vote_of_passes
+from maporl_agents.models.team import Team
+from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.studies.catalogue import settings_of
 from maporl_agents.studies.schemes import joint_shopping, single, star
-from maporl_agents.team import Team
+from maporl_agents.training import experiment
+from maporl_agents.training.make_game import debates_of, training_questions
 
 Measured = dict[str, float]
 

@@ -23,11 +23,11 @@ from statistics import median
 
 import torch
 
-from maporl_agents import experiment
 from maporl_agents.config import EvalConfig, GameConfig, PPOConfig, Sampling, TrainConfig
-from maporl_agents.diagnostics import Metrics
-from maporl_agents.games import training_questions
-from maporl_agents.runlog import RunLog, read_metrics
+from maporl_agents.measure.step_metrics import Metrics
+from maporl_agents.records.run_log import RunLog, read_metrics
+from maporl_agents.training import experiment
+from maporl_agents.training.make_game import training_questions
 
 ALLOWED_GROWTH = 0.02
 

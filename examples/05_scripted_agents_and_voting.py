@@ -17,7 +17,7 @@ from math import comb
 
 import numpy as np
 
-from maporl_agents.outcomes import turn_stats
+from maporl_agents.measure.debate_stats import turn_stats
 from maporl_env.bridges.speakers import play
 from maporl_env.types import Question
 from maporl_env.voting import majority

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import argparse
 
-from maporl_agents import experiment
 from maporl_agents.algorithms.maporl import questions_of_step, train_step
 from maporl_agents.config import EvalConfig, TrainConfig
-from maporl_agents.evaluation import evaluate
-from maporl_agents.games import debates_of, training_questions
-from maporl_agents.learner import Learner
+from maporl_agents.measure.evaluate import evaluate
 from maporl_agents.seeding import seed_of
+from maporl_agents.training import experiment
+from maporl_agents.training.make_game import debates_of, training_questions
+from maporl_agents.update.optimiser import Learner
 
 
 def main() -> None:

@@ -16,12 +16,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from maporl_agents import experiment
 from maporl_agents.config import EvalConfig, TrainConfig
-from maporl_agents.outcomes import rate, transitions
-from maporl_agents.report import telling_question
-from maporl_agents.runlog import read_metrics
-from maporl_env import rendering
+from maporl_agents.measure.debate_stats import rate, transitions
+from maporl_agents.measure.terminal_report import telling_question
+from maporl_agents.records.run_log import read_metrics
+from maporl_agents.training import experiment
+from maporl_env.rendering import plain_text
 from maporl_env.types import Transcript
 
 
@@ -37,7 +37,7 @@ def read(run: Path) -> None:
 
     print(f"1. What was said: {run.name}, task {config.game.task}, {config.steps} steps")
     index = telling_question(before, after)
-    print(rendering.heading(after[index].question) + rendering.lines(after[index].messages))
+    print(plain_text.heading(after[index].question) + plain_text.lines(after[index].messages))
 
     print("2. What came of it: accuracy of the vote on held-out questions, turn by turn")
     for stage, decodings in json.loads((run / "results.json").read_text()).items():

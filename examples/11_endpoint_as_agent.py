@@ -17,11 +17,11 @@ import threading
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from maporl_env import rendering
 from maporl_env.bridges.endpoint import Endpoint
 from maporl_env.bridges.speakers import play
+from maporl_env.http_json import RemoteError
+from maporl_env.rendering import plain_text
 from maporl_env.types import Question
-from maporl_env.web import RemoteError
 
 QUESTIONS = [
     Question("q1", "A pen costs 6 and a hat 8. How much are 3 pens and 2 hats?", "34"),
@@ -70,7 +70,7 @@ def main() -> None:
     except RemoteError as error:
         parser.error(str(error))
     for transcript, debate in zip(played.transcripts, played.debates, strict=True):
-        print(rendering.heading(transcript.question) + rendering.lines(transcript.messages))
+        print(plain_text.heading(transcript.question) + plain_text.lines(transcript.messages))
         votes = " or ".join(map(str, debate.outcome()))
         print(f"the team answers {votes}; the key is {transcript.question.answer}\n")
 

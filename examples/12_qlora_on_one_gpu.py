@@ -19,10 +19,10 @@ from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from maporl_agents import experiment
-from maporl_agents.export import export
+from maporl_agents.commands.export import export
 from maporl_agents.recipes import recipe
-from maporl_agents.runlog import read_metrics
+from maporl_agents.records.run_log import read_metrics
+from maporl_agents.training import experiment
 
 QUESTION = '{"question": "Mia has 4 pens and buys 3. How many?", "answer": "4 + 3 = 7 #### 7"}\n'
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from maporl_env import collaboration_v0 as game
-from maporl_env.equilibrium import Outcome
+from maporl_env.collaboration.equilibrium import Outcome
 
 TAU = 0.1
 LINES = {"two learners": None, "alone, p = .5": 0.5, "alone, p = .6": 0.6, "alone, p = .7": 0.7}

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from maporl_env import rendering, replay
+from maporl_env import replay
 from maporl_env.answers import extract_answer, read_gold
+from maporl_env.rendering import plain_text
 from maporl_env.replay import Recorded, Recording
 from maporl_env.types import Question, Transcript
 from maporl_env.voting import expected_accuracy
@@ -28,10 +29,10 @@ def gold_of(question: Question) -> object:
 def show_one(recording: Recording) -> None:
     """Play one debate turn by turn; in the second turn everybody holds on to the answer."""
     batch, recorded = replay.start([recording], num_turns=2), Recorded([recording])
-    print(rendering.heading(recording.question))
+    print(plain_text.heading(recording.question))
     while prompts := batch.prompts():
         batch.step(recorded(prompts))
-    print(rendering.lines(batch.transcripts[0].messages))
+    print(plain_text.lines(batch.transcripts[0].messages))
     for speaker, paid in zip(recording.speakers, batch.turn_rewards()[0].T, strict=True):
         print(f"{speaker:20} is paid {np.round(paid, 3)} for its two messages")
 

@@ -11,12 +11,13 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from maporl_env import pictures, prompts, rendering
+from maporl_env import prompts
 from maporl_env.answers import read_gold
 from maporl_env.config import RENDER_MODES, DebateConfig, Game
-from maporl_env.media import TextMedium, medium
-from maporl_env.pictures import Picture
+from maporl_env.observations.text_or_tokens import TextMedium, medium
 from maporl_env.prompts import Template
+from maporl_env.rendering import pictures, plain_text
+from maporl_env.rendering.pictures import Picture
 from maporl_env.types import AgentID, Answer, Question, Transcript, View
 
 
@@ -237,11 +238,11 @@ class DebateAdapter:
         if self.render_mode == "rgb_array":
             return pictures.picture(self.debate.transcript, self.debate.num_turns)
         if self.render_mode == "ansi":
-            return rendering.heading(self.debate.question) + rendering.lines(messages)
+            return plain_text.heading(self.debate.question) + plain_text.lines(messages)
         if self._printed < 0:
-            print(rendering.heading(self.debate.question))
+            print(plain_text.heading(self.debate.question))
             self._printed = 0
-        print(rendering.lines(messages[self._printed :]), end="", flush=True)
+        print(plain_text.lines(messages[self._printed :]), end="", flush=True)
         self._printed = len(messages)
         return None
 

@@ -66,9 +66,9 @@ from gymnasium.error import ResetNeeded
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
-from maporl_env.collaboration import ALONE, COLLABORATE, Rules
-from maporl_env.collaboration_adapter import CollaborationAdapter, Infos, Observation
-from maporl_env.equilibrium import best_response, logit_equilibrium, outcome
+from maporl_env.collaboration.adapter import CollaborationAdapter, Infos, Observation
+from maporl_env.collaboration.equilibrium import best_response, logit_equilibrium, outcome
+from maporl_env.collaboration.game import ALONE, COLLABORATE, Rules
 from maporl_env.types import AgentID
 
 __all__ = [

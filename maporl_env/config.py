@@ -14,13 +14,7 @@ from typing import Any, Literal
 from maporl_env import prompts
 from maporl_env.credit import Credit, Penalties
 from maporl_env.debate import MAX_CHARS, Debate, OnLong, agent_ids
-from maporl_env.named import function_named, is_own_name
-from maporl_env.prompts import Template
-from maporl_env.protocols import PROTOCOLS, Feedback, History, Protocol, Stop
-from maporl_env.rewards import Horizon, Majority, Share
-from maporl_env.tasks import load_task
-from maporl_env.tasks.base import Task
-from maporl_env.tokens import (
+from maporl_env.observations.tokens import (
     MESSAGE_TOKENS,
     OBSERVATION_TOKENS,
     ByteTokenizer,
@@ -28,7 +22,13 @@ from maporl_env.tokens import (
     TokenCodec,
     Tokenizer,
 )
+from maporl_env.prompts import Template
+from maporl_env.protocols import PROTOCOLS, Feedback, History, Protocol, Stop
+from maporl_env.rewards import Horizon, Majority, Share
+from maporl_env.tasks import load_task
+from maporl_env.tasks.base import Task
 from maporl_env.types import Question
+from maporl_env.user_functions import function_named, is_own_name
 from maporl_env.verifiers import AnswerKey, Scorer, VerifierLike
 
 _LOGGER = logging.getLogger(__name__)

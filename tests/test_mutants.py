@@ -10,8 +10,8 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 COVERED = """
-    rewards credit advantages losses batching scoring maporl magrpo iac joint_tree malt preferences
-    values learner rollout sampler decoding team controls verdicts
+    rewards credit advantages losses batching token_logprobs maporl magrpo iac joint_tree malt
+    preference_pairs tree_values optimiser rollout sampler decoding team controls verdicts
 """
 
 

@@ -3,10 +3,10 @@
     import maporl_agents
     run = maporl_agents.train(task=questions, model=(model, tokenizer), verifier=reward, steps=10)
 
-`train`, `evaluate` and `load_team` are the Python entry; see `maporl_agents.entry`. They are
-imported when they are first asked for: `import maporl_agents` alone costs nothing, and each module
-only what it needs itself. To read the code, start at `maporl_agents.algorithms`, one training loop
-per file; `maporl_agents.types` says what flows between its steps. Install with
+`train`, `evaluate` and `load_team` are the Python entry; see `maporl_agents.training.python_entry`.
+They are imported when they are first asked for: `import maporl_agents` alone costs nothing, and
+each module only what it needs itself. To read the code, start at `maporl_agents.algorithms`, one
+training loop per file; `maporl_agents.types` says what flows between its steps. Install with
 `pip install 'maporl[train]'`.
 """
 
@@ -15,14 +15,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from maporl_agents.entry import Run, evaluate, load_team, train
+    from maporl_agents.training.python_entry import Run, evaluate, load_team, train
 
 __all__ = ["Run", "evaluate", "load_team", "train"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from maporl_agents import entry
+        from maporl_agents.training import python_entry
 
-        return getattr(entry, name)
+        return getattr(python_entry, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

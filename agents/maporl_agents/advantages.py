@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from maporl_agents.arguments import (
+from maporl_agents.tensor_checks import (
     real_only,
     require_mask,
     require_option,

@@ -19,19 +19,19 @@ from typing import Annotated
 
 import tyro
 
-from maporl_agents import bench_commands, verifier_commands
-from maporl_agents.command_line import HELP, basic_help, parse, sentence_of
+from maporl_agents.commands import bench, verifier
+from maporl_agents.commands.command_line import HELP, basic_help, parse, sentence_of
+from maporl_agents.commands.play_options import Eval, Play
 from maporl_agents.config import RunConfig, TrainConfig, config_of, scheme_of
-from maporl_agents.play_commands import Eval, Play
+from maporl_agents.config.typed_text import prepared
 from maporl_agents.recipes import recipe
-from maporl_agents.run_folder import folder_of
-from maporl_agents.settings import SettingsDiffer
-from maporl_agents.storage import CheckpointError
+from maporl_agents.records.run_folder import folder_of
+from maporl_agents.records.saved_settings import SettingsDiffer
+from maporl_agents.records.storage import CheckpointError
 from maporl_agents.terminal import command_line, console
-from maporl_agents.typed_text import prepared
-from maporl_env.named import whole_name
 from maporl_env.sandbox import SandboxUnavailable
 from maporl_env.tasks import load_task
+from maporl_env.user_functions import whole_name
 
 RUNS = Path("runs")
 WELCOME = """Language models that learn to collaborate, by multi-agent reinforcement learning.
@@ -75,7 +75,7 @@ class Train:
         if self.recipe and self.resume is not None:
             raise ValueError("--resume goes on with the run's own settings: leave out --recipe")
         load_task(self.config.game.task, self.config.game.data or None)  # before torch is
-        from maporl_agents import experiment
+        from maporl_agents.training import experiment
 
         terminal = console()
         folder = self.resume or folder_of(self.runs, self.config.name)
@@ -157,7 +157,7 @@ class Export:
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""
-        from maporl_agents.export import export
+        from maporl_agents.commands.export import export
 
         terminal = console()
         for folder in export(self.run, self.to, merge=self.merge):
@@ -192,7 +192,7 @@ class Compare:
 
     def __call__(self) -> int:
         """Run the command; return the exit code: 1 if a job failed."""
-        from maporl_agents.compare import run_command
+        from maporl_agents.commands.compare import run_command
 
         return run_command(self, console())
 
@@ -201,7 +201,7 @@ class Compare:
 class Verifier:
     """Make a learned verifier: sample data for it, train it, measure it, serve it."""
 
-    action: Annotated[verifier_commands.Action, tyro.conf.arg(name="")]
+    action: Annotated[verifier.Action, tyro.conf.arg(name="")]
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""
@@ -212,7 +212,7 @@ class Verifier:
 class Bench:
     """Score anyone's agents on the environment benchmark, and make its tables."""
 
-    action: Annotated[bench_commands.Action, tyro.conf.arg(name="")]
+    action: Annotated[bench.Action, tyro.conf.arg(name="")]
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""
@@ -306,7 +306,7 @@ def _settings_from(given: Sequence[str]) -> tuple[RunConfig, str]:
     if start.recipe:
         config = recipe(start.recipe)
     elif start.resume:
-        from maporl_agents.experiment import read_config
+        from maporl_agents.training.experiment import read_config
 
         config = read_config(Path(start.resume))
     else:

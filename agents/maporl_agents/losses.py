@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from maporl_agents.arguments import (
+from maporl_agents.tensor_checks import (
     real_only,
     require_mask,
     require_option,

@@ -1,7 +1,7 @@
 """Who can play: anything that turns what agents read into what they say.
 
 `Players` are asked for a speaker per batch of debates. Scripted agents and functions are here;
-language models are in `maporl_agents.bench_players`.
+language models are in `maporl_agents.bridges.bench_players`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from maporl_env.batched import Prompt
 from maporl_env.benchmark import knowledge
 from maporl_env.benchmark.suite import Case
-from maporl_env.named import function_named, source_digest
 from maporl_env.scripted import STRATEGIES, Strategy, keep, read
 from maporl_env.tasks import load_task
 from maporl_env.types import Question
+from maporl_env.user_functions import function_named, source_digest
 
 Speak = Callable[[Sequence[Prompt]], Sequence[str]]
 """Writes one message per prompt; `prompt.text`, or `prompt.view`, is all an agent reads."""

@@ -22,8 +22,8 @@ from maporl_env.benchmark.results import (
 from maporl_env.benchmark.suite import CASES, Case
 from maporl_env.debate import Debate
 from maporl_env.intervals import clustered_mean
-from maporl_env.named import texts_of
 from maporl_env.types import Transcript
+from maporl_env.user_functions import texts_of
 
 BATCH = 100
 """Debates side by side, the same for everybody: the noise of samplers may depend on it."""

@@ -14,8 +14,8 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import ArrayLike
 
-from maporl_env.collaboration_adapter import RENDER_MODES, CollaborationAdapter, Observation
-from maporl_env.equilibrium import read_policy
+from maporl_env.collaboration.adapter import RENDER_MODES, CollaborationAdapter, Observation
+from maporl_env.collaboration.equilibrium import read_policy
 
 
 class LoneCollaboration(gymnasium.Env[Observation, np.int64]):

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any
 
-from maporl_env.web import RemoteGarbage, Service
+from maporl_env.http_json import RemoteGarbage, Service
 
 TOKEN_VARIABLE = "OPENAI_API_KEY"
 OWN_FIELDS = ("model", "messages", "n", "stream")

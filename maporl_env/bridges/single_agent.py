@@ -18,8 +18,8 @@ from gymnasium.error import ResetNeeded
 from maporl_env.adapter import DebateAdapter
 from maporl_env.batched import Prompt
 from maporl_env.config import RENDER_MODES
-from maporl_env.named import texts_of
 from maporl_env.types import AgentID
+from maporl_env.user_functions import texts_of
 
 Partner = Callable[[Sequence[str]], Sequence[str]] | Sequence[str]
 """`prompts -> texts`, or a script: what to say in each turn, the last text again after that."""

@@ -14,7 +14,7 @@ from typing import Any
 from maporl_env.batched import BatchedDebate
 from maporl_env.bridges.single_agent import Partner, ask, assign
 from maporl_env.config import DebateConfig
-from maporl_env.rendering import harmless
+from maporl_env.rendering.plain_text import harmless
 from maporl_env.types import Question
 
 

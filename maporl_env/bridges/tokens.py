@@ -5,8 +5,9 @@
     observation, reward, terminated, truncated, info = env.step(int(id_))     # one id of a message
 
 The view for learners that take no text, such as Stable-Baselines3 and MaskablePPO. The numbering of
-ids is that of `maporl_env.tokens`: the tokenizer's own plus one, 0 for padding, the last for the
-end of a message. The learner sees the prompt, then what it has written of its message so far.
+ids is that of `maporl_env.observations.tokens`: the tokenizer's own plus one, 0 for padding, the
+last for the end of a message. The learner sees the prompt, then what it has written of its
+message so far.
 """
 
 from __future__ import annotations

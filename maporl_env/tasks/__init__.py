@@ -12,7 +12,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from maporl_env.answers import read_gold
-from maporl_env.named import given_as, is_own_name, object_named, whole_name
 from maporl_env.tasks import (
     anli,
     coins,
@@ -28,6 +27,7 @@ from maporl_env.tasks import (
 )
 from maporl_env.tasks.base import Task
 from maporl_env.types import Question
+from maporl_env.user_functions import given_as, is_own_name, object_named, whole_name
 
 __all__ = ["BUILT_IN", "TASKS", "Task", "load_task"]
 

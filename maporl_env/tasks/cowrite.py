@@ -29,12 +29,12 @@ from pathlib import Path
 
 from maporl_env import prompts
 from maporl_env.answers import extract_answer
-from maporl_env.code_tests import parse as parse_suite
 from maporl_env.prompts import Template
 from maporl_env.sandbox import Result, Sandbox
 from maporl_env.tasks import humaneval
 from maporl_env.tasks.base import Task
 from maporl_env.types import Question
+from maporl_env.verifiers.programs import parse as parse_suite
 
 HELPER = "aux"
 MAX_REWARD = 4.0

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from maporl_env.code_tests import CodeTests, Suite
 from maporl_env.prompts import Template
 from maporl_env.tasks.base import Task
 from maporl_env.tasks.files import read_rows
 from maporl_env.tasks.hub import read_hub, source
 from maporl_env.tasks.splits import Numbered, Row
 from maporl_env.types import Question
+from maporl_env.verifiers.programs import CodeTests, Suite
 
 HUB_NAME = "openai_humaneval"
 FILES = ("HumanEval.jsonl", "HumanEval.jsonl.gz")

@@ -40,10 +40,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from maporl_agents import schemes
 from maporl_agents.config import TeamConfig
-from maporl_agents.loading import make_team
-from maporl_agents.team import Team
+from maporl_agents.models.loading import make_team
+from maporl_agents.models.team import Team
+from maporl_agents.training import schemes
 from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
 from maporl_env.types import Message, Question, Transcript
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from miniatures import load_team, make_rollout
 
-from maporl_agents.batching import collate, micro_batches, minibatches, rows_by_base
-from maporl_agents.team import Team
+from maporl_agents.models.team import Team
 from maporl_agents.types import TokenBatch
+from maporl_agents.update.batching import collate, micro_batches, minibatches, rows_by_base
 
 REWARDS = np.array([[0.5, -1.0], [0.0, 2.0]])
 

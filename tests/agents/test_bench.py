@@ -15,14 +15,22 @@ import pytest
 import torch
 from rich.console import Console
 
-from maporl_agents import bench_commands, bench_players, experiment
-from maporl_agents.bench_players import TeamPlayers, TeamSpeaker, is_run, model_players, players_of
+from maporl_agents.bridges import bench_players
+from maporl_agents.bridges.bench_players import (
+    TeamPlayers,
+    TeamSpeaker,
+    is_run,
+    model_players,
+    players_of,
+)
 from maporl_agents.cli import main
+from maporl_agents.commands import bench
 from maporl_agents.config import EvalConfig, MALTConfig, Sampling, TeamConfig, TrainConfig
-from maporl_agents.loading import make_team
-from maporl_agents.rollout import play
-from maporl_agents.runlog import RunLog
+from maporl_agents.models.loading import make_team
+from maporl_agents.play.rollout import play
+from maporl_agents.records.run_log import RunLog
 from maporl_agents.seeding import seed_of
+from maporl_agents.training import experiment
 from maporl_env.batched import BatchedDebate
 from maporl_env.benchmark import CASES, Case, read_report, score_case, table_row
 from maporl_env.benchmark.playing import BATCH
@@ -333,6 +341,6 @@ def test_who_can_play_nothing_leaves_no_file(tmp_path: Path, capsys: Any) -> Non
 def test_the_table_of_cases_cuts_no_name_short() -> None:
     report = read_report(ROOT / "docs" / "benchmark" / "keep.json")
     console = Console(width=90, file=io.StringIO(), record=True)
-    bench_commands.show(report, console)
+    bench.show(report, console)
     shown = console.export_text()
     assert [name for name in report.cases if f"│ {name} " not in shown] == []

@@ -9,9 +9,9 @@ import pytest
 from dialects import DIALECTS, dialect_tokenizer
 from miniatures import CHAT_TEMPLATE, make_tokenizer, shared_tokenizer
 
-from maporl_agents import templates
-from maporl_agents.chat import Chat
-from maporl_agents.templates import render
+from maporl_agents.text import chat_templates
+from maporl_agents.text.chat import Chat
+from maporl_agents.text.chat_templates import render
 from maporl_agents.tiny.tokenizer import make_tokenizer as make_tiny_tokenizer
 from maporl_env.debate import Debate
 from maporl_env.protocols import SimultaneousDebate
@@ -300,14 +300,14 @@ class TestForeignTemplates:
         """Whoever killed it, the machine short of memory or a user: later calls find a new one."""
         for _ in range(2):
             assert render("{{ messages[0]['content'] }}", [{"content": "how"}], {}) == "how"
-            process = templates._WORKER._process
+            process = chat_templates._WORKER._process
             assert process is not None
             process.kill()
             process.wait()
 
     def test_how_the_process_ended_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
         render("", [], {})
-        process = templates._WORKER._process
+        process = chat_templates._WORKER._process
         assert process is not None
 
         def killed_meanwhile() -> subprocess.Popen[str]:
@@ -316,7 +316,7 @@ class TestForeignTemplates:
             return process
 
         with monkeypatch.context() as patch:
-            patch.setattr(templates._WORKER, "_running", killed_meanwhile)
+            patch.setattr(chat_templates._WORKER, "_running", killed_meanwhile)
             with pytest.raises(ValueError, match="renders it was ended by SIGKILL"):
                 render("", [], {})
         assert render("a", [], {}) == "a"

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from maporl_agents import checkpoint
-from maporl_agents.checkpoint import CheckpointError
+from maporl_agents.records import checkpoint
+from maporl_agents.records.checkpoint import CheckpointError
 
 AGENTS = Path(checkpoint.__file__).resolve().parents[1]
 

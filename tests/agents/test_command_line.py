@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from maporl_agents import downloads, terminal
+from maporl_agents import terminal
 from maporl_agents.cli import Train, _command, main
-from maporl_agents.command_line import (
+from maporl_agents.commands.command_line import (
     BASIC,
     BASIC_OF_COMMAND,
     basic_help,
@@ -24,7 +24,8 @@ from maporl_agents.command_line import (
     sentence_of,
 )
 from maporl_agents.config import CONFIGS, PPOConfig
-from maporl_agents.keywords import places_of
+from maporl_agents.models import downloads
+from maporl_agents.training.keywords import places_of
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:

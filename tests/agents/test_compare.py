@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from maporl_agents import cli, compare, run_folder
-from maporl_agents.compare import assemble
+from maporl_agents import cli
+from maporl_agents.commands import compare
+from maporl_agents.commands.compare import assemble
 from maporl_agents.config import CONFIGS, EvalConfig, Sampling, TrainConfig
-from maporl_agents.loop import Interrupted
-from maporl_agents.outcomes import Transition, TurnStats
+from maporl_agents.measure.debate_stats import Transition, TurnStats
+from maporl_agents.records import run_folder
 from maporl_agents.studies import catalogue, jobs
 from maporl_agents.studies.catalogue import with_controls
 from maporl_agents.studies.controls import Measure
@@ -42,6 +43,7 @@ from maporl_agents.studies.pool import Pool, last_line
 from maporl_agents.studies.results import Arm, Claim, Measurement, SeedResult, Study
 from maporl_agents.studies.sft import SFTConfig
 from maporl_agents.studies.verdicts import estimate
+from maporl_agents.training.loop import Interrupted
 
 SMALL = TrainConfig(
     steps=3,

@@ -9,9 +9,9 @@ import pytest
 from miniatures import load_team, make_transcript
 
 from maporl_agents.config import GameConfig, Sampling
-from maporl_agents.evaluation import evaluate
-from maporl_agents.games import debates_of, questions_of
-from maporl_agents.rollout import play
+from maporl_agents.measure.evaluate import evaluate
+from maporl_agents.models.team import Team
+from maporl_agents.play.rollout import play
 from maporl_agents.studies import controls
 from maporl_agents.studies.controls import (
     Cast,
@@ -25,7 +25,7 @@ from maporl_agents.studies.controls import (
     with_peers_of,
     with_shuffled_verdicts,
 )
-from maporl_agents.team import Team
+from maporl_agents.training.make_game import debates_of, questions_of
 from maporl_env.types import Question
 from maporl_env.verifiers import AnswerKey, Scorer
 

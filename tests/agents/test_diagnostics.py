@@ -14,11 +14,11 @@ import pytest
 import torch
 from miniatures import make_transcript
 
-from maporl_agents import experiment
-from maporl_agents.alarms import RULES, Alarm, alarms
-from maporl_agents.behaviour import answers_of, copied_share, copy_rates, laziness
 from maporl_agents.config import CONFIGS, EvalConfig, Sampling, TrainConfig
-from maporl_agents.diagnostics import (
+from maporl_agents.config.effects import leaves, why_never
+from maporl_agents.measure.alarms import RULES, Alarm, alarms
+from maporl_agents.measure.copying import answers_of, copied_share, copy_rates, laziness
+from maporl_agents.measure.step_metrics import (
     entropies,
     experience_metrics,
     mean_of,
@@ -26,8 +26,8 @@ from maporl_agents.diagnostics import (
     share_beyond,
     zero_spread,
 )
-from maporl_agents.effects import leaves, why_never
-from maporl_agents.runlog import RunLog, read_metrics
+from maporl_agents.records.run_log import RunLog, read_metrics
+from maporl_agents.training import experiment
 from maporl_agents.types import Completion, Experience, Rollout, StopReason, TokenBatch
 from maporl_env.batched import BatchedDebate
 from maporl_env.config import DebateConfig

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 import maporl_agents
-from maporl_agents import effects, experiment
-from maporl_agents.config import CONFIGS, MALTConfig, RunConfig, TrainConfig, scheme_of
-from maporl_agents.effects import WHERE, leaves, refuse_without_effect, why_never
+from maporl_agents.config import CONFIGS, MALTConfig, RunConfig, TrainConfig, effects, scheme_of
+from maporl_agents.config.effects import WHERE, leaves, refuse_without_effect, why_never
 from maporl_agents.recipes import names, recipe
 from maporl_agents.studies.catalogue import STUDIES
+from maporl_agents.training import experiment
 
 OPTIMISER = {
     "learning_rate": (0.5, "rate of the policies"),

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 
 import maporl_agents
-from maporl_agents import experiment, tiny
+from maporl_agents import tiny
 from maporl_agents.cli import main
 from maporl_agents.config import MALTConfig, PPOConfig, TrainConfig
-from maporl_agents.keywords import settings_with
 from maporl_agents.recipes import recipe
-from maporl_agents.runlog import RunLog
-from maporl_agents.schemes import SCHEMES, Scheme
+from maporl_agents.records.run_log import RunLog
 from maporl_agents.terminal import console
-from maporl_env import named
+from maporl_agents.training import experiment
+from maporl_agents.training.keywords import settings_with
+from maporl_agents.training.schemes import SCHEMES, Scheme
+from maporl_env import user_functions
 from maporl_env.types import Question
 
 SMALL = {
@@ -85,7 +86,7 @@ def test_a_run_of_objects(here: Path, capsys, monkeypatch) -> None:
     assert more.results["after"] == run.results["after"]
 
     # In another process: the questions are there, the closure and the model are not.
-    monkeypatch.setattr(named, "_GIVEN", {})
+    monkeypatch.setattr(user_functions, "_GIVEN", {})
     assert experiment.held_out(run.config)[0] in QUESTIONS
     with pytest.raises(ValueError, match=r"'python:verifier_\w+' was an object of the Python"):
         experiment.resume(run.folder, console())
@@ -112,7 +113,7 @@ def test_a_scheme_of_ones_own(here: Path, capsys: pytest.CaptureFixture[str]) ->
     (here / "my_scheme.py").write_text(
         "from dataclasses import dataclass, replace\n"
         "from maporl_agents.config import TrainConfig\n"
-        "from maporl_agents.schemes import SCHEMES\n"
+        "from maporl_agents.training.schemes import SCHEMES\n"
         "@dataclass(frozen=True)\n"
         "class Settings(TrainConfig):\n"
         "    name: str = 'own'\n"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from miniatures import CHAT_TEMPLATE, make_tokenizer, save_miniature
 
-from maporl_agents import commands
 from maporl_agents.cli import main
-from maporl_agents.sampler import sample
+from maporl_agents.commands import team_commands
+from maporl_agents.play.sampler import sample
 from maporl_env.tasks import load_task
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.fixture(autouse=True)
 def threads_as_they_are(monkeypatch) -> None:
     """Commands spread over the cores; tests share them."""
-    monkeypatch.setattr(commands, "share_cores", lambda num_bases: None)
+    monkeypatch.setattr(team_commands, "share_cores", lambda num_bases: None)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_a_played_debate_carries_ids_too(checkpoint, monkeypatch, capsys) -> Non
             rows[policy] = prompt + one.ids
         return completions
 
-    monkeypatch.setattr(commands, "sample", watched)
+    monkeypatch.setattr(team_commands, "sample", watched)
     with pytest.raises(SystemExit) as stop:
         main(["play", "--model", str(checkpoint("llama")), "--turns", "3", "--max-new-tokens", "5"])
     assert stop.value.code == 0

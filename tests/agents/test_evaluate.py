@@ -8,7 +8,7 @@ import pytest
 from miniatures import load_team, make_transcript
 
 from maporl_agents.config import Sampling
-from maporl_agents.evaluation import evaluate, turn_stats
+from maporl_agents.measure.evaluate import evaluate, turn_stats
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question
 

@@ -14,11 +14,12 @@ import pytest
 import torch
 from rich.console import Console
 
-from maporl_agents import cli, experiment
+from maporl_agents import cli
 from maporl_agents.config import CONFIGS, EvalConfig, GameConfig, TrainConfig
-from maporl_agents.learner import not_finite
-from maporl_agents.runlog import RunLog, read_metrics
-from maporl_agents.schemes import SCHEMES
+from maporl_agents.records.run_log import RunLog, read_metrics
+from maporl_agents.training import experiment
+from maporl_agents.training.schemes import SCHEMES
+from maporl_agents.update.optimiser import not_finite
 from maporl_env.tasks import load_task
 
 SMALL = TrainConfig(

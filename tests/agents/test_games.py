@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from miniatures import load_team
 
-from maporl_agents import experiment
 from maporl_agents.algorithms.maporl import train_step
 from maporl_agents.config import GameConfig, PPOConfig, Sampling, TrainConfig, from_dict
-from maporl_agents.games import debate_config, debates_of, make_verifier, questions_of
-from maporl_agents.learner import Learner
+from maporl_agents.training import experiment
+from maporl_agents.training.make_game import debate_config, debates_of, make_verifier, questions_of
+from maporl_agents.update.optimiser import Learner
 from maporl_env.batched import DebateConfig
 from maporl_env.credit import Penalties
 from maporl_env.prompts import Template

@@ -13,7 +13,7 @@ from dialects import DIALECTS, dialect_tokenizer, make_dialect
 from tokenizers import normalizers
 from transformers import PreTrainedTokenizerFast
 
-from maporl_agents.chat import Chat
+from maporl_agents.text.chat import Chat
 from maporl_env.batched import BatchedDebate
 from maporl_env.config import DebateConfig
 from maporl_env.prompts import Template

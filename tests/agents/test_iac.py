@@ -15,10 +15,8 @@ import torch
 from miniatures import cut_in_the_second_step, load_team, make_double, stir
 from rich.console import Console
 
-from maporl_agents import experiment
 from maporl_agents.algorithms import iac, magrpo
 from maporl_agents.algorithms.iac import first_tokens, train_step, value_after, values_of
-from maporl_agents.batching import Row, batch_of
 from maporl_agents.config import (
     EvalConfig,
     IACConfig,
@@ -29,12 +27,14 @@ from maporl_agents.config import (
     Sampling,
     read_settings,
 )
-from maporl_agents.learner import PolicyLearner
-from maporl_agents.rollout import play
-from maporl_agents.runlog import read_metrics
-from maporl_agents.scoring import score_tokens
-from maporl_agents.team import Team
+from maporl_agents.models.team import Team
+from maporl_agents.play.rollout import play
+from maporl_agents.records.run_log import read_metrics
+from maporl_agents.training import experiment
 from maporl_agents.types import Completion, Rollout, StopReason
+from maporl_agents.update.batching import Row, batch_of
+from maporl_agents.update.optimiser import PolicyLearner
+from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question
 

@@ -8,13 +8,13 @@ import pytest
 
 from maporl_agents.algorithms.maporl import questions_of_step, train_step
 from maporl_agents.config import TrainConfig
-from maporl_agents.evaluation import evaluate
-from maporl_agents.experiment import build
-from maporl_agents.games import debates_of, questions_of
-from maporl_agents.learner import Learner
+from maporl_agents.measure.evaluate import evaluate
 from maporl_agents.recipes import recipe
 from maporl_agents.seeding import seed_of
 from maporl_agents.studies.controls import with_shuffled_verdicts
+from maporl_agents.training.experiment import build
+from maporl_agents.training.make_game import debates_of, questions_of
+from maporl_agents.update.optimiser import Learner
 
 
 def trained(config: TrainConfig) -> tuple[Learner, list[dict[str, float]]]:

@@ -18,9 +18,9 @@ from miniatures import load_team, make_tokenizer
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
+from maporl_agents.commands.export import _merge
 from maporl_agents.config import TeamConfig
-from maporl_agents.export import _merge
-from maporl_agents.loading import load_model, make_team, model_names
+from maporl_agents.models.loading import load_model, make_team, model_names
 from maporl_agents.tiny import checkpoint as tiny_checkpoint
 
 CPU = TeamConfig(device="cpu")
@@ -42,7 +42,7 @@ def refused(folder: Path | str, match: str, config: TeamConfig = CPU) -> None:
 OFFLINE = """
 import sys
 from maporl_agents.config import TeamConfig
-from maporl_agents.loading import load_model
+from maporl_agents.models.loading import load_model
 model, chat = load_model("somebody/miniature", TeamConfig(device="cpu"))
 print(model.num_parameters(), chat.decode(chat.encode("how much")))
 """

@@ -16,15 +16,15 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from maporl_agents import bases, trunk
-from maporl_agents.batching import Row, batch_of
 from maporl_agents.config import Sampling, TeamConfig
-from maporl_agents.loading import make_team
-from maporl_agents.lora import _Route
-from maporl_agents.sampler import sample
-from maporl_agents.scoring import score_tokens
-from maporl_agents.team import Team
+from maporl_agents.models import bases, trunk
+from maporl_agents.models.loading import make_team
+from maporl_agents.models.lora import _Route
+from maporl_agents.models.team import Team
+from maporl_agents.play.sampler import sample
 from maporl_agents.types import TokenIds
+from maporl_agents.update.batching import Row, batch_of
+from maporl_agents.update.token_logprobs import score_tokens
 
 if TYPE_CHECKING:
     from conftest import Checkpoint

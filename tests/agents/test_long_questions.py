@@ -12,13 +12,20 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from maporl_agents import asked, experiment, window_check
 from maporl_agents.cli import main
 from maporl_agents.config import CONFIGS, EvalConfig, GameConfig, Sampling, TeamConfig, TrainConfig
-from maporl_agents.games import debate_config, training_questions
-from maporl_agents.loading import make_team
-from maporl_agents.team import Team
-from maporl_agents.window_check import NoneFits, full_length, too_long, unscored, why_too_long
+from maporl_agents.models.loading import make_team
+from maporl_agents.models.team import Team
+from maporl_agents.play.window_check import (
+    NoneFits,
+    full_length,
+    too_long,
+    unscored,
+    why_too_long,
+)
+from maporl_agents.records import questions_record
+from maporl_agents.training import experiment, window_check
+from maporl_agents.training.make_game import debate_config, training_questions
 from maporl_env.batched import BatchedDebate
 from maporl_env.tasks import files, load_task, shopping
 from maporl_env.types import Question
@@ -163,7 +170,7 @@ def test_what_is_too_long_is_left_out_if_wished(
     results = experiment.run(config, tmp_path / "run", screen)
     assert results["after"]["sampled"]["num_questions"] == 4
     assert trained == [12]
-    noted = json.loads((tmp_path / "run" / asked.FILE).read_text())
+    noted = json.loads((tmp_path / "run" / questions_record.FILE).read_text())
     assert noted["left_out"]["training"] == ["train/150"]
     assert sorted(noted["left_out"]["held-out"]) == ["test/150", "test/600"]
     assert noted["training"]["count"] == 12
@@ -235,7 +242,7 @@ def test_a_run_that_is_measured_on_its_training_questions_says_so_in_output_and_
     if on_disk:
         monkeypatch.setenv("MAPORL_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(files, "LARGE_BYTES", 0)
-        monkeypatch.setattr(asked, "MOST", 0)  # known without reading them
+        monkeypatch.setattr(questions_record, "MOST", 0)  # known without reading them
     game = GameConfig(task=str(one_list(tmp_path)), num_turns=1)
     team = TeamConfig(train_turns="all")
     sizes = EvalConfig(questions=4)
@@ -245,7 +252,7 @@ def test_a_run_that_is_measured_on_its_training_questions_says_so_in_output_and_
     shown = screen.file.getvalue()  # type: ignore[attr-defined]
     assert shown.count("WARNING: 4 of 4 questions of split 'test'") == 2  # before and after
     assert "held-out" not in shown
-    noted = json.loads((tmp_path / "run" / asked.FILE).read_text())
+    noted = json.loads((tmp_path / "run" / questions_record.FILE).read_text())
     [warning] = noted["warnings"]
     assert "training questions too" in warning
 
@@ -273,6 +280,6 @@ def test_eval_and_play_say_so_too(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_a_training_question_among_the_held_out_ones_is_counted() -> None:
     train = [question(n) for n in range(1, 5)]
     held = [question(3, "other"), question(9)]
-    assert asked.seen_in_training(held, held, train) == 1
-    assert asked.seen_in_training(held[1:], held, train) == 0
-    assert asked.memory_warning(0, 2, "test") == ""
+    assert questions_record.seen_in_training(held, held, train) == 1
+    assert questions_record.seen_in_training(held[1:], held, train) == 0
+    assert questions_record.memory_warning(0, 2, "test") == ""

@@ -18,17 +18,17 @@ from transformers import AutoModelForCausalLM
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from maporl_agents.algorithms.maporl import evaluate_tokens, update
-from maporl_agents.batching import collate
 from maporl_agents.config import PPOConfig, TeamConfig
-from maporl_agents.diagnostics import experience_metrics
-from maporl_agents.learner import Learner
-from maporl_agents.loading import load_model
-from maporl_agents.lora import LoraBase
 from maporl_agents.losses import kl_estimate
-from maporl_agents.recompute import enable_recompute
-from maporl_agents.scoring import score_tokens
-from maporl_agents.team import Team
+from maporl_agents.measure.step_metrics import experience_metrics
+from maporl_agents.models.gradient_checkpointing import enable_recompute
+from maporl_agents.models.loading import load_model
+from maporl_agents.models.lora import LoraBase
+from maporl_agents.models.team import Team
 from maporl_agents.types import TokenBatch
+from maporl_agents.update.batching import collate
+from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.token_logprobs import score_tokens
 
 PROMPT = torch.tensor([[5, 6, 7, 8]])
 
@@ -369,7 +369,7 @@ def classes():
 
 before = classes()
 for module in pkgutil.walk_packages(maporl_agents.__path__, "maporl_agents."):
-    if not module.name.startswith(("maporl_agents.bridges.", "maporl_agents.template_worker")):
+    if not module.name.startswith(("maporl_agents.bridges.", "maporl_agents.text.template_worker")):
         importlib.import_module(module.name)
 print(len(before), [
     (c.__qualname__, name)

@@ -18,7 +18,7 @@ import torch
 from miniatures import completion, cut_in_the_second_step, load_team
 from rich.console import Console
 
-from maporl_agents import cli, experiment
+from maporl_agents import cli
 from maporl_agents.advantages import group_advantages
 from maporl_agents.algorithms.magrpo import (
     Node,
@@ -34,7 +34,6 @@ from maporl_agents.algorithms.magrpo import (
     update,
 )
 from maporl_agents.algorithms.maporl import questions_of_step
-from maporl_agents.batching import Row, batch_of, collate
 from maporl_agents.config import (
     Comparison,
     EvalConfig,
@@ -44,9 +43,15 @@ from maporl_agents.config import (
     MAGRPOSettings,
     Sampling,
 )
-from maporl_agents.evaluation import evaluate
-from maporl_agents.games import debate_config, debates_of, questions_of
-from maporl_agents.joint_tree import (
+from maporl_agents.losses import policy_loss
+from maporl_agents.measure.evaluate import evaluate
+from maporl_agents.models.team import Team
+from maporl_agents.play.rollout import play
+from maporl_agents.records.run_log import read_metrics
+from maporl_agents.seeding import seed_of
+from maporl_agents.training import experiment
+from maporl_agents.training.make_game import debate_config, debates_of, questions_of
+from maporl_agents.trees.joint_tree import (
     JointNode,
     branches,
     first_new_turns,
@@ -54,14 +59,10 @@ from maporl_agents.joint_tree import (
     joint_actions,
     joint_reward,
 )
-from maporl_agents.learner import PolicyLearner
-from maporl_agents.losses import policy_loss
-from maporl_agents.rollout import play
-from maporl_agents.runlog import read_metrics
-from maporl_agents.scoring import score_tokens
-from maporl_agents.seeding import seed_of
-from maporl_agents.team import Team
 from maporl_agents.types import Completion, Experience, TokenScores
+from maporl_agents.update.batching import Row, batch_of, collate
+from maporl_agents.update.optimiser import PolicyLearner
+from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.batched import BatchedDebate
 from maporl_env.config import DebateConfig
 from maporl_env.types import Message, Question, Transcript

@@ -16,15 +16,16 @@ from typing import Any
 import pytest
 import torch
 
-from maporl_agents import cli, joint_tree
+from maporl_agents import cli
 from maporl_agents.algorithms import magrpo
-from maporl_agents.batching import Row, batch_of
-from maporl_agents.experiment import build, load_team, read_config
-from maporl_agents.games import make_verifier
-from maporl_agents.runlog import read_metrics
-from maporl_agents.scoring import score_tokens
-from maporl_agents.team import Team
+from maporl_agents.models.team import Team
+from maporl_agents.records.run_log import read_metrics
+from maporl_agents.training.experiment import build, load_team, read_config
+from maporl_agents.training.make_game import make_verifier
+from maporl_agents.trees import joint_tree
 from maporl_agents.types import Completion, StopReason, TokenIds
+from maporl_agents.update.batching import Row, batch_of
+from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.sandbox import unavailable
 from maporl_env.tasks import receipts
 from maporl_env.tasks.summaries import STYLES, writing_reward

@@ -18,7 +18,6 @@ import pytest
 import torch
 from miniatures import load_team, stir
 
-from maporl_agents import experiment
 from maporl_agents.algorithms import malt
 from maporl_agents.algorithms.malt import (
     Pairs,
@@ -41,25 +40,26 @@ from maporl_agents.config import (
     TeamConfig,
     read_settings,
 )
-from maporl_agents.evaluation import evaluate
-from maporl_agents.expansion import Sample, Steps
-from maporl_agents.learner import PolicyLearner
-from maporl_agents.passes import vote_of_passes
-from maporl_agents.preferences import (
+from maporl_agents.measure.evaluate import evaluate
+from maporl_agents.measure.vote_of_passes import vote_of_passes
+from maporl_agents.models.team import Team
+from maporl_agents.records.data_stages import Stages
+from maporl_agents.records.run_log import RunLog, read_metrics
+from maporl_agents.records.storage import CheckpointError
+from maporl_agents.training import experiment
+from maporl_agents.training.schemes import check_malt
+from maporl_agents.trees.preference_pairs import (
     Example,
     Preference,
     positives,
     right_paths,
     sibling_pairs,
 )
-from maporl_agents.runlog import RunLog, read_metrics
-from maporl_agents.schemes import check_malt
-from maporl_agents.scoring import score_tokens
-from maporl_agents.stages import Stages
-from maporl_agents.storage import CheckpointError
-from maporl_agents.team import Team
+from maporl_agents.trees.sample_tree import Sample, Steps
+from maporl_agents.trees.tree_values import Judged, judge
 from maporl_agents.types import Completion, StopReason
-from maporl_agents.values import Judged, judge
+from maporl_agents.update.optimiser import PolicyLearner
+from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question
 

@@ -20,13 +20,13 @@ from maporl_agents.algorithms.maporl import (
     train_step,
     update,
 )
-from maporl_agents.bases import FullBase
-from maporl_agents.batching import collate
 from maporl_agents.config import PPOConfig, Sampling
-from maporl_agents.diagnostics import experience_metrics, mean_of
-from maporl_agents.learner import Learner, learning_rate_factor
-from maporl_agents.team import Team
+from maporl_agents.measure.step_metrics import experience_metrics, mean_of
+from maporl_agents.models.bases import FullBase
+from maporl_agents.models.team import Team
 from maporl_agents.types import Experience
+from maporl_agents.update.batching import collate
+from maporl_agents.update.optimiser import Learner, learning_rate_factor
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question
 

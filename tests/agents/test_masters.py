@@ -10,9 +10,9 @@ from miniatures import load_team
 from transformers import AutoModelForCausalLM
 
 from maporl_agents.config import OptimizerConfig
-from maporl_agents.learner import PolicyLearner
-from maporl_agents.restore import load_checkpoint, save_checkpoint
-from maporl_agents.team import Team
+from maporl_agents.models.team import Team
+from maporl_agents.training.restore import load_checkpoint, save_checkpoint
+from maporl_agents.update.optimiser import PolicyLearner
 
 SETTINGS = OptimizerConfig(learning_rate=1e-5, warmup_steps=0, schedule="constant")
 SHORT = ["bfloat16", "float16"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from maporl_agents import checkpoint
+from maporl_agents.records import checkpoint
 
 OPTIMIZERS: dict[str, Callable[[list], torch.optim.Optimizer]] = {
     "adamw": lambda groups: torch.optim.AdamW(groups, lr=0.1, betas=(0.8, 0.9), eps=1e-5),

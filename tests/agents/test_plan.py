@@ -15,20 +15,22 @@ import torch
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from maporl_agents import cli, experiment, quantize
+from maporl_agents import cli
 from maporl_agents import tiny as tiny_model
 from maporl_agents.algorithms import maporl
 from maporl_agents.config import MALTConfig, PPOConfig, Sampling, TeamConfig, TrainConfig
-from maporl_agents.games import debates_of, questions_of
-from maporl_agents.loading import load_model, make_team
+from maporl_agents.models import quantize
+from maporl_agents.models.loading import load_model, make_team
 from maporl_agents.planning.ledger import Cost, Ledger, sketching
 from maporl_agents.planning.machine import GIB, Machine, cgroup_rooms, free_bytes, this_machine
 from maporl_agents.planning.plan import TIME_FACTOR, USABLE, Plan, plan_of
 from maporl_agents.planning.sketch import nbytes, owned, sketch_team
 from maporl_agents.planning.stand_ins import filler_ids
+from maporl_agents.play.rollout import play
 from maporl_agents.recipes import recipe
-from maporl_agents.rollout import play
-from maporl_agents.tokenizer_files import load_tokenizer
+from maporl_agents.text.tokenizer_files import load_tokenizer
+from maporl_agents.training import experiment
+from maporl_agents.training.make_game import debates_of, questions_of
 from maporl_agents.verifier.config import VerifierConfig
 from maporl_agents.verifier.model import LearnedVerifier
 

@@ -19,9 +19,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from maporl_agents import cli, experiment, loading
+from maporl_agents import cli
 from maporl_agents.config import GameConfig, PPOConfig, Sampling, TeamConfig, TrainConfig
-from maporl_agents.loading import load_model
+from maporl_agents.models import loading
+from maporl_agents.models.loading import load_model
 from maporl_agents.planning.machine import GIB, Machine, resident_bytes, this_machine
 from maporl_agents.planning.page import _how_sure
 from maporl_agents.planning.plan import plan_of
@@ -37,7 +38,8 @@ from maporl_agents.planning.rehearsal import (
     time_steps,
 )
 from maporl_agents.planning.stand_ins import first_questions, stage
-from maporl_agents.rollout import play
+from maporl_agents.play.rollout import play
+from maporl_agents.training import experiment
 from maporl_agents.types import StopReason
 
 MACHINE = Machine("a machine", 16 * GIB, 1e11, 1e10, 1e-5, overlaps=False)

@@ -15,22 +15,22 @@ import torch
 from miniatures import load_team, make_rollout, stir
 from torch import Tensor
 
-from maporl_agents import checkpoint as checkpoints
-from maporl_agents import experiment
 from maporl_agents.advantages import gae, token_rewards, whiten
 from maporl_agents.algorithms import maporl
 from maporl_agents.algorithms.maporl import evaluate_tokens, train_step, update
-from maporl_agents.batching import collate
 from maporl_agents.config import GameConfig, PPOConfig, Sampling, TrainConfig, from_dict
-from maporl_agents.learner import (
+from maporl_agents.losses import full_kl
+from maporl_agents.records import checkpoint as checkpoints
+from maporl_agents.training import experiment
+from maporl_agents.types import Experience, TokenBatch
+from maporl_agents.update.batching import collate
+from maporl_agents.update.optimiser import (
     Learner,
     RunningSpread,
     adapted_kl_coef,
     learning_rate_factor,
 )
-from maporl_agents.losses import full_kl
-from maporl_agents.scoring import full_ref_kl, score_tokens
-from maporl_agents.types import Experience, TokenBatch
+from maporl_agents.update.token_logprobs import full_ref_kl, score_tokens
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question
 

@@ -15,16 +15,16 @@ from miniatures import load_team, stir
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from maporl_agents import quantize
 from maporl_agents.algorithms.maporl import train_step
-from maporl_agents.batching import collate
 from maporl_agents.config import PPOConfig, Sampling, TeamConfig
-from maporl_agents.learner import Learner
-from maporl_agents.loading import load_model, make_team
-from maporl_agents.rollout import play
-from maporl_agents.scoring import score_tokens
-from maporl_agents.team import Team
+from maporl_agents.models import quantize
+from maporl_agents.models.loading import load_model, make_team
+from maporl_agents.models.team import Team
+from maporl_agents.play.rollout import play
 from maporl_agents.types import TokenBatch
+from maporl_agents.update.batching import collate
+from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.batched import BatchedDebate
 from maporl_env.config import DebateConfig
 from maporl_env.types import Question

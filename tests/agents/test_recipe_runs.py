@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from maporl_agents import experiment, recipes
+from maporl_agents import recipes
 from maporl_agents.config import PPOConfig, TrainConfig
 from maporl_agents.planning.machine import GIB, Machine
 from maporl_agents.planning.plan import plan_of
 from maporl_agents.recipes import recipe
 from maporl_agents.tiny import MODELS
+from maporl_agents.training import experiment
 from maporl_env.tasks import anli
 
 MACHINE = Machine("a machine", 16 * GIB, 1e12, 1e11, 1e-5, overlaps=False)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from maporl_agents import cli, experiment, recipes
+from maporl_agents import cli, recipes
 from maporl_agents.config import MALTConfig, TrainConfig
 from maporl_agents.recipes import recipe
+from maporl_agents.training import experiment
 
 PAPER = ("phi3-gsm8k", "phi3-anli", "phi3-qwen-gsm8k", "phi3-llama-gsm8k")
 

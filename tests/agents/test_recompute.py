@@ -20,7 +20,7 @@ from transformers import (
     XGLMForCausalLM,
 )
 
-from maporl_agents.recompute import enable_recompute, recomputing
+from maporl_agents.models.gradient_checkpointing import enable_recompute, recomputing
 
 SMALL = {"vocab_size": 50, "num_hidden_layers": 2, "num_attention_heads": 2, "dropout": 0.5}
 OWN_NAMES = {"d_model": 16, "num_layers": 2, "attention_heads": 2, "ffn_dim": 32}

@@ -7,7 +7,7 @@ from typing import Any
 from miniatures import make_transcript
 from rich.console import Console
 
-from maporl_agents.report import result_table, silence
+from maporl_agents.measure.terminal_report import result_table, silence
 
 
 def turn(**changes: Any) -> dict[str, Any]:

@@ -21,15 +21,17 @@ from transformers import (
     PreTrainedModel,
 )
 
-from maporl_agents import asked, export, weights
-from maporl_agents import checkpoint as checkpoints
+from maporl_agents.commands import export
 from maporl_agents.config import GameConfig, PPOConfig, TeamConfig
-from maporl_agents.experiment import read_config
-from maporl_agents.learner import Learner
-from maporl_agents.loading import make_team
-from maporl_agents.restore import load_checkpoint, save_checkpoint
-from maporl_agents.storage import CheckpointError
-from maporl_agents.team import Team
+from maporl_agents.models import weight_files
+from maporl_agents.models.loading import make_team
+from maporl_agents.models.team import Team
+from maporl_agents.records import checkpoint as checkpoints
+from maporl_agents.records import questions_record
+from maporl_agents.records.storage import CheckpointError
+from maporl_agents.training.experiment import read_config
+from maporl_agents.training.restore import load_checkpoint, save_checkpoint
+from maporl_agents.update.optimiser import Learner
 
 PPO = PPOConfig(warmup_steps=0, reward_scale=True, kl_target=0.1)
 
@@ -108,7 +110,7 @@ def test_what_is_saved_is_read_back(tmp_path: Path, make: Callable[[], PreTraine
     folder = tmp_path / "exported" / "agent_0"
     folder.parent.mkdir()
     export.copy_model(saved / "policies" / "agent_0", folder)
-    assert not (folder / weights.TRAINED).exists()
+    assert not (folder / weight_files.TRAINED).exists()
     ids = torch.arange(6)[None]
     with torch.no_grad():
         plain = AutoModelForCausalLM.from_pretrained(folder)(input_ids=ids).logits
@@ -121,7 +123,7 @@ def test_models_whose_files_are_their_parameters_are_written_once(
 ) -> None:
     team = load_team(checkpoint("qwen2"), num_agents=1, num_turns=1)
     saved = save_checkpoint(tmp_path, 1, learner_of(team))
-    assert not (saved / "policies" / "agent_0" / weights.TRAINED).exists()
+    assert not (saved / "policies" / "agent_0" / weight_files.TRAINED).exists()
 
 
 def test_generation_settings_are_kept_as_they_are(checkpoint, tmp_path: Path) -> None:
@@ -302,9 +304,9 @@ def test_settings_that_are_none_are_refused(tmp_path: Path, config: Any) -> None
 
 @pytest.mark.parametrize("noted", [[], None, {}, {"training": 3}])
 def test_a_note_of_questions_that_is_none_is_refused(tmp_path: Path, noted: Any) -> None:
-    (tmp_path / asked.FILE).write_text(json.dumps(noted))
+    (tmp_path / questions_record.FILE).write_text(json.dumps(noted))
     with pytest.raises(CheckpointError, match="does not say what the training questions were"):
-        asked.changes(tmp_path, GameConfig(), {"training": []}, force=False)
+        questions_record.changes(tmp_path, GameConfig(), {"training": []}, force=False)
 
 
 def test_an_unknown_format_of_weights_is_refused() -> None:

@@ -10,8 +10,8 @@ import torch
 from miniatures import load_team, stir
 
 from maporl_agents.config import Sampling
-from maporl_agents.rollout import play
-from maporl_agents.team import Team
+from maporl_agents.models.team import Team
+from maporl_agents.play.rollout import play
 from maporl_agents.types import Completion, Rollout, StopReason
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.credit import Penalties

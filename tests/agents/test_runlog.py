@@ -21,11 +21,11 @@ import numpy as np
 import pytest
 import torch
 
-from maporl_agents import checkpoint, loggers, run_folder, runlog
-from maporl_agents.runlog import RunLog, read_metrics
+from maporl_agents.records import checkpoint, loggers, run_folder, run_log
+from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_env.types import Message, Question, Transcript
 
-AGENTS = Path(runlog.__file__).resolve().parents[1]
+AGENTS = Path(run_log.__file__).resolve().parents[1]
 ENV = Path(importlib.util.find_spec("maporl_env").origin).resolve().parents[1]
 
 
@@ -118,7 +118,7 @@ def test_the_commit_of_the_package_is_noted_wherever_one_works(
     monkeypatch.chdir(elsewhere)
     monkeypatch.setattr(run_folder, "PACKAGE", package)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert runlog.versions()["commit"] is None
+    assert run_log.versions()["commit"] is None
 
     def git(*arguments: str) -> str:
         who = ["-c", "user.name=A", "-c", "user.email=a@b.c"]
@@ -133,13 +133,13 @@ def test_the_commit_of_the_package_is_noted_wherever_one_works(
         return git("-C", str(file.parent), "rev-parse", "HEAD")
 
     commit(elsewhere / "file")
-    assert runlog.versions()["commit"] is None
+    assert run_log.versions()["commit"] is None
     git("init", str(tmp_path))  # installed within a repository that does not hold it
-    assert runlog.versions()["commit"] is None
+    assert run_log.versions()["commit"] is None
     head = commit(package / "run_folder.py")
-    assert runlog.versions()["commit"] == head
+    assert run_log.versions()["commit"] == head
     (package / "run_folder.py").write_text("two")
-    assert runlog.versions()["commit"] == f"{head}-dirty"
+    assert run_log.versions()["commit"] == f"{head}-dirty"
 
 
 @pytest.mark.parametrize("options", [{}, {"overwrite": True}])
@@ -549,7 +549,7 @@ HOLDER = """
 import sys
 sys.path[:0] = sys.argv[2:]
 from pathlib import Path
-from maporl_agents.runlog import RunLog
+from maporl_agents.records.run_log import RunLog
 log = RunLog.create(Path(sys.argv[1]), {})
 log.transcripts("train", [])
 print("holding", flush=True)
@@ -642,7 +642,7 @@ def test_other_loggers_get_every_value_and_are_closed(tmp_path: Path) -> None:
 def test_weights_and_biases_is_asked_only_when_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
     with pytest.raises(ValueError, match="pip install wandb"):
-        runlog.WandbLogger("run", {})
+        run_log.WandbLogger("run", {})
 
 
 def test_weights_and_biases_gets_every_value(
@@ -658,7 +658,7 @@ def test_weights_and_biases_gets_every_value(
         return run
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
-    logger = runlog.WandbLogger("first", {"seed": 0})
+    logger = run_log.WandbLogger("first", {"seed": 0})
     with RunLog.create(tmp_path, {}, loggers=[logger]) as log:
         log.metrics(1, {"loss": 0.5})
     started = {"project": "maporl", "name": "first", "config": {"seed": 0}}
@@ -688,6 +688,6 @@ def test_a_logger_that_cannot_be_had_is_named_before_anything_starts(
 
 
 def test_the_run_log_needs_no_torch() -> None:
-    program = "import sys; sys.path[:0] = sys.argv[1:]; import maporl_agents.runlog; "
+    program = "import sys; sys.path[:0] = sys.argv[1:]; import maporl_agents.records.run_log; "
     program += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program, AGENTS, ENV], check=False).returncode == 0

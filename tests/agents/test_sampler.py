@@ -15,14 +15,14 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
-from maporl_agents.bases import FullBase
-from maporl_agents.batching import collate
-from maporl_agents.chat import Chat
 from maporl_agents.config import Sampling
-from maporl_agents.sampler import sample
-from maporl_agents.scoring import score_tokens
-from maporl_agents.team import Team
+from maporl_agents.models.bases import FullBase
+from maporl_agents.models.team import Team
+from maporl_agents.play.sampler import sample
+from maporl_agents.text.chat import Chat
 from maporl_agents.types import Completion, StopReason, TokenIds
+from maporl_agents.update.batching import collate
+from maporl_agents.update.token_logprobs import score_tokens
 
 PROMPTS: list[TokenIds] = [(5, 6, 7), (9, 8, 10, 11, 12, 13, 14, 15), (20,), (30, 0, 31, 32)]
 POLICIES = ["agent_0", "agent_1", "agent_1", "agent_0"]

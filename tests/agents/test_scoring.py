@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from miniatures import load_team, make_rollout, stir
 from torch import Tensor
 
-from maporl_agents.batching import collate
 from maporl_agents.losses import kl_estimate, policy_loss
-from maporl_agents.scoring import lay_out, score_tokens
-from maporl_agents.team import Team
+from maporl_agents.models.team import Team
 from maporl_agents.types import TokenBatch, TokenIds, TokenScores
+from maporl_agents.update.batching import collate
+from maporl_agents.update.token_logprobs import lay_out, score_tokens
 
 CPU = torch.device("cpu")
 FAMILIES = ("llama", "gpt2")

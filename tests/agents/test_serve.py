@@ -18,9 +18,9 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
-from maporl_agents import serve
-from maporl_agents.serve import is_loopback, make_app, make_server, require_token
-from maporl_agents.service_queue import Limits, ScoreQueue
+from maporl_agents.verifier import serve
+from maporl_agents.verifier.serve import is_loopback, make_app, make_server, require_token
+from maporl_agents.verifier.service_queue import Limits, ScoreQueue
 from maporl_env.types import Question
 from maporl_env.verifiers import (
     AnswerKey,

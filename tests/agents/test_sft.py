@@ -13,15 +13,15 @@ import torch
 from miniatures import load_team, make_rollout, make_transcript
 from rich.console import Console
 
-from maporl_agents import experiment
-from maporl_agents.batching import collate
 from maporl_agents.config import EvalConfig, PPOConfig, TrainConfig
-from maporl_agents.learner import Learner
-from maporl_agents.runlog import read_metrics
-from maporl_agents.scoring import score_tokens
+from maporl_agents.records.run_log import read_metrics
 from maporl_agents.studies import sft
 from maporl_agents.studies.sft import SFTConfig, best_debates, imitation_step, mean_score
+from maporl_agents.training import experiment
 from maporl_agents.types import Rollout
+from maporl_agents.update.batching import collate
+from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.token_logprobs import score_tokens
 
 SMALL = TrainConfig(
     steps=2,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from maporl_agents import storage
+from maporl_agents.records import storage
 
 
 def bits(tensor: Tensor) -> bytes:

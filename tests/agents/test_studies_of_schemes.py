@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from maporl_agents import experiment
-from maporl_agents.compare import assemble
+from maporl_agents.commands.compare import assemble
 from maporl_agents.config import (
     EvalConfig,
     IACConfig,
@@ -24,10 +23,10 @@ from maporl_agents.config import (
     Sampling,
     TrainConfig,
 )
-from maporl_agents.evaluation import Evaluation
-from maporl_agents.outcomes import turn_stats
-from maporl_agents.passes import as_one, paid_for
-from maporl_agents.runlog import read_metrics
+from maporl_agents.measure.debate_stats import turn_stats
+from maporl_agents.measure.evaluate import Evaluation
+from maporl_agents.measure.vote_of_passes import as_one, paid_for
+from maporl_agents.records.run_log import read_metrics
 from maporl_agents.studies import catalogue
 from maporl_agents.studies.controls import Measure
 from maporl_agents.studies.jobs import Job, Recipe, carry_out, measure_path, read_measure
@@ -35,6 +34,7 @@ from maporl_agents.studies.plan import ArmPlan, StudyPlan, quick_recipe, trainin
 from maporl_agents.studies.results import Arm, Measurement, Study
 from maporl_agents.studies.schemes import roles, single, star
 from maporl_agents.studies.verdicts import verdicts
+from maporl_agents.training import experiment
 from maporl_env.protocols import JointAnswer, Pipeline, SimultaneousDebate
 from maporl_env.types import Message, Question, Transcript
 

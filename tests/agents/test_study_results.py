@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from test_verdicts import make_study
 
-from maporl_agents.outcomes import Transition, flipped, rate, transitions
+from maporl_agents.measure.debate_stats import Transition, flipped, rate, transitions
 from maporl_agents.studies.results import Arm, Claim, SeedResult, Study
 from maporl_env.rewards import shaping_bonus
 from maporl_env.types import Message, Question, Transcript

@@ -20,10 +20,12 @@ from miniatures import stir
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from maporl_agents import checkpoint, cli, experiment
+from maporl_agents import cli
 from maporl_agents.algorithms.maporl import questions_of_step, train_step
 from maporl_agents.config import EvalConfig, PPOConfig, TeamConfig, TrainConfig
-from maporl_agents.runlog import RunLog, read_metrics
+from maporl_agents.records import checkpoint
+from maporl_agents.records.run_log import RunLog, read_metrics
+from maporl_agents.training import experiment
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.tasks import load_task
 from maporl_env.types import Question

@@ -13,12 +13,12 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from maporl_agents.batching import collate
-from maporl_agents.lora import LoraBase
-from maporl_agents.scoring import score_tokens
-from maporl_agents.storage import CheckpointError
-from maporl_agents.team import Team, ValueHead, policy_name
+from maporl_agents.models.lora import LoraBase
+from maporl_agents.models.team import Team, ValueHead, policy_name
+from maporl_agents.records.storage import CheckpointError
 from maporl_agents.types import TokenBatch
+from maporl_agents.update.batching import collate
+from maporl_agents.update.token_logprobs import score_tokens
 
 PROMPT = torch.tensor([[5, 6, 7, 8]])
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from maporl_agents.chat import Chat
+from maporl_agents.text.chat import Chat
 from maporl_agents.tiny import WEIGHTS, checkpoint
 from maporl_agents.tiny.pretrain import PretrainConfig, batches, make_model, rate
 from maporl_agents.tiny.tokenizer import make_tokenizer

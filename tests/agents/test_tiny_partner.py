@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from maporl_agents.config import GameConfig, Sampling, TeamConfig
-from maporl_agents.games import debates_of, questions_of
-from maporl_agents.loading import make_team
-from maporl_agents.rollout import play
-from maporl_agents.team import Team
+from maporl_agents.models.loading import make_team
+from maporl_agents.models.team import Team
+from maporl_agents.play.rollout import play
 from maporl_agents.tiny.pretrain import make_model
 from maporl_agents.tiny.tokenizer import make_tokenizer
+from maporl_agents.training.make_game import debates_of, questions_of
 
 GAME = GameConfig(task="sharing", reward_feedback=True, feedback_verifier="noisy_key")
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from maporl_agents.chat import Chat
+from maporl_agents.text.chat import Chat
 from maporl_agents.tiny import MODELS, checkpoint, sharing_data
 from maporl_agents.tiny.pretrain import RECIPES, batches, reader
 from maporl_agents.tiny.rows import NO_LOSS, Row

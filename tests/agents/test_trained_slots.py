@@ -9,15 +9,15 @@ import pytest
 import torch
 from miniatures import load_team, make_rollout, stir
 
-from maporl_agents import experiment
 from maporl_agents.algorithms.maporl import train_step
-from maporl_agents.bases import FullBase
-from maporl_agents.batching import collate
 from maporl_agents.config import PPOConfig, Sampling, TeamConfig, TrainConfig, turns_of
-from maporl_agents.learner import Learner
-from maporl_agents.lora import LoraBase
-from maporl_agents.sampler import sample
-from maporl_agents.team import Team
+from maporl_agents.models.bases import FullBase
+from maporl_agents.models.lora import LoraBase
+from maporl_agents.models.team import Team
+from maporl_agents.play.sampler import sample
+from maporl_agents.training import experiment
+from maporl_agents.update.batching import collate
+from maporl_agents.update.optimiser import Learner
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question
 

@@ -13,12 +13,14 @@ from weakref import WeakSet
 import pytest
 from rich.console import Console
 
-from maporl_agents import asked, cli, experiment
+from maporl_agents import cli
 from maporl_agents.config import EvalConfig, GameConfig, TrainConfig
-from maporl_agents.games import training_questions
+from maporl_agents.models.team import Team
 from maporl_agents.recipes import recipe
-from maporl_agents.settings import SettingsDiffer
-from maporl_agents.team import Team
+from maporl_agents.records import questions_record
+from maporl_agents.records.saved_settings import SettingsDiffer
+from maporl_agents.training import experiment
+from maporl_agents.training.make_game import training_questions
 from maporl_env import sandbox
 from maporl_env.tasks import BUILT_IN, anli, files, gsm8k, load_task, shopping, tinygsm
 from maporl_env.types import Question
@@ -121,14 +123,14 @@ def test_a_verifier_and_its_agents_do_not_share_questions_unnoticed(tmp_path: Pa
     twins = [replace(question, id=f"twin {question.id}") for question in whole[:2]]
     for name, known in (("some", twins), ("none", whole[4:])):
         (tmp_path / name).mkdir()
-        about = {"report": {"trained_on": asked.fingerprints(known)}}
+        about = {"report": {"trained_on": questions_record.fingerprints(known)}}
         (tmp_path / name / "verifier.json").write_text(json.dumps(about))
     (tmp_path / "older").mkdir()
     (tmp_path / "older" / "verifier.json").write_text('{"report": {}}')
 
     def told(verifier: str, shown: str = "") -> list[str]:
         game = GameConfig(verifier=verifier, feedback_verifier=shown, reward_feedback=bool(shown))
-        return asked.shared_with_verifiers(game, whole[:4])
+        return questions_record.shared_with_verifiers(game, whole[:4])
 
     some = f"learned:{tmp_path / 'some'}"
     [sentence] = told(some)
@@ -177,7 +179,7 @@ def test_a_run_does_not_go_on_with_other_questions(
     monkeypatch.setattr(experiment, "load_checkpoint", lambda *_: 0)
     folder = tmp_path / "run"
     experiment.run(config, folder, console())
-    noted = json.loads((folder / asked.FILE).read_text())
+    noted = json.loads((folder / questions_record.FILE).read_text())
     assert {name: entry["count"] for name, entry in noted.items()} == {
         "training": 12, "held-out": 4,
     }  # fmt: skip
@@ -213,7 +215,7 @@ def test_a_run_of_an_earlier_version_goes_on(
     monkeypatch.setattr(experiment, "load_checkpoint", lambda *_: 0)
     folder = tmp_path / "run"
     experiment.run(config, folder, console())
-    (folder / asked.FILE).unlink()
+    (folder / questions_record.FILE).unlink()
     settings = json.loads((folder / "config.json").read_text())
     del settings["game"]["train_split"]
     (folder / "config.json").write_text(json.dumps(settings))

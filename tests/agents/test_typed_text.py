@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maporl_agents import cli, verifier_commands
-from maporl_agents.typed_text import read, spell
+from maporl_agents import cli
+from maporl_agents.commands import verifier
+from maporl_agents.config.typed_text import read, spell
 
 WORDS = {
     "--": "--",
@@ -44,7 +45,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return 0
 
     monkeypatch.setattr(cli.Train, "__call__", note)
-    monkeypatch.setattr(verifier_commands.Data, "__call__", note)
+    monkeypatch.setattr(verifier.Data, "__call__", note)
     return seen
 
 

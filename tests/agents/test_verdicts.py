@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from maporl_agents.outcomes import TurnStats
+from maporl_agents.measure.debate_stats import TurnStats
 from maporl_agents.studies.claims import holm, judge, judged
 from maporl_agents.studies.results import Arm, Claim, Measurement, SeedResult, Study
 from maporl_agents.studies.verdicts import (

@@ -16,7 +16,7 @@ from conftest import Checkpoint, Native
 from torch import Tensor
 
 from maporl_agents import tiny
-from maporl_agents.storage import CheckpointError
+from maporl_agents.records.storage import CheckpointError
 from maporl_agents.verifier import model
 from maporl_agents.verifier.config import FitConfig, VerifierConfig
 from maporl_agents.verifier.data import Example

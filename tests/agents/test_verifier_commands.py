@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 import torch
 
-from maporl_agents import games
 from maporl_agents.cli import main
 from maporl_agents.config import GameConfig, Sampling, TeamConfig
-from maporl_agents.games import make_verifier
-from maporl_agents.runlog import read_metrics
+from maporl_agents.records.run_log import read_metrics
+from maporl_agents.training import make_game
+from maporl_agents.training.make_game import make_verifier
 from maporl_agents.verifier.data import Example, Sampled, load_examples, save_examples
 from maporl_agents.verifier.model import LearnedVerifier
 from maporl_env.tasks import gsm8k, shopping
@@ -131,7 +131,7 @@ def test_a_run_is_paid_by_a_learned_verifier_and_watched_by_the_key(
         return load(folder, device)
 
     monkeypatch.setattr(LearnedVerifier, "load", counted)
-    monkeypatch.setattr(games, "_LOADED", {})
+    monkeypatch.setattr(make_game, "_LOADED", {})
     game = ("--game.verifier", f"learned:{made / 'verifier'}")
     sizes = ("--steps", 2, "--questions-per-step", 4, "--eval.questions", 4)
     assert run("train", "--runs", tmp_path, "--name", "run", *game, *sizes) == 0
@@ -152,7 +152,7 @@ def test_a_run_is_paid_by_a_learned_verifier_and_watched_by_the_key(
 def test_one_learned_verifier_is_kept_and_read_again_when_it_changes(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(games, "_LOADED", {})
+    monkeypatch.setattr(make_game, "_LOADED", {})
     copy = tmp_path / "copy"
     shutil.copytree(made / "verifier", copy)
     first = make_verifier(f"learned:{copy}")
@@ -174,7 +174,7 @@ def test_a_game_that_pays_one_verifier_and_shows_another_reads_each_once(
 ) -> None:
     loads: list[str] = []
     load = LearnedVerifier.load
-    monkeypatch.setattr(games, "_LOADED", {})
+    monkeypatch.setattr(make_game, "_LOADED", {})
     monkeypatch.setattr(
         LearnedVerifier, "load", lambda folder: loads.append(folder.name) or load(folder)
     )
@@ -183,14 +183,14 @@ def test_a_game_that_pays_one_verifier_and_shows_another_reads_each_once(
     paid, shown = (f"learned:{tmp_path / name}" for name in ("paid", "shown"))
     game = GameConfig(verifier=paid, feedback_verifier=shown, reward_feedback=True)
     for _ in range(3):
-        config = games.debate_config(game)
+        config = make_game.debate_config(game)
         assert config.verifier is not config.feedback_verifier is not None
     assert loads == ["paid", "shown"]
-    games.debate_config(GameConfig(verifier=shown))  # another game: what it does not use goes
-    assert [Path(path).parent.name for path, _ in games._LOADED] == ["shown"]
+    make_game.debate_config(GameConfig(verifier=shown))  # another game: what it does not use goes
+    assert [Path(path).parent.name for path, _ in make_game._LOADED] == ["shown"]
     assert loads == ["paid", "shown"]
-    games.debate_config(GameConfig())
-    assert not games._LOADED
+    make_game.debate_config(GameConfig())
+    assert not make_game._LOADED
 
 
 def test_who_answers_is_loaded_and_decoded_as_the_flags_say(
@@ -207,7 +207,7 @@ def test_who_answers_is_loaded_and_decoded_as_the_flags_say(
         asked.append((team.config, sampling, sorted(q.id for q in questions)))
         return Sampled([Example(question, "\\boxed{1}", True) for question in questions], 0)
 
-    monkeypatch.setattr("maporl_agents.loading.make_team", team_of)
+    monkeypatch.setattr("maporl_agents.models.loading.make_team", team_of)
     monkeypatch.setattr("maporl_agents.verifier.data.sample_answers", answers)
     monkeypatch.setattr(gsm8k, "NUM_VERIFIER", 2)
     (tmp_path / "gsm8k").mkdir()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from miniatures import load_team
 
 from maporl_agents.config import Sampling
-from maporl_agents.team import Team
+from maporl_agents.models.team import Team
 from maporl_agents.verifier.data import (
     Example,
     Sampled,

@@ -12,10 +12,10 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 from maporl_agents.config import Sampling, TeamConfig
-from maporl_agents.loading import load_model, make_team
-from maporl_agents.sampler import sample
-from maporl_agents.scoring import read_out
-from maporl_agents.tokenizer_files import load_tokenizer
+from maporl_agents.models.loading import load_model, make_team
+from maporl_agents.play.sampler import sample
+from maporl_agents.text.tokenizer_files import load_tokenizer
+from maporl_agents.update.token_logprobs import read_out
 
 CPU = TeamConfig(device="cpu")
 ROWS = len(make_tokenizer(template=CHAT_TEMPLATE))

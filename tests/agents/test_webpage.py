@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from test_verdicts import make_study
 
-from maporl_agents.outcomes import Transition, TurnStats, turn_stats
+from maporl_agents.measure.debate_stats import Transition, TurnStats, turn_stats
 from maporl_agents.studies.results import Arm, Claim, Measurement, SeedResult, Study
 from maporl_agents.webpage import write_page
 from maporl_agents.webpage.debates import MAX_QUESTIONS, MAX_TEXT, debate_sets, shown

@@ -12,13 +12,13 @@ pytest.importorskip("torch", reason="needs the extra train")
 
 import torch
 
-from maporl_agents import experiment
-from maporl_agents.bench_players import TeamSpeaker
 from maporl_agents.bridges import speaker
+from maporl_agents.bridges.bench_players import TeamSpeaker
 from maporl_agents.bridges.speaker import LocalSpeaker, load_speaker
 from maporl_agents.config import Sampling, TeamConfig, TrainConfig
-from maporl_agents.loading import make_team
-from maporl_agents.runlog import RunLog
+from maporl_agents.models.loading import make_team
+from maporl_agents.records.run_log import RunLog
+from maporl_agents.training import experiment
 from maporl_env.answers import extract_answer
 from maporl_env.batched import BatchedDebate, DebateConfig, Prompt
 from maporl_env.bridges.speakers import Person, play

@@ -18,8 +18,8 @@ from miniatures import load_team, save_miniature, shared_tokenizer
 from maporl_agents.algorithms.maporl import train_step
 from maporl_agents.bridges.outside import OutsideGames, read_text
 from maporl_agents.config import PPOConfig, Sampling
-from maporl_agents.learner import Learner
-from maporl_agents.rollout import play
+from maporl_agents.play.rollout import play
+from maporl_agents.update.optimiser import Learner
 
 
 class Countdown(AECEnv):  # type: ignore[misc]

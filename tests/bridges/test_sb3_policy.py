@@ -29,15 +29,15 @@ from stable_baselines3.common.logger import Logger
 from maporl_agents import tiny
 from maporl_agents.advantages import gae, whiten
 from maporl_agents.algorithms import maporl
-from maporl_agents.batching import Row, batch_of
 from maporl_agents.bridges.sb3_policy import (
     CausalLMPolicy,
     MaskableCausalLMPolicy,
     load_vocabulary,
 )
 from maporl_agents.config import PPOConfig, TeamConfig
-from maporl_agents.loading import load_model
+from maporl_agents.models.loading import load_model
 from maporl_agents.types import Experience
+from maporl_agents.update.batching import Row, batch_of
 from maporl_env.bridges.sb3 import DebateVecEnv
 from maporl_env.types import Question
 

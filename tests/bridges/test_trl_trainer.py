@@ -17,10 +17,10 @@ from miniatures import save_miniature, shared_tokenizer, stir
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from maporl_agents import experiment
+from maporl_agents.commands.export import export
 from maporl_agents.config import TeamConfig, TrainConfig
-from maporl_agents.export import export
-from maporl_agents.runlog import RunLog
+from maporl_agents.records.run_log import RunLog
+from maporl_agents.training import experiment
 from maporl_env.bridges.trl import reward_function, rows
 from maporl_env.types import Question
 

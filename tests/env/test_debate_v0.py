@@ -30,8 +30,8 @@ from pettingzoo.test import (
 from pettingzoo.utils.conversions import aec_to_parallel, parallel_to_aec
 
 from maporl_env import debate_v0
+from maporl_env.observations.spaces import DebateText
 from maporl_env.prompts import Template
-from maporl_env.spaces import DebateText
 from maporl_env.types import Question
 
 FEW = [Question(f"few/{n}", f"What is {n} + {n}?", str(2 * n)) for n in range(20)]

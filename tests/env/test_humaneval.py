@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from maporl_env import debate_v0
-from maporl_env.code_tests import CodeTests, Suite
 from maporl_env.sandbox import Limits, Sandbox, unavailable
 from maporl_env.tasks import load_task
 from maporl_env.types import Question
+from maporl_env.verifiers.programs import CodeTests, Suite
 
 needs_namespaces = pytest.mark.skipif(
     unavailable() is not None, reason=f"no namespaces: {unavailable()}"

@@ -11,13 +11,13 @@ import pytest
 
 from maporl_env.answers import extract_answer
 from maporl_env.batched import BatchedDebate, DebateConfig
-from maporl_env.code_tests import CodeTests, Diagnostics, Suite
 from maporl_env.protocols import JointAnswer
 from maporl_env.sandbox import Job, Result, Sandbox, unavailable
 from maporl_env.tasks import cowrite, load_task, receipts, shopping, summaries
 from maporl_env.tasks.cowrite import CoWriting, Structure, cowriting_reward, look_into
 from maporl_env.tasks.summaries import STYLES, Writing, credit, transition_score, writing_reward
 from maporl_env.types import Question
+from maporl_env.verifiers.programs import CodeTests, Diagnostics, Suite
 
 needs_namespaces = pytest.mark.skipif(
     unavailable() is not None, reason=f"no sandbox here: {unavailable()}"

@@ -10,15 +10,15 @@ import pytest
 
 from maporl_env import debate_v0
 from maporl_env.config import DebateConfig
-from maporl_env.named import (
+from maporl_env.tasks import load_task
+from maporl_env.types import Question
+from maporl_env.user_functions import (
     function_named,
     is_own_name,
     name_object,
     object_named,
     whole_name,
 )
-from maporl_env.tasks import load_task
-from maporl_env.types import Question
 
 APPLES = [Question("q0", "1 + 1 ?", "2", "number")]
 

@@ -15,8 +15,8 @@ from maporl_env.types import Message, Question, Transcript
 
 pytest.importorskip("PIL")
 
-from maporl_env import pictures
-from maporl_env.pictures import RIGHT, UNSCORED, WRONG, picture
+from maporl_env.rendering import pictures
+from maporl_env.rendering.pictures import RIGHT, UNSCORED, WRONG, picture
 
 EVIL = "\x1b[2J\x9b31m\u202eabc\u2066\x07\x00\r\u2028[red]<b>\tx"
 CELLS = 2

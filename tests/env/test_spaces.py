@@ -16,7 +16,7 @@ from gymnasium.vector.utils import create_shared_memory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maporl_env.spaces import SAMPLE_LENGTH, DebateSpace, DebateText
+from maporl_env.observations.spaces import SAMPLE_LENGTH, DebateSpace, DebateText
 
 
 @given(st.text(st.characters(exclude_categories=()), max_size=20))
@@ -40,7 +40,10 @@ def test_samples_are_members_and_repeat_under_a_seed() -> None:
 
 
 def test_samples_do_not_depend_on_the_hash_seed() -> None:
-    code = "from maporl_env.spaces import DebateSpace; print(ascii(DebateSpace(seed=3).sample()))"
+    code = (
+        "from maporl_env.observations.spaces import DebateSpace; "
+        "print(ascii(DebateSpace(seed=3).sample()))"
+    )
     printed = {
         subprocess.run(
             [sys.executable, "-c", code],

@@ -32,7 +32,7 @@ from pettingzoo.utils.conversions import aec_to_parallel, parallel_to_aec
 
 from maporl_env import debate_v0
 from maporl_env.bridges.tokens import TokenDebate
-from maporl_env.tokens import ByteTokenizer, TokenCodec
+from maporl_env.observations.tokens import ByteTokenizer, TokenCodec
 from maporl_env.types import Question
 
 FEW = [Question(f"few/{n}", f"What is {n} + {n}?", str(2 * n)) for n in range(5)]

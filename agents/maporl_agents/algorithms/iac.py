@@ -28,17 +28,17 @@ import torch
 from torch import Tensor
 
 from maporl_agents.algorithms import magrpo
-from maporl_agents.batching import Row, batch_of, micro_batches, rows_by_base
 from maporl_agents.config import IACSettings, MAGRPOSettings, Sampling
-from maporl_agents.diagnostics import Metrics, explained_variance, rollout_metrics
-from maporl_agents.joint_tree import joint_reward
-from maporl_agents.learner import PolicyLearner
 from maporl_agents.losses import value_loss
-from maporl_agents.parallel import side_by_side
-from maporl_agents.rollout import play
-from maporl_agents.scoring import score_tokens
-from maporl_agents.team import Team
+from maporl_agents.measure.step_metrics import Metrics, explained_variance, rollout_metrics
+from maporl_agents.models.parallel_bases import side_by_side
+from maporl_agents.models.team import Team
+from maporl_agents.play.rollout import play
+from maporl_agents.trees.joint_tree import joint_reward
 from maporl_agents.types import Experience, Rollout, TokenBatch
+from maporl_agents.update.batching import Row, batch_of, micro_batches, rows_by_base
+from maporl_agents.update.optimiser import PolicyLearner
+from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
 

@@ -19,24 +19,24 @@ import torch
 from torch import Tensor
 
 from maporl_agents.advantages import Baseline, Scale, group_advantages
-from maporl_agents.batching import Row, batch_of, micro_batches, minibatches, rows_by_base
 from maporl_agents.config import MAGRPOSettings, Sampling
-from maporl_agents.diagnostics import (
+from maporl_agents.losses import Reduction, policy_loss
+from maporl_agents.measure.step_metrics import (
     Metrics,
     experience_metrics,
     mean_of,
     rollout_metrics,
     sums_of,
 )
-from maporl_agents.joint_tree import JointNode, branches, first_new_turns, grow
-from maporl_agents.learner import PolicyLearner, not_finite
-from maporl_agents.losses import Reduction, policy_loss
-from maporl_agents.parallel import side_by_side
-from maporl_agents.scoring import score_tokens
+from maporl_agents.models.parallel_bases import side_by_side
+from maporl_agents.models.team import Team
 from maporl_agents.seeding import seed_of
-from maporl_agents.team import Team
+from maporl_agents.trees.joint_tree import JointNode, branches, first_new_turns, grow
+from maporl_agents.trees.tree_values import Node, joint_returns
 from maporl_agents.types import Experience, Rollout, TokenBatch, TokenScores
-from maporl_agents.values import Node, joint_returns
+from maporl_agents.update.batching import Row, batch_of, micro_batches, minibatches, rows_by_base
+from maporl_agents.update.optimiser import PolicyLearner, not_finite
+from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
 

@@ -22,27 +22,27 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from maporl_agents.batching import Row, batch_of, micro_batches, rows_of
 from maporl_agents.config import FitConfig, MALTConfig, MALTSettings, Sampling
-from maporl_agents.diagnostics import Metrics, mean_of, means, rollout_metrics
-from maporl_agents.expansion import Sample, expand, first_passes
-from maporl_agents.imitation import imitation_step
-from maporl_agents.learner import PolicyLearner, not_finite
 from maporl_agents.losses import preference_loss
-from maporl_agents.preferences import (
+from maporl_agents.measure.step_metrics import Metrics, mean_of, means, rollout_metrics
+from maporl_agents.models.team import Team
+from maporl_agents.records.data_stages import Stages, digest
+from maporl_agents.records.storage import CheckpointError
+from maporl_agents.seeding import seed_of
+from maporl_agents.trees.preference_pairs import (
     Example,
     Preference,
     positives,
     right_paths,
     sibling_pairs,
 )
-from maporl_agents.scoring import score_tokens
-from maporl_agents.seeding import seed_of
-from maporl_agents.stages import Stages, digest
-from maporl_agents.storage import CheckpointError
-from maporl_agents.team import Team
+from maporl_agents.trees.sample_tree import Sample, expand, first_passes
+from maporl_agents.trees.tree_values import Judged, judge, tree_values
 from maporl_agents.types import Rollout, TokenBatch
-from maporl_agents.values import Judged, judge, tree_values
+from maporl_agents.update.batching import Row, batch_of, micro_batches, rows_of
+from maporl_agents.update.imitation import imitation_step
+from maporl_agents.update.optimiser import PolicyLearner, not_finite
+from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
 

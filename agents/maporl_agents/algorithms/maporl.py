@@ -17,17 +17,7 @@ import torch
 from torch import Tensor
 
 from maporl_agents.advantages import gae, token_rewards, whiten
-from maporl_agents.batching import collate, micro_batches, minibatches, rows_by_base
 from maporl_agents.config import PPOConfig, Sampling
-from maporl_agents.diagnostics import (
-    Metrics,
-    experience_metrics,
-    mean_of,
-    rollout_metrics,
-    share_beyond,
-    sums_of,
-)
-from maporl_agents.learner import Learner, not_finite
 from maporl_agents.losses import (
     kl_estimate,
     masked_mean,
@@ -35,12 +25,22 @@ from maporl_agents.losses import (
     reduced_mean,
     value_loss,
 )
-from maporl_agents.parallel import side_by_side
-from maporl_agents.rollout import Playable, play
-from maporl_agents.scoring import full_ref_kl, score_tokens
+from maporl_agents.measure.step_metrics import (
+    Metrics,
+    experience_metrics,
+    mean_of,
+    rollout_metrics,
+    share_beyond,
+    sums_of,
+)
+from maporl_agents.models.parallel_bases import side_by_side
+from maporl_agents.models.team import Team
+from maporl_agents.play.rollout import Playable, play
 from maporl_agents.seeding import seed_of
-from maporl_agents.team import Team
 from maporl_agents.types import Experience, Rollout, TokenBatch
+from maporl_agents.update.batching import collate, micro_batches, minibatches, rows_by_base
+from maporl_agents.update.optimiser import Learner, not_finite
+from maporl_agents.update.token_logprobs import full_ref_kl, score_tokens
 from maporl_env.types import Question
 
 

@@ -20,12 +20,12 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from maporl_agents.chat import Chat
 from maporl_agents.config import TeamConfig
-from maporl_agents.heads import Head
-from maporl_agents.loading import examine, load_model, model_names
-from maporl_agents.trunk import read, width_of
-from maporl_agents.vocabulary import rows_of
+from maporl_agents.models.lm_head import Head
+from maporl_agents.models.loading import examine, load_model, model_names
+from maporl_agents.models.trunk import read, width_of
+from maporl_agents.text.chat import Chat
+from maporl_agents.text.vocabulary import rows_of
 
 RESERVED_IDS = 2
 """Ids of the environment that are none of the model's: padding 0 and the end of a message."""

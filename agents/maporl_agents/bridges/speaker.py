@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from maporl_agents.bench_players import is_run, model_sampling, require_model
+from maporl_agents.bridges.bench_players import is_run, model_sampling, require_model
 from maporl_agents.config import Sampling, TeamConfig
-from maporl_agents.experiment import load_team
-from maporl_agents.loading import make_team
-from maporl_agents.sampler import sample
+from maporl_agents.models.loading import make_team
+from maporl_agents.models.team import Team
+from maporl_agents.play.sampler import sample
 from maporl_agents.seeding import seed_of
-from maporl_agents.team import Team
+from maporl_agents.training.experiment import load_team
 from maporl_agents.types import TokenIds
 from maporl_env.types import View
 

@@ -13,7 +13,7 @@ import torch
 
 from maporl_agents import tiny
 from maporl_agents.config import TeamConfig
-from maporl_agents.loading import load_model
+from maporl_agents.models.loading import load_model
 from maporl_agents.planning.ledger import Cost, Ledger
 
 GIB = 2**30

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from maporl_agents.config import RunConfig, TrainConfig
-from maporl_agents.loading import pick_device
+from maporl_agents.models.loading import pick_device
 from maporl_agents.planning.machine import GIB, Machine, resident_bytes, this_machine
 from maporl_agents.planning.plan import TIME_FACTOR, USABLE, Plan, plan_of
 from maporl_agents.planning.rehearsal import ERROR, Rehearsal, rehearse

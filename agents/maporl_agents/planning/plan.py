@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from maporl_agents.bases import Base, window_of
 from maporl_agents.config import RunConfig, Sampling, TrainConfig, scheme_of
-from maporl_agents.experiment import EVAL_BATCH, training_game
-from maporl_agents.loading import pick_device
-from maporl_agents.parallel import cores
+from maporl_agents.models.bases import Base, window_of
+from maporl_agents.models.loading import pick_device
+from maporl_agents.models.parallel_bases import cores
+from maporl_agents.models.team import Team
 from maporl_agents.planning.ledger import Cost
 from maporl_agents.planning.machine import Machine
 from maporl_agents.planning.sketch import (
@@ -36,7 +36,7 @@ from maporl_agents.planning.sketch import (
     verifier_bytes,
 )
 from maporl_agents.planning.stand_ins import act, first_questions, with_message_tokens
-from maporl_agents.team import Team
+from maporl_agents.training.experiment import EVAL_BATCH, training_game
 from maporl_agents.types import Rollout, TokenIds
 
 USABLE = 0.9

@@ -19,14 +19,10 @@ from typing import NamedTuple, cast
 import torch
 from transformers import PreTrainedModel
 
-from maporl_agents import experiment
 from maporl_agents.algorithms import maporl
-from maporl_agents.chat import Chat
 from maporl_agents.config import GameConfig, TeamConfig, TrainConfig
-from maporl_agents.games import unjudged
-from maporl_agents.learner import Learner
-from maporl_agents.loading import pick_device
-from maporl_agents.parallel import cores
+from maporl_agents.models.loading import pick_device
+from maporl_agents.models.parallel_bases import cores
 from maporl_agents.planning.plan import Plan
 from maporl_agents.planning.sketch import bare_model
 from maporl_agents.planning.stand_ins import (
@@ -35,7 +31,11 @@ from maporl_agents.planning.stand_ins import (
     stage,
     with_message_tokens,
 )
-from maporl_agents.vocabulary import rows_of
+from maporl_agents.text.chat import Chat
+from maporl_agents.text.vocabulary import rows_of
+from maporl_agents.training import experiment
+from maporl_agents.training.make_game import unjudged
+from maporl_agents.update.optimiser import Learner
 
 REPEATS = 2
 """So often the sizes that count are timed at least, if there is time; the best is taken."""

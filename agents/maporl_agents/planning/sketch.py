@@ -21,16 +21,16 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from maporl_agents.bases import Base
-from maporl_agents.chat import Chat
 from maporl_agents.config import GameConfig, TeamConfig
-from maporl_agents.heads import temper
-from maporl_agents.loading import examine, make_team
+from maporl_agents.models.bases import Base
+from maporl_agents.models.lm_head import temper
+from maporl_agents.models.loading import examine, make_team
+from maporl_agents.models.team import Team, critic_adapter
 from maporl_agents.planning.ledger import Cost, Ledger, sketching
-from maporl_agents.scoring import lay_out, read_out
-from maporl_agents.team import Team, critic_adapter
+from maporl_agents.text.chat import Chat
+from maporl_agents.text.vocabulary import rows_of
+from maporl_agents.update.token_logprobs import lay_out, read_out
 from maporl_agents.verifier.model import LearnedVerifier, read_settings
-from maporl_agents.vocabulary import rows_of
 
 META = torch.device("meta")
 

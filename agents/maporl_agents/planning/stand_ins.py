@@ -8,13 +8,13 @@ from dataclasses import replace
 from transformers import PreTrainedTokenizerBase
 
 from maporl_agents.algorithms.maporl import questions_of_step
-from maporl_agents.chat import Chat
 from maporl_agents.config import GameConfig, Sampling, TrainConfig
-from maporl_agents.games import debate_config, training_questions, unjudged
-from maporl_agents.rollout import play
-from maporl_agents.team import Team
+from maporl_agents.models.team import Team
+from maporl_agents.play.rollout import play
+from maporl_agents.play.window_check import filler_ids, full_length, stand_in, unscored
+from maporl_agents.text.chat import Chat
+from maporl_agents.training.make_game import debate_config, training_questions, unjudged
 from maporl_agents.types import Rollout
-from maporl_agents.window_check import filler_ids, full_length, stand_in, unscored
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
 

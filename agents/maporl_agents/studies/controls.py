@@ -14,12 +14,12 @@ from itertools import cycle, islice
 from typing import Literal, get_args
 
 from maporl_agents.config import GameConfig, Sampling
-from maporl_agents.evaluation import Evaluation, TurnStats, evaluate, turn_stats
-from maporl_agents.experiment import EVAL_BATCH
-from maporl_agents.games import debates_of
-from maporl_agents.passes import as_one, vote_of_passes
+from maporl_agents.measure.evaluate import Evaluation, TurnStats, evaluate, turn_stats
+from maporl_agents.measure.vote_of_passes import as_one, vote_of_passes
+from maporl_agents.models.team import Team
 from maporl_agents.seeding import seed_of
-from maporl_agents.team import Team
+from maporl_agents.training.experiment import EVAL_BATCH
+from maporl_agents.training.make_game import debates_of
 from maporl_env.answers import answers_equal, extract_answer, read_gold
 from maporl_env.batched import BatchedDebate, Prompt
 from maporl_env.prompts import render

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from maporl_agents.outcomes import Side, flipped
+from maporl_agents.measure.debate_stats import Side, flipped
 from maporl_agents.studies.results import Arm, Decoding, Measurement, Stage, Study
 from maporl_agents.studies.verdicts import Estimate, Verdict, difference
 

@@ -28,7 +28,6 @@ from typing import Any, Literal, get_args
 
 from rich.console import Console
 
-from maporl_agents import experiment
 from maporl_agents.config import (
     CONFIGS,
     GameConfig,
@@ -37,16 +36,17 @@ from maporl_agents.config import (
     read_settings,
     scheme_of,
 )
-from maporl_agents.evaluation import Evaluation
-from maporl_agents.loading import model_names
-from maporl_agents.loop import Interrupted, interruptible
-from maporl_agents.outcomes import transitions
-from maporl_agents.run_folder import versions
-from maporl_agents.storage import load_json, write_text
+from maporl_agents.measure.debate_stats import transitions
+from maporl_agents.measure.evaluate import Evaluation
+from maporl_agents.models.loading import model_names
+from maporl_agents.models.team import Team
+from maporl_agents.records.run_folder import versions
+from maporl_agents.records.storage import load_json, write_text
 from maporl_agents.studies import sft
 from maporl_agents.studies.controls import Measure, measure
 from maporl_agents.studies.sft import SFTConfig
-from maporl_agents.team import Team
+from maporl_agents.training import experiment
+from maporl_agents.training.loop import Interrupted, interruptible
 
 Method = Literal["none", "ppo", "magrpo", "malt", "iac", "sft"]
 SCHEME_OF_METHOD = {

@@ -25,8 +25,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from maporl_agents.runlog import read_metrics
-from maporl_agents.storage import write_text
+from maporl_agents.records.run_log import read_metrics
+from maporl_agents.records.storage import write_text
 from maporl_agents.studies.jobs import Job, Recipe, missing
 
 POLL_SECONDS = 0.5

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from maporl_agents.outcomes import Transition, TurnStats
-from maporl_agents.storage import load_json, save_json
+from maporl_agents.measure.debate_stats import Transition, TurnStats
+from maporl_agents.records.storage import load_json, save_json
 
 SCHEMA = 2
 """Version of the file's layout; 2 tells transitions apart by turn, and holds claims."""

@@ -15,17 +15,18 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from maporl_agents import checkpoint, imitation
 from maporl_agents.algorithms.maporl import questions_of_step
-from maporl_agents.batching import collate, minibatches
 from maporl_agents.config import TrainConfig
-from maporl_agents.experiment import build, held_out, measure, save_checkpoint
-from maporl_agents.games import debates_of, training_questions
-from maporl_agents.learner import Learner
-from maporl_agents.rollout import play
-from maporl_agents.runlog import RunLog
+from maporl_agents.play.rollout import play
+from maporl_agents.records import checkpoint
+from maporl_agents.records.run_log import RunLog
 from maporl_agents.seeding import seed_of
+from maporl_agents.training.experiment import build, held_out, measure, save_checkpoint
+from maporl_agents.training.make_game import debates_of, training_questions
 from maporl_agents.types import Rollout, TokenBatch
+from maporl_agents.update import imitation
+from maporl_agents.update.batching import collate, minibatches
+from maporl_agents.update.optimiser import Learner
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from maporl_agents.chat import Chat
 from maporl_agents.seeding import seed_of
+from maporl_agents.text.chat import Chat
 from maporl_agents.tiny import MODELS, WEIGHTS, sharing_data, shopping_data
 from maporl_agents.tiny.rows import NO_LOSS, DrawRow, Row, pad
 from maporl_agents.tiny.tokenizer import make_tokenizer

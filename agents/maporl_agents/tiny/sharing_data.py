@@ -19,7 +19,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from maporl_agents.chat import Chat
+from maporl_agents.text.chat import Chat
 from maporl_agents.tiny.rows import NO_LOSS, DrawRow, Row
 from maporl_agents.types import TokenIds
 from maporl_env.answers import extract_answer

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from maporl_agents.chat import Chat
+from maporl_agents.text.chat import Chat
 from maporl_agents.tiny.rows import DrawRow, Row, learn_from
 from maporl_agents.types import TokenIds
 from maporl_env.protocols import SimultaneousDebate

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from maporl_agents.config import LongQuestions, Sampling
-from maporl_agents.rollout import play
+from maporl_agents.models.team import Team
+from maporl_agents.play.rollout import play
+from maporl_agents.play.window_check import fitting
+from maporl_agents.records.storage import write_text
 from maporl_agents.seeding import seed_of
-from maporl_agents.storage import write_text
-from maporl_agents.team import Team
-from maporl_agents.window_check import fitting
 from maporl_env import replay
 from maporl_env.answers import KINDS
 from maporl_env.batched import BatchedDebate, DebateConfig

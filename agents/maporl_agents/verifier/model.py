@@ -18,14 +18,15 @@ import torch
 from peft import LoraConfig
 from torch import Tensor, nn
 
-from maporl_agents import storage, tiny
-from maporl_agents.bases import Base, FullBase, window_of
+from maporl_agents import tiny
 from maporl_agents.config import from_dict
-from maporl_agents.loading import Load, load_model
-from maporl_agents.loading_check import check
-from maporl_agents.lora import LoraBase
-from maporl_agents.storage import CheckpointError
-from maporl_agents.trunk import ANOTHER_MODEL, width_of
+from maporl_agents.models.bases import Base, FullBase, window_of
+from maporl_agents.models.loading import Load, load_model
+from maporl_agents.models.loading_check import check
+from maporl_agents.models.lora import LoraBase
+from maporl_agents.models.trunk import ANOTHER_MODEL, width_of
+from maporl_agents.records import storage
+from maporl_agents.records.storage import CheckpointError
 from maporl_agents.types import TokenIds
 from maporl_agents.verifier.config import VerifierConfig
 from maporl_env.prompts import Template, opening

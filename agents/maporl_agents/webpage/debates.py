@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from maporl_agents.webpage.sources import Debates
 from maporl_env.answers import answers_equal, extract_answer, read_gold
-from maporl_env.rendering import harmless
+from maporl_env.rendering.plain_text import harmless
 from maporl_env.types import Message, Question, Transcript
 from maporl_env.voting import expected_accuracy
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from maporl_agents.alarms import alarms
 from maporl_agents.config import CONFIGS
-from maporl_agents.outcomes import TurnStats
+from maporl_agents.measure.alarms import alarms
+from maporl_agents.measure.debate_stats import TurnStats
 from maporl_agents.studies.results import Arm, Decoding, Measurement, Stage, Study
 from maporl_agents.studies.verdicts import Estimate, difference, estimate
 from maporl_agents.webpage.sources import DECODINGS, STAGES

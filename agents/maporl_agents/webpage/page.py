@@ -17,15 +17,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from maporl_agents.outcomes import TurnStats
-from maporl_agents.storage import write_text
+from maporl_agents.measure.debate_stats import TurnStats
+from maporl_agents.records.storage import write_text
 from maporl_agents.studies.claims import Judged, all_verdicts, judged
 from maporl_agents.studies.results import Decoding, Metric, Study
 from maporl_agents.studies.verdicts import Estimate, Verdict, rise_verdict
 from maporl_agents.webpage import debates, figures
 from maporl_agents.webpage.incentives import incentives
 from maporl_agents.webpage.sources import DECODINGS, Source, load
-from maporl_env.rendering import harmless
+from maporl_env.rendering.plain_text import harmless
 
 STATIC = files("maporl_agents.webpage") / "static"
 SCRIPTS = ("dom.js", "charts.js", "sections.js", "debates.js")

@@ -12,10 +12,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from maporl_agents import asked
-from maporl_agents.outcomes import TurnStats, transitions
-from maporl_agents.runlog import read_metrics
-from maporl_agents.storage import load_json
+from maporl_agents.measure.debate_stats import TurnStats, transitions
+from maporl_agents.records import questions_record
+from maporl_agents.records.run_log import read_metrics
+from maporl_agents.records.storage import load_json
 from maporl_agents.studies.results import Arm, Measurement, SeedResult, Stage, Study
 from maporl_env.types import Transcript
 
@@ -114,7 +114,7 @@ def _load_run(folder: Path) -> Source:
 
 
 def _warnings(folder: Path) -> Sequence[str]:
-    path = folder / asked.FILE
+    path = folder / questions_record.FILE
     return tuple(load_json(path).get("warnings", ())) if path.is_file() else ()
 
 

@@ -1,0 +1,1 @@
+"""What the commands of ``maporl`` do, each beside its options."""

@@ -1,0 +1,177 @@
+"""Reading a command line: short help first, mistakes in one sentence, whoever finds them."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import errno
+import inspect
+import io
+import itertools
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from maporl_agents.config import RunConfig
+from maporl_agents.training.keywords import places_of
+
+HELP = ("-h", "--help")
+HELP_ALL = "--help-all"
+BASIC = (
+    "name",
+    "seed",
+    "steps",
+    "questions_per_step",
+    "game.task",
+    "game.num_agents",
+    "game.num_turns",
+    "game.protocol",
+    "game.verifier",
+    "team.model",
+    "team.tuning",
+)
+"""Settings that ``maporl train --help`` shows, besides the learning rate and `BASIC_OF_COMMAND`."""
+BASIC_OF_COMMAND = ("scheme", "recipe", "resume")
+WIDEST = 100
+
+
+def parse(kind: Any, given: Sequence[str], **options: Any) -> Any:
+    """Return what a command line says, as `tyro.cli` reads it.
+
+    Raises:
+        ValueError: it cannot be read; one sentence.
+        SystemExit: help was asked for, and is printed.
+    """
+    words = ["--help" if word == HELP_ALL else word for word in given]
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(kind, args=words, **options)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise ValueError(_mistake(told.getvalue(), options.get("prog", "maporl"))) from None
+
+
+def _mistake(box: str, program: str) -> str:
+    """Return the first part of what tyro draws a box around as a sentence, with a flag near by."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip("│|╭╮╰╯ ") for line in plain.splitlines()]
+    whole = "\n".join(lines).replace("─", "-")
+    parts = [" ".join(part.split()) for part in re.split(r"^.*-{5,}.*$", whole, flags=re.MULTILINE)]
+    title = whole.partition("\n")[0].strip("- ")  # in the border, or above it without Unicode
+    parts = [part for part in parts if part and part != title]
+    said = parts[0] if parts else "the command line cannot be read"
+    number = re.match(
+        r"Error parsing (\S+): (?:invalid literal for int\(\) with base 10"
+        r"|could not convert string to float): (.*)",
+        said,
+    )
+    if number:
+        wanted = "a whole number" if "literal for int" in said else "a number"
+        said = f"{number[1]} must be {wanted}, not {number[2]}"
+    near = re.search(r"Perhaps you meant: (--[\w.-]+)", " ".join(parts[1:]))
+    said = said.rstrip(".") + (f" (did you mean {near[1]}?)" if near else "")
+    return f"{said[:1].lower()}{said[1:]}; see {program} --help"
+
+
+def sentence_of(error: BaseException) -> str:
+    """Return an error in one line, what the system says about files in our own words."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return _about_file(error.errno, str(error.strerror), _shown(str(error.filename)))
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _about_file(number: int, said: str, name: str) -> str:
+    words = {
+        errno.ENOENT: f"there is no file or folder {name}",
+        errno.EACCES: f"{name} may not be read or written by this user",
+        errno.EPERM: f"{name} may not be read or written by this user",
+        errno.EISDIR: f"{name} is a folder, but a file is needed",
+        errno.ENOTDIR: f"{name} is not below a folder: a part of its path is a file",
+        errno.EEXIST: f"{name} is there already",
+        errno.ENOSPC: f"{name} cannot be written: the disk is full",
+        errno.EROFS: f"{name} cannot be written: the disk is read-only",
+        errno.ENAMETOOLONG: f"the name {name[:60]}... is too long",
+    }
+    return words.get(number, f"{name}: {said.lower()}")
+
+
+def _shown(name: str) -> str:
+    """Return a path without the name of a file that is put in place only when it is whole."""
+    path = Path(name)
+    while path.name.startswith((".saving-", ".removing-")):
+        path = path.parent
+    return str(path)
+
+
+def basic_help(command: Any, config: RunConfig, program: str) -> str:
+    """Return the help of `maporl train`: the flags that most runs need.
+
+    Args:
+        command: the command with its defaults; its docstring is the beginning.
+        config: the settings to start from, whose values are the defaults.
+        program: what is typed before the flags.
+    """
+    width = min(shutil.get_terminal_size((WIDEST, 24)).columns, WIDEST)
+    places = places_of(type(config))
+    rate = next((p for p in places if p.rpartition(".")[2] == "learning_rate"), None)
+    lines = [f"usage: {program} [OPTIONS]", "", inspect.cleandoc(type(command).__doc__ or ""), ""]
+    lines += textwrap.wrap(
+        f"The options that most runs need; {program} {HELP_ALL} shows all {len(places)} and more.",
+        width,
+    )
+    for name in BASIC_OF_COMMAND:
+        default = getattr(command, name)
+        lines += _option(name, default, field_docs(type(command))[name], width)
+    for place in (*BASIC, *filter(None, [rate])):
+        *groups, last = place.split(".")
+        holder: Any = config
+        for group in groups:
+            holder = getattr(holder, group)
+        lines += _option(place, getattr(holder, last), field_docs(type(holder))[last], width)
+    return "\n".join(lines)
+
+
+def _option(place: str, value: Any, about: str, width: int) -> list[str]:
+    shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+    default = "" if shown in ("", None) else f" (default: {shown})"
+    text = " ".join(about.split()) + default
+    indent = " " * 6
+    wrapped = textwrap.wrap(
+        text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
+    return ["", f"  --{place.replace('_', '-')}", *wrapped]
+
+
+def field_docs(cls: type[Any]) -> dict[str, str]:
+    """Return the text below each field of a settings dataclass, inherited ones included."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        found |= _docs_of_module(base.__module__).get(base.__qualname__, {})
+    return {field.name: found.get(field.name, "") for field in fields(cls)}
+
+
+@cache
+def _docs_of_module(name: str) -> dict[str, dict[str, str]]:
+    """Return the texts below the fields of a module's classes, by class and field."""
+    tree = ast.parse(inspect.getsource(sys.modules[name]))
+    return {node.name: dict(_docs(node)) for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def _docs(body: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    for here, below in itertools.pairwise(body.body):
+        match here, below:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                yield name, text.strip()

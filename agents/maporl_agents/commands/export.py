@@ -1,0 +1,78 @@
+"""What ``maporl export`` does: a trained run as plain models that need nothing of this package.
+
+    adapters        PeftModel.from_pretrained(base, DIR/<policy>)
+    whole models    AutoModelForCausalLM.from_pretrained(DIR/<policy>)
+
+Each folder holds its tokenizer too.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from peft import PeftConfig, PeftModel
+
+from maporl_agents.models.loading import read_weights
+from maporl_agents.models.weight_files import TRAINED, write_model
+from maporl_agents.records import checkpoint
+from maporl_agents.training.experiment import read_config
+
+_ADAPTER = "adapter_config.json"
+
+
+def export(run: Path, to: Path, *, merge: bool = False) -> list[Path]:
+    """Write every trained policy of a run's newest checkpoint into a folder of its own.
+
+    Args:
+        run: folder of the run.
+        to: a new or empty folder; made whole or not at all.
+        merge: add each adapter to its base model, so that it is a whole model. Policies whose
+            weights were all trained are whole models anyway.
+
+    Returns:
+        The folders, `to/<policy>`.
+
+    Raises:
+        ValueError: `to` holds something, or the run trained nothing or saved no checkpoint, or the
+            base model of a merge cannot be read.
+        FileNotFoundError: `run` is no run.
+        CheckpointError: all checkpoints are damaged.
+    """
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ValueError(f"{to} is not an empty folder: choose another --to, nothing is replaced")
+    config = read_config(run)
+    if config.team.tuning == "none":
+        raise ValueError(f"{run} trained no weights (team.tuning is none): there is nothing new")
+    newest = checkpoint.latest(run / "checkpoints")
+    if newest is None:
+        raise ValueError(f"{run} has no checkpoint yet: let it train until it has saved one")
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as scratch:
+        ready = Path(scratch) / "policies"
+        for policy in sorted((newest / "policies").iterdir()):
+            if merge and (policy / _ADAPTER).exists():
+                _merge(policy, ready / policy.name, getattr(torch, config.team.dtype))
+            else:
+                copy_model(policy, ready / policy.name)
+        ready.replace(to)
+    return sorted(to.iterdir())
+
+
+def copy_model(policy: Path, to: Path) -> None:
+    """Copy a saved policy, without what only training reads."""
+    shutil.copytree(policy, to, ignore=shutil.ignore_patterns(TRAINED))
+
+
+def _merge(adapter: Path, to: Path, dtype: torch.dtype) -> None:
+    """Write base + adapter as one model, in the precision it was trained in, and its tokenizer."""
+    base = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path
+    model = read_weights(str(base), dtype=dtype)
+    with torch.no_grad():
+        merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
+    write_model(merged, to)
+    for file in adapter.iterdir():
+        if not file.name.startswith(("adapter_", "README")):
+            shutil.copy2(file, to / file.name)

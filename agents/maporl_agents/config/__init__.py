@@ -1,0 +1,58 @@
+"""Settings of a run. Frozen, saved as JSON beside it, and the flags of ``maporl train``."""
+
+from __future__ import annotations
+
+from maporl_agents.config.game import GameConfig, JointGameConfig, LongQuestions
+from maporl_agents.config.iac import IACConfig, IACSettings
+from maporl_agents.config.magrpo import Comparison, Joining, Length, MAGRPOConfig, MAGRPOSettings
+from maporl_agents.config.malt import TINY_ROLES, FitConfig, MALTConfig, MALTSettings, Role
+from maporl_agents.config.maporl import KLOfReward, PPOConfig, TrainConfig
+from maporl_agents.config.registry import (
+    CONFIGS,
+    SCHEME_PARTS,
+    config_of,
+    from_dict,
+    learning_rate_flags,
+    read_settings,
+    scheme_of,
+)
+from maporl_agents.config.shared import EvalConfig, OptimizerConfig, RunConfig, Sampling, Schedule
+from maporl_agents.config.team import Attention, Quantization, Sharing, TeamConfig, turns_of
+
+__all__ = [
+    "CONFIGS",
+    "SCHEME_PARTS",
+    "TINY_ROLES",
+    "Attention",
+    "Comparison",
+    "EvalConfig",
+    "FitConfig",
+    "GameConfig",
+    "IACConfig",
+    "IACSettings",
+    "Joining",
+    "JointGameConfig",
+    "KLOfReward",
+    "Length",
+    "LongQuestions",
+    "MAGRPOConfig",
+    "MAGRPOSettings",
+    "MALTConfig",
+    "MALTSettings",
+    "OptimizerConfig",
+    "PPOConfig",
+    "Quantization",
+    "Role",
+    "RunConfig",
+    "Sampling",
+    "Schedule",
+    "Sharing",
+    "TeamConfig",
+    "TrainConfig",
+    "config_of",
+    "from_dict",
+    "learning_rate_flags",
+    "read_settings",
+    "scheme_of",
+    "turns_of",
+]

@@ -1,0 +1,102 @@
+"""Settings of the debate that is played."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from maporl_agents.config.typed_text import Typed
+from maporl_env.credit import Penalties
+from maporl_env.protocols import History, Stop
+from maporl_env.rewards import Horizon, Majority, Share
+
+LongQuestions = Literal["refuse", "leave_out", "keep"]
+
+
+@dataclass(frozen=True)
+class GameConfig:
+    """The debate that is played; see `maporl_env.debate_v0` for the rules.
+
+    Fields are those of `maporl_env.config.DebateConfig` by the same names, but for `train_split`
+    and `long_questions`; `games` builds it.
+    """
+
+    task: str = "shopping"
+    """A built-in task, a JSONL or CSV file of questions, or one's own as module:name or
+    file.py:name."""
+    data: str = ""
+    """The file or folder of a named task that needs one; empty for its default source."""
+    train_split: str = ""
+    """Questions that agents are trained on; empty for "train". The paper's are "rl", where a task
+    has such a split: it shares no question with the split "verifier"."""
+    num_agents: int = 2
+    """A, at least 1."""
+    num_turns: int = 3
+    """T, at least 1; the first turn is the answer without having seen anybody."""
+    protocol: str = "debate"
+    """Who speaks when and reads what: debate, sequential, pipeline, joint, self_correction, or
+    one's own as module:Class or file.py:Class."""
+    history: History = "all"
+    """Earlier turns that are read: "all" of them, the "last" one or "none"."""
+    token_budget: int | None = None
+    """At most so many tokens (of four characters) are read; the oldest turns go first, then the
+    middles of long messages. None: all.
+    Append-only prompts, on which fast scoring rests, end where turns are dropped."""
+    template: str = ""
+    """A JSON file with the words of `maporl_env.prompts.Template`; empty for the task's own."""
+    personas: tuple[Typed, ...] = ()
+    """A system text per agent; empty for none (or the protocol's roles)."""
+    verifier: str = "key"
+    """What scores the messages: "key", the answer key (or the tests, where answers are programs);
+    "tolerance:1e-6", numbers off by at most this share; "math", answers in LaTeX by value;
+    "learned:FOLDER", "remote:URL", or another name of `games.VERIFIERS`; or one's own reward as
+    module:function or file.py:function, called as `function(questions, responses)`, which returns
+    a score in [0, 1] for each response."""
+    verifier_timeout: float | None = None
+    """Seconds for one call of the verifier, after which its messages go unscored; None waits."""
+    gamma: float = 1.0
+    """Turn discount of the influence-aware reward, in [0, 1]. Tiny: 1; paper: 0.3."""
+    horizon: Horizon = "discounted"
+    """Later turns that a reward counts: all, "discounted", only the "last", or the "current"."""
+    share: Share = "team"
+    """Whose later scores it counts: the whole "team"'s or the agent's "own"."""
+    alpha: tuple[float, float] = (0.0, 0.0)
+    """Bonus (alpha0, alpha1) for being right against, or persuaded by, a majority. Paper: 0."""
+    beta: tuple[float, float] = (0.0, 0.0)
+    """Bonus (beta0, beta1) for moving a majority by a wrong, or right, answer. Paper: 0."""
+    majority: Majority = "others"
+    """Whose majority alpha and beta look at: that of the "others", or of "all"."""
+    penalties: Penalties = field(default_factory=Penalties)
+    """What bad form costs its own message."""
+    reward_feedback: bool = False
+    """Show each message's score to everybody in the next turn."""
+    feedback_verifier: str = ""
+    """Whose scores are shown, while `verifier`'s are paid: a name likewise, e.g. "noisy_key", a
+    judge that is right in 9 of 10 cases; empty for those that are paid."""
+    stop: Stop = "fixed"
+    """Play all turns, or end after a turn in which all valid answers agree."""
+    long_questions: LongQuestions = "refuse"
+    """Questions whose debate may not fit a model's window, or the token budget, if messages are as
+    long as they may be: refuse to begin and name them, leave them out, or ask them all the same and
+    end where one does not fit."""
+    protocol_options: tuple[str, ...] = ()
+    """Options of one's own protocol, KEY=VALUE each: fields of its class that are none here."""
+
+
+@dataclass(frozen=True)
+class JointGameConfig(GameConfig):
+    """The game of joint answers: what agents write at once is joined, and paid as one."""
+
+    task: str = "receipts"
+    """A built-in task, a JSONL or CSV file of questions, or one's own."""
+    num_turns: int = 1
+    """T, at least 1; from the second turn on a joint answer is revised."""
+    protocol: str = "joint"
+    """Any in which all agents speak at once; where scores differ their mean is the joint reward."""
+    show_parts: bool = False
+    """In protocol "joint", whether agents read each other's parts of earlier turns. Paper: no."""
+    feedback: str = ""
+    """In protocol "joint", what outside words agents read about the joint answer before the next
+    turn: "" for none (a plain request to revise), "tests" for the diagnostics of executed tests, or
+    one's own as module:function or file.py:function, called as
+    `function(question, joint_answer)`."""

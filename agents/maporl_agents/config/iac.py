@@ -1,0 +1,45 @@
+"""Settings of IAC: independent actor-critics at the level of turns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import get_args
+
+from maporl_agents.config.checks import NOT_NEGATIVE, UNIT, require_choice, require_numbers
+from maporl_agents.config.game import JointGameConfig
+from maporl_agents.config.magrpo import Length
+from maporl_agents.config.shared import OptimizerConfig, RunConfig
+
+
+@dataclass(frozen=True)
+class IACSettings(OptimizerConfig):
+    """Actor-critics at the level of turns, each agent with its own critic (arXiv 2508.04652)."""
+
+    critic_learning_rate: float = 5e-3
+    """Of the critics, same schedule. As MAPoRL's."""
+    critic_coef: float = 0.5
+    """Weight of the critic's loss. As MAPoRL's."""
+    turn_gamma: float = 1.0
+    """Discount per turn, in [0, 1]."""
+    length: Length = "sum"
+    """How log-probabilities of a message's tokens count, as in MAGRPO. Paper: their sum."""
+
+    def __post_init__(self) -> None:
+        OptimizerConfig.__post_init__(self)
+        require_choice("length", self.length, get_args(Length))
+        require_numbers(self, UNIT, "turn_gamma")
+        require_numbers(self, NOT_NEGATIVE, "critic_learning_rate", "critic_coef")
+
+
+@dataclass(frozen=True)
+class IACConfig(RunConfig):
+    """A run of independent actor-critics."""
+
+    name: str = "iac-receipts"
+    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
+    steps: int = 100
+    """Rounds of play and update. As MAGRPO's."""
+    questions_per_step: int = 32
+    """Debates per step: as many answers as MAGRPO's trees."""
+    game: JointGameConfig = field(default_factory=JointGameConfig)
+    iac: IACSettings = field(default_factory=IACSettings)

@@ -1,0 +1,92 @@
+"""Settings of MAGRPO: joint returns compared in groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from maporl_agents.config.checks import (
+    ABOVE_0_OR_NONE,
+    AT_LEAST_1,
+    UNIT,
+    require_choice,
+    require_numbers,
+)
+from maporl_agents.config.game import JointGameConfig
+from maporl_agents.config.shared import OptimizerConfig, RunConfig
+
+Joining = Literal["aligned", "cross"]
+
+Comparison = Literal["mean", "leave_one_out", "standardised", "raw"]
+
+Length = Literal["sum", "sequence", "token"]
+
+
+@dataclass(frozen=True)
+class MAGRPOSettings(OptimizerConfig):
+    """Policy gradient without a critic, joint returns compared in groups (arXiv 2508.04652)."""
+
+    learning_rate: float = 1e-3
+    """Of the policies: the peak of the schedule. Tiny; library: 5e-6."""
+    micro_episodes: int = 16
+    """At most so many questions, with all their samples, go through the model at once; changes
+    memory, not the result."""
+    group_size: int = 8
+    """G, samples of each agent at each node of the tree; at least 2. Tiny; library: 2 or 4."""
+    joining: Joining = "aligned"
+    """Joint actions of a node: the g-th samples with each other ("aligned", G of them; leaves
+    G^T), or all combinations ("cross", G^A; leaves G^(A T))."""
+    turn_gamma: float = 1.0
+    """Discount per turn of the joint return, in [0, 1]. Paper: 1; library: 0.9."""
+    comparison: Comparison = "mean"
+    """Advantage of a joint action: its return minus the "mean" of its node (paper), minus the mean
+    of the others ("leave_one_out"), the first over the standard deviation ("standardised", GRPO's),
+    or the return itself ("raw")."""
+    credit: Literal["mean", "sum"] = "mean"
+    """With "cross", what a completion gets of the joint actions that hold it. Library: the sum,
+    which grows as G^(A - 1)."""
+    length: Length = "sum"
+    """How log-probabilities of a completion's tokens count: their "sum" (paper), their mean
+    ("sequence"), or the mean over all tokens of the batch ("token")."""
+    ratio: bool = False
+    """Weigh tokens by the ratio to the policy that sampled, as PPO does. Without it each batch
+    allows one update. Paper: without."""
+    clip_coef: float | None = None
+    """With the ratio: half width of the band it is clipped to; None for no clip."""
+    epochs: int = 1
+    """Passes over each batch; more than one needs the ratio."""
+    minibatches: int = 1
+    """Optimiser steps per pass; more than one needs the ratio."""
+
+    def __post_init__(self) -> None:
+        OptimizerConfig.__post_init__(self)
+        require_choice("joining", self.joining, get_args(Joining))
+        require_choice("comparison", self.comparison, get_args(Comparison))
+        require_choice("credit", self.credit, ("mean", "sum"))
+        require_choice("length", self.length, get_args(Length))
+        require_numbers(self, AT_LEAST_1, "epochs", "minibatches")
+        if self.group_size < 2:
+            raise ValueError(f"group_size must be at least 2, not {self.group_size}")
+        require_numbers(self, UNIT, "turn_gamma")
+        require_numbers(self, ABOVE_0_OR_NONE, "clip_coef")
+        if not self.ratio and (self.clip_coef is not None or self.epochs * self.minibatches > 1):
+            raise ValueError(
+                "clip_coef, and more than one update per batch, need the ratio: set ratio, or "
+                "leave clip_coef None and epochs and minibatches 1"
+            )
+        if self.credit == "sum" and self.joining == "aligned":
+            raise ValueError("credit='sum' is for joining='cross': aligned completions have one")
+
+
+@dataclass(frozen=True)
+class MAGRPOConfig(RunConfig):
+    """A run of MAGRPO."""
+
+    name: str = "magrpo-receipts"
+    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
+    steps: int = 100
+    """Rounds of play and update. Tiny: many small ones; each batch allows one update."""
+    questions_per_step: int = 4
+    """Trees per step. Tiny."""
+    game: JointGameConfig = field(default_factory=JointGameConfig)
+    magrpo: MAGRPOSettings = field(default_factory=lambda: MAGRPOSettings(joining="cross"))

@@ -1,0 +1,99 @@
+"""Settings of MALT: trees of samples, imitation, preferences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from maporl_agents.config.checks import ABOVE_0, AT_LEAST_1, require_choice, require_numbers
+from maporl_agents.config.game import GameConfig
+from maporl_agents.config.shared import EvalConfig, OptimizerConfig, RunConfig
+
+
+@dataclass(frozen=True)
+class FitConfig(OptimizerConfig):
+    """How a role of MALT is fitted to data that no longer changes, by passes over it."""
+
+    warmup_steps: int = 5
+    """Updates of linear warm-up. Tiny."""
+    epochs: int = 3
+    """Passes over the data. Paper: 1 to 10."""
+    batch_size: int = 8
+    """Messages, or pairs, per update of a role. Paper: 8."""
+
+    def __post_init__(self) -> None:
+        OptimizerConfig.__post_init__(self)
+        require_numbers(self, AT_LEAST_1, "epochs", "batch_size")
+
+
+Role = Literal["generator", "verifier", "refiner"]
+
+
+@dataclass(frozen=True)
+class MALTSettings:
+    """Trees of samples, and what is learnt from them (arXiv 2412.01928)."""
+
+    roles: tuple[Role, ...] = get_args(Role)
+    """Who speaks, by seat; the last one's answer is the team's. Left out, a role takes its seat
+    along: set --game.num-agents and --game.personas too."""
+    branching: int = 3
+    """n, samples that continue each prefix: n + n^2 + n^3 generations a question. Paper: 3."""
+    thresholds: tuple[float, ...] = (0.5,)
+    """A message is positive if its value is above this, strictly. One per round, the last for all
+    further ones. Paper: 0.5."""
+    examples: Literal["positive", "right_paths"] = "positive"
+    """What is imitated: positive messages, or all messages of debates that ended right (STaR)."""
+    prefer: tuple[Role, ...] = ("verifier", "refiner")
+    """Roles that learn from pairs, too. Paper: these; with the generator it got worse."""
+    beta: float = 0.2
+    """Pull towards what the role was after imitation. Paper: 0.2."""
+    labels: Literal["hard", "soft"] = "hard"
+    """Who of a pair is preferred: the positive one for sure, or with probability
+    sigmoid(difference of the values). Paper: hard in training, soft in its theorem."""
+    imitation: FitConfig = field(default_factory=FitConfig)
+    """SFT. The paper's learning rate is not known."""
+    preference: FitConfig = field(default_factory=lambda: FitConfig(learning_rate=1e-4, epochs=1))
+    """DPO."""
+    trees_per_file: int = 64
+    """Questions whose trees are grown and saved at a time; bounds memory."""
+
+    def __post_init__(self) -> None:
+        if not self.roles or len(set(self.roles)) < len(self.roles):
+            raise ValueError(f"roles must be different, and at least one, not {self.roles}")
+        for role in (*self.roles, *self.prefer):
+            require_choice("role", role, get_args(Role))
+        require_choice("examples", self.examples, ("positive", "right_paths"))
+        require_choice("labels", self.labels, ("hard", "soft"))
+        require_numbers(self, AT_LEAST_1, "branching", "trees_per_file")
+        if not self.thresholds or not all(0 <= x < 1 for x in self.thresholds):
+            raise ValueError(f"thresholds must lie in [0, 1), at least one, not {self.thresholds}")
+        require_numbers(self, ABOVE_0, "beta")
+
+
+TINY_ROLES = ("think :", "think again :", "think once more :")
+"""System texts of the three roles in words that the built-in model knows."""
+
+
+@dataclass(frozen=True)
+class MALTConfig(RunConfig):
+    """A run of MALT."""
+
+    name: str = "malt-shopping"
+    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
+    steps: int = 18
+    """Stages, three per round: grow trees, imitate, prefer. Tiny: six rounds; paper: one."""
+    questions_per_step: int = 39
+    """Trees per round. Tiny."""
+    checkpoint_every: int = 1
+    """Stages between checkpoints."""
+    game: GameConfig = field(
+        default_factory=lambda: GameConfig(
+            protocol="pipeline", num_agents=3, num_turns=1, personas=TINY_ROLES
+        )
+    )
+    eval: EvalConfig = field(default_factory=lambda: EvalConfig(passes=3))
+    malt: MALTSettings = field(
+        default_factory=lambda: MALTSettings(
+            thresholds=(0.15, 0.2, 0.25, 0.3, 0.35, 0.4), imitation=FitConfig(epochs=1)
+        )
+    )

@@ -1,0 +1,89 @@
+"""Settings of MAPoRL: multi-agent PPO at the level of tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from maporl_agents.config.checks import (
+    ABOVE_0_OR_NONE,
+    AT_LEAST_1,
+    LIMIT,
+    NOT_NEGATIVE,
+    UNIT,
+    require_choice,
+    require_numbers,
+)
+from maporl_agents.config.shared import OptimizerConfig, RunConfig
+
+KLOfReward = Literal["k1", "k2", "k3", "full_ref_policy"]
+
+
+@dataclass(frozen=True)
+class PPOConfig(OptimizerConfig):
+    """Multi-agent PPO at the level of tokens (spec of the paper's section 4)."""
+
+    critic_learning_rate: float = 5e-3
+    """Of the critics, same schedule. Tiny."""
+    epochs: int = 1
+    """Passes over each batch. Tiny: 1, as good per step as 2 and half the work; paper: 4."""
+    minibatches: int = 4
+    """Optimiser steps per pass. Tiny."""
+    clip_coef: float = 0.2
+    """Half width of the band for the ratio. Paper: 0.2."""
+    kl_coef: float = 0.02
+    """Price per token of the KL to the reference policy, taken off the reward. Tiny; paper:
+    0.002."""
+    kl_estimator: KLOfReward = "k1"
+    """What is priced: k1, the log-ratio; k2, half its square; k3, exp(-k1) - 1 + k1; or
+    "full_ref_policy", KL(ref || pi) exact over the vocabulary, at the cost of a second scoring.
+    Paper: k1 in its code, full_ref_policy in print. Always in the reward, never in the loss."""
+    kl_target: float | None = None
+    """KL per token (k1) that the price is adapted to, step by step; None for a fixed price."""
+    kl_gain: float = 0.1
+    """How fast: the price changes by at most 0.2 * kl_gain of itself per step."""
+    critic_coef: float = 0.5
+    """Weight of the value loss. Tiny; paper: 0.1."""
+    value_clip: float | None = None
+    """Largest counted move of a value from what it was before the step, in units of reward; None
+    for no bound. Paper: none."""
+    entropy_coef: float = 0.0
+    """Weight of the entropy per token that is added to the objective; 0 leaves it out. Paper: 0."""
+    reduction: Literal["token", "sequence"] = "token"
+    """What the losses are means over: all "token"s of a policy's messages alike, or its messages,
+    each the mean over its own tokens ("sequence"). Paper: a token drawn uniformly in a message."""
+    reward_scale: bool = False
+    """Divide rewards by their standard deviation over the run so far; the mean stays."""
+    target_kl: float | None = None
+    """A minibatch whose approx_kl, mean over the policies, is above this is a step's last; None
+    makes them all."""
+    token_gamma: float = 1.0
+    """Discount per token. Paper: 1."""
+    gae_lambda: float = 1.0
+    """Lambda of GAE over the tokens of a message, in [0, 1]. Tiny: 1; paper: 0.95."""
+
+    def __post_init__(self) -> None:
+        OptimizerConfig.__post_init__(self)
+        require_choice("kl_estimator", self.kl_estimator, get_args(KLOfReward))
+        require_choice("reduction", self.reduction, ("token", "sequence"))
+        require_numbers(self, AT_LEAST_1, "epochs", "minibatches")
+        require_numbers(self, LIMIT, "clip_coef")
+        require_numbers(self, ABOVE_0_OR_NONE, "kl_target", "value_clip", "target_kl")
+        require_numbers(self, NOT_NEGATIVE, "kl_coef", "kl_gain", "entropy_coef", "critic_coef")
+        require_numbers(self, NOT_NEGATIVE, "critic_learning_rate")
+        require_numbers(self, UNIT, "token_gamma", "gae_lambda")
+        if self.kl_target is not None and self.kl_coef == 0:
+            raise ValueError("kl_target adapts kl_coef by factors, so kl_coef must be above 0")
+
+
+@dataclass(frozen=True)
+class TrainConfig(RunConfig):
+    """A run of MAPoRL."""
+
+    name: str = "maporl-shopping"
+    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
+    questions_per_step: int = 64
+    """Debates per step; each gives agents x turns answers."""
+    single_agent: bool = False
+    """Train every agent alone (one turn, nobody to read) on as many answers, as the control."""
+    ppo: PPOConfig = field(default_factory=PPOConfig)

@@ -1,0 +1,108 @@
+"""Which settings belong to which scheme; settings from JSON."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from maporl_agents.config.checks import require_choice
+from maporl_agents.config.iac import IACConfig
+from maporl_agents.config.magrpo import MAGRPOConfig
+from maporl_agents.config.malt import MALTConfig
+from maporl_agents.config.maporl import TrainConfig
+from maporl_agents.config.shared import OptimizerConfig, RunConfig
+from maporl_env.user_functions import is_own_name, object_named, whole_name
+
+CONFIGS: dict[str, type[RunConfig]] = {
+    "maporl": TrainConfig,
+    "magrpo": MAGRPOConfig,
+    "malt": MALTConfig,
+    "iac": IACConfig,
+}
+"""The settings of each scheme: a published way to collaborate and to learn from it."""
+
+_OWN: dict[str, type[RunConfig]] = {}
+"""The settings of users' own schemes, by whole names, once `config_of` was asked for them."""
+
+SCHEME_PARTS = ("settings", "check", "learner", "train")
+"""What a user's own scheme has; see `schemes.Scheme`."""
+
+
+def config_of(scheme: str) -> type[RunConfig]:
+    """Return the class of a scheme's settings, of one's own too (module:name or file.py:name).
+
+    Raises:
+        ValueError: there is no such scheme, or it lacks a part; names the schemes there are.
+    """
+    if scheme not in CONFIGS and is_own_name(scheme):
+        return _own_settings(whole_name(scheme))
+    require_choice("scheme", scheme, tuple(CONFIGS))
+    return CONFIGS[scheme]
+
+
+def _own_settings(name: str) -> type[RunConfig]:
+    try:
+        found = object_named(name)
+    except ValueError as error:
+        raise ValueError(f"scheme {error}") from error
+    if missing := [part for part in SCHEME_PARTS if not hasattr(found, part)]:
+        raise ValueError(
+            f"scheme {name!r} has no {', '.join(missing)}: make it a "
+            "maporl_agents.training.schemes.Scheme"
+        )
+    kind = found.settings
+    own = isinstance(kind, type) and is_dataclass(kind) and issubclass(kind, RunConfig)
+    if not own or kind in (RunConfig, *CONFIGS.values()):
+        raise ValueError(
+            f"the settings of scheme {name!r} must be a dataclass of its own, derived from "
+            "RunConfig or from the settings of another scheme"
+        )
+    _OWN[name] = kind
+    return _OWN[name]
+
+
+def scheme_of(config: RunConfig) -> str:
+    """Return the name of the scheme that settings belong to."""
+    known = {**CONFIGS, **_OWN}
+    return next(name for name, cls in known.items() if type(config) is cls)
+
+
+def learning_rate_flags(settings: Any, group: str = "-") -> list[str]:
+    """Return the flags of `maporl train` that set the rates of the policies of a run."""
+    flags = [f"{group}.learning-rate".replace("-.", "--")] * isinstance(settings, OptimizerConfig)
+    for one in fields(settings):
+        if is_dataclass(inner := getattr(settings, one.name)):
+            flags += learning_rate_flags(inner, f"{group}.{one.name}")
+    return flags
+
+
+def read_settings(data: dict[str, Any]) -> RunConfig:
+    """Build the settings of a run from its JSON.
+
+    A section of its own name tells its scheme, or "scheme" does, where that is the user's own.
+    """
+    scheme = data.get("scheme") or next((name for name in CONFIGS if name in data), "maporl")
+    return from_dict(config_of(scheme), {k: v for k, v in data.items() if k != "scheme"})
+
+
+C = TypeVar("C")
+
+
+def from_dict(cls: type[C], data: dict[str, Any]) -> C:
+    """Build a settings dataclass from what `dataclasses.asdict` gave, e.g. read back from JSON.
+
+    Raises:
+        ValueError: a field this version does not know; names it and the known ones.
+    """
+    hints = get_type_hints(cls)
+    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+    unknown = sorted(set(data) - set(known))
+    if unknown:
+        raise ValueError(f"unknown settings {unknown} in {cls.__name__}; known are {known}")
+    return cls(**{name: _field(hints[name], value) for name, value in data.items()})
+
+
+def _field(hint: Any, value: Any) -> Any:
+    if is_dataclass(hint):
+        return from_dict(hint, value)  # type: ignore[arg-type]
+    return tuple(value) if isinstance(value, list) else value

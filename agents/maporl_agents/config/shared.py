@@ -1,0 +1,142 @@
+"""Settings that runs of every scheme have: sampling, optimiser, evaluation, the run itself.
+
+Under each field: its meaning, unit or range, and where the default comes from ("paper" = the MAPoRL
+paper or its code; "tiny" = measured here on the built-in model and task, see docs/log.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from maporl_agents.config.checks import (
+    AT_LEAST_1,
+    LIMIT,
+    NOT_NEGATIVE,
+    UNIT,
+    require_choice,
+    require_numbers,
+)
+from maporl_agents.config.game import GameConfig
+from maporl_agents.config.team import TeamConfig
+from maporl_agents.config.typed_text import Typed
+
+Schedule = Literal["linear", "cosine", "constant"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How messages are drawn: from softmax(logits / temperature), without truncation."""
+
+    max_new_tokens: int = 32
+    """Limit per message, the EOS included. Paper: 300 for GSM8K, 250 for ANLI."""
+    temperature: float = 1.0
+    """Divides the logits, in sampling and in scoring alike; 0 means greedy decoding."""
+    max_rows: int = 512
+    """At most so many prompts are decoded side by side; bounds memory."""
+    agent_max_new_tokens: tuple[int, ...] = ()
+    """A limit per agent in place of `max_new_tokens`; agents beyond the list are as its last."""
+    stop: tuple[Typed, ...] = ()
+    r"""Texts that end a message: its last token is the one that completes the first of them. On
+    the command line \n, \t, \xHH and \uHHHH are characters, and \\ is a backslash."""
+    agent_stop: tuple[Typed, ...] = ()
+    """A further such text per agent, "" for none; agents beyond the list are as its last."""
+
+    def __post_init__(self) -> None:
+        require_numbers(self, AT_LEAST_1, "max_new_tokens", "max_rows")
+        if any(limit < 1 for limit in self.agent_max_new_tokens):
+            raise ValueError(
+                f"agent_max_new_tokens must be at least 1 each, not {self.agent_max_new_tokens}"
+            )
+        if not all(self.stop):
+            raise ValueError('stop holds an empty text, which ends every message: leave "" out')
+        require_numbers(self, NOT_NEGATIVE, "temperature")
+
+    def limit_of(self, seat: int) -> int:
+        """Return the most tokens an agent may write in one message."""
+        limits = self.agent_max_new_tokens or (self.max_new_tokens,)
+        return limits[min(seat, len(limits) - 1)]
+
+    def stops_of(self, seat: int) -> tuple[str, ...]:
+        """Return the texts that end an agent's message."""
+        own = self.agent_stop or ("",)
+        return (*self.stop, *filter(None, [own[min(seat, len(own) - 1)]]))
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW and its schedule, of whatever algorithm. No weight decay."""
+
+    learning_rate: float = 1e-3
+    """Of the policies: the peak of the schedule. Tiny; LoRA on a large model wants about 1e-5
+    (paper)."""
+    warmup_steps: int = 5
+    """Steps of linear warm-up. Tiny."""
+    schedule: Schedule = "linear"
+    """Way from the peak to the last step: a line, half a "cosine" wave, or "constant". Paper:
+    linear."""
+    final_fraction: float = 0.1
+    """Share of the peak that is left at the end, in [0, 1]. Paper: 0.1."""
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    """Memory of AdamW for the gradient and its square, in [0, 1)."""
+    adam_eps: float = 1e-8
+    """Added to the root of the squared gradient's mean."""
+    max_grad_norm: float = 1.0
+    """Gradient clip, per policy. Tiny."""
+    micro_episodes: int = 64
+    """At most so many debates go through the model at once; changes memory, not the result."""
+
+    def __post_init__(self) -> None:
+        require_choice("schedule", self.schedule, get_args(Schedule))
+        require_numbers(self, NOT_NEGATIVE, "learning_rate", "warmup_steps", "adam_eps")
+        require_numbers(self, UNIT, "final_fraction")
+        require_numbers(self, LIMIT, "max_grad_norm")
+        require_numbers(self, AT_LEAST_1, "micro_episodes")
+        if not all(0 <= beta < 1 for beta in self.adam_betas):
+            raise ValueError(f"adam_betas must lie in [0, 1), not {self.adam_betas}")
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """How a team is measured, on questions that training never saw."""
+
+    questions: int = 500
+    """Held-out questions; a figure's standard error is about sqrt(p (1 - p) / questions)."""
+    split: str = "test"
+    """Which questions of the task."""
+    seed: int = 20_000
+    """Names the sampling noise of evaluations, the same before and after training."""
+    passes: int = 1
+    """Where all agents give one answer together: so many debates per question, which then vote.
+    MALT's paper: 3."""
+
+    def __post_init__(self) -> None:
+        require_numbers(self, AT_LEAST_1, "questions", "passes")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What every training run has, whatever its scheme."""
+
+    name: str = "run"
+    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
+    seed: int = 0
+    """Names every random stream of the run."""
+    steps: int = 50
+    """Rounds of play and update."""
+    questions_per_step: int = 64
+    """Questions asked in one step."""
+    checkpoint_every: int = 10
+    """Steps between checkpoints; the last step is always saved."""
+    game: GameConfig = field(default_factory=GameConfig)
+    team: TeamConfig = field(default_factory=TeamConfig)
+    sampling: Sampling = field(default_factory=Sampling)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self) -> None:
+        require_numbers(self, AT_LEAST_1, "steps", "questions_per_step", "checkpoint_every")
+        if not self.sampling.temperature:
+            raise ValueError(
+                "sampling.temperature must be above 0 in training: greedy messages are all alike, "
+                "so that there is nothing to compare"
+            )

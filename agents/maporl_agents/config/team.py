@@ -1,0 +1,129 @@
+"""Settings of the language models: which, how they are tuned and shared, on what device."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from maporl_agents.config.checks import require_choice
+
+Sharing = Literal["agent", "turn", "first_turn", "one"]
+
+Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"]
+
+Quantization = Literal["none", "nf4", "int8"]
+
+
+@dataclass(frozen=True)
+class TeamConfig:
+    """The language models."""
+
+    model: tuple[str, ...] = ("tiny",)
+    """One for all agents, or one per agent: built in ("tiny", "tiny-sharing"), a folder, or a
+    Hugging Face hub name."""
+    tuning: Literal["full", "lora", "none"] = "full"
+    """All weights of each policy, a LoRA adapter per policy on one frozen base, or nothing."""
+    sharing: Sharing = "agent"
+    """Who shares a policy: each agent its own ("agent"), each (turn, agent) its own ("turn"), each
+    agent two, the first turn apart ("first_turn"), or everybody one ("one")."""
+    train_turns: str = ">=1"
+    """Turns that are trained, counted from 1: ">=1" or "all", ">=2", or a list such as "2,3". In
+    the others agents speak as they began and learn nothing. Paper: ">=2" in experiment 1."""
+    train_agents: tuple[int, ...] = ()
+    """Agents that are trained, counted from 0; empty for all. The others stay as they began."""
+    lora_rank: int = 8
+    """Rank of the adapters. Paper: 8."""
+    lora_alpha: int = 16
+    """Scale of the adapters (alpha / rank). Paper: 16."""
+    start_from: tuple[str, ...] = ()
+    """With "lora": adapters that the policies begin as, and are held against, instead of the bare
+    base. One folder for all agents or one each: an adapter, or adapters by the policies' names, as
+    below a checkpoint's "policies". Rank and scale are then theirs."""
+    critic: Literal["trunk", "adapter"] = "trunk"
+    """What a critic reads the history with: its policy's own layers, which it helps to train, or,
+    with "lora", an adapter of its own."""
+    critic_width: int = 64
+    """Hidden units of each value head. Tiny."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass instead of keeping them: less memory, slower."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the base model's weights."""
+    device: str = "auto"
+    """ "cpu", "cuda", "cuda:1", ...; "auto" takes a GPU if there is one."""
+    device_map: Literal["one", "auto"] = "one"
+    """The whole model on the "one" device above, or spread over all there are ("auto")."""
+    attention: Attention = "auto"
+    """How attention is computed; "auto" leaves it to transformers (as a rule "sdpa")."""
+    quantization: Quantization = "none"
+    """Keep the base model's linear layers in 4 ("nf4": QLoRA) or 8 bits ("int8"), by bitsandbytes;
+    needs "lora", or "none" for a team that only plays. `dtype` is then that of the arithmetic."""
+    double_quant: bool = False
+    """With "nf4": quantise the scales too, which saves another 0.4 bits per weight."""
+
+    def __post_init__(self) -> None:
+        _read_turns(self.train_turns)
+        require_choice("dtype", self.dtype, ("float32", "bfloat16", "float16"))
+        require_choice("device_map", self.device_map, ("one", "auto"))
+        require_choice("attention", self.attention, get_args(Attention))
+        require_choice("quantization", self.quantization, get_args(Quantization))
+        if self.tuning == "full":
+            self._require_own_weights()
+        if self.double_quant and self.quantization != "nf4":
+            raise ValueError(
+                f"double_quant quantises the scales of 'nf4', and quantization is "
+                f"{self.quantization!r}: leave it out, or choose quantization='nf4'"
+            )
+        require_choice("sharing", self.sharing, get_args(Sharing))
+        require_choice("tuning", self.tuning, ("full", "lora", "none"))
+        require_choice("critic", self.critic, ("trunk", "adapter"))
+        if self.tuning != "lora" and self.critic == "adapter":
+            raise ValueError(f"critic='adapter' needs tuning='lora', not {self.tuning!r}")
+        if self.tuning != "lora" and self.start_from:
+            raise ValueError(
+                f"start_from names adapters, so it needs tuning='lora', not {self.tuning!r}; whole "
+                "models to begin from are named by `model`"
+            )
+
+    def _require_own_weights(self) -> None:
+        """Refuse what full tuning, which copies and trains all weights, cannot do."""
+        if self.quantization != "none":
+            raise ValueError(
+                f"quantization={self.quantization!r} freezes the weights, so it needs "
+                "tuning='lora' (or 'none' for a team that only plays), not 'full'"
+            )
+        if self.device_map == "auto":
+            raise ValueError(
+                "device_map='auto' spreads one frozen model over devices, so it needs "
+                "tuning='lora' or 'none', not 'full'"
+            )
+
+
+def turns_of(text: str, num_turns: int) -> frozenset[int]:
+    """Return the turns, counted from 0, that a text such as ">=2", "all" or "2,3" names.
+
+    Raises:
+        ValueError: the text has another form, or names a turn that is not played.
+    """
+    first, listed = _read_turns(text)
+    turns = range(first, num_turns + 1) if first else listed
+    if not turns or max(turns) > num_turns:
+        raise ValueError(
+            f"train_turns={text!r} names a turn that is not played: there are {num_turns}, from 1"
+        )
+    return frozenset(turn - 1 for turn in turns)
+
+
+def _read_turns(text: str) -> tuple[int, tuple[int, ...]]:
+    """Return (first, ()) of "from the first on", or (0, turns) of a list; all counted from 1."""
+    plain = "".join(text.split())
+    if plain == "all":
+        return 1, ()
+    if re.fullmatch(r">=0*[1-9]\d*", plain, re.ASCII):
+        return int(plain[2:]), ()
+    if re.fullmatch(r"0*[1-9]\d*(,0*[1-9]\d*)*", plain, re.ASCII):
+        return 0, tuple(map(int, plain.split(",")))
+    raise ValueError(
+        f"train_turns={text!r} is not understood: write 'all', '>=2' or a list such as '2,3', "
+        "turns counted from 1"
+    )

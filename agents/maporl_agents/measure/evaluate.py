@@ -1,0 +1,73 @@
+"""Measuring a team on held-out questions: every one is debated once, sampled or greedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from maporl_agents.config import Sampling
+from maporl_agents.measure.debate_stats import TurnStats, turn_stats
+from maporl_agents.models.team import Team
+from maporl_agents.play.rollout import play
+from maporl_agents.seeding import seed_of
+from maporl_env.batched import BatchedDebate
+from maporl_env.types import Question, Transcript
+
+__all__ = ["Evaluation", "TurnStats", "evaluate", "turn_stats"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A team's result on a set of questions.
+
+    Attributes:
+        turns: one entry per turn. A debate that stopped early counts with its last turn.
+        num_questions: how many were asked.
+        num_tokens: tokens generated in all.
+        transcripts: the debates, in the order of the questions.
+    """
+
+    turns: tuple[TurnStats, ...]
+    num_questions: int
+    num_tokens: int
+    transcripts: tuple[Transcript, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict, without the transcripts."""
+        return {
+            "turns": [asdict(turn) for turn in self.turns],
+            "num_questions": self.num_questions,
+            "num_tokens": self.num_tokens,
+        }
+
+
+def evaluate(
+    team: Team,
+    debates: BatchedDebate,
+    questions: Sequence[Question],
+    sampling: Sampling,
+    *,
+    seed: int,
+    greedy: bool = False,
+) -> Evaluation:
+    """Let the team debate every question once and report.
+
+    Args:
+        team: who speaks.
+        debates: the environment; its batch size bounds how many debates run at once.
+        questions: what is asked.
+        sampling: how messages are drawn.
+        seed: names the sampling noise.
+        greedy: take the most probable token instead of sampling.
+    """
+    if greedy:
+        sampling = replace(sampling, temperature=0.0)
+    transcripts: list[Transcript] = []
+    num_tokens = 0
+    for start in range(0, len(questions), debates.batch_size):
+        part = questions[start : start + debates.batch_size]
+        rollouts = play(team, debates, part, sampling, seed=seed_of(seed, "evaluate", start))
+        transcripts += [rollout.transcript for rollout in rollouts]
+        num_tokens += sum(len(c.ids) for rollout in rollouts for c in rollout.completions)
+    return Evaluation(turn_stats(transcripts), len(questions), num_tokens, tuple(transcripts))

@@ -1,0 +1,177 @@
+"""Showing a run to people: the closing table, the picture of the curves, debates as text.
+
+Reads only what a run folder holds (metrics and evaluations) or `Evaluation` objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from maporl_agents.measure.copying import silent_agents
+from maporl_env.rendering import plain_text
+from maporl_env.types import Transcript
+
+Results = Mapping[str, Mapping[str, Any]]
+"""{"sampled": evaluation, "greedy": evaluation}, each as `Evaluation.to_dict` gives it."""
+
+TURN_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
+
+
+def result_table(stages: Mapping[str, Results], title: str) -> Table:
+    """Return turns x stages x {sampled, greedy}: vote with interval, agents, flips.
+
+    Args:
+        stages: e.g. {"before": results, "after": results}; one entry for an evaluation alone.
+        title: printed above.
+    """
+    paid = pays_something_else(stages)
+    caption = f"{CAPTION}{PAID if paid else ''}."
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    table.add_column("", overflow="fold")
+    for name in ("decoding", "turn"):
+        table.add_column(name, no_wrap=True)
+    for name in ("vote", "agents", "w->r", "r->w", "agree", "none", *(["paid"] if paid else [])):
+        table.add_column(name, justify="right", no_wrap=name != "agents")
+    for stage, results in stages.items():
+        for decoding, evaluation in results.items():
+            for t, turn in enumerate(evaluation["turns"]):
+                table.add_row(
+                    stage if t == 0 else "",
+                    decoding if t == 0 else "",
+                    str(t + 1),
+                    f"{turn['vote']:.3f} ±{turn['vote_interval']:.3f}",
+                    " ".join(f"{x:.2f}" for x in turn["accuracy"]),
+                    f"{turn['wrong_to_right']:.3f}" if t else "-",
+                    f"{turn['right_to_wrong']:.3f}" if t else "-",
+                    f"{turn['agreement']:.3f}",
+                    f"{turn['invalid']:.3f}",
+                    *([_share(turn.get("score"))] if paid else []),
+                )
+            table.add_section()
+    return table
+
+
+def pays_something_else(stages: Mapping[str, Results]) -> bool:
+    """Return whether the verifier's scores were other than the key's accuracy in some turn."""
+    turns = [turn for s in stages.values() for e in s.values() for turn in e["turns"]]
+    return any(
+        turn.get("score") is not None
+        and abs(turn["score"] - sum(turn["accuracy"]) / len(turn["accuracy"])) > 5e-4
+        for turn in turns
+    )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+CAPTION = (
+    "vote: expected accuracy of the majority answer (ties shared), ± 95 % interval over questions; "
+    "agents: accuracy of each; w->r, r->w: share of messages that turned from wrong to right, from "
+    "right to wrong; agree: questions whose valid answers agree; none: messages without an answer"
+)
+PAID = "; paid: mean score of the verifier, shown where it is not the key's accuracy"
+
+
+def silence(transcripts: Sequence[Transcript]) -> list[str]:
+    """Return a warning for each agent that mostly writes nothing."""
+    return [
+        f"warning: {agent} writes nothing in {share:.0%} of its messages: look at its model and "
+        "chat template, and at what ends a message (docs/models.md)"
+        for agent, share in silent_agents(transcripts).items()
+    ]
+
+
+def before_and_after(before: Transcript, after: Transcript) -> RenderableType:
+    """Return one question debated twice, readable in a terminal or a file."""
+    return Group(
+        Text("\nThe same question, before training", style="bold"),
+        Text(_readable(before)),
+        Text("\nand after", style="bold"),
+        Text(_readable(after)),
+    )
+
+
+def _readable(transcript: Transcript) -> str:
+    return plain_text.heading(transcript.question) + plain_text.lines(transcript.messages)
+
+
+def telling_question(before: Sequence[Transcript], after: Sequence[Transcript]) -> int:
+    """Return the first question that was wrong at first and that the trained team got right.
+
+    Falls back to the first question where there is none.
+    """
+    for index, (old, new) in enumerate(zip(before, after, strict=True)):
+        first, last = new.of_turn(0), new.of_turn(new.turn - 1)
+        if (
+            all(m.score == 0 for m in old.of_turn(old.turn - 1))
+            and all(m.score == 0 for m in first)
+            and all(m.score == 1 for m in last)
+        ):
+            return index
+    return 0
+
+
+def draw_curve(
+    metrics: Sequence[Mapping[str, Any]],
+    before: Results,
+    after: Results,
+    path: Path,
+    asked: str = "held-out questions",
+) -> None:
+    """Draw accuracy by turn over the steps, and bars before and after; write a PNG.
+
+    Args:
+        metrics: one dict per step with "step" and "score/turn_1", ... as logged.
+        before: results before training.
+        after: results after training.
+        path: the file.
+        asked: what was measured on.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    curve, bars = figure.subplots(1, 2, width_ratios=(3, 2))
+    turns = len(after["sampled"]["turns"])
+    for t in range(turns):
+        points = [
+            (row["step"], row[f"score/turn_{t + 1}"])
+            for row in metrics
+            if row.get(f"score/turn_{t + 1}") is not None
+        ]
+        if points:
+            colour = TURN_COLOURS[t % len(TURN_COLOURS)]
+            curve.plot(*zip(*points, strict=True), color=colour, label=f"turn {t + 1}")
+    curve.set(xlabel="step", ylabel="mean verifier score", ylim=(0, 1), title="training questions")
+    curve.legend(loc="upper left")
+    curve.grid(alpha=0.3)
+    _draw_bars(bars, {"before": before["sampled"], "after": after["sampled"]}, f"{asked}, sampled")
+    figure.savefig(path, dpi=120)
+
+
+def _draw_bars(axes: Any, stages: Mapping[str, Mapping[str, Any]], title: str) -> None:
+    """Draw the vote of every turn by stage, with intervals."""
+    turns = max(len(evaluation["turns"]) for evaluation in stages.values())
+    width = 0.8 / turns
+    for place, evaluation in enumerate(stages.values()):
+        for t, turn in enumerate(evaluation["turns"]):
+            axes.bar(
+                place - 0.4 + width * (t + 0.5),
+                turn["vote"],
+                width * 0.9,
+                yerr=turn["vote_interval"],
+                capsize=3,
+                color=TURN_COLOURS[t % len(TURN_COLOURS)],
+                label=f"turn {t + 1}" if place == 0 else None,
+            )
+    axes.set_xticks(range(len(stages)), list(stages))
+    axes.set(ylim=(0, 1), ylabel="accuracy of the vote", title=title)
+    axes.grid(axis="y", alpha=0.3)

@@ -1,0 +1,1 @@
+"""Language models in memory: loading, adapters, output heads, critics, and the team they form."""

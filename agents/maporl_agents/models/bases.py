@@ -1,0 +1,201 @@
+"""Language models in memory, and the policies that live on them.
+
+Two ways to hold the policies of a base model, behind one small interface (`Base`):
+- `FullBase`: one policy, all its weights trained, or frozen weights that speak for any number.
+- `LoraBase` (module `lora`): one frozen base in memory for any number of policies, an adapter each.
+
+Models always run in eval mode: there is no dropout between sampling and scoring.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, PreTrainedModel
+
+from maporl_agents.models.gradient_checkpointing import enable_recompute, recomputing
+from maporl_agents.models.lm_head import Head
+from maporl_agents.models.master_weights import MasterWeights, pairs_of
+from maporl_agents.models.trunk import read
+from maporl_agents.models.weight_files import WeightPair, pair, read_trained, save_model
+from maporl_agents.text.chat import Chat
+
+
+def window_of(model: PreTrainedModel) -> int | None:
+    """Return how many tokens a model can read at most; None if it does not say.
+
+    Models with LongRoPE (Phi-3-mini-128k) turn *all* positions by other angles as soon as one text
+    of a batch is longer than `original_max_position_embeddings`. Beyond that a log-probability
+    depends on its neighbours, and the keys of a cache are of other angles than the new ones, so the
+    window ends there.
+    """
+    config = model.config.get_text_config()
+    limits = [getattr(config, "max_position_embeddings", None)]
+    rope = getattr(config, "rope_parameters", None) or {}
+    for kind in (rope, *(part for part in rope.values() if isinstance(part, dict))):
+        if kind.get("rope_type") == "longrope":
+            limits.append(kind.get("original_max_position_embeddings"))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+class Base(Protocol):
+    """One language model in memory and the policies that live on it."""
+
+    model: PreTrainedModel
+    chat: Chat
+    policies: tuple[str, ...]
+    critics: tuple[str, ...]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids that can be sampled: those the tokenizer knows."""
+
+    def hidden(
+        self,
+        ids: Tensor,
+        attention: Tensor,
+        positions: Tensor,
+        policies: Sequence[str],
+        *,
+        cache: Cache | None = None,
+        reference: bool = False,
+    ) -> Tensor:
+        """Return the trunk's last hidden states, (N, S, H); row i is read by `policies[i]`.
+
+        That may also be one of `critics`, those with a trunk of their own.
+        """
+
+    def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
+        """Return logits (..., V) of hidden states (..., H), V = `vocab_size`."""
+
+    def plain_logits(self, ids: Tensor, policy: str, *, reference: bool = False) -> Tensor:
+        """Return logits (S, V) after each of S ids, as the libraries compute them on their own.
+
+        One text, no padding, no cache, no routing of rows: what `hidden` and `logits` have to
+        equal, and are checked against when a model is loaded.
+        """
+
+    def trainable(self, policy: str) -> dict[str, nn.Parameter]:
+        """Return the parameters that belong to one policy or critic and to no other, by name.
+
+        They are float32 (float64 in a model of that format) whatever the model computes in.
+        """
+
+    def refresh(self) -> None:
+        """Let the model compute with the trainable parameters as they were last set."""
+
+    def save(self, folder: Path, *, critics: bool = False) -> None:
+        """Write every trained policy as a sub-folder that plain transformers or peft loads.
+
+        With `critics`, write instead the critics that have a trunk of their own.
+        """
+
+    def read(self, folder: Path, *, critics: bool = False) -> list[WeightPair]:
+        """Read what `save` wrote; ValueError names missing, unknown or misshapen weights."""
+
+
+class FullBase:
+    """A base without adapters: one policy whose weights are all trained, or frozen ones.
+
+    Args:
+        model: the causal language model; adopted, not copied.
+        chat: its border between text and tokens.
+        policies: names; exactly one if trained, else any number that speak alike.
+        trained: whether the weights are trained. If not, the model is its own reference, has no
+            gradient, and nothing of it is saved.
+        reference: the frozen model a trained policy is held against, which bases may share; None
+            for a copy of `model`.
+        gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
+    """
+
+    critics: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        chat: Chat,
+        policies: Sequence[str],
+        *,
+        trained: bool,
+        reference: PreTrainedModel | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        if trained and len(policies) != 1:
+            raise ValueError(f"one set of trained weights is one policy, not {list(policies)}")
+        self.model = model.eval()
+        self.chat = chat
+        self.policies = tuple(policies)
+        self.trained = trained
+        if reference is None:
+            reference = copy.deepcopy(model) if trained else model
+        self.reference = reference.eval().requires_grad_(False)
+        self.model.requires_grad_(trained)
+        self._masters = MasterWeights(pairs_of(model))
+        self._head = Head(model, chat)
+        if gradient_checkpointing and trained:
+            enable_recompute(self.model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids that can be sampled."""
+        return self._head.vocab_size
+
+    def hidden(
+        self,
+        ids: Tensor,
+        attention: Tensor,
+        positions: Tensor,
+        policies: Sequence[str],
+        *,
+        cache: Cache | None = None,
+        reference: bool = False,
+    ) -> Tensor:
+        """Return the trunk's last hidden states, (N, S, H)."""
+        model = self.reference if reference else self.model
+        with recomputing(model):
+            return read(model, ids, attention, positions, cache)
+
+    def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
+        """Return logits (..., V) of hidden states (..., H)."""
+        return self._head(self.reference if reference else self.model, hidden)
+
+    def plain_logits(self, ids: Tensor, policy: str, *, reference: bool = False) -> Tensor:
+        """Return logits (S, V) after each of S ids, by the model's own forward pass."""
+        model = self.reference if reference else self.model
+        return self._head.known(model(input_ids=ids[None]).logits[0])
+
+    def trainable(self, policy: str) -> dict[str, nn.Parameter]:
+        """Return all weights of a trained model: its own, or float32 copies of shorter ones."""
+        named = self.model.named_parameters()
+        return {name: self._masters.of(name, p) for name, p in named if p.requires_grad}
+
+    def refresh(self) -> None:
+        """Round the float32 copies, where there are any, into the model."""
+        self._masters.round()
+
+    def save(self, folder: Path, *, critics: bool = False) -> None:
+        """Write the model and its tokenizer to ``folder/<policy>``; nothing if it is frozen."""
+        if self.trained and not critics:
+            save_model(self.model, self.trainable(self.policies[0]), folder / self.policies[0])
+            self.chat.tokenizer.save_pretrained(folder / self.policies[0])
+
+    def read(self, folder: Path, *, critics: bool = False) -> list[WeightPair]:
+        """Read the saved weights; frozen ones have none, nor has the reference policy."""
+        if critics or not self.trained:
+            return []
+        own, place = self.trainable(self.policies[0]), folder / self.policies[0]
+        return pair(own, read_trained(place), place)

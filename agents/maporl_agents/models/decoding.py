@@ -1,0 +1,115 @@
+"""Decoding of rows on one base model: the loop that draws token after token.
+
+One distribution is sampled, and it is the one that training scores: softmax(raw logits /
+temperature), without truncation. The loop keeps a key-value cache and drops finished rows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from maporl_agents.models.bases import Base
+from maporl_agents.models.lm_head import temper
+from maporl_agents.text.chat import Chat
+from maporl_agents.types import Completion, StopReason, TokenIds
+
+
+@dataclass
+class Row:
+    """A prompt and what is written after it."""
+
+    prompt: TokenIds
+    policy: str
+    limit: int
+    stops: tuple[str, ...]
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    stop: StopReason = StopReason.LENGTH
+
+    def add(self, token: int, logprob: float, chat: Chat) -> bool:
+        """Take in a token; return whether another may follow."""
+        self.ids.append(token)
+        self.logprobs.append(logprob)
+        if token in chat.stop_ids:
+            self.stop = StopReason.EOS
+        elif self.stops and chat.completes(self.ids, self.stops):
+            self.stop = StopReason.TEXT
+        else:
+            return len(self.ids) < self.limit
+        return False
+
+    def completion(self, chat: Chat) -> Completion:
+        """Return the finished message."""
+        return Completion(
+            ids=tuple(self.ids),
+            logprobs=tuple(self.logprobs),
+            text=chat.decode(self.ids),
+            stop=self.stop,
+        )
+
+
+@torch.inference_mode()
+def write_rows(base: Base, rows: list[Row], temperature: float, generator: torch.Generator) -> None:
+    """Write every row to its end."""
+    ids, attention = _left_pad([row.prompt for row in rows], base.chat.pad_id, base.device)
+    positions = (attention.cumsum(1) - 1).clamp(min=0)
+    cache = DynamicCache(config=base.model.config)
+    alive = list(range(len(rows)))
+    while True:
+        names = [rows[i].policy for i in alive]
+        hidden = base.hidden(ids, attention, positions, names, cache=cache)[:, -1]
+        noise = _gumbel(len(rows), base.vocab_size, generator, temperature)
+        chosen, logprobs = _draw(base.logits(hidden), temperature, noise, alive)
+        going = [
+            rows[i].add(token, logprob, base.chat)
+            for i, token, logprob in zip(alive, chosen.tolist(), logprobs.tolist(), strict=True)
+        ]
+        if not any(going):
+            return
+        attention = torch.cat([attention, attention.new_ones(len(attention), 1)], 1)
+        positions = positions[:, -1:] + 1
+        ids = chosen[:, None]
+        if not all(going):
+            keep = torch.tensor(going, device=base.device).nonzero()[:, 0]
+            cache.reorder_cache(keep)
+            ids, attention, positions = ids[keep], attention[keep], positions[keep]
+            alive = [i for i, goes in zip(alive, going, strict=True) if goes]
+
+
+def _left_pad(
+    prompts: Sequence[TokenIds], pad_id: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return ids and attention mask, (N, P) each, prompts flush right; the mask is from lengths."""
+    width = max(map(len, prompts))
+    ids = torch.full((len(prompts), width), pad_id)
+    attention = torch.zeros((len(prompts), width), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        attention[row, width - len(prompt) :] = 1
+    return ids.to(device), attention.to(device)
+
+
+def _gumbel(rows: int, vocab: int, generator: torch.Generator, temperature: float) -> Tensor | None:
+    """Return standard Gumbel noise (rows, V): argmax(logprobs + noise) is a draw from softmax.
+
+    Drawn for all rows, finished ones included, so that a row's text does not depend on when the
+    others stop.
+    """
+    if temperature == 0:
+        return None
+    noise = torch.empty(rows, vocab, device=generator.device)
+    return -noise.exponential_(generator=generator).log()
+
+
+def _draw(
+    logits: Tensor, temperature: float, noise: Tensor | None, alive: list[int]
+) -> tuple[Tensor, Tensor]:
+    """Return chosen ids and their log-probabilities, (N,) each."""
+    logprobs = temper(logits, temperature).log_softmax(-1)
+    chosen = (logprobs if noise is None else logprobs + noise[alive]).argmax(-1)
+    return chosen, logprobs.gather(1, chosen[:, None])[:, 0]

@@ -1,0 +1,381 @@
+"""From settings to a team: finds, checks and loads language models."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from maporl_agents import tiny
+from maporl_agents.config import TeamConfig, turns_of
+from maporl_agents.models.adapter_config import adapter_config
+from maporl_agents.models.bases import Base, FullBase
+from maporl_agents.models.downloads import require_found
+from maporl_agents.models.loading_check import check
+from maporl_agents.models.lora import LoraBase
+from maporl_agents.models.quantize import (
+    load_options,
+    require_means,
+    require_plain,
+    require_widths,
+    settle,
+)
+from maporl_agents.models.team import Team, critic_adapter, critic_name, policy_name
+from maporl_agents.models.trunk import ANOTHER_MODEL
+from maporl_agents.text.chat import Chat
+from maporl_agents.text.tokenizer_files import first_line, load_tokenizer
+from maporl_agents.text.vocabulary import rows_of, vocabulary_of
+from maporl_env.user_functions import PYTHON, object_named
+
+OTHER_TUNING = "its LoRA adapters cannot be run row by row, so choose team.tuning full or none"
+MERGED_ADAPTERS = (
+    "merge the adapter of start_from into its base with peft's merge_and_unload and name that "
+    "model as team.model"
+)
+"""What to do where `check` finds that something does not hold."""
+
+Load = Callable[[str, TeamConfig], tuple[PreTrainedModel, Chat]]
+"""Makes a model and its chat border of a folder or hub name, as `load_model` does."""
+
+
+def make_team(
+    config: TeamConfig, *, num_agents: int, num_turns: int, seed: int, load: Load | None = None
+) -> Team:
+    """Load the models and make the team.
+
+    Args:
+        config: which models, how they are tuned and shared.
+        num_agents: A.
+        num_turns: T.
+        seed: names the initialisation of adapters and value heads.
+        load: where models come from; None for `load_model`.
+
+    Raises:
+        ValueError: a model cannot be found or loaded, or the settings do not fit together.
+    """
+    models = model_names(config, num_agents)
+    if config.sharing == "one" and len(set(models)) > 1:
+        raise ValueError(
+            f"sharing='one' needs one model for all agents, not {sorted(set(models))}; "
+            "choose sharing='agent' or name one model"
+        )
+    trained = trained_pairs(config, num_agents, num_turns)
+    bases: list[Base] = []
+    for model in dict.fromkeys(models):
+        seats = [seat for seat in range(num_agents) if models[seat] == model]
+        pairs = [(seat, turn) for seat in seats for turn in range(num_turns)]
+        who = roster(config, pairs, trained, num_agents)
+        bases += load_bases(config, model, who, seed, load or load_model)
+    return Team(
+        bases,
+        sharing=config.sharing,
+        num_agents=num_agents,
+        num_turns=num_turns,
+        trained=trained,
+        critic_width=config.critic_width,
+        seed=seed,
+    )
+
+
+def trained_pairs(config: TeamConfig, num_agents: int, num_turns: int) -> set[tuple[int, int]]:
+    """Return the (agent, turn) pairs that `train_agents` and `train_turns` name, both from 0.
+
+    Raises:
+        ValueError: one of them names an agent or a turn that does not exist.
+    """
+    beyond = [seat for seat in config.train_agents if not 0 <= seat < num_agents]
+    if beyond:
+        raise ValueError(
+            f"train_agents names {beyond}, but the {num_agents} agents are 0 to {num_agents - 1}"
+        )
+    turns = turns_of(config.train_turns, num_turns)
+    return {(seat, turn) for seat in config.train_agents or range(num_agents) for turn in turns}
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Who lives on one base model, by name.
+
+    Attributes:
+        trained: policies that are trained.
+        frozen: policies that stay what they began as.
+        critics: critics with an adapter of their own.
+        starts: policy -> folder of the adapter it begins as; the others begin as the base.
+    """
+
+    trained: tuple[str, ...]
+    frozen: tuple[str, ...]
+    critics: tuple[str, ...] = ()
+    starts: Mapping[str, Path] = field(default_factory=dict)
+
+    def kinds(self) -> list[str]:
+        """Return one policy of each kind: trained or frozen, and begun as the same adapter."""
+        speakers = (*self.frozen, *self.trained)
+        return list({(one in self.trained, self.starts.get(one)): one for one in speakers}.values())
+
+
+def roster(
+    config: TeamConfig,
+    pairs: Sequence[tuple[int, int]],
+    trained: Collection[tuple[int, int]],
+    num_agents: int,
+) -> Roster:
+    """Return who lives on the base model that speaks in the given (agent, turn) pairs.
+
+    Raises:
+        ValueError: the adapters to begin from are missing, or do not agree on a shared policy.
+    """
+    names = {pair: policy_name(config.sharing, *pair, trained=pair in trained) for pair in pairs}
+    starts: dict[str, Path] = {}
+    for (seat, turn), policy in names.items():
+        if config.start_from:
+            folder = start_folder(config, seat, turn, num_agents)
+            if starts.setdefault(policy, folder) != folder:
+                raise ValueError(
+                    f"start_from lets the policy {policy!r} begin as {starts[policy]} and as "
+                    f"{folder}: agents that share a policy share its beginning"
+                )
+    own_critics = [
+        critic_adapter(critic_name(*pair))
+        for pair in pairs
+        if pair in trained and config.critic == "adapter"
+    ]
+    return Roster(
+        trained=tuple(dict.fromkeys(name for pair, name in names.items() if pair in trained)),
+        frozen=tuple(dict.fromkeys(name for pair, name in names.items() if pair not in trained)),
+        critics=tuple(own_critics),
+        starts=starts,
+    )
+
+
+def start_folder(config: TeamConfig, seat: int, turn: int, num_agents: int) -> Path:
+    """Return the folder of the adapter that an agent's policy in a turn begins as.
+
+    Raises:
+        ValueError: `start_from` has the wrong length, or there is no adapter where it points.
+    """
+    if len(config.start_from) not in (1, num_agents):
+        raise ValueError(
+            f"start_from names {len(config.start_from)} folders for {num_agents} agents: name one "
+            "for all or one per agent"
+        )
+    given = Path(config.start_from[seat if len(config.start_from) > 1 else 0])
+    policy = policy_name(config.sharing, seat, turn)
+    for folder in (given, given / policy, given / "policies" / policy):
+        if (folder / "adapter_config.json").is_file():
+            return folder
+    raise ValueError(
+        f"start_from: {given} is no adapter (it has no adapter_config.json) and holds none named "
+        f"{policy!r}"
+    )
+
+
+def model_names(config: TeamConfig, num_agents: int) -> list[str]:
+    """Return the model of each agent; a built-in one becomes the folder of its shipped weights."""
+    if len(config.model) not in (1, num_agents):
+        raise ValueError(
+            f"{len(config.model)} models for {num_agents} agents: name one for all or one per agent"
+        )
+    named = list(config.model) * (num_agents if len(config.model) == 1 else 1)
+    return [
+        str(tiny.checkpoint(seat, name)) if name in tiny.MODELS else name
+        for seat, name in enumerate(named)
+    ]
+
+
+def load_bases(config: TeamConfig, name: str, who: Roster, seed: int, load: Load) -> list[Base]:
+    """Return the bases of one model, which is read once.
+
+    Args:
+        config: how the model is tuned.
+        name: a folder or a hub name.
+        who: its policies. Frozen ones share the one copy of the model with the reference policy.
+        seed: names the initialisation of adapters.
+        load: where the model comes from.
+    """
+    for folder in dict.fromkeys(who.starts.values()):
+        adapter_config(folder)  # before any weight is read
+    model, chat = load(name, config)
+    speakers = (*who.trained, *who.frozen)
+    recompute = config.gradient_checkpointing
+    bare = FullBase(model, chat, speakers, trained=False)
+    check(bare, speakers[:1], ANOTHER_MODEL)
+    if config.tuning == "none" or not (who.trained or who.starts):
+        return [bare]
+    if config.tuning == "lora":
+        lora = LoraConfig(
+            r=config.lora_rank,
+            lora_alpha=config.lora_alpha,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            base = LoraBase(
+                model,
+                chat,
+                who.trained,
+                lora,
+                frozen=who.frozen,
+                critics=who.critics,
+                starts=who.starts,
+                gradient_checkpointing=recompute,
+            )
+        check(base, who.kinds(), MERGED_ADAPTERS if who.starts else OTHER_TUNING)
+        return [base]
+    bases: list[Base] = [
+        FullBase(
+            copy.deepcopy(model),
+            chat,
+            [policy],
+            trained=True,
+            reference=model,
+            gradient_checkpointing=recompute,
+        )
+        for policy in who.trained
+    ]
+    return [*bases, FullBase(model, chat, who.frozen, trained=False)] if who.frozen else bases
+
+
+def load_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
+    """Load one checkpoint, from a folder or the hub, with its tokenizer.
+
+    Code shipped inside a checkpoint is never run. A pair (model, tokenizer) that this process was
+    given stands for itself, and is copied.
+
+    Raises:
+        ValueError: one sentence that says what is missing and how to get it.
+    """
+    if name.startswith(f"{PYTHON}:"):
+        return _given_model(name, config)
+    tokenizer, architecture = examine(name, config)
+    device = pick_device(config.device)
+    options = load_options(config, device)
+    model, report = read_weights(
+        name,
+        config=architecture,
+        dtype=getattr(torch, config.dtype),
+        attn_implementation=None if config.attention == "auto" else config.attention,
+        output_loading_info=True,
+        **options,
+    )
+    if report["missing_keys"]:
+        missing = ", ".join(sorted(report["missing_keys"])[:5])
+        raise ValueError(
+            f"the weights of {name!r} are incomplete: {len(report['missing_keys'])} are missing "
+            f"({missing}); save the model again with save_pretrained"
+        )
+    settle(model)
+    chat = Chat(tokenizer, _stop_ids(model), rows_of(architecture))
+    return model if options else model.to(device), chat
+
+
+def _stop_ids(model: PreTrainedModel) -> list[int]:
+    stop_ids = model.generation_config.eos_token_id if model.generation_config else None
+    return [stop_ids] if isinstance(stop_ids, int) else list(stop_ids or [])
+
+
+def _given_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
+    """Return a copy of a model that a Python program handed over, as `load_model` would load it."""
+    pair = object_named(name)
+    fits = isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], PreTrainedModel)
+    if not (fits and isinstance(pair[1], PreTrainedTokenizerBase)):
+        raise ValueError(
+            "a model is a name, a folder, or a pair (model, tokenizer) of transformers, not "
+            f"{type(pair).__name__}"
+        )
+    model, tokenizer = pair
+    if config.quantization != "none" or config.device_map != "one":
+        raise ValueError(
+            "a model that is handed over is neither quantised nor laid over devices here: name its "
+            "folder"
+        )
+    device, dtype = pick_device(config.device), getattr(torch, config.dtype)
+    model = copy.deepcopy(model).to(device=device, dtype=dtype)
+    settle(model)
+    return model, Chat(tokenizer, _stop_ids(model), rows_of(model.config))
+
+
+def examine(name: str, config: TeamConfig) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig]:
+    """Return tokenizer and settings of a model, if it can be had as `config` says; reads no weight.
+
+    Raises:
+        ValueError: one sentence that says what is missing, or does not go together.
+    """
+    folder = Path(name)
+    if folder.exists() and not (folder / "config.json").exists():
+        raise ValueError(
+            f"{folder} is no model: it has no config.json; save it with save_pretrained"
+        )
+    require_found(name)
+    require_means(config)
+    device = pick_device(config.device)
+    _require_attention(config, device)
+    tokenizer = load_tokenizer(name)
+    architecture: PreTrainedConfig = _read(AutoConfig, name)
+    vocabulary_of(tokenizer, rows_of(architecture))
+    require_plain(name, architecture, config)
+    if config.quantization == "nf4" and device.type == "cpu":
+        require_widths(name, architecture, config)
+    return tokenizer, architecture
+
+
+def read_weights(name: str, **options: Any) -> Any:
+    """Return what `AutoModelForCausalLM.from_pretrained` makes of a folder or hub name.
+
+    Weights are read from safetensors alone: any other file is a pickle, which may run code.
+
+    Raises:
+        ValueError: they are not there, or cannot be read.
+    """
+    folder = Path(name)
+    pickled = next(iter(sorted(folder.glob("*.bin"))), None)
+    if pickled is not None and not any(folder.glob("*.safetensors")):
+        raise ValueError(
+            f"the weights of {name!r} are a pickle ({pickled.name}), which may run code and is "
+            "never opened: save them as safetensors with save_pretrained"
+        )
+    return _read(AutoModelForCausalLM, name, use_safetensors=True, **options)
+
+
+def _read(kind: Any, name: str, **options: Any) -> Any:
+    try:
+        return kind.from_pretrained(name, trust_remote_code=False, **options)
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        raise ValueError(f"cannot load the model {name!r}: {first_line(error)}") from error
+
+
+def _require_attention(config: TeamConfig, device: torch.device) -> None:
+    if config.attention == "flash_attention_2" and (
+        device.type == "cpu" or config.dtype == "float32"
+    ):
+        raise ValueError(
+            "attention='flash_attention_2' runs on GPUs in bfloat16 or float16, not on "
+            f"{device.type!r} in {config.dtype}: choose attention='sdpa', or set dtype and device"
+        )
+
+
+def pick_device(device: str) -> torch.device:
+    """Return the device; "auto" is a GPU if there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device {device!r} cannot be used here ({first_line(error)}); "
+            "choose auto, cpu, or cuda where there is a GPU"
+        ) from error

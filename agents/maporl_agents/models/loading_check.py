@@ -1,0 +1,177 @@
+"""Whether a loaded model speaks as it does on its own: tried, once, before it is used.
+
+Messages are sampled in batches, with padding, with a cache, with rows that end early and with an
+adapter per row, and scored in batches again. Not every architecture or adapter takes all of that,
+and some take it and compute something else without an error. So a few tokens are sampled and scored
+as in a run, and compared with the plain forward pass of transformers and peft on each text alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from maporl_agents.models.bases import Base, window_of
+from maporl_agents.models.decoding import Row, write_rows
+from maporl_agents.tensor_checks import working_dtype
+from maporl_agents.text.chat import Chat
+from maporl_agents.text.tokenizer_files import first_line
+
+TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.15}
+"""Largest mean distance of log-probabilities, in nats: what rounding explains."""
+
+_QUANTISED = 0.3
+"""The same where inputs are rounded by scales that a batch shares (int8 on GPUs)."""
+
+_TEXT = "Question: how many apples are left when two of the twelve have been eaten?"
+_PROMPTS = ((12, 3), (3, 3), (7, 1))
+"""Tokens of a prompt and of what is written after it; the last row ends first."""
+
+
+class _Endless(Row):
+    """A row that no token ends."""
+
+    def add(self, token: int, logprob: float, chat: Chat) -> bool:
+        """Take in a token; return whether another may follow."""
+        self.ids.append(token)
+        self.logprobs.append(logprob)
+        return len(self.ids) < self.limit
+
+
+@dataclass(frozen=True)
+class _Text:
+    """Ids (S,) of a text, whose they are, and from where on they were sampled."""
+
+    ids: Tensor
+    policy: str
+    start: int
+
+
+@torch.no_grad()
+def check(base: Base, policies: Sequence[str], way_out: str) -> None:
+    """Compare a model's batches with its plain forward pass.
+
+    A model without weights (device "meta") is not checked. No global random state is used.
+
+    Args:
+        base: the model and its policies.
+        policies: one of each kind: of the base, of a fresh adapter, of each adapter begun from.
+        way_out: what to do if they differ, for the message.
+
+    Raises:
+        ValueError: log-probabilities differ by more than rounding, or the model cannot do it.
+    """
+    if base.device.type == "meta":
+        return
+    name = f"{type(base.model).__name__} of {base.model.name_or_path!r}"
+    try:
+        with _moved(base, policies):
+            distance = _distance(base, policies)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever code of an unknown architecture raises
+        raise ValueError(
+            f"{name} cannot run a batch of texts of unequal length ({first_line(error)[:150]}): "
+            f"{way_out}"
+        ) from error
+    if not distance <= _tolerance(base):
+        raise ValueError(
+            f"{name} gives other log-probabilities in a batch than alone (off by {distance:.2g} "
+            f"nats on average): {way_out}"
+        )
+
+
+def _tolerance(base: Base) -> float:
+    rounding = TOLERANCE.get(base.model.dtype, _QUANTISED)
+    if getattr(base.model.config, "quantization_config", None) is not None:
+        return max(rounding, _QUANTISED)
+    return rounding
+
+
+@contextmanager
+def _moved(base: Base, policies: Sequence[str]) -> Iterator[None]:
+    """Give adapters that are still zero other weights for a while: unlike the base."""
+    generator = torch.Generator().manual_seed(0)
+    owned = [named for policy in policies for named in base.trainable(policy).items()]
+    zero = [p for name, p in owned if "lora_" in name and p.dim() > 1 and not p.any()]
+    try:
+        for parameter in zero:
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.05)
+        yield
+    finally:
+        for parameter in zero:
+            parameter.zero_()
+
+
+def _distance(base: Base, policies: Sequence[str]) -> float:
+    """Return the largest mean distance in nats of any policy's tokens, sampled or scored."""
+    rows = _sampled(base, policies)
+    texts = [
+        _Text(
+            torch.tensor((*row.prompt, *row.ids), device=base.device), row.policy, len(row.prompt)
+        )
+        for row in rows
+    ]
+    alone = [_alone(base, text) for text in texts]
+    sampled = [
+        one[text.start - 1 :] - one.new_tensor(row.logprobs)
+        for row, one, text in zip(rows, alone, texts, strict=True)
+    ]
+    scored = [one - other for one, other in zip(alone, _scored(base, texts), strict=True)]
+    frozen = [
+        _alone(base, text, reference=True) - other
+        for text, other in zip(texts, _scored(base, texts, reference=True), strict=True)
+    ]
+    means = [
+        torch.cat([part for part, text in zip(parts, texts, strict=True) if text.policy == policy])
+        .abs()
+        .mean()
+        for parts in (sampled, scored, frozen)
+        for policy in policies
+    ]
+    return float(torch.stack(means).max())
+
+
+def _sampled(base: Base, policies: Sequence[str]) -> list[Row]:
+    """Write a few tokens in one batch, as in a run."""
+    ids = base.chat.encode(_TEXT) or [base.chat.pad_id]
+    room = (window_of(base.model) or 16) - 3
+    rows: list[Row] = [
+        _Endless(tuple((ids * 12)[: max(min(length, room), 1)]), policy, limit, ())
+        for policy in policies
+        for length, limit in _PROMPTS
+    ]
+    write_rows(base, rows, 1.0, torch.Generator(base.device).manual_seed(0))
+    return rows
+
+
+def _scored(base: Base, texts: Sequence[_Text], *, reference: bool = False) -> list[Tensor]:
+    """Return the log-probabilities of all ids but the first, read in one batch, as in training."""
+    width = max(len(text.ids) for text in texts)
+    ids = torch.full((len(texts), width), base.chat.pad_id, device=base.device)
+    for row, text in enumerate(texts):
+        ids[row, : len(text.ids)] = text.ids
+    columns = torch.arange(width, device=base.device).expand_as(ids)
+    lengths = torch.tensor([len(text.ids) for text in texts], device=base.device)
+    attention = (columns < lengths[:, None]).long()
+    owners = [text.policy for text in texts]
+    hidden = base.hidden(ids, attention, columns, owners, reference=reference)
+    return [
+        _of_ids(base.logits(states[: len(text.ids)], reference=reference), text.ids)
+        for states, text in zip(hidden, texts, strict=True)
+    ]
+
+
+def _alone(base: Base, text: _Text, *, reference: bool = False) -> Tensor:
+    """Return the same of one text, by the libraries' own forward pass."""
+    return _of_ids(base.plain_logits(text.ids, text.policy, reference=reference), text.ids)
+
+
+def _of_ids(logits: Tensor, ids: Tensor) -> Tensor:
+    """Return the log-probability (S - 1,) of each id after the first, of logits (S, V)."""
+    logprobs = logits[:-1].to(working_dtype(logits)).log_softmax(-1)
+    return logprobs.gather(1, ids[1:, None].to(logprobs.device))[:, 0].to(ids.device)

@@ -1,0 +1,274 @@
+"""Any number of policies on one frozen language model, a LoRA adapter each."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from peft.tuners.lora import LoraLayer, ParamWrapper
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import AuxiliaryTrainingWrapper
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import Cache, PreTrainedModel
+
+from maporl_agents.models.adapter_config import adapter_config
+from maporl_agents.models.gradient_checkpointing import enable_recompute, recomputing
+from maporl_agents.models.lm_head import Head
+from maporl_agents.models.trunk import read
+from maporl_agents.models.weight_files import WeightPair, pair, read_shards
+from maporl_agents.text.chat import Chat
+from maporl_agents.text.tokenizer_files import first_line
+
+NO_ADAPTER = "__base__"
+"""The name under which peft runs a row through the base alone."""
+
+
+class LoraBase:
+    """A frozen base shared by any number of policies, each a LoRA adapter of its own.
+
+    Rows of different policies run in one batch (peft's per-row adapters). Adapters are addressed by
+    exact name, never by substring, so "agent_1" and "agent_10" do not meet. The reference policy is
+    the base with adapters off, or the frozen adapter that a policy began as.
+
+    Args:
+        model: the causal language model; frozen and wrapped in place.
+        chat: its border between text and tokens.
+        policies: names of the trained ones, one adapter each.
+        lora: rank, alpha, targets of adapters that begin as the base.
+        frozen: names of policies that speak as the reference policy: they need no weights.
+        critics: names of critics with an adapter of their own.
+        starts: policy, trained or frozen -> folder of the adapter it begins as, in peft's format;
+            its rank and scale are kept. The others begin as the base.
+        gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
+
+    Raises:
+        ValueError: an adapter to begin from cannot be read or does not fit the model.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        chat: Chat,
+        policies: Sequence[str],
+        lora: LoraConfig,
+        *,
+        frozen: Sequence[str] = (),
+        critics: Sequence[str] = (),
+        starts: Mapping[str, Path] | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        self.model = model.eval()
+        self.chat = chat
+        self.trained = tuple(policies)
+        self.critics = tuple(critics)
+        self.policies = (*policies, *frozen)
+        self._head = Head(model, chat)
+        starts = starts or {}
+        folders = {folder: f"start_{i}" for i, folder in enumerate(dict.fromkeys(starts.values()))}
+        begun = {policy: folders[folder] for policy, folder in starts.items()}
+        self._references = {policy: begun.get(policy, NO_ADAPTER) for policy in self.policies}
+        own = {name: name for name in (*self.trained, *self.critics)}
+        self._adapters = self._references | own
+        origins = {policy: starts.get(policy) for policy in own}
+        origins |= {adapter: folder for folder, adapter in folders.items()}
+        lora = _inner_layers(lora, model)
+        self.peft = _with_adapters(
+            model,
+            {name: adapter_config(folder) if folder else lora for name, folder in origins.items()},
+        )
+        _require_inner_layers(model)
+        self._begin({name: folder for name, folder in origins.items() if folder})
+        self.peft.eval()
+        self._train_own()
+        self._route = _Route()
+        for layer in self.peft.modules():
+            if isinstance(layer, (LoraLayer, AuxiliaryTrainingWrapper)):
+                layer.register_forward_pre_hook(self._route, with_kwargs=True)
+        if gradient_checkpointing:
+            enable_recompute(model, context_fn=self._route.again)
+
+    @torch.no_grad()
+    def _begin(self, origins: Mapping[str, Path]) -> None:
+        """Copy saved weights into adapters."""
+        for name, folder in origins.items():
+            own = get_peft_model_state_dict(self.peft, adapter_name=name)
+            for weight, saved in pair(own, read_shards(folder), folder):
+                weight.copy_(saved)
+
+    def _train_own(self) -> None:
+        """Let the trained adapters have gradients, and nothing else."""
+        self.peft.requires_grad_(False)
+        self.peft.set_requires_grad([*self.trained, *self.critics], True)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids that can be sampled."""
+        return self._head.vocab_size
+
+    def hidden(
+        self,
+        ids: Tensor,
+        attention: Tensor,
+        positions: Tensor,
+        policies: Sequence[str],
+        *,
+        cache: Cache | None = None,
+        reference: bool = False,
+    ) -> Tensor:
+        """Return the trunk's last hidden states, (N, S, H)."""
+        adapters = self._references if reference else self._adapters
+        names = [adapters[policy] for policy in policies]
+        with self._route.through(names, ids.shape[1]), recomputing(self.model):
+            return read(self.model, ids, attention, positions, cache)
+
+    def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
+        """Return logits (..., V) of hidden states (..., H); the head has no adapter."""
+        return self._head(self.model, hidden)
+
+    def plain_logits(self, ids: Tensor, policy: str, *, reference: bool = False) -> Tensor:
+        """Return logits (S, V) after each of S ids, by peft with that adapter alone."""
+        adapter = (self._references if reference else self._adapters)[policy]
+        before = self.peft.active_adapter
+        try:
+            if adapter == NO_ADAPTER:
+                with self.peft.disable_adapter():
+                    return self._head.known(self.model(input_ids=ids[None]).logits[0])
+            self.peft.set_adapter(adapter)
+            return self._head.known(self.model(input_ids=ids[None]).logits[0])
+        finally:
+            self.peft.set_adapter(before)
+            self._train_own()
+
+    def trainable(self, policy: str) -> dict[str, nn.Parameter]:
+        """Return the parameters of one adapter, matched by exact name; none of a frozen policy."""
+        if policy not in (*self.trained, *self.critics):
+            return {}
+        return {name: p for name, p in self.peft.named_parameters() if policy in name.split(".")}
+
+    def refresh(self) -> None:
+        """Do nothing: peft keeps adapters in float32 and computes with them as they are."""
+
+    def save(self, folder: Path, *, critics: bool = False) -> None:
+        """Write each trained adapter to ``folder/<name>`` in peft's own format."""
+        for name in self.critics if critics else self.trained:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            weights = get_peft_model_state_dict(self.peft, adapter_name=name)
+            save_file(
+                {key: weight.contiguous() for key, weight in weights.items()},
+                folder / name / "adapter_model.safetensors",
+                metadata={"format": "pt"},
+            )
+            self.peft.peft_config[name].save_pretrained(str(folder / name))
+            self.chat.tokenizer.save_pretrained(folder / name)
+
+    def read(self, folder: Path, *, critics: bool = False) -> list[WeightPair]:
+        """Read the saved adapters."""
+        pairs: list[WeightPair] = []
+        for name in self.critics if critics else self.trained:
+            own = get_peft_model_state_dict(self.peft, adapter_name=name)
+            pairs += pair(own, read_shards(folder / name), folder / name)
+        return pairs
+
+
+def _with_adapters(model: PreTrainedModel, configs: Mapping[str, LoraConfig]) -> Any:
+    """Return the model wrapped in place, with an adapter of each name."""
+    (first, config), *others = configs.items()
+    try:
+        wrapped = get_peft_model(model, config, adapter_name=first)
+        for name, config in others:
+            wrapped.add_adapter(name, config)
+    except (ValueError, TypeError, NotImplementedError) as error:
+        raise ValueError(
+            f"peft cannot put adapters on {type(model).__name__} ({first_line(error)}): choose "
+            "team.tuning full or none"
+        ) from error
+    return wrapped
+
+
+def _inner_layers(lora: LoraConfig, model: PreTrainedModel) -> LoraConfig:
+    """Return settings without what peft cannot run row by row.
+
+    - Experts of a mixture: for some families peft itself turns "all-linear" into adapters on their
+      fused weights.
+    - A router that is a linear layer by inheritance and returns more than a tensor.
+    """
+    narrow = copy.deepcopy(lora)
+    wide = copy.deepcopy(lora)
+    convert_peft_config_for_transformers(wide, model, None)
+    if wide.target_parameters:
+        narrow.target_modules = wide.target_modules
+    routers = [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and type(layer).__module__.startswith("transformers.models")
+    ]
+    narrow.exclude_modules = routers or lora.exclude_modules
+    return narrow
+
+
+def _require_inner_layers(model: PreTrainedModel) -> None:
+    """Check that adapters sit where rows can be routed, and not on the output head.
+
+    Raises:
+        ValueError: an adapter to begin from sits elsewhere.
+    """
+    away = "merge it into its base with peft's merge_and_unload and name that model as team.model"
+    head = model.get_output_embeddings()
+    if isinstance(head, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
+        raise ValueError(
+            f"an adapter of start_from changes the output head, which all agents share: {away}"
+        )
+    if any(isinstance(layer, ParamWrapper) for layer in model.modules()):
+        raise ValueError(
+            "an adapter of start_from sits on experts of a mixture, which peft cannot run row by "
+            f"row: {away}"
+        )
+
+
+class _Route:
+    """Which adapter reads each row; peft's layers are told as they are called.
+
+    peft's own way to say it ends with the forward pass, but a layer that is recomputed in the
+    backward pass has to hear it again.
+    """
+
+    def __init__(self) -> None:
+        self.names: list[str] | None = None
+        self.width = 0
+
+    def __call__(self, _layer: nn.Module, args: Any, options: dict[str, Any]) -> Any:
+        """Add the names to a layer's arguments: a forward pre-hook.
+
+        A layer reads N texts of S ids, or their N x S ids as rows.
+        """
+        names = self.names
+        if names is None:
+            return args, options
+        if len(args[0]) == len(names) * self.width:
+            names = [name for name in names for _ in range(self.width)]
+        return args, options | {"adapter_names": names}
+
+    @contextmanager
+    def through(self, names: list[str] | None, width: int) -> Iterator[None]:
+        """Run what is inside by these adapters, row by row; rows are texts of `width` ids."""
+        before, (self.names, self.width) = (self.names, self.width), (names, width)
+        try:
+            yield
+        finally:
+            self.names, self.width = before
+
+    def again(self) -> tuple[Any, Any]:
+        """Return the contexts of a layer's first run and of its second, which repeats the first."""
+        return nullcontext(), self.through(self.names, self.width)

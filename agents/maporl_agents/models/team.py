@@ -1,0 +1,186 @@
+"""Team: base models, adapters and value heads; which (agent, turn) uses which."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from maporl_agents.config import Sharing
+from maporl_agents.models.bases import Base
+from maporl_agents.models.trunk import width_of
+from maporl_agents.models.weight_files import WeightPair, pair, read_file
+
+
+def policy_name(sharing: Sharing, seat: int, turn: int, *, trained: bool = True) -> str:
+    """Return the name of the policy that speaks for an agent in a turn (both from 0).
+
+    Where it is not trained, that is the policy it would have begun as: "agent_0_start".
+    """
+    return _name(sharing, seat, turn) + ("" if trained else "_start")
+
+
+def _name(sharing: Sharing, seat: int, turn: int) -> str:
+    match sharing:
+        case "agent":
+            return f"agent_{seat}"
+        case "turn":
+            return f"agent_{seat}_turn_{turn}"
+        case "first_turn":
+            return f"agent_{seat}_{'first' if turn == 0 else 'later'}"
+        case "one":
+            return "all"
+    raise ValueError(f"unknown sharing {sharing!r}; choose one of agent, turn, first_turn, one")
+
+
+def critic_name(seat: int, turn: int) -> str:
+    """Return the name of the critic of an agent in a turn (both from 0)."""
+    return f"agent_{seat}_turn_{turn}"
+
+
+def critic_adapter(critic: str) -> str:
+    """Return the name of the adapter of a critic that has one."""
+    return f"critic_{critic}"
+
+
+class ValueHead(nn.Module):
+    """A critic on the trunk of a policy: hidden state before a token -> expected return."""
+
+    def __init__(self, width: int, hidden: int, generator: torch.Generator) -> None:
+        super().__init__()
+        # skip_init: PyTorch's own initialisation would draw from the global random state.
+        self.inner = nn.utils.skip_init(nn.Linear, width, hidden)
+        self.outer = nn.utils.skip_init(nn.Linear, hidden, 1)
+        with torch.no_grad():
+            self.inner.weight.normal_(0, width**-0.5, generator=generator)
+            self.inner.bias.zero_()
+            self.outer.weight.zero_()
+            self.outer.bias.zero_()
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map (..., H) to (...)."""
+        return self.outer(torch.tanh(self.inner(hidden.to(self.inner.weight.dtype))))[..., 0]
+
+
+class Team:
+    """The agents of a debate.
+
+    Args:
+        bases: language models, each with its policies.
+        base_of: name of a policy -> index into `bases`.
+        sharing: which (agent, turn) uses which policy.
+        num_agents: A.
+        num_turns: T, as many turns have critics of their own; later turns use the last one's.
+        trained: the (agent, turn) pairs that are trained; None for all. The others speak as the
+            policies the run started from and have no critic.
+        critic_width: hidden units of each value head.
+        seed: names the initialisation of the value heads.
+    """
+
+    def __init__(
+        self,
+        bases: Sequence[Base],
+        *,
+        sharing: Sharing,
+        num_agents: int,
+        num_turns: int,
+        trained: Collection[tuple[int, int]] | None = None,
+        critic_width: int = 64,
+        seed: int = 0,
+    ) -> None:
+        self.bases = list(bases)
+        self.sharing: Sharing = sharing
+        self.num_agents = num_agents
+        self.num_turns = num_turns
+        pairs = [(seat, turn) for seat in range(num_agents) for turn in range(num_turns)]
+        self._trained = frozenset(pairs if trained is None else trained)
+        self._base_of = {policy: base for base in self.bases for policy in base.policies}
+        generator = torch.Generator().manual_seed(seed)
+        self.critics = nn.ModuleDict()
+        for seat, turn in sorted(self._trained):
+            base = self.base_of(self.policy(seat, turn))
+            width = width_of(base.model)
+            head = ValueHead(width, critic_width, generator)
+            self.critics[self.critic(seat, turn)] = head.to(base.device)
+
+    def trains(self, seat: int, turn: int) -> bool:
+        """Return whether agent `seat` learns from what it says in `turn`.
+
+        Turns and agents beyond those the team was made for are as the last ones.
+        """
+        return (min(seat, self.num_agents - 1), min(turn, self.num_turns - 1)) in self._trained
+
+    def policy(self, seat: int, turn: int) -> str:
+        """Return the name of the policy that speaks for agent `seat` in `turn`."""
+        turn = min(turn, self.num_turns - 1)
+        return policy_name(self.sharing, seat, turn, trained=self.trains(seat, turn))
+
+    def critic(self, seat: int, turn: int) -> str:
+        """Return the name of the value head for agent `seat` in `turn`: one each."""
+        return critic_name(seat, min(turn, self.num_turns - 1))
+
+    def base_of(self, policy: str) -> Base:
+        """Return the base a policy lives on."""
+        if policy not in self._base_of:
+            raise ValueError(
+                f"no policy {policy!r} in this team; it has {sorted(self._base_of)}. "
+                f"The team was made for {self.num_agents} agents"
+            )
+        return self._base_of[policy]
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Names of all policies."""
+        return tuple(self._base_of)
+
+    def trainable(self) -> Mapping[str, dict[str, nn.Parameter]]:
+        """Return the trained parameters by policy, then by name; none of a frozen policy."""
+        return {policy: base.trainable(policy) for policy, base in self._base_of.items()}
+
+    def trainable_critics(self) -> dict[str, dict[str, nn.Parameter]]:
+        """Return the parameters of the critics by critic, then by name: head, then adapter."""
+        trunks = {name: base for base in self.bases for name in base.critics}
+        found = {name: dict(head.named_parameters()) for name, head in self.critics.items()}
+        for critic, owned in found.items():
+            adapter = critic_adapter(critic)
+            owned |= trunks[adapter].trainable(adapter) if adapter in trunks else {}
+        return found
+
+    def refresh(self) -> None:
+        """Let the models compute with the trained parameters as they were last set."""
+        for base in self.bases:
+            base.refresh()
+
+    def save(self, folder: Path) -> None:
+        """Write policies, tokenizers and critics below a folder."""
+        for base in self.bases:
+            base.save(folder / "policies")
+            base.save(folder / "critics", critics=True)
+        save_file(self.critics.state_dict(), folder / "critics.safetensors")
+
+    def load(self, folder: Path) -> None:
+        """Read back what `save` wrote, all of it or, with an error of `read`, nothing."""
+        self.take_over(self.read(folder))
+
+    def read(self, folder: Path) -> list[WeightPair]:
+        """Return all trained weights with those that `save` wrote, always in the same order.
+
+        Raises:
+            ValueError: names or shapes are not those of this team.
+            CheckpointError: a file is missing, damaged, or holds what is no finite number.
+        """
+        place = folder / "critics.safetensors"
+        pairs = [pair for base in self.bases for pair in base.read(folder / "policies")]
+        for base in self.bases:
+            pairs += base.read(folder / "critics", critics=True)
+        return pairs + pair(self.critics.state_dict(), read_file(place), place)
+
+    @torch.no_grad()
+    def take_over(self, pairs: Sequence[WeightPair]) -> None:
+        """Give the trained weights the saved values they are paired with."""
+        for own, saved in pairs:
+            own.copy_(saved)
+        self.refresh()

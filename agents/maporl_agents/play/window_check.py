@@ -1,0 +1,284 @@
+"""Which questions are too long for a team's models, found before anything is played.
+
+A question fits if every prompt of its debate fits the window of the model that reads it, also
+where every message before it is as long as it may be. A message that another tokenizer reads, or
+whose ids no text gives, may still come to more tokens than its limit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from maporl_agents.config import LongQuestions, Sampling
+from maporl_agents.models.bases import window_of
+from maporl_agents.models.team import Team
+from maporl_agents.play.rollout import Speak, play
+from maporl_agents.text.chat import Chat
+from maporl_agents.types import Completion, StopReason, TokenIds
+from maporl_env.batched import BatchedDebate, DebateConfig
+from maporl_env.tasks.index import IndexedQuestions
+from maporl_env.types import Question
+
+PROBED = 1_000
+"""Questions among which the shortest is looked for."""
+PLAYED = 200
+"""The longest questions, which are played where there is a token budget."""
+NAMED = 3
+"""Questions that a refusal names."""
+
+
+class NoneFits(ValueError):
+    """Not even the shortest question fits: the settings are too large, not the questions."""
+
+
+Parts = Mapping[str, Sequence[Question]]
+Reasons = dict[int, str]
+"""Why a question does not fit, by its place."""
+
+
+def fitting(
+    team: Team, config: DebateConfig, sampling: Sampling, parts: Parts, choice: LongQuestions
+) -> tuple[dict[str, Sequence[Question]], dict[str, list[str]]]:
+    """Return the questions of each part that fit, and the ids of those that were left out.
+
+    Args:
+        team: who reads them.
+        config: the debate.
+        sampling: limits of the messages.
+        parts: questions by what they are for, e.g. "training".
+        choice: "refuse" questions that do not fit, "leave_out" them, or "keep" them and look at
+            none.
+
+    Raises:
+        ValueError: some do not fit, and they are not to be left out.
+        NoneFits: none of a part does.
+    """
+    if choice == "keep":
+        return dict(parts), {}
+    kept: dict[str, Sequence[Question]] = {}
+    left_out: dict[str, list[str]] = {}
+    for name, questions in parts.items():
+        shortest = [min(questions[:PROBED], key=_length)] if questions else []
+        for reason in too_long(team, config, sampling, shortest).values():
+            raise NoneFits(f"no {name} question is sure to fit: {reason}; {_WAYS}, or {_RISK}")
+        reasons = too_long(team, config, sampling, questions, most=0 if choice != "refuse" else 10)
+        if reasons and choice == "refuse":
+            raise ValueError(_refusal(name, questions, reasons))
+        kept[name] = _without(questions, reasons) if reasons else questions
+        if reasons:
+            left_out[name] = [questions[place].id for place in reasons]
+    return kept, left_out
+
+
+_WAYS = (
+    "lower max_new_tokens, take fewer agents or turns, set the debate's token_budget, or take a "
+    "model with a longer window"
+)
+_RISK = "set long_questions=keep to begin all the same"
+
+
+def _refusal(name: str, questions: Sequence[Question], reasons: Reasons) -> str:
+    first, *others = reasons
+    more = ", ".join(repr(questions[place].id) for place in others[:NAMED])
+    return (
+        f"{name} question {questions[first].id!r} is too long: {reasons[first]}"
+        + (f"; so are {'others, e.g. ' if len(others) > NAMED else ''}{more}" if others else "")
+        + f". Leave such questions out with long_questions=leave_out, {_WAYS}"
+    )
+
+
+def some(ids: Sequence[str]) -> str:
+    """Return the first few of some ids, in words."""
+    return ", ".join(ids[:NAMED]) + ", ..." * (len(ids) > NAMED)
+
+
+def _without(questions: Sequence[Question], reasons: Reasons) -> Sequence[Question]:
+    places = [place for place in range(len(questions)) if place not in reasons]
+    if isinstance(questions, IndexedQuestions):
+        return questions.at(places)
+    return [questions[place] for place in places]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One message of a debate on the shortest question.
+
+    Attributes:
+        chat: of the model that reads its prompt.
+        room: tokens of its window that are left if nothing of the question stood there.
+        repeats: how often the question stands there.
+    """
+
+    chat: Chat
+    room: float
+    repeats: int
+
+
+def too_long(
+    team: Team,
+    config: DebateConfig,
+    sampling: Sampling,
+    questions: Sequence[Question],
+    *,
+    most: int = 0,
+) -> Reasons:
+    """Return why questions do not fit, by place; no more than `most` of them, if that is not 0.
+
+    Cheap bounds come first: a text has no more tokens than bytes. Only what they leave open is
+    played with messages of full length. With a token budget, which drops old turns, there are no
+    such bounds: the longest questions are played, and the others only if one of those is too long.
+    """
+    if not questions:
+        return {}
+    debates = BatchedDebate(unscored(config), 1)
+    speak = full_length(team)
+    sizes = _sizes(questions)
+    if config.token_budget is None:
+        windows = [window_of(base.model) for base in team.bases]
+        places = _places(team, debates, sampling, questions) if any(windows) else []
+        asked = _open(questions, sizes, places)
+    else:
+        longest = sorted(range(len(sizes)), key=lambda place: -sizes[place])
+        some = longest[:PLAYED]
+        if all(why_too_long(team, debates, sampling, questions[i], speak) is None for i in some):
+            return {}
+        asked = iter(range(len(sizes)))
+    found: Reasons = {}
+    for place in asked:
+        if reason := why_too_long(team, debates, sampling, questions[place], speak):
+            found[place] = reason
+            if len(found) == most:
+                break
+    return found
+
+
+def _open(
+    questions: Sequence[Question], sizes: Sequence[int], places: Sequence[_Place]
+) -> Iterator[int]:
+    """Yield the places of the questions that the bounds do not show to fit."""
+    for place, size in enumerate(sizes):
+        by_bytes = all(size * at.repeats <= at.room for at in places)
+        if not by_bytes and not _fits_by_tokens(questions[place], places):
+            yield place
+
+
+def _length(question: Question) -> int:
+    return len(question.prompt)
+
+
+def _sizes(questions: Sequence[Question]) -> Sequence[int]:
+    """Return upper bounds of the bytes of each question's text."""
+    if isinstance(questions, IndexedQuestions):
+        return questions.row_bytes()
+    return [len(q.prompt.encode("utf-8", "surrogatepass")) for q in questions]
+
+
+def _fits_by_tokens(question: Question, places: Sequence[_Place]) -> bool:
+    counts: dict[int, int] = {}  # by tokenizer; two more for words that merge with their neighbours
+    for at in places:
+        if id(at.chat) not in counts:
+            counts[id(at.chat)] = len(at.chat.encode(question.prompt)) + 2
+    return all(counts[id(at.chat)] * at.repeats <= at.room for at in places)
+
+
+def _places(
+    team: Team, debates: BatchedDebate, sampling: Sampling, questions: Sequence[Question]
+) -> list[_Place]:
+    """Measure where the question stands, by a debate on the shortest one and on a longer text."""
+    short = min(questions[:PROBED], key=_length)
+    text = "".join(f"\n{number}" for number in range(40))
+    speak = full_length(team)
+    [one] = play(team, debates, [short], sampling, seed=0, speak=speak)
+    longer = replace(short, prompt=short.prompt + text)
+    [other] = play(team, debates, [longer], sampling, seed=0, speak=speak)
+    found = []
+    for message, policy, short_prompt, long_prompt in zip(
+        one.transcript.messages, one.policies, one.prompts, other.prompts, strict=True
+    ):
+        base = team.base_of(policy)
+        window = window_of(base.model)
+        if window is None:
+            continue
+        own, added = (len(base.chat.encode(part)) for part in (short.prompt, text))
+        grown = len(long_prompt) - len(short_prompt)
+        repeats = max(1, math.ceil(grown / max(added, 1)))
+        limit = sampling.limit_of(one.transcript.agents.index(message.agent))
+        room = window - limit - (len(short_prompt) - repeats * own)
+        found.append(_Place(base.chat, room, repeats))
+    return found
+
+
+def why_too_long(
+    team: Team, debates: BatchedDebate, sampling: Sampling, question: Question, speak: Speak
+) -> str | None:
+    """Return why a question does not fit, by a debate with messages of full length; None if so."""
+    try:
+        [rollout] = play(team, debates, [question], sampling, seed=0, speak=speak)
+    except ValueError as error:  # more than the token budget
+        return str(error)
+    for message, policy, prompt in zip(
+        rollout.transcript.messages, rollout.policies, rollout.prompts, strict=True
+    ):
+        model = team.base_of(policy).model
+        window = window_of(model)
+        limit = sampling.limit_of(rollout.transcript.agents.index(message.agent))
+        if window is not None and len(prompt) + limit > window:
+            return (
+                f"in turn {message.turn + 1} a prompt of {'up to ' * bool(message.turn)}"
+                f"{len(prompt)} tokens and {limit} new ones do not fit the window of {window} "
+                f"tokens of {model.name_or_path or type(model).__name__!r}"
+            )
+    return None
+
+
+# -- Debates in which every message is as long as it may be -----------------------------
+
+
+def unscored(config: DebateConfig) -> DebateConfig:
+    """Return a debate in which all messages score alike, so that no verifier is asked."""
+    return replace(config, verifier=_any_score, feedback_verifier=None)
+
+
+def _any_score(questions: Sequence[Question], responses: Sequence[str]) -> list[float]:
+    return [0.9 for _ in responses]
+
+
+def full_length(team: Team) -> Speak:
+    """Return what writes a stand-in of full length for every message, instead of the models."""
+    known: dict[tuple[int, int], Completion] = {}
+
+    def write(chat: Chat, tokens: int) -> Completion:
+        key = (id(chat), tokens)
+        if key not in known:
+            known[key] = stand_in(chat, tokens)
+        return known[key]
+
+    def speak(
+        _: Team,
+        prompts: Sequence[TokenIds],
+        policies: Sequence[str],
+        sampling: Sampling,
+        seed: int,
+        seats: Sequence[int],
+    ) -> list[Completion]:
+        return [
+            write(team.base_of(policy).chat, sampling.limit_of(seat))
+            for policy, seat in zip(policies, seats, strict=True)
+        ]
+
+    return speak
+
+
+def stand_in(chat: Chat, tokens: int) -> Completion:
+    """Return a message of exactly `tokens` tokens, which others read as as many, if that can be."""
+    ids = tuple(filler_ids(chat, tokens))
+    return Completion(ids, (0.0,) * tokens, chat.decode(ids), StopReason.LENGTH)
+
+
+def filler_ids(chat: Chat, tokens: int) -> list[int]:
+    """Return ids, `tokens` of them, whose text is encoded as equally many, or nearly so."""
+    words = [i for text in (" a", " the", " one", "a", "x") for i in chat.encode(text)]
+    rows = [[word] * tokens for word in words if word not in chat.stop_ids]
+    return min(rows, key=lambda row: abs(len(chat.encode(chat.decode(row))) - tokens))

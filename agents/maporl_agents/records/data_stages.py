@@ -1,0 +1,86 @@
+"""Data stages: JSONL files that people can read, made once and known by what they were made from.
+
+A run that was cut goes on behind the last file that is whole. ``manifest.json`` beside the files
+holds, for each, its SHA-256, its number of rows and a digest of what it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from maporl_agents.records.storage import CheckpointError, load_json, write_text
+
+MANIFEST = "manifest.json"
+
+Rows = list[dict[str, Any]]
+
+
+def digest(value: Any) -> str:
+    """Return a name for a JSON value: equal values, equal names."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+class Stages:
+    """The files of one folder.
+
+    Args:
+        folder: made with its first file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def rows(self, name: str, made_from: str, make: Callable[[], Iterable[dict[str, Any]]]) -> Rows:
+        """Return the rows of a file, which is made if it is not there or made from other things.
+
+        Args:
+            name: of the file, e.g. "trees.jsonl".
+            made_from: a digest of everything that `make` depends on.
+            make: returns the rows, each a JSON object.
+
+        Raises:
+            CheckpointError: the file is there and was altered since it was made.
+        """
+        entry = self._entries().get(name)
+        there = (self.folder / name).is_file()
+        if not there or entry is None or entry["made_from"] != made_from:
+            self._write(name, made_from, make())
+        return self._read(name)
+
+    def sha256(self, name: str) -> str:
+        """Return what names the content of a file that is there."""
+        return str(self._entries()[name]["sha256"])
+
+    def _entries(self) -> dict[str, dict[str, Any]]:
+        path = self.folder / MANIFEST
+        return load_json(path) if path.is_file() else {}
+
+    def _write(self, name: str, made_from: str, rows: Iterable[dict[str, Any]]) -> None:
+        lines = [json.dumps(row, allow_nan=False) + "\n" for row in rows]
+        text = "".join(lines)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / name, text)
+        entry = {"sha256": _sha256(text), "rows": len(lines), "made_from": made_from}
+        entries = self._entries() | {name: entry}
+        write_text(self.folder / MANIFEST, json.dumps(entries, indent=1) + "\n")
+
+    def _read(self, name: str) -> Rows:
+        path = self.folder / name
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path} cannot be read: {error}. {_WAY_OUT}") from error
+        if _sha256(text) != self._entries()[name]["sha256"]:
+            raise CheckpointError(f"{path} was altered since it was made. {_WAY_OUT}")
+        return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
+_WAY_OUT = "Restore it, or remove it: it is then made again."
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,406 @@
+"""The folder of a run: what was set, what it ran on, what was measured, what was said.
+
+    config.json               the settings
+    versions.json             packages, platform, commit; no machine or user names
+    questions.json            how many questions there are, and a hash of them: see `asked`
+    metrics.jsonl             one JSON object a line, "step" first, steps never falling
+    tensorboard/              the same as TensorBoard events
+    alarms.jsonl              early warnings, one a line: "step", then "name", "where", "text"
+    transcripts/<name>.jsonl  one debate a line: "step", then the fields of a `Transcript`
+    checkpoints/              see `checkpoint`
+    .lock                     held by the process that writes here
+
+NaN and infinities are no JSON: such a metric is null, and "nonfinite" at the end of the line counts
+them. Times do not belong in `RunLog.metrics`, so that a resumed run's file equals that of an
+uninterrupted one byte for byte; give them to `RunLog.loggers`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+import os
+import re
+import shutil
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from maporl_agents.records.loggers import Logger, TensorBoardLogger, WandbLogger
+from maporl_agents.records.run_folder import (
+    acquire,
+    remove_run,
+    require_free,
+    require_own_files,
+    versions,
+)
+from maporl_agents.records.saved_settings import (
+    SettingsDiffer,
+    config_diff,
+    plain_settings,
+    saved_settings,
+)
+from maporl_agents.records.storage import load_json, reason, write_text
+from maporl_env.types import Transcript
+
+__all__ = [
+    "Logger",
+    "RunLog",
+    "SettingsDiffer",
+    "TensorBoardLogger",
+    "WandbLogger",
+    "config_diff",
+    "read_metrics",
+    "versions",
+]
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+class RunLog:
+    """The run folder of this process; made by `create` or `resume`, closed by `close` or `with`.
+
+    Attributes:
+        folder: `runs/<name>`.
+        config: the settings as JSON values.
+        loggers: where metrics go besides the folder, TensorBoard first.
+    """
+
+    def __init__(self, folder: Path, config: Any, lock: int, loggers: Sequence[Logger]) -> None:
+        self.folder = folder
+        self.config = config
+        self.loggers: tuple[Logger, ...] = (TensorBoardLogger(folder / "tensorboard"), *loggers)
+        self._lock: int | None = lock
+        self._step = 0
+        self._new_settings = False
+
+    # --- Open and close ---
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        config: Any,
+        *,
+        overwrite: bool = False,
+        loggers: Sequence[Logger] = (),
+    ) -> RunLog:
+        """Start a run in an empty or new folder.
+
+        Args:
+            folder: of the run; parents are made.
+            config: a dataclass or dict of JSON values.
+            overwrite: remove an earlier run there. Only files that a run writes are ever removed.
+            loggers: take the metrics too, and are closed with the log.
+
+        Raises:
+            ValueError: if the folder holds a run (without `overwrite`) or anything that no run
+                writes, if another process writes there, or if JSON cannot hold the config. The
+                folder is then as it was.
+            OSError: disk full or not writable; nothing half-written stays.
+        """
+        folder = Path(folder)
+        plain = plain_settings(config)
+        require_free(folder, overwrite)
+        existed = folder.exists()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = acquire(folder)
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+        try:
+            require_free(folder, overwrite)  # somebody may have been here before the lock was held
+            cls._start(folder, plain)
+            return cls(folder, plain, lock, loggers)
+        except BaseException as error:
+            os.close(lock)
+            if not existed:
+                shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise _cannot_write(folder, error) from error
+            raise
+
+    @staticmethod
+    def _start(folder: Path, plain: Any) -> None:
+        """Replace what an earlier run left by the first files of this one; all of them or none."""
+        remove_run(folder)
+        try:
+            write_text(folder / "versions.json", _pretty(versions()))
+            write_text(folder / "config.json", _pretty(plain))
+            (folder / "metrics.jsonl").touch()
+        except BaseException:
+            remove_run(folder)
+            raise
+
+    @classmethod
+    def resume(
+        cls,
+        folder: Path,
+        config: Any,
+        *,
+        force: bool = False,
+        loggers: Sequence[Logger] = (),
+    ) -> RunLog:
+        """Go on with a run. Load its checkpoint next, then call `truncate_after` with its step.
+
+        Args:
+            folder: of the run.
+            config: as at the start of the run.
+            force: go on although the config differs; the difference is printed to stderr, and
+                `truncate_after` puts the new config in the place of the old one.
+            loggers: as for `create`.
+
+        Raises:
+            ValueError: if there is no run, another process writes there, or (`SettingsDiffer`)
+                the config differs without `force`. The folder is then as it was.
+            CheckpointError: if the saved config is damaged.
+        """
+        folder = Path(folder)
+        plain = plain_settings(config)
+        if not (folder / "config.json").is_file():
+            raise ValueError(
+                f"There is no run in {folder} (no config.json): give the folder of a run, or start "
+                "one without --resume."
+            )
+        require_own_files(folder)
+        lock = acquire(folder)
+        try:
+            diff = config_diff(saved_settings(load_json(folder / "config.json"), config), plain)
+            if diff and not force:
+                raise SettingsDiffer(
+                    f"The settings differ from those of the run in {folder}:\n"
+                    + "\n".join(diff)
+                    + "\nUse the old ones, go on with the new ones (--force), or start another run "
+                    "(--name)."
+                )
+            log = cls(folder, plain, lock, loggers)
+            log._cut(math.inf)
+            if diff:
+                notice = f"Going on in {folder} with other settings:"
+                print(notice, *diff, sep="\n", file=sys.stderr)
+                log._new_settings = True
+            return log
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def close(self) -> None:
+        """Close all loggers and let go of the folder. Safe to call twice."""
+        if self._lock is None:
+            return
+        try:
+            for logger in self.loggers:
+                logger.close()
+        finally:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # --- Write ---
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one line to metrics.jsonl, synced to the disk, and pass the values to the loggers.
+
+        Args:
+            step: not below that of the line before.
+            values: numbers, zero-dimensional arrays and tensors included, by name.
+
+        Raises:
+            ValueError: if the step falls, a value is no number, or a name is "step" or "nonfinite".
+                Nothing is written then.
+            OSError: disk full or not writable; the file ends with the last whole line.
+        """
+        step = operator.index(step)
+        if step < self._step:
+            raise ValueError(
+                f"{self.folder}: step {step} comes after step {self._step}; steps do not fall. "
+                "After resuming from a checkpoint, call truncate_after(its step) first."
+            )
+        numbers = {name: _number(name, value) for name, value in values.items()}
+        line = {k: v if math.isfinite(v) else None for k, v in numbers.items()}
+        nonfinite = sum(value is None for value in line.values())
+        counted = {"nonfinite": nonfinite} if nonfinite else {}
+        self._append("metrics.jsonl", [json.dumps({"step": step, **line, **counted})])
+        self._step = step
+        for logger in self.loggers:
+            logger.log(step, numbers)
+
+    def transcripts(
+        self, name: str, transcripts: Iterable[Transcript], *, replace: bool = False
+    ) -> None:
+        """Append debates to transcripts/<name>.jsonl, each with the step of the newest metrics.
+
+        Whatever agents wrote, a debate stays one line, and `Transcript.from_json` reads it.
+
+        Args:
+            name: of the file.
+            transcripts: the debates.
+            replace: put them in the place of what the file holds, all at once.
+
+        Raises:
+            ValueError: if the name holds anything but letters, digits, `_`, `-` and `.`.
+            OSError: disk full or not writable; the file ends with the last whole call.
+        """
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name for transcripts: use letters, digits, _ - and .")
+        lines = [
+            json.dumps({"step": self._step, **one.to_dict()}, allow_nan=False)
+            for one in transcripts
+        ]
+        (self._replace if replace else self._append)(f"transcripts/{name}.jsonl", lines)
+
+    def alarms(self, alarms: Iterable[Mapping[str, str]]) -> None:
+        """Append early warnings to alarms.jsonl, each with the step of the newest metrics.
+
+        Raises:
+            OSError: disk full or not writable; the file ends with the last whole call.
+        """
+        if lines := [json.dumps({"step": self._step, **alarm}) for alarm in alarms]:
+            self._append("alarms.jsonl", lines)
+
+    def truncate_after(self, step: int) -> None:
+        """Forget what was logged of later steps, to go on from the checkpoint of `step`.
+
+        Settings that differ (see `resume`) are saved now: before a checkpoint was found to fit them
+        they would have spoilt the run.
+
+        Raises:
+            ValueError: if a line that is to stay is damaged; names file and line.
+        """
+        self._cut(step)
+        if self._new_settings:
+            write_text(self.folder / "config.json", _pretty(self.config))
+            self._new_settings = False
+
+    def _cut(self, step: float) -> None:
+        self._step = 0
+        metrics = self.folder / "metrics.jsonl"
+        alarms = self.folder / "alarms.jsonl"
+        for path in (metrics, alarms, *self.folder.glob("transcripts/*.jsonl")):
+            end = 0
+            for record, after in _records(path):
+                if record["step"] > step:
+                    break
+                end = after
+                if path == metrics:
+                    self._step = record["step"]
+            if path.exists() and path.stat().st_size > end:
+                os.truncate(path, end)
+
+    def _replace(self, name: str, lines: list[str]) -> None:
+        """Write a file of the run anew, whole or not at all."""
+        path = self._open(name)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            write_text(path, "".join(line + "\n" for line in lines))
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+
+    def _open(self, name: str) -> Path:
+        """Return the path of a file of the run; ValueError after `close`."""
+        if self._lock is None:
+            raise ValueError(f"The run log of {self.folder} is closed.")
+        return self.folder / name
+
+    def _append(self, name: str, lines: list[str]) -> None:
+        """Append whole lines to a file of the run, or nothing."""
+        path = self._open(name)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with path.open("ab", buffering=0) as file:
+                start = file.tell()
+                try:
+                    data = "".join(line + "\n" for line in lines).encode()
+                    while data:
+                        data = data[file.write(data) :]
+                    os.fsync(file.fileno())
+                except BaseException:
+                    os.truncate(path, start)
+                    raise
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+
+
+# --- Read -----------------------------------------------------------------------
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Return the metrics of a run, one dict per line; a value that was not finite is None.
+
+    A torn last line, which a kill leaves, is left out with a warning.
+
+    Raises:
+        ValueError: if there is no metrics.jsonl, or a line is damaged; names file and line.
+    """
+    path = Path(folder) / "metrics.jsonl"
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: give the folder of a run, like runs/<name>.")
+    records, end = [], 0
+    for record, end in _records(path):  # noqa: B007
+        records.append(record)
+    if path.stat().st_size > end:
+        warnings.warn(f"{path}: the last line is torn and left out.", stacklevel=2)
+    return records
+
+
+def _records(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield each whole line's object and the file's size up to its end."""
+    if not path.exists():
+        return
+    end = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            end += len(line)
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise _damaged_line(path, number, f"is not JSON ({error})") from error
+            if not isinstance(record, dict) or type(record.get("step")) is not int:
+                raise _damaged_line(path, number, 'is not an object with a whole number "step"')
+            yield record, end
+
+
+def _damaged_line(path: Path, number: int, what: str) -> ValueError:
+    return ValueError(f"{path}, line {number} {what}. Mend or remove that line.")
+
+
+# --- Values ------------------------------------------------------------------
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, indent=2) + "\n"
+
+
+def _number(name: str, value: Any) -> float:
+    """Return a metric as int or float."""
+    if name in ("step", "nonfinite"):
+        raise ValueError(f"A metric cannot be called {name!r}: the run log uses that name itself.")
+    try:
+        if isinstance(value, str):
+            raise TypeError("text")
+        value = value.item() if hasattr(value, "item") else value  # numpy, torch
+        return int(value) if isinstance(value, int) else float(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"The metric {name!r} is {value!r}, which is not one number.") from error
+
+
+def _cannot_write(path: Path, error: OSError) -> OSError:
+    """Return an OSError of the same number that says what to do."""
+    text = f"{reason(error)}: cannot write {path}. Free some space there or make it writable."
+    return OSError(error.errno, text)

@@ -1,0 +1,79 @@
+"""The settings of a run as the plain values that its folder keeps, and how two of them differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from maporl_agents.config import CONFIGS, RunConfig, from_dict, scheme_of
+from maporl_agents.records.storage import require_plain
+
+
+class SettingsDiffer(ValueError):
+    """A run is to go on with other settings than it has, and nobody insisted on it.
+
+    The message has several lines: what differs stands line by line, as `config_diff` gives it.
+    """
+
+
+def config_diff(old: Any, new: Any) -> list[str]:
+    """Return "- name: old value" and "+ name: new value" for each setting that differs."""
+    before, after = dict(_flat(old)), dict(_flat(new))
+    lines = []
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) != after.get(name):
+            lines += [f"- {name}: {before[name]}"] if name in before else []
+            lines += [f"+ {name}: {after[name]}"] if name in after else []
+    return lines
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every leaf of nested settings as (dotted name, JSON)."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _flat(item, f"{name}.{key}" if name else key)
+    else:
+        yield name, json.dumps(value)
+
+
+def plain_settings(config: Any) -> Any:
+    """Return settings as JSON gives them back: tuples as lists, paths as text.
+
+    Raises:
+        ValueError: for anything but a dataclass or dict of values that JSON can hold.
+    """
+    fields = asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
+    if isinstance(config, RunConfig) and type(config) not in CONFIGS.values():
+        fields = {"scheme": scheme_of(config), **fields}  # nothing else tells a user's own
+    if not isinstance(fields, Mapping):
+        raise ValueError(f"The config is a {type(config).__name__}: give a dataclass or a dict.")
+    plain = _without_paths(dict(fields))
+    require_plain(plain, "config")
+    return json.loads(json.dumps(plain))
+
+
+def saved_settings(saved: Any, config: Any) -> Any:
+    """Return the saved settings of a run, fields that it did not have yet at their defaults.
+
+    Args:
+        saved: plain values, read back from its folder.
+        config: a dataclass, whose fields are meant. What is no settings of its kind stays as it is.
+    """
+    if not is_dataclass(config) or isinstance(config, type):
+        return saved
+    try:
+        fields = {name: value for name, value in saved.items() if name != "scheme"}
+        return plain_settings(from_dict(type(config), fields))
+    except (AttributeError, TypeError, ValueError):
+        return saved
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_paths(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_paths(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,1 @@
+"""The border between text and token ids: chat templates, prompts, decoding."""

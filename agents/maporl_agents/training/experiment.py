@@ -1,0 +1,392 @@
+"""One training run from start to end: measure, train, measure again, draw.
+
+`run` is what ``maporl train`` does. `schemes` tells how a scheme trains, `loop` goes step by step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from maporl_agents.algorithms.maporl import questions_of_step
+from maporl_agents.config import RunConfig, learning_rate_flags, read_settings
+from maporl_agents.config.effects import refuse_without_effect
+from maporl_agents.measure import terminal_report
+from maporl_agents.measure.evaluate import Evaluation, evaluate
+from maporl_agents.measure.step_metrics import Metrics
+from maporl_agents.measure.vote_of_passes import vote_of_passes
+from maporl_agents.models.loading import Load, make_team
+from maporl_agents.models.parallel_bases import share_cores
+from maporl_agents.models.team import Team
+from maporl_agents.play.window_check import fitting, some
+from maporl_agents.records import checkpoint, questions_record
+from maporl_agents.records.loggers import make_loggers, require_loggers
+from maporl_agents.records.run_log import RunLog, read_metrics
+from maporl_agents.records.storage import CheckpointError, write_text
+from maporl_agents.seeding import seed_of
+from maporl_agents.terminal import command_line
+from maporl_agents.training.loop import Interrupted, interruptible
+from maporl_agents.training.make_game import (
+    debate_config,
+    debates_of,
+    questions_of,
+    training_questions,
+    training_split,
+    unjudged,
+    with_whole_names,
+)
+from maporl_agents.training.restore import load_checkpoint, save_checkpoint
+from maporl_agents.training.schemes import scheme_for, training_game
+from maporl_agents.update.optimiser import Learner, PolicyLearner
+from maporl_env.types import Question
+from maporl_env.user_functions import given_as
+
+__all__ = [
+    "Interrupted",
+    "Learner",
+    "Metrics",
+    "build",
+    "held_out",
+    "load_checkpoint",
+    "load_team",
+    "measure",
+    "read_config",
+    "resume",
+    "run",
+    "save_checkpoint",
+    "train",
+    "training_game",
+]
+
+EVAL_BATCH = 250
+TASK_FILE = "task.jsonl"
+"""In a run's folder: questions that a Python program handed over."""
+
+
+def train(
+    config: RunConfig,
+    learner: PolicyLearner,
+    questions: Sequence[Question],
+    log: RunLog,
+    **hooks: Any,
+) -> None:
+    """Train as the settings' scheme does; `hooks` are those of `loop.train`.
+
+    Raises:
+        FloatingPointError: something became infinite or not a number; names the flags to try.
+    """
+    try:
+        scheme_for(config).train(config, learner, questions, log, **hooks)
+    except FloatingPointError as error:
+        flags = " or ".join(learning_rate_flags(config))
+        raise FloatingPointError(f"{error} ({flags})") from error
+
+
+def measure(config: RunConfig, team: Team, questions: Sequence[Question]) -> dict[str, Evaluation]:
+    """Evaluate a team sampled, greedy and, where passes vote, by their vote."""
+    debates = debates_of(config.game, min(EVAL_BATCH, len(questions)))
+    results = {
+        name: evaluate(
+            team, debates, questions, config.sampling, seed=config.eval.seed, greedy=greedy
+        )
+        for name, greedy in (("sampled", False), ("greedy", True))
+    }
+    if (passes := config.eval.passes) > 1:
+        results["passes"] = vote_of_passes(
+            team, debates, questions, config.sampling, passes=passes, seed=config.eval.seed
+        )
+    return results
+
+
+def held_out(config: RunConfig) -> list[Question]:
+    """Return the questions of the evaluation: the same for every run with the same settings."""
+    questions = questions_of(config.game, config.eval.split)
+    return questions_of_step(questions, 0, min(config.eval.questions, len(questions)), 0)
+
+
+def build(
+    config: RunConfig, load: Load | None = None, *, kept: RunConfig | None = None
+) -> tuple[Team, PolicyLearner]:
+    """Return a fresh team and its learner.
+
+    Args:
+        config: the settings.
+        load: where models come from, as for `make_team`.
+        kept: settings of a run folder, which may hold some that do nothing.
+
+    Raises:
+        ValueError: the settings do not make a game, contradict each other, or hold one that would
+            do nothing and is not `kept`.
+    """
+    debates_of(config.game, 1)
+    scheme = scheme_for(config)
+    scheme.check(config)
+    refuse_without_effect(config, kept)
+    team = make_team(
+        config.team,
+        num_agents=config.game.num_agents,
+        num_turns=config.game.num_turns,
+        seed=seed_of(config.seed, "team"),
+        load=load,
+    )
+    if team.bases[0].device.type == "cpu":
+        share_cores(sum(any(base.trainable(p) for p in base.policies) for base in team.bases))
+    return team, scheme.learner(config, team)
+
+
+def run(
+    config: RunConfig,
+    folder: Path,
+    console: Console,
+    *,
+    overwrite: bool = False,
+    log_to: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Carry out a whole run in a fresh folder; return its results (also in ``results.json``).
+
+    Metrics go to the folder, to TensorBoard and to the names of `loggers.LOGGERS` in `log_to`.
+    """
+    require_loggers(log_to)
+    config = replace(config, game=with_whole_names(config.game))
+    parts = _parts(config)
+    questions_record.note(parts)  # reads them: before anything is made
+    team, learner = build(config)
+    parts, noted = _fitting(config, team, parts)
+    with RunLog.create(folder, config, overwrite=overwrite) as log:
+        checkpoint.save_json(folder / questions_record.FILE, noted)
+        _save_given_questions(config, folder)
+        log.loggers += make_loggers(log_to, config.name, log.config)
+        return _finish(config, learner, parts, noted, log, console, start=0)
+
+
+def _save_given_questions(config: RunConfig, folder: Path) -> None:
+    """Write the questions that only this process has into the run's folder, to be read later."""
+    path = (folder / TASK_FILE).resolve()
+    if config.game.task == str(path) and (given := given_as(str(path))) is not None:
+        lines = (json.dumps(question.to_dict()) for question in given)
+        write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def resume(
+    folder: Path,
+    console: Console,
+    config: RunConfig | None = None,
+    *,
+    force: bool = False,
+    log_to: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Continue a run from its newest checkpoint.
+
+    Args:
+        folder: of the run.
+        console: where progress is shown.
+        config: other settings than those of the run, e.g. more steps; None for its own.
+        force: use them although they differ, and data that have changed since the run started.
+            Without it both are named and refused.
+        log_to: as for `run`.
+
+    Raises:
+        ValueError: the settings differ (`SettingsDiffer`), do not fit the checkpoint, or ask for
+            fewer steps than are done; or the questions are others. The run is then as it was.
+    """
+    require_loggers(log_to)
+    saved = read_config(folder)
+    config = config or saved
+    config = replace(config, game=with_whole_names(config.game))
+    parts = _parts(config)
+    team, learner = build(config, kept=saved)
+    parts, noted = _fitting(config, team, parts)
+    with RunLog.resume(folder, config, force=force) as log:
+        for change in questions_record.changes(folder, config.game, parts, force=force):
+            console.print(f"going on although {change}")
+        start = load_checkpoint(folder, learner)
+        if start > config.steps:
+            raise ValueError(
+                f"{folder} has done {start} steps, more than the {config.steps} asked for: give "
+                "at least as many --steps, or start another run (--name)"
+            )
+        log.truncate_after(start)
+        if force:
+            checkpoint.save_json(folder / questions_record.FILE, noted)
+        log.loggers += make_loggers(log_to, config.name, log.config)
+        console.print(f"resuming {folder} after step {start} of {config.steps}")
+        return _finish(config, learner, parts, noted, log, console, start=start)
+
+
+def _parts(config: RunConfig) -> questions_record.Parts:
+    return {"training": training_questions(config.game), "held-out": held_out(config)}
+
+
+def _fitting(
+    config: RunConfig, team: Team, parts: questions_record.Parts
+) -> tuple[questions_record.Parts, dict[str, Any]]:
+    """Return the questions that fit the team's models, and what the run's folder notes of them.
+
+    Raises:
+        ValueError: some do not fit, and `game.long_questions` does not leave them out.
+    """
+    game = config.game
+    debate = debate_config(game)
+    kept, left_out = fitting(team, debate, config.sampling, parts, game.long_questions)
+    held, split = kept["held-out"], config.eval.split
+    seen = questions_record.seen_in_training(held, questions_of(game, split), kept["training"])
+    warning = questions_record.memory_warning(seen, len(held), split)
+    noted: dict[str, Any] = questions_record.note(kept)
+    for name, value in (("left_out", left_out), ("warnings", [warning] * bool(warning))):
+        if value:
+            noted[name] = value
+    return kept, noted
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Return the settings of a run.
+
+    Raises:
+        FileNotFoundError: the folder is no run.
+        CheckpointError: its config.json does not hold settings.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        there = sorted(str(path.parent) for path in folder.parent.glob("*/config.json"))
+        raise FileNotFoundError(
+            f"{folder} is no run: "
+            + ("it has no config.json" if folder.is_dir() else "there is no such folder")
+            + (f"; runs beside it: {', '.join(there)}" if there else "")
+        )
+    try:
+        return read_settings(checkpoint.load_json(path))
+    except (TypeError, AttributeError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} does not hold the settings of a run ({error}): restore it from a copy"
+        ) from error
+
+
+def load_team(folder: Path) -> tuple[RunConfig, Team]:
+    """Return the settings and the trained team of a run."""
+    config = read_config(folder)
+    speaking = replace(config, game=unjudged(config.game))  # which needs no verdict
+    team, learner = build(speaking, kept=speaking)
+    load_checkpoint(folder, learner)
+    return config, team
+
+
+def _finish(
+    config: RunConfig,
+    learner: PolicyLearner,
+    parts: questions_record.Parts,
+    noted: Mapping[str, Any],
+    log: RunLog,
+    console: Console,
+    *,
+    start: int,
+) -> dict[str, Any]:
+    """Measure, train, measure, show. The part that a fresh and a resumed run share."""
+    questions, held = parts["training"], parts["held-out"]
+    warnings: Sequence[str] = noted.get("warnings", ())
+    which = "held-out questions" if not warnings else f"questions of split {config.eval.split!r}"
+    source = questions_record.source(config.game, questions)
+    split = f"split {training_split(config.game)!r} of {source}"
+    console.print(f"training on {len(questions):,} questions: {split}")
+    for shared in questions_record.shared_with_verifiers(config.game, questions):
+        console.print(f"warning: {shared}")
+    for part, ids in noted.get("left_out", {}).items():
+        console.print(f"left out as too long: {len(ids):,} {part} questions ({some(ids)})")
+    _shout(console, warnings)
+    console.print(f"measuring the untrained team on {len(held)} {which} ...")
+    with interruptible(start):
+        before = _untrained(config, learner, held, start)
+    for warning in terminal_report.silence(before["sampled"].transcripts):
+        console.print(warning)
+    with progress_bar(config, console, start) as on_step:
+        train(
+            config,
+            learner,
+            questions,
+            log,
+            start=start,
+            on_step=on_step,
+            on_alarm=lambda step, alarm: console.print(f"step {step}, warning: {alarm}"),
+        )
+    console.print("measuring the trained team ...")
+    with interruptible(config.steps):
+        after = measure(config, learner.team, held)
+    stages = {
+        stage: {decoding: result.to_dict() for decoding, result in results.items()}
+        for stage, results in (("before", before), ("after", after))
+    }
+    checkpoint.save_json(log.folder / "results.json", stages)
+    for stage, results in (("before", before), ("after", after)):
+        log.transcripts(stage, results["sampled"].transcripts, replace=True)
+    terminal_report.draw_curve(
+        *(read_metrics(log.folder), stages["before"], stages["after"], log.folder / "curve.png"),
+        which,
+    )
+    console.print(terminal_report.result_table(stages, f"{config.game.task}, {len(held)} {which}"))
+    for warning in terminal_report.silence(after["sampled"].transcripts):
+        console.print(warning)
+    _shout(console, warnings)
+    old, new = before["sampled"].transcripts, after["sampled"].transcripts
+    index = terminal_report.telling_question(old, new)
+    console.print(terminal_report.before_and_after(old[index], new[index]))
+    console.print(f"\nrun folder: {log.folder}    picture: {log.folder / 'curve.png'}")
+    for words in (("report",), ("play", "--run")):
+        console.print(f"next: {command_line(*words, log.folder)}", soft_wrap=True)
+    return stages
+
+
+def _shout(console: Console, warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        console.print(Text(warning, style="bold red"), soft_wrap=True)
+
+
+def _untrained(
+    config: RunConfig, learner: PolicyLearner, held: Sequence[Question], start: int
+) -> dict[str, Evaluation]:
+    """Measure the team as it began; one made for that is gone before training takes its memory."""
+    if not start:
+        return measure(config, learner.team, held)
+    team, _ = build(config, kept=config)
+    return measure(config, team, held)
+
+
+@contextmanager
+def progress_bar(
+    config: RunConfig, console: Console, start: int
+) -> Iterator[Callable[[int, Metrics], None]]:
+    """Show step, score by turn, KL and the time left; yields the function to call after a step."""
+    with Progress(
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[now]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    ) as progress:
+        task = progress.add_task("train", total=config.steps, completed=start, now="")
+
+        def on_step(step: int, metrics: Metrics) -> None:
+            scores = [value for name, value in metrics.items() if name.startswith("score/")]
+            now = f"score by turn {' '.join(f'{x:.2f}' for x in scores)}"
+            now += f"  KL {metrics['kl']:.3f}" if "kl" in metrics else ""
+            progress.update(task, completed=step, now=now)
+            if not console.is_terminal:
+                console.print(f"step {step:3d} / {config.steps}  {now}")
+
+        yield on_step

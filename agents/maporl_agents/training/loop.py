@@ -1,0 +1,113 @@
+"""The loop of a training run: step, log, warn, save, and stop where a signal asks for it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from maporl_agents.config import RunConfig, scheme_of
+from maporl_agents.measure.alarms import Alarm, alarms
+from maporl_agents.measure.step_metrics import Metrics
+from maporl_agents.records.run_log import RunLog, read_metrics
+from maporl_agents.training.restore import save_checkpoint
+from maporl_agents.types import Rollout
+from maporl_agents.update.optimiser import PolicyLearner
+
+Step = Callable[[int], tuple[list[Rollout], Metrics]]
+"""Carries out the step of a number, from 0: plays, updates, returns rollouts and metrics."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM arrived; the run is saved and can be resumed.
+
+    Attributes:
+        step: steps that are done.
+        signal_number: which signal.
+    """
+
+    def __init__(self, step: int, signal_number: int) -> None:
+        super().__init__(f"interrupted after step {step}")
+        self.step = step
+        self.signal_number = signal_number
+
+
+def train(
+    config: RunConfig,
+    learner: PolicyLearner,
+    take_step: Step,
+    log: RunLog,
+    *,
+    start: int = 0,
+    on_step: Callable[[int, Metrics], None] = lambda step, metrics: None,
+    on_alarm: Callable[[int, Alarm], None] = lambda step, alarm: None,
+) -> None:
+    """Train from step `start` to the end, logging every step and saving every few.
+
+    `on_alarm` is told an early warning when it first comes up; alarms.jsonl has them all.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM, once the step is finished and saved.
+    """
+    first: Mapping[str, Any] = read_metrics(log.folder)[0] if start else {}
+    told: set[str] = set()
+    scheme = scheme_of(config)
+    with _signals() as caught:
+        for step in range(start, config.steps):
+            rollouts, metrics = take_step(step)
+            first = first or metrics
+            raised = alarms(metrics, first, scheme)
+            log.metrics(step + 1, metrics | {"alarms": len(raised)})
+            log.alarms(asdict(alarm) for alarm in raised)
+            log.transcripts("train", [rollout.transcript for rollout in rollouts[:2]])
+            on_step(step + 1, metrics)
+            for alarm in raised:
+                if alarm.name not in told:
+                    on_alarm(step + 1, alarm)
+            told |= {alarm.name for alarm in raised}
+            last = step + 1 == config.steps
+            if caught or last or (step + 1) % config.checkpoint_every == 0:
+                save_checkpoint(log.folder, step + 1, learner)
+            if caught:  # after the last step too: what follows may take long
+                raise Interrupted(step + 1, caught[0])
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying; a second SIGINT dies as usual."""
+    caught: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        if caught and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    with _handling(note):
+        yield caught
+
+
+@contextmanager
+def interruptible(step: int) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end at once what comes before or after training: nothing is unsaved.
+
+    Raises:
+        Interrupted: where a signal arrives; the run is resumed from `step`.
+    """
+
+    def stop(number: int, _frame: Any) -> None:
+        raise Interrupted(step, number)
+
+    with _handling(stop):
+        yield
+
+
+@contextmanager
+def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    previous = {one: signal.signal(one, handler) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)

@@ -1,0 +1,1 @@
+"""Branching episodes: how they grow, what their messages are worth, what is learnt."""

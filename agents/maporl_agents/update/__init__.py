@@ -1,0 +1,1 @@
+"""From rollouts to new weights: token batches, log-probabilities, gradients, the optimiser."""

@@ -1,0 +1,112 @@
+"""Rollouts to tensors: `collate` makes the `TokenBatch`, `minibatches` deals it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from maporl_agents.models.team import Team
+from maporl_agents.types import Completion, Rollout, TokenBatch, TokenIds
+
+
+class Row(NamedTuple):
+    """One message on its way into a `TokenBatch`; the fields are those of the batch."""
+
+    prompt: TokenIds
+    completion: Completion
+    policy: str
+    episode: int
+    turn: int
+    seat: int
+    reward: float
+
+
+def collate(team: Team, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, int]:
+    """Return one row per scored message that is learnt from, and the number of unscored ones.
+
+    A message whose verifier failed has no reward; it carries no loss and is only counted, be it of
+    a trained agent and turn or not. What is not trained gives no rows.
+    """
+    rows: list[Row] = []
+    left_out = 0
+    for episode, rollout in enumerate(rollouts):
+        seats = {agent: seat for seat, agent in enumerate(rollout.transcript.agents)}
+        for i, message in enumerate(rollout.transcript.messages):
+            seat, turn = seats[message.agent], message.turn
+            if not rollout.scored[turn, seat]:
+                left_out += 1
+                continue
+            if not team.trains(seat, turn):
+                continue
+            said = (rollout.prompts[i], rollout.completions[i], rollout.policies[i])
+            rows.append(Row(*said, episode, turn, seat, float(rollout.rewards[turn, seat])))
+    return batch_of(team, rows), left_out
+
+
+def batch_of(team: Team, rows: Sequence[Row]) -> TokenBatch:
+    """Return messages as tensors, on the device of the team's first base."""
+    device = team.bases[0].device
+    completions = [row.completion for row in rows]
+    places = torch.tensor([(row.episode, row.turn, row.seat) for row in rows], dtype=torch.long)
+    episodes, turns, seats = places.reshape(-1, 3).unbind(1)
+    lengths = torch.tensor([len(completion.ids) for completion in completions], dtype=torch.long)
+    width = int(lengths.max()) if completions else 0
+    return TokenBatch(
+        prompts=tuple(row.prompt for row in rows),
+        ids=_pad([completion.ids for completion in completions], width, torch.long).to(device),
+        mask=(torch.arange(width) < lengths[:, None]).to(device),
+        sampled_logprobs=_pad(
+            [completion.logprobs for completion in completions], width, torch.float32
+        ).to(device),
+        policies=tuple(row.policy for row in rows),
+        critics=tuple(team.critic(row.seat, row.turn) for row in rows),
+        seats=seats.to(device),
+        turns=turns.to(device),
+        episodes=episodes.to(device),
+        rewards=torch.tensor([row.reward for row in rows], dtype=torch.float32, device=device),
+    )
+
+
+def _pad(rows: Sequence[Sequence[float]], width: int, dtype: torch.dtype) -> Tensor:
+    padded = torch.zeros(len(rows), width, dtype=dtype)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = torch.tensor(row, dtype=dtype)
+    return padded
+
+
+def rows_by_base(team: Team, batch: TokenBatch) -> list[Tensor]:
+    """Return the rows of each base that has any: parts of the batch that share no parameters."""
+    device = batch.ids.device
+    parts = [
+        torch.tensor([i for i, p in enumerate(batch.policies) if p in base.policies], device=device)
+        for base in team.bases
+    ]
+    return [rows for rows in parts if len(rows)]
+
+
+def minibatches(batch: TokenBatch, count: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield the rows of each of `count` minibatches; every row comes exactly once.
+
+    Whole debates are dealt, in random order and evenly, so that an agent's turns stay together and
+    are scored in one pass (see `scoring`). With fewer debates than `count` there are fewer
+    minibatches.
+    """
+    names = batch.episodes.unique().cpu()
+    order = names[torch.randperm(len(names), generator=generator)]
+    for chosen in order.tensor_split(min(count, len(order))) if len(order) else ():
+        yield rows_of(batch, chosen)
+
+
+def micro_batches(batch: TokenBatch, episodes: int) -> Iterator[Tensor]:
+    """Yield rows in pieces of at most so many debates, in order."""
+    names = batch.episodes.unique().cpu()
+    for chosen in names.split(episodes) if len(names) else ():
+        yield rows_of(batch, chosen)
+
+
+def rows_of(batch: TokenBatch, episodes: Tensor) -> Tensor:
+    """Return the rows that belong to the given debates, in order."""
+    return torch.isin(batch.episodes, episodes.to(batch.episodes.device)).nonzero()[:, 0]

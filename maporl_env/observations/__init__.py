@@ -1,0 +1,1 @@
+"""What agents read and write as text or as token ids: spaces, codecs, budgets."""

@@ -1,0 +1,1 @@
+"""Debates for people to look at: as text and as a picture."""

@@ -1,0 +1,169 @@
+r"""Answers in LaTeX, compared by value with the library `math_verify` (the extra "math").
+
+    verifier = MathVerifier()
+    question = Question("q", "Expand (x+1)^2.", r"x^2 + 2x + 1", kind="text")
+    verifier.score([question], [r"So \boxed{(1 + x)^2}."])       # [1.0]
+
+The library runs in a process of its own, because no time-out inside Python stops what an answer can
+ask for, such as `9^{9^{9^9}}`; the process is ended where an answer takes too long.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from maporl_env.answers import join_thousands, last_box, parse_answer
+from maporl_env.jail import frames
+from maporl_env.types import Question
+
+MAX_CHARS = 1_000  # of an answer; a longer one is wrong
+START_SECONDS = 60.0  # to import the library, on a very busy machine
+MAX_REMEMBERED = 4_096
+_DIGITS = re.compile(r"[-+0-9.,\s~\\:;]*")
+_SEVERAL = re.compile(r"[0-9](?:\s|~|\\[,:; ])+[0-9]")  # which the library multiplies
+_BOOT = (
+    "import sys; sys.path[:] = {path!r}; from maporl_env.verifiers.math_worker import main; main()"
+)
+
+
+class MathVerifier:
+    r"""1 if the boxed answer equals the gold answer as mathematics, else 0.
+
+    Read are numbers, expressions, equations, intervals, sets and matrices in LaTeX; `\frac{1}{2}`
+    equals `0.5`, and `x^2+2x+1` equals `(x+1)^2`. An answer that takes too long to compare is
+    wrong. A gold answer that cannot be read gives no score.
+
+    Safe to use from several threads, which take turns.
+
+    Args:
+        seconds: on the clock, for one answer.
+
+    Raises:
+        ImportError: the library is not installed.
+        ValueError: `seconds` is no finite number above 0.
+    """
+
+    def __init__(self, seconds: float = 5.0) -> None:
+        if not (math.isfinite(seconds) and seconds > 0):
+            raise ValueError(f"seconds must be a finite number > 0, not {seconds!r}")
+        if importlib.util.find_spec("math_verify") is None:
+            raise ImportError(
+                "the verifier of LaTeX answers needs math_verify: install the extra, "
+                "pip install 'maporl[math]'"
+            )
+        self.seconds = seconds
+        self._lock = threading.Lock()
+        self._worker: _Worker | None = None
+        self._known: dict[tuple[str, str | None], bool] = {}
+
+    def __reduce__(self) -> tuple[type[MathVerifier], tuple[float]]:
+        return MathVerifier, (self.seconds,)  # a copy starts a process of its own
+
+    def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float | None]:
+        """Return 1.0 or 0.0 per response; None where the gold answer cannot be read.
+
+        Raises:
+            RuntimeError: the library does not start.
+        """
+        with self._lock:
+            return [self._one(q, text) for q, text in zip(questions, responses, strict=True)]
+
+    def _one(self, question: Question, text: str) -> float | None:
+        gold = _prepared(last_box(question.answer) or question.answer)
+        if len(gold) > MAX_CHARS or not self._ask(gold, None):
+            return None
+        box = last_box(text)
+        if box is None or len(box) > MAX_CHARS:
+            return 0.0
+        answer = _prepared(box)
+        if _DIGITS.fullmatch(answer) and _SEVERAL.search(answer):
+            return 0.0
+        number = parse_answer(answer, "number")
+        same = number is not None and number == parse_answer(gold, "number")
+        return float(same or self._ask(gold, answer))
+
+    def _ask(self, gold: str, answer: str | None) -> bool:
+        """Whether two answers are equal, or whether gold is readable; False beyond the time."""
+        if (gold, answer) not in self._known:
+            if len(self._known) >= MAX_REMEMBERED:
+                self._known.clear()
+            self._known[gold, answer] = self._compare(gold, answer)
+        return self._known[gold, answer]
+
+    def _compare(self, gold: str, answer: str | None) -> bool:
+        request = {"gold": gold, "answer": answer, "seconds": self.seconds}
+        for _ in range(2):  # once more, should something else have ended the process
+            if self._worker is None or not self._worker.is_mine():
+                self._worker = _Worker()
+            try:
+                return self._worker.ask(request, self.seconds)
+            except (EOFError, OSError, ValueError) as error:
+                self._worker.end()
+                self._worker = None
+                if isinstance(error, TimeoutError):
+                    break
+        return False
+
+
+def _prepared(text: str) -> str:
+    r"""An answer as the library should see it: it reads `12\,000` as 12 times 0."""
+    return join_thousands(text).replace("\\boxed", " ").strip()
+
+
+class _Worker:
+    """The process of the library."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _BOOT.format(path=sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the caller, who ends this process
+            bufsize=0,
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.requests, self.replies = self.process.stdin.fileno(), self.process.stdout.fileno()
+        self.owner = os.getpid()
+        self.end_process = weakref.finalize(self, _end, self.process)
+        try:
+            reply = frames.receive(self.replies, time.monotonic() + START_SECONDS)
+        except (EOFError, OSError, ValueError) as error:
+            self.end()
+            raise RuntimeError(f"math_verify does not start: {error}") from error
+        if "refused" in reply:
+            self.end()
+            raise RuntimeError(f"math_verify does not start: {reply['refused']}")
+
+    def is_mine(self) -> bool:
+        """Whether this process started it; a fork of that process shares its pipes."""
+        return self.owner == os.getpid()
+
+    def ask(self, request: dict[str, Any], seconds: float) -> bool:
+        """Return the reply; TimeoutError, EOFError, OSError or ValueError without one."""
+        deadline = time.monotonic() + seconds
+        frames.send(self.requests, request, deadline)
+        return bool(frames.receive(self.replies, deadline)["equal"])
+
+    def end(self) -> None:
+        """End the process."""
+        self.end_process()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()

@@ -1,0 +1,126 @@
+"""A verifier that runs elsewhere, asked over HTTP: the client of ``maporl verifier serve``.
+
+    verifier = RemoteVerifier("http://127.0.0.1:8000")
+    scores = verifier.score(questions, responses)
+
+One request is `POST /score` with `{"questions": [{"id", "prompt", "kind"}], "responses": [...]}`;
+the answer is `{"scores": [...]}`: one number in [0, 1] per response, null where there is none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from maporl_env.http_json import (
+    RemoteError,
+    RemoteGarbage,
+    RemoteRefused,
+    RemoteTimeout,
+    RemoteUnavailable,
+    Service,
+    require_number,
+)
+from maporl_env.types import Question
+
+__all__ = [
+    "RemoteError",
+    "RemoteGarbage",
+    "RemoteRefused",
+    "RemoteTimeout",
+    "RemoteUnavailable",
+    "RemoteVerifier",
+]
+
+
+class RemoteVerifier:
+    """Scores answers by asking a service. Several threads may share one.
+
+    A failed attempt is repeated after a pause that doubles, or as long as the service asks for, at
+    most `web.MAX_PAUSE_SECONDS`; a refusal and a nonsensical answer are not. At worst a call takes
+    ceil(n / max_items) * (retries + 1) * timeout_seconds and the pauses.
+
+    Args:
+        url: of the service, `http://host:port` or `https://...`; a path is put before `/score`.
+        token: sent as a bearer token, to another machine only by https; None for a service that
+            asks for none.
+        timeout_seconds: for one attempt, however slowly the answer drips; finding and greeting the
+            host is not included, and has the same limit per system call.
+        retries: further attempts after the first.
+        pause_seconds: before the first repetition.
+        max_items: responses per request; more are sent in several requests, in order.
+        send_answers: also send the gold answers, for a service that works by the key.
+
+    Raises:
+        ValueError: settings that cannot work.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout_seconds: float = 30.0,
+        retries: int = 2,
+        pause_seconds: float = 0.2,
+        max_items: int = 256,
+        send_answers: bool = False,
+    ) -> None:
+        require_number("max_items", max_items, above=0)
+        self.service = Service(
+            url,
+            "/score",
+            what="verifier",
+            remedy="start it with `maporl verifier serve`, or correct the address",
+            token=token,
+            timeout_seconds=timeout_seconds,
+            retries=retries,
+            pause_seconds=pause_seconds,
+        )
+        self.url = url
+        self.max_items = max_items
+        self._fields = ("id", "prompt", "kind", *(("answer",) if send_answers else ()))
+
+    def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float | None]:
+        """Return one score per response, None where the service has none.
+
+        Raises:
+            RemoteTimeout: the last attempt took too long.
+            RemoteUnavailable: the last attempt failed otherwise.
+            RemoteRefused: the service will not answer this.
+            RemoteGarbage: its answer is no list of scores.
+        """
+        pairs = list(zip(questions, responses, strict=True))
+        scores: list[float | None] = []
+        for start in range(0, len(pairs), self.max_items):
+            part = pairs[start : start + self.max_items]
+            scores += _scores(self.service.post(self._body(part)), len(part), self.url)
+        return scores
+
+    def _body(self, pairs: Sequence[tuple[Question, str]]) -> bytes:
+        questions = [{name: getattr(q, name) for name in self._fields} for q, _ in pairs]
+        request = {"questions": questions, "responses": [str(text) for _, text in pairs]}
+        return json.dumps(request).encode("ascii")
+
+
+def _scores(content: bytes, count: int, url: str) -> list[float | None]:
+    try:
+        scores = json.loads(content)["scores"]
+        if not isinstance(scores, list):
+            raise TypeError("scores is no list")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise RemoteGarbage(f'{url} answered without {{"scores": [...]}}: {error}') from error
+    if len(scores) != count:
+        raise RemoteGarbage(f"{url} answered {len(scores)} scores for {count} responses")
+    return [_sound(score, url) for score in scores]
+
+
+def _sound(score: Any, url: str) -> float | None:
+    if score is None:
+        return None
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise RemoteGarbage(
+            f"{url} answered the score {str(score)[:40]}: it is no number in [0, 1]"
+        )
+    return float(score)
