@@ -11,9 +11,9 @@ declare -A extras=(
 )
 declare -A tests=(
     [plain]="tests/bridges"
-    [sb3]="tests/bridges tests/env/test_tokens.py tests/env/test_collaboration_v0.py"
+    [sb3]="tests/bridges tests/env/observations/test_tokens.py tests/env/test_collaboration_v0.py"
     [trl]="tests/bridges/test_trl.py tests/bridges/test_trl_trainer.py
-        tests/agents/test_magrpo_trl.py tests/agents/test_malt_trl.py"
+        tests/agents/algorithms/test_magrpo_trl.py tests/agents/algorithms/test_malt_trl.py"
 )
 # What must import after that: tests of a library that is not there are skipped, and so would pass.
 declare -A modules=(

@@ -1,8 +1,8 @@
 """Which settings act in which run, so that one that would do nothing is refused.
 
 Some fields are `NEVER` read by a scheme, others act only `WHERE` other settings let them; the rest
-always do, as `tests/agents/test_effects.py` lists: a new field has to be placed. A setting at its
-scheme's default is never refused. What a field does stands under it in `config`.
+always do, as `tests/agents/config/test_effects.py` lists: a new field has to be placed. A setting
+at its scheme's default is never refused. What a field does stands under it in `config`.
 """
 
 from __future__ import annotations

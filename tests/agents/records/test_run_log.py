@@ -25,7 +25,7 @@ from maporl_agents.records import checkpoint, loggers, run_folder, run_log
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_env.types import Message, Question, Transcript
 
-AGENTS = Path(run_log.__file__).resolve().parents[1]
+AGENTS = Path(run_log.__file__).resolve().parents[2]
 ENV = Path(importlib.util.find_spec("maporl_env").origin).resolve().parents[1]
 
 

@@ -115,7 +115,7 @@ def test_positional_arguments_have_names(capsys) -> None:
         assert "PATH PATH" not in out
 
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    (maporl [^|\n]*?)(?: +#.*)?$", README, re.MULTILINE)
 
 

@@ -12,7 +12,7 @@ from maporl_env.benchmark import CASES, read_report, score, scripted_agents, tab
 from maporl_env.benchmark.players import SCRIPTED
 from maporl_env.benchmark.tables import tables_of_files
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmark.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "benchmark.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 FILES = sorted((PAGE.parent / "benchmark").glob("*.json"))
 REPORTS = {report.name: report for report in map(read_report, FILES)}

@@ -288,7 +288,7 @@ def test_resident_memory_is_that_of_this_process() -> None:
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
     """``benchmarks/plan.py``, which measures."""
-    file = Path(__file__).parents[2] / "benchmarks" / "plan.py"
+    file = Path(__file__).parents[3] / "benchmarks" / "plan.py"
     spec = importlib.util.spec_from_file_location("plan_benchmark", file)
     assert spec is not None
     assert spec.loader is not None

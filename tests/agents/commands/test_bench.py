@@ -35,7 +35,7 @@ from maporl_env.batched import BatchedDebate
 from maporl_env.benchmark import CASES, Case, read_report, score_case, table_row
 from maporl_env.benchmark.playing import BATCH
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 BY_NAME = {case.name: case for case in CASES}
 SMALL = TrainConfig(
     steps=1, questions_per_step=2, checkpoint_every=1, eval=EvalConfig(questions=2), seed=3

@@ -22,7 +22,7 @@ import torch
 from maporl_agents.records import checkpoint
 from maporl_agents.records.checkpoint import CheckpointError
 
-AGENTS = Path(checkpoint.__file__).resolve().parents[1]
+AGENTS = Path(checkpoint.__file__).resolve().parents[2]
 
 # --- Factories ---------------------------------------------------------------
 

@@ -194,7 +194,7 @@ def test_what_is_no_model() -> None:
 
 
 def test_the_example_of_the_readme(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
     blocks = [part.partition("```")[0] for part in page.split("```python\n")[1:]]
     [block] = [block for block in blocks if "maporl_agents.train" in block]
     assert len([line for line in block.splitlines() if line.strip()]) <= 10

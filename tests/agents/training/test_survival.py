@@ -31,7 +31,7 @@ from maporl_env.tasks import load_task
 from maporl_env.types import Question
 from maporl_env.verifiers import AnswerKey, Scorer
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 SMALL = TrainConfig(
     name="run",
     steps=6,
