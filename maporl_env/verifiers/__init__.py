@@ -23,7 +23,7 @@ from typing import Any
 from maporl_env.answers import extract_answer, gold
 from maporl_env.types import Question
 from maporl_env.verifiers.faults import as_list, attempt, judge, say
-from maporl_env.verifiers.math import MathVerifier
+from maporl_env.verifiers.latex import MathVerifier
 from maporl_env.verifiers.remote import (
     RemoteError,
     RemoteGarbage,

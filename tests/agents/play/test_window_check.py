@@ -16,6 +16,7 @@ from maporl_agents.cli import main
 from maporl_agents.config import CONFIGS, EvalConfig, GameConfig, Sampling, TeamConfig, TrainConfig
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
+from maporl_agents.play import window_check
 from maporl_agents.play.window_check import (
     NoneFits,
     full_length,
@@ -24,7 +25,7 @@ from maporl_agents.play.window_check import (
     why_too_long,
 )
 from maporl_agents.records import questions_record
-from maporl_agents.training import experiment, window_check
+from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debate_config, training_questions
 from maporl_env.batched import BatchedDebate
 from maporl_env.tasks import files, load_task, shopping

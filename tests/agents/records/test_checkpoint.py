@@ -275,7 +275,7 @@ SMALL_DISK = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from maporl_agents import checkpoint
+from maporl_agents.records import checkpoint
 root = Path(sys.argv[2])
 def write(folder, size):
     (folder / "weights.safetensors").write_bytes(b"x" * size)
@@ -482,7 +482,7 @@ SAVER = """
 import shutil, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from maporl_agents import checkpoint
+from maporl_agents.records import checkpoint
 assert "torch" not in sys.modules  # or each start would take seconds
 
 def write(folder):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_verdicts import make_study
+from made_studies import make_study
 
 from maporl_agents.measure.debate_stats import Transition, flipped, rate, transitions
 from maporl_agents.studies.results import Arm, Claim, SeedResult, Study

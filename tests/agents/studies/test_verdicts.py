@@ -6,10 +6,10 @@ import math
 from dataclasses import replace
 
 import pytest
+from made_studies import make_study, measured
 
-from maporl_agents.measure.debate_stats import TurnStats
 from maporl_agents.studies.claims import holm, judge, judged
-from maporl_agents.studies.results import Arm, Claim, Measurement, SeedResult, Study
+from maporl_agents.studies.results import Arm, Claim, SeedResult, Study
 from maporl_agents.studies.verdicts import (
     MARGIN,
     Estimate,
@@ -125,38 +125,6 @@ def test_shuffling_explains_nothing_where_nothing_rose() -> None:
 )
 def test_sign_beyond_the_spread(verdict, values: list[float], kind: str) -> None:  # type: ignore[no-untyped-def]
     assert verdict("m", "what", estimate(values)).kind == kind
-
-
-def turn(vote: float) -> TurnStats:
-    return TurnStats((vote,), vote, 0.02, 0.0, 0.0, 0.5, 0.0)
-
-
-def measured(stage: str, first: float, last: float) -> Measurement:
-    return Measurement(stage, "sampled", (turn(first), turn(last)), 100, 400, 4000)  # type: ignore[arg-type]
-
-
-def make_study() -> Study:
-    """A method that rises by .3 whatever is shuffled, and beats one sample by .3."""
-    trained = [
-        SeedResult(
-            s, (measured("before", 0.3, 0.3 + s / 100), measured("after", 0.4, 0.6 + s / 100))
-        )
-        for s in range(3)
-    ]
-    shuffled = [SeedResult(s, (measured("after", 0.4, 0.6 + s / 100),)) for s in range(3)]
-    single = [SeedResult(s, (measured("after", 0.3, 0.3 + s / 100),)) for s in range(3)]
-    return Study(
-        "s",
-        "A study",
-        "a claim",
-        "maporl compare s",
-        "2025-01-01T00:00:00Z",
-        (
-            Arm("debate", "Trained debate", "method", tuple(trained)),
-            Arm("shuffled", "Shuffled", "control", tuple(shuffled), "peers_shuffled", of="debate"),
-            Arm("single", "one agent", "baseline", tuple(single)),
-        ),
-    )
 
 
 def test_the_verdicts_of_a_study() -> None:

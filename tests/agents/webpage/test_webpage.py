@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_verdicts import make_study
+from made_studies import make_study
 
 from maporl_agents.measure.debate_stats import Transition, TurnStats, turn_stats
 from maporl_agents.studies.results import Arm, Claim, Measurement, SeedResult, Study

@@ -32,7 +32,7 @@ MAX_REMEMBERED = 4_096
 _DIGITS = re.compile(r"[-+0-9.,\s~\\:;]*")
 _SEVERAL = re.compile(r"[0-9](?:\s|~|\\[,:; ])+[0-9]")  # which the library multiplies
 _BOOT = (
-    "import sys; sys.path[:] = {path!r}; from maporl_env.verifiers.math_worker import main; main()"
+    "import sys; sys.path[:] = {path!r}; from maporl_env.verifiers.latex_worker import main; main()"
 )
 
 
