@@ -1,4 +1,4 @@
-"""The figures of docs/verifier.md: verifiers trained with and without balance, and paid by one.
+"""The figures of docs/how-to/verifier.md: verifiers with and without balance, and one as reward.
 
     .venv/bin/python benchmarks/learned_verifier.py                 # shopping: 15 core-minutes
     .venv/bin/python benchmarks/learned_verifier.py --gsm8k FOLDER  # and real text: 10 more

@@ -1,4 +1,4 @@
-"""A small language model for real text: the base of the GSM8K verifier of docs/verifier.md.
+"""A small language model for real text: the base of the GSM8K verifier of docs/how-to/verifier.md.
 
     .venv/bin/python benchmarks/verifier_base.py TRAIN.jsonl OUT   # about five minutes on one core
 

@@ -14,8 +14,8 @@ verdict. What it can do is return values, be slow, and stop.
 
 Where the kernel does not give this, :class:`SandboxUnavailable` is raised; nothing is weakened in
 silence. `isolation="none"` keeps the processes, most limits and the filter, but not the namespaces:
-a program can then read and change files of this user and see its processes. `docs/sandbox.md` says
-what does not hold.
+a program can then read and change files of this user and see its processes.
+`docs/how-to/sandbox.md` says what does not hold.
 
 Linux on x86_64 or aarch64. Safe to use from several threads.
 """

@@ -51,8 +51,8 @@ class Train:
     config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
     scheme: str = "maporl"
     """How agents collaborate and learn: maporl, magrpo, malt, iac, or your own as module:name or
-    file.py:name (docs/schemes/own.md). Each has settings of its own; see them with --scheme NAME
-    --help-all."""
+    file.py:name (docs/explanation/schemes/own.md). Each has settings of its own; see them with
+    --scheme NAME --help-all."""
     recipe: str = ""
     """Start from these settings: a YAML file, or shopping (the defaults), sharing, coins,
     phi3-gsm8k, phi3-anli, phi3-qwen-gsm8k, phi3-llama-gsm8k or small-gpu. Flags change them."""

@@ -6,7 +6,8 @@
     python -m maporl_env.benchmark --agents majority --out majority.json
 
 `suite` says what is played, `players` who can play, `playing` plays and measures, `results` is the
-JSON, `tables` the Markdown. docs/benchmark.md has the rules for comparing and reference results.
+JSON, `tables` the Markdown. docs/how-to/benchmark.md has the rules for
+comparing and reference results.
 """
 
 from maporl_env.benchmark.players import Players, function_agents, named_agents, scripted_agents

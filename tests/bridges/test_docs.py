@@ -1,4 +1,4 @@
-"""docs/bridges.md is true: its snippets run, and the files and tests it names are there."""
+"""docs/how-to/bridges.md is true: its snippets run, and the files and tests it names are there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXT = (ROOT / "docs" / "bridges.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "how-to" / "bridges.md").read_text(encoding="utf-8")
 SECTIONS = [
     re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     for section in TEXT.split("\n## ")
@@ -27,7 +27,10 @@ def test_the_snippets_of_a_section_run(program: str) -> None:
         pytest.importorskip("sb3_contrib", reason="needs the extra sb3")
     if "maporl_agents" in program:
         pytest.importorskip("torch", reason="needs the extra train")
-    exec(compile(program, "docs/bridges.md", "exec", dont_inherit=True), {"__name__": "snippet"})
+    exec(
+        compile(program, "docs/how-to/bridges.md", "exec", dont_inherit=True),
+        {"__name__": "snippet"},
+    )
 
 
 def test_the_files_it_names_exist() -> None:

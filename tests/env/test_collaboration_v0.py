@@ -560,16 +560,18 @@ def test_the_rule_sheet_and_the_page() -> None:
     sheet = collaboration_v0.__doc__ or ""
     for part in ("## Rules", "## Observation", "## Rewards", "## Version history", "* v0"):
         assert part in sheet
-    page = (ROOT / "docs" / "collaboration.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "explanation" / "collaboration.md").read_text(encoding="utf-8")
     snippets = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert len(snippets) >= 3
     names: dict[str, Any] = {"__name__": "snippets"}
     for snippet in snippets:
-        exec(compile(snippet, "docs/collaboration.md", "exec", dont_inherit=True), names)
+        exec(
+            compile(snippet, "docs/explanation/collaboration.md", "exec", dont_inherit=True), names
+        )
 
 
 def test_the_table_of_the_page() -> None:
-    page = (ROOT / "docs" / "collaboration.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "explanation" / "collaboration.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE)
     assert len(rows) == 5
     for threshold, cells in rows:

@@ -1,4 +1,4 @@
-"""docs/environment.md is true: its snippets run, and nothing is missing from its tables."""
+"""docs/reference/environment.md is true: its snippets run, and its tables are complete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from maporl_env.config import RENDER_MODES, DebateConfig
 from maporl_env.protocols import PROTOCOLS
 from maporl_env.tasks import TASKS
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "environment.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "environment.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -63,7 +63,7 @@ def train_step(
         seed: names this step's random streams.
 
     Returns:
-        The rollouts and the metrics (docs/schemes/magrpo.md).
+        The rollouts and the metrics (docs/explanation/schemes/magrpo.md).
 
     Raises:
         FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;

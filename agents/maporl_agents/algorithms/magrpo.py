@@ -75,7 +75,8 @@ def train_step(
         seed: names this step's random streams.
 
     Returns:
-        Every way through the trees as a rollout, and the metrics (docs/schemes/magrpo.md).
+        Every path through the trees as a rollout, and the metrics that
+        docs/explanation/schemes/magrpo.md defines.
     """
     team = learner.team
 

@@ -352,7 +352,7 @@ def train_step(
 
     Returns:
         One debate per tree (no more than a look at it, and only where trees were grown) and the
-        metrics, which docs/schemes/malt.md explains.
+        metrics, which docs/explanation/schemes/malt.md explains.
 
     Raises:
         CheckpointError: a file of an earlier stage is gone or altered.

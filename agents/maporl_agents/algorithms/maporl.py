@@ -62,7 +62,7 @@ def train_step(
         seed: names this step's random streams.
 
     Returns:
-        The rollouts and the metrics of the step (meanings in docs/schemes/maporl.md).
+        The rollouts and the metrics of the step (meanings in docs/explanation/schemes/maporl.md).
     """
     team, ppo = learner.team, learner.ppo
 

@@ -24,8 +24,8 @@ class Env:
     """Score agents on the fixed suite of debates: prints results case by case and a table row.
 
     Every question of a case is debated once by the agents, who take all seats. Team accuracy by
-    turn, with 95 % intervals, scores, rewards and lengths go to the JSON file. docs/benchmark.md
-    has the rules for comparing and the reference results. Examples:
+    turn, with 95 % intervals, scores, rewards and lengths go to the JSON file.
+    docs/how-to/benchmark.md has the rules for comparing and the reference results. Examples:
 
     maporl bench env --agents majority
 
@@ -156,5 +156,5 @@ def show(report: Report, console: Console) -> None:
     console.print(table)
     for case, reason in report.refused.items():
         console.print(Text(f"{case} was not played: {reason}"))
-    console.print("\nThe row of the table of all agents (docs/benchmark.md):\n")
+    console.print("\nThe row of the table of all agents (docs/how-to/benchmark.md):\n")
     print(f"{benchmark.table_header()}\n{benchmark.table_row(report)}")

@@ -1,7 +1,7 @@
 """Early warnings: what the metrics of a step say is going wrong, and what to do about it.
 
-Rules on the metrics of `diagnostics`, with the thresholds below; docs/diagnostics.md tells why
-each is where it is. Pure: a resumed run raises the alarms of the uninterrupted one.
+Rules on the metrics of `step_metrics`, with the thresholds below; docs/reference/metrics.md gives
+the reason for each. Pure: a resumed run raises the alarms of the uninterrupted one.
 """
 
 from __future__ import annotations

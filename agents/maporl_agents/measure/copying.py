@@ -1,6 +1,6 @@
 """How the agents of one debate behaved: who copied whom, who never contributed.
 
-Functions of a transcript alone, without torch; defined in docs/diagnostics.md.
+Functions of a transcript alone, without torch; defined in docs/reference/metrics.md.
 """
 
 from __future__ import annotations

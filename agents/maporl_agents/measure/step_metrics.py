@@ -1,7 +1,7 @@
 """What is logged about a step: functions of what was played and learnt; they change nothing.
 
-Every metric is defined, with its reading, in docs/diagnostics.md. Shares are in [0, 1]; turns and
-agents are named `turn_1`, `agent_0`. Debates that ended early count as far as they went.
+Every metric is defined, with its reading, in docs/reference/metrics.md. Shares are in [0, 1]; turns
+and agents are named `turn_1`, `agent_0`. Debates that ended early count as far as they went.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def silence(transcripts: Sequence[Transcript]) -> list[str]:
     """Return a warning for each agent that mostly writes nothing."""
     return [
         f"warning: {agent} writes nothing in {share:.0%} of its messages: look at its model and "
-        "chat template, and at what ends a message (docs/models.md)"
+        "chat template, and at what ends a message (docs/how-to/models.md)"
         for agent, share in silent_agents(transcripts).items()
     ]
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
-ANOTHER_MODEL = "choose a model of a family that docs/models.md names"
+ANOTHER_MODEL = "choose a model of a family that docs/how-to/models.md names"
 """What to do with a model that cannot be run as it has to be."""
 
 

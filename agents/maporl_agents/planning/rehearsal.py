@@ -41,7 +41,7 @@ REPEATS = 2
 """So often the sizes that count are timed at least, if there is time; the best is taken."""
 MOST_REPEATS = 6
 ERROR = 0.15
-"""How far rehearsals were from measured steps on idle machines, at most: docs/performance.md."""
+"""Largest relative error of a rehearsal on idle machines: docs/explanation/performance.md."""
 BUSY_LOAD = 0.5
 """With more waiting processes per core than this, a machine is called busy."""
 BUSY_SPREAD = 1.3

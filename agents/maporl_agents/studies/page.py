@@ -1,6 +1,6 @@
 """The results of studies as tables and as one page of Markdown. Every figure comes from a study.
 
-`maporl compare` prints the tables and writes ``docs/results.md`` from them.
+`maporl compare` prints the tables and writes ``docs/explanation/results.md`` from them.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ COLUMNS = (
 BRIEF = tuple(column for column in COLUMNS if column not in ("role", "trained on"))
 """The columns that fit a terminal."""
 INTRODUCTION = (
-    "Made by `maporl compare all --docs docs/results.md` from the studies' own files; no figure "
-    "and no judgement is written by hand. The tasks and models are tiny and built in, so these "
-    "figures show the shape of the paper's claims in the small and reproduce none of its numbers."
+    "Made by `maporl compare all --docs docs/explanation/results.md` from the studies' own files; "
+    "no figure and no judgement is written by hand. The tasks and models are tiny and built in, so "
+    "these figures show the shape of the paper's claims in the small and reproduce none of its "
+    "numbers."
 )
 NOTHING = "No study has been carried out yet; `maporl compare --list` explains them."
 LEGEND = (

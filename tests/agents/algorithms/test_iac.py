@@ -369,7 +369,9 @@ def test_agents_that_speak_one_after_another_are_refused_before_a_model_is_loade
 
 def test_settings_survive_json_and_stand_on_the_page() -> None:
     assert read_settings(asdict(SMALL)) == SMALL
-    page = (Path(__file__).parents[3] / "docs" / "schemes" / "magrpo.md").read_text()
+    page = (
+        Path(__file__).parents[3] / "docs" / "explanation" / "schemes" / "magrpo.md"
+    ).read_text()
     own = {field.name for field in fields(IACSettings)} - {
         field.name for field in fields(MAGRPOSettings)
     }

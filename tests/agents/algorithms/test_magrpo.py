@@ -676,7 +676,9 @@ def test_the_scheme_is_chosen_on_the_command_line(
 # --- The page, and learning --------------------------------------------------------
 
 
-PAGE = (Path(__file__).parents[3] / "docs" / "schemes" / "magrpo.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "explanation" / "schemes" / "magrpo.md").read_text(
+    encoding="utf-8"
+)
 
 
 def test_every_option_is_on_the_page() -> None:

@@ -593,7 +593,9 @@ def test_settings_survive_json_and_name_their_scheme() -> None:
 
 
 def test_every_option_and_function_is_on_the_page() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "schemes" / "malt.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "explanation" / "schemes" / "malt.md").read_text(
+        encoding="utf-8"
+    )
     assert [field.name for field in fields(MALTSettings) if f"`{field.name}`" not in page] == []
     table = page.split("## From equation to function")[1].split("##")[0]
     named = re.findall(r"`((?:\w+\.)+\w+)`", table)

@@ -11,7 +11,9 @@ import pytest
 
 from maporl_agents.config import GameConfig, PPOConfig, Sampling, TeamConfig, TrainConfig
 
-PAGE = (Path(__file__).parents[3] / "docs" / "schemes" / "maporl.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "explanation" / "schemes" / "maporl.md").read_text(
+    encoding="utf-8"
+)
 
 
 @pytest.mark.parametrize("config", [GameConfig, TeamConfig, PPOConfig, Sampling, TrainConfig])

@@ -1,4 +1,4 @@
-"""docs/benchmark.md is true: its snippet runs, its tables are those of files that reproduce."""
+"""docs/how-to/benchmark.md is true: its snippet runs, its tables are those of its files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from maporl_env.benchmark import CASES, read_report, score, scripted_agents, tab
 from maporl_env.benchmark.players import SCRIPTED
 from maporl_env.benchmark.tables import tables_of_files
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "benchmark.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "benchmark.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-FILES = sorted((PAGE.parent / "benchmark").glob("*.json"))
+FOLDER = PAGE.parents[1] / "benchmark"
+FILES = sorted(FOLDER.glob("*.json"))
 REPORTS = {report.name: report for report in map(read_report, FILES)}
 
 
@@ -28,7 +29,7 @@ def test_the_tables_are_those_of_the_files() -> None:
     """In the order in which the page's own command names them."""
     table = TEXT.split(tables.BEGIN)[1].split(tables.END)[0].strip()
     [named] = re.findall(r"docs/benchmark/\{(.*)\}\.json", TEXT)
-    files = [PAGE.parent / "benchmark" / f"{name}.json" for name in named.split(",")]
+    files = [FOLDER / f"{name}.json" for name in named.split(",")]
     assert sorted(files) == FILES
     assert table == tables_of_files(files)
 

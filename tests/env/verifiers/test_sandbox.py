@@ -612,7 +612,7 @@ def test_result_defaults_claim_nothing() -> None:
 
 @needs_namespaces
 def test_the_page_about_it_is_true() -> None:
-    page = Path(__file__).resolve().parents[3] / "docs" / "sandbox.md"
+    page = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "sandbox.md"
     snippets = re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
     assert len(snippets) == 2
     for snippet in snippets:
