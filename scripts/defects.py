@@ -22,6 +22,7 @@ ROLLOUT = "agents/maporl_agents/play/rollout.py"
 SAMPLER = "agents/maporl_agents/play/sampler.py"
 DECODING = "agents/maporl_agents/models/decoding.py"
 TEAM = "agents/maporl_agents/models/team.py"
+CRITICS = "agents/maporl_agents/models/critics.py"
 CONTROLS = "agents/maporl_agents/studies/controls.py"
 VERDICTS = "agents/maporl_agents/studies/verdicts.py"
 
@@ -47,6 +48,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     SAMPLER: ("tests/agents/play/test_sampler.py",),
     DECODING: ("tests/agents/play/test_sampler.py",),
     TEAM: ("tests/agents/models/test_team.py", "tests/agents/algorithms/test_trained_slots.py"),
+    CRITICS: ("tests/agents/models/test_team.py",),
     CONTROLS: ("tests/agents/studies/test_controls.py",),
     VERDICTS: ("tests/agents/studies/test_verdicts.py",),
 }
@@ -384,24 +386,30 @@ MUTANTS: list[Mutant] = [
     *_of(
         TEAM,
         (
-            'return f"agent_{seat}_turn_{turn}"\n        case',
-            'return f"agent_{seat}"\n        case',
+            'return f"agent_{agent}_turn_{turn}"\n        case',
+            'return f"agent_{agent}"\n        case',
         ),
         ("'first' if turn == 0 else 'later'", "'first' if turn <= 1 else 'later'"),
         ('else "_start")', 'else "")'),
-        ("width**-0.5", "width**0.5"),
-        ("self.outer.weight.zero_()", "self.outer.weight.fill_(1.0)"),
-        ("torch.tanh(self.inner(", "(self.inner("),
-        ("(min(seat, self.num_agents - 1), min(turn, self.num_turns - 1)) in", "(seat, turn) in"),
+        ("(min(agent, self.num_agents - 1), min(turn, self.num_turns - 1)) in", "(agent, turn) in"),
         ("turn = min(turn, self.num_turns - 1)\n", "turn = turn\n"),
         (
-            "return critic_name(seat, min(turn, self.num_turns - 1))",
-            "return critic_name(seat, turn)",
+            "return critic_name(agent, min(turn, self.num_turns - 1))",
+            "return critic_name(agent, turn)",
         ),
-        ("return critic_name(seat, min(turn, self.num_turns - 1))", "return critic_name(seat, 0)"),
+        (
+            "return critic_name(agent, min(turn, self.num_turns - 1))",
+            "return critic_name(agent, 0)",
+        ),
         ('base.save(folder / "critics", critics=True)', "pass"),
         ("return pairs + pair(self.critics.state_dict(), read_file(place), place)", "return pairs"),
         ("own.copy_(saved)", "own.copy_(own)"),
+    ),
+    *_of(
+        CRITICS,
+        ("width**-0.5", "width**0.5"),
+        ("self.outer.weight.zero_()", "self.outer.weight.fill_(1.0)"),
+        ("torch.tanh(self.inner(", "(self.inner("),
     ),
     *_of(
         CONTROLS,

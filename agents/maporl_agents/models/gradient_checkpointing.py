@@ -35,7 +35,10 @@ def enable_recompute(model: PreTrainedModel, **options: Any) -> None:
     # Reentrant checkpointing loses the gradient where the layer's input needs none, as on a frozen
     # base. Nothing in a layer is random, so there is no random state to keep.
     options = {"use_reentrant": False, "preserve_rng_state": False} | options
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+    if hasattr(model, "activation_checkpointing_enable"):  # its name in newer transformers
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
     for layer in _layers(model):
         keep = layer._gradient_checkpointing_func
         layer._gradient_checkpointing_func = partial(_without_dropout, layer, keep)

@@ -23,6 +23,7 @@ from maporl_agents import tiny
 from maporl_agents.config import TeamConfig, turns_of
 from maporl_agents.models.adapter_config import adapter_config
 from maporl_agents.models.bases import Base, FullBase
+from maporl_agents.models.critics import critic_adapter, critic_name
 from maporl_agents.models.downloads import require_found
 from maporl_agents.models.loading_check import check
 from maporl_agents.models.lora import LoraBase
@@ -33,7 +34,7 @@ from maporl_agents.models.quantize import (
     require_widths,
     settle,
 )
-from maporl_agents.models.team import Team, critic_adapter, critic_name, policy_name
+from maporl_agents.models.team import Team, policy_name
 from maporl_agents.models.trunk import ANOTHER_MODEL
 from maporl_agents.text.chat import Chat
 from maporl_agents.text.tokenizer_files import first_line, load_tokenizer

@@ -7,62 +7,34 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from maporl_agents.config import Sharing
 from maporl_agents.models.bases import Base
+from maporl_agents.models.critics import ValueHead, critic_adapter, critic_name
 from maporl_agents.models.trunk import width_of
 from maporl_agents.models.weight_files import WeightPair, pair, read_file
 
 
-def policy_name(sharing: Sharing, seat: int, turn: int, *, trained: bool = True) -> str:
+def policy_name(sharing: Sharing, agent: int, turn: int, *, trained: bool = True) -> str:
     """Return the name of the policy that speaks for an agent in a turn (both from 0).
 
     Where it is not trained, that is the policy it would have begun as: "agent_0_start".
     """
-    return _name(sharing, seat, turn) + ("" if trained else "_start")
+    return _name(sharing, agent, turn) + ("" if trained else "_start")
 
 
-def _name(sharing: Sharing, seat: int, turn: int) -> str:
+def _name(sharing: Sharing, agent: int, turn: int) -> str:
     match sharing:
         case "agent":
-            return f"agent_{seat}"
+            return f"agent_{agent}"
         case "turn":
-            return f"agent_{seat}_turn_{turn}"
+            return f"agent_{agent}_turn_{turn}"
         case "first_turn":
-            return f"agent_{seat}_{'first' if turn == 0 else 'later'}"
+            return f"agent_{agent}_{'first' if turn == 0 else 'later'}"
         case "one":
             return "all"
     raise ValueError(f"unknown sharing {sharing!r}; choose one of agent, turn, first_turn, one")
-
-
-def critic_name(seat: int, turn: int) -> str:
-    """Return the name of the critic of an agent in a turn (both from 0)."""
-    return f"agent_{seat}_turn_{turn}"
-
-
-def critic_adapter(critic: str) -> str:
-    """Return the name of the adapter of a critic that has one."""
-    return f"critic_{critic}"
-
-
-class ValueHead(nn.Module):
-    """A critic on the trunk of a policy: hidden state before a token -> expected return."""
-
-    def __init__(self, width: int, hidden: int, generator: torch.Generator) -> None:
-        super().__init__()
-        # skip_init: PyTorch's own initialisation would draw from the global random state.
-        self.inner = nn.utils.skip_init(nn.Linear, width, hidden)
-        self.outer = nn.utils.skip_init(nn.Linear, hidden, 1)
-        with torch.no_grad():
-            self.inner.weight.normal_(0, width**-0.5, generator=generator)
-            self.inner.bias.zero_()
-            self.outer.weight.zero_()
-            self.outer.bias.zero_()
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Map (..., H) to (...)."""
-        return self.outer(torch.tanh(self.inner(hidden.to(self.inner.weight.dtype))))[..., 0]
 
 
 class Team:
@@ -95,32 +67,32 @@ class Team:
         self.sharing: Sharing = sharing
         self.num_agents = num_agents
         self.num_turns = num_turns
-        pairs = [(seat, turn) for seat in range(num_agents) for turn in range(num_turns)]
+        pairs = [(agent, turn) for agent in range(num_agents) for turn in range(num_turns)]
         self._trained = frozenset(pairs if trained is None else trained)
         self._base_of = {policy: base for base in self.bases for policy in base.policies}
         generator = torch.Generator().manual_seed(seed)
         self.critics = nn.ModuleDict()
-        for seat, turn in sorted(self._trained):
-            base = self.base_of(self.policy(seat, turn))
+        for agent, turn in sorted(self._trained):
+            base = self.base_of(self.policy(agent, turn))
             width = width_of(base.model)
             head = ValueHead(width, critic_width, generator)
-            self.critics[self.critic(seat, turn)] = head.to(base.device)
+            self.critics[self.critic(agent, turn)] = head.to(base.device)
 
-    def trains(self, seat: int, turn: int) -> bool:
-        """Return whether agent `seat` learns from what it says in `turn`.
+    def trains(self, agent: int, turn: int) -> bool:
+        """Return whether agent `agent` learns from what it says in `turn`.
 
         Turns and agents beyond those the team was made for are as the last ones.
         """
-        return (min(seat, self.num_agents - 1), min(turn, self.num_turns - 1)) in self._trained
+        return (min(agent, self.num_agents - 1), min(turn, self.num_turns - 1)) in self._trained
 
-    def policy(self, seat: int, turn: int) -> str:
-        """Return the name of the policy that speaks for agent `seat` in `turn`."""
+    def policy(self, agent: int, turn: int) -> str:
+        """Return the name of the policy that speaks for agent `agent` in `turn`."""
         turn = min(turn, self.num_turns - 1)
-        return policy_name(self.sharing, seat, turn, trained=self.trains(seat, turn))
+        return policy_name(self.sharing, agent, turn, trained=self.trains(agent, turn))
 
-    def critic(self, seat: int, turn: int) -> str:
-        """Return the name of the value head for agent `seat` in `turn`: one each."""
-        return critic_name(seat, min(turn, self.num_turns - 1))
+    def critic(self, agent: int, turn: int) -> str:
+        """Return the name of the value head for agent `agent` in `turn`: one each."""
+        return critic_name(agent, min(turn, self.num_turns - 1))
 
     def base_of(self, policy: str) -> Base:
         """Return the base a policy lives on."""

@@ -23,9 +23,10 @@ from transformers.pytorch_utils import Conv1D
 
 from maporl_agents.config import GameConfig, TeamConfig
 from maporl_agents.models.bases import Base
+from maporl_agents.models.critics import critic_adapter
 from maporl_agents.models.lm_head import temper
 from maporl_agents.models.loading import examine, make_team
-from maporl_agents.models.team import Team, critic_adapter
+from maporl_agents.models.team import Team
 from maporl_agents.planning.ledger import Cost, Ledger, sketching
 from maporl_agents.text.chat import Chat
 from maporl_agents.text.vocabulary import rows_of

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from maporl_agents.losses import full_kl
 from maporl_agents.models.bases import Base
+from maporl_agents.models.critics import critic_adapter
 from maporl_agents.models.lm_head import temper
-from maporl_agents.models.team import Team, critic_adapter
+from maporl_agents.models.team import Team
 from maporl_agents.tensor_checks import working_dtype
 from maporl_agents.types import TokenBatch, TokenIds, TokenScores
 

@@ -84,3 +84,9 @@ def test_layers_are_run_again() -> None:
         gradients(model)
         assert len(runs) == 4  # two layers, twice
         assert set(runs) <= set(model.modules())
+
+
+def test_enabling_it_calls_no_deprecated_function(recwarn: pytest.WarningsRecorder) -> None:
+    model = make("llama")
+    enable_recompute(model)
+    assert [one.message for one in recwarn if one.category is FutureWarning] == []

@@ -13,8 +13,9 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from maporl_agents.models.critics import ValueHead
 from maporl_agents.models.lora import LoraBase
-from maporl_agents.models.team import Team, ValueHead, policy_name
+from maporl_agents.models.team import Team, policy_name
 from maporl_agents.records.storage import CheckpointError
 from maporl_agents.types import TokenBatch
 from maporl_agents.update.batching import collate
