@@ -321,10 +321,10 @@ def examine(name: str, config: TeamConfig) -> tuple[PreTrainedTokenizerBase, Pre
         raise ValueError(
             f"{folder} is no model: it has no config.json; save it with save_pretrained"
         )
-    require_found(name)
     require_means(config)
     device = pick_device(config.device)
     _require_attention(config, device)
+    require_found(name)
     tokenizer = load_tokenizer(name)
     architecture: PreTrainedConfig = _read(AutoConfig, name)
     vocabulary_of(tokenizer, rows_of(architecture))

@@ -18,6 +18,12 @@ from maporl_env.tasks import sharing, shopping
 
 MAX_NUMBER = 99
 
+FIELDS = (
+    "instruction", "opening", "peers", "peer", "verdict", "own_verdict", "again", "cue", "nobody",
+    "feedback", "left_out",
+)  # fmt: skip
+"""Template fields whose words the shipped models know. A new field would renumber every word."""
+
 
 def words() -> list[str]:
     """Return the vocabulary of `tiny`: numbers, symbols, names, items, template words."""
@@ -60,8 +66,7 @@ def _vocabulary(*sentences: str) -> list[str]:
 
 
 def _words_of(template: Template) -> list[str]:
-    fields = [getattr(template, name) for name in template.__dataclass_fields__]
-    return [" ".join(_plain(field)) for field in fields]
+    return [" ".join(_plain(getattr(template, name))) for name in FIELDS]
 
 
 def _plain(field: str) -> list[str]:

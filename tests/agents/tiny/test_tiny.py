@@ -7,9 +7,10 @@ import random
 import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from maporl_agents.text.chat import Chat
-from maporl_agents.tiny import WEIGHTS, checkpoint
+from maporl_agents.tiny import MODELS, WEIGHTS, checkpoint
 from maporl_agents.tiny.pretrain import PretrainConfig, batches, make_model, rate
 from maporl_agents.tiny.tokenizer import make_tokenizer
 from maporl_env.protocols import SimultaneousDebate
@@ -30,8 +31,11 @@ class TestTokenizer:
             for role, text in protocol.view("agent_0", history):
                 assert tokenizer.unk_token_id not in tokenizer(text)["input_ids"], (role, text)
 
-    def test_it_is_the_same_every_time(self) -> None:
-        assert make_tokenizer().get_vocab() == make_tokenizer().get_vocab()
+    @pytest.mark.parametrize("model", MODELS)
+    def test_it_numbers_the_words_as_the_shipped_models_do(self, model: str) -> None:
+        for agent in range(len(MODELS[model])):
+            shipped = AutoTokenizer.from_pretrained(checkpoint(agent, model))
+            assert make_tokenizer(model).get_vocab() == shipped.get_vocab()
 
     def test_a_solution_comes_back_from_its_ids(self) -> None:
         chat = Chat(make_tokenizer())

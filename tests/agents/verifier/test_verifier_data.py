@@ -138,11 +138,11 @@ def test_a_team_is_sampled_many_times_per_question(checkpoint: Checkpoint) -> No
     game = DebateConfig(task=questions, num_agents=2, num_turns=2)
     sampling = Sampling(max_new_tokens=4, temperature=1.4)
     done: list[int] = []
-    examples, unjudged = sample_answers(
+    examples, unjudged, left_out = sample_answers(
         team, game, questions, sampling,
         debates_per_question=3, seed=0, batch_size=4, on_batch=done.append,
     )  # fmt: skip
-    assert unjudged == 0
+    assert (unjudged, left_out) == (0, ())
     # 2 questions x 3 debates x 2 turns x 2 agents, in batches of 4 and 2 debates
     assert [e.question.id for e in examples] == ["a"] * 12 + ["b"] * 12
     assert done == [4, 6]
@@ -172,7 +172,7 @@ def test_a_task_with_a_verifier_of_its_own_is_labelled_by_it(checkpoint: Checkpo
     def judge(questions: Sequence[Question], texts: Sequence[str]) -> list[float | None]:
         return [1.0 if q.id == "a" else None for q in questions]
 
-    examples, unjudged = sampled_with(judge, team)
+    examples, unjudged, _ = sampled_with(judge, team)
     # 2 questions x 2 debates x 2 agents; the key would call all wrong, None is no answer's label
     assert [(e.question.id, e.right) for e in examples] == [("a", True)] * 4
     assert unjudged == 4
