@@ -188,7 +188,8 @@ class Compare:
     runs: Path = RUNS
     """Folder of all runs."""
     docs: Path | None = None
-    """Write all studies that were carried out as one page of Markdown to this file."""
+    """Write a summary of all finished studies to this Markdown file, and their tables and plots to
+    the folder of the same name beside it."""
 
     def __call__(self) -> int:
         """Run the command; return the exit code: 1 if a job failed."""

@@ -159,6 +159,7 @@ class TestTrainingATeamAsSaved:
     def test_figures_of_the_studies_are_those_of_their_page(self) -> None:
         told = "\n".join(c.source for c in read(TEAM).cells if c.cell_type == "markdown")
         quoted = re.findall(r"\d\.\d{3} ± \d\.\d{3}", told)
-        page = (REPOSITORY / "docs" / "explanation" / "results.md").read_text(encoding="utf-8")
+        folder = REPOSITORY / "docs" / "explanation" / "results"
+        page = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.md"))
         assert len(quoted) >= 5
         assert [figure for figure in quoted if figure not in page] == []

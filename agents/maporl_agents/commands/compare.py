@@ -23,9 +23,17 @@ from maporl_agents.records.run_log import read_metrics
 from maporl_agents.studies.catalogue import DEFAULT_SEEDS, STUDIES, study
 from maporl_agents.studies.controls import Measure
 from maporl_agents.studies.jobs import cost, missing, ran_on, read_measure
-from maporl_agents.studies.page import BRIEF, claim_lines, page, rows, sentences, short
+from maporl_agents.studies.page import write_pages
 from maporl_agents.studies.plan import ArmPlan, StudyPlan, expected_minutes
 from maporl_agents.studies.pool import Pool, made, progress_view, title_of
+from maporl_agents.studies.printed import (
+    BRIEF,
+    claim_lines,
+    printed_claims,
+    rows,
+    sentences,
+    short,
+)
 from maporl_agents.studies.results import Arm, Measurement, SeedResult, Stage, Study
 
 if TYPE_CHECKING:
@@ -166,8 +174,8 @@ def run_command(args: Compare, console: Console) -> int:
             command=command_of(plan, args),
         )
     if args.docs is not None:
-        args.docs.write_text(page(finished(args.runs)), encoding="utf-8")
-        console.print(f"wrote {args.docs}")
+        write_pages(args.docs, finished(args.runs))
+        console.print(f"wrote {args.docs}, and tables and plots to {args.docs.with_suffix('')}")
     return 1 if errors else 0
 
 
@@ -239,7 +247,8 @@ def show(console: Console, result: Study) -> None:
     for row in rows(result, BRIEF):
         table.add_row(*row)
     console.print(table)
-    for line in (*claim_lines(result), *sentences(result)):
+    claims = printed_claims(result, ["-"] * len(result.claims))
+    for line in (*claim_lines(claims), *sentences(result)):
         console.print(Text(line.replace("**", "")))
     for note in result.notes:
         console.print(Text(f"Note: {note}"))

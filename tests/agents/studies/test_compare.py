@@ -37,9 +37,10 @@ from maporl_agents.studies.incentives import (
     paid_verdict,
 )
 from maporl_agents.studies.jobs import Job, Recipe, all_measures, carry_out, measure_path, missing
-from maporl_agents.studies.page import COLUMNS, page, rows, sentences
+from maporl_agents.studies.page import claims_page, study_page, summary
 from maporl_agents.studies.plan import ArmPlan, StudyPlan, expected_minutes
 from maporl_agents.studies.pool import Pool, last_line
+from maporl_agents.studies.printed import COLUMNS, printed_results, rows, sentences
 from maporl_agents.studies.results import Arm, Claim, Measurement, SeedResult, Study
 from maporl_agents.studies.sft import SFTConfig
 from maporl_agents.studies.verdicts import estimate
@@ -421,6 +422,11 @@ def measurement(stage: str, decoding: str, *votes: float) -> Measurement:
     return Measurement(stage, decoding, turns, 10, 60, 1200)  # type: ignore[arg-type]
 
 
+def printed_page(study: Study) -> str:
+    [printed] = printed_results([study]).studies
+    return study_page(printed, "results.md")
+
+
 class TestPage:
     def study(self) -> Study:
         seeds = tuple(
@@ -464,8 +470,8 @@ class TestPage:
         ]
 
     def test_the_page_says_everything_and_escapes_bars(self) -> None:
-        text = page([self.study()])
-        for words in ("## Title", "Claim.", "    maporl compare s", "Read this.", "4.5 core-min"):
+        text = printed_page(self.study())
+        for words in ("# Title", "Claim.", "    maporl compare s", "Read this.", "4.5 core-min"):
             assert words in text
         assert "| MAPoRL \\| ours | method | .300 .200 | .300 .750 |" in text
         assert "(?) MAPoRL | ours. Training moves the last turn" in text
@@ -482,18 +488,18 @@ class TestPage:
             Claim("It rises.", ("maporl/turns",)),
             Claim("It was flat.", ("maporl/off-the-shelf",)),
         )
-        text = page([replace(self.study(), claims=claims)])
-        top, section = text.split("## How to read")[0], text.split("## Title")[1]
+        study = replace(self.study(), claims=claims)
+        top, section = claims_page(printed_results([study]), "results.md"), printed_page(study)
         # sampled: .45 +- .635, greedy: .6 +- 0; before: -.1 for both seeds
         assert "| s | It rises. | **not shown** | holds | MAPoRL \\| ours. From the first" in top
         assert "| s | It was flat. | **holds** | not measured | MAPoRL \\| ours. Off the sh" in top
         # Two seeds, no spread: no test. Two claims count.
         assert top.count("| - |\n") == 2
         assert "0 of the 0 that hold or fail are left at 0.05" in " ".join(top.split())
-        assert "## What the choices saw" in top
+        assert "## Settings chosen on test questions" in top
         assert "- **Not shown**: It rises. (MAPoRL | ours. From the first to the last" in section
         assert "Greedy: **holds**. (MAPoRL | ours. From the first to the last turn: +0.6" in section
-        assert "No claim to judge: a survey." in page([self.study()])
+        assert "No claim to judge: a survey." in printed_page(self.study())
 
     def test_the_page_names_machine_and_commits(self) -> None:
         commits = ["0123456789abcdef-dirty", "f" * 40]
@@ -502,13 +508,14 @@ class TestPage:
             machine={"platform": "Linux x86_64", "cpu_count": "2"},
             versions={"packages": {"torch": "2.13.0"}, "commits": commits},
         )
-        text = " ".join(page([study]).split())
+        text = " ".join(printed_page(study).split())
         assert "on Linux x86_64 with 2 cores; torch 2.13.0, commit 0123456789ab-dirty" in text
         assert "commit ffffffffffff." in text
 
     def test_without_studies_it_says_so(self) -> None:
-        assert "No study has been carried out yet" in page([])
-        assert "No study has been carried out yet" not in page([self.study()])
+        assert "No study has been carried out yet" in summary(printed_results([]), "results")
+        text = summary(printed_results([self.study()]), "results")
+        assert "No study has been carried out yet" not in text
 
     def test_sentences_are_marked_for_and_against(self) -> None:
         mark = re.compile(r"\([+?=-]\) (greedy: )?MAPoRL")
@@ -687,7 +694,7 @@ class TestCommandLine:
         assert code == 0
         assert "2 jobs, 0 of them done before" in out
         assert "A note." in out
-        assert "    maporl compare small --seeds 0\n" in docs.read_text()
+        assert "    maporl compare small --seeds 0\n" in (tmp_path / "results/small.md").read_text()
         study = json.loads((tmp_path / "studies" / "small" / "study.json").read_text())
         assert study["budget"]["seeds"] == [0]
 
