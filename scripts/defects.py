@@ -10,6 +10,7 @@ ADVANTAGES = "agents/maporl_agents/advantages.py"
 LOSSES = "agents/maporl_agents/losses.py"
 BATCHING = "agents/maporl_agents/update/batching.py"
 SCORING = "agents/maporl_agents/update/token_logprobs.py"
+ACCUMULATION = "agents/maporl_agents/update/gradient_accumulation.py"
 PPO = "agents/maporl_agents/algorithms/maporl.py"
 MAGRPO = "agents/maporl_agents/algorithms/magrpo.py"
 IAC = "agents/maporl_agents/algorithms/iac.py"
@@ -33,6 +34,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     LOSSES: ("tests/agents/test_losses.py",),
     BATCHING: ("tests/agents/update/test_batching.py",),
     SCORING: ("tests/agents/update/test_token_logprobs.py",),
+    ACCUMULATION: ("tests/agents/algorithms/test_maporl.py",),
     PPO: ("tests/agents/algorithms/test_maporl.py", "tests/agents/algorithms/test_ppo_options.py"),
     MAGRPO: ("tests/agents/algorithms/test_magrpo.py",),
     IAC: ("tests/agents/algorithms/test_iac.py",),
@@ -232,10 +234,6 @@ MUTANTS: list[Mutant] = [
             "advantages[rows] = advantages[rows]",
         ),
         ("for _, rows in batch.by_message():", "for _, rows in batch.by_policy():"),
-        (
-            "counts = {policy: (int(batch.mask[r].sum()), len(r))",
-            "counts = {policy: (int(batch.mask.sum()), len(r))",
-        ),
         ("total - ppo.entropy_coef * spread", "total + ppo.entropy_coef * spread"),
         (
             "if updates:\n        learner.schedule.step()",
@@ -245,22 +243,30 @@ MUTANTS: list[Mutant] = [
     ),
     *_of(
         MAGRPO,
-        ("part.logprobs if settings.ratio else scores", "scores"),
-        ("math.inf if settings.clip_coef is None else settings.clip_coef", "math.inf"),
+        ("part.logprobs if ratio else scores", "scores"),
+        ("math.inf if clip_coef is None else clip_coef", "math.inf"),
         (
             "compared = [node_returns(node, settings)",
             "compared = [[r for r in node.rewards if r is not None]",
         ),
         ('fmean if settings.credit == "mean" else math.fsum', "fmean"),
-        ("reduction=REDUCTIONS[settings.length]", 'reduction="constant"'),
+        ("reduction=REDUCTIONS[length]", 'reduction="constant"'),
         ("COMPARISONS[settings.comparison]", 'COMPARISONS["mean"]'),
+    ),
+    *_of(
+        ACCUMULATION,
+        (
+            "counts = {policy: (int(batch.mask[r].sum()), len(r))",
+            "counts = {policy: (int(batch.mask.sum()), len(r))",
+        ),
+        ("micro_batches(batch, micro_episodes)", "[*micro_batches(batch, micro_episodes)][:1]"),
     ),
     *_of(
         IAC,
         ("gamma ** (later - turn)", "gamma"),
         ("gamma**k * reward for k", "reward for k"),
         ("rewards=targets - values", "rewards=targets"),
-        ("scores.values[:, 0]", "scores.values[:, -1]"),
+        ("tables.values[:, :1]", "tables.values[:, -1:]"),
     ),
     *_of(
         JOINT_TREE,

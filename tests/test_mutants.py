@@ -11,7 +11,8 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 COVERED = """
     rewards credit advantages losses batching token_logprobs maporl magrpo iac joint_tree malt
-    preference_pairs tree_values optimiser rollout sampler decoding team critics controls verdicts
+    gradient_accumulation preference_pairs tree_values optimiser rollout sampler decoding team
+    critics controls verdicts
 """
 
 

@@ -28,17 +28,18 @@ import torch
 from torch import Tensor
 
 from maporl_agents.algorithms import magrpo
-from maporl_agents.config import IACSettings, MAGRPOSettings, Sampling
+from maporl_agents.config import IACSettings, Sampling
 from maporl_agents.losses import value_loss
 from maporl_agents.measure.step_metrics import Metrics, explained_variance, rollout_metrics
-from maporl_agents.models.parallel_bases import side_by_side
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
 from maporl_agents.trees.joint_tree import joint_reward
 from maporl_agents.types import Experience, Rollout, TokenBatch
-from maporl_agents.update.batching import Row, batch_of, micro_batches, rows_by_base
+from maporl_agents.update.batching import Row, batch_of
+from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
 from maporl_agents.update.optimiser import PolicyLearner
 from maporl_agents.update.token_logprobs import score_tokens
+from maporl_agents.update.token_tables import token_tables
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
 
@@ -70,7 +71,6 @@ def train_step(
             or a parameter is not after the step.
     """
     team, temperature = learner.team, sampling.temperature
-    usual = MAGRPOSettings(length=settings.length, micro_episodes=settings.micro_episodes)
 
     # Play: every agent answers once per turn.
     rollouts = play(team, debates, questions, sampling, seed=seed)
@@ -83,12 +83,17 @@ def train_step(
     deltas = replace(batch, rewards=targets - values)
 
     # Score tokens, then update once: there is no ratio to correct a second update.
+    micro_episodes = settings.micro_episodes
     experience = with_critics(
-        magrpo.evaluate_tokens(team, deltas, usual, temperature), values, targets
+        magrpo.evaluate_tokens(
+            team, deltas, micro_episodes=micro_episodes, temperature=temperature
+        ),
+        values,
+        targets,
     )
-    loss = partial(loss_of, team=team, settings=settings, usual=usual, temperature=temperature)
+    loss = partial(loss_of, team=team, settings=settings, temperature=temperature)
     rate = learner.learning_rate
-    updates = magrpo.update(learner, experience, loss, settings.micro_episodes) if rows else {}
+    updates = apply(learner, experience, loss, micro_episodes=micro_episodes)
     if rows:
         learner.schedule.step()
 
@@ -154,22 +159,17 @@ def paid_from(team: Team, seat: int, turn: int, paid: Sequence[float], gamma: fl
     return sum(gamma**k * reward for k, reward in enumerate(paid[turn:end]))
 
 
-@torch.no_grad()
 def values_of(team: Team, batch: TokenBatch, settings: IACSettings, temperature: float) -> Tensor:
     """Return V(h) of every message, (B,): its critic where the agent has read, but not spoken."""
-    dtype = next(team.critics.parameters()).dtype
-    found = torch.zeros(len(batch), dtype=dtype, device=batch.ids.device)
-
-    @torch.no_grad()
-    def read(base_rows: Tensor) -> None:
-        for micro_rows in micro_batches(batch.select(base_rows), settings.micro_episodes):
-            rows = base_rows[micro_rows]
-            part = batch.select(rows)
-            scores = score_tokens(team, part, temperature=temperature, with_values=True)
-            found[rows] = scores.values[:, 0].to(dtype)
-
-    side_by_side(read, rows_by_base(team, batch))
-    return found
+    tables = token_tables(
+        team,
+        batch,
+        temperature=temperature,
+        micro_episodes=settings.micro_episodes,
+        with_reference=False,
+        with_values=True,
+    )
+    return tables.values[:, :1].sum(1)  # the state before the first token; an empty batch has none
 
 
 def value_after(batch: TokenBatch, values: Tensor, gamma: float) -> Tensor:
@@ -201,20 +201,19 @@ def first_tokens(batch: TokenBatch) -> Tensor:
 
 def loss_of(
     part: Experience,
-    counts: magrpo.Counts,
+    counts: Counts,
     *,
     team: Team,
     settings: IACSettings,
-    usual: MAGRPOSettings,
     temperature: float,
-) -> magrpo.Loss:
+) -> Loss:
     """Return the sum over policies of surrogate and critic loss on a micro-batch, and statistics.
 
     Both are means over a policy's own messages of the whole batch.
     """
     batch = part.batch
     scores = score_tokens(team, batch, temperature=temperature, with_values=True)
-    total, statistics = magrpo.surrogate(scores, part, counts, usual)
+    total, statistics = magrpo.surrogate(scores, part, counts, length=settings.length)
     first = first_tokens(batch)
     for policy, rows in batch.by_policy():
         critic = value_loss(

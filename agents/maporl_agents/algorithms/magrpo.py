@@ -10,42 +10,36 @@ agent and token. With one agent and one turn this is GRPO without scaling.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from statistics import fmean
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from maporl_agents.advantages import Baseline, Scale, group_advantages
-from maporl_agents.config import MAGRPOSettings, Sampling
+from maporl_agents.config import Length, MAGRPOSettings, Sampling
 from maporl_agents.losses import Reduction, policy_loss
 from maporl_agents.measure.step_metrics import (
     Metrics,
     experience_metrics,
     mean_of,
     rollout_metrics,
-    sums_of,
 )
-from maporl_agents.models.parallel_bases import side_by_side
 from maporl_agents.models.team import Team
 from maporl_agents.seeding import seed_of
 from maporl_agents.trees.joint_tree import JointNode, branches, first_new_turns, grow
 from maporl_agents.trees.tree_values import Node, joint_returns
 from maporl_agents.types import Experience, Rollout, TokenBatch, TokenScores
-from maporl_agents.update.batching import Row, batch_of, micro_batches, minibatches, rows_by_base
-from maporl_agents.update.optimiser import PolicyLearner, not_finite
+from maporl_agents.update.batching import Row, batch_of, minibatches
+from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
+from maporl_agents.update.optimiser import PolicyLearner
 from maporl_agents.update.token_logprobs import score_tokens
+from maporl_agents.update.token_tables import token_tables
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
 
-__all__ = ["Node", "joint_returns", "train_step", "update"]
-
-Loss = tuple[Tensor, dict[str, Metrics]]
-"""To be minimised, and statistics by policy."""
-Counts = dict[str, tuple[int, int]]
-"""Tokens and completions of each policy in the whole batch."""
+__all__ = ["Node", "joint_returns", "train_step"]
 
 COMPARISONS: dict[str, tuple[Baseline, Scale]] = {
     "mean": ("mean", "none"),
@@ -97,14 +91,16 @@ def train_step(
     batch = batch_of(team, rows)
 
     # Score tokens.
-    experience = evaluate_tokens(team, batch, settings, sampling.temperature)
+    experience = evaluate_tokens(
+        team, batch, micro_episodes=settings.micro_episodes, temperature=sampling.temperature
+    )
 
     # Update: once, or several times where the ratio corrects for it.
     loss = partial(loss_of, team=team, settings=settings, temperature=sampling.temperature)
     generator = torch.Generator().manual_seed(seed_of(seed, "minibatches"))
     rate = learner.learning_rate
     updates = [
-        update(learner, experience.select(rows_), loss, settings.micro_episodes)
+        apply(learner, experience.select(rows_), loss, micro_episodes=settings.micro_episodes)
         for _ in range(settings.epochs)
         for rows_ in minibatches(batch, settings.minibatches, generator)
     ]
@@ -206,73 +202,14 @@ def credit_tree(node: JointNode) -> Node | None:
     }
 
 
-@torch.no_grad()
 def evaluate_tokens(
-    team: Team, batch: TokenBatch, settings: MAGRPOSettings, temperature: float
+    team: Team, batch: TokenBatch, *, micro_episodes: int, temperature: float
 ) -> Experience:
-    """Score a batch under policy and reference before the update; there are no critics."""
-    dtype = next(team.critics.parameters()).dtype
-    logprobs, ref_logprobs, nothing = torch.zeros(
-        3, *batch.mask.shape, dtype=dtype, device=batch.mask.device
-    )
-
-    @torch.no_grad()
-    def score(base_rows: Tensor) -> None:
-        for micro_rows in micro_batches(batch.select(base_rows), settings.micro_episodes):
-            rows = base_rows[micro_rows]
-            part = batch.select(rows)
-            width = part.mask.shape[1]
-            for table, reference in ((logprobs, False), (ref_logprobs, True)):
-                scores = score_tokens(team, part, temperature=temperature, reference=reference)
-                table[rows, :width] = scores.logprobs
-
-    side_by_side(score, rows_by_base(team, batch))
-    advantages = torch.where(batch.mask, batch.rewards[:, None].to(dtype), 0.0)
-    return Experience(batch, logprobs, ref_logprobs, nothing, advantages, nothing)
-
-
-def update(
-    learner: PolicyLearner,
-    experience: Experience,
-    loss: Callable[[Experience, Counts], Loss],
-    micro_episodes: int,
-) -> Metrics:
-    """Take one optimiser step on a batch, the bases side by side.
-
-    Raises:
-        FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;
-            or a parameter is not after the step.
-    """
-    parts = [experience.select(rows) for rows in rows_by_base(learner.team, experience.batch)]
-    try:
-        statistics = side_by_side(lambda part: accumulate(part, loss, micro_episodes), parts)
-        norms = learner.apply_gradients()
-    except FloatingPointError:
-        learner.optimizer.zero_grad(set_to_none=True)
-        raise
-    return mean_of([metrics for base in statistics for metrics in base]) | norms
-
-
-def accumulate(
-    experience: Experience, loss: Callable[[Experience, Counts], Loss], micro_episodes: int
-) -> list[Metrics]:
-    """Add up the gradient of a batch over micro-batches; changes no parameter.
-
-    Each policy's loss is a mean over its own completions (or tokens) of the whole batch.
-
-    Raises:
-        FloatingPointError: the loss is not finite.
-    """
-    batch = experience.batch
-    counts = {policy: (int(batch.mask[r].sum()), len(r)) for policy, r in batch.by_policy()}
-    statistics: list[dict[str, Metrics]] = []
-    for rows in micro_batches(batch, micro_episodes):
-        total, parts = loss(experience.select(rows), counts)
-        if not torch.isfinite(total):
-            raise not_finite("the loss", total)
-        total.backward()
-        statistics.append(parts)
-    return sums_of(statistics)
+    """Return a batch as it is before the update, each token with the advantage of its message."""
+    tables = token_tables(team, batch, temperature=temperature, micro_episodes=micro_episodes)
+    advantages = torch.where(batch.mask, batch.rewards[:, None].to(tables.values.dtype), 0.0)
+    nothing = tables.values  # all 0: there are no critics
+    return Experience(batch, tables.logprobs, tables.ref_logprobs, nothing, advantages, nothing)
 
 
 def loss_of(
@@ -285,14 +222,24 @@ def loss_of(
 ) -> Loss:
     """Return the sum over policies of their losses on a micro-batch, and statistics of each."""
     scores = score_tokens(team, part.batch, temperature=temperature)
-    return surrogate(scores, part, counts, settings)
+    return surrogate(
+        scores,
+        part,
+        counts,
+        length=settings.length,
+        ratio=settings.ratio,
+        clip_coef=settings.clip_coef,
+    )
 
 
 def surrogate(
     scores: TokenScores,
     part: Experience,
     counts: Counts,
-    settings: MAGRPOSettings,
+    *,
+    length: Length,
+    ratio: bool = False,
+    clip_coef: float | None = None,
 ) -> Loss:
     """Return the loss of scored tokens, and statistics of each policy.
 
@@ -300,7 +247,7 @@ def surrogate(
     written as a ratio to the policy itself, which is 1.
     """
     batch = part.batch
-    old = part.logprobs if settings.ratio else scores.logprobs.detach()
+    old = part.logprobs if ratio else scores.logprobs.detach()
     total = scores.logprobs.new_zeros(())
     statistics: dict[str, Metrics] = {}
     for policy, rows in batch.by_policy():
@@ -310,8 +257,8 @@ def surrogate(
             old[rows],
             part.advantages[rows],
             batch.mask[rows],
-            clip_coef=math.inf if settings.clip_coef is None else settings.clip_coef,
-            reduction=REDUCTIONS[settings.length],
+            clip_coef=math.inf if clip_coef is None else clip_coef,
+            reduction=REDUCTIONS[length],
             max_tokens=1,  # of "sum": no length in the denominator
             num_tokens=num_tokens,
             num_sequences=num_sequences,

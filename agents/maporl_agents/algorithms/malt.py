@@ -12,7 +12,6 @@ A round has three stages; read them in this order:
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -40,8 +39,9 @@ from maporl_agents.trees.sample_tree import Sample, expand, first_passes
 from maporl_agents.trees.tree_values import Judged, judge, tree_values
 from maporl_agents.types import Rollout, TokenBatch
 from maporl_agents.update.batching import Row, batch_of, micro_batches, rows_of
+from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
 from maporl_agents.update.imitation import imitation_step
-from maporl_agents.update.optimiser import PolicyLearner, not_finite
+from maporl_agents.update.optimiser import PolicyLearner
 from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
@@ -300,33 +300,37 @@ def preference_step(
         FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;
             or a parameter is not after the step.
     """
-    count = len(pairs.certainty)
-    totals: defaultdict[str, float] = defaultdict(float)
-    for rows in micro_batches(pairs.batch, settings.preference.micro_episodes):
-        part = pairs.select(rows)
-        scores = score_tokens(learner.team, part.batch, temperature=temperature)
-        logprobs, reference = scores.logprobs.sum(1), part.reference
-        loss = preference_loss(
-            logprobs[::2],
-            logprobs[1::2],
-            reference[::2],
-            reference[1::2],
-            beta=settings.beta,
-            labels=part.certainty,
-        )
-        share = len(part.certainty) / count
-        if not torch.isfinite(loss):
-            learner.optimizer.zero_grad(set_to_none=True)
-            raise not_finite("the preference loss", loss)
-        (loss * share).backward()
-        gains = (logprobs - reference).detach()
-        margins = settings.beta * (gains[::2] - gains[1::2])
-        totals["preference_loss"] += share * float(loss.detach())
-        totals["preference_accuracy"] += share * float((margins > 0).float().mean())
-        totals["preference_margin"] += share * float(margins.mean())
-        totals["chosen_gain"] += share * float(gains[::2].mean())
-    learner.apply_gradients()
-    return dict(totals)
+    loss = partial(pair_loss, team=learner.team, settings=settings, temperature=temperature)
+    micro_episodes = settings.preference.micro_episodes
+    metrics = apply(learner, pairs, loss, micro_episodes=micro_episodes)
+    return {name: x for name, x in metrics.items() if not name.startswith("grad_norm/")}
+
+
+def pair_loss(
+    part: Pairs, counts: Counts, *, team: Team, settings: MALTSettings, temperature: float
+) -> Loss:
+    """Return the share of some pairs in the mean DPO loss of all pairs of their policy."""
+    scores = score_tokens(team, part.batch, temperature=temperature)
+    logprobs, reference = scores.logprobs.sum(1), part.reference  # (2P,): chosen, rejected, ...
+    loss = preference_loss(
+        logprobs[::2],
+        logprobs[1::2],
+        reference[::2],
+        reference[1::2],
+        beta=settings.beta,
+        labels=part.certainty,
+    )
+    policy = part.batch.policies[0]
+    share = 2 * len(part.certainty) / counts[policy][1]  # two messages to a pair
+    gains = (logprobs - reference).detach()
+    margins = settings.beta * (gains[::2] - gains[1::2])
+    metrics = {
+        "preference_loss": share * float(loss.detach()),
+        "preference_accuracy": share * float((margins > 0).float().mean()),
+        "preference_margin": share * float(margins.mean()),
+        "chosen_gain": share * float(gains[::2].mean()),
+    }
+    return loss * share, {policy: metrics}
 
 
 # --- A step of the run ------------------------------------------------------------------------

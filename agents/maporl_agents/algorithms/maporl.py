@@ -12,9 +12,9 @@ With one agent and one turn this is PPO.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
-from torch import Tensor
 
 from maporl_agents.advantages import gae, token_rewards, whiten
 from maporl_agents.config import PPOConfig, Sampling
@@ -31,16 +31,16 @@ from maporl_agents.measure.step_metrics import (
     mean_of,
     rollout_metrics,
     share_beyond,
-    sums_of,
 )
-from maporl_agents.models.parallel_bases import side_by_side
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import Playable, play
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Experience, Rollout, TokenBatch
-from maporl_agents.update.batching import collate, micro_batches, minibatches, rows_by_base
-from maporl_agents.update.optimiser import Learner, not_finite
-from maporl_agents.update.token_logprobs import full_ref_kl, score_tokens
+from maporl_agents.update.batching import collate, minibatches
+from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
+from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.token_logprobs import score_tokens
+from maporl_agents.update.token_tables import token_tables
 from maporl_env.types import Question
 
 
@@ -110,29 +110,16 @@ def evaluate_tokens(
     then whitened per (turn, agent). The KL of a token, estimated by `kl_estimator`, is counted
     here and in no loss.
     """
-    dtype = next(team.critics.parameters()).dtype  # float32 in a run
-    logprobs, ref_logprobs, values, exact_kl = torch.zeros(
-        4, *batch.mask.shape, dtype=dtype, device=batch.mask.device
+    tables = token_tables(
+        team,
+        batch,
+        temperature=temperature,
+        micro_episodes=ppo.micro_episodes,
+        with_values=True,
+        with_exact_kl=ppo.kl_estimator == "full_ref_policy",
     )
-
-    @torch.no_grad()
-    def score(base_rows: Tensor) -> None:
-        for micro_rows in micro_batches(batch.select(base_rows), ppo.micro_episodes):
-            rows = base_rows[micro_rows]
-            part = batch.select(rows)
-            width = part.mask.shape[1]
-            scores = score_tokens(team, part, temperature=temperature, with_values=True)
-            reference = score_tokens(team, part, temperature=temperature, reference=True)
-            logprobs[rows, :width] = scores.logprobs
-            ref_logprobs[rows, :width] = reference.logprobs
-            values[rows, :width] = scores.values
-            if ppo.kl_estimator == "full_ref_policy":
-                exact_kl[rows, :width] = full_ref_kl(team, part, temperature=temperature)
-
-    side_by_side(score, rows_by_base(team, batch))
-    if ppo.kl_estimator == "full_ref_policy":
-        kl = exact_kl
-    else:
+    logprobs, ref_logprobs, values, kl = tables
+    if ppo.kl_estimator != "full_ref_policy":
         kl = kl_estimate(logprobs, ref_logprobs, ppo.kl_estimator)
     rewards = token_rewards(
         logprobs, ref_logprobs, batch.mask, batch.rewards, kl_coef=ppo.kl_coef, kl=kl
@@ -146,47 +133,12 @@ def evaluate_tokens(
 
 
 def update(learner: Learner, experience: Experience, temperature: float) -> Metrics:
-    """Take one optimiser step on a minibatch, the bases side by side.
-
-    Raises:
-        FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;
-            or a parameter is not after the step.
-    """
-    parts = [experience.select(rows) for rows in rows_by_base(learner.team, experience.batch)]
-    try:
-        statistics = side_by_side(lambda part: accumulate(learner, part, temperature), parts)
-        norms = learner.apply_gradients()
-    except FloatingPointError:
-        learner.optimizer.zero_grad(set_to_none=True)
-        raise
-    return mean_of([metrics for base in statistics for metrics in base]) | norms
+    """Take one optimiser step on a minibatch, as `gradient_accumulation.apply` does."""
+    loss = partial(loss_of, learner, temperature=temperature)
+    return apply(learner, experience, loss, micro_episodes=learner.ppo.micro_episodes)
 
 
-def accumulate(learner: Learner, experience: Experience, temperature: float) -> list[Metrics]:
-    """Add up the gradient of a minibatch over micro-batches; changes no parameter.
-
-    Returns:
-        The metrics of each policy.
-
-    Raises:
-        FloatingPointError: the loss is not finite.
-    """
-    batch, ppo = experience.batch, learner.ppo
-    counts = {policy: (int(batch.mask[r].sum()), len(r)) for policy, r in batch.by_policy()}
-    statistics: list[dict[str, Metrics]] = []
-    for rows in micro_batches(batch, ppo.micro_episodes):
-        part = experience.select(rows)
-        loss, parts = loss_of(learner, part, counts, temperature)
-        if not torch.isfinite(loss):
-            raise not_finite("the loss", loss)
-        loss.backward()
-        statistics.append(parts)
-    return sums_of(statistics)
-
-
-def loss_of(
-    learner: Learner, part: Experience, counts: dict[str, tuple[int, int]], temperature: float
-) -> tuple[Tensor, dict[str, Metrics]]:
+def loss_of(learner: Learner, part: Experience, counts: Counts, temperature: float) -> Loss:
     """Return the sum over policies of their PPO losses on a micro-batch, and statistics of each.
 
     Each policy's loss is a mean over its own tokens of the whole minibatch, or over its messages of

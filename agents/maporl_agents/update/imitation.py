@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from maporl_agents.losses import masked_mean
 from maporl_agents.models.team import Team
 from maporl_agents.types import TokenBatch
-from maporl_agents.update.batching import micro_batches
-from maporl_agents.update.optimiser import PolicyLearner, not_finite
+from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
+from maporl_agents.update.optimiser import PolicyLearner
 from maporl_agents.update.token_logprobs import score_tokens
 
 
@@ -28,28 +31,28 @@ def imitation_step(
         FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;
             or a parameter is not after the step.
     """
-    num_tokens = {policy: int(batch.mask[rows].sum()) for policy, rows in batch.by_policy()}
-    total = 0.0
-    for rows in micro_batches(batch, micro_episodes):
-        loss = nll(learner.team, batch.select(rows), num_tokens, temperature)
-        if not torch.isfinite(loss):
-            learner.optimizer.zero_grad(set_to_none=True)
-            raise not_finite("the loss", loss)
-        loss.backward()
-        total += float(loss.detach())
-    if num_tokens:
-        learner.apply_gradients()
-    return total / max(len(num_tokens), 1)
+    loss = partial(nll, team=learner.team, temperature=temperature)
+    metrics = apply(learner, Messages(batch), loss, micro_episodes=micro_episodes)
+    return metrics.get("nll", 0.0)
 
 
-def nll(team: Team, batch: TokenBatch, num_tokens: dict[str, int], temperature: float) -> Tensor:
-    """Return the sum over policies of their negative log-likelihood per token.
+class Messages(NamedTuple):
+    """A batch of which nothing more than its tokens is needed."""
 
-    `num_tokens` counts each policy's tokens in the whole accumulation window.
-    """
-    scores = score_tokens(team, batch, temperature=temperature, with_values=False)
-    losses = [
-        masked_mean(-scores.logprobs[rows], batch.mask[rows], count=num_tokens[policy])
+    batch: TokenBatch
+
+    def select(self, rows: Tensor) -> Messages:
+        """Return the given rows."""
+        return Messages(self.batch.select(rows))
+
+
+def nll(part: Messages, counts: Counts, *, team: Team, temperature: float) -> Loss:
+    """Return the sum over policies of their negative log-likelihood per token, and each one's."""
+    batch = part.batch
+    scores = score_tokens(team, batch, temperature=temperature)
+    losses = {
+        policy: masked_mean(-scores.logprobs[rows], batch.mask[rows], count=counts[policy][0])
         for policy, rows in batch.by_policy()
-    ]
-    return torch.stack(losses).sum()
+    }
+    statistics = {policy: {"nll": float(loss.detach())} for policy, loss in losses.items()}
+    return torch.stack(list(losses.values())).sum(), statistics

@@ -215,9 +215,10 @@ def test_the_loss_written_out(checkpoint: Checkpoint) -> None:
     rows = [row(0, 0, 0, 0.2, (4, 5, 6)), row(0, 1, 0, 0.8, (7,)), row(0, 0, 1, 0.2, (8, 9))]
     batch = batch_of(team, rows)
     values, targets = torch.tensor([0.1, 0.5, 0.3]).double(), torch.tensor([0.6, 0.8, 0.2]).double()
-    usual = MAGRPOSettings()
     part = iac.with_critics(
-        magrpo.evaluate_tokens(team, replace(batch, rewards=targets - values), usual, 1.0),
+        magrpo.evaluate_tokens(
+            team, replace(batch, rewards=targets - values), micro_episodes=8, temperature=1.0
+        ),
         values,
         targets,
     )
@@ -227,7 +228,6 @@ def test_the_loss_written_out(checkpoint: Checkpoint) -> None:
         counts,
         team=team,
         settings=IACSettings(critic_coef=0.25),
-        usual=usual,
         temperature=1.0,
     )
     scores = score_tokens(team, batch, temperature=1.0, with_values=True)

@@ -22,7 +22,6 @@ from maporl_agents import cli
 from maporl_agents.advantages import group_advantages
 from maporl_agents.algorithms.magrpo import (
     Node,
-    accumulate,
     action_advantages,
     completion_credit,
     evaluate_tokens,
@@ -31,7 +30,6 @@ from maporl_agents.algorithms.magrpo import (
     surrogate,
     train_step,
     tree_metrics,
-    update,
 )
 from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.config import (
@@ -61,6 +59,7 @@ from maporl_agents.trees.joint_tree import (
 )
 from maporl_agents.types import Completion, Experience, TokenScores
 from maporl_agents.update.batching import Row, batch_of, collate
+from maporl_agents.update.gradient_accumulation import accumulate, apply
 from maporl_agents.update.optimiser import PolicyLearner
 from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.batched import BatchedDebate
@@ -414,7 +413,7 @@ def batch_for(team: Team) -> Experience:
         for seat in range(2)
         for ids, advantage in (((4, 5, 6), 1.0), ((7,), -0.5))
     ]
-    return evaluate_tokens(team, batch_of(team, rows), MAGRPOSettings(), 1.0)
+    return evaluate_tokens(team, batch_of(team, rows), micro_episodes=8, temperature=1.0)
 
 
 def test_the_gradient_is_that_of_the_summed_log_probabilities(
@@ -466,7 +465,7 @@ def test_the_surrogate_by_hand(
     scores = TokenScores(now, torch.zeros_like(now), torch.zeros_like(now))
     part = replace(experience, logprobs=experience.logprobs - noise)
     counts = {"agent_0": (4, 2), "agent_1": (4, 2)}
-    total, statistics = surrogate(scores, part, counts, MAGRPOSettings(**options))
+    total, statistics = surrogate(scores, part, counts, **{"length": "sum", **options})
     found = [statistics[policy] for policy in counts]
     assert [each["loss/policy"] for each in found] == pytest.approx(losses, abs=1e-6)
     assert total.item() == pytest.approx(sum(losses), abs=1e-6)
@@ -571,7 +570,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(checkpoint: Callable[..., Path]
     broken = replace(experience, advantages=experience.advantages * math.nan)
     loss = partial(loss_of, team=team, settings=settings, temperature=1.0)
     with pytest.raises(FloatingPointError, match="not made"):
-        update(learner_of(team, settings), broken, loss, settings.micro_episodes)
+        apply(learner_of(team, settings), broken, loss, micro_episodes=8)
     assert all(torch.equal(before[name], after) for name, after in weights(team).items())
 
 

@@ -13,7 +13,6 @@ import torch
 from miniatures import load_team, make_double, make_rollout, stir
 from torch import Tensor
 
-from maporl_agents.algorithms import maporl
 from maporl_agents.algorithms.maporl import (
     evaluate_tokens,
     questions_of_step,
@@ -21,7 +20,7 @@ from maporl_agents.algorithms.maporl import (
     update,
 )
 from maporl_agents.config import PPOConfig, Sampling
-from maporl_agents.measure.step_metrics import experience_metrics, mean_of
+from maporl_agents.measure.step_metrics import experience_metrics, mean_of, sums_of
 from maporl_agents.models.bases import FullBase
 from maporl_agents.models.team import Team
 from maporl_agents.types import Experience
@@ -496,5 +495,5 @@ class TestQuestions:
 
 def test_metrics_of_policies_add_up() -> None:
     parts = [{"a": {"x": 1.0}, "b": {"x": 5.0}}, {"a": {"x": 2.0}}]
-    assert maporl.sums_of(parts) == [{"x": 3.0}, {"x": 5.0}]
+    assert sums_of(parts) == [{"x": 3.0}, {"x": 5.0}]
     assert mean_of([{"x": 1.0}, {"x": 3.0, "y": 4.0}]) == {"x": 2.0, "y": 4.0}

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import stdev
 
@@ -24,6 +25,7 @@ from maporl_agents.records import checkpoint as checkpoints
 from maporl_agents.training import experiment
 from maporl_agents.types import Experience, TokenBatch
 from maporl_agents.update.batching import collate
+from maporl_agents.update.gradient_accumulation import accumulate
 from maporl_agents.update.optimiser import (
     Learner,
     RunningSpread,
@@ -69,7 +71,8 @@ def make_batch(learner: Learner, episodes: int = 3) -> TokenBatch:
 
 
 def gradients_of(learner: Learner, experience: Experience) -> list[Tensor]:
-    maporl.accumulate(learner, experience, TEMPERATURE)
+    loss = partial(maporl.loss_of, learner, temperature=TEMPERATURE)
+    accumulate(experience, loss, learner.ppo.micro_episodes)
     found = [
         torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in learner.parameter_names()
     ]

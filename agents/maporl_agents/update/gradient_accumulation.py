@@ -1,0 +1,93 @@
+"""One optimiser step on a batch of any size: add up gradients over micro-batches, then apply them.
+
+All schemes train through `apply`. What differs between them is the loss that they hand over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from maporl_agents.measure.step_metrics import Metrics, mean_of, sums_of
+from maporl_agents.models.parallel_bases import side_by_side
+from maporl_agents.types import TokenBatch
+from maporl_agents.update.batching import micro_batches, rows_by_base
+from maporl_agents.update.optimiser import PolicyLearner, not_finite
+
+Counts = dict[str, tuple[int, int]]
+"""Tokens and messages of each policy in the whole accumulation window: denominators of means."""
+Loss = tuple[Tensor, dict[str, Metrics]]
+"""To be minimised, a scalar, and statistics by policy that add up over micro-batches."""
+
+
+D = TypeVar("D", bound="Data")
+
+
+class Data(Protocol):
+    """Messages with what a loss needs to know of them, such as `types.Experience`."""
+
+    @property
+    def batch(self) -> TokenBatch:
+        """The messages."""
+        ...
+
+    def select(self: D, rows: Tensor, /) -> D:
+        """Return the given rows of the batch with what belongs to them."""
+        ...
+
+
+def apply(
+    learner: PolicyLearner, data: D, loss: Callable[[D, Counts], Loss], *, micro_episodes: int
+) -> Metrics:
+    """Take one optimiser step on a batch, the bases side by side: accumulate, clip, step, check.
+
+    Args:
+        learner: team and optimiser; updated in place.
+        data: the batch; an empty one changes nothing.
+        loss: of a micro-batch, given each policy's counts in the whole batch. Divided by these
+            counts, the losses of micro-batches add up to that of the batch.
+        micro_episodes: number of debates that go through the models at once; changes memory, not
+            the result.
+
+    Returns:
+        The statistics of the loss, means over policies, and ``grad_norm/POLICY`` before clipping.
+
+    Raises:
+        FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;
+            or a parameter is not after the step.
+    """
+    # Policies on different bases share no parameters: each base accumulates its own rows.
+    parts = [data.select(rows) for rows in rows_by_base(learner.team, data.batch)]
+    if not parts:
+        return {}
+    try:
+        statistics = side_by_side(lambda part: accumulate(part, loss, micro_episodes), parts)
+        norms = learner.apply_gradients()
+    except FloatingPointError:
+        learner.optimizer.zero_grad(set_to_none=True)
+        raise
+    return mean_of([metrics for base in statistics for metrics in base]) | norms
+
+
+def accumulate(data: D, loss: Callable[[D, Counts], Loss], micro_episodes: int) -> list[Metrics]:
+    """Add up the gradient of a batch over its micro-batches; changes no parameter.
+
+    Returns:
+        The statistics of each policy.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
+    batch = data.batch
+    counts = {policy: (int(batch.mask[r].sum()), len(r)) for policy, r in batch.by_policy()}
+    statistics: list[dict[str, Metrics]] = []
+    for rows in micro_batches(batch, micro_episodes):
+        total, parts = loss(data.select(rows), counts)
+        if not torch.isfinite(total):
+            raise not_finite("the loss", total)
+        total.backward()  # frees this micro-batch's activations; .grad keeps the sum
+        statistics.append(parts)
+    return sums_of(statistics)
