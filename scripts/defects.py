@@ -20,6 +20,7 @@ PREFERENCES = "agents/maporl_agents/trees/preference_pairs.py"
 VALUES = "agents/maporl_agents/trees/tree_values.py"
 LEARNER = "agents/maporl_agents/update/optimiser.py"
 ROLLOUT = "agents/maporl_agents/play/rollout.py"
+SPEAK = "agents/maporl_agents/play/speak.py"
 SAMPLER = "agents/maporl_agents/play/sampler.py"
 DECODING = "agents/maporl_agents/models/decoding.py"
 TEAM = "agents/maporl_agents/models/team.py"
@@ -47,6 +48,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/agents/algorithms/test_ppo_options.py",
     ),
     ROLLOUT: ("tests/agents/play/test_rollout.py",),
+    SPEAK: ("tests/agents/play/test_speak.py", "tests/agents/play/test_rollout.py"),
     SAMPLER: ("tests/agents/play/test_sampler.py",),
     DECODING: ("tests/agents/play/test_sampler.py",),
     TEAM: ("tests/agents/models/test_team.py", "tests/agents/algorithms/test_trained_slots.py"),
@@ -341,10 +343,15 @@ MUTANTS: list[Mutant] = [
         ('stream = seed_of(seed, "sample", turn)', 'stream = seed_of(0, "sample", turn)'),
         ("completion.stop is StopReason.LENGTH", "completion.stop is StopReason.EOS"),
         ("tapes[prompt.debate].record(", "tapes[0].record("),
-        ("if speaker == seat", "if speaker != seat"),
-        ("self.policies.append(policy)", "self.policies.insert(0, policy)"),
+        ("if request.agent == agent", "if request.agent != agent"),
+        ("self.requests.append(request)", "self.requests.insert(0, request)"),
+    ),
+    *_of(
+        SPEAK,
         ("team.policy(prompt.seat, prompt.turn)", "team.policy(prompt.seat, 0)"),
-        ("seats = [prompt.seat for prompt in asked]", "seats = [0 for prompt in asked]"),
+        ("(id(chat), prompt.view, tuple(earlier))", "(id(chat), prompt.view, ())"),
+        ("encoded[key], prompt.seat)", "encoded[key], 0)"),
+        ("[request.agent for request in asked]", "[0 for request in asked]"),
     ),
     *_of(
         SAMPLER,

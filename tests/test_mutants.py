@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).parents[1]
 COVERED = """
     rewards credit advantages losses batching token_logprobs maporl magrpo iac joint_tree malt
     gradient_accumulation preference_pairs tree_values optimiser rollout sampler decoding team
-    critics controls verdicts
+    speak critics controls verdicts
 """
 
 

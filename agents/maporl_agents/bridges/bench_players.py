@@ -16,7 +16,7 @@ from maporl_agents.config import RunConfig, Sampling, TeamConfig, scheme_of
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.team import Team
-from maporl_agents.play.sampler import sample
+from maporl_agents.play.speak import requests, speak
 from maporl_agents.records.checkpoint import fingerprint, latest, step_of
 from maporl_agents.seeding import seed_of
 from maporl_agents.training.experiment import load_team
@@ -55,17 +55,10 @@ class TeamSpeaker:
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[str]:
         """Return one message per prompt."""
-        team = self.team
         own = [self._own.setdefault((p.debate, p.seat), []) for p in prompts]
-        policies = [team.policy(p.seat, p.turn) for p in prompts]
-        ids = [
-            team.base_of(policy).chat.prompt_ids(p.view, said)
-            for p, policy, said in zip(prompts, policies, own, strict=True)
-        ]
+        asked = requests(self.team, prompts, own)
         stream = seed_of(self.seed, "sample", self._calls)
-        completions = sample(
-            team, ids, policies, self.sampling, stream, [prompt.seat for prompt in prompts]
-        )
+        completions = speak(self.team, asked, self.sampling, stream)
         self._calls += 1
         for said, completion in zip(own, completions, strict=True):
             said.append(completion.ids)

@@ -15,10 +15,11 @@ from maporl_agents.bridges.bench_players import is_run, model_sampling, require_
 from maporl_agents.config import Sampling, TeamConfig
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
-from maporl_agents.play.sampler import sample
+from maporl_agents.play.speak import requests, speak
 from maporl_agents.seeding import seed_of
 from maporl_agents.training.experiment import load_team
 from maporl_agents.types import TokenIds
+from maporl_env.batched import Prompt
 from maporl_env.types import View
 
 REMEMBERED = 4096
@@ -61,14 +62,13 @@ class LocalSpeaker:
         Raises:
             ValueError: a prompt that is empty, or too long for the model's window.
         """
-        stream, count = seed_of(self.seed, "speaker", self._calls), len(prompts)
         talks = [self._talk(prompt) for prompt in prompts]
-        policies = [self.team.policy(self.seat, turn=len(talk.own)) for talk in talks]
-        ids = [
-            self.team.base_of(policy).chat.prompt_ids(talk.view, talk.own)
-            for policy, talk in zip(policies, talks, strict=True)
+        read = [
+            Prompt(place, f"agent_{self.seat}", self.seat, len(talk.own), talk.view, prompt)
+            for place, (prompt, talk) in enumerate(zip(prompts, talks, strict=True))
         ]
-        said = sample(self.team, ids, policies, self.sampling, stream, [self.seat] * count)
+        asked = requests(self.team, read, [talk.own for talk in talks])
+        said = speak(self.team, asked, self.sampling, seed_of(self.seed, "speaker", self._calls))
         self._calls += 1
         for prompt, talk, one in zip(prompts, talks, said, strict=True):
             view: View = (*talk.view, ("own", one.text))

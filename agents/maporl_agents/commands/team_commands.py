@@ -18,7 +18,7 @@ from maporl_agents.measure.evaluate import evaluate
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.team import Team
-from maporl_agents.play.sampler import sample
+from maporl_agents.play.speak import requests, speak
 from maporl_agents.play.window_check import NoneFits, fitting, some
 from maporl_agents.records import questions_record
 from maporl_agents.records.storage import save_json
@@ -149,10 +149,8 @@ def say(
     team: Team, prompt: Prompt, own: Sequence[TokenIds], sampling: Sampling, seed: int
 ) -> Completion:
     """Return one message of one agent, whose earlier ones consist of the ids `own`."""
-    policy = team.policy(prompt.seat, prompt.turn)
-    ids = team.base_of(policy).chat.prompt_ids(prompt.view, own)
     stream = seed_of(seed, "play", prompt.turn, prompt.seat)
-    [completion] = sample(team, [ids], [policy], sampling, stream, [prompt.seat])
+    [completion] = speak(team, requests(team, [prompt], [own]), sampling, stream)
     return completion
 
 

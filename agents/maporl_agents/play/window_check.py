@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from maporl_agents.config import LongQuestions, Sampling
 from maporl_agents.models.bases import window_of
 from maporl_agents.models.team import Team
-from maporl_agents.play.rollout import Speak, play
+from maporl_agents.play.rollout import play
+from maporl_agents.play.speak import Engine
 from maporl_agents.text.chat import Chat
 from maporl_agents.types import Completion, StopReason, TokenIds
 from maporl_env.batched import BatchedDebate, DebateConfig
@@ -133,7 +134,7 @@ def too_long(
     if not questions:
         return {}
     debates = BatchedDebate(unscored(config), 1)
-    speak = full_length(team)
+    engine = full_length(team)
     sizes = _sizes(questions)
     if config.token_budget is None:
         windows = [window_of(base.model) for base in team.bases]
@@ -142,12 +143,12 @@ def too_long(
     else:
         longest = sorted(range(len(sizes)), key=lambda place: -sizes[place])
         some = longest[:PLAYED]
-        if all(why_too_long(team, debates, sampling, questions[i], speak) is None for i in some):
+        if all(why_too_long(team, debates, sampling, questions[i], engine) is None for i in some):
             return {}
         asked = iter(range(len(sizes)))
     found: Reasons = {}
     for place in asked:
-        if reason := why_too_long(team, debates, sampling, questions[place], speak):
+        if reason := why_too_long(team, debates, sampling, questions[place], engine):
             found[place] = reason
             if len(found) == most:
                 break
@@ -189,10 +190,10 @@ def _places(
     """Measure where the question stands, by a debate on the shortest one and on a longer text."""
     short = min(questions[:PROBED], key=_length)
     text = "".join(f"\n{number}" for number in range(40))
-    speak = full_length(team)
-    [one] = play(team, debates, [short], sampling, seed=0, speak=speak)
+    engine = full_length(team)
+    [one] = play(team, debates, [short], sampling, seed=0, engine=engine)
     longer = replace(short, prompt=short.prompt + text)
-    [other] = play(team, debates, [longer], sampling, seed=0, speak=speak)
+    [other] = play(team, debates, [longer], sampling, seed=0, engine=engine)
     found = []
     for message, policy, short_prompt, long_prompt in zip(
         one.transcript.messages, one.policies, one.prompts, other.prompts, strict=True
@@ -211,11 +212,11 @@ def _places(
 
 
 def why_too_long(
-    team: Team, debates: BatchedDebate, sampling: Sampling, question: Question, speak: Speak
+    team: Team, debates: BatchedDebate, sampling: Sampling, question: Question, engine: Engine
 ) -> str | None:
     """Return why a question does not fit, by a debate with messages of full length; None if so."""
     try:
-        [rollout] = play(team, debates, [question], sampling, seed=0, speak=speak)
+        [rollout] = play(team, debates, [question], sampling, seed=0, engine=engine)
     except ValueError as error:  # more than the token budget
         return str(error)
     for message, policy, prompt in zip(
@@ -245,8 +246,8 @@ def _any_score(questions: Sequence[Question], responses: Sequence[str]) -> list[
     return [0.9 for _ in responses]
 
 
-def full_length(team: Team) -> Speak:
-    """Return what writes a stand-in of full length for every message, instead of the models."""
+def full_length(team: Team) -> Engine:
+    """Return an engine that writes a stand-in of full length for every message."""
     known: dict[tuple[int, int], Completion] = {}
 
     def write(chat: Chat, tokens: int) -> Completion:
@@ -255,7 +256,7 @@ def full_length(team: Team) -> Speak:
             known[key] = stand_in(chat, tokens)
         return known[key]
 
-    def speak(
+    def engine(
         _: Team,
         prompts: Sequence[TokenIds],
         policies: Sequence[str],
@@ -268,7 +269,7 @@ def full_length(team: Team) -> Speak:
             for policy, seat in zip(policies, seats, strict=True)
         ]
 
-    return speak
+    return engine
 
 
 def stand_in(chat: Chat, tokens: int) -> Completion:

@@ -16,7 +16,7 @@ import numpy as np
 
 from maporl_agents.config import Joining, Sampling
 from maporl_agents.models.team import Team
-from maporl_agents.play.sampler import sample
+from maporl_agents.play.speak import requests, speak
 from maporl_agents.seeding import seed_of
 from maporl_agents.trees.sample_tree import retell
 from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
@@ -137,12 +137,8 @@ def _sample(
 ) -> list[JointNode]:
     """Let every agent speak G times after every prefix, in one call."""
     debates.take_over([retell(debates.game, prefix.transcript) for prefix in prefixes])
-    asked = debates.prompts()
-    policies = [team.policy(prompt.seat, prompt.turn) for prompt in asked]
-    contexts = [
-        team.base_of(policy).chat.prompt_ids(prompt.view, prefixes[prompt.debate].own[prompt.seat])
-        for prompt, policy in zip(asked, policies, strict=True)
-    ]
+    prompts = debates.prompts()
+    asked = requests(team, prompts, [prefixes[p.debate].own[p.seat] for p in prompts])
     width = len(debates.agents)
     # By prefix, then sample, then seat: the order in which G copies of a debate would be played.
     order = [
@@ -151,21 +147,14 @@ def _sample(
         for _ in range(group_size)
         for seat in range(width)
     ]
-    spoken = sample(
-        team,
-        [contexts[i] for i in order],
-        [policies[i] for i in order],
-        sampling,
-        stream,
-        [asked[i].seat for i in order],
-    )
+    spoken = speak(team, [asked[i] for i in order], sampling, stream)
     size = width * group_size
     return [
         JointNode(
             tree=prefix.tree,
-            turn=asked[first].turn,
-            prompts=tuple(contexts[first : first + width]),
-            policies=tuple(policies[first : first + width]),
+            turn=prompts[first].turn,
+            prompts=tuple(request.prompt for request in asked[first : first + width]),
+            policies=tuple(request.policy for request in asked[first : first + width]),
             completions=tuple(
                 tuple(spoken[place * size + seat : (place + 1) * size : width])
                 for seat in range(width)

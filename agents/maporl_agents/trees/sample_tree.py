@@ -16,7 +16,7 @@ import numpy as np
 
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team
-from maporl_agents.play.sampler import sample
+from maporl_agents.play.speak import Request, requests, speak
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
 from maporl_env.batched import BatchedDebate, Prompt
@@ -187,25 +187,19 @@ def _grow(
     """
     copies = [(prefix, branch) for prefix in prefixes for branch in range(count)]
     debates.take_over([retell(debates.game, prefix.transcript) for prefix, _ in copies])
-    asked = debates.prompts()
-    policies = [team.policy(prompt.seat, prompt.turn) for prompt in asked]
-    ids = [
-        team.base_of(policy).chat.prompt_ids(
-            prompt.view, copies[prompt.debate][0].own.get(prompt.seat, ())
-        )
-        for prompt, policy in zip(asked, policies, strict=True)
-    ]
-    seats = [prompt.seat for prompt in asked]
-    completions = sample(team, ids, policies, sampling, seed, seats)
+    prompts = debates.prompts()
+    own = [copies[prompt.debate][0].own.get(prompt.seat, ()) for prompt in prompts]
+    asked = requests(team, prompts, own)
+    completions = speak(team, asked, sampling, seed)
     debates.step(
         [completion.text for completion in completions],
         [completion.stop is StopReason.LENGTH for completion in completions],
     )
     samples, grown = [], []
-    for prompt, policy, context, completion in zip(asked, policies, ids, completions, strict=True):
+    for prompt, request, completion in zip(prompts, asked, completions, strict=True):
         prefix, branch = copies[prompt.debate]
         debate = debates.debates[prompt.debate]
-        spoken = _sample(prefix, branch, prompt, policy, context, completion, debate)
+        spoken = _sample(prefix, branch, prompt, request, completion, debate)
         samples.append(spoken)
         grown.append(prefix.grown(branch, spoken, debate.transcript))
     return samples, grown
@@ -215,8 +209,7 @@ def _sample(
     prefix: _Prefix,
     branch: int,
     prompt: Prompt,
-    policy: str,
-    context: TokenIds,
+    request: Request,
     completion: Completion,
     debate: Debate,
 ) -> Sample:
@@ -227,8 +220,8 @@ def _sample(
         question=prefix.transcript.question.id,
         seat=prompt.seat,
         turn=prompt.turn,
-        policy=policy,
-        prompt=context,
+        policy=request.policy,
+        prompt=request.prompt,
         completion=completion,
         score=last.score if debate.over else None,
     )

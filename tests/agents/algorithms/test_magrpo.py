@@ -320,7 +320,7 @@ def test_what_is_read_and_said_in_a_tree_is_a_debate(checkpoint: Callable[..., P
         def again(*_: Any, said: Any = texts) -> list[Completion]:
             return [next(said) for _ in range(2)]
 
-        [told] = play(team, game, asked(1), SAMPLING, seed=0, speak=again)
+        [told] = play(team, game, asked(1), SAMPLING, seed=0, engine=again)
         assert told.transcript == way.transcript
         assert (told.prompts, told.policies) == (way.prompts, way.policies)
         assert (

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from maporl_agents import cli
 from maporl_agents.algorithms import magrpo
 from maporl_agents.models.team import Team
+from maporl_agents.play.speak import speak
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.training.experiment import build, load_team, read_config
 from maporl_agents.training.make_game import make_verifier
@@ -92,7 +94,7 @@ def train(
         menu.rows += rows
         return rows, left_out
 
-    monkeypatch.setattr(joint_tree, "sample", menu.speak)
+    monkeypatch.setattr(joint_tree, "speak", partial(speak, engine=menu.speak))
     monkeypatch.setattr(magrpo, "credit_rows", credit_rows)
     usual = {
         "scheme": "magrpo",

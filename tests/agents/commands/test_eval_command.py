@@ -10,6 +10,7 @@ from miniatures import CHAT_TEMPLATE, make_tokenizer, save_miniature
 
 from maporl_agents.cli import main
 from maporl_agents.commands import team_commands
+from maporl_agents.play import speak
 from maporl_agents.play.sampler import sample
 from maporl_env.tasks import load_task
 
@@ -113,7 +114,7 @@ def test_a_played_debate_carries_ids_too(checkpoint, monkeypatch, capsys) -> Non
             rows[policy] = prompt + one.ids
         return completions
 
-    monkeypatch.setattr(team_commands, "sample", watched)
+    monkeypatch.setattr(speak, "sample", watched)
     with pytest.raises(SystemExit) as stop:
         main(["play", "--model", str(checkpoint("llama")), "--turns", "3", "--max-new-tokens", "5"])
     assert stop.value.code == 0

@@ -200,7 +200,7 @@ class TestFaults:
         """EOS and a stop text are ends (failure A8). One turn of two agents, all scores 0."""
         stops = [StopReason.EOS, StopReason.LENGTH, StopReason.TEXT, StopReason.LENGTH]
 
-        def speak(team, prompts, policies, sampling, seed, seats) -> list[Completion]:
+        def engine(team, prompts, policies, sampling, seed, seats) -> list[Completion]:
             return [Completion((1,), (-1.0,), "no box", stop) for stop in stops]
 
         debates = make_debates(
@@ -209,7 +209,7 @@ class TestFaults:
             penalties=Penalties(unfinished=0.5),
         )
         rollouts = play(
-            make_team(checkpoint), debates, QUESTIONS[:2], SAMPLING, seed=1, speak=speak
+            make_team(checkpoint), debates, QUESTIONS[:2], SAMPLING, seed=1, engine=engine
         )
         assert [rollout.rewards.tolist() for rollout in rollouts] == [[[0.0, -0.5]]] * 2
         assert [m.cut for m in rollouts[0].transcript.messages] == [False, True]

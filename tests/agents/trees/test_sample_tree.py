@@ -14,9 +14,9 @@ from miniatures import load_team
 from maporl_agents.algorithms.malt import as_batch
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team
+from maporl_agents.play import speak
 from maporl_agents.records.data_stages import Stages, digest
 from maporl_agents.records.storage import CheckpointError
-from maporl_agents.trees import sample_tree
 from maporl_agents.trees.sample_tree import Sample, expand, first_passes, retell
 from maporl_agents.types import StopReason
 from maporl_agents.update.token_logprobs import score_tokens
@@ -73,8 +73,8 @@ def test_one_generation_call_per_level_and_one_of_the_verifier(
         calls.append(len(prompts))
         return original(team, prompts, *args)
 
-    original = sample_tree.sample
-    monkeypatch.setattr(sample_tree, "sample", counted)
+    original = speak.sample
+    monkeypatch.setattr(speak, "sample", counted)
     verifier = LengthVerifier()
     expand(team, pipeline(verifier), QUESTIONS, SAMPLING, (3, 2, 2), seed=1)
     assert calls == [2 * 3, 2 * 3 * 2, 2 * 3 * 2 * 2]

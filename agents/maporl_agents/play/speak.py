@@ -1,0 +1,104 @@
+"""From policies and prompts to completions: the only place that asks a language model to write.
+
+Training, trees, evaluation, benchmark players and the command line all go this way:
+
+    asked = requests(team, debates.prompts(), own)
+    completions = speak(team, asked, sampling, seed)
+
+Another engine, such as a server that holds the weights, takes the place of `sampler.sample` here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from maporl_agents.config import Sampling
+from maporl_agents.models.team import Team
+from maporl_agents.play.sampler import sample
+from maporl_agents.types import Completion, TokenIds
+from maporl_env.batched import Prompt
+from maporl_env.types import View
+
+Engine = Callable[
+    [Team, Sequence[TokenIds], Sequence[str], Sampling, int, Sequence[int]], list[Completion]
+]
+"""Writes one completion per prompt.
+
+Takes the team, N prompts, N names of policies, the sampling settings, the seed and N agent indices,
+as `sampler.sample` does.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One message to be written. Made by `requests`, read by `speak`.
+
+    Attributes:
+        policy: name of the policy that writes.
+        prompt: ids that the policy continues.
+        agent: index of the agent, whose own limit and stop texts hold.
+    """
+
+    policy: str
+    prompt: TokenIds
+    agent: int
+
+
+def requests(
+    team: Team, prompts: Sequence[Prompt], own: Sequence[Sequence[TokenIds]]
+) -> list[Request]:
+    """Return one request per prompt: the policy of the agent in this turn, and its prompt ids.
+
+    A prompt that several requests share is encoded once.
+
+    Args:
+        team: the models.
+        prompts: N prompts of an environment.
+        own: N lists, the ids of each reader's earlier messages, in order.
+
+    Raises:
+        ValueError: the team has no policy for an agent and turn.
+    """
+    encoded: dict[tuple[int, View, tuple[TokenIds, ...]], TokenIds] = {}
+    found: list[Request] = []
+    for prompt, earlier in zip(prompts, own, strict=True):
+        policy = team.policy(prompt.seat, prompt.turn)
+        chat = team.base_of(policy).chat
+        # Bases differ in tokenizer and template, so the same view has other ids under another one.
+        key = (id(chat), prompt.view, tuple(earlier))
+        if key not in encoded:
+            encoded[key] = chat.prompt_ids(prompt.view, earlier)
+        found.append(Request(policy, encoded[key], prompt.seat))
+    return found
+
+
+def speak(
+    team: Team,
+    asked: Sequence[Request],
+    sampling: Sampling,
+    seed: int,
+    *,
+    engine: Engine | None = None,
+) -> list[Completion]:
+    """Return one completion per request, in their order.
+
+    Args:
+        team: the models.
+        asked: the requests; one call of the engine writes all of them.
+        sampling: limits, stop texts and temperature.
+        seed: names the stream of random numbers; equal arguments give equal completions.
+        engine: writes the completions; None for the models of this process (`sampler.sample`).
+
+    Raises:
+        ValueError: a prompt is empty, or leaves too little room in the model's window.
+    """
+    write = sample if engine is None else engine
+    return write(
+        team,
+        [request.prompt for request in asked],
+        [request.policy for request in asked],
+        sampling,
+        seed,
+        [request.agent for request in asked],
+    )

@@ -1,0 +1,100 @@
+"""From prompts to completions: who writes, what they read, and which engine is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from miniatures import load_team, stir
+
+from maporl_agents.bridges.bench_players import TeamSpeaker
+from maporl_agents.bridges.speaker import LocalSpeaker
+from maporl_agents.commands.team_commands import say
+from maporl_agents.config import Sampling
+from maporl_agents.models.team import Team
+from maporl_agents.play import speak as module
+from maporl_agents.play.rollout import play
+from maporl_agents.play.speak import Request, requests, speak
+from maporl_agents.trees.sample_tree import expand
+from maporl_agents.types import Completion, StopReason, TokenIds
+from maporl_env.batched import BatchedDebate, DebateConfig, Prompt
+from maporl_env.types import Question, View
+
+QUESTIONS = [Question("q/0", "how much is two and three ?", "5"), Question("q/1", "how ?", "7")]
+SAMPLING = Sampling(max_new_tokens=4, agent_max_new_tokens=(2, 4))
+
+
+@pytest.fixture(scope="module")
+def team(checkpoint) -> Team:
+    made = load_team(checkpoint("llama"), num_turns=2, sharing="turn")
+    stir(made)
+    return made
+
+
+def debates(**options: object) -> BatchedDebate:
+    config = DebateConfig(task=QUESTIONS, num_agents=2, num_turns=2, **options)  # type: ignore[arg-type]
+    return BatchedDebate(config, 2)
+
+
+def opening() -> list[Prompt]:
+    game = debates()
+    game.reset(QUESTIONS)
+    return game.prompts()
+
+
+def test_a_request_names_the_policy_of_agent_and_turn(team: Team) -> None:
+    first = opening()
+    later = [prompt._replace(turn=1) for prompt in first]
+    asked = requests(team, [*first, *later], [()] * 8)
+    assert [one.policy for one in asked] == [
+        team.policy(agent, turn) for turn in (0, 1) for _ in QUESTIONS for agent in (0, 1)
+    ]
+    assert [one.agent for one in asked] == [0, 1] * 4
+
+
+def test_a_repeated_prompt_is_encoded_once(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Own messages are part of the prompt, so the same text after other ids is another prompt."""
+    read: list[tuple[object, ...]] = []
+    [chat] = {id(base.chat): base.chat for base in team.bases}.values()
+    original = chat.prompt_ids
+
+    def counted(view: View, own: Sequence[TokenIds] = ()) -> TokenIds:
+        read.append((view, own))
+        return original(view, own)
+
+    monkeypatch.setattr(chat, "prompt_ids", counted)
+    prompt = opening()[0]
+    said = prompt._replace(view=(*prompt.view, ("own", "yes"), ("user", "and now ?")))
+    asked = requests(team, [prompt, prompt, said, said, said], [(), (), [(5,)], [(6,)], [(5,)]])
+    assert len(read) == 3
+    assert asked[0].prompt == asked[1].prompt
+    assert asked[2].prompt == asked[4].prompt != asked[3].prompt
+
+
+def test_limits_are_those_of_the_agent_who_is_asked(team: Team) -> None:
+    [prompt] = {one.prompt for one in requests(team, opening()[:1], [()])}
+    asked = [Request(team.policy(agent, 0), prompt, agent) for agent in (1, 0, 1)]
+    for base in team.bases:
+        assert not base.chat.stop_ids & set(prompt)
+    said = speak(team, asked, SAMPLING, 3)
+    assert len(said[1].ids) <= 2
+    assert max(len(said[0].ids), len(said[2].ids)) > 2
+
+
+def test_every_caller_asks_the_one_engine(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training, trees, benchmark players, local speakers and `maporl play` need no other change."""
+    asked: list[list[int]] = []
+
+    def engine(team, prompts, policies, sampling, seed, agents) -> list[Completion]:
+        asked.append(list(agents))
+        return [Completion((1,), (-1.0,), f"{seed % 7}", StopReason.EOS) for _ in prompts]
+
+    monkeypatch.setattr(module, "sample", engine)
+    play(team, debates(), QUESTIONS, SAMPLING, seed=0)
+    assert [len(call) for call in asked] == [4, 4]
+    calls = len(asked)
+    TeamSpeaker(team, SAMPLING, 0)(opening())
+    LocalSpeaker(team, SAMPLING, seat=1, seed=0)(["how much ?"])
+    say(team, opening()[1], [], SAMPLING, 0)
+    expand(team, debates(protocol="sequential"), QUESTIONS, SAMPLING, (1, 1, 1, 1), seed=0)
+    assert asked[calls:] == [[0, 1, 0, 1], [1], [1], [0, 0], [1, 1], [0, 0], [1, 1]]
