@@ -143,23 +143,28 @@ class Conversation(AppendOnly):
     def view(self, agent: AgentID, history: Transcript) -> View:
         """Persona and question, then a block per earlier turn, as far as `history` tells them."""
         turn = self.turn_of(agent, history)
-        earlier = {"all": turn, "last": min(turn, 1), "none": 0}[self.history]
-        told = range(turn + 1 - earlier, turn + 1)
+        first = {"all": 0, "last": max(turn - 1, 0), "none": turn}[self.history]
+        told = range(first + 1, turn + 1)
         if self.token_budget is not None:
             parts = self._parts(agent, told, history)
             return fitting.fit(parts, self.token_budget, self.count_tokens)
-        segments = [s for t in (0, *told) for s in self.added(agent, t, history)]
+        seat = history.agents.index(agent)
+        segments = [*self._started(seat, first, history)]
+        segments += [s for t in told for s in self.added(agent, t, history)]
         return tuple(segments) if self.appends else prompts.join(segments)
 
-    def _parts(self, agent: AgentID, told: Sequence[int], history: Transcript) -> fitting.Parts:
+    def _parts(self, agent: AgentID, told: range, history: Transcript) -> fitting.Parts:
         """Return what an agent may read, apart, so that it can be fitted into a budget."""
+        seat = history.agents.index(agent)
+        first = told.start - 1
 
         def part(turn: int, max_shown: int | None) -> View:
             shown = self if max_shown is None else replace(self, max_shown=max_shown)
-            return shown.added(agent, turn, history)
+            if turn:
+                return shown.added(agent, turn, history)
+            return shown._started(seat, first, history)
 
-        seat = history.agents.index(agent)
-        opened = bool(self.news(seat, 0, history))
+        opened = bool(self._read_at_start(seat, first, history))
         gap = self.words(seat).left_out.format()
         return fitting.Parts(self._question(seat, history), part, opened, told, gap)
 
@@ -180,16 +185,26 @@ class Conversation(AppendOnly):
         """The block of one turn; that of turn 0 is persona and question."""
         seat = history.agents.index(agent)
         template = self.words(seat)
+        if not turn:
+            return self._started(seat, 0, history)
+        own = history.message(turn - 1, agent)
+        verdict = prompts.own_verdict(template, own, show_scores=self.reward_feedback)
         news = self.news(seat, turn, history)
-        if turn:
-            own = history.message(turn - 1, agent)
-            verdict = prompts.own_verdict(template, own, show_scores=self.reward_feedback)
-            again = prompts.ask_again(template, history.question, turn)
-            return (("own", own.text), ("user", verdict + news + again))
+        again = prompts.ask_again(template, history.question, turn)
+        return (("own", own.text), ("user", verdict + news + again))
+
+    def _started(self, seat: int, first: int, history: Transcript) -> View:
+        """Persona, question and same-turn messages, for a reader who is told turns from `first`."""
+        news = self._read_at_start(seat, first, history)
         if not news:
             return self._question(seat, history)
-        asked = prompts.ask(template, history.question)
-        return self._opened(seat, asked + news + prompts.ask_again(template, history.question, 0))
+        template, question = self.words(seat), history.question
+        again = prompts.ask_again(template, question, first)
+        return self._opened(seat, prompts.ask(template, question) + news + again)
+
+    def _read_at_start(self, seat: int, first: int, history: Transcript) -> str:
+        # Of a turn before `first` nothing may be read, and `news` tells of two turns.
+        return self.same_turn(seat, first, history) if first else self.news(seat, 0, history)
 
     def words(self, seat: int) -> Template:
         """Return the template of one seat."""
@@ -200,6 +215,10 @@ class Conversation(AppendOnly):
         if turn == 0:
             return ""
         return self.others(seat, turn - 1, history, show_scores=self.reward_feedback)
+
+    def same_turn(self, seat: int, turn: int, history: Transcript) -> str:
+        """Return the messages of `turn` that `seat` reads before its own of that turn, worded."""
+        return ""
 
     def others(self, seat: int, turn: int, history: Transcript, *, show_scores: bool) -> str:
         """Return the other agents' messages of one turn, worded; numbers follow the seats."""
@@ -256,15 +275,21 @@ class SequentialDebate(SimultaneousDebate):
 
     def news(self, seat: int, turn: int, history: Transcript) -> str:
         """The last turn's messages of the seats behind, this turn's of the seats before."""
-        spans = [(turn - 1, range(seat + 1, len(history.agents))), (turn, range(seat))]
-        news = ""
-        for spoken, seats in spans:
-            messages = [m for m in history.of_turn(spoken) if spoken >= 0]
-            heard = [(_number(s, seat), messages[s]) for s in seats if s < len(messages)]
-            if heard:
-                # A same-turn score is not known when this is read.
-                news += self._heard(seat, spoken, heard, self.reward_feedback and spoken < turn)
-        return news or (self._heard(seat, turn, [], False) * bool(turn))
+        if turn == 0:
+            return self.same_turn(seat, 0, history)
+        behind = range(seat + 1, len(history.agents))
+        news = self._said(seat, turn - 1, behind, history, self.reward_feedback)
+        news += self.same_turn(seat, turn, history)
+        return news or self._heard(seat, turn, [], False)
+
+    def same_turn(self, seat: int, turn: int, history: Transcript) -> str:
+        """The messages of the seats before, without scores: these are not known yet."""
+        return self._said(seat, turn, range(seat), history, False)
+
+    def _said(self, seat: int, turn: int, seats: range, history: Transcript, show: bool) -> str:
+        messages = history.of_turn(turn)
+        heard = [(_number(s, seat), messages[s]) for s in seats if s < len(messages)]
+        return self._heard(seat, turn, heard, show) if heard else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,7 +383,7 @@ class JointAnswer(Conversation):
             news += prompts.feedback(self.words(seat), text, self.max_shown)
         return news
 
-    def _parts(self, agent: AgentID, told: Sequence[int], history: Transcript) -> fitting.Parts:
+    def _parts(self, agent: AgentID, told: range, history: Transcript) -> fitting.Parts:
         asked_once = None if self.feedback is None else cache(self.feedback)
         return Conversation._parts(replace(self, feedback=asked_once), agent, told, history)
 

@@ -35,7 +35,8 @@ def candidates(protocol: Conversation, agent: AgentID, history: Transcript) -> I
     free = replace(protocol, token_budget=None)
     turns = {"all": range(1, turn + 1), "last": range(max(turn, 1), turn + 1), "none": range(0)}
     later = [free.added(agent, t, history) for t in turns[protocol.history]]
-    opening = free.added(agent, 0, history)
+    first = turn - len(later)
+    opening = free._started(seat, first, history)
     words, gap = free.words(seat), free.words(seat).left_out.format()
     persona = opening[:-1]
     question: View = (*persona, ("user", prompts.opening(words, history.question)))
@@ -49,7 +50,7 @@ def candidates(protocol: Conversation, agent: AgentID, history: Transcript) -> I
         for limit in [None, *range(200, -1, -1)]:
             short = replace(free, max_shown=limit)
             if not later:
-                yield short.added(agent, 0, history)
+                yield short._started(seat, first, history)
                 continue
             newest = short.added(agent, turn, history)
             yield (*question, *between, *(s for s in newest if own or s[0] != "own"))

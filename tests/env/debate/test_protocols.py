@@ -171,6 +171,27 @@ def test_how_much_history_is_rendered(history: str, expected: list[str]) -> None
     assert QUESTION.prompt in text
 
 
+@pytest.mark.parametrize("token_budget", [None, 10_000])
+@pytest.mark.parametrize(
+    "kind", [SequentialDebate, lambda **options: Pipeline(personas=("", "", ""), **options)]
+)
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        ("all", ["00", "01", "02", "10", "11", "12", "20"]),
+        ("last", ["10", "11", "12", "20"]),
+        ("none", ["20"]),
+    ],
+)
+def test_messages_of_the_same_turn_are_read_however_little_history_is(
+    history: str, expected: list[str], kind: Callable[..., Conversation], token_budget: int | None
+) -> None:
+    protocol = kind(num_turns=3, history=history, token_budget=token_budget)
+    text = reads(protocol, 3)[2, 1]
+    assert marks(text) == expected
+    assert text.endswith("Your answer in turn 3:\n")
+
+
 def test_the_token_budget_holds_in_a_long_debate() -> None:
     budget = 120
     protocol = SimultaneousDebate(num_turns=50, token_budget=budget)
