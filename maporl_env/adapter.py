@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from maporl_env import prompts
 from maporl_env.answers import read_gold
-from maporl_env.config import RENDER_MODES, DebateConfig, Game
+from maporl_env.config import RENDER_MODES, DebateConfig
+from maporl_env.game import Game
 from maporl_env.observations.text_or_tokens import TextMedium, medium
 from maporl_env.prompts import Template
 from maporl_env.rendering import pictures, plain_text

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from maporl_env.config import DebateConfig, Game
+from maporl_env.config import DebateConfig
 from maporl_env.debate import Debate
+from maporl_env.game import Game
 from maporl_env.rewards import Bools, Floats
 from maporl_env.types import AgentID, Question, Transcript, View
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import logging
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
@@ -13,7 +12,8 @@ from typing import Any, Literal
 
 from maporl_env import prompts
 from maporl_env.credit import Credit, Penalties
-from maporl_env.debate import MAX_CHARS, Debate, OnLong, agent_ids
+from maporl_env.debate import MAX_CHARS, OnLong, agent_ids
+from maporl_env.game import Game
 from maporl_env.observations.tokens import (
     MESSAGE_TOKENS,
     OBSERVATION_TOKENS,
@@ -30,8 +30,6 @@ from maporl_env.tasks.base import Task
 from maporl_env.types import Question
 from maporl_env.user_functions import function_named, is_own_name
 from maporl_env.verifiers import AnswerKey, Scorer, VerifierLike
-
-_LOGGER = logging.getLogger(__name__)
 
 RewardMode = Literal["terminal", "score"]
 Unit = Literal["message", "token"]
@@ -274,71 +272,6 @@ class DebateConfig:
         if check is not None:
             check(self.num_agents)
         return protocol
-
-
-def _ask(
-    scorer: Scorer, name: str, questions: Sequence[Question], responses: Sequence[str]
-) -> list[float | None]:
-    before = (scorer.last_error or "").partition(":")[0]
-    scores = scorer.score(questions, responses)
-    error = scorer.last_error or ""
-    if error.partition(":")[0] != before:
-        _LOGGER.warning("the %s failed, so messages go without a score: %s", name, error)
-    return scores
-
-
-@dataclass(frozen=True)
-class Game:
-    """What a config describes, built. Made by `DebateConfig.load`, shared by many debates.
-
-    Attributes:
-        task: where questions come from.
-        protocol: who speaks when and reads what.
-        credit: how a finished debate pays.
-        scorer: the verifier behind its fault counter.
-        config: the options this was built from.
-        feedback: the verifier whose scores are shown, if it is another one.
-    """
-
-    task: Task
-    protocol: Protocol
-    credit: Credit
-    scorer: Scorer
-    config: DebateConfig
-    feedback: Scorer | None = None
-
-    def score(
-        self, questions: Sequence[Question], responses: Sequence[str]
-    ) -> tuple[list[float | None], list[float | None] | None]:
-        """Return the scores that are paid, and those that are shown if they are others.
-
-        What a verifier raised is logged, once until it raises another kind of exception.
-        """
-        paid = _ask(self.scorer, "verifier", questions, responses)
-        if self.feedback is None:
-            return paid, None
-        return paid, _ask(self.feedback, "feedback verifier", questions, responses)
-
-    @property
-    def faults(self) -> dict[str, int]:
-        """Messages without a score by cause (see `verifiers.Scorer`), shown ones apart."""
-        shown = self.feedback.faults if self.feedback is not None else {}
-        return {**self.scorer.faults, **{f"feedback: {why}": n for why, n in shown.items()}}
-
-    @property
-    def questions(self) -> Sequence[Question]:
-        """The questions of the chosen split."""
-        return self.task.split(self.config.split or self.task.default_split)
-
-    def debate(self) -> Debate:
-        """Return a new debate, not yet reset."""
-        return Debate(
-            self.protocol,
-            self.config.num_agents,
-            credit=self.credit,
-            max_chars=self.config.max_chars,
-            on_long=self.config.on_long,
-        )
 
 
 def _maker(name: str) -> Callable[..., Protocol]:

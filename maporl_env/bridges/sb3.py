@@ -21,7 +21,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from maporl_env.adapter import DebateAdapter
 from maporl_env.batched import BatchedDebate
 from maporl_env.bridges.single_agent import Partners, ask, assign, learner_seat
-from maporl_env.config import DebateConfig, Game
+from maporl_env.config import DebateConfig
+from maporl_env.game import Game
 from maporl_env.types import AgentID
 
 Indices = int | Sequence[int] | None

@@ -20,8 +20,8 @@ from maporl_agents.play.speak import Request, requests, speak
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
 from maporl_env.batched import BatchedDebate, Prompt
-from maporl_env.config import Game
 from maporl_env.debate import Debate
+from maporl_env.game import Game
 from maporl_env.types import Message, Question, Transcript
 
 Steps = tuple[int, ...]

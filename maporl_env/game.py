@@ -1,0 +1,85 @@
+"""One game: task, protocol, credit and verifiers, built from a `DebateConfig`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from maporl_env.credit import Credit
+from maporl_env.debate import Debate
+from maporl_env.protocols import Protocol
+from maporl_env.tasks.base import Task
+from maporl_env.types import Question
+from maporl_env.verifiers import Scorer
+
+if TYPE_CHECKING:
+    from maporl_env.config import DebateConfig
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Game:
+    """What a config describes, built. Made by `DebateConfig.load`, shared by many debates.
+
+    Attributes:
+        task: where questions come from.
+        protocol: who speaks when and reads what.
+        credit: how a finished debate pays.
+        scorer: the verifier behind its fault counter.
+        config: the options this was built from.
+        feedback: the verifier whose scores are shown, if it is another one.
+    """
+
+    task: Task
+    protocol: Protocol
+    credit: Credit
+    scorer: Scorer
+    config: DebateConfig
+    feedback: Scorer | None = None
+
+    def score(
+        self, questions: Sequence[Question], responses: Sequence[str]
+    ) -> tuple[list[float | None], list[float | None] | None]:
+        """Return the scores that are paid, and those that are shown if they are others.
+
+        What a verifier raised is logged, once until it raises another kind of exception.
+        """
+        paid = _ask(self.scorer, "verifier", questions, responses)
+        if self.feedback is None:
+            return paid, None
+        return paid, _ask(self.feedback, "feedback verifier", questions, responses)
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """Messages without a score by cause (see `verifiers.Scorer`), shown ones apart."""
+        shown = self.feedback.faults if self.feedback is not None else {}
+        return {**self.scorer.faults, **{f"feedback: {why}": n for why, n in shown.items()}}
+
+    @property
+    def questions(self) -> Sequence[Question]:
+        """The questions of the chosen split."""
+        return self.task.split(self.config.split or self.task.default_split)
+
+    def debate(self) -> Debate:
+        """Return a new debate, not yet reset."""
+        return Debate(
+            self.protocol,
+            self.config.num_agents,
+            credit=self.credit,
+            max_chars=self.config.max_chars,
+            on_long=self.config.on_long,
+        )
+
+
+def _ask(
+    scorer: Scorer, name: str, questions: Sequence[Question], responses: Sequence[str]
+) -> list[float | None]:
+    before = (scorer.last_error or "").partition(":")[0]
+    scores = scorer.score(questions, responses)
+    error = scorer.last_error or ""
+    if error.partition(":")[0] != before:
+        _LOGGER.warning("the %s failed, so messages go without a score: %s", name, error)
+    return scores

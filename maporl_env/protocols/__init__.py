@@ -1,0 +1,56 @@
+"""Protocols: who speaks when, what each agent reads, and how the final answer is drawn.
+
+A protocol is data (a frozen dataclass of settings) and functions of the history alone. It keeps no
+state, so a prefix of a transcript can be resampled, branched or replayed by asking it again.
+
+To add one, write such a dataclass and pass an instance as `protocol=`, or its name as
+"module:Class" or "file.py:Class", or put the class into :data:`PROTOCOLS` under a name. The options
+of an environment reach a class by the names of its fields; an option that it has no field for is
+refused. Fields of its own that are no such option are set by `protocol_options`, a mapping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from maporl_env.protocols.base import AppendOnly, Protocol
+from maporl_env.protocols.conversation import (
+    DEFAULT_TEMPLATE,
+    Conversation,
+    History,
+    answers_of_turn,
+)
+from maporl_env.protocols.joint import Feedback, Joiner, JointAnswer
+from maporl_env.protocols.pipeline import ROLES, Pipeline
+from maporl_env.protocols.self_correction import SelfCorrection
+from maporl_env.protocols.sequential import SequentialDebate
+from maporl_env.protocols.simultaneous import SimultaneousDebate, Stop, consensus
+
+__all__ = [
+    "DEFAULT_TEMPLATE",
+    "PROTOCOLS",
+    "ROLES",
+    "AppendOnly",
+    "Conversation",
+    "Feedback",
+    "History",
+    "Joiner",
+    "JointAnswer",
+    "Pipeline",
+    "Protocol",
+    "SelfCorrection",
+    "SequentialDebate",
+    "SimultaneousDebate",
+    "Stop",
+    "answers_of_turn",
+    "consensus",
+]
+
+PROTOCOLS: dict[str, Callable[..., Protocol]] = {
+    "debate": SimultaneousDebate,
+    "sequential": SequentialDebate,
+    "pipeline": Pipeline,
+    "joint": JointAnswer,
+    "self_correction": SelfCorrection,
+}
+"""Protocols by name. A user may add one: a callable that takes the fields it knows as keywords."""

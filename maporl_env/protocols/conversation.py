@@ -1,0 +1,187 @@
+"""The base of the built-in protocols: agents read the question and each other, turn by turn."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from maporl_env import fitting, prompts
+from maporl_env.answers import extract_answer
+from maporl_env.prompts import Template
+from maporl_env.protocols.base import AppendOnly
+from maporl_env.types import AgentID, Answer, Message, Transcript, View
+from maporl_env.voting import majority
+
+History = Literal["all", "last", "none"]
+DEFAULT_TEMPLATE = Template()
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation(AppendOnly):
+    """What all built-in protocols share: agents who read a question and each other, by turns.
+
+    A view is the persona, the question, and one block per earlier turn: the agent's own message,
+    the answers it has heard since, and the question once more.
+
+    Attributes:
+        num_turns: the horizon T >= 1.
+        template: the words; one for all, or one per seat.
+        personas: a system text per seat ("" for none), or () for nobody.
+        reward_feedback: show every score that is known to everybody who reads the message.
+        history: how much is rendered: "all" earlier turns (append-only), the "last" one, or "none".
+        token_budget: upper bound on the tokens of a view; the oldest turns are dropped, then texts
+            of others shortened (see `fitting`), the question never. None for no bound.
+        count_tokens: how tokens are counted for the budget.
+        max_shown: characters that are shown of each text of others; None for all.
+    """
+
+    num_turns: int = 3
+    template: Template | tuple[Template, ...] = DEFAULT_TEMPLATE
+    personas: tuple[str, ...] = ()
+    reward_feedback: bool = False
+    history: History = "all"
+    token_budget: int | None = None
+    count_tokens: Callable[[str], int] = prompts.count_characters
+    max_shown: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.num_turns, bool) or not isinstance(self.num_turns, int):
+            raise ValueError(f"num_turns must be an integer >= 1, not {self.num_turns!r}")
+        if self.num_turns < 1:
+            raise ValueError(f"num_turns must be at least 1, not {self.num_turns}")
+        if self.history not in typing.get_args(History):
+            raise ValueError(f"unknown history {self.history!r}: choose one of all, last, none")
+        if self.token_budget is not None and self.token_budget < 1:
+            raise ValueError(f"token_budget must be at least 1 or None, not {self.token_budget}")
+        if self.max_shown is not None and self.max_shown < 0:
+            raise ValueError(f"max_shown must be at least 0 or None, not {self.max_shown}")
+
+    def check(self, num_agents: int) -> None:
+        """Raise ValueError if this protocol cannot be played by so many agents."""
+        for name, value in (("personas", self.personas), ("template", self.template)):
+            if isinstance(value, tuple) and value and len(value) != num_agents:
+                raise ValueError(f"{len(value)} entries in {name} for {num_agents} agents")
+
+    @property
+    def simultaneous(self) -> bool:
+        """Whether all agents of a turn speak at once."""
+        return True
+
+    @property
+    def appends(self) -> bool:
+        """Views only grow unless history is left out."""
+        return self.history == "all" and self.token_budget is None
+
+    def speakers(self, history: Transcript) -> tuple[AgentID, ...]:
+        """All agents, or the next one, until the horizon."""
+        if history.turn >= self.num_turns:
+            return ()
+        if self.simultaneous:
+            return history.agents
+        return (history.agents[len(history.messages) % len(history.agents)],)
+
+    def view(self, agent: AgentID, history: Transcript) -> View:
+        """Persona and question, then a block per earlier turn, as far as `history` tells them."""
+        turn = self.turn_of(agent, history)
+        first = {"all": 0, "last": max(turn - 1, 0), "none": turn}[self.history]
+        told = range(first + 1, turn + 1)
+        if self.token_budget is not None:
+            parts = self._parts(agent, told, history)
+            return fitting.fit(parts, self.token_budget, self.count_tokens)
+        seat = history.agents.index(agent)
+        segments = [*self._started(seat, first, history)]
+        segments += [s for t in told for s in self.added(agent, t, history)]
+        return tuple(segments) if self.appends else prompts.join(segments)
+
+    def _parts(self, agent: AgentID, told: range, history: Transcript) -> fitting.Parts:
+        """Return what an agent may read, apart, so that it can be fitted into a budget."""
+        seat = history.agents.index(agent)
+        first = told.start - 1
+
+        def part(turn: int, max_shown: int | None) -> View:
+            shown = self if max_shown is None else replace(self, max_shown=max_shown)
+            if turn:
+                return shown.added(agent, turn, history)
+            return shown._started(seat, first, history)
+
+        opened = bool(self._read_at_start(seat, first, history))
+        gap = self.words(seat).left_out.format()
+        return fitting.Parts(self._question(seat, history), part, opened, told, gap)
+
+    def _question(self, seat: int, history: Transcript) -> View:
+        """Persona and question, and nothing that anybody has said."""
+        return self._opened(seat, prompts.opening(self.words(seat), history.question))
+
+    def _opened(self, seat: int, text: str) -> View:
+        persona = self.personas[seat] if self.personas else ""
+        return (("system", persona + "\n"), ("user", text)) if persona else (("user", text),)
+
+    def turn_of(self, agent: AgentID, history: Transcript) -> int:
+        """Return how often the agent has spoken = the turn of its next message."""
+        seat = history.agents.index(agent)
+        return history.turn + (len(history.messages) % len(history.agents) > seat)
+
+    def added(self, agent: AgentID, turn: int, history: Transcript) -> View:
+        """The block of one turn; that of turn 0 is persona and question."""
+        seat = history.agents.index(agent)
+        template = self.words(seat)
+        if not turn:
+            return self._started(seat, 0, history)
+        own = history.message(turn - 1, agent)
+        verdict = prompts.own_verdict(template, own, show_scores=self.reward_feedback)
+        news = self.news(seat, turn, history)
+        again = prompts.ask_again(template, history.question, turn)
+        return (("own", own.text), ("user", verdict + news + again))
+
+    def _started(self, seat: int, first: int, history: Transcript) -> View:
+        """Persona, question and same-turn messages, for a reader who is told turns from `first`."""
+        news = self._read_at_start(seat, first, history)
+        if not news:
+            return self._question(seat, history)
+        template, question = self.words(seat), history.question
+        again = prompts.ask_again(template, question, first)
+        return self._opened(seat, prompts.ask(template, question) + news + again)
+
+    def _read_at_start(self, seat: int, first: int, history: Transcript) -> str:
+        # Of a turn before `first` nothing may be read, and `news` tells of two turns.
+        return self.same_turn(seat, first, history) if first else self.news(seat, 0, history)
+
+    def words(self, seat: int) -> Template:
+        """Return the template of one seat."""
+        return self.template[seat] if isinstance(self.template, tuple) else self.template
+
+    def news(self, seat: int, turn: int, history: Transcript) -> str:
+        """Return what others have said since the seat's message of `turn` - 1, worded."""
+        if turn == 0:
+            return ""
+        return self.others(seat, turn - 1, history, show_scores=self.reward_feedback)
+
+    def same_turn(self, seat: int, turn: int, history: Transcript) -> str:
+        """Return the messages of `turn` that `seat` reads before its own of that turn, worded."""
+        return ""
+
+    def others(self, seat: int, turn: int, history: Transcript, *, show_scores: bool) -> str:
+        """Return the other agents' messages of one turn, worded; numbers follow the seats."""
+        own = history.agents[seat]
+        heard = [m for m in history.of_turn(turn) if m.agent != own]
+        return self._heard(seat, turn, list(enumerate(heard, start=1)), show_scores)
+
+    def _heard(self, seat: int, turn: int, said: Sequence[tuple[int, Message]], show: bool) -> str:
+        limit = self.max_shown
+        return prompts.heard(self.words(seat), turn, said, show_scores=show, max_shown=limit)
+
+    def response(self, agent: AgentID, history: Transcript) -> str:
+        """The agent's own message of the last complete turn."""
+        return history.message(history.turn - 1, agent).text
+
+    def outcome(self, history: Transcript) -> tuple[Answer, ...]:
+        """The majority of the last complete turn; all tied answers."""
+        return majority(answers_of_turn(history, history.turn - 1)) if history.turn else ()
+
+
+def answers_of_turn(history: Transcript, turn: int) -> list[Answer | None]:
+    """Return the answer of every message of a turn, None where there is none."""
+    kind = history.question.kind
+    return [extract_answer(message.text, kind) for message in history.of_turn(turn)]

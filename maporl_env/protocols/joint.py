@@ -1,0 +1,68 @@
+"""The joint answer of MAGRPO: each agent writes a part of one text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+from maporl_env import fitting, prompts
+from maporl_env.answers import extract_answer
+from maporl_env.protocols.conversation import Conversation
+from maporl_env.types import AgentID, Answer, Question, Transcript
+
+Feedback = Callable[[Question, str], str]
+"""Words about a joint answer, from outside (a compiler, a test run), for the next turn."""
+
+Joiner = Callable[[Sequence[str]], str]
+"""Makes one text of the parts of a joint answer, in seat order."""
+
+
+@dataclass(frozen=True, slots=True)
+class JointAnswer(Conversation):
+    """Agents write parts of one answer at once; the joined text is what counts (MAGRPO).
+
+    Source: arXiv 2508.04652. Everybody's score is that of the joined text.
+
+    Attributes:
+        joiner: makes one text of the parts, in seat order.
+        feedback: words about the joint answer that everybody reads before the next turn; a pure
+            function. None for none.
+        show_parts: whether an agent reads the others' parts of earlier turns. In MAGRPO it does
+            not: what reaches it of the others is what the feedback says.
+    """
+
+    joiner: Joiner = "\n".join
+    feedback: Feedback | None = None
+    show_parts: bool = True
+
+    def joined(self, turn: int, history: Transcript) -> str:
+        """Return the joint answer of one complete turn."""
+        return self.joiner([message.text for message in history.of_turn(turn)])
+
+    def news(self, seat: int, turn: int, history: Transcript) -> str:
+        """The others' parts, or the request to think again, then the feedback on the whole."""
+        if turn == 0:
+            return ""
+        news = self.words(seat).nobody.format()
+        if self.show_parts:
+            news = Conversation.news(self, seat, turn, history)
+        if self.feedback is not None:
+            text = self.feedback(history.question, self.joined(turn - 1, history))
+            news += prompts.feedback(self.words(seat), text, self.max_shown)
+        return news
+
+    def _parts(self, agent: AgentID, told: range, history: Transcript) -> fitting.Parts:
+        asked_once = None if self.feedback is None else cache(self.feedback)
+        return Conversation._parts(replace(self, feedback=asked_once), agent, told, history)
+
+    def response(self, agent: AgentID, history: Transcript) -> str:
+        """The joint answer of the last complete turn, whoever asks."""
+        return self.joined(history.turn - 1, history)
+
+    def outcome(self, history: Transcript) -> tuple[Answer, ...]:
+        """The answer in the last joint text."""
+        if not history.turn:
+            return ()
+        answer = extract_answer(self.joined(history.turn - 1, history), history.question.kind)
+        return () if answer is None else (answer,)

@@ -1,0 +1,59 @@
+"""The guard between a verifier and the rewards: only valid scores pass."""
+
+from __future__ import annotations
+
+import typing
+from collections import Counter
+from collections.abc import Sequence
+
+from maporl_env.types import Question
+from maporl_env.verifiers.base import ScoreFunction, VerifierLike
+from maporl_env.verifiers.faults import as_list, attempt, judge, say
+from maporl_env.verifiers.function import FunctionVerifier
+
+
+class Scorer:
+    """Calls a verifier and lets only sound scores through.
+
+    Attributes:
+        faults: how many messages went without a score, by cause: "raised", "timed out",
+            "wrong count", "not a number", "out of range", "no score".
+        last_error: the latest exception of the verifier, for a report; None if there was none.
+    """
+
+    def __init__(self, verifier: VerifierLike, timeout_seconds: float | None = None) -> None:
+        function = _score_function(verifier)
+        if timeout_seconds is not None:
+            function = FunctionVerifier(function, timeout_seconds).score
+        self._call = function
+        self.faults: Counter[str] = Counter()
+        self.last_error: str | None = None
+
+    def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float | None]:
+        """Return one score in [0, 1] per response, None where the verifier failed."""
+        judged, error = attempt(
+            lambda: [judge(v) for v in as_list(self._call(questions, responses), len(responses))]
+        )
+        if judged is None:
+            assert error is not None
+            self.last_error = say(error)
+            timed_out = isinstance(error, TimeoutError)
+            return self._none("timed out" if timed_out else "raised", len(responses))
+        if len(judged) != len(responses):
+            return self._none("wrong count", len(responses))
+        self.faults.update(cause for cause, _ in judged if cause is not None)
+        return [score for _, score in judged]
+
+    def _none(self, cause: str, count: int) -> list[float | None]:
+        self.faults[cause] += count
+        return [None] * count
+
+
+def _score_function(verifier: VerifierLike) -> ScoreFunction:
+    score = getattr(verifier, "score", verifier)
+    if not callable(score):
+        raise ValueError(
+            f"a verifier must be a callable (questions, responses) -> scores, or an object with "
+            f".score, not {verifier!r}"
+        )
+    return typing.cast(ScoreFunction, score)
