@@ -1,1 +1,1 @@
-"""Our models in other libraries' hands, and other people's environments in ours."""
+"""Bridges: our models in other libraries, and other environments for our learners."""

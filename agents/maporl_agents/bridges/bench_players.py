@@ -1,4 +1,4 @@
-"""Language models as players of the environment benchmark: trained runs, and models as they are."""
+"""Language models as players of the environment benchmark: trained runs and untrained models."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ TAUGHT = {
 
 
 class TeamSpeaker:
-    """A team's voice in one batch of debates; an agent's own messages stay the ids it sampled.
+    """Answers the prompts of one batch of debates by a team; own messages stay sampled ids.
 
     Args:
-        team: who speaks.
-        sampling: how.
-        seed: names the sampling noise.
+        team: the policies.
+        sampling: how messages are sampled.
+        seed: of the sampling.
 
     Attributes:
         tokens: generated so far.
@@ -85,7 +85,7 @@ class TeamPlayers:
     refuse: Callable[[Case], str]
 
     def refusal(self, case: Case) -> str:
-        """Return why the team cannot play a case, "" if it can."""
+        """Return the reason why the team cannot play a case, "" if it can."""
         return self.refuse(case)
 
     def speaker(self, case: Case, questions: Sequence[Question], seed: int) -> TeamSpeaker:
@@ -110,7 +110,7 @@ def players_of(
         temperature: of models; None takes a run's own, else 1. 0 is greedy.
         max_new_tokens: of models, for each message; 0 takes a run's own, else 32 for built-in
             models and 300 for others.
-        transfer: let a run play cases of other tasks and protocols than its own, too.
+        transfer: let a run also play cases of other tasks and protocols than its own.
 
     Raises:
         ValueError: there is nothing of that name, or an option has no meaning for it.
@@ -138,8 +138,8 @@ def require_model(name: str, known: Sequence[str] = tuple(tiny.MODELS), others: 
 
     Args:
         name: of the model.
-        known: what else is known by name, for the error.
-        others: what else would do, for the error.
+        known: other known names, for the error.
+        others: other valid inputs, for the error.
     """
     if name in tiny.MODELS or Path(name).is_dir() or "/" in name:
         return
@@ -212,7 +212,7 @@ def _short_of_seats(team: Team, case: Case) -> str:
 
 
 def model_players(name: str, label: str, changed: dict[str, Any]) -> TeamPlayers:
-    """Return a model as it is, in all seats of every case.
+    """Return an untrained model, which plays all agents of every case.
 
     "tiny" stands for the built-in model that was pre-trained for a case's task; other built-in
     models refuse the tasks whose words they do not know.
@@ -233,7 +233,7 @@ def model_players(name: str, label: str, changed: dict[str, Any]) -> TeamPlayers
 
 
 def model_sampling(name: str) -> Sampling:
-    """Return how a model as it is speaks if nobody says otherwise."""
+    """Return the default sampling of an untrained model."""
     return Sampling(max_new_tokens=32 if name in tiny.MODELS else 300)
 
 
@@ -265,7 +265,7 @@ def _decoding(sampling: Sampling) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _team(model: str) -> Team:
-    """Return a team of one model with a seat for every agent of the suite."""
+    """Return a team of one model that can play every agent of the suite."""
     team = make_team(
         TeamConfig(model=(model,), tuning="none"),
         num_agents=max(case.num_agents for case in CASES),

@@ -1,13 +1,13 @@
-"""Other people's environments: text in, text out, by PettingZoo's rules, under our trainer.
+"""Trains on other PettingZoo environments with text observations and text actions.
 
     games = OutsideGames(lambda: guess_v0.env(), batch_size=16, num_turns=4)
     for step in range(100):
         train_step(learner, games, games.draw(16, seed=step), sampling, seed=step)
 
 Several copies are stepped side by side, so that each round is one generation call. Turn t of an
-agent is its t-th message. What the environment pays an agent after a message and before its next is
-that message's pay, and so is what it is paid before its first message that one's: none is lost. A
-message is worth the discounted sum of it from there on.
+agent is its t-th message. Rewards that an agent gets after a message and before its next count for
+that message; rewards before its first message count for the first. The reward of a message is
+their discounted sum from there on.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class OutsideGames:
         make: returns a new AEC or Parallel environment whose observations and actions are text.
         batch_size: how many copies, at least 1.
         num_turns: T, the most messages of one agent.
-        gamma: turn discount of later pay, in [0, 1].
+        gamma: turn discount of later rewards, in [0, 1].
         read: words an observation.
         write: turns a message into an action, whatever the model wrote.
 
@@ -98,7 +98,7 @@ class OutsideGames:
             game.reset(question)
 
     def prompts(self) -> list[Prompt]:
-        """Return what those read who speak next, one per game that goes on; [] at the end."""
+        """Return the prompts of the agents that speak next, one per game; [] at the end."""
         return [
             Prompt(index, game.speaker, game.seat, game.turn, (("user", text),), text)
             for index, game in enumerate(self._playing)
@@ -126,23 +126,23 @@ class OutsideGames:
 
     @property
     def transcripts(self) -> list[Transcript]:
-        """What has been said, per game; messages have no scores."""
+        """The messages of each game, without scores."""
         return [game.transcript for game in self._playing]
 
     def turn_rewards(self) -> np.ndarray:
-        """Return what each message is worth, (B, T, A): R[t] = pay[t] + gamma * R[t + 1]."""
+        """Return the reward of each message, (B, T, A): R[t] = reward[t] + gamma * R[t + 1]."""
         values = np.stack([game.pay for game in self._playing])
         for turn in reversed(range(self.num_turns - 1)):
             values[:, turn] += self.gamma * values[:, turn + 1]
         return np.where(self.score_mask(), values, 0.0)
 
     def score_mask(self) -> np.ndarray:
-        """Return which messages there are, (B, T, A) booleans."""
+        """Return True where there is a message, (B, T, A)."""
         return np.stack([game.spoken for game in self._playing])
 
 
 class _Game:
-    """One environment and what was said and paid in it since the reset."""
+    """One environment with the messages and rewards since its reset."""
 
     def __init__(self, env: Any, num_turns: int, read: Read, write: Write) -> None:
         self.env = parallel_to_aec(env) if isinstance(env, ParallelEnv) else env
@@ -156,7 +156,7 @@ class _Game:
         self.over = True
 
     def reset(self, question: Question) -> None:
-        """Start anew with the question's seed."""
+        """Reset the environment with the question's seed."""
         self.transcript = Transcript(question, self.agents)
         self.pay = np.zeros((self.num_turns, len(self.agents)))
         self.spoken = np.zeros(self.pay.shape, dtype=bool)
@@ -166,25 +166,25 @@ class _Game:
 
     @property
     def speaker(self) -> AgentID:
-        """Who speaks next."""
+        """Name of the agent that speaks next."""
         return str(self.env.agent_selection)
 
     @property
     def seat(self) -> int:
-        """The speaker's seat."""
+        """Index of the agent that speaks next."""
         return self.seats[self.env.agent_selection]
 
     @property
     def turn(self) -> int:
-        """How many messages the speaker has written."""
+        """Number of messages that the speaker has written."""
         return int(self.spoken[:, self.seat].sum())
 
     def text(self) -> str:
-        """Return what the speaker reads."""
+        """Return the observation of the speaker as text."""
         return self.read(self.env.observe(self.env.agent_selection))
 
     def say(self, text: str, cut: bool) -> None:
-        """Let the speaker act, then those take leave who are done."""
+        """Step with the speaker's action, then step the agents that are done."""
         message = Message(self.turn, self.speaker, text, cut=cut)
         self.env.step(self.write(text))
         self.transcript = self.transcript.publish([message])
@@ -193,7 +193,7 @@ class _Game:
         self._advance()
 
     def _collect(self) -> None:
-        """Put what was just paid beside each agent's last message, or the first it will write."""
+        """Add new rewards to each agent's last message, or to the first it will write."""
         for agent, reward in self.env.rewards.items():
             seat = self.seats[agent]
             last = int(self.spoken[:, seat].sum()) - 1

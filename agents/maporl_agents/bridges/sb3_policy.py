@@ -112,7 +112,7 @@ class NextToken(nn.Module):
 
 
 class _LanguagePolicy:
-    """What both policies add to those of SB3: trunk, head and optimiser are the model's."""
+    """Shared part of both policies: trunk, head and optimiser are those of the model."""
 
     features_extractor: LastState
     value_net: nn.Linear

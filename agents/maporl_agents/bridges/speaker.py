@@ -1,4 +1,4 @@
-r"""A local model as a function `prompts -> texts`: a partner, a speaker, an opponent.
+r"""A local model or trained run as a function `prompts -> texts`, e.g. as partner of a learner.
 
 batch = play([Person(), [r"\boxed{7}"], load_speaker("tiny")], num_turns=2)
 env = gymnasium.make("maporl/Debate-v0", num_agents=2, partners=load_speaker("runs/maporl"))
@@ -27,23 +27,23 @@ REMEMBERED = 4096
 
 
 class _Talk(NamedTuple):
-    """A conversation: what was read and said, and the ids of what was said."""
+    """A conversation: its texts, and the token ids of the agent's own messages."""
 
     view: View
     own: tuple[TokenIds, ...]
 
 
 class LocalSpeaker:
-    """One agent of a team, in the hands of whoever has a prompt.
+    """One agent of a team as a function of prompts.
 
     A prompt that goes on from an earlier one and the message to it, as those of debates do, is read
     as that conversation, the message as the ids that were sampled, and answered by the policy of
     its turn; any other as one user's message, the first of a debate.
 
     Args:
-        team: whose policy speaks.
-        sampling: how it is decoded.
-        seat: the agent.
+        team: holds the policy.
+        sampling: how messages are sampled.
+        seat: index of the agent.
         seed: names the sampling noise.
 
     Raises:
@@ -97,7 +97,7 @@ def load_speaker(
 
     Args:
         name: the folder of a run, a built-in model, or the folder or hub name of one.
-        seat: which agent of a run speaks; of "tiny", which half of the prices it knows.
+        seat: index of the agent of a run; for "tiny", the half of the prices it knows.
         temperature: None takes a run's own, else 1. 0 is greedy.
         max_new_tokens: for each message; 0 takes a run's own, else 32 for built-in models and 300
             for others.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from maporl_agents.config.from_values import from_dict
 from maporl_agents.config.game import GameConfig, JointGameConfig, LongQuestions
 from maporl_agents.config.iac import IACConfig, IACSettings
 from maporl_agents.config.magrpo import Comparison, Joining, Length, MAGRPOConfig, MAGRPOSettings
@@ -11,7 +12,6 @@ from maporl_agents.config.registry import (
     CONFIGS,
     SCHEME_PARTS,
     config_of,
-    from_dict,
     learning_rate_flags,
     read_settings,
     scheme_of,

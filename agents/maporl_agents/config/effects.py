@@ -135,6 +135,10 @@ WHERE = {
     "team.gradient_checkpointing": Where(
         lambda c: c.team.tuning != "none", "team.tuning='none' trains nothing"
     ),
+    "team.device": Where(
+        lambda c: c.team.device_map != "auto",
+        "team.device_map='auto' spreads the model over all devices",
+    ),
     **dict.fromkeys(
         ("team.lora_rank", "team.lora_alpha"),
         Where(
@@ -228,6 +232,7 @@ def refuse_without_effect(config: RunConfig, kept: RunConfig | None = None) -> N
     if scheme not in NEVER:  # one's own, which knows its settings itself
         return
     usual = dict(leaves(type(config)() if kept is None else kept))
+    _refuse_no_training(config, usual)
     for name, value in leaves(config):
         if name in usual and value == usual[name]:
             continue
@@ -235,6 +240,24 @@ def refuse_without_effect(config: RunConfig, kept: RunConfig | None = None) -> N
             raise ValueError(f"{name} {why}")
         if why := why_idle(config, name):
             raise ValueError(f"{name}={value!r} would do nothing in this run of {scheme}: {why}")
+
+
+def _refuse_no_training(config: RunConfig, usual: dict[str, Any]) -> None:
+    """Refuse a run that trains no weights, or that ends before its learning rate has risen."""
+    if config.team.tuning == "none" and usual["team.tuning"] != "none":
+        raise ValueError(
+            "team.tuning='none' trains no weights, so the run would learn nothing: choose full or "
+            "lora (`maporl eval --model` measures models that are not trained)"
+        )
+    for name, steps in leaves(config):
+        group, _, field = name.rpartition(".")
+        if field != "warmup_steps" or group.startswith("malt") or steps == usual.get(name):
+            continue
+        if steps >= config.steps:
+            raise ValueError(
+                f"{name}={steps} lasts as long as the run (steps={config.steps}), so the learning "
+                "rate never reaches its peak: set it below the number of steps"
+            )
 
 
 def why_never(scheme: str, name: str) -> str | None:

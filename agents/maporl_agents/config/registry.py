@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
 from maporl_agents.config.checks import require_choice
+from maporl_agents.config.from_values import from_dict
 from maporl_agents.config.iac import IACConfig
 from maporl_agents.config.magrpo import MAGRPOConfig
 from maporl_agents.config.malt import MALTConfig
@@ -79,30 +80,11 @@ def learning_rate_flags(settings: Any, group: str = "-") -> list[str]:
 def read_settings(data: dict[str, Any]) -> RunConfig:
     """Build the settings of a run from its JSON.
 
-    A section of its own name tells its scheme, or "scheme" does, where that is the user's own.
+    The scheme is named by "scheme", if it is a user's own, or by the group of settings that bears
+    its name.
+
+    Raises:
+        ValueError: the scheme or a setting is unknown, or a value has the wrong type; says which.
     """
     scheme = data.get("scheme") or next((name for name in CONFIGS if name in data), "maporl")
     return from_dict(config_of(scheme), {k: v for k, v in data.items() if k != "scheme"})
-
-
-C = TypeVar("C")
-
-
-def from_dict(cls: type[C], data: dict[str, Any]) -> C:
-    """Build a settings dataclass from what `dataclasses.asdict` gave, e.g. read back from JSON.
-
-    Raises:
-        ValueError: a field this version does not know; names it and the known ones.
-    """
-    hints = get_type_hints(cls)
-    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
-    unknown = sorted(set(data) - set(known))
-    if unknown:
-        raise ValueError(f"unknown settings {unknown} in {cls.__name__}; known are {known}")
-    return cls(**{name: _field(hints[name], value) for name, value in data.items()})
-
-
-def _field(hint: Any, value: Any) -> Any:
-    if is_dataclass(hint):
-        return from_dict(hint, value)  # type: ignore[arg-type]
-    return tuple(value) if isinstance(value, list) else value

@@ -1,1 +1,1 @@
-"""What is measured: evaluation, metrics of a step, alarms, tables in the terminal."""
+"""Measurements: evaluation, metrics of a step, alarms, tables in the terminal."""

@@ -1,4 +1,4 @@
-"""Early warnings: what the metrics of a step say is going wrong, and what to do about it.
+"""Alarms: rules that read the metrics of a step, say what goes wrong and which flag helps.
 
 Rules on the metrics of `step_metrics`, with the thresholds below; docs/reference/metrics.md gives
 the reason for each. Pure: a resumed run raises the alarms of the uninterrupted one.
@@ -19,7 +19,7 @@ UNSURE = 0.05
 LENGTH_LEFT = 0.25
 """Share of their first length below which messages have collapsed."""
 COPIED, GAINED = 0.9, 0.05
-"""Copy rate from which on a turn adds nothing, unless it scores so much more than the first."""
+"""Copy rate from which on a turn adds nothing, unless it scores this much more than the first."""
 NEAR_1 = 0.9
 """Score from which on a policy that says little, or the same, says what is right."""
 EMPTY = 0.5
@@ -46,19 +46,19 @@ SLOWER = {
     "iac": "Lower --iac.learning-rate.",
     "malt": "Lower --malt.imitation.learning-rate or --malt.preference.learning-rate.",
 }
-"""By scheme, what keeps a policy nearer to where it began."""
+"""By scheme, advice that keeps a policy nearer to the reference policy."""
 REMEDIES = {
     **{f"entropy collapse, {scheme}": words for scheme, words in SLOWER.items()},
     "entropy collapse": "Lower the learning rate.",
     **{f"length collapse, {scheme}": words for scheme, words in SLOWER.items()},
-    "length collapse, maporl": "Raise --ppo.kl-coef, or make short messages pay "
+    "length collapse, maporl": "Raise --ppo.kl-coef, or penalise short messages "
     "(--game.penalties.too-short).",
     "length collapse": "Lower the learning rate.",
-    "copying, maporl": "Pay for own work: raise the first of --game.alpha, or lower --game.gamma.",
+    "copying, maporl": "Reward own work: raise the first of --game.alpha, or lower --game.gamma.",
     "copying, malt": "Read transcripts/train.jsonl.",
     "copying": "Ask whether later turns are needed (--game.num-turns), and what agents have to "
     "read (--game.history).",
-    "lazy agent, maporl": "Pay its own score more: --game.share own, or a lower --game.gamma.",
+    "lazy agent, maporl": "Reward its own score more: --game.share own, or a lower --game.gamma.",
     "lazy agent": "Ask whether it is needed (--game.num-agents).",
     "empty messages": "Read transcripts/train.jsonl; look at its model and chat template "
     "(--team.model) and at what ends a message (--sampling.stop).",
@@ -69,17 +69,17 @@ REMEDIES = {
     "long steps, maporl": "Lower --ppo.learning-rate or --ppo.epochs.",
     "long steps, magrpo": "Lower --magrpo.learning-rate or --magrpo.epochs.",
     "long steps": "Lower the learning rate.",
-    "cut off, maporl": "Raise --sampling.max-new-tokens, or make it cost something "
+    "cut off, maporl": "Raise --sampling.max-new-tokens, or penalise unfinished messages "
     "(--game.penalties.unfinished).",
     "cut off": "Raise --sampling.max-new-tokens.",
     "no signal": "Ask easier or harder questions, or more of them (--questions-per-step).",
-    "invalid answers, maporl": "Look at transcripts/train.jsonl; make a missing answer pay "
+    "invalid answers, maporl": "Look at transcripts/train.jsonl; penalise a missing answer "
     "(--game.penalties.no-answer, and --game.penalties.unfinished for those cut off).",
     "invalid answers": "Look at transcripts/train.jsonl; lower the learning rate.",
-    "verifier faults": "Look after the verifier.",
+    "verifier faults": "Check that the verifier runs and answers in time.",
     "sampler mismatch": "Use a wider dtype (--team.dtype float32).",
 }
-"""By alarm, or alarm and scheme, what to do."""
+"""Advice by alarm, or by alarm and scheme."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Alarm:
 
     Attributes:
         name: what is going wrong, e.g. "entropy collapse".
-        where: the metric that says so.
+        where: name of the metric that raised it.
         text: the figures and what to do, one sentence each.
     """
 
@@ -102,12 +102,12 @@ class Alarm:
 
 
 def alarms(metrics: Metrics, first: Metrics, scheme: str = "maporl") -> list[Alarm]:
-    """Return the early warnings of a step, each at most once: where it is worst.
+    """Return the early warnings of a step, each at most once, for its worst agent or turn.
 
     Args:
         metrics: of the step. A rule whose metrics are missing or not finite is silent.
         first: of the first step of the run, to which collapse is relative.
-        scheme: that trains, whose flags are advised.
+        scheme: name of the scheme that trains; the advice names its flags.
     """
     now, then = _finite(metrics), _finite(first)
     found = (next(rule(now, then), None) for rule in RULES)
@@ -119,7 +119,7 @@ def alarms(metrics: Metrics, first: Metrics, scheme: str = "maporl") -> list[Ala
 
 
 def remedy(name: str, scheme: str) -> str:
-    """Return what to do about an alarm, in sentences that name flags which a scheme has."""
+    """Return advice on an alarm, in sentences that name flags of the scheme."""
     return REMEDIES.get(f"{name}, {scheme}") or REMEDIES[name]
 
 
@@ -180,7 +180,7 @@ def copying(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
 
 
 def lazy_agent(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
-    """An agent lives on the others."""
+    """An agent copies the others' answers and contributes none of its own."""
     shares = {name: -share for name, share in _named("lazy/", metrics)}
     for name in _worst_first(shares, lambda share: -share >= LAZY):
         yield Alarm(
@@ -203,7 +203,7 @@ def empty_messages(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
 
 
 def kl_runaway(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
-    """The policies are far from where they began."""
+    """The policies are far from the reference policy."""
     kl = metrics.get("kl", 0.0)
     if kl > KL:
         yield Alarm("KL runaway", "kl", f"{kl:.2f} nats per token from the reference.")
@@ -233,12 +233,12 @@ def no_signal(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
         yield Alarm(
             "no signal",
             "zero_spread",
-            "all messages that are compared were paid the same, so this step taught nothing.",
+            "all messages that are compared got the same reward, so this step taught nothing.",
         )
 
 
 def invalid_answers(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
-    """Agents forget how to answer."""
+    """More messages than at first have no readable answer."""
     for name, share in _named("invalid/", metrics):
         begun = first.get(name, 0.0)
         if share > begun and share >= max(INVALID, (1 + begun) / 2):
@@ -308,10 +308,10 @@ RULES: tuple[Callable[[Metrics, Metrics], Iterator[Alarm]], ...] = (
 
 
 def _named(prefix: str, metrics: Metrics) -> list[tuple[str, float]]:
-    """Return the metrics whose name begins so."""
+    """Return the metrics whose names begin with `prefix`."""
     return [(name, value) for name, value in metrics.items() if name.startswith(prefix)]
 
 
 def _words(name: str) -> str:
-    """Return "turn 2" for a name that ends so."""
+    """Return "turn 2" for a name such as "score/turn_2"."""
     return name.rsplit("/", 1)[-1].replace("_", " ")

@@ -1,4 +1,4 @@
-"""How the agents of one debate behaved: who copied whom, who never contributed.
+"""Copy rates, blank messages and laziness of the agents in one debate.
 
 Functions of a transcript alone, without torch; defined in docs/reference/metrics.md.
 """
@@ -20,7 +20,7 @@ Answers = list[list[Answer | None]]
 
 
 def answers_of(transcript: Transcript) -> Answers:
-    """Return what every message of the complete turns answers."""
+    """Return the answer in every message of the complete turns, (T, A) nested lists."""
     kind = transcript.question.kind
     return [
         [extract_answer(transcript.message(turn, agent).text, kind) for agent in transcript.agents]
@@ -64,7 +64,7 @@ def copy_rates(transcript: Transcript) -> list[list[float]]:
 
 
 def silent_agents(transcripts: Sequence[Transcript], share: float = 0.5) -> dict[AgentID, float]:
-    """Return the agents of whose messages at least this share is blank, each with its share."""
+    """Return {agent: share of blank messages} for agents whose share is at least `share`."""
     blank: defaultdict[AgentID, list[bool]] = defaultdict(list)
     for message in chain.from_iterable(transcript.messages for transcript in transcripts):
         blank[message.agent].append(not message.text.strip())
@@ -73,7 +73,7 @@ def silent_agents(transcripts: Sequence[Transcript], share: float = 0.5) -> dict
 
 
 def laziness(answers_TA: Answers) -> list[float]:
-    """Return how much each agent lived on the others in one debate, (A,) in [0, 1].
+    """Return each agent's laziness in one debate, (A,) in [0, 1]: reliance on others' answers.
 
         lazy(a) = 1[own first answer ignored] * mean over t >= 2 of 1[answer(t,a) is an answer of
                   another agent in turn t - 1]

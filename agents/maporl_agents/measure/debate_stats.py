@@ -1,4 +1,4 @@
-"""What happened in finished debates: accuracy by turn, the vote, who changed whose mind.
+"""Statistics of finished debates: accuracy by turn, majority vote, changes of answers.
 
 Functions of transcripts alone, without torch. An answer is right if it equals the answer key.
 """
@@ -23,17 +23,17 @@ Side = Literal["right", "wrong", "tie"]
 
 @dataclass(frozen=True, slots=True)
 class TurnStats:
-    """What happened in one turn, over all questions. Shares are in [0, 1].
+    """Statistics of one turn over all questions. Shares are in [0, 1].
 
     Attributes:
-        accuracy: of each agent, in seat order.
+        accuracy: of each agent, in the order of the agents.
         vote: expected accuracy of the majority vote, ties shared.
         vote_interval: half width of its 95 % interval over questions (normal approximation).
         wrong_to_right: share of messages that are right after a wrong one of the same agent.
         right_to_wrong: the opposite; both 0 in the first turn.
         agreement: share of questions whose valid answers all agree (at least one valid).
         invalid: share of messages without a readable answer.
-        score: mean of what the verifier gave; None where it gave nothing.
+        score: mean verifier score; None without any score.
     """
 
     accuracy: tuple[float, ...]
@@ -53,7 +53,7 @@ class TurnStats:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """How often a message with this past was followed by this, between two turns in a row.
+    """Number of messages with one change of answers from a turn to the next.
 
     Attributes:
         turn: that the message was of, counted from 0.
@@ -141,8 +141,8 @@ def _turn(
 def transitions(transcripts: Iterable[Transcript]) -> tuple[Transition, ...]:
     """Count how agents and majorities moved from each turn to the next, turn by turn.
 
-    These are the cells of the paper's Tables 1 and 2: `alpha` pays for changes of the own answer
-    given where the others stood, `beta` for changes of the others' majority given the own answer.
+    These are the cells of the paper's Tables 1 and 2: `alpha` rewards changes of the own answer
+    given the majority of the others, `beta` changes of that majority given the own answer.
     A debate that stopped early counts as far as it went. Cells that never occurred are left out.
     """
     counts: Counter[tuple[int, bool, Side, bool, Side]] = Counter()
@@ -159,7 +159,7 @@ def _moves(transcript: Transcript) -> Iterator[tuple[int, bool, Side, bool, Side
 
 
 def _others(right: Sequence[bool], seat: int) -> Side:
-    """Return where the strict majority of all but one seat stands."""
+    """Return the strict majority of all agents but one: right, wrong, or a tie."""
     lead = sum(1 if is_right else -1 for place, is_right in enumerate(right) if place != seat)
     return "right" if lead > 0 else "wrong" if lead < 0 else "tie"
 
@@ -167,7 +167,7 @@ def _others(right: Sequence[bool], seat: int) -> Side:
 def rate(
     moves: Iterable[Transition], *, own: bool | None = None, others: Side | None = None, of: str
 ) -> tuple[float | None, int]:
-    """Return the share of messages with a given past that became right, and how many there were.
+    """Return the share of messages with a given past that became right, and their number.
 
     Args:
         moves: as `transitions` gives them.
@@ -176,7 +176,7 @@ def rate(
         of: "own" asks who was right one turn later, "others" whether their majority was.
 
     Returns:
-        (share in [0, 1] or None where nothing had that past, number of messages with it).
+        (share in [0, 1] or None without messages of that past, number of messages with it).
 
     Raises:
         ValueError: another `of`.
@@ -192,9 +192,9 @@ def rate(
 def flipped(
     moves: Iterable[Transition], *, own: bool, others: Side, of: Literal["own", "others"], turn: int
 ) -> tuple[float | None, int]:
-    """Return how often Tables 1 and 2 pay (or deduct) for messages with a given past.
+    """Return how often messages with a given past earn (or lose) the bonus of Tables 1 and 2.
 
-    Paid for is a change between right and wrong alone: a majority that became a tie did not flip.
+    The bonus is for a change between right and wrong; a majority that became a tie did not flip.
 
     Args:
         moves: as `transitions` gives them.
@@ -204,7 +204,7 @@ def flipped(
         turn: of the messages, counted from 0.
 
     Returns:
-        (share in [0, 1] or None where nothing had that past, number of messages with it).
+        (share in [0, 1] or None without messages of that past, number of messages with it).
     """
     past = [m for m in moves if (m.turn, m.own, m.others) == (turn, own, others)]
     total = sum(m.count for m in past)

@@ -23,7 +23,7 @@ class Evaluation:
 
     Attributes:
         turns: one entry per turn. A debate that stopped early counts with its last turn.
-        num_questions: how many were asked.
+        num_questions: number of questions asked.
         num_tokens: tokens generated in all.
         transcripts: the debates, in the order of the questions.
     """

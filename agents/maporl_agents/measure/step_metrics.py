@@ -1,4 +1,4 @@
-"""What is logged about a step: functions of what was played and learnt; they change nothing.
+"""Metrics of a training step: rewards, lengths, KL, entropy, explained variance and others.
 
 Every metric is defined, with its reading, in docs/reference/metrics.md. Shares are in [0, 1]; turns
 and agents are named `turn_1`, `agent_0`. Debates that ended early count as far as they went.
@@ -23,9 +23,9 @@ Samples = Iterator[tuple[str, float]]
 
 
 def rollout_metrics(rollouts: Sequence[Rollout], new_from: Sequence[int] | None = None) -> Metrics:
-    """Return what was played: rewards, how messages ended, and what agents did turn by turn.
+    """Return metrics of rollouts: rewards, ends of messages, and agents' behaviour by turn.
 
-    All are means over what was played; those of scores and rewards are over scored messages, and
+    All are means over the rollouts; those of scores and rewards are over scored messages, and
     absent where there are none.
 
     Args:
@@ -77,9 +77,9 @@ def _message_samples(rollout: Rollout, start: int) -> Samples:
 
 
 def _debate_samples(rollout: Rollout, start: int) -> Samples:
-    """Yield what the agents of a debate did in its complete turns from `start` on.
+    """Yield the behaviour of a debate's agents in its complete turns from `start` on.
 
-    Of a game in which agents do not all speak in every turn nothing is said.
+    Yields nothing for a game in which agents do not all speak in every turn.
     """
     transcript = rollout.transcript
     if not all(
@@ -132,15 +132,15 @@ def experience_metrics(experience: Experience) -> Metrics:
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> float:
-    """Return the share of the returns' variance that critics foresaw; 0 where there is none."""
+    """Return the share of the returns' variance that critics predict; 0 without variance."""
     spread = returns.var(correction=0) if len(returns) else 0.0
     return float(1 - (returns - values).var(correction=0) / spread) if spread else 0.0
 
 
 def zero_spread(batch: TokenBatch) -> float:
-    """Return the share of (turn, agent) groups whose messages were all paid the same.
+    """Return the share of (turn, agent) groups whose messages all got the same reward.
 
-    Such a group teaches nothing but the price of leaving the reference. 0 without any message.
+    Such a group has no gradient but that of the KL penalty. 0 without any message.
     """
     groups = [batch.rewards[rows] for _, rows in batch.by_message()]
     return sum(bool((r == r[0]).all()) for r in groups) / len(groups) if groups else 0.0
@@ -161,7 +161,7 @@ def entropies(batch: TokenBatch, logprobs: Tensor) -> Metrics:
 
 
 def share_beyond(values: Tensor, old_values: Tensor, mask: Tensor, bound: float) -> float:
-    """Return the share of real tokens whose value moved further than a bound; 0 without any."""
+    """Return the share of real tokens whose value changed by more than a bound; 0 without any."""
     moved = (values.detach() - old_values).abs() > bound
     return float(masked_mean(moved.to(values.dtype), mask))
 

@@ -1,4 +1,4 @@
-"""Showing a run to people: the closing table, the picture of the curves, debates as text.
+"""The report of a run in the terminal: result table, curve.png, debates as text.
 
 Reads only what a run folder holds (metrics and evaluations) or `Evaluation` objects.
 """
@@ -58,7 +58,7 @@ def result_table(stages: Mapping[str, Results], title: str) -> Table:
 
 
 def pays_something_else(stages: Mapping[str, Results]) -> bool:
-    """Return whether the verifier's scores were other than the key's accuracy in some turn."""
+    """Return whether in some turn the verifier's mean score differs from the key's accuracy."""
     turns = [turn for s in stages.values() for e in s.values() for turn in e["turns"]]
     return any(
         turn.get("score") is not None

@@ -1,4 +1,4 @@
-"""What a team answers as one: by its protocol, or by a vote of several passes over a question.
+"""The one answer of a team: its protocol's, or a majority vote of several passes (`eval.passes`).
 
 The latter is MALT at test time (arXiv 2412.01928).
 """
@@ -27,14 +27,14 @@ def vote_of_passes(
     passes: int,
     seed: int,
 ) -> Evaluation:
-    """Let the team go over every question several times; each pass has one voice.
+    """Let the team answer every question several times and take a majority vote.
 
     Returns:
         One turn: `accuracy` has an entry per pass, `vote` is their majority, ties shared. The
         transcripts hold the final answers of the passes side by side.
 
     Raises:
-        ValueError: agents of this protocol give answers of their own, so a pass has no one voice.
+        ValueError: agents of this protocol answer separately, so a pass has no single answer.
     """
     played = [
         evaluate(team, debates, questions, sampling, seed=seed_of(seed, "pass", number))
@@ -74,13 +74,13 @@ def _ballot(protocol: Protocol, passes: Sequence[Transcript]) -> Transcript:
 
 
 def as_one(protocol: Protocol, played: Evaluation) -> Evaluation:
-    """Return an evaluation of what was paid for in every turn, in place of what everybody wrote."""
+    """Return an evaluation of the rewarded responses of every turn instead of all messages."""
     stands = [paid_for(protocol, transcript) for transcript in played.transcripts]
     return replace(played, turns=turn_stats(stands))
 
 
 def paid_for(protocol: Protocol, history: Transcript) -> Transcript:
-    """Return a debate in which every message is the response that its protocol pays for."""
+    """Return a debate in which every message is the response that its protocol rewards."""
     prefixes = [
         replace(history, messages=tuple(m for m in history.messages if m.turn <= turn))
         for turn in range(history.turn)

@@ -1,4 +1,4 @@
-"""The settings of saved adapters that policies can begin from: plain LoRA on inner layers."""
+"""Reads the settings of saved LoRA adapters that policies start from, and refuses other kinds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PLAIN = {
     "trainable_token_indices",
     "use_rslora",
 }
-"""Settings that change nothing but the size, place and beginning of an adapter's own matrices."""
+"""Settings that change only the size, place and first values of an adapter's own matrices."""
 
 _HARMLESS_BEGINNINGS = (True, False, "gaussian", "eva", "orthogonal")
 """Values of `init_lora_weights` by which peft leaves the base as it is."""
@@ -50,7 +50,7 @@ def adapter_config(folder: Path) -> LoraConfig:
     """Read the settings of a saved adapter.
 
     Raises:
-        ValueError: they cannot be read, or are of an adapter that is more than plain LoRA.
+        ValueError: the settings cannot be read, or the adapter is more than plain LoRA.
     """
     try:
         config = PeftConfig.from_pretrained(str(folder))

@@ -1,4 +1,4 @@
-"""Language models in memory, and the policies that live on them.
+"""Base models in memory and the policies that share them: forward pass, saving, loading.
 
 Two ways to hold the policies of a base model, behind one small interface (`Base`):
 - `FullBase`: one policy, all its weights trained, or frozen weights that speak for any number.
@@ -27,7 +27,7 @@ from maporl_agents.text.chat import Chat
 
 
 def window_of(model: PreTrainedModel) -> int | None:
-    """Return how many tokens a model can read at most; None if it does not say.
+    """Return the longest text a model can read, in tokens; None if its settings do not say.
 
     Models with LongRoPE (Phi-3-mini-128k) turn *all* positions by other angles as soon as one text
     of a batch is longer than `original_max_position_embeddings`. Beyond that a log-probability
@@ -53,7 +53,7 @@ class Base(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that holds the weights."""
 
     @property
     def vocab_size(self) -> int:
@@ -80,8 +80,8 @@ class Base(Protocol):
     def plain_logits(self, ids: Tensor, policy: str, *, reference: bool = False) -> Tensor:
         """Return logits (S, V) after each of S ids, as the libraries compute them on their own.
 
-        One text, no padding, no cache, no routing of rows: what `hidden` and `logits` have to
-        equal, and are checked against when a model is loaded.
+        One text, no padding, no cache, no routing of rows. `hidden` and `logits` must give the
+        same; `loading_check` compares them when a model is loaded.
         """
 
     def trainable(self, policy: str) -> dict[str, nn.Parameter]:
@@ -91,7 +91,7 @@ class Base(Protocol):
         """
 
     def refresh(self) -> None:
-        """Let the model compute with the trainable parameters as they were last set."""
+        """Copy the trainable parameters into the model, after an optimiser step or a load."""
 
     def save(self, folder: Path, *, critics: bool = False) -> None:
         """Write every trained policy as a sub-folder that plain transformers or peft loads.
@@ -146,7 +146,7 @@ class FullBase:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that holds the weights."""
         return self.model.device
 
     @property
@@ -184,7 +184,7 @@ class FullBase:
         return {name: self._masters.of(name, p) for name, p in named if p.requires_grad}
 
     def refresh(self) -> None:
-        """Round the float32 copies, where there are any, into the model."""
+        """Round the float32 copies of 16-bit weights, if there are any, into the model."""
         self._masters.round()
 
     def save(self, folder: Path, *, critics: bool = False) -> None:

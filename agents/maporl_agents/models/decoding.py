@@ -1,4 +1,4 @@
-"""Decoding of rows on one base model: the loop that draws token after token.
+"""Sampling of messages from one base model, token by token, with a key-value cache.
 
 One distribution is sampled, and it is the one that training scores: softmax(raw logits /
 temperature), without truncation. The loop keeps a key-value cache and drops finished rows from it.
@@ -21,7 +21,7 @@ from maporl_agents.types import Completion, StopReason, TokenIds
 
 @dataclass
 class Row:
-    """A prompt and what is written after it."""
+    """A prompt and the tokens sampled after it so far."""
 
     prompt: TokenIds
     policy: str
@@ -32,7 +32,7 @@ class Row:
     stop: StopReason = StopReason.LENGTH
 
     def add(self, token: int, logprob: float, chat: Chat) -> bool:
-        """Take in a token; return whether another may follow."""
+        """Append a sampled token; return whether another one may follow."""
         self.ids.append(token)
         self.logprobs.append(logprob)
         if token in chat.stop_ids:
@@ -44,7 +44,7 @@ class Row:
         return False
 
     def completion(self, chat: Chat) -> Completion:
-        """Return the finished message."""
+        """Return the finished message with its token ids and log-probabilities."""
         return Completion(
             ids=tuple(self.ids),
             logprobs=tuple(self.logprobs),
@@ -55,14 +55,18 @@ class Row:
 
 @torch.inference_mode()
 def write_rows(base: Base, rows: list[Row], temperature: float, generator: torch.Generator) -> None:
-    """Write every row to its end."""
+    """Sample every row until it ends by a stop token, a stop text or its limit.
+
+    N rows are decoded in one batch; rows that end are dropped from it, and from the cache.
+    """
+    # (N, P) each, P tokens of the longest prompt; later (N, 1), and (N, P + tokens so far)
     ids, attention = _left_pad([row.prompt for row in rows], base.chat.pad_id, base.device)
     positions = (attention.cumsum(1) - 1).clamp(min=0)
     cache = DynamicCache(config=base.model.config)
     alive = list(range(len(rows)))
     while True:
         names = [rows[i].policy for i in alive]
-        hidden = base.hidden(ids, attention, positions, names, cache=cache)[:, -1]
+        hidden = base.hidden(ids, attention, positions, names, cache=cache)[:, -1]  # (N, H)
         noise = _gumbel(len(rows), base.vocab_size, generator, temperature)
         chosen, logprobs = _draw(base.logits(hidden), temperature, noise, alive)
         going = [

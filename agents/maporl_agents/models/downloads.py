@@ -1,4 +1,4 @@
-"""Models that are no folders here: downloaded before, or on the hub if it can be reached."""
+"""Whether a model of the Hugging Face hub can be had: from the local cache, or by download."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Reach:
 
 
 def require_found(name: str) -> None:
-    """Raise ValueError, at once, for a model that is no folder and that cannot be had otherwise.
+    """Raise ValueError at once for a model that is neither a folder, nor cached, nor on the hub.
 
     Where the hub cannot be reached, its library is told so: it then reads what was downloaded
     before without repeating requests for minutes. It is told again as soon as the hub answers.

@@ -19,7 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 
 def enable_recompute(model: PreTrainedModel, **options: Any) -> None:
-    """Prepare a model for `recomputing`.
+    """Turn gradient checkpointing on; it acts inside `recomputing`.
 
     Args:
         model: changed in place.

@@ -1,4 +1,4 @@
-"""From a trunk's hidden states to logits, and to the distribution that is sampled."""
+"""The output head: from hidden states to logits, and logits at the sampling temperature."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Head:
         return self._without_gaps(logits)
 
     def known(self, logits: Tensor) -> Tensor:
-        """Return what is sampled of a model's own logits, (..., V)."""
+        """Return the part of a model's own logits that can be sampled, (..., V)."""
         return self._without_gaps(logits[..., : self.vocab_size])
 
     def _without_gaps(self, logits: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class Head:
 
 
 def _scale_of(config: PreTrainedConfig) -> float | None:
-    """Return what a family multiplies its logits by, if it does: Cohere's and Granite's."""
+    """Return the factor of a model's logits (Cohere, Granite); None if it has none."""
     if (divisor := getattr(config, "logits_scaling", None)) is not None:
         return 1 / float(divisor)
     factor = getattr(config, "logit_scale", None)

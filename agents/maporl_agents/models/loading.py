@@ -1,4 +1,4 @@
-"""From settings to a team: finds, checks and loads language models."""
+"""Loads the language models and adapters that the settings of a team name."""
 
 from __future__ import annotations
 
@@ -108,11 +108,11 @@ def trained_pairs(config: TeamConfig, num_agents: int, num_turns: int) -> set[tu
 
 @dataclass(frozen=True)
 class Roster:
-    """Who lives on one base model, by name.
+    """The policies and critics that share one base model, by name.
 
     Attributes:
         trained: policies that are trained.
-        frozen: policies that stay what they began as.
+        frozen: policies that keep their first weights.
         critics: critics with an adapter of their own.
         starts: policy -> folder of the adapter it begins as; the others begin as the base.
     """
@@ -134,7 +134,7 @@ def roster(
     trained: Collection[tuple[int, int]],
     num_agents: int,
 ) -> Roster:
-    """Return who lives on the base model that speaks in the given (agent, turn) pairs.
+    """Return the policies and critics of the base model that answers in given (agent, turn) pairs.
 
     Raises:
         ValueError: the adapters to begin from are missing, or do not agree on a shared policy.
@@ -311,7 +311,7 @@ def _given_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
 
 
 def examine(name: str, config: TeamConfig) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig]:
-    """Return tokenizer and settings of a model, if it can be had as `config` says; reads no weight.
+    """Return the tokenizer and settings of a model, checked against `config`; reads no weights.
 
     Raises:
         ValueError: one sentence that says what is missing, or does not go together.
@@ -335,7 +335,7 @@ def examine(name: str, config: TeamConfig) -> tuple[PreTrainedTokenizerBase, Pre
 
 
 def read_weights(name: str, **options: Any) -> Any:
-    """Return what `AutoModelForCausalLM.from_pretrained` makes of a folder or hub name.
+    """Load the weights of a folder or hub name by `AutoModelForCausalLM.from_pretrained`.
 
     Weights are read from safetensors alone: any other file is a pickle, which may run code.
 

@@ -1,4 +1,4 @@
-"""Whether a loaded model speaks as it does on its own: tried, once, before it is used.
+"""Checks a loaded model: batched sampling and scoring must equal its plain forward pass.
 
 Messages are sampled in batches, with padding, with a cache, with rows that end early and with an
 adapter per row, and scored in batches again. Not every architecture or adapter takes all of that,
@@ -33,7 +33,7 @@ _PROMPTS = ((12, 3), (3, 3), (7, 1))
 
 
 class _Endless(Row):
-    """A row that no token ends."""
+    """A row that ends only at its limit, whatever token is sampled."""
 
     def add(self, token: int, logprob: float, chat: Chat) -> bool:
         """Take in a token; return whether another may follow."""
@@ -44,7 +44,7 @@ class _Endless(Row):
 
 @dataclass(frozen=True)
 class _Text:
-    """Ids (S,) of a text, whose they are, and from where on they were sampled."""
+    """Token ids (S,) of a text, its policy, and the position of the first sampled token."""
 
     ids: Tensor
     policy: str
@@ -137,7 +137,7 @@ def _distance(base: Base, policies: Sequence[str]) -> float:
 
 
 def _sampled(base: Base, policies: Sequence[str]) -> list[Row]:
-    """Write a few tokens in one batch, as in a run."""
+    """Sample a few tokens in one batch, as in a run."""
     ids = base.chat.encode(_TEXT) or [base.chat.pad_id]
     room = (window_of(base.model) or 16) - 3
     rows: list[Row] = [
@@ -167,7 +167,7 @@ def _scored(base: Base, texts: Sequence[_Text], *, reference: bool = False) -> l
 
 
 def _alone(base: Base, text: _Text, *, reference: bool = False) -> Tensor:
-    """Return the same of one text, by the libraries' own forward pass."""
+    """Return the log-probabilities of one text by the plain forward pass of the libraries."""
     return _of_ids(base.plain_logits(text.ids, text.policy, reference=reference), text.ids)
 
 

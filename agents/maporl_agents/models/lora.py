@@ -1,4 +1,4 @@
-"""Any number of policies on one frozen language model, a LoRA adapter each."""
+"""LoRA: several policies on one frozen base model, an adapter each, run in one batch."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class LoraBase:
 
     @torch.no_grad()
     def _begin(self, origins: Mapping[str, Path]) -> None:
-        """Copy saved weights into adapters."""
+        """Copy the weights of saved adapters into the adapters that start from them."""
         for name, folder in origins.items():
             own = get_peft_model_state_dict(self.peft, adapter_name=name)
             for weight, saved in pair(own, read_shards(folder), folder):
@@ -238,10 +238,10 @@ def _require_inner_layers(model: PreTrainedModel) -> None:
 
 
 class _Route:
-    """Which adapter reads each row; peft's layers are told as they are called.
+    """Tells each peft layer, when it is called, which adapter reads which row.
 
-    peft's own way to say it ends with the forward pass, but a layer that is recomputed in the
-    backward pass has to hear it again.
+    peft's own argument for this lasts for one forward pass, and a layer that is recomputed in the
+    backward pass needs the names a second time.
     """
 
     def __init__(self) -> None:
@@ -262,7 +262,7 @@ class _Route:
 
     @contextmanager
     def through(self, names: list[str] | None, width: int) -> Iterator[None]:
-        """Run what is inside by these adapters, row by row; rows are texts of `width` ids."""
+        """Let adapter `names[i]` read row i inside the block; rows are texts of `width` ids."""
         before, (self.names, self.width) = (self.names, self.width), (names, width)
         try:
             yield

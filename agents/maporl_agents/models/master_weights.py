@@ -1,4 +1,4 @@
-"""Float32 weights behind a model that computes in a shorter format.
+"""Float32 copies of the trained weights of a model that computes in bfloat16 or float16.
 
 A step of an optimiser is often smaller than the last digit of a bfloat16 or float16 weight and
 would be lost; in float16 Adam's eps of 1e-8 is 0 besides. So a float32 copy of every such weight is
@@ -21,7 +21,7 @@ Pairs = Mapping[str, tuple[nn.Parameter, nn.Parameter]]
 
 
 class MasterWeights:
-    """The float32 copies of a model's trained weights that are shorter; as a rule there are none.
+    """The float32 copies of a model's trained 16-bit weights; empty for a float32 model.
 
     Args:
         pairs: as `pairs_of` returns them.
@@ -33,16 +33,16 @@ class MasterWeights:
             own.register_post_accumulate_grad_hook(partial(_hand_over, master))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MasterWeights:
-        """Hooks are not copied with a parameter: the copy sets its own."""
+        """Return a copy with hooks of its own: a parameter is copied without its hooks."""
         return MasterWeights(copy.deepcopy(self._pairs, memo))
 
     def of(self, name: str, own: nn.Parameter) -> nn.Parameter:
-        """Return what an optimiser moves in the place of a parameter: its copy, or itself."""
+        """Return the tensor that the optimiser updates for a parameter: its copy, or itself."""
         return self._pairs[name][1] if name in self._pairs else own
 
     @torch.no_grad()
     def round(self) -> None:
-        """Let the model compute with the copies as they are now."""
+        """Round the copies into the model."""
         for own, master in self._pairs.values():
             own.copy_(master)
 

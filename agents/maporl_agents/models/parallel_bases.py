@@ -1,4 +1,4 @@
-"""Running independent work on several bases at once.
+"""Runs the work of several base models at once, a thread each, on CPUs with free cores.
 
 Policies on different base models share nothing, so on a CPU their forward and backward passes run
 in one thread each (torch releases the interpreter lock inside its operators). The results do not
@@ -31,12 +31,12 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
 
 
 def cores() -> int:
-    """Return how many cores this process may use: ``MAPORL_CORES`` if it is set, else all."""
+    """Return the number of cores this process may use: ``MAPORL_CORES`` if set, else all."""
     return int(os.environ.get("MAPORL_CORES", 0)) or os.cpu_count() or 1
 
 
 def free_cores() -> int:
-    """Return how many single operators can run at once: cores over threads per operator."""
+    """Return the number of operators that can run at once: cores over threads per operator."""
     return cores() // torch.get_num_threads()
 
 

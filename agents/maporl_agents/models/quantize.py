@@ -1,4 +1,4 @@
-"""Base models in 4 or 8 bits, by bitsandbytes, on GPUs and on CPUs.
+"""Quantisation: base models in 4 or 8 bits, by bitsandbytes, on GPUs and CPUs.
 
 A quantised base is frozen; adapters on it train in float32 (QLoRA: Dettmers et al., arXiv
 2305.14314; LLM.int8: arXiv 2208.07339). What is played and what is scored has to be one function of
@@ -33,7 +33,7 @@ _PROBED_SCALES = 97
 
 
 def require_means(config: TeamConfig) -> None:
-    """Check that what the settings need is installed, before anything is loaded.
+    """Check that the packages which the settings need are installed, before a model is loaded.
 
     Raises:
         ValueError: one sentence that names the missing package and how to get it.
@@ -72,7 +72,7 @@ def require_plain(name: str, architecture: PreTrainedConfig, config: TeamConfig)
 
 
 def require_widths(name: str, architecture: PreTrainedConfig, config: TeamConfig) -> None:
-    """Check that this CPU reads a model's 4-bit weights rightly, from its shapes alone.
+    """Check that this CPU reads a model's 4-bit weights correctly, from the shapes alone.
 
     Raises:
         ValueError: it does not: see `reads_width`.
@@ -92,7 +92,7 @@ def require_widths(name: str, architecture: PreTrainedConfig, config: TeamConfig
 
 @cache
 def reads_width(inputs: int, dtype: torch.dtype) -> bool:
-    """Return whether this CPU reads the 4-bit weights of layers with so many inputs rightly.
+    """Return whether this CPU reads the 4-bit weights of layers with `width` inputs correctly.
 
     bitsandbytes 0.50 counts the blocks of 64 weights that share a scale from the start of the whole
     matrix, but its kernels for some processors count them from the start of each row: where these
@@ -166,7 +166,7 @@ def _own_output(_layer: nn.Module, _arguments: Any, output: Tensor) -> Tensor:
 
 
 def _no_news_of_casts(record: logging.LogRecord) -> bool:
-    """Drop a line that bitsandbytes writes at every call of every layer."""
+    """Silence a line that bitsandbytes writes at every call of every layer."""
     return "inputs will be cast" not in record.getMessage()
 
 

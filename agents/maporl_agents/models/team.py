@@ -1,4 +1,4 @@
-"""Team: base models, adapters and value heads; which (agent, turn) uses which."""
+"""Team: the agents' policies and critics, and which (agent, turn) uses which of them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Team:
         base_of: name of a policy -> index into `bases`.
         sharing: which (agent, turn) uses which policy.
         num_agents: A.
-        num_turns: T, as many turns have critics of their own; later turns use the last one's.
+        num_turns: T; each of these turns has critics of its own, later turns use the last ones.
         trained: the (agent, turn) pairs that are trained; None for all. The others speak as the
             policies the run started from and have no critic.
         critic_width: hidden units of each value head.
@@ -95,7 +95,7 @@ class Team:
         return critic_name(agent, min(turn, self.num_turns - 1))
 
     def base_of(self, policy: str) -> Base:
-        """Return the base a policy lives on."""
+        """Return the base model that a policy runs on; ValueError for an unknown policy."""
         if policy not in self._base_of:
             raise ValueError(
                 f"no policy {policy!r} in this team; it has {sorted(self._base_of)}. "
@@ -122,7 +122,7 @@ class Team:
         return found
 
     def refresh(self) -> None:
-        """Let the models compute with the trained parameters as they were last set."""
+        """Copy the trained parameters into the models, after an optimiser step or after loading."""
         for base in self.bases:
             base.refresh()
 
@@ -138,7 +138,7 @@ class Team:
         self.take_over(self.read(folder))
 
     def read(self, folder: Path) -> list[WeightPair]:
-        """Return all trained weights with those that `save` wrote, always in the same order.
+        """Pair all trained weights with those that `save` wrote, always in the same order.
 
         Raises:
             ValueError: names or shapes are not those of this team.
@@ -152,7 +152,7 @@ class Team:
 
     @torch.no_grad()
     def take_over(self, pairs: Sequence[WeightPair]) -> None:
-        """Give the trained weights the saved values they are paired with."""
+        """Copy the saved values into the trained weights they are paired with."""
         for own, saved in pairs:
             own.copy_(saved)
         self.refresh()

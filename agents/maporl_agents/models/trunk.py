@@ -1,4 +1,4 @@
-"""The part of a causal language model below its output head, called alike for every family."""
+"""The trunk: the layers of a causal language model below its output head, for every family."""
 
 from __future__ import annotations
 

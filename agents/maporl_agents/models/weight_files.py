@@ -1,4 +1,4 @@
-"""Saved weights and the places in a model that they belong into."""
+"""Writes and reads weights in safetensors files, and matches them to a model's parameters."""
 
 from __future__ import annotations
 

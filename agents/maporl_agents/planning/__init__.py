@@ -1,6 +1,6 @@
-"""What `maporl plan` knows of a run before it is one: memory, tokens and time of a step.
+"""`maporl plan`: the memory, tokens and time of a training step, before the run starts.
 
 `plan` puts it together from `sketch` (the run's own code on shapes without numbers), `ledger` (what
-that takes), `stand_ins` (messages at their limits) and `machine` (what there is); `rehearsal` times
+costs), `stand_ins` (messages at their limits) and `machine` (the device); `rehearsal` times
 steps with random weights; `page` prints.
 """

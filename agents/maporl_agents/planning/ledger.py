@@ -1,4 +1,4 @@
-"""Counting what a computation takes, op by op: bytes alive at once, arithmetic, bytes moved.
+"""Counts the cost of a computation, op by op: bytes alive at once, flops, bytes moved.
 
 A `Ledger` watches every tensor operator that runs inside it. It counts real tensors and tensors on
 torch's device "meta" alike, and the latter have shapes but no content, so that the cost of a model
@@ -26,7 +26,7 @@ _READ_ONE_NUMBER = torch.ops.aten._local_scalar_dense.default
 
 @dataclass(frozen=True)
 class Cost:
-    """What a piece of work takes.
+    """The cost of a computation.
 
     Attributes:
         flops: additions and multiplications of matrix products.
@@ -61,7 +61,7 @@ class Ledger(TorchDispatchMode):
 
     Args:
         owned: tensors that are there already and are not counted, e.g. a model's parameters.
-        padded: what models hear that ask a tensor without content whether there is padding.
+        padded: the answer to models that ask a tensor without content whether there is padding.
 
     Attributes:
         flops: as in `Cost`; so are `moved_bytes` and `ops`.
@@ -77,12 +77,12 @@ class Ledger(TorchDispatchMode):
         self.start()
 
     def start(self) -> None:
-        """Count from here: what is alive now is taken for granted."""
+        """Reset the count: tensors that are alive now do not count."""
         self._taken_for_granted = self.peak_bytes = self.live_bytes
         self.flops = self.moved_bytes = self.ops = 0.0
 
     def cost(self) -> Cost:
-        """Return what was counted since the last `start`."""
+        """Return the cost since the last `start`."""
         peak = self.peak_bytes - self._taken_for_granted
         return Cost(self.flops, self.moved_bytes, self.ops, peak)
 
@@ -158,7 +158,7 @@ def sketching(ledger: Ledger) -> Iterator[Ledger]:
 
 
 class _Attention(torch.autograd.Function):
-    """Attention by shapes: what it keeps, gives, and how many products it makes."""
+    """Attention by shapes: the tensors it keeps and returns, and its flops."""
 
     @staticmethod
     def forward(

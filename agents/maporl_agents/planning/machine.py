@@ -1,4 +1,4 @@
-"""What a device can do: its free memory, and its speed, measured in about a second."""
+"""The device: its free memory and its speed, measured in about a second."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Machine:
     """A device.
 
     Attributes:
-        name: in words.
-        memory_bytes: that models may fill, what others use left out.
+        name: for people.
+        memory_bytes: memory that this run may fill; memory in use by others is left out.
         flops: additions and multiplications of matrix products, per second.
         bytes_per_second: read and written together.
-        op_seconds: what an operator of a language model takes however small it is.
+        op_seconds: least time of an operator of a language model, however small it is.
         overlaps: whether that time passes while the device is still at work, as on a GPU.
     """
 
@@ -42,7 +42,7 @@ class Machine:
     overlaps: bool
 
     def seconds(self, cost: Cost) -> float:
-        """Return how long a piece of work takes at best: bound by arithmetic, memory, or calls."""
+        """Return the least seconds of a cost: bound by arithmetic, memory, or calls."""
         work = max(cost.flops / self.flops, cost.moved_bytes / self.bytes_per_second)
         calls = cost.ops * self.op_seconds
         return max(work, calls) if self.overlaps else work + calls
@@ -67,7 +67,7 @@ def this_machine(device: torch.device, dtype: torch.dtype, *, spread: bool = Fal
 
 
 def free_bytes(device: torch.device, *, spread: bool = False) -> float:
-    """Return the memory that can be had now: of the GPU, or all; or of this process on a CPU."""
+    """Return the free memory: of one GPU or all; or of this process on a CPU."""
     if device.type == "cuda":
         devices = range(torch.cuda.device_count()) if spread else [device]
         return float(sum(torch.cuda.mem_get_info(each)[0] for each in devices))
@@ -86,14 +86,14 @@ def _available_bytes() -> float:
 
 
 def resident_bytes() -> int:
-    """Return what this process has in memory now; 0 where the system does not say."""
+    """Return the resident memory of this process, in bytes; 0 where the system does not say."""
     about = Path("/proc/self/statm")
     pages = int(about.read_text().split()[1]) if about.exists() else 0
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def cgroup_rooms(memberships: str, root: Path) -> Iterator[float]:
-    """Yield what is left under each memory limit of some control groups and those around them.
+    """Yield the bytes left under each memory limit of control groups and their parents.
 
     Args:
         memberships: of a process, as in `/proc/self/cgroup`; groups of version 2 and of 1.
@@ -116,7 +116,7 @@ def cgroup_rooms(memberships: str, root: Path) -> Iterator[float]:
 
 
 def _stat(folder: Path, name: str) -> int:
-    """Return a line of a group's statistics: files kept in memory, which yield to who needs it."""
+    """Return one number of a group's statistics, e.g. of file cache, which can be reclaimed."""
     lines = (folder / "memory.stat").read_text().splitlines()
     return next((int(line.split()[1]) for line in lines if line.split()[0] == name), 0)
 

@@ -1,4 +1,4 @@
-"""What ``maporl plan`` does and prints."""
+"""``maporl plan``: makes the plan of a run and prints it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from maporl_agents.config import RunConfig, TrainConfig
+from maporl_agents.config.effects import refuse_without_effect
 from maporl_agents.models.loading import pick_device
 from maporl_agents.planning.machine import GIB, Machine, resident_bytes, this_machine
 from maporl_agents.planning.plan import TIME_FACTOR, USABLE, Plan, plan_of
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
 
 def run_command(args: cli.Plan, console: Console) -> int:
-    """Do what ``maporl plan`` does; return the exit code."""
+    """Carry out ``maporl plan``; return the exit code.
+
+    Raises:
+        ValueError: a setting would do nothing in this run, or the run cannot be planned.
+    """
     config = args.config
     if args.model:
         config = replace(config, team=replace(config.team, model=args.model))
@@ -29,6 +34,7 @@ def run_command(args: cli.Plan, console: Console) -> int:
         game, num_agents=args.agents or game.num_agents, num_turns=args.turns or game.num_turns
     )
     config = replace(config, game=game)
+    refuse_without_effect(config)
     lengths = {"message_tokens": args.message_tokens, "question_tokens": args.question_tokens}
     plan = plan_of(config, _machine(args, config), **lengths)
     show(plan, config, console)
@@ -123,7 +129,7 @@ def show_time(plan: Plan, config: RunConfig, rehearsal: Rehearsal | str, console
 
 
 def _how(rehearsal: Rehearsal) -> str:
-    """Return what was rehearsed, in words."""
+    """Return a sentence on the steps that were rehearsed."""
     *rest, large = sorted(rehearsal.timed)
     if large == rehearsal.count:
         how = f"a step of all {large} debates"
@@ -138,7 +144,7 @@ def _how(rehearsal: Rehearsal) -> str:
 
 
 def _how_sure(rehearsal: Rehearsal) -> str:
-    """Return what the range of a forecast rests on, in words."""
+    """Return a sentence on the reliability of a forecast."""
     spread = max(
         (most.wall / rehearsal.timed[size].wall for size, most in rehearsal.slowest.items()),
         default=1.0,

@@ -1,4 +1,4 @@
-"""``maporl plan``: what a run would hold in memory and how long a step would take.
+"""Plans a run: the memory it would hold, and the time of a step, part by part.
 
 Nothing is guessed from a table of models. The run's own team is made without weights (`sketch`),
 its first step is played with stand-in messages of full length, and the code of sampling, scoring
@@ -52,10 +52,10 @@ advantages, and the tables they are computed in."""
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run takes. Made by `plan_of`, printed by `show`.
+    """The cost of a run. Made by `plan_of`, printed by `show`.
 
     Attributes:
-        held: bytes that stay from step to step, by what they are.
+        held: bytes that stay from step to step, by their purpose.
         phases: bytes on top of that at the height of each part of a step.
         prompt_tokens: read by the sampler in one step.
         new_tokens: written in one step.
@@ -63,7 +63,7 @@ class Plan:
         overflows: model -> the longest text it would have to read, and its window, where that is
             less; such a run would end with an error.
         costs: work of one step: "play", "score", "update".
-        machine: what it is held against.
+        machine: the device that the run is planned for.
         max_rows: prompts that would fit side by side, by proportion; None if not even one does.
         micro_episodes: debates that would fit in one pass of the update, likewise.
     """
@@ -106,7 +106,7 @@ def plan_of(
 
     Args:
         config: its settings.
-        machine: what it is held against.
+        machine: the device that the run is planned for.
         message_tokens: length of each message; 0 for its limit.
         question_tokens: length of the questions; 0 to read those of the task.
 
@@ -162,7 +162,7 @@ def _overflows(team: Team, worst: Rollout, limits: Sampling) -> dict[str, tuple[
 
 
 def _fitting(room: float, taken: float, count: int) -> int | None:
-    """Return how many would fit if `count` take so much, by proportion."""
+    """Return the number that would fit into `room`, in proportion, if `count` take `taken`."""
     return int(room / taken * count) if room > taken / count else None
 
 
@@ -196,7 +196,7 @@ class _Draft:
         return nbytes([*self.policies, *self.critics])
 
     def held(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
-        """Return what stays in memory from step to step."""
+        """Return the bytes that stay in memory from step to step, by their purpose."""
         policies, critics = nbytes(self.policies), nbytes(self.critics)
         tokens = sum(len(c.ids) for rollout in rollouts for c in rollout.completions)
         tensors = owned(self.sketch.team)
@@ -215,13 +215,13 @@ class _Draft:
         return held
 
     def _verifier_bytes(self) -> float:
-        """Return what the learned verifiers of the game take; each that is named is loaded."""
+        """Return the bytes of the learned verifiers of the game; each that is named is loaded."""
         named = (self.config.game.verifier, self.config.game.feedback_verifier)
         folders = [Path(name[len(LEARNED) :]) for name in named if name.startswith(LEARNED)]
         return float(sum(map(verifier_bytes, folders)))
 
     def phases(self, rollouts: Sequence[Rollout], worst: Rollout) -> dict[str, float]:
-        """Return what each part of a step needs on top, at its height."""
+        """Return the peak bytes of each part of a step, on top of `held`."""
         questions = min(EVAL_BATCH, self.config.eval.questions)
         gradients = self.gradient_bytes
         # On a GPU all parameters are stepped together, through temporary copies.
@@ -278,12 +278,12 @@ class _Draft:
         return update_cost(self.sketch.team, base, pass_of(base, rows), heat, again=again)
 
     def micro_episodes(self, debates: int) -> int:
-        """Return how many debates go through the model at once in the update."""
+        """Return the number of debates in one forward pass of the update."""
         ppo = self.config.ppo
         return min(ppo.micro_episodes, -(-debates // ppo.minibatches))
 
     def rows_at_once(self, rollout: Rollout) -> int:
-        """Return how many prompts of a debate's turn go to one base, at most."""
+        """Return the largest number of prompts that one turn of a debate sends to one base."""
         counts = Counter(
             (row.turn, i)
             for row in self._rows(rollout)
@@ -295,10 +295,10 @@ class _Draft:
     def _pass_rows(
         self, base: Base, rollout: Rollout, debates: int
     ) -> list[tuple[TokenIds, int, str, str]]:
-        """Return the trained rows of so many debates.
+        """Return the trained rows of `debates` debates.
 
-        Stand-ins of several agents and debates are alike, what these sample is not: a first token
-        of their own tells their conversations apart.
+        Stand-ins of several agents and debates are alike, sampled ones are not: a first token of
+        its own tells each conversation apart.
         """
         rows = [row for row in self._rows(rollout) if row.trained and row.policy in base.policies]
         return [
@@ -345,7 +345,7 @@ class _Draft:
         return {"play": play_, "score": score, "update": update}
 
     def _play(self, base: Base, rollout: Rollout, debates: int) -> Cost:
-        """Return the cost of all turns of so many debates like this one."""
+        """Return the cost of all turns of `debates` debates like this one."""
         total = Cost()
         rows = [row for row in self._rows(rollout) if row.policy in base.policies]
         for turn in sorted({row.turn for row in rows}):

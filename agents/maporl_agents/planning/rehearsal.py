@@ -49,7 +49,7 @@ BUSY_SPREAD = 1.3
 
 
 class Spent(NamedTuple):
-    """What something took: seconds on the clock, and of all processor cores together."""
+    """Time of a piece of work: seconds on the clock, and of all processor cores together."""
 
     wall: float
     processor: float
@@ -57,7 +57,7 @@ class Spent(NamedTuple):
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What was timed.
+    """The timed steps of a rehearsal.
 
     Attributes:
         count: debates of the step that is forecast.
@@ -131,10 +131,10 @@ def sizes(count: int, least: int) -> list[int]:
 def time_steps(
     take: Callable[[int], Spent], count: int, least: int, seconds: float
 ) -> dict[int, Spent]:
-    """Time steps of growing size while there is time; return the least that each took.
+    """Time steps of growing size while there is time; return the least time of each.
 
     Args:
-        take: takes a step of so many debates and returns what it took.
+        take: takes a step of a number of debates and returns its time.
         count: debates of the step that is asked for.
         least: debates that a smaller step has at least.
         seconds: that all of it may take on the clock. A first step, to warm up, is always taken.
@@ -217,7 +217,7 @@ class Watched:
 
 
 def waiting_processes() -> float | None:
-    """Return how many processes wanted a core in the last minute, on average; None if unknown."""
+    """Return the mean number of processes that wanted a core, last minute; None if unknown."""
     try:
         return os.getloadavg()[0]
     except OSError:
@@ -225,7 +225,7 @@ def waiting_processes() -> float | None:
 
 
 def _require_means(config: TrainConfig, plan: Plan, seconds: float, shortest: float) -> None:
-    """Raise ValueError if a rehearsal is out of the question; `shortest` is of its least step."""
+    """Raise ValueError if a rehearsal would not fit; `shortest` is of its smallest step."""
     if not plan.fits:
         raise ValueError("the run does not fit")
     if config.team.quantization != "none" or config.team.device_map == "auto":
@@ -238,7 +238,7 @@ def _require_means(config: TrainConfig, plan: Plan, seconds: float, shortest: fl
 
 
 def _stepper(config: TrainConfig, question_tokens: int) -> Callable[[int], Spent]:
-    """Return what takes a training step of so many debates, the run's first questions."""
+    """Return a function that takes a training step on a number of the run's first questions."""
     game, count = experiment.training_game(config)
     plain = unjudged(config.game)
     if question_tokens:  # the task may not be there

@@ -1,1 +1,1 @@
-"""What is written to disk and read back: run folders, checkpoints, logs, settings."""
+"""Files of a run, written and read: run folder, checkpoints, logs, settings."""

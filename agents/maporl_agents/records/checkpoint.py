@@ -148,7 +148,7 @@ def _publish(folder: Path, target: Path) -> None:
 
 
 def _prune(root: Path, target: Path, keep: int) -> None:
-    """Remove what `target` replaces and the older ones beyond `keep`; failing is only a notice."""
+    """Remove checkpoints that `target` replaces or `keep` drops; a failure is only a warning."""
     step = step_of(target)
     older = [path for path in _candidates(root) if step_of(path) <= step and path != target]
     replaced = [path for path in older if step_of(path) == step]
@@ -172,7 +172,7 @@ def _remove(path: Path) -> None:
 
 
 def _clear_debris(root: Path) -> None:
-    """Remove what killed saves left; what cannot be removed is in nobody's way."""
+    """Remove files that killed saves left behind, as far as possible."""
     for path in root.iterdir():
         if path.name.startswith(_DEBRIS):
             _discard(path)
@@ -230,13 +230,13 @@ def latest(root: Path) -> Path | None:
 
 
 def _candidates(root: Path) -> list[Path]:
-    """Return what is named like a checkpoint, newest first; a replaced one after its successor."""
+    """Return folders named like checkpoints, newest first; a replaced one after its successor."""
     named = [path for path in root.iterdir() if _STEP.fullmatch(path.name)]
     return sorted(named, key=lambda path: (-step_of(path), path.suffix == ".old", path.name))
 
 
 def _pointer_problems(root: Path, candidates: list[Path]) -> list[str]:
-    """Say so if the newest checkpoint that was saved here has vanished as a whole."""
+    """Return a problem if the newest checkpoint that was saved here is missing as a whole."""
     try:
         name = (root / POINTER).read_text(encoding="utf-8", errors="replace").strip()[:80]
     except OSError:
@@ -270,7 +270,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def _check_file(folder: Path, name: str, entry: Mapping[str, Any]) -> None:
-    """Compare one file with what the manifest says of it."""
+    """Compare one file with its size and SHA-256 in the manifest."""
     try:
         size = (folder / name).stat().st_size
         if size < entry["size"]:

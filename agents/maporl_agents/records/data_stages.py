@@ -1,7 +1,7 @@
-"""Data stages: JSONL files that people can read, made once and known by what they were made from.
+"""Data stages of MALT: JSONL files, each made once and kept while its inputs are the same.
 
-A run that was cut goes on behind the last file that is whole. ``manifest.json`` beside the files
-holds, for each, its SHA-256, its number of rows and a digest of what it was made from.
+A run that was interrupted continues after the last complete file. ``manifest.json`` beside the
+files holds, for each, its SHA-256, its number of rows and a digest of what it was made from.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Rows = list[dict[str, Any]]
 
 
 def digest(value: Any) -> str:
-    """Return a name for a JSON value: equal values, equal names."""
+    """Return a digest of a JSON value; equal values have equal digests."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -52,7 +52,7 @@ class Stages:
         return self._read(name)
 
     def sha256(self, name: str) -> str:
-        """Return what names the content of a file that is there."""
+        """Return the SHA-256 of a file that this folder holds."""
         return str(self._entries()[name]["sha256"])
 
     def _entries(self) -> dict[str, dict[str, Any]]:

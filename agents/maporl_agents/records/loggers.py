@@ -1,4 +1,4 @@
-"""Where metrics go besides metrics.jsonl: TensorBoard, and others through one small interface."""
+"""Loggers that take metrics besides metrics.jsonl: TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 

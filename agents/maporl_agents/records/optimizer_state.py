@@ -1,4 +1,4 @@
-"""The whole state of an optimiser as tensors and JSON, by parameter name instead of position."""
+"""Saves and restores the state of an optimiser, by parameter name instead of position."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ ADAM = {"step", "exp_avg", "exp_avg_sq"}
 
 
 def _impossible(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str | None:
-    """Return what no optimiser arrives at in a state that fits one, the first found."""
+    """Return the first value of a state that no optimiser can have; None if there is none."""
     for name, entry in state["parameters"].items():
         moments = entry["moments"]
         if state["kind"] in ("Adam", "AdamW"):
@@ -189,7 +189,7 @@ def _mismatches(
     tensors: Mapping[str, Tensor],
     state: Mapping[str, Any],
 ) -> list[str]:
-    """Say all ways in which a saved state does not belong to an optimiser."""
+    """Return all ways in which a saved state does not fit an optimiser, as clauses."""
     kind, groups = type(optimizer).__name__, state["groups"]
     if kind != state["kind"]:
         return [f"it is of {state['kind']}, the optimizer is {kind}"]
@@ -209,7 +209,7 @@ def _mismatches(
 
 
 def _tensor_mismatches(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> list[str]:
-    """Say where the saved tensors are not those that the saved state describes."""
+    """Return clauses on saved tensors that differ from the description in the saved state."""
     described = {
         f"{name}/{key}": shape
         for name, entry in state["parameters"].items()

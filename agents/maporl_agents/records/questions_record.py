@@ -1,7 +1,7 @@
-"""Which questions a run is about: noted in its folder when it starts, compared when it goes on.
+"""questions.json: a hash of the questions of a run, written at its start, compared on resume.
 
-A run that goes on with other questions than it began with is no longer exact, and its figures
-before and after training are not of the same thing.
+A run that is resumed with other questions is not the run that was interrupted, and its figures
+before and after training measure different questions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Parts = Mapping[str, Sequence[Question]]
 
 
 def note(parts: Parts) -> dict[str, dict[str, Any]]:
-    """Return how many questions there are of each part, and the SHA-256 of them."""
+    """Return the number of questions of each part and their SHA-256."""
     return {
         name: {"count": len(questions), "sha256": fingerprint(questions)}
         for name, questions in parts.items()
@@ -31,12 +31,12 @@ def note(parts: Parts) -> dict[str, dict[str, Any]]:
 
 
 def changes(folder: Path, game: GameConfig, parts: Parts, *, force: bool) -> list[str]:
-    """Return a clause on each part that is not what a run's folder notes, naming its data.
+    """Return a clause on each part whose questions differ from those noted in a run's folder.
 
-    There is none where the folder has no such note: a run of an earlier version.
+    Returns none where the folder has no such note, as a run of an earlier version.
 
     Raises:
-        ValueError: there is one, and nobody insisted on going on (`force`).
+        ValueError: the questions changed and `force` is False.
     """
     path = folder / FILE
     if not path.is_file():
@@ -96,7 +96,7 @@ def shared_with_verifiers(game: GameConfig, questions: Sequence[Question]) -> li
 def seen_in_training(
     held: Sequence[Question], measured: Sequence[Question], training: Sequence[Question]
 ) -> int:
-    """Return how many of the questions that are measured on are among those trained on.
+    """Return the number of held-out questions that are among the training questions.
 
     Args:
         held: the questions that are asked.

@@ -1,4 +1,4 @@
-"""What a run may find in its folder, who may write there, and what the run ran on."""
+"""The run folder: its name, its lock, files a run may remove, and versions.json."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def folder_of(runs: Path, name: str) -> Path:
 
 
 def acquire(folder: Path) -> int:
-    """Return the held lock of a folder. The system drops it when its process ends, however it ends.
+    """Lock a folder and return the lock; the system releases it when the process ends.
 
     Raises:
         ValueError: if another process, or another log in this one, holds it, or if it is a link to
@@ -91,7 +91,7 @@ def acquire(folder: Path) -> int:
 
 
 def require_own_files(folder: Path) -> None:
-    """Check that what a run goes on to write are files of its own; `checkpoints` may be elsewhere.
+    """Check that the files a run will write are plain files; `checkpoints` may be a link.
 
     Raises:
         ValueError: one of its files, or the folder of some, is a link, or shared with another name.
@@ -138,7 +138,7 @@ def require_free(folder: Path, overwrite: bool) -> None:
 
 
 def _foreign(folder: Path) -> list[str]:
-    """Return what a run did not write, relative to its folder; links count as foreign."""
+    """Return the files that no run wrote, relative to the folder; links count as foreign."""
     found = []
     for path in sorted(folder.iterdir()):
         pattern = _FOLDERS.get(path.name)
@@ -154,7 +154,7 @@ def _foreign(folder: Path) -> list[str]:
 
 
 def _foreign_below(child: Path, pattern: re.Pattern[str]) -> list[str]:
-    """Return what no run writes of a thing in one of its folders, by names relative to that."""
+    """Return the files that no run writes below one of its folders, relative to that folder."""
     if not pattern.fullmatch(child.name):
         return [child.name]
     if not child.is_dir() or child.is_symlink() or child.name.startswith("."):
@@ -179,7 +179,7 @@ def remove_run(folder: Path) -> None:
 
 
 def versions() -> dict[str, Any]:
-    """Return what the run ran on; null for what is not installed or not known."""
+    """Return packages, platform and commit of this process; null for unknown ones."""
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},

@@ -1,8 +1,8 @@
-"""The folder of a run: what was set, what it ran on, what was measured, what was said.
+"""RunLog writes a run folder: settings, versions, metrics, alarms, transcripts.
 
     config.json               the settings
     versions.json             packages, platform, commit; no machine or user names
-    questions.json            how many questions there are, and a hash of them: see `asked`
+    questions.json            number and hash of the questions: see `questions_record`
     metrics.jsonl             one JSON object a line, "step" first, steps never falling
     tensorboard/              the same as TensorBoard events
     alarms.jsonl              early warnings, one a line: "step", then "name", "where", "text"
@@ -126,7 +126,7 @@ class RunLog:
 
     @staticmethod
     def _start(folder: Path, plain: Any) -> None:
-        """Replace what an earlier run left by the first files of this one; all of them or none."""
+        """Replace an earlier run's files by the first files of this one; all of them or none."""
         remove_run(folder)
         try:
             write_text(folder / "versions.json", _pretty(versions()))
@@ -145,7 +145,7 @@ class RunLog:
         force: bool = False,
         loggers: Sequence[Logger] = (),
     ) -> RunLog:
-        """Go on with a run. Load its checkpoint next, then call `truncate_after` with its step.
+        """Resume a run. Load its checkpoint next, then call `truncate_after` with its step.
 
         Args:
             folder: of the run.
@@ -189,7 +189,7 @@ class RunLog:
             raise
 
     def close(self) -> None:
-        """Close all loggers and let go of the folder. Safe to call twice."""
+        """Close all loggers and release the lock of the folder. Safe to call twice."""
         if self._lock is None:
             return
         try:
@@ -273,10 +273,10 @@ class RunLog:
             self._append("alarms.jsonl", lines)
 
     def truncate_after(self, step: int) -> None:
-        """Forget what was logged of later steps, to go on from the checkpoint of `step`.
+        """Remove the log lines of later steps, to continue from the checkpoint of `step`.
 
-        Settings that differ (see `resume`) are saved now: before a checkpoint was found to fit them
-        they would have spoilt the run.
+        Settings that differ (see `resume`) are saved now, once the checkpoint is known to fit
+        them, and not earlier.
 
         Raises:
             ValueError: if a line that is to stay is damaged; names file and line.

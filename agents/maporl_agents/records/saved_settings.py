@@ -1,4 +1,4 @@
-"""The settings of a run as the plain values that its folder keeps, and how two of them differ."""
+"""Settings as plain JSON values for config.json, and the differences between two of them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from maporl_agents.records.storage import require_plain
 
 
 class SettingsDiffer(ValueError):
-    """A run is to go on with other settings than it has, and nobody insisted on it.
+    """The settings of a run that is resumed differ from its saved ones, and `force` is False.
 
-    The message has several lines: what differs stands line by line, as `config_diff` gives it.
+    The message has several lines: the differences, as `config_diff` returns them.
     """
 
 
@@ -24,19 +24,20 @@ def config_diff(old: Any, new: Any) -> list[str]:
     before, after = dict(_flat(old)), dict(_flat(new))
     lines = []
     for name in sorted(before.keys() | after.keys()):
-        if before.get(name) != after.get(name):
-            lines += [f"- {name}: {before[name]}"] if name in before else []
-            lines += [f"+ {name}: {after[name]}"] if name in after else []
+        if name in before and name in after and before[name] == after[name]:  # 0 equals 0.0
+            continue
+        lines += [f"- {name}: {json.dumps(before[name])}"] if name in before else []
+        lines += [f"+ {name}: {json.dumps(after[name])}"] if name in after else []
     return lines
 
 
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every leaf of nested settings as (dotted name, JSON)."""
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every leaf of nested settings as (dotted name, value)."""
     if isinstance(value, dict) and value:
         for key, item in value.items():
             yield from _flat(item, f"{name}.{key}" if name else key)
     else:
-        yield name, json.dumps(value)
+        yield name, value
 
 
 def plain_settings(config: Any) -> Any:
@@ -60,7 +61,7 @@ def saved_settings(saved: Any, config: Any) -> Any:
 
     Args:
         saved: plain values, read back from its folder.
-        config: a dataclass, whose fields are meant. What is no settings of its kind stays as it is.
+        config: a dataclass that has these fields; other saved values are returned unchanged.
     """
     if not is_dataclass(config) or isinstance(config, type):
         return saved

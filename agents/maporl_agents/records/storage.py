@@ -1,4 +1,4 @@
-"""How a run's files are written and read: whole text files, strict JSON, safetensors.
+"""Writes and reads single files: text replaced at once, strict JSON, safetensors.
 
 There is no third format: what JSON and safetensors cannot hold is refused when it is saved, and a
 pickle is never opened. torch is imported where tensors are handled, so that the rest stays quick.

@@ -1,4 +1,4 @@
-"""The studies as data: which teams are made, how each is measured, and what it is to show."""
+"""The studies by name: the teams of each, how they are measured, and the claims they test."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def with_controls(
 
 
 def claims_of_a_debate(*shuffled: str) -> tuple[Claim, ...]:
-    """Return what study 1 claims of its method "maporl", whose controls shuffle so much."""
+    """Return the claims of study 1 on its method "maporl", with the given shuffling controls."""
     return (
         Claim("Off the shelf, a debate does not improve over its turns.", on("off-the-shelf")),
         Claim("After MAPoRL, a debate improves over its turns.", on("turns", "training")),
@@ -158,7 +158,7 @@ def same_agents(name: str, config: TrainConfig, title: str) -> StudyPlan:
 def refining(name: str, label: str, config: TrainConfig) -> ArmPlan:
     """Return the baseline of one agent that debates with itself, A = 1, in training and test.
 
-    It gives one answer a turn, so it is trained on as many more questions: equal answers.
+    It gives one answer a turn, so it is trained on A times the questions: equal answers.
     """
     lone = with_game(config, num_agents=1)
     lone = replace(lone, questions_per_step=config.game.num_agents * config.questions_per_step)
@@ -166,7 +166,7 @@ def refining(name: str, label: str, config: TrainConfig) -> ArmPlan:
 
 
 def alone() -> StudyPlan:
-    """Study 2: what training alone gives."""
+    """Study 2: agents that are trained alone."""
     return StudyPlan(
         name="alone",
         title="Is training alone enough?",
@@ -209,14 +209,14 @@ def alone() -> StudyPlan:
 
 
 def trained_alone(times: int) -> ArmPlan:
-    """Return the baseline of agents trained alone on so many times the answers, then debating."""
+    """Return the baseline of agents trained alone on `times` times the answers, then debating."""
     label = f"trained alone, {times}x the answers, then debating"
     recipe = Recipe("ppo", alone_config(times))
     return ArmPlan(f"alone-{times}x", label, "baseline", recipe, settings={"budget": times})
 
 
 def alone_config(times: int) -> TrainConfig:
-    """Return the settings of single-agent PPO on so many times the answers."""
+    """Return the settings of single-agent PPO on `times` times the answers."""
     return replace(SHOPPING, single_agent=True, steps=times * SHOPPING.steps)
 
 
@@ -381,7 +381,7 @@ def bases() -> StudyPlan:
 
 
 def variants() -> StudyPlan:
-    """Study 6: the reward, who shares what, and how many debate."""
+    """Study 6: the reward, the sharing of policies, and the number of agents."""
     rewards: dict[str, dict[str, Any]] = {
         "gamma 0": {"gamma": 0.0},
         "gamma 0.3": {"gamma": 0.3},

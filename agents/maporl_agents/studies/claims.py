@@ -1,4 +1,4 @@
-"""Which claims of a study hold: by rule, from the sentences that they stand on."""
+"""Judges the claims of a study by rule, from its verdicts, and corrects for their number."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Judgement = Literal["holds", "fails", "not shown", "not measured"]
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A claim and what the figures say to it.
+    """A claim and its judgement by the figures.
 
     Attributes:
         claim: in words, with the names of its sentences.
-        judgement: what follows.
+        judgement: holds, fails, not shown, or not measured.
         by: the sentence that decided; None if it is one that is missing.
         p: of the judgement "holds" (all of its tests, so the largest) or "fails"; None for others,
             and where a test cannot be made.

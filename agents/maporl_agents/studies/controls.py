@@ -1,4 +1,4 @@
-"""Controls: the measurements that tell collaboration from its look-alikes.
+"""Controls: measurements of a team alone, with shuffled verdicts or peers, best of N, and others.
 
 A rise over turns is collaboration only if it needs the others. So the same policies are measured
 alone, with their verdicts shuffled, and with peers who talk about another question; and the same
@@ -44,13 +44,13 @@ PILOT_QUESTIONS = 100
 
 @dataclass(frozen=True)
 class Measure:
-    """What is measured of a team.
+    """A measurement of a team.
 
     - "debate": the game as it is.
     - "alone": every member answers once, unseen, by the policy of its last turn.
     - "self_refinement": one member at a time debates with itself (A = 1) over all turns.
     - "verdicts_shuffled": shown verdicts are dealt out at random among the messages of a turn.
-    - "peers_shuffled": what the others said is taken from the debate of another question.
+    - "peers_shuffled": the peers' messages are taken from the debate of another question.
     - "best_of_n": N first answers, of which the verifier picks the best.
     - "self_consistency": a vote among N first answers, N such that the tokens equal a debate's.
     - "team": the game as it is, and everybody's answer is the one its protocol pays for: in a
@@ -96,13 +96,12 @@ class Measure:
 
 
 class Cast(Team):
-    """The same models in other seats; shares every weight with the team it is made from.
+    """The models of a team as other agents; shares all weights with the team it is made from.
 
     Args:
-        team: whose members play.
-        seats: `seats[i]` is the member that takes seat i.
-        turn: everybody speaks with its policy of this turn, whatever turn it is; None for each
-            turn's own.
+        team: the members.
+        seats: `seats[i]` is the member that plays agent i.
+        turn: the turn whose policies answer in all turns; None for each turn's own.
     """
 
     def __init__(self, team: Team, seats: Sequence[int], *, turn: int | None = None) -> None:
@@ -111,23 +110,23 @@ class Cast(Team):
         self.always = turn
 
     def policy(self, seat: int, turn: int) -> str:
-        """Return the policy of the member in a seat."""
+        """Return the policy of the member that plays agent `seat`."""
         return super().policy(self.members[seat], turn if self.always is None else self.always)
 
 
 def in_rotation(team: Team, num_agents: int, *, turn: int | None = None) -> Team:
-    """Return a cast of so many agents: members 0, 1, ..., A - 1, 0, 1, ..."""
+    """Return a cast of `count` agents: members 0, 1, ..., A - 1, 0, 1, ..."""
     return Cast(team, tuple(islice(cycle(range(team.num_agents)), num_agents)), turn=turn)
 
 
 class ShuffledVerdicts:
     """A verifier whose scores are dealt out at random among the messages of a call.
 
-    How many messages are called right stays as it was; which ones no longer says anything.
+    The number of messages with a good score stays; which messages have it is random.
 
     Args:
         scorer: gives the scores.
-        seed: names the shuffling; calls are shuffled one after the other from one stream.
+        seed: of the shuffling; calls are shuffled one after the other from one stream.
     """
 
     def __init__(self, scorer: Scorer, seed: int) -> None:
@@ -144,8 +143,9 @@ class ShuffledVerdicts:
 class SwappedPeers(BatchedDebate):
     """Debates in which everybody reads its own messages and the peers of the next question.
 
-    The next debate of the batch stands in, the first one for the last; whoever sits in seat i there
-    is read as seat i here. All debates must stand at the same turn, so `stop` must be "fixed".
+    The peers are those of the next debate of the batch, for the last debate those of the first;
+    agent i there is read as agent i here. All debates must stand at the same turn, so `stop` must
+    be "fixed".
     """
 
     def reset(
@@ -157,7 +157,7 @@ class SwappedPeers(BatchedDebate):
             raise ValueError("peers are swapped between questions: ask at least two at a time")
 
     def prompts(self) -> list[Prompt]:
-        """Return what everybody reads, peers swapped."""
+        """Return the prompts of a turn, peers swapped."""
         transcripts = self.transcripts
         if len({transcript.turn for transcript in transcripts}) > 1:
             raise ValueError("peers are swapped turn by turn: play with stop='fixed'")
@@ -190,10 +190,10 @@ def measure(
     """Carry out a measurement, sampled and (where it says something) greedy.
 
     Args:
-        what: kind and size.
+        what: kind and size of the measurement.
         team: the members.
-        game: what they were made for; `what` may change its task, agents and turns.
-        questions: what is asked.
+        game: the game of the team; `what` may change its task, agents and turns.
+        questions: the questions to ask.
         sampling: how messages are drawn.
         seed: names the noise.
 
@@ -304,7 +304,7 @@ def independent(
     *,
     seed: int,
 ) -> Evaluation:
-    """Draw so many first answers per question, members in rotation: one turn, nobody reads."""
+    """Sample `count` first answers per question, members in rotation: one turn, nobody reads."""
     one_turn = replace(game, num_agents=number, num_turns=1)
     debates = debates_of(one_turn, min(EVAL_BATCH, len(questions)))
     return evaluate(in_rotation(team, number), debates, questions, sampling, seed=seed)
@@ -313,7 +313,7 @@ def independent(
 def samples_for_tokens(
     team: Team, game: GameConfig, questions: Sequence[Question], sampling: Sampling, *, seed: int
 ) -> int:
-    """Return how many first answers cost as many generated tokens as a debate, at least one."""
+    """Return the number of first answers that cost the tokens of a debate, at least one."""
     pilot = questions[:PILOT_QUESTIONS]
     players = in_rotation(team, game.num_agents)
     debate = evaluate(players, debates_of(game, len(pilot)), pilot, sampling, seed=seed)
@@ -322,7 +322,7 @@ def samples_for_tokens(
 
 
 def best_of(transcripts: Sequence[Transcript]) -> TurnStats:
-    """Return how often the first answer with the best verdict is right; ties count in equal parts.
+    """Return the accuracy of the first answer with the best verdict; ties count in equal parts.
 
     The verdicts are those that a debate would show. Both entries, `vote` and the only `accuracy`,
     are the expected accuracy of that choice. A question without any verdict counts as wrong.

@@ -1,7 +1,7 @@
-"""What `alpha` and `beta` pay for, how often it happened, and whether paying for it moved it.
+"""Whether the bonuses `alpha` and `beta` changed the behaviour that they reward, from flip rates.
 
-Tables 1 and 2 of the paper (arXiv 2502.18439) pay for a wrong answer or majority that becomes right
-and deduct for a right one that becomes wrong: `alpha` the later message whose own answer changed,
+Tables 1 and 2 of the paper (arXiv 2502.18439) reward a wrong answer or majority that becomes right
+and penalise a right one that becomes wrong: `alpha` the later message whose own answer changed,
 `beta` the earlier one whose peers changed. A tied majority is neither right nor wrong.
 """
 
@@ -26,10 +26,10 @@ class Case:
 
     Attributes:
         weight: "alpha0", "alpha1", "beta0" or "beta1".
-        words: what happens.
+        words: the change, for people.
         own: whether the message was right.
         others: the strict majority of its peers.
-        of: whose change is paid for.
+        of: whose change is rewarded.
     """
 
     weight: str
@@ -40,7 +40,7 @@ class Case:
 
     @property
     def gains(self) -> bool:
-        """Whether the change is from wrong to right, which is paid; the opposite is deducted."""
+        """Whether the change is from wrong to right, so rewarded; the opposite is penalised."""
         return not self.own if self.of == "own" else self.others == "wrong"
 
     @property
@@ -63,7 +63,7 @@ CASES = (
 
 
 def steps(study: Study) -> list[int]:
-    """Return the turns, counted from 0, after which somebody was seen to move."""
+    """Return the turns, counted from 0, after which changes of answers were counted."""
     measured = (m for arm in study.arms for seed in arm.seeds for m in seed.measurements)
     return sorted({move.turn for measurement in measured for move in measurement.transitions})
 
@@ -71,14 +71,14 @@ def steps(study: Study) -> list[int]:
 def flip_rates(
     arm: Arm, case: Case, turn: int, *, stage: Stage = "after", decoding: Decoding = "sampled"
 ) -> dict[int, float]:
-    """Return {seed: share of the messages of a turn with this past that were paid or deducted}."""
+    """Return {seed: share of the messages of a turn with this past that earned or lost a bonus}."""
     found = {result.seed: result.find(stage, decoding) for result in arm.seeds}
     rates = {seed: _rate(m, case, turn)[0] for seed, m in found.items() if m is not None}
     return {seed: share for seed, share in rates.items() if share is not None}
 
 
 def flip_count(arm: Arm, case: Case, turn: int, *, stage: Stage = "after") -> int:
-    """Return how many messages, sampled, had this past, over all seeds."""
+    """Return the number of sampled messages with this past, over all seeds."""
     found = (result.find(stage, "sampled") for result in arm.seeds)
     return sum(_rate(m, case, turn)[1] for m in found if m is not None)
 
@@ -92,7 +92,7 @@ def _rate(measurement: Measurement, case: Case, turn: int) -> tuple[float | None
 
 
 def incentive_verdicts(study: Study, decoding: Decoding = "sampled") -> list[Verdict]:
-    """Say whether each incentive moved what it pays for, and what else it moved.
+    """Say whether each incentive moved the changes it rewards, and which others it moved.
 
     Arms are told by ``settings["incentive"]``: "none", "alpha0", "alpha1", "beta0" or "beta1";
     ``settings["trained_turns"]``, counted from 1, are the turns whose messages learn from what they
@@ -120,11 +120,11 @@ def _of_incentive(study: Study, arm: Arm, base: Arm, decoding: Decoding) -> Iter
 
 
 def learns(trained_turns: Sequence[int] | None, case: Case, turn: int) -> bool:
-    """Return whether the message that is paid for a move from `turn` to the next one is trained.
+    """Return whether the message rewarded for a move from `turn` to the next one is trained.
 
     Args:
         trained_turns: counted from 1; None for all.
-        case: what is paid for.
+        case: the change that is rewarded.
         turn: counted from 0.
     """
     paid_turn = turn + 1 if case.of == "own" else turn
@@ -140,11 +140,11 @@ def paid_topic(case: Case, turn: int) -> str:
 def paid_verdict(
     arm: str, case: Case, turn: int, change: Estimate, without: dict[int, float]
 ) -> Verdict:
-    """Say whether what is paid became more frequent, or what is deducted less.
+    """Say whether a rewarded change became more frequent, or a penalised one less.
 
     Args:
         arm: with the bonus.
-        case: what is paid for.
+        case: the change that is rewarded.
         turn: from which to the next, counted from 0.
         change: of the share by the bonus.
         without: {seed: share without bonus}.
@@ -170,7 +170,7 @@ def _where(case: Case, turn: int) -> str:
 def _side_effects(
     arm: Arm, base: Arm, cells: Sequence[tuple[Case, int]], decoding: Decoding
 ) -> Iterator[Verdict]:
-    """Say in one sentence which changes that this incentive does not pay for it moved, too."""
+    """Say in one sentence which changes this incentive moved without rewarding them."""
     changes = {}
     for case, turn in cells:
         own, without = (flip_rates(one, case, turn, decoding=decoding) for one in (arm, base))

@@ -1,4 +1,4 @@
-"""One job of a study: make a team (or train none), then measure it in several ways.
+"""Jobs of studies: train a team by a recipe (or none), then measure it in several ways.
 
 A job lives in a folder named by its settings, so that the same team is trained once for all studies
 and never again:
@@ -9,7 +9,7 @@ and never again:
     <jobs>/<key>/measures/<key>.json     one measurement: what, sampled, greedy, who moved
     <jobs>/<key>/log.txt                 what the process printed
 
-`carry_out` does whatever of this is still missing; a run that was cut goes on from its checkpoint.
+`carry_out` does the missing parts; an interrupted run continues from its checkpoint.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ READ_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a team comes about: as it is ("none"), by a scheme's training, or by imitation ("sft").
+    """How a team is made: untrained ("none"), by a scheme's training, or by imitation ("sft").
 
     "ppo" is MAPoRL's training; the others are called as their schemes.
     """
@@ -98,7 +98,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Job:
-    """A recipe with one seed, and all that is to be measured of its team."""
+    """A recipe with one seed, and all measurements of its team."""
 
     recipe: Recipe
     seed: int
@@ -115,7 +115,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Name of the job's folder: what decides the team and the questions, nothing else.
+        """Name of the job's folder: a digest of the settings that decide team and questions.
 
         Only settings that differ from their defaults count, so a setting that is new to this
         version, and left at its default, changes no name.
@@ -173,7 +173,7 @@ def _change(one: Any, other: Any) -> Any:
 
 
 def without_training(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return changed settings without those that a team that is not trained does not notice."""
+    """Return changed settings without those that have no effect on an untrained team."""
     kept = {name: one for name, one in settings.items() if name not in TRAINING_SETTINGS}
     game = {n: one for n, one in kept.pop("game", {}).items() if n not in REWARD_SETTINGS}
     return {**kept, "game": game}
@@ -204,10 +204,10 @@ def measure_path(folder: Path, what: Measure) -> Path:
 
 
 def missing(job: Job, folder: Path) -> tuple[Measure, ...]:
-    """Return the measurements that are not there yet; () if the job is done.
+    """Return the measurements that are missing; () if the job is done.
 
     Raises:
-        ValueError: the folder holds another job: a default that this one has has changed since.
+        ValueError: the folder holds another job, as after a change of a default.
     """
     _require_same(job, folder / "job.json")
     return tuple(what for what in job.measures if not measure_path(folder, what).is_file())
@@ -223,7 +223,7 @@ def _require_same(job: Job, path: Path) -> None:
 
 
 def carry_out(job: Job, folder: Path, console: Console) -> None:
-    """Do what is missing of a job: train, then measure.
+    """Carry out the missing parts of a job: train, then measure.
 
     Raises:
         Interrupted: a signal came; all that was done is saved.
@@ -244,20 +244,20 @@ def carry_out(job: Job, folder: Path, console: Console) -> None:
 
 
 def record_versions(folder: Path) -> None:
-    """Note what a job's measurements run on, if it is not noted yet."""
+    """Record the versions and platform of a job's measurements, once for each combination."""
     known = recorded_versions(folder)
     if (now := versions()) not in known:
         write_text(folder / "versions.json", json.dumps([*known, now], indent=1))
 
 
 def recorded_versions(folder: Path) -> list[dict[str, Any]]:
-    """Return what a job's measurements ran on, every combination once."""
+    """Return the versions and platforms of a job's measurements, every combination once."""
     path = folder / "versions.json"
     return list(load_json(path)) if path.is_file() else []
 
 
 def ran_on(folder: Path) -> list[dict[str, Any]]:
-    """Return what a job ran on, training and measurements, see `run_folder.versions`."""
+    """Return the versions of a job, training and measurements; see `run_folder.versions`."""
     trained = folder / "run" / "versions.json"
     return [*([load_json(trained)] if trained.is_file() else []), *recorded_versions(folder)]
 
@@ -279,7 +279,7 @@ def make_team(job: Job, run: Path, console: Console) -> Team:
 
 
 def measured(job: Job, team: Team, what: Measure) -> dict[str, Any]:
-    """Return one measurement as JSON values: what, and a result per decoding."""
+    """Return one measurement as JSON values: its kind, and a result per decoding."""
     config = job.config
     game = what.game_of(config.game)
     questions = experiment.held_out(replace(config, game=game))
@@ -294,12 +294,12 @@ def measured(job: Job, team: Team, what: Measure) -> dict[str, Any]:
 
 
 def answers_behind(what: Measure, game: GameConfig) -> int:
-    """Return how many answers were generated for each message of a measurement's transcripts."""
+    """Return the number of answers generated per message of a measurement's transcripts."""
     return 1 if what.passes is None else game.num_agents * game.num_turns
 
 
 def plain(result: Evaluation, answers_per_message: int = 1) -> dict[str, Any]:
-    """Return an evaluation with what the table of transitions needs, as JSON values."""
+    """Return an evaluation with its transitions, as JSON values."""
     moved = transitions(result.transcripts)
     return {
         **result.to_dict(),
@@ -315,7 +315,7 @@ def read_measure(folder: Path, what: Measure) -> dict[str, Any]:
 
 
 def all_measures(jobs: Sequence[Job]) -> list[Job]:
-    """Return one job per key, with everything that any of the jobs measures, in order."""
+    """Return one job per key, with all measurements of the jobs of that key, in order."""
     merged: dict[str, Job] = {}
     for job in jobs:
         known = merged.get(job.key, replace(job, measures=()))
@@ -335,7 +335,7 @@ def only_here(folder: Path) -> Iterator[None]:
 def main(folder: Path) -> int:
     """Carry out the job that ``job.json`` of a folder describes; return the exit code.
 
-    Of two studies that want the same job at once, one does it and the other finds it done.
+    If two studies need the same job at once, one carries it out and the other waits.
     """
     job = Job.from_json((folder / "job.json").read_text(encoding="utf-8"))
     try:

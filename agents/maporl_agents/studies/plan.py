@@ -1,4 +1,4 @@
-"""What a study is before it is carried out: arms, the jobs that fill them, and what they cost."""
+"""The plan of a study: its arms, the jobs that fill them, and their expected cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from maporl_agents.studies.results import Claim, ControlKind, Metric, Role
 
 @dataclass(frozen=True)
 class ArmPlan:
-    """One row of a comparison: what is trained, and what is measured of it.
+    """One row of a comparison: a team and its measurement.
 
     Attributes:
         name: short and unique in the study.
@@ -25,7 +25,7 @@ class ArmPlan:
         measure: what is measured of it. A control's kind is the measure's.
         of: name of the arm that a control belongs to.
         description: one sentence.
-        settings: those that make this arm differ from the others.
+        settings: the settings in which this arm differs from the others.
     """
 
     name: str
@@ -39,7 +39,7 @@ class ArmPlan:
 
     @property
     def control(self) -> ControlKind | None:
-        """What a control takes away."""
+        """The part of the team or game that a control removes."""
         if self.role != "control":
             return None
         kind = self.measure.kind
@@ -56,7 +56,7 @@ class ArmPlan:
         return Job(replace(self.recipe, method="none"), seed, (self.measure,))
 
     def jobs(self, seed: int) -> list[Job]:
-        """Return both."""
+        """Return the jobs of `job` and `before`."""
         before = self.before(seed)
         return [*([before] if before else []), self.job(seed)]
 
@@ -68,10 +68,10 @@ class StudyPlan:
     Attributes:
         name: as in ``maporl compare NAME``.
         title: as people read it.
-        claim: in words, what is tested.
+        claim: the tested claim, in words.
         arms: in the order of the table.
         metric: which score the table compares.
-        notes: what a reader must know.
+        notes: sentences that a reader must know.
         claims: the claim in parts that can be judged; none in a survey.
     """
 
@@ -84,7 +84,7 @@ class StudyPlan:
     claims: tuple[Claim, ...] = ()
 
     def jobs(self, seeds: tuple[int, ...]) -> list[Job]:
-        """Return every job once, with all that is measured of its team, seed by seed."""
+        """Return every job once, with all measurements of its team, seed by seed."""
         return all_measures([job for seed in seeds for arm in self.arms for job in arm.jobs(seed)])
 
     def quick(self) -> StudyPlan:
@@ -135,7 +135,7 @@ def expected_seconds(job: Job) -> float:
 
 
 def training_answers(config: RunConfig) -> int:
-    """Return how many answers a run generates for training."""
+    """Return the number of answers that a run generates for training."""
     game, asked = config.game, config.steps * config.questions_per_step
     if isinstance(config, MALTConfig):
         tree = sum(config.malt.branching**depth for depth in range(1, game.num_agents + 1))

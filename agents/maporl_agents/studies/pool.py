@@ -1,6 +1,6 @@
-"""Jobs of studies side by side, each in a process of its own on one core.
+"""Runs the jobs of studies side by side, each in a process of its own on one core.
 
-One that fails or is killed takes no other with it. Ctrl-C tells all of them to save and end.
+A job that fails or is killed ends no other. Ctrl-C tells all of them to save and end.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class Running:
 
 
 class Pool:
-    """Runs jobs in processes, so many at a time.
+    """Runs jobs in `workers` processes at a time.
 
     Args:
         root: folder of all jobs.
         workers: how many processes at once.
-        command: what a process runs; see `worker_command`.
+        command: returns the command of a process; see `worker_command`.
 
     Attributes:
         errors: for every job that failed, by key, the last line it printed.
@@ -110,7 +110,7 @@ class Pool:
                 self.errors[one.job.key] = last_line(one.folder / "log.txt")
 
     def _stop(self) -> None:
-        """Ask what is still running to save and end, and wait for it."""
+        """Ask running jobs to save and end, and wait for them."""
         for one in self.running:
             one.process.send_signal(signal.SIGTERM)
         for one in self.running:
@@ -142,7 +142,7 @@ def last_line(log: Path) -> str:
 
 
 def progress_of(one: Running) -> tuple[int, int, str]:
-    """Return (steps done, steps in all, what is going on) of a running job."""
+    """Return (steps done, steps in all, a few words) on the state of a running job."""
     steps = one.job.config.steps
     run = one.folder / "run"
     rows = read_metrics(run) if (run / "metrics.jsonl").is_file() else []

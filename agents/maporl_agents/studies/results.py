@@ -48,7 +48,7 @@ class Measurement:
         stage: before or after training; an arm that trains nothing has "after" only.
         decoding: sampled or greedy.
         turns: one entry per turn.
-        num_questions: how many were asked.
+        num_questions: number of questions asked.
         num_answers: messages generated.
         num_tokens: tokens generated.
         transitions: who moved given which majority; empty where not counted.
@@ -100,10 +100,10 @@ class Arm:
         label: as people read it.
         role: see `Role`.
         seeds: one result per seed.
-        control: what a control takes away; only for the role "control".
+        control: the part that a control removes; only for the role "control".
         of: name of the arm that a control belongs to; None means every method.
         description: one sentence.
-        settings: those that make this arm differ from the others.
+        settings: the settings in which this arm differs from the others.
     """
 
     name: str
@@ -132,7 +132,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a study is to show, and which sentences decide it.
+    """A claim of a study, and the sentences that decide it.
 
     Attributes:
         words: the claim.
@@ -150,14 +150,14 @@ class Study:
     Attributes:
         name: as in ``maporl compare NAME``.
         title: as people read it.
-        claim: in words, what the study tests.
+        claim: the tested claim, in words.
         command: that made it.
         created: date and time, ISO 8601, UTC.
         arms: in the order of the table.
         metric: which score the table and the sentences compare.
         machine: that its jobs ran on, e.g. {"platform": "Linux x86_64", "cpu_count": "2"}.
         versions: of its jobs: "python", "packages" by name, and "commits", all there were.
-        budget: what it cost, e.g. {"core-minutes": "41.5"}.
+        budget: its cost, e.g. {"core-minutes": "41.5"}.
         settings: common to all arms.
         notes: sentences that a reader must know, failed jobs included.
         claims: the claim in parts that can be judged; none in a survey.

@@ -1,8 +1,8 @@
-"""The studies of schemes: MAGRPO and MALT against what they have to beat, and against MAPoRL.
+"""The studies of schemes: MAGRPO and MALT against their baselines and against MAPoRL.
 
 In `schemes` all three train on the same questions until they have generated as many tokens, and
-answer the same held-out questions; each plays its own protocol. What a step costs in tokens was
-measured, and the numbers of steps and trees were chosen by it: the table states what was spent.
+answer the same held-out questions; each plays its own protocol. The tokens of
+a step were measured, and the numbers of steps and trees follow from them: the table states both.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NINE_ANSWERS = Measure("team", passes=9)
 
 
 def measured_as(config: C, other: TrainConfig) -> C:
-    """Return settings with the held-out questions of another run; passes are what is measured."""
+    """Return settings with the held-out questions of another run, measured by a vote of passes."""
     return replace(config, eval=replace(other.eval, passes=1))
 
 
@@ -59,7 +59,7 @@ def clerks(shopping: TrainConfig) -> tuple[ArmPlan, ...]:
 
 
 def magrpo(shopping: TrainConfig) -> StudyPlan:
-    """What is paid on the joint task: agreement."""
+    """MAGRPO on the joint task, whose reward is agreement."""
     return StudyPlan(
         name="magrpo",
         title="MAGRPO: two who are paid to agree",
@@ -78,7 +78,7 @@ def magrpo(shopping: TrainConfig) -> StudyPlan:
 
 
 def rightness(shopping: TrainConfig) -> StudyPlan:
-    """What is paid to nobody: the same teams, measured by the answer key."""
+    """The teams of `magrpo`, measured by the answer key, which their reward leaves out."""
     return StudyPlan(
         name="magrpo-right",
         title="MAGRPO: does agreeing make right?",
@@ -94,7 +94,7 @@ def rightness(shopping: TrainConfig) -> StudyPlan:
 
 
 def roles(config: MALTConfig, *chosen: Role, branching: int) -> MALTConfig:
-    """Leave roles out, with their seats, texts and models; the others keep theirs."""
+    """Return settings without some roles, their agents, personas and models."""
     seats = [config.malt.roles.index(role) for role in chosen]
     personas = tuple(config.game.personas[seat] for seat in seats)
     return replace(
@@ -142,7 +142,7 @@ def scheduled(config: MALTConfig, rounds: int, trees: int, passes: int) -> MALTC
 
 
 def star(config: MALTConfig) -> MALTConfig:
-    """Imitate whole right paths instead of what was worth it, and learn from no pairs."""
+    """Return STaR: imitate whole right paths instead of valued messages; no preference pairs."""
     return replace(config, malt=replace(config.malt, examples="right_paths", prefer=()))
 
 

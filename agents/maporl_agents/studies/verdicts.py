@@ -1,4 +1,4 @@
-"""What the numbers of a study say: means and intervals over seeds, and sentences that follow.
+"""Means and intervals over seeds, and the verdicts on a study that follow from them by rule.
 
 All intervals are 95 % intervals of Student's t distribution over seeds; differences are paired by
 seed. The sentences are decided by rules, never written by hand, so an unwelcome result says so too.
@@ -77,7 +77,7 @@ class Verdict:
         kind: whether it supports or contradicts that agents work together, or leaves it open;
             "neutral" is a difference that speaks neither for it nor against it.
         arm: name of the arm it is about.
-        sentence: what is the case, with the figures.
+        sentence: the finding, with the figures.
         name: by which a `Claim` stands on it, unique in a study: the arm, a slash, and
             "off-the-shelf", "training", "turns", or the name of the arm it is compared with.
         p: of the test that decided, of several the largest; None where nothing was decided or no
@@ -91,7 +91,7 @@ class Verdict:
     p: float | None = None
 
     def named(self, topic: str) -> Verdict:
-        """Return the same with a name."""
+        """Return a copy of the verdict with a name."""
         return replace(self, name=f"{self.arm}/{topic}")
 
 
@@ -119,7 +119,7 @@ def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Estim
 
 
 def verdicts(study: Study, decoding: Decoding = "sampled") -> tuple[Verdict, ...]:
-    """Return what follows from a study for each of its methods and variants.
+    """Return the verdicts on each method and variant of a study.
 
     Methods are held against their controls and all baselines, variants against the first method.
     """
@@ -203,7 +203,7 @@ def untrained_verdict(arm: str, rise: Estimate) -> Verdict:
 
 
 def differs_verdict(arm: str, other: str, change: Estimate) -> Verdict:
-    """Say whether a variant differs from the reference, which is good or bad for nobody's claim."""
+    """Say whether a variant differs from the reference; neutral for the claims."""
     if change.half_width is None:
         return Verdict("open", arm, f"Against {other}: {change}; one seed has no interval.")
     if change.low <= 0 <= change.high:
@@ -243,14 +243,14 @@ def shuffle_verdict(
     arm: str = "",
     what: str = "shuffled verdicts",
 ) -> Verdict:
-    """Say whether a rise needs what was shuffled; one that survives is not collaboration.
+    """Say whether a rise needs the shuffled part; a rise that survives is not collaboration.
 
     Args:
         trained: {seed: score} of the trained team.
         shuffled: the same team with something shuffled that collaboration needs.
         before: the untrained team.
         arm: name of the method.
-        what: was shuffled, for the sentence.
+        what: the shuffled part, for the sentence.
 
     Raises:
         ValueError: the three have no seed in common.

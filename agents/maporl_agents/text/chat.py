@@ -1,4 +1,4 @@
-"""The only border between text and tokens.
+"""Chat: builds prompt ids from conversations, and decodes sampled ids into text.
 
 Three promises:
 - text written by agents, questions or users never becomes a control token of the tokenizer;
@@ -37,7 +37,7 @@ the same too."""
 
 
 class Chat:
-    """Turns views into prompt ids and sampled ids into text, for one tokenizer.
+    """Turns conversations into prompt ids, and sampled ids into text, for one tokenizer.
 
     A tokenizer with a chat template sees a conversation (user and assistant turns); one without
     sees the plain text of the view, each own message followed by the EOS that ended it.
@@ -117,7 +117,7 @@ class Chat:
         )
 
     def completes(self, ids: Sequence[int], texts: Sequence[str]) -> bool:
-        """Return whether one of the texts stands in what the newest ids decode to.
+        """Return whether the text of the newest ids contains one of the stop texts.
 
         Asked after every id, this is True at the one that completes the first of them. An id is at
         least a byte of text, but for the odd one at a start, so the newest ids hold what is new.
@@ -199,7 +199,7 @@ class Chat:
         return ids[0] if ids and not before.strip() else None
 
     def _closes_whole_messages(self) -> bool:
-        """Return whether what closes an old message of an agent can end a new one.
+        """Return whether the token that closes an old message of an agent can end a new one.
 
         Not where the template puts more before an old message than an agent reads before a new one:
         what it then writes first, such as a part of its own for its reasoning, closes alike.
@@ -260,7 +260,7 @@ class Chat:
         return self._skeletons[roles]
 
     def _pieces(self, roles: tuple[str, ...]) -> list[str]:
-        """Return what the template puts around contents, as it renders them now."""
+        """Return the template's text around the contents, rendered now."""
         marks = [f"\ue000{i}\ue001" for i in range(len(roles))]
         name = {"own": "assistant", "user": "user", "system": "system"}
         text = self._rendered(

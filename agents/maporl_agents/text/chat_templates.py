@@ -1,4 +1,4 @@
-"""Chat templates, rendered where they can do no harm: in a process with limits.
+"""Renders chat templates, which are foreign code, in a separate process with limits.
 
 One process serves all templates; it is started for the first, and holds no torch.
 """
@@ -20,7 +20,7 @@ from maporl_agents.text.template_worker import SECONDS
 
 
 class _Worker:
-    """The process, as seen from here; started when it is first needed and when it has ended."""
+    """The rendering process; started at the first request, and again after it has ended."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -67,7 +67,7 @@ class _Worker:
         return self._process
 
     def _cause_of_death(self, process: subprocess.Popen[str]) -> str:
-        """Clear away a process that said nothing more, and say in a clause how it ended."""
+        """Clean up after a process that ended, and return a clause on how it ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(SECONDS)
         code = process.poll()
@@ -93,7 +93,7 @@ atexit.register(_WORKER._end)
 def render(
     template: str, messages: Sequence[Mapping[str, str]], tokens: Mapping[str, object]
 ) -> str:
-    """Return a conversation in the words of a template, up to the cue to speak.
+    """Return a conversation as a template renders it, with the prompt for the next message.
 
     Args:
         template: Jinja.

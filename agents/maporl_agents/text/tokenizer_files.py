@@ -1,4 +1,4 @@
-"""Tokenizers of model folders and hub names: `tokenizer.json` says how text is cut."""
+"""Loads the tokenizer of a model folder or hub name, as its tokenizer.json defines it."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _state(part: Any) -> Any:
 
 
 def _switches(model: Any) -> dict[str, Any]:
-    """Return the plain attributes of a tokenizer's model: how it treats what it does not know."""
+    """Return the plain attributes of a tokenizer's model: its treatment of unknown text."""
     values = {name: getattr(model, name) for name in dir(model) if not name.startswith("_")}
     return {name: value for name, value in values.items() if not callable(value)}
 

@@ -1,4 +1,4 @@
-"""Which ids a model can read and write: those its tokenizer knows and it has an embedding for."""
+"""The vocabulary: ids that a model's tokenizer knows and that it has an embedding for."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The built-in tiny language models: word-level tokenizers, Llamas of 0.14 M parameters, a Qwen2.
 
-- `tiny`: two models with different knowledge, for the task `shopping`; seats alternate.
+- `tiny`: two models with different knowledge, for the task `shopping`; agents alternate.
 - `tiny-sharing`: one model for everybody, for the tasks `sharing` and `coins`.
 - `tiny-sharing-qwen2`: a partner of another family, size (0.08 M) and vocabulary, for the same two.
 

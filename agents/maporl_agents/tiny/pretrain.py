@@ -1,6 +1,6 @@
 """Pre-train the built-in models: ``python -m maporl_agents.tiny.pretrain [tiny | tiny-sharing]``.
 
-What a model reads is in `shopping_data` and `sharing_data`; the loop here is the same for all. Run
+The data are in `shopping_data` and `sharing_data`; the loop here is the same for all. Run
 with the defaults it makes the shipped weights again, bit for bit on the machine that made them.
 """
 
@@ -106,7 +106,7 @@ def make_model(
 
 
 def reader(config: PretrainConfig, chat: Chat, agent: int) -> DrawRow:
-    """Return what draws the rows that a model reads."""
+    """Return the function that draws the training rows of a model."""
     shares = {"one_turn_share": config.one_turn_share, "drill_share": config.drill_share}
     if config.model == "tiny":
         return shopping_data.reader(chat, agent, **shares)

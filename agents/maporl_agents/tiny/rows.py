@@ -1,4 +1,4 @@
-"""Rows of the pre-training: token ids, and which of them are learnt."""
+"""Rows of the pre-training: token ids, and labels where a loss is taken."""
 
 from __future__ import annotations
 

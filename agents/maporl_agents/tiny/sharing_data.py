@@ -1,4 +1,4 @@
-r"""What `tiny-sharing` reads: debates about `sharing` and `coins` of authors who guess.
+r"""Pre-training data of `tiny-sharing`: debates about `sharing` and `coins` of guessing authors.
 
 A message of a later turn reads the shown verdicts back, the own one first, and names a move:
 
@@ -36,7 +36,7 @@ Guess = Callable[[random.Random], int]
 
 
 def reader(chat: Chat, *, one_turn_share: float, drill_share: float) -> DrawRow:
-    """Return what draws the rows: half of them about each task.
+    """Return the function that draws the rows, half of them about each task.
 
     Args:
         chat: of the model's tokenizer.
@@ -84,7 +84,7 @@ def author_transcript(
 def drill_transcript(
     question: Question, turns: int, authors: int, rng: random.Random
 ) -> Transcript:
-    """Return a debate with answers and verdicts out of nowhere, whose last messages are copies."""
+    """Return a debate with random answers and verdicts, whose last messages are copies."""
     history = _empty(question, authors)
     for turn in range(turns):
         last = turn == turns - 1

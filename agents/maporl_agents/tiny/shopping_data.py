@@ -1,4 +1,4 @@
-"""What the two agents of `tiny` read: bills of authors who know half of the prices.
+"""Pre-training data of the two `tiny` models: bills of authors who know half of the prices.
 
 Agent 0 reads authors who know the prices of the first half of the items, agent 1 those of the other
 half. An unknown price is drawn afresh every time. The data is neutral, so that what MAPoRL teaches
@@ -27,7 +27,7 @@ COOL_DOWN_MOVES = (*MOVES, "redo", "redo", "redo")
 
 
 def reader(chat: Chat, agent: int, *, one_turn_share: float, drill_share: float) -> DrawRow:
-    """Return what draws the rows of an agent.
+    """Return the function that draws the rows of an agent.
 
     Args:
         chat: of the model's tokenizer.

@@ -270,6 +270,8 @@ def read_config(folder: Path) -> RunConfig:
         )
     try:
         return read_settings(checkpoint.load_json(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     except (TypeError, AttributeError, KeyError) as error:
         raise CheckpointError(
             f"{path} does not hold the settings of a run ({error}): restore it from a copy"

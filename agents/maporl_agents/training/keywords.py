@@ -8,8 +8,7 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from maporl_agents.config import RunConfig
-from maporl_agents.recipes import checked_settings
+from maporl_agents.config import RunConfig, from_dict
 
 R = TypeVar("R", bound=RunConfig)
 
@@ -37,7 +36,7 @@ def settings_with(start: R, given: Mapping[str, Any]) -> R:
         taken[place] = name
     for place in sorted(taken):  # groups before their fields
         _put(written, place, _plain(given[taken[place]]))
-    made: R = checked_settings(type(start), written)
+    made: R = from_dict(type(start), written)
     return made
 
 

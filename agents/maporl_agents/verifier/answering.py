@@ -1,4 +1,4 @@
-"""Settings of ``maporl verifier data``: who answers, and how. Flags of the command line."""
+"""Settings of ``maporl verifier data``: the models that answer and how they are sampled."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Answerers:
 
 @dataclass(frozen=True)
 class Answering(Sampling):
-    """How answers are drawn."""
+    """How answers are sampled."""
 
     max_new_tokens: int = 0
     """Limit per message, the EOS included; 0 takes 32 for built-in tasks and 300 elsewhere."""

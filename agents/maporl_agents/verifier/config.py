@@ -1,4 +1,4 @@
-"""Settings of a learned verifier. Frozen, saved beside its weights, and flags of the command line.
+"""Settings of a learned verifier: saved beside its weights, and flags of ``maporl verifier train``.
 
 Under each field: its meaning, unit or range, and where the default comes from (see `config`).
 """
@@ -13,7 +13,7 @@ from maporl_agents.config import Quantization, TeamConfig
 
 @dataclass(frozen=True)
 class VerifierConfig:
-    """What a verifier is made of."""
+    """The base model, adapter and precision of a verifier."""
 
     model: str = "tiny"
     """Base: "tiny", a folder, or a Hugging Face hub name; best of the family of the agents'."""

@@ -1,4 +1,4 @@
-"""Labelled answers for a verifier: sampled or recorded, split by question, balanced per question.
+"""Training data of a verifier: labelled answers, split by question, balanced per question.
 
 Why balance per question: where easy questions come with mostly right answers and hard ones with
 mostly wrong ones, a verifier does best by recognising the question. With as many right as wrong
@@ -33,7 +33,7 @@ Half = Literal["train", "test"]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One answer and whether the key calls it right. Made here, read by training and evaluation."""
+    """One answer with its label: right or wrong by the key. Read by training and evaluation."""
 
     question: Question
     response: str
@@ -42,13 +42,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What balancing kept and dropped.
+    """Numbers of questions and answers that balancing kept and dropped.
 
     Attributes:
-        questions: how many there were.
+        questions: number of questions before balancing.
         all_right: questions dropped because every answer is right.
         all_wrong: questions dropped because every answer is wrong.
-        answers: how many there were.
+        answers: number of answers before balancing.
         kept: answers that were kept, half of them right.
     """
 
@@ -60,7 +60,7 @@ class Balance:
 
 
 class Sampled(NamedTuple):
-    """Labelled answers, and how many more there were that the task's verifier could not judge.
+    """Labelled answers, and the number of answers that the task's verifier could not judge.
 
     `left_out` holds the ids of questions that were too long to be asked.
     """
@@ -104,8 +104,8 @@ def sample_answers(
 ) -> Sampled:
     """Let a team debate each question several times; return every message and its label.
 
-    What labels them is the task's own verifier: the key, or what the task names instead of it (the
-    tests of "humaneval"). Messages that it cannot judge are left out and counted.
+    The task's own verifier labels them: the key, or what the task names instead of it (the tests
+    of "humaneval"). Messages that it cannot judge are left out and counted.
 
     Args:
         team: who answers.
@@ -115,7 +115,7 @@ def sample_answers(
         debates_per_question: each gives agents x turns answers.
         seed: names the sampling noise.
         batch_size: debates side by side.
-        on_batch: called with the number of debates that are done.
+        on_batch: called with the number of finished debates.
         long_questions: what is done with questions that may not fit; see `window_check.fitting`.
 
     Returns:
@@ -164,7 +164,7 @@ def recorded_answers(path: Path) -> list[Example]:
 
 
 def by_question(examples: Iterable[Example]) -> dict[str, list[Example]]:
-    """Group answers by what was asked: equal words are one question, whatever their ids."""
+    """Group answers by the text of their question; ids do not matter."""
     groups: dict[str, list[Example]] = {}
     for example in examples:
         groups.setdefault(example.question.prompt, []).append(example)
@@ -183,7 +183,7 @@ def split(
 
 
 def held_out(prompts: Iterable[str], share: float, seed: int) -> set[str]:
-    """Return that share of the prompts, at least one and not all; each counts once.
+    """Return a random share of the different prompts, at least one and not all.
 
     Raises:
         ValueError: a share outside (0, 1), or fewer than two prompts.

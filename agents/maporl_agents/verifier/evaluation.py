@@ -1,4 +1,4 @@
-"""Measuring a verifier on answers to questions it was not trained on, and drawing its reliability.
+"""Evaluates a verifier on answers to held-out questions: AUC, calibration, reliability diagram.
 
 AUC and calibration are given twice: on all answers as they were sampled, and balanced per question,
 the distribution a balanced verifier was made for.
@@ -40,8 +40,8 @@ class Quality:
     """How well scores tell right from wrong on one set of answers.
 
     Attributes:
-        answers: how many have a score.
-        questions: how many they are answers to.
+        answers: number of answers with a score.
+        questions: number of their questions.
         share_right: of the answers.
         auc: over all answers; None where all are right or all wrong.
         within_question_auc: mean over questions; see `metrics.within_question_auc`.
@@ -86,12 +86,12 @@ class VerifierReport:
 def evaluate_verifier(
     verifier: VerifierLike, examples: Sequence[Example], *, seed: int = 0
 ) -> VerifierReport:
-    """Score answers and say how good the scores are.
+    """Score answers and measure how well the scores tell right from wrong.
 
     Args:
         verifier: what scores.
         examples: labelled answers to held-out questions.
-        seed: names which answers stand for a question in the balanced half.
+        seed: of the choice of answers in the balanced set.
 
     Raises:
         ValueError: no answer has a score, or no question has both right and wrong answers.
@@ -134,7 +134,7 @@ def quality(scored: Sequence[tuple[Example, float]]) -> Quality:
 def nudge_shifts(
     verifier: VerifierLike, wrong: Sequence[tuple[Example, float]], limit: int = 500
 ) -> dict[str, float]:
-    """Return by how much each of `NUDGES` changes the score of a wrong answer, on average."""
+    """Return the mean change of a wrong answer's score under each of `NUDGES`."""
     shifts: dict[str, float] = {}
     chosen = wrong[:limit]
     for name, nudge in NUDGES.items():

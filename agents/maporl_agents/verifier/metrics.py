@@ -1,4 +1,4 @@
-"""How good scores are at telling right answers from wrong ones. Pure functions of numpy arrays.
+"""AUC, within-question AUC and calibration of scores. Pure functions of numpy arrays.
 
 `scores` are in [0, 1], `labels` say which answers are right, both (N,). Where a figure is not
 defined (one class is missing, no answers) it is None, never a number that stands for "nothing".
@@ -113,7 +113,7 @@ def _areas(scores: ArrayLike, labels: ArrayLike, questions: Sequence[Hashable]) 
 def _bootstrap(
     value: Callable[[NDArray[np.int64]], float], count: int, draws: int, seed: int
 ) -> Interval | None:
-    """Percentiles 2.5 and 97.5 of a figure over draws of so many with replacement."""
+    """Percentiles 2.5 and 97.5 of a figure over draws of `count` questions with replacement."""
     if not count:
         return None
     rng = np.random.default_rng(seed)
@@ -157,7 +157,7 @@ class Bin:
 def reliability_table(
     scores: ArrayLike, labels: ArrayLike, *, num_bins: int = 10
 ) -> tuple[Bin, ...]:
-    """Return what share is right where the score says so much, in bins of equal width.
+    """Return the share of right answers by score, in bins of equal width.
 
     Raises:
         ValueError: as `auc`; scores outside [0, 1]; or no bin.

@@ -1,4 +1,4 @@
-"""The learned verifier itself: base model, adapter, and a linear head that reads one number.
+"""The learned verifier model: base model, adapter, and a linear head with one output.
 
     score(question, response) = sigmoid(head(state at the last token of the response))
 
@@ -53,8 +53,8 @@ class LearnedVerifier:
     """A language model that scores answers; a `maporl_env.verifiers.Verifier`.
 
     Args:
-        config: what it is made of.
-        template: the words in which a question is put, the same in training and in service.
+        config: its settings.
+        template: the words around a question, the same in training and in service.
         seed: names the first weights of the adapter. The head begins at 0: every score is 0.5.
         load: where the model comes from.
 
@@ -102,7 +102,7 @@ class LearnedVerifier:
     def logits(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         """Return the head's output (N, S) float32, and (N, S) True where a response token stands.
 
-        Rows are flush left; what stands elsewhere means nothing.
+        Rows are flush left; other positions hold undefined values.
         """
         hidden, columns = self._hidden(rows)
         starts = torch.tensor([len(row.prompt) for row in rows])
@@ -183,7 +183,7 @@ class LearnedVerifier:
         return verifier
 
     def _read(self, folder: Path) -> None:
-        """Take over all saved weights, or with an error none."""
+        """Load all saved weights, or none and raise."""
         own = self.head.state_dict()
         saved = storage.load_tensors(folder / "head.safetensors")
         if {n: w.shape for n, w in saved.items()} != {n: w.shape for n, w in own.items()}:
@@ -199,12 +199,12 @@ class LearnedVerifier:
 
 
 def length_of(row: Row) -> int:
-    """Return how many tokens a question and its answer have together."""
+    """Return the number of tokens of a question and its answer together."""
     return len(row.prompt) + len(row.response)
 
 
 def passes(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Cut rows, the shortest first, into parts of at most `MAX_ROWS` and `MAX_TOKENS`."""
+    """Cut rows, the shortest first, into batches of at most `MAX_ROWS` and `MAX_TOKENS`."""
     part: list[int] = []
     for row in order:
         if part and (len(part) == MAX_ROWS or (len(part) + 1) * lengths[row] > MAX_TOKENS):
@@ -216,7 +216,7 @@ def passes(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
 
 
 def read_settings(folder: Path) -> tuple[VerifierConfig, Template]:
-    """Return what a saved verifier is made of, and the words it was trained with; reads no weight.
+    """Return the settings and the template of a saved verifier; reads no weights.
 
     Raises:
         ValueError: the folder is no verifier.
@@ -240,7 +240,7 @@ def read_settings(folder: Path) -> tuple[VerifierConfig, Template]:
 
 
 def _findable(config: VerifierConfig) -> VerifierConfig:
-    """Return the settings with the folder of the base as it is found from anywhere."""
+    """Return the settings with the absolute path of the base model's folder."""
     folder = Path(config.model)
     return _with(config, model=str(folder.resolve())) if folder.is_dir() else config
 

@@ -1,4 +1,4 @@
-"""A verifier as a service over HTTP, for `maporl_env.verifiers.RemoteVerifier`.
+"""Serves a verifier over HTTP, for `maporl_env.verifiers.RemoteVerifier`.
 
     POST /score     {"questions": [{"prompt": "..."}], "responses": ["..."]}  ->  {"scores": [0.73]}
     GET  /health    {"status": "ok"}, or 503 where the verifier has been busy for too long, or
@@ -258,9 +258,9 @@ class Traffic:
 
 
 class Gate:
-    """ASGI middleware: asks for the token before anything is read, counts what is answered.
+    """ASGI middleware: checks the token before the request is read, and counts answers.
 
-    What goes wrong inside without being foreseen becomes a bare 500.
+    An unforeseen exception becomes a bare 500.
     """
 
     def __init__(self, app: ASGIApp, token: str | None, traffic: Traffic) -> None:
@@ -269,7 +269,7 @@ class Gate:
         self.traffic = traffic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let one request through, or refuse it."""
+        """Pass one request on, or refuse it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

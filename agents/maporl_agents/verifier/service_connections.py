@@ -1,4 +1,4 @@
-"""The connections of a service: none holds a place for longer than an honest client would.
+"""Limits the connections of the verifier service, so that slow clients hold no place for long.
 
 uvicorn waits for ever for a request that does not come, and counts the connection. Here the head of
 a request has to arrive in time, a request has to come to its end in time, and where all places are
@@ -46,7 +46,7 @@ class Connection(H11Protocol):
 
     @property
     def waits(self) -> bool:
-        """Whether it waits for its client: for a request, or for the rest of one."""
+        """Whether the connection waits for its client to send a request, or the rest of one."""
         cycle = self.cycle
         return cycle is None or cycle.response_complete or cycle.more_body
 

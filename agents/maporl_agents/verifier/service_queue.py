@@ -18,7 +18,7 @@ Scores = list[float | None]
 
 @dataclass(frozen=True)
 class Limits:
-    """What a service takes on. A request beyond them is refused, never cut."""
+    """Limits of a service. A request beyond them is refused, never shortened."""
 
     max_bytes: int = 4_000_000
     """Of one request."""
@@ -78,7 +78,7 @@ class _Job:
     scores: asyncio.Future[Scores]
 
     def deliver(self, scores: Scores | Refusal) -> None:
-        """Hand the scores to whoever still waits for them; called from the scoring thread."""
+        """Pass the scores to the request, if it still waits; called from the scoring thread."""
         try:
             self.loop.call_soon_threadsafe(self._set, scores)
         except RuntimeError:
@@ -103,7 +103,7 @@ class ScoreQueue:
 
     Args:
         verifier: what scores.
-        limits: how much may wait, and for how long.
+        limits: sizes of the queue and its times.
 
     Attributes:
         scored: responses that got a score.
@@ -138,7 +138,7 @@ class ScoreQueue:
             self._changed.notify()
 
     def busy_seconds(self) -> float:
-        """Return for how long the verifier has been at its present batch; 0 if it rests."""
+        """Return the seconds the verifier has spent on its present batch; 0 if it is idle."""
         since = self._busy_since
         return 0.0 if since is None else time.monotonic() - since
 
@@ -189,7 +189,7 @@ class ScoreQueue:
             self._end()
 
     def _end(self) -> None:
-        """Leave nobody waiting for a thread that is gone."""
+        """Refuse all waiting requests after the scoring thread has ended."""
         with self._changed:
             self.dead = not self._closed
             self._busy_since = None

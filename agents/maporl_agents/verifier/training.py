@@ -1,4 +1,4 @@
-"""Fitting a verifier: binary cross-entropy on every token of every answer (spec: Park et al.)."""
+"""Trains a verifier: binary cross-entropy on every token of every answer (Park et al.)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from maporl_agents.verifier.model import LearnedVerifier, Row
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What happened in training.
+    """The record of a training.
 
     Attributes:
         losses: mean token loss of every step.
@@ -105,7 +105,7 @@ def accumulate(
 ) -> float:
     """Add up the gradient of the mean token loss of some answers; return that loss.
 
-    The mean is over all their tokens, so that how they are cut into parts changes nothing.
+    The mean is over the tokens of all these answers, so the size of the parts changes nothing.
     """
     num_tokens = sum(len(row.response) for row, _ in rows)
     total = 0.0

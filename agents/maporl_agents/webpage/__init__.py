@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run or a study: ``maporl report``.
+"""The HTML report: one self-contained page about a run or a study, by ``maporl report``.
 
 `sources` reads a folder, `figures` and `debates` make data of it, `page` puts data, style and
 scripts (`static/`) into one file that opens offline and may load nothing.

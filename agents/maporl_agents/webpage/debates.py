@@ -1,4 +1,4 @@
-"""Debates as data for the page: cut to size, made harmless, every message with its verdict."""
+"""Debates for the HTML report: shortened, escaped, every message with its verdict."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 
 def debate_sets(found: Mapping[str, Debates]) -> list[Json]:
-    """Return each set of debates: the same questions before and after, with how many were cut.
+    """Return each set of debates: the same questions before and after training, and their number.
 
     Returns:
         One object per set: "label", "total" questions, and "questions" as `_question` gives them.

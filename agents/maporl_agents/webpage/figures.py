@@ -1,4 +1,4 @@
-"""The figures of the page as data: every number is computed here, the scripts only draw."""
+"""Data of the plots in the HTML report: all numbers are computed here, scripts only draw."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _point(study: Study, turns: Sequence[TurnStats]) -> Json:
 
 
 def flips(study: Study) -> list[Json]:
-    """Return for each step from turn to turn where right and wrong messages went.
+    """Return how messages changed between right and wrong, for each step from turn to turn.
 
     "matrices" holds, per step, [[right to right, right to wrong], [wrong to right, wrong to wrong]]
     as shares of all messages, means over seeds.
@@ -116,7 +116,7 @@ def _mean_matrix(matrices: Sequence[list[list[float]]]) -> list[list[float]]:
 
 
 def arms(study: Study) -> list[Json]:
-    """Return the rows of the comparison, sampled: scores, what they cost, the methods' lead."""
+    """Return the rows of the comparison, sampled: scores, costs, the methods' lead."""
     methods = [arm for arm in study.arms if arm.role == "method"]
     return [_arm(study, arm, _method_of(arm, methods)) for arm in study.arms]
 
@@ -155,7 +155,7 @@ def _arm(study: Study, arm: Arm, method: Arm | None) -> Json:
 
 
 def _lead(study: Study, arm: Arm, method: Arm | None) -> Json | None:
-    """Return by how much the method's last turn is above this arm's, paired by seed."""
+    """Return the lead of the method's last turn over this arm's, paired by seed."""
     if method is None:
         return None
     theirs = method.scores(study.metric, "after", "sampled")

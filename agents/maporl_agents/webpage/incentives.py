@@ -1,4 +1,4 @@
-"""The table of who moves whom: how often agents and majorities change, and what was paid for it."""
+"""The table of flips in the HTML report: changes of answers and majorities, and their bonuses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from maporl_agents.webpage.sources import STAGES
 
 
 def incentives(study: Study) -> dict[str, Any] | None:
-    """Return how often agents and majorities moved, per arm and stage; None if nobody counted."""
+    """Return rates of flips of agents and majorities, per arm and stage; None if not counted."""
     measured = [(arm, stage) for arm in study.arms for stage in STAGES]
     pairs = all(_is_of_pairs(arm, stage) for arm, stage in measured)
     # in pairs a peer's move is a move of its own: the rows for beta would say the same again

@@ -1,4 +1,4 @@
-"""Putting data, style and scripts into one HTML file that may load and run nothing else.
+"""Writes the HTML report: data, style and scripts in one file that loads nothing else.
 
 Nothing that agents wrote becomes markup: all data stands in one JSON block in which every character
 that could end it is escaped, and the scripts put texts into the page as text. The content security
@@ -83,7 +83,7 @@ def render(source: Source) -> str:
 
 
 def page_data(source: Source) -> dict[str, Any]:
-    """Return everything that the page shows."""
+    """Return all data of the page as JSON values."""
     study = source.study
     return {
         "kind": source.kind,
@@ -111,7 +111,7 @@ def page_data(source: Source) -> dict[str, Any]:
 
 
 def interval_words(study: Study) -> str:
-    """Return what the intervals of the page are."""
+    """Return a sentence that defines the intervals of the page."""
     seeds = max((len(arm.seeds) for arm in study.arms), default=0)
     if seeds > 1:
         return f"95 % intervals over {seeds} seeds (Student's t)"
@@ -121,7 +121,7 @@ def interval_words(study: Study) -> str:
 
 
 def said(source: Source, decoding: Decoding) -> list[Verdict]:
-    """Return the sentences that follow from the numbers; for a run, with its one seed, over turns.
+    """Return the verdicts as sentences; for a run, which has one seed, its rise over turns.
 
     The interval of a run is over questions, before and after taken as independent.
     """

@@ -1,4 +1,4 @@
-"""Reading what the page shows: a run folder or a study file, both brought into the form of a study.
+"""Reads the run folder or study file of an HTML report, both into the form of a study.
 
 A run is a study with one arm and one seed, so everything after this module knows one form only.
 """
@@ -29,7 +29,7 @@ Debates = Mapping[Stage, Sequence[Transcript]]
 
 @dataclass(frozen=True)
 class Source:
-    """What was read.
+    """The data of a page.
 
     Attributes:
         kind: of the folder.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import replace
+import re
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -18,6 +20,7 @@ from maporl_agents.config import (
     PPOConfig,
     Sampling,
     TrainConfig,
+    read_settings,
 )
 
 NUMBERS = [
@@ -64,3 +67,28 @@ def test_training_samples(config) -> None:
     """Greedy messages are all alike; `Sampling` itself allows them, for measuring."""
     with pytest.raises(ValueError, match="temperature must be above 0 in training"):
         config(sampling=Sampling(temperature=0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"name": 5}, "name is 5, but it must be text"),
+        ({"seed": 0.5}, "seed is 0.5, but it must be a whole number"),
+        ({"seed": True}, "seed is True, but it must be a whole number"),
+        ({"game": {"alpha": "ab"}}, "game.alpha is 'ab', but it is a list"),
+        ({"game": {"alpha": [1]}}, "game.alpha has 1 entries, and must have 2"),
+        ({"game": {"penalties": {"min_words": "x"}}}, "game.penalties.min_words is 'x', but it"),
+        ({"ppo": {"kl_target": []}}, "ppo.kl_target is [], but it must be a number"),
+        ({"team": {"gradient_checkpointing": "no"}}, "team.gradient_checkpointing is 'no', but"),
+        ({"team": 5}, "team is a group of settings"),
+    ],
+)
+def test_saved_settings_of_another_type_are_refused(changes, sentence) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        read_settings(changes)
+
+
+def test_saved_settings_are_read_back_as_they_were() -> None:
+    for config in (TrainConfig(), MAGRPOConfig(), MALTConfig(), IACConfig()):
+        assert read_settings(json.loads(json.dumps(asdict(config)))) == config
+    assert read_settings({"ppo": {"learning_rate": 1}}).ppo.learning_rate == 1.0

@@ -170,6 +170,7 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "game.feedback": ([ONE_TURN], TWO),
     "team.sharing": ([{"team.tuning": "none"}], {"team.tuning": "lora"}),
     "team.gradient_checkpointing": ([{"team.tuning": "none"}], {}),
+    "team.device": ([{"team.tuning": "lora", "team.device_map": "auto"}], {}),
     "team.lora_rank": (
         [{}, {"team.tuning": "lora", "team.start_from": ("x",)}],
         {"team.tuning": "lora"},
@@ -288,6 +289,24 @@ def test_what_is_said_to_act_is_read_somewhere() -> None:
 
 READ_IN_CONFIG = {"agent_max_new_tokens", "agent_stop", "stop", "max_new_tokens"}
 """By `Sampling.limit_of` and `stops_of`."""
+
+
+@pytest.mark.parametrize("scheme", CONFIGS)
+def test_a_run_that_trains_no_weights_is_refused(scheme: str) -> None:
+    idle = put(CONFIGS[scheme](), {"team.tuning": "none"})
+    with pytest.raises(ValueError, match=r"^team\.tuning='none' trains no weights"):
+        refuse_without_effect(idle)
+    refuse_without_effect(idle, kept=idle)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "group"), [("maporl", "ppo"), ("magrpo", "magrpo"), ("iac", "iac")]
+)
+def test_a_warm_up_that_outlasts_the_run_is_refused(scheme: str, group: str) -> None:
+    warm = {f"{group}.warmup_steps": 8}
+    with pytest.raises(ValueError, match=rf"^{group}\.warmup_steps=8 lasts as long as the run"):
+        refuse_without_effect(put(CONFIGS[scheme](), {"steps": 8, **warm}))
+    refuse_without_effect(put(CONFIGS[scheme](), {"steps": 9, **warm}))
 
 
 @pytest.mark.parametrize("scheme", CONFIGS)

@@ -530,6 +530,21 @@ class TestCommand:
         assert code == 2
         assert text.startswith("maporl: cannot load the model 'nobody/nothing': there is no")
 
+    @pytest.mark.parametrize(
+        ("flags", "sentence"),
+        [
+            (("--ppo.kl-gain", "0.3"), "ppo.kl_gain=0.3 would do nothing"),
+            (("--turns", "1", "--game.gamma", "0.3"), "game.gamma=0.3 would do nothing"),
+            (("--team.tuning", "none"), "team.tuning='none' trains no weights"),
+        ],
+    )
+    def test_settings_without_effect_are_refused_as_by_train(
+        self, flags: tuple[str, ...], sentence: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        code, text = run(capsys, *self.QUICK, *flags)
+        assert code == 2
+        assert text.startswith(f"maporl: {sentence}")
+
     @pytest.mark.slow
     def test_time_is_within_the_stated_factor(self) -> None:
         """Messages as long as their limit, on this machine, which others may load."""
