@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from maporl_agents.terminal import console
 from maporl_env import benchmark
 from maporl_env.benchmark import Case, Report
 from maporl_env.benchmark.playing import kept_cases, told_of_file
@@ -111,6 +112,17 @@ class Table:
 Action = (
     Annotated[Env, tyro.conf.subcommand("env")] | Annotated[Table, tyro.conf.subcommand("table")]
 )
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Score anyone's agents on the environment benchmark, and make its tables."""
+
+    action: Annotated[Action, tyro.conf.arg(name="")]
+
+    def __call__(self) -> int:
+        """Run the command; return the exit code."""
+        return self.action(console())
 
 
 @contextmanager

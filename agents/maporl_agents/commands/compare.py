@@ -1,254 +1,81 @@
-"""``maporl compare``: carry out a study and show what came of it.
-
-    runs/studies/jobs/<key>/           one team and its measurements, shared by all studies
-    runs/studies/<study>/study.json    the result, see `studies.results`
-
-Jobs that were finished earlier, for this study or another, are not run again.
-"""
+"""``maporl compare``: carry out studies and show what came of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import tyro
 
-from maporl_agents.measure.debate_stats import Transition, TurnStats
-from maporl_agents.models.parallel_bases import cores
-from maporl_agents.records.run_log import read_metrics
-from maporl_agents.studies.catalogue import DEFAULT_SEEDS, STUDIES, study
-from maporl_agents.studies.controls import Measure
-from maporl_agents.studies.jobs import cost, missing, ran_on, read_measure
-from maporl_agents.studies.page import write_pages
-from maporl_agents.studies.plan import ArmPlan, StudyPlan, expected_minutes
-from maporl_agents.studies.pool import Pool, made, progress_view, title_of
-from maporl_agents.studies.printed import (
-    BRIEF,
-    claim_lines,
-    printed_claims,
-    rows,
-    sentences,
-    short,
-)
-from maporl_agents.studies.results import Arm, Measurement, SeedResult, Stage, Study
+from maporl_agents.terminal import console
 
 if TYPE_CHECKING:
-    from maporl_agents.cli import Compare
-
-# --- The result ---------------------------------------------------------------------
+    from maporl_agents.studies.plan import StudyPlan
 
 
-def assemble(
-    plan: StudyPlan, seeds: Sequence[int], root: Path, *, command: str, errors: dict[str, str]
-) -> Study:
-    """Return the study as far as its jobs were carried out; what failed is said in its notes."""
-    jobs = plan.jobs(tuple(seeds))
-    failures = [
-        f"Failed, so left out: {title_of(job)}: {errors[job.key]}"
-        for job in jobs
-        if job.key in errors
-    ]
-    origins = [one for job in jobs for one in ran_on(root / job.key)]
-    made_by = versions_of(origins)
-    minutes = sum(cost(root / job.key) for job in jobs) / 60
-    return Study(
-        name=plan.name,
-        title=plan.title,
-        claim=plan.claim,
-        command=command,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        arms=tuple(arm_of(arm, seeds, root) for arm in plan.arms),
-        metric=plan.metric,
-        machine={name: all_of(origins, name) for name in ("platform", "cpu_count")},
-        versions=made_by,
-        budget={"core-minutes": round(minutes, 1), "jobs": len(jobs), "seeds": list(seeds)},
-        notes=(*plan.notes, *several_commits(made_by["commits"]), *failures),
-        claims=plan.claims,
-    )
+@dataclass(frozen=True)
+class Compare:
+    """Carry out studies: many trainings and controls with several seeds, then one table.
 
-
-def versions_of(origins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what the jobs of a study ran on, taken together; see `Study.versions`."""
-    packages = [one["packages"] for one in origins]
-    names = dict.fromkeys(name for one in packages for name in one)
-    return {
-        "python": all_of(origins, "python"),
-        "packages": {name: text for name in names if (text := all_of(packages, name))},
-        "commits": sorted({str(one["commit"] or "unknown") for one in origins}),
-    }
-
-
-def all_of(records: Sequence[Mapping[str, Any]], name: str) -> str:
-    """Return every value that a name has in some records, e.g. "2.12.0, 2.13.0"."""
-    found = {str(one[name]) for one in records if one.get(name) is not None}
-    return ", ".join(sorted(found))
-
-
-def several_commits(commits: Sequence[str]) -> tuple[str, ...]:
-    """Return a note that the jobs of a study were not all made by the same code, if so."""
-    if len(commits) < 2:
-        return ()
-    return (f"Its jobs were made at {len(commits)} commits: {', '.join(map(short, commits))}.",)
-
-
-def arm_of(plan: ArmPlan, seeds: Sequence[int], root: Path) -> Arm:
-    """Return one row with every seed that was carried out."""
-    done = [seed for seed in seeds if not missing(plan.job(seed), root / plan.job(seed).key)]
-    return Arm(
-        name=plan.name,
-        label=plan.label,
-        role=plan.role,
-        seeds=tuple(seed_result(plan, seed, root) for seed in done),
-        control=plan.control,
-        of=plan.of,
-        description=plan.description,
-        settings=plan.settings,
-    )
-
-
-def seed_result(plan: ArmPlan, seed: int, root: Path) -> SeedResult:
-    """Return one row with one seed, whose job was carried out."""
-    job, before = plan.job(seed), plan.before(seed)
-    folder = root / job.key
-    measurements = measurements_of(folder, plan.measure, "after")
-    if before is not None and not missing(before, root / before.key):
-        measurements = measurements_of(root / before.key, plan.measure, "before") + measurements
-    trained = job.recipe.method != "none"
-    curve = read_metrics(folder / "run") if trained else []
-    return SeedResult(
-        seed=seed,
-        measurements=tuple(measurements),
-        train_answers=round(sum(row.get("answers", 0) for row in curve)),
-        train_tokens=round(sum(row.get("tokens", 0) for row in curve)),
-        curve=tuple(curve),
-        folder=f"../jobs/{job.key}/run" if trained else None,
-    )
-
-
-def measurements_of(folder: Path, what: Measure, stage: Stage) -> list[Measurement]:
-    """Return one measurement of a job, in each decoding it was made in."""
-    saved = read_measure(folder, what)
-    return [
-        Measurement(
-            stage=stage,
-            decoding=decoding,  # type: ignore[arg-type]
-            turns=tuple(
-                TurnStats(**{**turn, "accuracy": tuple(turn["accuracy"])})
-                for turn in saved[decoding]["turns"]
-            ),
-            num_questions=saved[decoding]["num_questions"],
-            num_answers=saved[decoding]["num_answers"],
-            num_tokens=saved[decoding]["num_tokens"],
-            transitions=tuple(Transition(**one) for one in saved[decoding]["transitions"]),
-        )
-        for decoding in what.decodings
-    ]
-
-
-# --- The command --------------------------------------------------------------------
-
-
-def run_command(args: Compare, console: Console) -> int:
-    """Do what ``maporl compare`` was asked; return the exit code, 1 if a job failed."""
-    names = tuple(STUDIES) if args.studies == ("all",) else args.studies
-    plans = [study(name) for name in names]
-    if len(set(args.seeds)) != len(args.seeds) or not args.seeds:
-        raise ValueError(f"give every seed once, at least one, not {list(args.seeds)}")
-    if args.list:
-        explain(console, plans or [study(name) for name in STUDIES], args.seeds)
-        return 0
-    if not plans and args.docs is None:
-        raise ValueError(f"name a study: {', '.join(STUDIES)}, or all; --list explains them")
-    errors: dict[str, str] = {}
-    for plan in plans:
-        errors |= compare(
-            plan.quick() if args.quick else plan,
-            args.seeds,
-            args.runs,
-            console,
-            workers=args.jobs or cores(),
-            command=command_of(plan, args),
-        )
-    if args.docs is not None:
-        write_pages(args.docs, finished(args.runs))
-        console.print(f"wrote {args.docs}, and tables and plots to {args.docs.with_suffix('')}")
-    return 1 if errors else 0
-
-
-def command_of(plan: StudyPlan, args: Compare) -> str:
-    """Return the command line that makes one study again."""
-    seeds = "" if args.seeds == DEFAULT_SEEDS else f" --seeds {' '.join(map(str, args.seeds))}"
-    return f"maporl compare {plan.name}{seeds}{' --quick' if args.quick else ''}"
-
-
-def finished(runs: Path) -> list[Study]:
-    """Return all full studies that were carried out, in the order of `STUDIES`."""
-    paths = [runs / "studies" / name / "study.json" for name in STUDIES]
-    return [Study.load(path) for path in paths if path.is_file()]
-
-
-def explain(console: Console, plans: Sequence[StudyPlan], seeds: Sequence[int]) -> None:
-    """Print what each study claims, its arms, and what it is expected to cost."""
-    for plan in plans:
-        table = Table(*("arm", "role", "team", "measured"), title_justify="left")
-        table.title = f"{plan.name}: {plan.title}"
-        for arm in plan.arms:
-            table.add_row(arm.label, arm.role, made(arm.recipe), arm.measure.kind)
-        console.print(table)
-        console.print(plan.claim)
-        console.print(f"about {expected_minutes(plan, seeds):.0f} core-minutes\n")
-
-
-def compare(
-    plan: StudyPlan,
-    seeds: Sequence[int],
-    runs: Path,
-    console: Console,
-    *,
-    workers: int,
-    command: str,
-) -> dict[str, str]:
-    """Carry out a study and write its file.
-
-    Args:
-        plan: the study.
-        seeds: one result each.
-        runs: folder of all runs; everything goes below its ``studies``.
-        console: where progress and the table are shown.
-        workers: processes at once.
-        command: how the study was asked for, for the record.
-
-    Returns:
-        The errors of failed jobs by key.
+    What was finished before is not run again, and what was cut goes on where it was. Writes
+    runs/studies/STUDY/study.json; ``maporl report runs/studies/STUDY`` makes a page of it.
     """
-    root = runs / "studies" / "jobs"
-    jobs = plan.jobs(tuple(seeds))
-    todo = [job for job in jobs if missing(job, root / job.key)]
-    console.print(f"{plan.name}: {len(jobs)} jobs, {len(jobs) - len(todo)} of them done before")
-    pool = Pool(root, workers)
-    with progress_view(console, len(todo)) as tick:
-        pool.run(todo, tick)
-    result = assemble(plan, seeds, root, command=command, errors=pool.errors)
-    folder = runs / "studies" / plan.name
-    folder.mkdir(parents=True, exist_ok=True)
-    result.save(folder / "study.json")
-    show(console, result)
-    console.print(f"\nwrote {folder / 'study.json'}; as a page: maporl report {folder}")
-    return pool.errors
 
+    studies: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[STUDY ...]")
+    ] = ()
+    """Names of studies, or "all"."""
+    list: bool = False
+    """Only explain the studies: claim, arms, expected core-minutes."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One result per seed; intervals are over them."""
+    quick: bool = False
+    """Tiny trainings that show that everything runs; the figures mean nothing."""
+    jobs: int = 0
+    """Processes at once, one core each; 0 takes one per core."""
+    runs: Path = Path("runs")
+    """Folder of all runs."""
+    docs: Path | None = None
+    """Write a summary of all finished studies to this Markdown file, and their tables and plots to
+    the folder of the same name beside it."""
 
-def show(console: Console, result: Study) -> None:
-    """Print a study's table and what follows from it."""
-    table = Table(*BRIEF, title=result.title, title_justify="left")
-    for row in rows(result, BRIEF):
-        table.add_row(*row)
-    console.print(table)
-    claims = printed_claims(result, ["-"] * len(result.claims))
-    for line in (*claim_lines(claims), *sentences(result)):
-        console.print(Text(line.replace("**", "")))
-    for note in result.notes:
-        console.print(Text(f"Note: {note}"))
+    def __call__(self) -> int:
+        """Run the command; return the exit code: 1 if a job failed."""
+        from maporl_agents.models.parallel_bases import cores
+        from maporl_agents.studies.carry_out import compare, explain, finished
+        from maporl_agents.studies.catalogue import STUDIES, study
+        from maporl_agents.studies.page import write_pages
+
+        screen = console()
+        names = tuple(STUDIES) if self.studies == ("all",) else self.studies
+        plans = [study(name) for name in names]
+        if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
+            raise ValueError(f"give every seed once, at least one, not {list(self.seeds)}")
+        if self.list:
+            explain(screen, plans or [study(name) for name in STUDIES], self.seeds)
+            return 0
+        if not plans and self.docs is None:
+            raise ValueError(f"name a study: {', '.join(STUDIES)}, or all; --list explains them")
+        errors: dict[str, str] = {}
+        for plan in plans:
+            errors |= compare(
+                plan.quick() if self.quick else plan,
+                self.seeds,
+                self.runs,
+                screen,
+                workers=self.jobs or cores(),
+                command=self._again(plan),
+            )
+        if self.docs is not None:
+            write_pages(self.docs, finished(self.runs))
+            tables = self.docs.with_suffix("")
+            screen.print(f"wrote {self.docs}, and tables and plots to {tables}")
+        return 1 if errors else 0
+
+    def _again(self, plan: StudyPlan) -> str:
+        """Return the command line that carries out one study again."""
+        from maporl_agents.studies.catalogue import DEFAULT_SEEDS
+
+        seeds = "" if self.seeds == DEFAULT_SEEDS else f" --seeds {' '.join(map(str, self.seeds))}"
+        return f"maporl compare {plan.name}{seeds}{' --quick' if self.quick else ''}"

@@ -1,4 +1,4 @@
-"""What ``maporl export`` does: a trained run as plain models that need nothing of this package.
+"""``maporl export``: a trained run as plain models that need nothing of this package.
 
     adapters        PeftModel.from_pretrained(base, DIR/<policy>)
     whole models    AutoModelForCausalLM.from_pretrained(DIR/<policy>)
@@ -10,17 +10,38 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-import torch
-from peft import PeftConfig, PeftModel
+import tyro
 
-from maporl_agents.models.loading import read_weights
-from maporl_agents.models.weight_files import TRAINED, write_model
 from maporl_agents.records import checkpoint
-from maporl_agents.training.experiment import read_config
+from maporl_agents.terminal import console
 
 _ADAPTER = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a run's trained policies as plain adapters or models, for peft or transformers alone.
+
+    Example: maporl export runs/NAME --to models, then load models/agent_0.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of the run."""
+    to: Path
+    """A new folder; each policy becomes a sub-folder of its name."""
+    merge: bool = False
+    """Add the adapters to their base model: whole models for transformers."""
+
+    def __call__(self) -> int:
+        """Run the command; return the exit code."""
+        terminal = console()
+        for folder in export(self.run, self.to, merge=self.merge):
+            terminal.print(f"wrote {folder}")
+        return 0
 
 
 def export(run: Path, to: Path, *, merge: bool = False) -> list[Path]:
@@ -41,6 +62,8 @@ def export(run: Path, to: Path, *, merge: bool = False) -> list[Path]:
         FileNotFoundError: `run` is no run.
         CheckpointError: all checkpoints are damaged.
     """
+    from maporl_agents.training.experiment import read_config
+
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ValueError(f"{to} is not an empty folder: choose another --to, nothing is replaced")
     config = read_config(run)
@@ -54,7 +77,7 @@ def export(run: Path, to: Path, *, merge: bool = False) -> list[Path]:
         ready = Path(scratch) / "policies"
         for policy in sorted((newest / "policies").iterdir()):
             if merge and (policy / _ADAPTER).exists():
-                _merge(policy, ready / policy.name, getattr(torch, config.team.dtype))
+                _merge(policy, ready / policy.name, config.team.dtype)
             else:
                 copy_model(policy, ready / policy.name)
         ready.replace(to)
@@ -63,13 +86,21 @@ def export(run: Path, to: Path, *, merge: bool = False) -> list[Path]:
 
 def copy_model(policy: Path, to: Path) -> None:
     """Copy a saved policy, without what only training reads."""
+    from maporl_agents.models.weight_files import TRAINED
+
     shutil.copytree(policy, to, ignore=shutil.ignore_patterns(TRAINED))
 
 
-def _merge(adapter: Path, to: Path, dtype: torch.dtype) -> None:
+def _merge(adapter: Path, to: Path, dtype: str) -> None:
     """Write base + adapter as one model, in the precision it was trained in, and its tokenizer."""
+    import torch
+    from peft import PeftConfig, PeftModel
+
+    from maporl_agents.models.loading import read_weights
+    from maporl_agents.models.weight_files import write_model
+
     base = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path
-    model = read_weights(str(base), dtype=dtype)
+    model = read_weights(str(base), dtype=getattr(torch, dtype))
     with torch.no_grad():
         merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
     write_model(merged, to)

@@ -1,79 +1,14 @@
-"""``maporl plan``: makes the plan of a run and prints it."""
+"""A plan in words and tables, as ``maporl plan`` prints it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, cast
-
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from maporl_agents.config import RunConfig, TrainConfig
-from maporl_agents.config.effects import refuse_without_effect
-from maporl_agents.models.loading import pick_device
-from maporl_agents.planning.machine import GIB, Machine, resident_bytes, this_machine
-from maporl_agents.planning.plan import TIME_FACTOR, USABLE, Plan, plan_of
-from maporl_agents.planning.rehearsal import ERROR, Rehearsal, rehearse
-
-if TYPE_CHECKING:
-    from maporl_agents import cli
-
-
-def run_command(args: cli.Plan, console: Console) -> int:
-    """Carry out ``maporl plan``; return the exit code.
-
-    Raises:
-        ValueError: a setting would do nothing in this run, or the run cannot be planned.
-    """
-    config = args.config
-    if args.model:
-        config = replace(config, team=replace(config.team, model=args.model))
-    game = config.game
-    game = replace(
-        game, num_agents=args.agents or game.num_agents, num_turns=args.turns or game.num_turns
-    )
-    config = replace(config, game=game)
-    refuse_without_effect(config)
-    lengths = {"message_tokens": args.message_tokens, "question_tokens": args.question_tokens}
-    plan = plan_of(config, _machine(args, config), **lengths)
-    show(plan, config, console)
-    show_time(plan, config, _rehearsed(args, config, plan, lengths), console)
-    return 0 if plan.fits else 1
-
-
-def _rehearsed(
-    args: cli.Plan, config: RunConfig, plan: Plan, lengths: dict[str, int]
-) -> Rehearsal | str:
-    """Return the rehearsal of a run, or why there is none."""
-    if not args.rehearsal_seconds:
-        return "none was asked for"
-    if _is_described(args):
-        return "the device described is not here"
-    try:
-        return rehearse(cast("TrainConfig", config), plan, args.rehearsal_seconds, **lengths)
-    except ValueError as error:
-        return str(error)
-
-
-def _is_described(args: cli.Plan) -> bool:
-    return bool(args.gib or args.tflops or args.gb_per_second)
-
-
-def _machine(args: cli.Plan, config: RunConfig) -> Machine:
-    """Return this machine, or another one as far as it is described."""
-    here = this_machine(
-        pick_device(config.team.device),
-        getattr(torch, config.team.dtype),
-        spread=config.team.device_map == "auto",
-    )
-    return replace(
-        here,
-        name="the device described" if _is_described(args) else here.name,
-        memory_bytes=args.gib * GIB or here.memory_bytes,
-        flops=args.tflops * 1e12 or here.flops,
-        bytes_per_second=args.gb_per_second * 1e9 or here.bytes_per_second,
-    )
+from maporl_agents.config import RunConfig
+from maporl_agents.planning.machine import GIB, resident_bytes
+from maporl_agents.planning.plan import TIME_FACTOR, USABLE, Plan
+from maporl_agents.planning.rehearsal import ERROR, Rehearsal
 
 
 def show(plan: Plan, config: RunConfig, console: Console) -> None:

@@ -9,7 +9,7 @@ import pytest
 from miniatures import CHAT_TEMPLATE, make_tokenizer, save_miniature
 
 from maporl_agents.cli import main
-from maporl_agents.commands import team_commands
+from maporl_agents.commands import chosen_team
 from maporl_agents.play import speak
 from maporl_agents.play.sampler import sample
 from maporl_env.tasks import load_task
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.fixture(autouse=True)
 def threads_as_they_are(monkeypatch) -> None:
     """Commands spread over the cores; tests share them."""
-    monkeypatch.setattr(team_commands, "share_cores", lambda num_bases: None)
+    monkeypatch.setattr(chosen_team, "share_cores", lambda num_bases: None)
 
 
 @pytest.fixture(scope="module")

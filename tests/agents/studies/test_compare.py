@@ -19,12 +19,11 @@ import pytest
 from rich.console import Console
 
 from maporl_agents import cli
-from maporl_agents.commands import compare
-from maporl_agents.commands.compare import assemble
 from maporl_agents.config import CONFIGS, EvalConfig, Sampling, TrainConfig
 from maporl_agents.measure.debate_stats import Transition, TurnStats
 from maporl_agents.records import run_folder
 from maporl_agents.studies import catalogue, jobs
+from maporl_agents.studies.carry_out import assemble
 from maporl_agents.studies.catalogue import with_controls
 from maporl_agents.studies.controls import Measure
 from maporl_agents.studies.incentives import (
@@ -686,7 +685,7 @@ class TestCommandLine:
             for job in jobs:
                 carry_out(job, pool.root / job.key, quiet())
 
-        monkeypatch.setattr(compare.Pool, "run", in_process)
+        monkeypatch.setattr(Pool, "run", in_process)
         monkeypatch.setitem(catalogue.STUDIES, "small", lambda: PLAN)
         docs = tmp_path / "results.md"
         argv = ["small", "--seeds", "0", "--runs", str(tmp_path), "--docs", str(docs)]

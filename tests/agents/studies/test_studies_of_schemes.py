@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from maporl_agents.commands.compare import assemble
 from maporl_agents.config import (
     EvalConfig,
     IACConfig,
@@ -28,6 +27,7 @@ from maporl_agents.measure.evaluate import Evaluation
 from maporl_agents.measure.vote_of_passes import as_one, paid_for
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.studies import catalogue
+from maporl_agents.studies.carry_out import assemble
 from maporl_agents.studies.controls import Measure
 from maporl_agents.studies.jobs import Job, Recipe, carry_out, measure_path, read_measure
 from maporl_agents.studies.plan import ArmPlan, StudyPlan, quick_recipe, training_answers

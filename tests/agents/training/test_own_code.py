@@ -9,7 +9,7 @@ import pytest
 
 from maporl_agents.bridges.bench_players import players_of
 from maporl_agents.cli import main
-from maporl_agents.commands import team_commands
+from maporl_agents.commands import chosen_team
 from maporl_agents.commands.verifier import served
 from maporl_agents.config import GameConfig
 from maporl_agents.training import experiment
@@ -50,7 +50,7 @@ word = "not callable"
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(team_commands, "share_cores", lambda num_bases: None)
+    monkeypatch.setattr(chosen_team, "share_cores", lambda num_bases: None)
     monkeypatch.setattr(experiment, "share_cores", lambda num_bases: None)
     (tmp_path / "mine.py").write_text(MINE)
     return tmp_path
@@ -142,23 +142,23 @@ def test_options_of_a_protocol_are_read_as_json_or_text() -> None:
 
 
 def test_flags_change_the_game_of_a_run(here: Path, monkeypatch) -> None:
-    from maporl_agents.commands.play_options import Eval
+    from maporl_agents.commands.eval import Eval
     from maporl_agents.config import Sampling, TrainConfig
 
     own = TrainConfig(
         game=GameConfig(task="coins", num_agents=3, num_turns=2, protocol="sequential"),
         sampling=Sampling(max_new_tokens=7, stop=("x",)),
     )
-    monkeypatch.setattr(team_commands, "read_config", lambda folder: own)
-    game, sampling = team_commands.game_and_sampling(Eval(run=Path("r")))
+    monkeypatch.setattr(chosen_team, "read_config", lambda folder: own)
+    game, sampling = chosen_team.game_and_sampling(Eval(run=Path("r")))
     assert (game, sampling) == (own.game, own.sampling)
-    game, sampling = team_commands.game_and_sampling(
+    game, sampling = chosen_team.game_and_sampling(
         Eval(run=Path("r"), task="sharing", agents=2, max_new_tokens=9, verdicts="key")
     )
     assert (game.task, game.num_agents, game.num_turns) == ("sharing", 2, 2)
     assert (game.reward_feedback, game.feedback_verifier) == (True, "key")
     assert (sampling.max_new_tokens, sampling.stop) == (9, ("x",))
-    game, sampling = team_commands.game_and_sampling(Eval())
+    game, sampling = chosen_team.game_and_sampling(Eval())
     assert (game, sampling.max_new_tokens) == (GameConfig(), 32)
 
 

@@ -1,0 +1,102 @@
+"""The team, the game and the questions that ``maporl eval`` and ``maporl play`` are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from maporl_agents.config import GameConfig, Sampling, TeamConfig
+from maporl_agents.models.loading import make_team
+from maporl_agents.models.parallel_bases import share_cores
+from maporl_agents.models.team import Team
+from maporl_agents.records import questions_record
+from maporl_agents.training.experiment import load_team, read_config
+from maporl_agents.training.make_game import training_split
+from maporl_env.tasks import BUILT_IN, load_task
+from maporl_env.types import Question
+
+if TYPE_CHECKING:
+    from maporl_agents.commands.eval import Eval
+    from maporl_agents.commands.play import Play
+
+
+def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:
+    """Return what is played and how messages are drawn: as in the run, changed by the flags."""
+    own = None if args.run is None else read_config(args.run)
+    game = GameConfig() if own is None else own.game
+    if args.task and args.task != game.task:
+        game = replace(game, task=args.task, data="", template="")
+    wanted: dict[str, Any] = {
+        "data": str(args.data or ""),
+        "num_agents": args.agents,
+        "num_turns": args.turns,
+        "protocol": args.protocol,
+        "protocol_options": args.protocol_options,
+        "verifier": args.verifier,
+        "feedback_verifier": args.verdicts,
+        "reward_feedback": bool(args.verdicts),
+        "long_questions": getattr(args, "long_questions", ""),
+    }
+    game = replace(game, **{name: value for name, value in wanted.items() if value})
+    limit = args.max_new_tokens or (32 if game.task in BUILT_IN else 300)
+    if own is None:
+        return game, Sampling(max_new_tokens=limit, temperature=args.temperature)
+    limits: dict[str, Any] = {}
+    if args.max_new_tokens:
+        limits = {"max_new_tokens": limit, "agent_max_new_tokens": ()}
+    return game, replace(own.sampling, temperature=args.temperature, **limits)
+
+
+def team_of(args: Eval | Play, game: GameConfig) -> Team:
+    """Return the team of a run, or of the named models, for speaking only."""
+    if args.run is not None:
+        return load_team(args.run)[1]
+    team = make_team(
+        TeamConfig(model=args.model, tuning="none"),
+        num_agents=game.num_agents,
+        num_turns=game.num_turns,
+        seed=0,
+    )
+    share_cores(len(team.bases))
+    return team
+
+
+def pick_split(game: GameConfig, split: str | None) -> tuple[str, Sequence[Question]]:
+    """Return the name of a split and its questions; see `Task.measured_split` for the usual one."""
+    loaded = load_task(game.task, game.data or None)
+    name = split or loaded.measured_split
+    return name, loaded.split(name)
+
+
+def memory_warning_of(
+    run: Path | None,
+    game: GameConfig,
+    split: str,
+    asked_now: Sequence[Question],
+    measured: Sequence[Question],
+) -> str:
+    """Return a warning if questions are among those that the team was, or would be, trained on.
+
+    Args:
+        run: whose team it is; None for models that were not trained here.
+        game: what is played.
+        split: the name of the questions' split.
+        asked_now: the questions.
+        measured: all of their split.
+    """
+    trained = game if run is None else read_config(run).game
+    splits = load_task(trained.task, trained.data or None).splits
+    training = splits.get(training_split(trained), ())
+    seen = questions_record.seen_in_training(asked_now, measured, training)
+    return questions_record.memory_warning(seen, len(asked_now), split)
+
+
+def shout(console: Console, warning: str) -> None:
+    """Print a warning, if there is one, so that nobody overlooks it."""
+    if warning:
+        console.print(Text(warning, style="bold red"), soft_wrap=True)

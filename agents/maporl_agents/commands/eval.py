@@ -1,0 +1,151 @@
+"""``maporl eval``: a team debates held-out questions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rich.console import Console
+from rich.text import Text
+
+from maporl_agents.config import GameConfig, Sampling
+from maporl_agents.measure import terminal_report
+from maporl_agents.records.storage import save_json
+from maporl_agents.terminal import console
+from maporl_env.batched import BatchedDebate
+from maporl_env.tasks import load_task
+from maporl_env.types import Question
+
+if TYPE_CHECKING:
+    from maporl_agents.models.team import Team
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Let a team debate held-out questions and print accuracy by turn, votes and flips."""
+
+    task: str = ""
+    """A named task (shopping, sharing, coins, gsm8k, anli, ...; docs/reference/environment.md
+    lists all), a JSONL or CSV file of questions, or your own as module:name or file.py:name.
+    Empty for that of the run, else shopping."""
+    data: Path | None = None
+    """The task's file, for tasks that need one (e.g. GSM8K's test.jsonl); else the hub is asked."""
+    model: tuple[str, ...] = ("tiny",)
+    """One for all agents, or one per agent: built in ("tiny", "tiny-sharing"), a folder, or a
+    Hugging Face hub name."""
+    run: Path | None = None
+    """Measure the trained team of this run folder instead of `model`, in the game that it was
+    trained in unless flags change it."""
+    agents: int = 0
+    """A, how many take part; 0 for as many as the run has, else 2."""
+    turns: int = 0
+    """T, how many turns; 0 for as many as the run has, else 3."""
+    protocol: str = ""
+    """As for `maporl train --game.protocol`; empty for that of the run, else debate."""
+    protocol_options: tuple[str, ...] = ()
+    """Options of your own protocol, KEY=VALUE each."""
+    verifier: str = ""
+    """What scores the messages, as for `maporl train --game.verifier`: your own reward as
+    module:function or file.py:function, too. Empty for that of the run, else the answer key.
+    Accuracy is by the key; where scores are something else, they are shown as "paid"."""
+    verdicts: str = ""
+    """Show everybody the scores of this verifier, e.g. key or noisy_key; empty for none, or for
+    what the run was trained with."""
+    limit: int = 500
+    """At most so many questions."""
+    max_new_tokens: int = 0
+    """Limit per message; 0 for that of the run, else 32 for built-in tasks and 300 elsewhere."""
+    temperature: float = 1.0
+    """Of the sampled half of the table."""
+    batch: int = 64
+    """Debates side by side."""
+    split: str | None = None
+    """Which questions; the test split if there is one, else the validation split."""
+    long_questions: Literal["", "refuse", "leave_out", "keep"] = ""
+    """Questions whose debate may not fit a model's window: as for `maporl train
+    --game.long-questions`. Empty for what the run does, else refuse."""
+    seed: int = 20_000
+    """Names the sampling noise."""
+    out: Path | None = None
+    """Also write the results as JSON to this file and the transcripts beside it (.jsonl)."""
+
+    def __call__(self) -> int:
+        """Run the command; return the exit code."""
+        if self.task:
+            load_task(self.task, self.data)  # before torch is
+        evaluate_team(self, console())
+        return 0
+
+
+def evaluate_team(args: Eval, console: Console) -> None:
+    """Measure a team sampled and greedy; print the table, write JSON if asked."""
+    from maporl_agents.algorithms.maporl import questions_of_step
+    from maporl_agents.commands.chosen_team import (
+        game_and_sampling,
+        memory_warning_of,
+        pick_split,
+        shout,
+        team_of,
+    )
+    from maporl_agents.measure.evaluate import evaluate
+    from maporl_agents.training.make_game import debate_config
+
+    game, sampling = game_and_sampling(args)
+    config = debate_config(game)
+    if args.limit < 1:
+        raise ValueError(f"--limit is the number of questions, at least 1, not {args.limit}")
+    split, measured = pick_split(game, args.split)
+    questions = questions_of_step(measured, 0, min(args.limit, len(measured)), seed=0)
+    team = team_of(args, game)
+    questions = fitting_questions(team, game, sampling, questions, console)
+    memory = memory_warning_of(args.run, game, split, questions, measured)
+    shout(console, memory)
+    debates = BatchedDebate(config, min(args.batch, len(questions)))
+    results = {}
+    for decoding, greedy in (("sampled", False), ("greedy", True)):
+        with console.status(f"{len(questions)} questions, {decoding} ..."):
+            results[decoding] = evaluate(
+                team, debates, questions, sampling, seed=args.seed, greedy=greedy
+            )
+    stage = {decoding: result.to_dict() for decoding, result in results.items()}
+    name = str(args.run) if args.run else ", ".join(args.model)
+    console.print(
+        terminal_report.result_table({name: stage}, f"{game.task}, {len(questions)} questions")
+    )
+    for warning in terminal_report.silence(results["sampled"].transcripts):
+        console.print(warning)
+    shout(console, memory)
+    if args.out is not None:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        save_json(args.out, stage | ({"warnings": [memory]} if memory else {}))
+        lines = (transcript.to_json() for transcript in results["sampled"].transcripts)
+        args.out.with_suffix(".jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        console.print(f"wrote {args.out}")
+
+
+def fitting_questions(
+    team: Team, game: GameConfig, sampling: Sampling, questions: list[Question], console: Console
+) -> list[Question]:
+    """Return the questions that fit the team's models.
+
+    Where none is sure to fit if messages are as long as they may be, that is printed, and the
+    questions need to fit in the first turn.
+
+    Raises:
+        ValueError: as `window_check.fitting`.
+    """
+    from maporl_agents.play.window_check import NoneFits, fitting, some
+    from maporl_agents.training.make_game import debate_config
+
+    debate = debate_config(game)
+    questions_record = {"chosen": questions}
+    try:
+        parts, left_out = fitting(team, debate, sampling, questions_record, game.long_questions)
+    except NoneFits as error:
+        first_turn = replace(debate, num_turns=1)
+        parts, left_out = fitting(team, first_turn, sampling, questions_record, game.long_questions)
+        console.print(Text(f"warning: {error}"), soft_wrap=True)
+    for ids in left_out.values():
+        console.print(f"left out as too long: {len(ids):,} questions ({some(ids)})")
+    return list(parts["chosen"])

@@ -1,0 +1,190 @@
+"""``maporl play``: one debate, as it happens or as it was recorded."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from maporl_agents.config import Sampling
+from maporl_agents.seeding import seed_of
+from maporl_agents.terminal import console
+from maporl_env import replay
+from maporl_env.batched import BatchedDebate, Prompt
+from maporl_env.rendering import plain_text
+
+if TYPE_CHECKING:
+    from maporl_agents.models.team import Team
+    from maporl_agents.types import Completion, TokenIds
+
+
+@dataclass(frozen=True)
+class Play:
+    """Print one debate as it happens; --human lets you be one of the agents."""
+
+    task: str = ""
+    """A built-in task, a file of questions, or your own as module:name or file.py:name. Empty for
+    that of the run, else shopping."""
+    data: Path | None = None
+    """The task's file, for tasks that need one."""
+    model: tuple[str, ...] = ("tiny",)
+    """One for all agents, or one per agent: built in ("tiny", "tiny-sharing"), a folder, or a
+    Hugging Face hub name."""
+    run: Path | None = None
+    """Play with the trained team of this run folder instead of `model`, in the game that it was
+    trained in unless flags change it."""
+    replay: Path | None = None
+    """Play this file of recorded text: transcripts, or GSM8K's example_model_solutions.jsonl."""
+    agents: int = 0
+    """A, how many take part; 0 for as many as the run has, else 2. A replay has as many as were
+    recorded."""
+    turns: int = 0
+    """T, how many turns; 0 takes those of the run, else 3, or as many as were recorded (the last
+    texts are held after)."""
+    protocol: str = ""
+    """As for `maporl train --game.protocol`; empty for that of the run, else debate."""
+    protocol_options: tuple[str, ...] = ()
+    """Options of your own protocol, KEY=VALUE each."""
+    verifier: str = ""
+    """What scores the messages, your own reward as module:function or file.py:function, too; empty
+    for that of the run, else the answer key."""
+    verdicts: str = ""
+    """Show everybody the scores of this verifier, e.g. key or noisy_key; empty for none, or for
+    what the run was trained with."""
+    human: bool = False
+    """You are the last agent; type your answers."""
+    index: int | None = None
+    """Which question of the split; None draws one."""
+    split: str | None = None
+    """Which questions; the test split if there is one, else the validation split."""
+    max_new_tokens: int = 0
+    """Limit per message; 0 for that of the run, else 32 for built-in tasks and 300 elsewhere."""
+    temperature: float = 1.0
+    """0 is greedy."""
+    seed: int = 0
+    """Names the question drawn and the sampling noise."""
+
+    def __call__(self) -> int:
+        """Run the command; return the exit code."""
+        play = play_debate if self.replay is None else play_recording
+        play(self, console())
+        return 0
+
+
+def play_debate(args: Play, console: Console) -> None:
+    """Print one debate message by message; the last agent may be a person."""
+    from maporl_agents.commands.chosen_team import (
+        game_and_sampling,
+        memory_warning_of,
+        pick_split,
+        shout,
+        team_of,
+    )
+    from maporl_agents.training.make_game import debate_config
+
+    game, sampling = game_and_sampling(args)
+    split, questions = pick_split(game, args.split)
+    index = pick_index(args, len(questions))
+    debates = BatchedDebate(debate_config(game), 1)
+    person = game.num_agents - 1 if args.human else None
+    team = team_of(args, game) if game.num_agents > 1 or person is None else None
+    shout(console, memory_warning_of(args.run, game, split, [questions[index]], questions))
+    debates.reset(questions=[questions[index]])
+    show(console, plain_text.heading(questions[index]))
+    if person is not None:
+        show(console, introduction(debates.agents))
+    turn = 0
+    own: list[list[TokenIds]] = [[] for _ in debates.agents]
+    while speaking := debates.prompts():
+        texts = []
+        for prompt in speaking:
+            if prompt.seat == person:
+                texts.append(ask_person(prompt))
+            else:
+                assert team is not None
+                message = say(team, prompt, own[prompt.seat], sampling, args.seed)
+                own[prompt.seat].append(message.ids)
+                texts.append(message.text)
+        debates.step(texts)
+        if debates.played[0] > turn:
+            show(console, plain_text.lines(debates.transcripts[0].of_turn(turn)))
+            turn += 1
+    show_end(console, debates)
+
+
+def play_recording(args: Play, console: Console) -> None:
+    """Print one debate that recorded text plays, after saying who was recorded."""
+    own = ("replay", "turns", "index", "seed")
+    for option in fields(args):
+        if option.name not in own and getattr(args, option.name) != option.default:
+            raise ValueError(f"--replay plays what was recorded: leave out --{option.name}")
+    assert args.replay is not None
+    recordings = replay.load(args.replay)
+    recording = recordings[pick_index(args, len(recordings))]
+    debates = replay.play([recording], args.turns or None)
+    for seat, speaker in enumerate(recording.speakers):
+        show(console, plain_text.harmless(f"agent_{seat}: {speaker}"))
+    show(console, plain_text.heading(recording.question))
+    show(console, plain_text.lines(debates.transcripts[0].messages))
+    show_end(console, debates)
+
+
+def pick_index(args: Play, number: int) -> int:
+    """Return which of so many questions is played; ValueError if there is no such question."""
+    index = random.Random(args.seed).randrange(number) if args.index is None else args.index
+    if not 0 <= index < number:
+        raise ValueError(f"question {index} does not exist: there are {number}, from 0")
+    return index
+
+
+def show_end(console: Console, debates: BatchedDebate) -> None:
+    """Print the vote, the key and the rewards of a debate that is over."""
+    transcript = debates.transcripts[0]
+    votes = ", ".join(map(str, debates.debates[0].outcome())) or "no answer"
+    rewards = debates.turn_rewards()[0]
+    console.print(f"\nvote: {votes}    key: {transcript.question.answer}")
+    for t, row in enumerate(rewards):
+        console.print(f"reward of turn {t + 1}: " + "  ".join(f"{x:+.3f}" for x in row))
+
+
+def show(console: Console, text: str) -> None:
+    """Print text of agents, headings coloured in a terminal, never as markup."""
+    for line in text.splitlines():
+        style = "bold cyan" if line.startswith(("Turn", "Question")) else ""
+        console.print(Text(line, style=style))
+
+
+def say(
+    team: Team, prompt: Prompt, own: Sequence[TokenIds], sampling: Sampling, seed: int
+) -> Completion:
+    """Return one message of one agent, whose earlier ones consist of the ids `own`."""
+    from maporl_agents.play.speak import requests, speak
+
+    stream = seed_of(seed, "play", prompt.turn, prompt.seat)
+    [completion] = speak(team, requests(team, [prompt], [own]), sampling, stream)
+    return completion
+
+
+def introduction(agents: Sequence[str]) -> str:
+    """Return who plays, and how a person answers."""
+    *others, you = agents
+    models = f"{', '.join(others)}: {'a model' if len(others) == 1 else 'models'}. " * bool(others)
+    return (
+        f"You are {you}. {models}Each turn shows what {you} reads; type one line, Enter sends it. "
+        "Write your final answer as \\boxed{...}; an empty line is a message without an answer."
+    )
+
+
+def ask_person(prompt: Prompt) -> str:
+    """Show a person what their agent reads, and read a line."""
+    print(f"\n--- turn {prompt.turn + 1}: you, {prompt.agent}, read ---")
+    print(plain_text.harmless(prompt.text))
+    try:
+        return input(f"{prompt.agent} > ")
+    except EOFError:
+        return ""

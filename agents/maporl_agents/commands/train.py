@@ -1,0 +1,105 @@
+"""``maporl train``: its options, and what settings they start from."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from maporl_agents.config import RunConfig, TrainConfig, config_of, scheme_of
+from maporl_agents.recipes import recipe
+from maporl_agents.records.run_folder import folder_of
+from maporl_agents.terminal import command_line, console
+from maporl_env.tasks import load_task
+from maporl_env.user_functions import whole_name
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train agents to work together; with no arguments they learn to debate a built-in task.
+
+    Writes everything to runs/NAME: settings, metrics, transcripts, checkpoints, curve.png.
+    """
+
+    config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
+    scheme: str = "maporl"
+    """How agents collaborate and learn: maporl, magrpo, malt, iac, or your own as module:name or
+    file.py:name (docs/explanation/schemes/own.md). Each has settings of its own; see them with
+    --scheme NAME --help-all."""
+    recipe: str = ""
+    """Start from these settings: a YAML file, or shopping (the defaults), sharing, coins,
+    phi3-gsm8k, phi3-anli, phi3-qwen-gsm8k, phi3-llama-gsm8k or small-gpu. Flags change them."""
+    runs: Path = Path("runs")
+    """Folder of all runs."""
+    overwrite: bool = False
+    """Replace a run of the same name."""
+    resume: Path | None = None
+    """Continue this run folder from its newest checkpoint, with the settings it has."""
+    force: bool = False
+    """With --resume: go on with the settings given here although the run has others, and with
+    questions that have changed since it began."""
+    log_to: tuple[str, ...] = ()
+    """Send metrics there too, besides TensorBoard: wandb, if it is installed."""
+
+    def __call__(self) -> int:
+        """Run the command; return the exit code."""
+        if self.force and self.resume is None:
+            raise ValueError("--force belongs to --resume: give the folder of the run to change")
+        if self.recipe and self.resume is not None:
+            raise ValueError("--resume goes on with the run's own settings: leave out --recipe")
+        load_task(self.config.game.task, self.config.game.data or None)  # before torch is
+        from maporl_agents.training import experiment
+
+        terminal = console()
+        folder = self.resume or folder_of(self.runs, self.config.name)
+        try:
+            if self.resume:
+                experiment.resume(
+                    folder, terminal, self.config, force=self.force, log_to=self.log_to
+                )
+            else:
+                experiment.run(
+                    self.config, folder, terminal, overwrite=self.overwrite, log_to=self.log_to
+                )
+        except experiment.Interrupted as stop:
+            terminal.print(
+                f"\nstopped after step {stop.step}; saved. "
+                f"Go on with: {command_line('train', '--resume', folder)}",
+                soft_wrap=True,
+            )
+            return 128 + stop.signal_number
+        return 0
+
+
+def settings_from(given: Sequence[str]) -> tuple[RunConfig, str]:
+    """Return the settings that flags change, and the name of their scheme.
+
+    They are those of a recipe, of a run that is resumed, or the defaults of the scheme.
+
+    Raises:
+        ValueError: --scheme names another scheme than the recipe or the run has.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in ("--scheme", "--recipe", "--resume"):
+        parser.add_argument(flag, nargs="?")
+    start = parser.parse_known_args(given)[0]
+    config: RunConfig
+    if start.recipe:
+        config = recipe(start.recipe)
+    elif start.resume:
+        from maporl_agents.training.experiment import read_config
+
+        config = read_config(Path(start.resume))
+    else:
+        config = config_of(start.scheme or "maporl")()
+    scheme = scheme_of(config)
+    if start.scheme and whole_name(start.scheme) != scheme:
+        raise ValueError(
+            f"--scheme {start.scheme} contradicts the settings to start from, which are of "
+            f"{scheme}: leave one of them out"
+        )
+    return config, scheme
