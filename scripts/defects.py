@@ -29,8 +29,12 @@ CONTROLS = "agents/maporl_agents/studies/controls.py"
 VERDICTS = "agents/maporl_agents/studies/verdicts.py"
 
 TESTS: dict[str, tuple[str, ...]] = {
-    REWARDS: ("tests/env/test_rewards.py",),
-    CREDIT: ("tests/env/test_rewards.py", "tests/env/debate/test_debate.py"),
+    REWARDS: ("tests/env/test_rewards.py", "tests/env/test_shaping.py"),
+    CREDIT: (
+        "tests/env/test_rewards.py",
+        "tests/env/test_shaping.py",
+        "tests/env/debate/test_debate.py",
+    ),
     ADVANTAGES: ("tests/agents/test_advantages.py",),
     LOSSES: ("tests/agents/test_losses.py",),
     BATCHING: ("tests/agents/update/test_batching.py",),

@@ -11,7 +11,7 @@ declare -A extras=(
 )
 declare -A tests=(
     [plain]="tests/bridges"
-    [sb3]="tests/bridges tests/env/observations/test_tokens.py tests/env/test_collaboration_v0.py"
+    [sb3]="tests/bridges tests/env/observations/test_tokens_official.py tests/env/collaboration"
     [trl]="tests/bridges/test_trl.py tests/bridges/test_trl_trainer.py
         tests/agents/algorithms/test_magrpo_trl.py tests/agents/algorithms/test_malt_trl.py"
 )
