@@ -120,7 +120,7 @@ class Stopwatch:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def now(self) -> float:
-        """Return the time, once the device has done all it was told."""
+        """Return the time, after the device has finished its queue."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
@@ -160,7 +160,7 @@ def watched(watch: Stopwatch) -> Iterator[None]:
 
 @dataclass
 class Result:
-    """What a kind of weights took.
+    """Time and memory of one kind of weights.
 
     Attributes:
         kind: nf4 or bfloat16.

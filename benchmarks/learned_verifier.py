@@ -55,7 +55,7 @@ def compare(runs: Path, answers: Path, name: str, *options: object) -> None:
 
 
 def shopping(runs: Path, steps: int) -> None:
-    """The built-in task, and MAPoRL paid by its balanced verifier."""
+    """The built-in task, and MAPoRL with the rewards of its balanced verifier."""
     answers = runs / "shopping-answers"
     sizes = ("--questions", 1500, "--test-questions", 300, "--debates", 8)
     run(answers / "data.json", *MAPORL, "verifier", "data", answers, *sizes)
@@ -70,7 +70,7 @@ def shopping(runs: Path, steps: int) -> None:
 
 
 def real_text(runs: Path, data: Path) -> None:
-    """What four language models wrote about GSM8K's questions, divided by question."""
+    """Answers of four language models to the questions of GSM8K, divided by question."""
     answers, base = runs / "gsm8k-answers", runs / "gsm8k-base"
     recordings = data / "example_model_solutions.jsonl"
     run(answers / "data.json", *MAPORL, "verifier", "data", answers, "--recordings", recordings)
@@ -81,7 +81,7 @@ def real_text(runs: Path, data: Path) -> None:
 
 
 def watch(run_folder: Path, every: int = 5) -> str:
-    """Return a Markdown table: the score that was paid and the key's accuracy, by turn and step."""
+    """Return a Markdown table: the verifier's score and the key's accuracy, by turn and step."""
     rows = read_metrics(run_folder)
     turns = sum(name.startswith("score/") for name in rows[0])
     names = [f"turn {turn + 1}: score, key" for turn in range(turns)]
@@ -96,7 +96,7 @@ def watch(run_folder: Path, every: int = 5) -> str:
 
 
 def last_turn_mistakes(run_folder: Path) -> str:
-    """Return a Markdown table: what was paid for which mistakes in the last turn, once trained."""
+    """Return a Markdown table: mean verifier score by mistake in the last turn, after training."""
     paid: dict[str, list[float]] = defaultdict(list)
     for line in (run_folder / "transcripts" / "after.jsonl").read_text().splitlines():
         debate = Transcript.from_dict(json.loads(line))

@@ -1,4 +1,4 @@
-"""What `maporl plan` says, beside what was measured: processor time, tokens, tensors, the process.
+"""Predictions of `maporl plan` beside measurements: processor time, tokens, tensors, the process.
 
     .venv/bin/python benchmarks/plan.py                      # all runs, some minutes of one core
     .venv/bin/python benchmarks/plan.py --runs shopping-16   # these alone
@@ -151,7 +151,7 @@ class RealSteps:
         return time.process_time() - start
 
     def tokens(self) -> int:
-        """Return what the last step read and wrote."""
+        """Return the number of tokens in the prompts and completions of the last step."""
         return sum(
             len(prompt) + len(said.ids)
             for rollout in self.rollouts

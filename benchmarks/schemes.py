@@ -136,7 +136,7 @@ SCHEMES: Mapping[str, tuple[Mapping[str, Arm], Measure]] = {
 
 
 def run(arm: Arm, measure: Measure, folder: Path) -> Measured:
-    """Return what is measured before and after an arm's training, and what that took."""
+    """Return the measurements before and after an arm's training, and its cost."""
     begin = time.process_time()
     team, learner = experiment.build(arm.config)
     found = {f"{name}, before": value for name, value in measure(arm.config, team).items()}

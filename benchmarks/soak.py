@@ -34,7 +34,7 @@ ALLOWED_GROWTH = 0.02
 
 @dataclass(frozen=True)
 class Sample:
-    """What the process held after an update."""
+    """The memory of the process after an update."""
 
     step: int
     seconds: float
@@ -85,7 +85,7 @@ def soak(updates: int, folder: Path) -> tuple[list[Sample], bool]:
 
 
 def growth(samples: list[Sample]) -> float:
-    """Return how much memory grew, last tenth against the second tenth (medians), as a share."""
+    """Return the growth of memory, last tenth against the second tenth (medians), as a share."""
     tenth = max(len(samples) // 10, 1)
     settled, last = samples[tenth : 2 * tenth], samples[-tenth:]
     before = median(s.resident_mib for s in settled)

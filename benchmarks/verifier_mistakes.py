@@ -24,7 +24,7 @@ WORKED = re.compile(
 
 
 def mistake(example: Example) -> str:
-    """Return what is wrong with an answer: the first thing that is, in the order of the table."""
+    """Return the first mistake of an answer, in the order of the table."""
     if example.right:
         return "right"
     steps = WORKED.fullmatch(example.response)

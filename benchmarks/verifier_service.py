@@ -59,7 +59,7 @@ class Load:
         return time.perf_counter() - start
 
     def work(self, me: int) -> None:
-        """Send every so many-th request over one connection."""
+        """Send every `connections`-th request over one connection."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         order = [(i, kind) for i in range(me, self.number, self.connections) for kind in (0, 1)]
         random.Random(me).shuffle(order)

@@ -1,10 +1,10 @@
-r"""A debate by hand: what agents read, what they say, and what every message is paid.
+r"""A debate by hand: observations, messages, and the reward of every message.
 
     python examples/01_debate_by_hand.py           # one second
     python examples/01_debate_by_hand.py --you     # you are agent_1: type your answers
 
 You learn: the loop of the environment, that nobody reads a message of the same turn, and how the
-influence-aware reward of a message is reckoned from the scores of its own and all later turns.
+influence-aware reward of a message is computed from the scores of its own and all later turns.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Follower:
 
 
 def condorcet(agents: int, reliability: float) -> float:
-    """Return the probability that more than half of so many independent agents are right."""
+    """Return the probability that more than half of the independent agents are right."""
     p, q, majorities = reliability, 1 - reliability, range(agents // 2 + 1, agents + 1)
     return sum(comb(agents, k) * p**k * q ** (agents - k) for k in majorities)
 

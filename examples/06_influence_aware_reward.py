@@ -1,4 +1,4 @@
-r"""What the influence-aware reward does: the same message is paid by what follows from it.
+r"""The influence-aware reward: a message is rewarded for the scores that follow from it.
 
     python examples/06_influence_aware_reward.py        # draws runs/influence_reward.png; 2 s
 

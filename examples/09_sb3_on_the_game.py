@@ -23,7 +23,7 @@ RULES: dict[str, Any] = {"num_turns": 2, "threshold": 2, "r_syn": 2.0}
 
 
 def learn(partner: float, steps: int, seed: int) -> tuple[float, float]:
-    """Return how often the learner collaborates in the first turn, and its mean return."""
+    """Return the learner's rate of collaboration in the first turn, and its mean return."""
     from stable_baselines3 import PPO
 
     env = gymnasium.make("maporl/Collaboration-v0", partner=partner, **RULES)

@@ -38,7 +38,7 @@ def show_one(recording: Recording) -> None:
 
 
 def vote_accuracy(transcripts: Sequence[Transcript]) -> float:
-    """Return how often the most common answer is right; a tie counts by its share."""
+    """Return the accuracy of the most common answer; a tie counts by its share."""
     rights = []
     for transcript in transcripts:
         question = transcript.question

@@ -1,4 +1,4 @@
-"""What the AEC and the Parallel environment share: everything but the order of calls."""
+"""The common part of the AEC and the Parallel environment: all but the order of calls."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from maporl_env.types import AgentID, Answer, Question, Transcript, View
 
 
 class DebateAdapter:
-    """Draws questions, scores turns, and words what the two PettingZoo interfaces return.
+    """Draws questions, scores turns, and makes the observations, rewards and infos of an episode.
 
     Attributes:
         config: the options.
         game: task, protocol, credit and verifier built from them.
         debate: the episode.
-        medium: what actions and observations are: text, rows of token ids, or single ids.
-        possible_agents: ["agent_0", ...], in seat order.
+        medium: the form of actions and observations: text, rows of token ids, or single ids.
+        possible_agents: ["agent_0", ...].
         metadata: this instance's own copy.
         render_mode: None, "human", "ansi" or "rgb_array".
         state_space: of :meth:`state`.
@@ -72,7 +72,7 @@ class DebateAdapter:
     # -- spaces ------------------------------------------------------------------------------
 
     def act_through(self, agents: Sequence[AgentID]) -> None:
-        """Make the medium for those whose actions come from outside."""
+        """Make the medium for the agents whose actions come from outside."""
         self.medium: TextMedium = medium(
             self.debate, agents, self.config.codec(), self.config.action
         )
@@ -125,7 +125,9 @@ class DebateAdapter:
             chosen = options.get("index")
         if chosen is None:
             if options.get("answer") is not None:
-                raise ValueError("option answer needs option question: whose answer is it?")
+                raise ValueError(
+                    "option answer is for a question that is given: set option question too"
+                )
             return questions[int(rng.integers(len(questions)))]
         if isinstance(chosen, int | np.integer) and not isinstance(chosen, bool):
             if not 0 <= chosen < len(questions):
@@ -142,10 +144,12 @@ class DebateAdapter:
         self.debate.settle(*self.game.score(questions, responses))
 
     def payments(self) -> dict[AgentID, float]:
-        """Return what is paid now that a turn was scored, or the debate truncated."""
+        """Return the rewards of each agent, after a turn was scored or the debate truncated."""
         if self.config.reward_mode == "score":
             if self.debate.truncated:
-                return dict.fromkeys(self.possible_agents, 0.0)  # the last turn is paid already
+                return dict.fromkeys(
+                    self.possible_agents, 0.0
+                )  # the last turn was rewarded when it was scored
             last = self.debate.transcript.of_turn(self.debate.played - 1)
             return {message.agent: float(message.score or 0.0) for message in last}
         if not self.debate.over:
@@ -154,7 +158,7 @@ class DebateAdapter:
         return dict(zip(self.possible_agents, map(float, sums), strict=True))
 
     def _final_table(self) -> NDArray[np.float32]:
-        """Return the (T, A) rewards of the finished debate, reckoned once."""
+        """Return the (T, A) rewards of the finished debate, computed once."""
         if self._table is None:
             self._table = self.debate.turn_rewards()
         return self._table
@@ -187,7 +191,7 @@ class DebateAdapter:
     # -- to look at --------------------------------------------------------------------------
 
     def observe(self, agent: AgentID) -> Any:
-        """Return what an agent reads; ValueError for an unknown one."""
+        """Return the observation of an agent; ValueError for an unknown agent."""
         return self.medium.observe(agent)
 
     @property
@@ -209,11 +213,11 @@ class DebateAdapter:
 
     @property
     def faults(self) -> dict[str, int]:
-        """Messages the verifier gave no score, by cause; see `verifiers.Scorer`."""
+        """Number of messages without a score, by cause; see `verifiers.Scorer`."""
         return self.game.faults
 
     def state_text(self) -> str:
-        """Return the question and all that is said or being said, for a critic to read."""
+        """Return the question and all messages, unfinished ones too, as a text for a critic."""
         messages = (*self.debate.transcript.messages, *self.debate.pending)
         said = [(message.agent, message.text) for message in messages]
         spoken = [f"\n{agent}: {text}" for agent, text in [*said, *self.medium.unfinished()]]

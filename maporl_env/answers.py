@@ -132,7 +132,7 @@ _short_gold = lru_cache(maxsize=16_384)(read_gold)
 
 
 def gold(answer: str, kind: str) -> Answer:
-    """Return what :func:`read_gold` returns, remembered where the answer is short.
+    """Return the result of :func:`read_gold`, cached where the answer is short.
 
     What is remembered takes some 35 MB at most, whoever chooses the answers.
     """
@@ -154,7 +154,7 @@ def last_line_answer(text: str, marker: str = "A:") -> int | Fraction | None:
 
 
 def _last_line(text: str, marker: str = "A:") -> str | None:
-    """What follows `marker` on the last line that is not blank, or None."""
+    """Return the text after `marker` on the last line that is not blank, or None."""
     line = text.rstrip().rpartition("\n")[2].strip()
     return line.removeprefix(marker) if line.startswith(marker) else None
 

@@ -27,12 +27,12 @@ __all__ = ["BatchedDebate", "DebateConfig", "Prompt"]
 
 
 class Prompt(NamedTuple):
-    """What one agent of one debate reads before it speaks. Made by :meth:`BatchedDebate.prompts`.
+    """The view of one agent of one debate before it speaks. Made by :meth:`BatchedDebate.prompts`.
 
     Attributes:
         debate: index in the batch.
-        agent: who reads.
-        seat: its column in (T, A) arrays.
+        agent: the reader.
+        seat: agent index: the column in (T, A) arrays.
         turn: the turn that is being played, from 0.
         view: the text as segments, for a chat template.
         text: the same as one text.
@@ -112,7 +112,7 @@ class BatchedDebate:
         ]
 
     def prompts(self) -> list[Prompt]:
-        """Return what everybody who may speak now reads, by debate and seat; [] at the end."""
+        """Return the prompts of agents that may speak now, by debate and agent; [] at the end."""
         prompts = []
         for index, agent in self._speaking:
             debate = self._debates[index]
@@ -123,7 +123,7 @@ class BatchedDebate:
         return prompts
 
     def step(self, texts: Sequence[str], cut: Sequence[bool] | None = None) -> None:
-        """Let everybody speak, then score all turns that are complete in one verifier call.
+        """Post one message per prompt, then score all complete turns in one verifier call.
 
         Args:
             texts: one per prompt, in the same order.
@@ -149,11 +149,11 @@ class BatchedDebate:
         if not due:
             return
         questions = [debate.question for debate, responses in due for _ in responses]
-        paid, shown = self.game.score(questions, [text for _, texts in due for text in texts])
+        scores, shown = self.game.score(questions, [text for _, texts in due for text in texts])
         start = 0
         for debate, responses in due:
             part = slice(start, start + len(responses))
-            debate.settle(paid[part], None if shown is None else shown[part])
+            debate.settle(scores[part], None if shown is None else shown[part])
             start = part.stop
 
     def truncate(self, debate: int, reason: str) -> None:
@@ -168,7 +168,7 @@ class BatchedDebate:
 
     @property
     def transcripts(self) -> list[Transcript]:
-        """What has been said so far, per debate."""
+        """The transcript so far of each debate."""
         return [debate.transcript for debate in self._debates]
 
     @property
@@ -182,7 +182,7 @@ class BatchedDebate:
         return not self._speaking
 
     def turn_rewards(self) -> Floats:
-        """Return what every message is paid, (B, T, A) float64; unplayed turns are 0."""
+        """Return the reward of every message, (B, T, A) float64; unplayed turns are 0."""
         return np.stack([debate.rewards() for debate in self._debates])
 
     def score_mask(self) -> Bools:

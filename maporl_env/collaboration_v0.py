@@ -16,12 +16,12 @@ for every learner and is solved exactly by `logit_equilibrium`, `best_response` 
 ## Rules
 
 T turns (`num_turns`). In each both agents act at once. The collaborations of both agents and all
-turns are counted together. Before the count meets the `threshold` K, a turn pays an agent
+turns are counted together. Before the count meets the `threshold` K, an agent's reward in a turn is
 
     r_col = 0.2    if it collaborates
     r_ind = 0.4    if it acts alone
 
-With synergy, when the count has met the threshold, it pays both r_syn = 1 whatever they do. With
+With synergy, when the count has met the threshold, it is r_syn = 1 for both whatever they do. With
 `timing="next"` (default) synergy starts in the turn after the one that meets the threshold, with
 `"same"` in that turn.
 
@@ -30,9 +30,9 @@ partner who collaborates with probability p is best if and only if
 
     (r_syn - r_ind) * p >= r_ind - r_col                                 (Observation 1)
 
-because r_col + p * r_syn + (1 - p) * r_ind >= 2 * r_ind. In the last turn nothing is to be gained.
-Two agents who reckon with each other collaborate in the first turn from r_syn = 3 r_ind - 2 r_col
-on, as the weight `tau` of their entropy goes to 0.
+because r_col + p * r_syn + (1 - p) * r_ind >= 2 * r_ind. In the last turn
+collaborating gains nothing. Two agents in equilibrium collaborate in the first turn from
+r_syn = 3 r_ind - 2 r_col on, as the weight `tau` of their entropy goes to 0.
 
 ## Observation
 
@@ -41,7 +41,7 @@ synergy, else 0. Nobody sees an action of the same turn. `state()` is the same.
 
 ## Rewards and infos
 
-Rewards are paid at the end of each turn. Infos have constant keys and dtypes: `turn` (int64, turns
+Rewards come at the end of each turn. Infos have constant keys and dtypes: `turn` (int64, turns
 over), `collaborations` (int64, at most K), `synergy` (bool, threshold met). The game ends for both
 agents after T turns (terminated; it is never truncated).
 
@@ -128,7 +128,7 @@ class raw_env(CollaborationAdapter, AECEnv[AgentID, Any, Any]):
         self.agent_selection = self.agents[0]
 
     def step(self, action: Any) -> None:
-        """Let the selected agent act, or (None) take leave after the end.
+        """Take the action of the selected agent; with None, remove the agent after the end.
 
         Raises:
             ResetNeeded: no agent is left.
@@ -148,7 +148,7 @@ class raw_env(CollaborationAdapter, AECEnv[AgentID, Any, Any]):
         self.agent_selection = self.agents[len(self._pending)]
 
     def _end_turn(self) -> None:
-        """Play the turn both have chosen for, pay and tell."""
+        """Play the turn with both actions, and set rewards, ends and infos."""
         self.rewards = dict(zip(self.agents, self.game.play(self._pending), strict=True))
         self._pending = []
         self.terminations = dict.fromkeys(self.agents, self.game.over)

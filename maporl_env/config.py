@@ -47,47 +47,46 @@ class DebateConfig:
         num_agents: A >= 1.
         num_turns: the horizon T >= 1.
         protocol: a name of `protocols.PROTOCOLS`; one's own class as "module:name" or
-            "file.py:name"; or a protocol object (which then has its own num_turns, template and so
-            on).
-        protocol_options: further fields of the protocol's class, by name: those that are no option
-            of a debate. None for none.
-        verifier: scores the answers; None for the task's own, mostly the answer key. See
+            "file.py:name"; or a protocol object, whose own num_turns, template and so on are used.
+        protocol_options: values of further fields of the protocol's class, by name: fields that
+            are not an option of a debate. None for none.
+        verifier: scores the answers; None for the task's own, in most tasks the answer key. See
             `verifiers`.
         gamma: turn discount of the influence-aware reward, in [0, 1].
-        alpha: (alpha0, alpha1), bonus for correcting oneself; see `rewards.shaping_bonus`.
+        alpha: (alpha0, alpha1), bonus for correcting its own answer; see `rewards.shaping_bonus`.
         beta: (beta0, beta1), bonus for correcting the majority; see `rewards.shaping_bonus`.
-        reward_mode: "terminal" pays each agent the sum of its turn rewards when the debate ends;
-            "score" pays the verifier score after each turn, which is another objective.
+        reward_mode: "terminal" rewards each agent with the sum of its turn rewards at the end;
+            "score" rewards with the verifier score after each turn, which is another objective.
         reward_feedback: agents read the scores of earlier messages.
-        feedback_verifier: gives the scores that agents read, while `verifier` gives those that are
-            paid; None for one and the same.
+        feedback_verifier: gives the scores that agents read, while `verifier` gives those for
+            rewards; None if agents read the scores of `verifier`.
         stop: "fixed" plays all turns; "consensus" ends when all valid answers of a turn agree.
         observation: "text", or "tokens": observations and actions are rows of token ids.
         render_mode: None, "human" (prints), "ansi" (returns the text) or "rgb_array" (returns a
             picture; needs the extra `render`).
-        max_cycles: another name for num_turns, as PettingZoo's tools use it; None to leave it.
+        max_cycles: another name for num_turns, as PettingZoo's tools use it; None to use num_turns.
         data: the file or folder of a named task that needs one; None for its default source.
         split: which questions are drawn; None for "train", or the only split there is.
-        template: the words, one `Template` or one per agent; None for the task's own.
+        template: one `Template`, or one per agent; None for the task's own.
         personas: a system text per agent; None for none (or the protocol's roles).
-        history: "all" earlier turns are read, the "last" one, or "none".
+        history: the earlier turns that agents read: "all", the "last" one, or "none".
         token_budget: upper bound on the tokens of an observation; the oldest turns are left out,
             then the middles of long messages, to keep within it. None for no bound.
         count_tokens: how tokens are counted for the budget; a quarter of the characters by default.
-        horizon: which later turns a reward counts: "discounted", "last" or "current".
-        share: whose later scores it counts: "team" or "own".
-        majority: whose majority alpha and beta look at: the "others" or "all".
-        penalties: what bad form costs its own message; None for nothing.
+        horizon: the later turns that count in a reward: "discounted", "last" or "current".
+        share: the agents whose later scores count: "team" or "own".
+        majority: the agents whose majority alpha and beta use: the "others" or "all".
+        penalties: costs of a badly formed message; None for none.
         max_chars: longest message in characters.
         on_long: a longer message is cut and flagged ("truncate") or refused ("error").
-        verifier_timeout: seconds for one verifier call; None waits for ever.
+        verifier_timeout: seconds for one verifier call; None for no limit.
         action: with tokens, an action is a whole "message" (Box) or one "token" (Discrete).
         tokenizer: encode, decode and vocab_size of your own; None for one id per byte.
         observation_tokens: length of an observation. Without a `token_budget` the oldest turns are
             dropped to keep within it; the question never is.
         message_tokens: longest message, the end id not counted.
         obs_dtype: "int64", or "float32" for learners that feed ids to a dense layer.
-        feedback: in protocol "joint", `(question, joint answer) -> words` that everybody reads
+        feedback: in protocol "joint", `(question, joint answer) -> text` that all agents read
             before the next turn, e.g. `code_tests.Diagnostics()`; None for none.
         show_parts: in protocol "joint", whether agents read each other's parts of earlier turns.
     """
@@ -153,7 +152,9 @@ class DebateConfig:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.feedback_verifier is not None and not self.reward_feedback:
-            raise ValueError("feedback_verifier is for scores that are shown: set reward_feedback")
+            raise ValueError(
+                "feedback_verifier gives the scores that agents read: set reward_feedback=True too"
+            )
         _positive("num_turns", self.num_turns)
         _positive("max_chars", self.max_chars)
         if self.max_cycles is not None:
@@ -178,7 +179,7 @@ class DebateConfig:
             )
 
     def codec(self) -> TokenCodec | None:
-        """Return how text becomes token ids; None where observations are text."""
+        """Return the codec from text to token ids; None where observations are text."""
         if self.observation != "tokens":
             return None
         return TokenCodec(
@@ -275,7 +276,7 @@ class DebateConfig:
 
 
 def _maker(name: str) -> Callable[..., Protocol]:
-    """Return what builds a protocol: a registered one, or a user's own."""
+    """Return the callable that makes a protocol: registered by name, or the user's own."""
     if name in PROTOCOLS:
         return PROTOCOLS[name]
     try:

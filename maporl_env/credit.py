@@ -1,4 +1,4 @@
-"""What a finished debate pays: one reward per message, a function of the transcript alone.
+"""Rewards of a finished debate: one per message, a function of the transcript alone.
 
     reward(t, a) = influence-aware reward of the verifier scores   (Definition 1, `rewards`)
                  + shaping bonus of the answers                    (Tables 1 and 2, `rewards`)
@@ -24,16 +24,16 @@ RIGHT_SCORE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Penalties:
-    """What a badly formed message costs its own author, in units of reward. All off by default.
+    """Penalties for the form of a message, charged to its author, in units of reward.
 
     Attributes:
         too_short: cost of a message of fewer than `min_words` words.
         min_words: see `too_short`.
         repetition: cost of a message that repeats itself, see `max_repeats`.
-        max_repeats: a run of `ngram` words may occur so often.
+        max_repeats: the number of times that a run of `ngram` words may occur.
         ngram: length in words of the runs that are counted.
-        no_answer: cost of a message from which no final answer can be read. A message whose end
-            was cut does not pay it: its answer may have stood there. It pays `unfinished`.
+        no_answer: cost of a message from which no final answer can be read. It is not charged to a
+            message whose end was cut, which may have held the answer; `unfinished` is.
         unfinished: cost of a message whose end was cut, by its author's limit of tokens or by the
             action space. A message that its author ended, be it with a stop text, is finished.
     """
@@ -60,7 +60,7 @@ class Penalties:
         return any((self.too_short, self.repetition, self.no_answer, self.unfinished))
 
     def of(self, message: Message, kind: str) -> float:
-        """Return what one message costs, >= 0."""
+        """Return the sum of the penalties of one message, >= 0."""
         words = message.text.split()
         cost = self.too_short if len(words) < self.min_words else 0.0
         if self.repetition and self.repeats(words):
@@ -93,7 +93,7 @@ class Credit:
         alpha: (alpha0, alpha1), see `rewards.shaping_bonus`.
         beta: (beta0, beta1), see `rewards.shaping_bonus`.
         majority: whose majority counts for alpha and beta, "others" or "all".
-        penalties: what bad form costs.
+        penalties: costs of badly formed messages.
     """
 
     gamma: float = 0.3
@@ -105,15 +105,15 @@ class Credit:
     penalties: Penalties = Penalties()
 
     def __post_init__(self) -> None:
-        # The pure functions know the valid settings: let them judge before the first debate does.
+        # The pure functions check the settings: call them now, not at the end of the first debate.
         rewards.turn_rewards([[0.0]], horizon=self.horizon, share=self.share, gamma=self.gamma)
         rewards.shaping_bonus([[0.0]], self.alpha, self.beta, self.majority)
 
     def table(self, transcript: Transcript, num_turns: int) -> Floats:
         """Return the reward of every message, (num_turns, A). Unplayed turns are 0.
 
-        A message whose score is missing (a verifier fault) is paid no influence reward; the rules
-        for the others are those of `rewards.turn_rewards`.
+        A message whose score is missing (a verifier fault) gets no influence-aware reward; for the
+        others see `rewards.turn_rewards`.
         """
         paid = np.zeros((num_turns, len(transcript.agents)))
         turns = transcript.turn
@@ -137,7 +137,7 @@ class Credit:
         return paid
 
     def costs(self, transcript: Transcript) -> Floats:
-        """Return what each message of the complete turns pays for its form, (turns played, A)."""
+        """Return the penalties of each message of the complete turns, (turns played, A)."""
         kind = transcript.question.kind
         return _by_seat(transcript, lambda message: self.penalties.of(message, kind))
 
@@ -150,7 +150,7 @@ def scores(transcript: Transcript) -> Floats:
 def correctness(transcript: Transcript) -> tuple[Bools, Bools]:
     """Return which messages are right, and of which that is known; both (turns played, A).
 
-    What alpha and beta look at. A message is right if its own answer is the gold answer, whatever
+    `alpha` and `beta` use this. A message is right if its own answer is the gold answer, whatever
     the verifier says. Where no key can tell (`AnswerKind.keyed` is False: a program is right in
     many wordings), it is right if its score is at least 0.5, and unknown if it has none.
     """
@@ -164,7 +164,7 @@ def correctness(transcript: Transcript) -> tuple[Bools, Bools]:
 
 
 def _by_seat(transcript: Transcript, value: Callable[[Message], float]) -> Floats:
-    """Apply a function to every message of the complete turns; columns in seat order."""
+    """Apply a function to every message of the complete turns; columns in order of the agents."""
     width, turns = len(transcript.agents), transcript.turn
     seat = {agent: column for column, agent in enumerate(transcript.agents)}
     table = np.empty((turns, width))

@@ -10,8 +10,8 @@ A debate goes round in three steps: speak, score, go on.
             debate.settle(verifier([debate.question] * len(due), due))
 
 Speaking and scoring are apart so that many debates can share one verifier call. A message of a
-simultaneous turn is pending, and in nobody's observation, until the turn is complete; then the
-whole turn is published at once.
+simultaneous turn is pending, and in no observation, until the turn is complete; then the whole turn
+is published at once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ OnLong = Literal["truncate", "error"]
 class Debate:
     """One debate: protocol, agents, transcript, pending messages, scores.
 
-    Everything that is wrong with a call is found before anything is changed.
+    A call with wrong arguments raises before it changes anything.
 
     Attributes:
         played: number of turns that are complete and scored.
@@ -44,12 +44,12 @@ class Debate:
         truncation_reason: why.
 
     Args:
-        protocol: who speaks when and reads what.
+        protocol: the order of speakers and their views.
         num_agents: A >= 1.
-        credit: how the finished debate pays.
+        credit: computes the rewards of the finished debate.
         max_chars: longest message, in characters.
-        on_long: what happens to a longer one: its end is cut and the message flagged ("truncate"),
-            or ValueError ("error").
+        on_long: "truncate" cuts the end of a longer message and flags it; "error" raises
+            ValueError.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class Debate:
         self._speakers: tuple[AgentID, ...] = ()
         self._read: dict[AgentID, Reading] = {}
 
-    # -- the question and what has been said -------------------------------------------------
+    # -- question and transcript -------------------------------------------------------------
 
     def reset(self, question: Question) -> None:
-        """Start a debate about a question; whatever was going on is forgotten.
+        """Start a debate about a question; the debate before it is dropped.
 
         Lone surrogates in the prompt become U+FFFD, as in messages.
 
@@ -104,7 +104,7 @@ class Debate:
 
     @property
     def started(self) -> bool:
-        """Whether there was a reset."""
+        """Whether :meth:`reset` has been called."""
         return self._transcript is not None
 
     @property
@@ -116,7 +116,7 @@ class Debate:
 
     @property
     def pending(self) -> tuple[Message, ...]:
-        """Messages of a simultaneous turn that is not complete, in seat order."""
+        """Messages of a simultaneous turn that is not complete, in order of the agents."""
         return tuple(self._pending[agent] for agent in self.agents if agent in self._pending)
 
     @property
@@ -139,20 +139,20 @@ class Debate:
         return tuple(agent for agent in self._speakers if agent not in self._pending)
 
     def view(self, agent: AgentID) -> View:
-        """Return what an agent reads, as segments."""
+        """Return the view of an agent, as segments."""
         return self.reading(agent).view
 
     def observation(self, agent: AgentID) -> str:
-        """Return what an agent reads, as one text."""
+        """Return the view of an agent, as one text."""
         return self.reading(agent).text
 
     def reading(self, agent: AgentID) -> Reading:
-        """Return what an agent reads, as segments and as one text."""
+        """Return the view of an agent, as segments and as one text."""
         if agent not in self.agents:
             raise ValueError(f"unknown agent {agent!r}: choose one of {', '.join(self.agents)}")
         transcript, protocol = self.transcript, self.protocol
         turn = transcript.turn
-        # What is read before a turn never changes once the agent may speak in it: keep it.
+        # Once the agent may speak in a turn, its view before that turn is final: keep it.
         final = (protocol.simultaneous or agent in self._speakers) and not self._due
         if final and isinstance(protocol, AppendOnly) and protocol.appends:
             reading = self._read.get(agent, _NOTHING)
@@ -207,7 +207,7 @@ class Debate:
         Args:
             agent: who speaks.
             text: what it says.
-            cut: whether a limit of its author's own, e.g. of tokens, has cut its end already.
+            cut: whether a limit of its author, e.g. on tokens, has cut its end already.
         """
         text = clean(text)
         cut = cut or len(text) > self.max_chars
@@ -234,7 +234,7 @@ class Debate:
         return self._due
 
     def due(self) -> list[str]:
-        """Return the texts of the complete turn that await a score, in seat order; else []."""
+        """Return the texts of the complete turn that await a score, by agent; else []."""
         if not self._due:
             return []
         return [self.protocol.response(agent, self.transcript) for agent in self.agents]
@@ -242,11 +242,11 @@ class Debate:
     def settle(
         self, scores: Sequence[float | None], shown: Sequence[float | None] | None = None
     ) -> None:
-        """Write in the scores of the turn that awaits them, in seat order.
+        """Write in the scores of the turn that awaits them, in order of the agents.
 
         Args:
             scores: one per agent in [0, 1]; None where the verifier failed.
-            shown: what readers see instead where scores are shown, likewise; None for the scores.
+            shown: likewise, the scores that agents read; None if they read `scores`.
 
         Raises:
             ValueError: no scores are due, the wrong number, or a score outside [0, 1].
@@ -272,7 +272,7 @@ class Debate:
 
     @property
     def over(self) -> bool:
-        """Whether nobody will speak any more and no score is due."""
+        """Whether no agent may speak any more and no score is due."""
         return not self._speakers and not self._due
 
     @property
@@ -283,7 +283,7 @@ class Debate:
     def truncate(self, reason: str) -> None:
         """End the debate from outside, e.g. after a generation time-out; ValueError if it is over.
 
-        Messages of an incomplete turn are dropped from the reckoning: only complete turns are paid.
+        Messages of an incomplete turn are ignored: only complete turns are rewarded.
         """
         if self.over:
             raise ValueError("the debate is over: there is nothing to truncate")
@@ -293,7 +293,7 @@ class Debate:
         self.truncation_reason = reason
 
     def turn_rewards(self) -> NDArray[np.float32]:
-        """Return what every message is paid, (T, A) float32; unplayed turns are 0."""
+        """Return the reward of every message, (T, A) float32; unplayed turns are 0."""
         return self.rewards().astype(np.float32)
 
     def rewards(self) -> NDArray[np.float64]:
@@ -314,19 +314,19 @@ class Debate:
         return Transcript(transcript.question, self.agents, transcript.messages[:length])
 
     def outcome(self) -> tuple[Answer, ...]:
-        """Return the final answers so far: one, several if tied, none if nobody gave one."""
+        """Return the final answers so far: one, several if tied, none if no answer is valid."""
         return self.protocol.outcome(self._complete())
 
 
 class Reading(NamedTuple):
-    """What one agent reads: the segments and their text, of so many turns' blocks."""
+    """The view of one agent as segments and as text, and the number of turns in it."""
 
     turns: int
     view: View
     text: str
 
     def then(self, added: View) -> Reading:
-        """Return a longer one."""
+        """Return this reading with the block of one more turn."""
         return Reading(self.turns + 1, self.view + added, self.text + prompts.render(added))
 
 

@@ -44,7 +44,7 @@ the question never. `state()` is the transcript's ids.
 ## Rewards
 
 A verifier scores every message, V(t,a) in [0, 1]; without one given, the answer key: 1 if the
-answer is right, else 0. A message of turn t is paid, with x the last turn played,
+answer is right, else 0. The reward of a message of turn t, with x the last turn played, is
 
     R(t,a) = [V(t,a) + sum_{k=1..x-t} gamma^k mean_j V(t+k,j)] / sum_{k=0..x-t} gamma^k
 
@@ -53,14 +53,14 @@ plus the bonuses `alpha` and `beta`, minus its own `penalties`. Example: gamma =
 
 - `reward_mode="terminal"` (default): when the debate ends each agent receives the sum of its R.
 - `reward_mode="score"`: after each turn an agent receives its V. Dense and causal, but another
-  objective: it does not pay for what a message does to others.
+  objective: it does not reward the influence of a message on others.
 - `infos[agent]["turn_rewards"]` holds R(., a), shape (T,), once `turn_rewards_ready` is true.
   Turns that were not played are 0.
 
 In the AEC interface rewards appear with the last message of a turn and are collected with
 `last()`; those of the last turn with each agent's final visit, when only `step(None)` is left.
 
-A message the verifier failed on (error, time-out, NaN, wrong count) has no score: it is paid no
+A message the verifier failed on (error, time-out, NaN, wrong count) has no score: it gets no
 R, `verifier_score_ready` is false, `env.unwrapped.faults` counts it, and it never counts as
 wrong.
 
@@ -139,7 +139,7 @@ class raw_env(DebateAdapter, AECEnv[AgentID, Any, Any]):
             self.render()
 
     def step(self, action: Any) -> None:
-        """Let the selected agent speak, or (None) take leave after the end.
+        """Post the message of the selected agent; with None, remove the agent after the end.
 
         Raises:
             ResetNeeded: no agent is left.
@@ -163,7 +163,7 @@ class raw_env(DebateAdapter, AECEnv[AgentID, Any, Any]):
             self.agent_selection = self.medium.actors[0]
 
     def _end_turn(self) -> None:
-        """Pay, tell, and select the next agent; after the end the first one, to take leave."""
+        """Set rewards, ends and infos, and select the next agent (after the end the first one)."""
         over, truncated = self.debate.over, self.debate.truncated
         self.rewards = self.payments()
         self.terminations = dict.fromkeys(self.agents, over and not truncated)

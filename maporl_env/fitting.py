@@ -1,9 +1,9 @@
-"""Fitting what an agent reads into a token budget.
+"""Fit the observation of an agent into a token budget.
 
-The persona and the question always stand. Of the rest the newest parts are kept whole, as many as
-fit; what is older is left out, and the reader told. If not even the newest part fits, the texts of
-others in it are shortened in their middle, all to the same length, each with a mark and a count of
-what is missing. So no message, however long, hides the question or ends a debate.
+The persona and the question are never left out. Of the rest, as many of the newest parts are kept
+whole as fit; older parts are left out, and a line says so. If even the newest part does not fit,
+the other agents' texts in it lose their middle, all down to the same length, each with a mark and
+the number of missing characters. So no message, however long, hides the question or ends a debate.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from maporl_env import prompts
 from maporl_env.types import View
 
 Part = Callable[[int, int | None], View]
-"""`(turn, max_shown)`: what is read newly before a turn, persona and question before turn 0; of
-each text of others so many characters, None for all."""
+"""`(turn, max_shown)`: the part that is new in a turn; persona and question for turn 0. Each text
+of the other agents is cut to `max_shown` characters, None for all."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What one agent may read, in parts that are worded only when they are asked for.
+    """The observation of one agent in parts, each worded only when it is needed.
 
     Attributes:
-        question: persona and question, and nothing that anybody has said; never left out.
-        part: words a part.
-        opened: whether the part of turn 0 tells more than the question: others spoke before it.
+        question: persona and question, without any message; never left out.
+        part: returns the text of a part.
+        opened: whether the part of turn 0 holds messages beside the question.
         later: the turns of the other parts, oldest first.
-        left_out: words that stand in place of what is left out.
+        left_out: the line that replaces parts that are left out.
     """
 
     question: View
@@ -41,7 +41,7 @@ class Parts:
 
     @cached_property
     def number(self) -> int:
-        """How many parts may be left out."""
+        """The number of parts that may be left out."""
         return self.opened + len(self.later)
 
     @cached_property
@@ -70,7 +70,7 @@ class Parts:
 
 
 def fit(parts: Parts, budget_tokens: int, count_tokens: Callable[[str], int]) -> View:
-    """Return as much as a budget holds.
+    """Return the longest view that keeps within a budget.
 
     Takes time in proportion to the budget, however long the debate is.
 
@@ -80,7 +80,7 @@ def fit(parts: Parts, budget_tokens: int, count_tokens: Callable[[str], int]) ->
         count_tokens: number of tokens of a text; more text must not count less.
 
     Raises:
-        ValueError: not even persona and question fit, which no message can bring about.
+        ValueError: not even persona and question fit, which no message can cause.
     """
 
     def fits(view: View) -> bool:
@@ -108,8 +108,8 @@ def fit(parts: Parts, budget_tokens: int, count_tokens: Callable[[str], int]) ->
 def largest(holds: Callable[[int], bool], stop: int) -> int:
     """Return the largest number in [0, stop) that holds, -1 if none does.
 
-    What holds for a number must hold for all smaller ones. Asks about numbers up to twice the
-    result, as asking about larger ones may be dear.
+    If `holds` is true for a number, it must be true for all smaller ones. It is called with numbers
+    up to twice the result only, because a call with a large number may be slow.
     """
     low, step = -1, 1
     while low + step < stop and holds(low + step):

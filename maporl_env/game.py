@@ -22,15 +22,15 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Game:
-    """What a config describes, built. Made by `DebateConfig.load`, shared by many debates.
+    """The objects that a config describes. Made by `DebateConfig.load`, shared by many debates.
 
     Attributes:
-        task: where questions come from.
-        protocol: who speaks when and reads what.
-        credit: how a finished debate pays.
-        scorer: the verifier behind its fault counter.
-        config: the options this was built from.
-        feedback: the verifier whose scores are shown, if it is another one.
+        task: the source of the questions.
+        protocol: the order of speakers and their views.
+        credit: computes the rewards of a finished debate.
+        scorer: the verifier, guarded against faults.
+        config: the options from which this game was built.
+        feedback: the verifier whose scores agents read; None if they read those of `scorer`.
     """
 
     task: Task
@@ -43,18 +43,18 @@ class Game:
     def score(
         self, questions: Sequence[Question], responses: Sequence[str]
     ) -> tuple[list[float | None], list[float | None] | None]:
-        """Return the scores that are paid, and those that are shown if they are others.
+        """Return the scores for rewards, and those that agents read (None if they are the same).
 
-        What a verifier raised is logged, once until it raises another kind of exception.
+        An exception of a verifier is logged once, and again when its type changes.
         """
-        paid = _ask(self.scorer, "verifier", questions, responses)
+        scores = _ask(self.scorer, "verifier", questions, responses)
         if self.feedback is None:
-            return paid, None
-        return paid, _ask(self.feedback, "feedback verifier", questions, responses)
+            return scores, None
+        return scores, _ask(self.feedback, "feedback verifier", questions, responses)
 
     @property
     def faults(self) -> dict[str, int]:
-        """Messages without a score by cause (see `verifiers.Scorer`), shown ones apart."""
+        """Number of messages without a score, by cause (see `verifiers.Scorer`)."""
         shown = self.feedback.faults if self.feedback is not None else {}
         return {**self.scorer.faults, **{f"feedback: {why}": n for why, n in shown.items()}}
 

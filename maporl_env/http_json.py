@@ -51,7 +51,7 @@ class RemoteRefused(RemoteError):
 
 
 class RemoteGarbage(RemoteError):
-    """What came back is not what was asked for."""
+    """The service answered, but not in the form that was asked for."""
 
 
 class Service:
@@ -238,7 +238,7 @@ def _watch(connection: HTTPConnection, seconds: float) -> threading.Timer:
 
 
 def _message(content: bytes) -> str:
-    """Return what an error answer says, in one line of bounded length."""
+    """Return the message of an error answer, in one line of bounded length."""
     try:
         text = json.loads(content)["error"]["message"]
     except (ValueError, TypeError, KeyError, RecursionError):

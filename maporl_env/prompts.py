@@ -127,7 +127,7 @@ def _in_turn(words: str, turn: int) -> str:
 
 
 def opening(template: Template, question: Question) -> str:
-    """Return what every agent reads before the first turn."""
+    """Return the first observation of every agent."""
     return ask(template, question) + _in_turn(template.cue, 1)
 
 
@@ -140,7 +140,7 @@ def reply(
     *,
     show_scores: bool,
 ) -> str:
-    """Return what an agent reads between its message of `turn` (0-based) and its next one."""
+    """Return the text between an agent's message of `turn` (0-based) and its next one."""
     return (
         own_verdict(template, own, show_scores=show_scores)
         + heard(template, turn, list(enumerate(others, start=1)), show_scores=show_scores)

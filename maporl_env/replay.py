@@ -43,9 +43,9 @@ class Recording:
 
     Attributes:
         question: what was asked.
-        speakers: the name of who spoke, per seat.
-        texts: per seat, one text per turn, at least one.
-        marks: per seat, whether the source calls its last text right; () if it does not say.
+        speakers: the name of each agent's speaker.
+        texts: per agent, one text per turn, at least one.
+        marks: per agent, whether the source calls its last text right; () if it does not say.
     """
 
     question: Question
@@ -62,7 +62,7 @@ class Recording:
 
     @classmethod
     def of_transcript(cls, transcript: Transcript) -> Recording:
-        """Return what was said in a debate, turn by turn."""
+        """Return the messages of a debate, turn by turn."""
         texts = tuple(transcript.texts_of(agent) for agent in transcript.agents)
         return cls(transcript.question, transcript.agents, texts)
 
@@ -72,12 +72,12 @@ class Recording:
         return max(map(len, self.texts))
 
     def text(self, seat: int, turn: int) -> str:
-        """Return what a seat says in a turn (from 0): the recorded text, or its last one held."""
+        """Return the text of agent `seat` in a turn (0-based): the recorded one, or its last."""
         said = self.texts[seat]
         return said[min(turn, len(said) - 1)]
 
     def messages(self, turn: int) -> dict[AgentID, str]:
-        """Return everybody's message of a turn, as the Parallel environment takes them."""
+        """Return all agents' messages of a turn, as the Parallel environment takes them."""
         return {f"agent_{seat}": self.text(seat, turn) for seat in range(len(self.texts))}
 
 

@@ -66,14 +66,14 @@ def turn_rewards(
     | "current" | team mean of the same turn | own score of the same turn |
 
     A score marked invalid (a verifier fault, not a wrong answer) is never read, so it may be NaN.
-    Its own cell is paid 0. Team means run over the valid scores of a turn. A turn without a valid
+    Its own reward is 0. Team means run over the valid scores of a turn. A turn without a valid
     score (of the team, or of the agent where share="own") counts as not played: its discount
     leaves both sums, and "last" looks at the last turn that has one.
 
     Args:
         scores: (T, A) verifier scores of the turns that were played; finite where valid.
-        horizon: which turns are paid for.
-        share: whose scores of other turns are paid ("current": of the same turn).
+        horizon: the turns whose scores count.
+        share: the agents whose scores of other turns count ("current": of the same turn).
         gamma: turn discount in [0, 1]; read by "discounted" only.
         valid: (T, A) booleans, True = the verifier gave this score. None means all.
 

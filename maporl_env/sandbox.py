@@ -69,7 +69,7 @@ class SandboxUnavailable(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one program may use.
+    """Limits of one program.
 
     Attributes:
         seconds: of time on the clock, for the program and its tests together.
@@ -130,7 +130,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a job.
+    """The result of a job.
 
     Attributes:
         outcome: "passed" (every assertion held, or the call returned plain data), "failed",
@@ -338,7 +338,7 @@ def _start(isolation: Isolation) -> subprocess.Popen[bytes]:
 
 
 def _for_worker(job: Job, limits: Limits) -> dict[str, Any]:
-    """What the supervisor and the worker may know of a job; the limits hold for the checker too."""
+    """Return the part of a job that supervisor and worker get; the limits bind the checker too."""
     return {
         "sources": [job.preamble, job.source],
         "seconds": limits.seconds,
@@ -352,7 +352,7 @@ def _for_worker(job: Job, limits: Limits) -> dict[str, Any]:
 
 
 def _for_checker(job: Job, nonce: str) -> dict[str, Any]:
-    """What only the checker may know."""
+    """Return the part of a job that the checker alone gets."""
     arguments = frames.pack(job.arguments)
     return {"nonce": nonce, "name": job.name, "tests": job.tests, "arguments": arguments}
 

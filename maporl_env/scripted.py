@@ -1,11 +1,11 @@
-"""Agents without a model: what they read, and simple ways to go on from it.
+"""Agents without a model: they read the messages of a debate and repeat one of them.
 
     reading = read(prompt.view, template, first)
     text = STRATEGIES["majority"](reading)
 
-A strategy is a function of what its agent reads and of nothing else: its own last message, what the
-others wrote since, and the scores that were shown. It says one of those messages again, word for
-word, so the agent that adopts an answer adopts the working with it.
+A strategy is a function of its agent's observation alone: the agent's own last message, the other
+agents' messages since then, and the scores that were shown. It returns one of these messages word
+for word, so an agent that adopts an answer adopts its working too.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from maporl_env.voting import majority
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ReadMessage:
     """A message as an agent reads it.
 
     Attributes:
-        text: what was written.
-        score: what was shown of its score; None if nothing was.
+        text: the message as it was written.
+        score: the score that was shown; None if none was.
     """
 
     text: str
@@ -37,16 +37,16 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What an agent has before it speaks. Made by :func:`read`, read by strategies.
+    """The messages that an agent knows before it speaks. Made by :func:`read`, read by strategies.
 
     Attributes:
-        own: its last message; before its first one, what it would say unasked.
-        others: what others have written since, in the order it is read.
-        kind: how answers are marked (see `answers`), as the question's instruction says.
+        own: the agent's last message; before its first one, the message it would open with.
+        others: the other agents' messages since then, in the order in which they are read.
+        kind: the kind of answer that the question asks for (see `answers`).
     """
 
-    own: Heard
-    others: tuple[Heard, ...]
+    own: ReadMessage
+    others: tuple[ReadMessage, ...]
     kind: str
 
 
@@ -59,46 +59,47 @@ def read(view: View, template: Template, first: str, kind: str = "number") -> Re
     They are found by the template's own words around the fences, which no message can close.
 
     Args:
-        view: what the agent reads.
-        template: the words that the view is made of.
-        first: its message if it has written none yet.
-        kind: of the answers.
+        view: the view of the agent.
+        template: the template that worded the view.
+        first: the message it opens with, if it has written none yet.
+        kind: the kind of answer.
     """
     own_texts = [text for who, text in view if who == "own"]
     latest = view[-1][1]
-    heard = tuple(
-        Heard(found["text"], _number(found["score"])) for found in _peers(template).finditer(latest)
+    others = tuple(
+        ReadMessage(found["text"], _number(found["score"]))
+        for found in _peers(template).finditer(latest)
     )
     if not own_texts:
-        return Reading(Heard(first), heard, kind)
+        return Reading(ReadMessage(first), others, kind)
     verdict = _verdict(template.own_verdict).match(latest)
     score = _number(verdict["score"]) if verdict else None
-    return Reading(Heard(own_texts[-1], score), heard, kind)
+    return Reading(ReadMessage(own_texts[-1], score), others, kind)
 
 
 def keep(reading: Reading) -> str:
-    """Say the own message again, whatever others write."""
+    """Repeat the own message, whatever others write."""
     return reading.own.text
 
 
 def adopt_majority(reading: Reading) -> str:
-    """Say a message with the most common answer, the own one among them counted.
+    """Return a message with the most common answer, the own answer counted too.
 
     Of tied answers the own one is kept, else the one read first is taken; messages without an
     answer do not count.
     """
     known = (reading.own, *reading.others)
-    answers = [extract_answer(heard.text, reading.kind) for heard in known]
+    answers = [extract_answer(message.text, reading.kind) for message in known]
     winners = majority(answers)
-    chosen = (heard for heard, answer in zip(known, answers, strict=True) if answer in winners)
+    chosen = (message for message, answer in zip(known, answers, strict=True) if answer in winners)
     return next(chosen, reading.own).text
 
 
 def adopt_best_score(reading: Reading) -> str:
-    """Say the message with the best score shown; the own one where it is as good, or none is."""
+    """Return the message with the best shown score; the own one on ties or without scores."""
     known = (reading.own, *reading.others)
-    scored = [heard for heard in known if heard.score is not None]
-    return max(scored, key=lambda heard: heard.score or 0.0, default=reading.own).text
+    scored = [message for message in known if message.score is not None]
+    return max(scored, key=lambda message: message.score or 0.0, default=reading.own).text
 
 
 STRATEGIES: dict[str, Strategy] = {
@@ -120,12 +121,12 @@ def _verdict(words: str) -> re.Pattern[str]:
 
 @lru_cache(maxsize=64)
 def _peers(template: Template) -> re.Pattern[str]:
-    """What matches one message of another agent."""
+    """Return the pattern of one message of another agent."""
     return re.compile(_regex(template.peer, _regex(template.verdict)), re.DOTALL)
 
 
 def _regex(words: str, verdict: str = "") -> str:
-    """Return what matches a format string, with groups for text, fence and score."""
+    """Return the regular expression of a format string, with groups for text, fence and score."""
     groups = {
         "number": r"\d+",
         "fence": "(?P<fence>`{3,})",

@@ -15,16 +15,16 @@ from fractions import Fraction
 from typing import Any, Literal
 
 AgentID = str
-"""Name of a participant, ``"agent_0"``, ``"agent_1"``, ... An agent is a seat, not a network."""
+"""Name of a participant, ``"agent_0"``, ``"agent_1"``, ... It is not a network."""
 
 Answer = str | int | Fraction
-"""What :func:`maporl_env.answers.extract_answer` reads from a text; None stands for "no answer"."""
+"""The answer that `maporl_env.answers.extract_answer` reads from a text; None for "no answer"."""
 
 Segment = tuple[Literal["system", "user", "own"], str]
 """A stretch of a view: who wrote it, and the text. "own" is the viewer's own earlier message."""
 
 View = tuple[Segment, ...]
-"""What one agent may read before it speaks, in order. Made by a protocol, rendered by `prompts`."""
+"""The segments that an agent reads before it speaks. Made by a protocol, rendered by `prompts`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,8 @@ class Message:
         score: the verifier's score in [0, 1]; None while unscored or after a verifier fault.
         cut: True if its end is missing: the text was longer than the action space allows, or its
             author says that a limit of its own stopped it.
-        shown: what readers see of it where scores are shown: "score" for the score itself, else a
-            value in [0, 1] of its own, or None for nothing (see `feedback_verifier`).
+        shown: the score that agents read where scores are shown: "score" for `score` itself, else a
+            value in [0, 1] of another verifier, or None for none (see `feedback_verifier`).
     """
 
     turn: int
@@ -89,7 +89,7 @@ class Transcript:
 
     Attributes:
         question: the task item.
-        agents: the agents of the game in seat order, all of them, also before they speak.
+        agents: all agents of the game in order of their index, also before they speak.
         messages: published messages; one still pending in a simultaneous turn is not here.
     """
 
@@ -142,7 +142,7 @@ class Transcript:
         return Transcript(self.question, self.agents, messages)
 
     def texts_of(self, agent: AgentID) -> tuple[str, ...]:
-        """Return what one agent has written so far, in order."""
+        """Return the messages of one agent so far, in order."""
         return tuple(message.text for message in self.messages if message.agent == agent)
 
     def to_dict(self) -> dict[str, Any]:

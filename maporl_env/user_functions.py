@@ -45,7 +45,7 @@ def whole_name(name: str) -> str:
 
 
 def object_named(name: str) -> Any:
-    """Return what a user's own module or file holds under a name; a file runs once per process.
+    """Return the object of that name in a user's module or file; a file runs once per process.
 
     Modules are also looked for in the current folder, and those that a file imports beside it.
 
@@ -120,7 +120,7 @@ def _digest_of(given: object) -> str:
 
 
 def _bytes_of(code: CodeType | None) -> bytes:
-    """Return what a function's code consists of, with that of the functions inside it."""
+    """Return the bytes of a function's code, with that of the functions inside it."""
     if code is None:
         return b""
     inner = [one for one in code.co_consts if isinstance(one, CodeType)]
@@ -225,7 +225,7 @@ def source_digest(function: Callable[..., Any]) -> str:
 
 
 def texts_of(given: object, count: int, who: str) -> list[str]:
-    """Return what a function `prompts -> texts` gave, or say plainly what is wrong with it.
+    """Return the texts of a function `prompts -> texts`; raise one clear error for a wrong result.
 
     Args:
         given: what it returned.

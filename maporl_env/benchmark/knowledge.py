@@ -1,4 +1,4 @@
-"""What scripted agents know at the start: a first message, right with a stated probability.
+"""First messages of scripted agents, each right with a stated probability.
 
 A strategy that only passes messages on needs something to pass on. So each agent of each question
 is dealt a first message: with probability `ACCURACY` the right one, else one drawn evenly from the

@@ -40,7 +40,7 @@ class Players(typing.Protocol):
 
     @property
     def about(self) -> dict[str, Any]:
-        """What there is to know of them."""
+        """The description of these players in a report."""
 
     def refusal(self, case: Case) -> str:
         """Return why they cannot play a case, "" if they can."""

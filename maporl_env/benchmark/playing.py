@@ -118,7 +118,7 @@ def kept_cases(out: str | Path | None, overwrite: bool = False) -> tuple[str, ..
 
 
 def told_of_file(out: str | Path, kept: Sequence[str], report: Report) -> str:
-    """Return what to say of a file of results in the end: what is new in it.
+    """Return the closing line about a file of results, which names the new ones.
 
     Args:
         out: the file.
@@ -171,7 +171,7 @@ def score_case(players: Players, case: Case, *, watch: Watch | None = None) -> C
 
 
 def _ask(name: str, speak: Speak, case: Case, prompts: Sequence[Prompt]) -> list[str]:
-    """Return what is said to prompts, or say plainly what is wrong with it."""
+    """Return the players' answers to prompts; raise one clear error for a wrong answer."""
     where = f"agents {name!r}, case {case.name}, turn {prompts[0].turn + 1}"
     try:
         texts = speak(prompts)

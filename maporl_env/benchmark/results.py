@@ -1,4 +1,4 @@
-"""What is measured of a case and of a whole benchmark, and its JSON.
+"""Measurements of one case and of a whole benchmark, and their JSON.
 
 Every question is debated once. A value is first taken per question (over its agents, whose messages
 are no independent draws), then averaged; intervals count questions that share their items, amounts
@@ -36,7 +36,7 @@ class TurnResult:
         team: accuracy of the answer the protocol draws from the turn: the majority of a debate
             (ties shared), the last agent's in a pipeline, the one in a joint text.
         accuracy: mean over agents of their own answers' accuracy.
-        agents: accuracy of each, in seat order.
+        agents: accuracy of each agent, in order of their index.
         score: mean of the true verifier's scores; None where it gave none.
         words: mean length of a message in words, which are what blanks separate.
         invalid: share of messages without a readable answer.
@@ -52,14 +52,14 @@ class TurnResult:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What came out of one case.
+    """The results of one case.
 
     Attributes:
         digest: of the case that was played.
         num_questions: how many were asked.
         turns: one entry per turn.
         gain: team accuracy of the last turn minus that of the first, paired by question.
-        reward: what an agent is paid in a debate, the sum over its turns, mean over agents.
+        reward: sum of an agent's rewards over the turns of a debate, mean over agents and debates.
         tokens: mean length of a message in the speaking model's tokens, the end included; None
             where no model of ours spoke.
         seconds: wall-clock time.
@@ -193,7 +193,7 @@ def require_comparable(*reports: Report) -> None:
 
 
 def paired_difference(first: Report, second: Report, case: str) -> Mean:
-    """Return how much better the first team's last turn is, over the questions both debated.
+    """Return the first team's accuracy minus the second's in the last turn, over common questions.
 
     Raises:
         ValueError: not the same version, or one of them has not played the case.
@@ -209,7 +209,7 @@ def paired_difference(first: Report, second: Report, case: str) -> Mean:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the benchmark runs on."""
+    """Return a description of the machine on which the benchmark runs."""
     return {
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),

@@ -1,4 +1,4 @@
-"""What is played: the cases of the suite as data, each sealed by a digest.
+"""The cases of the benchmark as data, each sealed by a digest.
 
 A case is a task, a protocol, A agents, T turns, and fixed questions: the first of the task's test
 split, whose order never changes. The digest covers those questions and everything that agents would
@@ -81,7 +81,7 @@ class Case:
         )
 
     def cluster_of(self, question: Question) -> Hashable:
-        """Return what a question shares with others: its pair of items or amounts, its coins."""
+        """Return the key of related questions: a pair of items or amounts, or a set of coins."""
         parts = question.id.split("/")[1].split("-")
         same = parts[1::2] if self.task in ("shopping", "receipts") else parts
         return tuple(sorted(same))
@@ -112,7 +112,7 @@ def seal(case: Case) -> str:
 
 
 def _probe(seat: int, turn: int) -> str:
-    """What is said to learn how a case is worded and scored."""
+    """Messages that probe how a case is worded and scored."""
     return rf"1 * 2 = 2 , \boxed{{ {(seat + turn) % 3} }}"
 
 

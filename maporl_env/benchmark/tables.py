@@ -88,7 +88,7 @@ def case_table(report: Report) -> str:
 
 
 def difference_table(first: Report, second: Report) -> str:
-    """Return how much better the first is in each case that both have played, paired by question.
+    """Return the difference of two reports in each case that both have played, paired by question.
 
     Raises:
         ValueError: they are of different versions, or have no case in common.

@@ -80,7 +80,7 @@ class Endpoint:
         )
 
     def __call__(self, prompts: Sequence[str]) -> list[str]:
-        """Return what the model answers to each prompt, in their order.
+        """Return the model's answer to each prompt, in their order.
 
         Raises:
             RemoteTimeout: the last attempt of a request took too long.

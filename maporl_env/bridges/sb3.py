@@ -73,8 +73,8 @@ class DebateVecEnv(VecEnv):
     Args:
         num_envs: number of lanes; a multiple of the learners per debate.
         partners: what the agents say that are no learners; see `SingleAgentDebate`.
-        learner: the seat of the one learner of each debate, or "all": then lanes go by debate and
-            seat, and every agent learns.
+        learner: the agent index of the one learner of each debate, or "all": then every agent
+            learns, and lanes go by debate and agent index.
         options: see `config.DebateConfig`.
 
     Raises:
@@ -130,7 +130,7 @@ class DebateVecEnv(VecEnv):
     def step_wait(
         self,
     ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
-        """Let all learners act and everybody else answer.
+        """Let all learners act and all other agents answer.
 
         Raises:
             RuntimeError: before the first reset, or without `step_async`.
@@ -167,7 +167,7 @@ class DebateVecEnv(VecEnv):
             lane.core.medium.take(lane.agent, action)
 
     def _go_on(self) -> NDArray[np.float32]:
-        """Play until every debate waits for a learner or is over; return what lanes are paid."""
+        """Play until every debate waits for a learner or is over; return rewards by lane."""
         paid = np.zeros((len(self.cores), len(self.learners)), np.float32)
         for index, core in enumerate(self.cores):
             if core.debate.truncated:
@@ -252,7 +252,7 @@ def _choices(rows: Box) -> MultiDiscrete:
 
 
 def _debates(num_envs: object, each: int) -> int:
-    """Return how many debates so many lanes are."""
+    """Return the number of debates that `num_envs` lanes hold."""
     whole = isinstance(num_envs, int) and not isinstance(num_envs, bool)
     if not (whole and isinstance(num_envs, int) and num_envs > 0 and num_envs % each == 0):
         raise ValueError(

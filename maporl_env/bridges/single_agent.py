@@ -32,13 +32,13 @@ class SingleAgentDebate(gymnasium.Env[Any, Any]):
 
     Args:
         partners: one callable `prompts -> texts` for all other agents, or one partner per other
-            agent in seat order, each a callable or a list of texts. None: they say nothing.
-        learner: the seat of the learner.
+            agent in order of their index, each a callable or a list of texts. None: empty messages.
+        learner: the agent index of the learner.
         render_mode: None, "human", "ansi" or "rgb_array".
         options: see `config.DebateConfig`.
 
     Raises:
-        ValueError: the wrong number of partners, or a seat that does not exist.
+        ValueError: the wrong number of partners, or an agent index that does not exist.
     """
 
     metadata = {"render_modes": list(RENDER_MODES), "render_fps": 1}  # noqa: RUF012
@@ -97,7 +97,7 @@ class SingleAgentDebate(gymnasium.Env[Any, Any]):
         )
 
     def _advance(self) -> float:
-        """Play until it is the learner's turn or the end; return what the learner is paid."""
+        """Play until it is the learner's turn or the end; return the learner's reward."""
         debate, reward = self.core.debate, 0.0
         while not debate.over and self.learner not in debate.speakers:
             if debate.due():
@@ -123,7 +123,7 @@ class SingleAgentDebate(gymnasium.Env[Any, Any]):
 
 
 def ask(partners: Mapping[AgentID, Partner], prompts: Sequence[Prompt]) -> list[str]:
-    """Return what partners say to their prompts; those that share a callable get one call.
+    """Return the partners' answers to their prompts; partners that share a callable get one call.
 
     Raises:
         ValueError: a callable gave no list of texts, or not one per prompt.
@@ -145,9 +145,11 @@ def _named(prompts: Sequence[Prompt], places: Sequence[int]) -> str:
 
 
 def learner_seat(learner: object, num_agents: int) -> int:
-    """Return the learner's seat; ValueError if there is no such seat."""
+    """Return the learner's agent index; ValueError if there is no such agent."""
     if isinstance(learner, bool) or not isinstance(learner, int) or not 0 <= learner < num_agents:
-        raise ValueError(f"learner must be a seat from 0 to {num_agents - 1}, not {learner!r}")
+        raise ValueError(
+            f"learner must be an agent index from 0 to {num_agents - 1}, not {learner!r}"
+        )
     return learner
 
 
@@ -165,7 +167,7 @@ def assign(partners: Partners | None, agents: Sequence[AgentID]) -> dict[AgentID
     for agent, partner in zip(agents, partners, strict=True):
         if not callable(partner) and (isinstance(partner, str) or not partner):
             raise ValueError(
-                f"the partner of seat {agent} must be a callable (prompts -> texts) or a list of "
+                f"the partner {agent} must be a callable (prompts -> texts) or a list of "
                 f"at least one text, not {partner!r}"
             )
     return dict(zip(agents, partners, strict=True))

@@ -1,4 +1,4 @@
-r"""Debates between whoever can turn a prompt into a text: people, scripts, functions, models.
+r"""Debates between speakers that turn a prompt into a text: people, scripts, functions, models.
 
     batch = play([Person(), [r"\boxed{3}", r"\boxed{4}"], Endpoint(url, "my-model")], num_turns=2)
     print(batch.transcripts[0].messages, batch.turn_rewards()[0])
@@ -19,7 +19,7 @@ from maporl_env.types import Question
 
 
 class Person:
-    """Somebody at the keyboard: shown what an agent reads, answers with a line.
+    """A person at the keyboard, who is shown the observation of an agent and answers with a line.
 
     Args:
         read: returns the answer to a line that asks for it.
@@ -52,10 +52,10 @@ def play(
     seed: int | None = None,
     **options: Any,
 ) -> BatchedDebate:
-    """Play debates to their end; a speaker who holds several seats is asked once per turn.
+    """Play debates to their end; a speaker that plays several agents is called once per turn.
 
     Args:
-        speakers: one per agent, in seat order.
+        speakers: one per agent, in order of their index.
         questions: one debate each; None draws as many as `debates` says.
         debates: how many to play where no questions are given.
         seed: of the draws.
@@ -68,7 +68,7 @@ def play(
         ValueError: no speakers, or one that is none; a wrong option.
     """
     if isinstance(speakers, str) or callable(speakers) or not speakers:
-        raise ValueError("speakers must be a list of at least one, in seat order")
+        raise ValueError("speakers must be a list with one speaker per agent, at least one")
     config = DebateConfig.of(**{**options, "num_agents": len(speakers)})
     batch = BatchedDebate(config, debates if questions is None else len(questions))
     by_agent = assign(speakers, batch.agents)

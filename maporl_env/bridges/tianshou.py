@@ -20,7 +20,7 @@ from tianshou.algorithm.multiagent.marl import MultiAgentOnPolicyAlgorithm
 
 
 class SimultaneousOnPolicy(MultiAgentOnPolicyAlgorithm):
-    """Independent learners, one for each agent, who are paid at the end of each turn.
+    """Independent learners, one for each agent, rewarded at the end of each turn.
 
     Collect whole games (`collection_step_num_episodes`). An agent whose game is cut off (truncated)
     bootstraps from the last observation that Tianshou has, the next agent's.
@@ -32,9 +32,9 @@ class SimultaneousOnPolicy(MultiAgentOnPolicyAlgorithm):
 
 
 def settle(buffer: Any, indices: np.ndarray, columns: dict[Any, int]) -> None:
-    """Give each step what its agent is paid until it acts again, and the observation it has then.
+    """Give each step the rewards of its agent until its next action, and its observation then.
 
-    What an agent is paid before it acts for the first time goes to its first step.
+    Rewards before the first action of an agent go to its first step.
 
     Args:
         buffer: Tianshou's replay buffer of AEC steps; its rewards (steps, A), ends and next

@@ -25,7 +25,7 @@ class TokenDebate(SingleAgentDebate):
 
     Args:
         partners: what the others say, in text; see `SingleAgentDebate`.
-        learner: the seat of the learner.
+        learner: the agent index of the learner.
         options: see `config.DebateConfig`; tokenizer, observation_tokens, message_tokens and
             obs_dtype among them.
     """

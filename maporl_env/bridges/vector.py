@@ -35,15 +35,15 @@ class VectorDebate(VectorEnv[Any, Any, Any]):
     A debate that ends while others go on (by consensus) costs nothing more. With
     `AutoresetMode.SAME_STEP` the next one starts at once, in its place; what the old one last told
     is in `infos["final_obs"]` and `infos["final_info"]`. With `DISABLED` its lanes keep their last
-    observation, are paid 0, and their actions are ignored, until `reset`; its option `reset_mask`
+    observation, get reward 0, and their actions are ignored, until `reset`; its option `reset_mask`
     (booleans, one per lane) resets some debates and leaves the others alone.
 
     Args:
         num_envs: number of lanes; a multiple of the learners per debate.
         partners: what the agents say that are no learners; see `SingleAgentDebate`. Partners of all
             debates that share a callable are asked in one call.
-        learner: the seat of the one learner of each debate, or "all": then lanes go by debate and
-            seat, and every agent learns.
+        learner: the agent index of the one learner of each debate, or "all": then every agent
+            learns, and lanes go by debate and agent index.
         autoreset_mode: SAME_STEP or DISABLED. NEXT_STEP would waste a turn of every debate.
         options: see `config.DebateConfig`; render_mode among them.
 
@@ -190,7 +190,7 @@ class VectorDebate(VectorEnv[Any, Any, Any]):
         return self._results()
 
     def _texts(self, actions: Any) -> list[str]:
-        """Return what everybody says, in the order of the prompts."""
+        """Return the messages of all speakers, in the order of the prompts."""
         prompts = self.batch.prompts()
         texts: dict[tuple[int, AgentID], str] = {}
         asked: list[Prompt] = []
@@ -210,7 +210,7 @@ class VectorDebate(VectorEnv[Any, Any, Any]):
         return index * len(self.learners) + self.learners.index(agent)
 
     def _results(self) -> tuple[Any, NDArray[np.float64], Flags, Flags, dict[str, Any]]:
-        """Pay and tell every debate that was going on; restart those that have ended."""
+        """Write rewards and infos of the debates in progress; restart those that have ended."""
         rewards = np.zeros(self.num_envs)
         terminated, truncated = np.zeros((2, self.num_envs), dtype=np.bool_)
         infos: dict[str, Any] = {}
@@ -228,7 +228,7 @@ class VectorDebate(VectorEnv[Any, Any, Any]):
         return self._observations(), rewards, terminated, truncated, infos
 
     def _tell(self, index: int, infos: dict[str, Any], *, final: bool = False) -> None:
-        """Put down what the learners of a debate see and are told."""
+        """Write the observations and infos of the learners of a debate."""
         core = self.cores[index]
         told = core.current_infos()
         for agent in self.learners:

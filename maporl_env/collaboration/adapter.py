@@ -1,4 +1,4 @@
-"""What the AEC and the Parallel collaboration game share, and what an agent is shown of it."""
+"""The common part of the AEC and the Parallel collaboration game, and its observations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Infos = dict[AgentID, dict[str, Any]]
 
 
 class CollaborationAdapter:
-    """What the AEC and the Parallel environment share: everything but the order of calls.
+    """The common part of the AEC and the Parallel environment: all but the order of calls.
 
     Attributes:
         rules: of the game.
@@ -109,13 +109,13 @@ class CollaborationAdapter:
         return int(action)
 
     def observe(self, agent: AgentID) -> Observation:
-        """Return what an agent sees; ValueError for an unknown one."""
+        """Return the observation of an agent; ValueError for an unknown agent."""
         if agent not in self._action_spaces:
             raise ValueError(f"no agent {agent!r}: choose one of {', '.join(self.possible_agents)}")
         return observation(self.game)
 
     def state(self) -> Observation:
-        """Return what there is to know before a turn, (3,) float32."""
+        """Return the state before a turn, (3,) float32; it equals the observation."""
         return observation(self.game)
 
     def current_infos(self) -> Infos:

@@ -1,4 +1,4 @@
-"""What rational agents do in the collaboration game: exact solutions by backward induction.
+"""Exact solutions of the collaboration game by backward induction.
 
 The state is (turn, collaborations so far); counts from the threshold on are one state, so a policy
 is an array of shape (T, K + 1): the probability of collaborating in turn t at count k.
@@ -38,7 +38,7 @@ TIE = 1e-12  # a smaller gap, relative to what is compared, is rounding
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What becomes of a game when one policy meets another.
+    """Statistics of the game between two policies.
 
     Attributes:
         reach: (T + 1, K + 1), probability of each count before turn t; the last row: at the end.
@@ -72,7 +72,7 @@ class Solution:
 
     @property
     def outcome(self) -> Outcome:
-        """What comes of it."""
+        """The outcome of this policy against its partner's."""
         return _outcome(self.rules, self.policy, self.partner)
 
 
@@ -130,7 +130,7 @@ def best_response(partner: ArrayLike, *args: Any, tau: float = 0.0, **options: A
 
 @_shows_rules
 def outcome(policy: ArrayLike, partner: ArrayLike, *args: Any, **options: Any) -> Outcome:
-    """Return what comes of a policy and its partner's, exactly.
+    """Return the exact outcome of a policy against its partner's.
 
     Args:
         policy: of the first agent, a number or (T, K + 1).

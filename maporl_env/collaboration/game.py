@@ -19,7 +19,7 @@ NUM_AGENTS = 2
 
 @dataclass(frozen=True)
 class Rules:
-    """What a game is: two agents, T turns, and what each of the two actions pays.
+    """The rules of a game: two agents, T turns, and the reward of each of the two actions.
 
     Attributes:
         num_turns: the horizon T >= 1.
@@ -73,7 +73,7 @@ class Rules:
         return min(self.threshold, count + joined)
 
     def payment(self, count: int, joined: int, action: int) -> float:
-        """Return what one agent is paid in a turn.
+        """Return the reward of one agent in a turn.
 
         Args:
             count: collaborations before the turn.

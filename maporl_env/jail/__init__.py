@@ -1,4 +1,4 @@
-"""What runs on the far side of `maporl_env.sandbox`, in a fresh interpreter without site-packages.
+"""Programs that `maporl_env.sandbox` starts, each in a new interpreter without site-packages.
 
 Only the standard library may be imported here, and only from within the package otherwise.
 

@@ -35,7 +35,7 @@ class Remote:
         self.name, self.requests, self.replies = name, requests, replies
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        """Return what the program's function returns, made anew from plain data.
+        """Return the result of the program's function, rebuilt from plain data.
 
         Raises:
             Exception: what the function raised, if it is built in; else RuntimeError. So is what

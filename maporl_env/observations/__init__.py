@@ -1,1 +1,1 @@
-"""What agents read and write as text or as token ids: spaces, codecs, budgets."""
+"""Observations and actions as text or as token ids: spaces and codecs."""

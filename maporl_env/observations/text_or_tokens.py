@@ -26,7 +26,7 @@ class TextMedium:
 
     Args:
         debate: what is played.
-        agents: who acts through this medium, in seat order; others speak to the debate itself.
+        agents: those who act through this medium, in order; others speak to the debate itself.
     """
 
     def __init__(self, debate: Debate, agents: Sequence[AgentID]) -> None:
@@ -64,15 +64,15 @@ class TextMedium:
         return str(action)
 
     def observe(self, agent: AgentID) -> Any:
-        """Return what an agent reads; ValueError for an unknown one."""
+        """Return the observation of an agent; ValueError for an unknown agent."""
         return DebateText(self.debate.observation(agent))
 
     def info(self, agent: AgentID) -> dict[str, Any]:
-        """Return what this medium adds to an agent's info, fresh."""
+        """Return the entries that this medium adds to an agent's info, as a new dict."""
         return {}
 
     def unfinished(self) -> list[tuple[AgentID, str]]:
-        """Return what agents have begun to write."""
+        """Return the unfinished messages as (agent, text) pairs."""
         return []
 
     def state(self, text: str) -> NDArray[np.float32]:
@@ -183,7 +183,7 @@ class WritingMedium(TokenMedium):
             raise ValueError(f"the action of {agent} {error}") from None
 
     def take(self, agent: AgentID, action: Any) -> None:
-        """Write an id; publish when everybody has finished."""
+        """Write an id; publish the messages when all agents have finished."""
         self._acted.add(agent)
         if agent not in self._finished:
             self._write(agent, self.codec.token(action))
@@ -210,7 +210,7 @@ class WritingMedium(TokenMedium):
         return self.codec.text(np.array(self._written.get(agent, ()), np.int64))
 
     def unfinished(self) -> list[tuple[AgentID, str]]:
-        """Return what agents have begun to write."""
+        """Return the unfinished messages as (agent, text) pairs."""
         return [(agent, self._text(agent)) for agent in self.agents if agent in self._written]
 
     def observe(self, agent: AgentID) -> NDArray[Any]:

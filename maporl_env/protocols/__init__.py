@@ -1,12 +1,12 @@
-"""Protocols: who speaks when, what each agent reads, and how the final answer is drawn.
+"""Protocols: the order of speakers, the view of each agent, and the final answer.
 
 A protocol is data (a frozen dataclass of settings) and functions of the history alone. It keeps no
 state, so a prefix of a transcript can be resampled, branched or replayed by asking it again.
 
-To add one, write such a dataclass and pass an instance as `protocol=`, or its name as
-"module:Class" or "file.py:Class", or put the class into :data:`PROTOCOLS` under a name. The options
-of an environment reach a class by the names of its fields; an option that it has no field for is
-refused. Fields of its own that are no such option are set by `protocol_options`, a mapping.
+To add a protocol, write such a dataclass and pass an instance as `protocol=`, or its name as
+"module:Class" or "file.py:Class", or put the class into :data:`PROTOCOLS` under a name. An option
+of the environment is passed to the field of the same name; an option without such a field is
+refused. The other fields of the class are set by `protocol_options`, a mapping.
 """
 
 from __future__ import annotations
@@ -53,4 +53,4 @@ PROTOCOLS: dict[str, Callable[..., Protocol]] = {
     "joint": JointAnswer,
     "self_correction": SelfCorrection,
 }
-"""Protocols by name. A user may add one: a callable that takes the fields it knows as keywords."""
+"""Protocols by name. An entry is a callable that takes options of the environment as keywords."""

@@ -8,14 +8,14 @@ from maporl_env.types import AgentID, Answer, Transcript, View
 
 
 class Protocol(typing.Protocol):
-    """What the rules of an episode need to know about a way to collaborate.
+    """The rules of one way to collaborate, as functions of the history.
 
     A turn is complete when every agent has spoken once, in all protocols.
     """
 
     @property
     def num_turns(self) -> int:
-        """The horizon T: at most so many turns are played."""
+        """The horizon T: the largest number of turns."""
 
     @property
     def simultaneous(self) -> bool:
@@ -28,19 +28,19 @@ class Protocol(typing.Protocol):
         """
 
     def view(self, agent: AgentID, history: Transcript) -> View:
-        """Return what `agent` reads before its next message."""
+        """Return the view of `agent` before its next message."""
 
     def response(self, agent: AgentID, history: Transcript) -> str:
         """Return the text whose score is `agent`'s score for the last complete turn."""
 
     def outcome(self, history: Transcript) -> tuple[Answer, ...]:
-        """Return the final answers: one, several if tied, none if nobody gave a valid answer."""
+        """Return the final answers: one, several if tied, none if no answer is valid."""
 
 
 class AppendOnly:
-    """A protocol whose views only ever grow, told turn by turn.
+    """A protocol whose views only grow, by one block per turn.
 
-    `Debate` asks such a protocol for what is new instead of building every view from the start.
+    `Debate` asks such a protocol for the new block instead of building each view from the start.
     """
 
     __slots__ = ()
@@ -51,5 +51,5 @@ class AppendOnly:
         raise NotImplementedError
 
     def added(self, agent: AgentID, turn: int, history: Transcript) -> View:
-        """Return what `agent` reads newly before its message of `turn` (0-based)."""
+        """Return the block that `turn` (0-based) adds to the view of `agent`."""
         raise NotImplementedError

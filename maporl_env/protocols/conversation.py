@@ -20,21 +20,22 @@ DEFAULT_TEMPLATE = Template()
 
 @dataclass(frozen=True, slots=True)
 class Conversation(AppendOnly):
-    """What all built-in protocols share: agents who read a question and each other, by turns.
+    """The common part of the built-in protocols: agents read the question and each other.
 
     A view is the persona, the question, and one block per earlier turn: the agent's own message,
-    the answers it has heard since, and the question once more.
+    the other agents' messages since then, and the question once more.
 
     Attributes:
         num_turns: the horizon T >= 1.
-        template: the words; one for all, or one per seat.
-        personas: a system text per seat ("" for none), or () for nobody.
-        reward_feedback: show every score that is known to everybody who reads the message.
-        history: how much is rendered: "all" earlier turns (append-only), the "last" one, or "none".
-        token_budget: upper bound on the tokens of a view; the oldest turns are dropped, then texts
-            of others shortened (see `fitting`), the question never. None for no bound.
-        count_tokens: how tokens are counted for the budget.
-        max_shown: characters that are shown of each text of others; None for all.
+        template: one template for all agents, or one per agent.
+        personas: a system text per agent ("" for none), or () for no personas.
+        reward_feedback: whether a message is shown with its score, once that is known.
+        history: the earlier turns in a view: "all" (append-only), the "last" one, or "none". The
+            messages of the same turn, in a sequential protocol, are always in it.
+        token_budget: upper bound on the tokens of a view; the oldest turns are dropped, then the
+            other agents' texts shortened (see `fitting`), the question never. None for no bound.
+        count_tokens: returns the number of tokens of a text, for the budget.
+        max_shown: characters shown of each text of another agent; None for all.
     """
 
     num_turns: int = 3
@@ -59,7 +60,7 @@ class Conversation(AppendOnly):
             raise ValueError(f"max_shown must be at least 0 or None, not {self.max_shown}")
 
     def check(self, num_agents: int) -> None:
-        """Raise ValueError if this protocol cannot be played by so many agents."""
+        """Raise ValueError if this protocol cannot be played by `num_agents` agents."""
         for name, value in (("personas", self.personas), ("template", self.template)):
             if isinstance(value, tuple) and value and len(value) != num_agents:
                 raise ValueError(f"{len(value)} entries in {name} for {num_agents} agents")
@@ -83,7 +84,7 @@ class Conversation(AppendOnly):
         return (history.agents[len(history.messages) % len(history.agents)],)
 
     def view(self, agent: AgentID, history: Transcript) -> View:
-        """Persona and question, then a block per earlier turn, as far as `history` tells them."""
+        """Persona and question, then a block for each earlier turn that `self.history` includes."""
         turn = self.turn_of(agent, history)
         first = {"all": 0, "last": max(turn - 1, 0), "none": turn}[self.history]
         told = range(first + 1, turn + 1)
@@ -96,7 +97,7 @@ class Conversation(AppendOnly):
         return tuple(segments) if self.appends else prompts.join(segments)
 
     def _parts(self, agent: AgentID, told: range, history: Transcript) -> fitting.Parts:
-        """Return what an agent may read, apart, so that it can be fitted into a budget."""
+        """Return the view in parts, to be fitted into a token budget."""
         seat = history.agents.index(agent)
         first = told.start - 1
 
@@ -111,7 +112,7 @@ class Conversation(AppendOnly):
         return fitting.Parts(self._question(seat, history), part, opened, told, gap)
 
     def _question(self, seat: int, history: Transcript) -> View:
-        """Persona and question, and nothing that anybody has said."""
+        """Return persona and question, without any message."""
         return self._opened(seat, prompts.opening(self.words(seat), history.question))
 
     def _opened(self, seat: int, text: str) -> View:
@@ -119,7 +120,7 @@ class Conversation(AppendOnly):
         return (("system", persona + "\n"), ("user", text)) if persona else (("user", text),)
 
     def turn_of(self, agent: AgentID, history: Transcript) -> int:
-        """Return how often the agent has spoken = the turn of its next message."""
+        """Return the turn of the agent's next message (0-based)."""
         seat = history.agents.index(agent)
         return history.turn + (len(history.messages) % len(history.agents) > seat)
 
@@ -136,7 +137,7 @@ class Conversation(AppendOnly):
         return (("own", own.text), ("user", verdict + news + again))
 
     def _started(self, seat: int, first: int, history: Transcript) -> View:
-        """Persona, question and same-turn messages, for a reader who is told turns from `first`."""
+        """Return persona, question and the same-turn messages of `first`, the oldest turn shown."""
         news = self._read_at_start(seat, first, history)
         if not news:
             return self._question(seat, history)
@@ -145,25 +146,25 @@ class Conversation(AppendOnly):
         return self._opened(seat, prompts.ask(template, question) + news + again)
 
     def _read_at_start(self, seat: int, first: int, history: Transcript) -> str:
-        # Of a turn before `first` nothing may be read, and `news` tells of two turns.
+        # `news` of a turn includes messages of the turn before it, which must not be shown here.
         return self.same_turn(seat, first, history) if first else self.news(seat, 0, history)
 
     def words(self, seat: int) -> Template:
-        """Return the template of one seat."""
+        """Return the template of agent `seat`."""
         return self.template[seat] if isinstance(self.template, tuple) else self.template
 
     def news(self, seat: int, turn: int, history: Transcript) -> str:
-        """Return what others have said since the seat's message of `turn` - 1, worded."""
+        """Return the other agents' messages after agent `seat` spoke in `turn` - 1, as one text."""
         if turn == 0:
             return ""
         return self.others(seat, turn - 1, history, show_scores=self.reward_feedback)
 
     def same_turn(self, seat: int, turn: int, history: Transcript) -> str:
-        """Return the messages of `turn` that `seat` reads before its own of that turn, worded."""
+        """Return the messages of `turn` that agent `seat` reads before it speaks, as one text."""
         return ""
 
     def others(self, seat: int, turn: int, history: Transcript, *, show_scores: bool) -> str:
-        """Return the other agents' messages of one turn, worded; numbers follow the seats."""
+        """Return the other agents' messages of one turn as one text, numbered by agent index."""
         own = history.agents[seat]
         heard = [m for m in history.of_turn(turn) if m.agent != own]
         return self._heard(seat, turn, list(enumerate(heard, start=1)), show_scores)

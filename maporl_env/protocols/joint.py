@@ -12,10 +12,10 @@ from maporl_env.protocols.conversation import Conversation
 from maporl_env.types import AgentID, Answer, Question, Transcript
 
 Feedback = Callable[[Question, str], str]
-"""Words about a joint answer, from outside (a compiler, a test run), for the next turn."""
+"""`(question, joint answer) -> text` from outside (a compiler, a test run), for the next turn."""
 
 Joiner = Callable[[Sequence[str]], str]
-"""Makes one text of the parts of a joint answer, in seat order."""
+"""Joins the parts of an answer, in order of the agents, into one text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,11 @@ class JointAnswer(Conversation):
     Source: arXiv 2508.04652. Everybody's score is that of the joined text.
 
     Attributes:
-        joiner: makes one text of the parts, in seat order.
-        feedback: words about the joint answer that everybody reads before the next turn; a pure
-            function. None for none.
-        show_parts: whether an agent reads the others' parts of earlier turns. In MAGRPO it does
-            not: what reaches it of the others is what the feedback says.
+        joiner: joins the parts, in order of the agents, into one text.
+        feedback: makes a text about the joint answer that all agents read before the next turn; a
+            pure function. None for no feedback.
+        show_parts: whether an agent reads the other agents' parts of earlier turns. In MAGRPO it
+            does not: it reads the feedback alone.
     """
 
     joiner: Joiner = "\n".join
@@ -41,7 +41,7 @@ class JointAnswer(Conversation):
         return self.joiner([message.text for message in history.of_turn(turn)])
 
     def news(self, seat: int, turn: int, history: Transcript) -> str:
-        """The others' parts, or the request to think again, then the feedback on the whole."""
+        """The other agents' parts, or the request to think again, then the feedback."""
         if turn == 0:
             return ""
         news = self.words(seat).nobody.format()
@@ -57,7 +57,7 @@ class JointAnswer(Conversation):
         return Conversation._parts(replace(self, feedback=asked_once), agent, told, history)
 
     def response(self, agent: AgentID, history: Transcript) -> str:
-        """The joint answer of the last complete turn, whoever asks."""
+        """The joint answer of the last complete turn, for every agent."""
         return self.joined(history.turn - 1, history)
 
     def outcome(self, history: Transcript) -> tuple[Answer, ...]:

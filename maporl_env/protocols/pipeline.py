@@ -19,7 +19,7 @@ ROLES = (
 class Pipeline(SequentialDebate):
     """Generator, verifier, refiner, one after the other (MALT, arXiv 2412.01928).
 
-    The refiner's answer is the team's: it is the outcome, and its score is everybody's. With
+    The refiner's answer is the team's: it is the outcome, and every agent gets its score. With
     num_turns > 1 the whole pipeline runs again over its own result. `personas` are the roles.
     """
 
@@ -35,7 +35,7 @@ class Pipeline(SequentialDebate):
         SequentialDebate.check(self, num_agents)
 
     def response(self, agent: AgentID, history: Transcript) -> str:
-        """The last role's message of the last complete turn, whoever asks."""
+        """The last role's message of the last complete turn, for every agent."""
         return history.message(history.turn - 1, history.agents[-1]).text
 
     def outcome(self, history: Transcript) -> tuple[Answer, ...]:

@@ -18,7 +18,7 @@ class SequentialDebate(SimultaneousDebate):
         return False
 
     def news(self, seat: int, turn: int, history: Transcript) -> str:
-        """The last turn's messages of the seats behind, this turn's of the seats before."""
+        """The last turn's messages of later agents, then this turn's messages of earlier agents."""
         if turn == 0:
             return self.same_turn(seat, 0, history)
         behind = range(seat + 1, len(history.agents))
@@ -27,7 +27,7 @@ class SequentialDebate(SimultaneousDebate):
         return news or self._heard(seat, turn, [], False)
 
     def same_turn(self, seat: int, turn: int, history: Transcript) -> str:
-        """The messages of the seats before, without scores: these are not known yet."""
+        """The messages of the earlier agents, without scores: these are not known yet."""
         return self._said(seat, turn, range(seat), history, False)
 
     def _said(self, seat: int, turn: int, seats: range, history: Transcript, show: bool) -> str:
@@ -37,5 +37,5 @@ class SequentialDebate(SimultaneousDebate):
 
 
 def _number(seat: int, reader: int) -> int:
-    """Return the number (1-based) under which `reader` knows another seat."""
+    """Return the number (1-based) of agent `seat` in the views of agent `reader`."""
     return seat + 1 if seat < reader else seat

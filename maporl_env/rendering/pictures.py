@@ -46,7 +46,7 @@ TYPOGRAPHY = {
 
 
 def picture(transcript: Transcript, num_turns: int) -> Picture:
-    """Return what has been published so far as (height, width, 3) uint8.
+    """Return the published messages as a picture, (height, width, 3) uint8.
 
     Args:
         transcript: the question and its messages.
@@ -156,7 +156,7 @@ def _fold(paragraph: str, width: int) -> list[str]:
 
 
 def _fitting(text: str, width: int) -> int:
-    """Return how many leading characters fit into `width` pixels, at least one."""
+    """Return the number of leading characters that fit into `width` pixels, at least 1."""
     used = 0.0
     for index, character in enumerate(text):
         used += _advance(character)

@@ -1,4 +1,4 @@
-"""What a task is: named splits of questions, and the words they are asked in."""
+"""The type of a task: named splits of questions, and the template that words them."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ against the published tests, in the sandbox. The reward rises in levels:
 | ... but it throws the result of such a call away | -.5 |
 
 So the last three, the working together (1.5), outweigh the tests (1). With `correct_first` these
-and the helper are paid only where *all* tests hold: then a program never earns more than one that
+and the helper count only where *all* tests hold: then a program never earns more than one that
 passes more tests (a right one at least 2.1, a wrong one less).
 
 The verifier gives reward / 4, in [0, 1].
@@ -53,7 +53,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def join_programs(parts: Sequence[str]) -> str:
-    """Return one message with the programs of all parts in one block, in seat order."""
+    """Return one message with the programs of all parts in one block, in order of the agents."""
     programs = [extract_answer(part, "code") for part in parts]
     source = "\n\n".join(str(program) for program in programs if program is not None)
     fence = prompts.fence(source)
@@ -62,7 +62,7 @@ def join_programs(parts: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Structure:
-    """What can be said of a joined program without running it.
+    """Properties of a joined program that are read without running it.
 
     Attributes:
         parses: whether it is Python.
@@ -100,7 +100,7 @@ def look_into(program: str, name: str) -> Structure:
 
 
 def _of_pieces(program: str, name: str) -> Structure:
-    """What is defined in a program that is no Python as a whole: each function on its own."""
+    """Return the functions of a program that is not valid Python as a whole, parsed one by one."""
     pieces = program.split("\ndef ") if len(program) <= MAX_CHARS else []
     trees = [_parse(piece if i == 0 else f"def {piece}") for i, piece in enumerate(pieces)]
     found = [f for tree in trees if tree for f in tree.body if isinstance(f, Function)]
@@ -157,7 +157,7 @@ def cowriting_reward(
     Args:
         structure: what the program looks like.
         passed_share: share of the tests that hold, in [0, 1].
-        correct_first: pay for the helper and its use only where all tests hold.
+        correct_first: reward the helper and its use only where all tests hold.
     """
     together = passed_share == 1 if correct_first else passed_share > 0
     reward = 0.4 * (structure.helper and (together or not correct_first))

@@ -199,7 +199,7 @@ def json_object(line: str | bytes, where: str) -> Row:
 
 
 def _in_short(error: ValueError) -> str:
-    """Return what is wrong with JSON, without a position in the line or advice on Python."""
+    """Return the error of a JSON text, without its position in the line or advice on Python."""
     return error.msg if isinstance(error, json.JSONDecodeError) else str(error).partition(";")[0]
 
 

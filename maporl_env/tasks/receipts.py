@@ -1,4 +1,4 @@
-r"""The built-in task of joint answers: two clerks write out the same bill, and are paid to agree.
+r"""The built-in task of joint answers: two clerks write the same bill, rewarded for agreement.
 
     Mia buys 3 pen and 2 bed . how much ?
     3 * 6 = 18 , 2 * 9 = 18 , \boxed{ 36 }
@@ -7,7 +7,7 @@ The shop is that of `shopping`, cut down to 16 items: every question has one ite
 tiny agent 0 was taught and one that agent 1 was taught. Neither reads the other. The score of the
 two messages together is the share of items on whose price both agree: no answer key takes part, so
 all that either can learn about the prices it lacks comes from the partner, through the joint score.
-That the bills become *right* is measured with the key, and paid to nobody.
+That the bills become *right* is measured with the answer key, and not rewarded.
 
 Splits: a pair of items in "test" or "validation" occurs in no question of another split, though
 each item does.

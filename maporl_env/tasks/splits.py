@@ -49,7 +49,7 @@ def split_of_file(stem: str) -> str | None:
 
 
 def written_split(row: Row, where: str) -> str | None:
-    """Return what stands in a row's column "split" (however its capitals are), None for nothing.
+    """Return the value of a row's column "split" (in any capitalisation), None if it is empty.
 
     Raises:
         ValueError: it is no name, or a misspelled one; with its place.

@@ -78,13 +78,13 @@ Band = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Style:
-    """What a pair of texts should be like.
+    """Targets for a pair of texts.
 
     Attributes:
         words: least and greatest number of words of either text.
         length: of the ratio of lengths: where its credit begins, is full, ends being full, ends.
         variety: likewise of the ratio of different words.
-        overlap: Jaccard index from which on the overlap is paid in full.
+        overlap: Jaccard index from which on the overlap scores 1.
         only_second: look for transition words in text 2 alone.
     """
 
@@ -140,7 +140,7 @@ def jaccard(first: Sequence[str], second: Sequence[str]) -> float:
 
 
 def transition_score(text: str) -> float:
-    """Return what the kinds of transition words in a text are worth, in [0, 1]."""
+    """Return the score in [0, 1] for the kinds of transition words in a text."""
     lower = text.lower()
     kinds = sum(pattern.search(lower) is not None for pattern in _KINDS)
     return min(1.0, 0.4 + 0.05 * (kinds - 1)) if kinds else 0.0

@@ -1,4 +1,4 @@
-"""Verifiers: what scores answers, in batches, with a value in [0, 1] each.
+"""Verifiers: they score answers in batches, each answer with a value in [0, 1].
 
 A verifier is a callable `(questions, responses) -> scores`, or an object with `.score` of that
 form. Scores are a list, an array, a tensor or an iterator of real numbers of any type. It may fail;

@@ -22,7 +22,7 @@ MAX_DETAIL = 1_000
 
 
 def attempt(function: Callable[[], Result]) -> tuple[Result | None, BaseException | None]:
-    """Return what a function returns, or what it raises, as (result, None) or (None, error).
+    """Return (result, None) of a function, or (None, error) if it raises.
 
     Raises:
         BaseException: what a handler of signals raised that was there before the call.
@@ -88,7 +88,7 @@ def _is_from_outside(error: BaseException, handlers: frozenset[CodeType]) -> boo
 
 
 def say(error: BaseException) -> str:
-    """Return an exception in words, also one that cannot say what it is."""
+    """Return type and message of an exception; its type alone if its message cannot be read."""
     try:
         return f"{type(error).__name__}: {error}"[:MAX_DETAIL]
     except BaseException:

@@ -21,12 +21,12 @@ class VerifierTimeout(TimeoutError):
 class FunctionVerifier:
     """Any Python function as a verifier, with a time-out.
 
-    A call that hangs is given up after `timeout_seconds`. In a thread it cannot be stopped, only
-    left behind (as a daemon, which does not keep the program alive); in a process it is killed.
+    A call that hangs is abandoned after `timeout_seconds`. A thread cannot be stopped: it goes on
+    as a daemon, which does not keep the program alive. A process is killed.
 
     Args:
         function: `(questions, responses) -> scores`.
-        timeout_seconds: for one batch; None waits for ever, in the caller's thread.
+        timeout_seconds: limit for one batch; None for no limit, then the caller's thread is used.
         isolate: "thread", or "process" (the function and its results must be picklable).
     """
 
@@ -60,7 +60,7 @@ class FunctionVerifier:
 def _listed(
     function: ScoreFunction, questions: Sequence[Question], responses: Sequence[str]
 ) -> list[Any]:
-    """Call a function and read its scores to the end, which may take as long as the call."""
+    """Call a function and read all its scores: an iterator may take as long as the call."""
     return as_list(function(questions, responses), len(responses))
 
 

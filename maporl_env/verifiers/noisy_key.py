@@ -13,13 +13,13 @@ class NoisyKey:
     """A judge that is usually right: 1 for right, 0 for wrong, sometimes 0.5 or the opposite.
 
     The verdict belongs to question and answer: given again it is the same, also in another process,
-    and wording around the answer does not change it. As `feedback_verifier` it shows agents what a
-    fallible judge would say, while the key decides what is paid.
+    and wording around the answer does not change it. As `feedback_verifier` it shows agents the
+    scores of a fallible judge, while the answer key decides the rewards.
 
     Args:
         reliability: probability of the true verdict.
         unsure: probability of 0.5. What is left is the probability of the opposite verdict.
-        seed: another seed is another judge.
+        seed: selects the questions and answers on which the judge errs.
     """
 
     def __init__(self, reliability: float = 0.9, unsure: float = 0.05, seed: int = 0) -> None:
@@ -46,6 +46,6 @@ class NoisyKey:
 
 
 def _fraction(*parts: object) -> float:
-    """Return a number in [0, 1) that the parts alone decide."""
+    """Return a number in [0, 1) that depends on `parts` alone."""
     digest = hashlib.blake2b(repr(parts).encode("utf-8", "backslashreplace"), digest_size=8)
     return int.from_bytes(digest.digest(), "big") / 2**64

@@ -13,12 +13,12 @@ from maporl_env.verifiers.function import FunctionVerifier
 
 
 class Scorer:
-    """Calls a verifier and lets only sound scores through.
+    """Calls a verifier and passes on only valid scores.
 
     Attributes:
-        faults: how many messages went without a score, by cause: "raised", "timed out",
+        faults: number of messages without a score, by cause: "raised", "timed out",
             "wrong count", "not a number", "out of range", "no score".
-        last_error: the latest exception of the verifier, for a report; None if there was none.
+        last_error: the latest exception of the verifier as a text; None if there was none.
     """
 
     def __init__(self, verifier: VerifierLike, timeout_seconds: float | None = None) -> None:

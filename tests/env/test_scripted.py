@@ -6,7 +6,7 @@ import pytest
 
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.prompts import Template
-from maporl_env.scripted import Heard, Reading, adopt_best_score, adopt_majority, keep, read
+from maporl_env.scripted import Reading, ReadMessage, adopt_best_score, adopt_majority, keep, read
 from maporl_env.tasks import load_task
 from maporl_env.types import Question
 from maporl_env.verifiers import NoisyKey
@@ -54,18 +54,20 @@ def test_an_agent_reads_exactly_what_it_was_told(task: str, protocol: str, shown
             history = batch.transcripts[prompt.debate]
             own = [m for m in history.messages if m.agent == prompt.agent]
             if own:
-                assert reading.own == Heard(own[-1].text, as_shown(own[-1].feedback))
+                assert reading.own == ReadMessage(own[-1].text, as_shown(own[-1].feedback))
             else:
-                assert reading.own == Heard("first", None)
+                assert reading.own == ReadMessage("first", None)
             place = history.messages.index(own[-1]) if own else -1
             since = [m for m in history.messages[place + 1 :] if m.agent != prompt.agent]
             if own and protocol == "debate":  # simultaneous: the whole turn of the own message
                 since = [m for m in history.of_turn(prompt.turn - 1) if m.agent != prompt.agent]
-            assert sorted(heard.text for heard in reading.others) == sorted(m.text for m in since)
-            for heard in reading.others:
+            assert sorted(message.text for message in reading.others) == sorted(
+                m.text for m in since
+            )
+            for message in reading.others:
                 # A message of the turn that is going on has no score to show yet.
-                scores = {as_shown(m.feedback) for m in since if m.text == heard.text}
-                assert heard.score in scores
+                scores = {as_shown(m.feedback) for m in since if m.text == message.text}
+                assert message.score in scores
                 seen += 1
         batch.step([text_of(prompt.seat, prompt.turn) for prompt in prompts])
     # 5 debates x 3 agents x 2 others x 3 later turns; one after the other, the first turn has
@@ -76,8 +78,8 @@ def test_an_agent_reads_exactly_what_it_was_told(task: str, protocol: str, shown
 def reading(own: str, *others: str, scores: tuple[float | None, ...] = ()) -> Reading:
     texts = [rf"\boxed{{ {text} }}" if text else "?" for text in (own, *others)]
     shown = scores or (None,) * len(texts)
-    heard = [Heard(text, score) for text, score in zip(texts, shown, strict=True)]
-    return Reading(heard[0], tuple(heard[1:]), "number")
+    messages = [ReadMessage(text, score) for text, score in zip(texts, shown, strict=True)]
+    return Reading(messages[0], tuple(messages[1:]), "number")
 
 
 @pytest.mark.parametrize(

@@ -119,9 +119,9 @@ def test_seeds_and_calls_out_of_order() -> None:
     [
         ({"partners": [["a"]]}, ValueError, "a list of 2: one for each of agent_1, agent_2"),
         ({"partners": "hello"}, ValueError, "one callable, or a list"),
-        ({"partners": ["hi", "ho"]}, ValueError, "seat agent_1 must be a callable"),
-        ({"partners": [["a"], []]}, ValueError, "seat agent_2 must be a callable"),
-        ({"learner": 3}, ValueError, "a seat from 0 to 2"),
+        ({"partners": ["hi", "ho"]}, ValueError, "partner agent_1 must be a callable"),
+        ({"partners": [["a"], []]}, ValueError, "partner agent_2 must be a callable"),
+        ({"learner": 3}, ValueError, "an agent index from 0 to 2"),
         ({"num_agent": 3}, TypeError, "did you mean 'num_agents'"),
     ],
 )

@@ -289,8 +289,8 @@ def test_seeds_are_those_of_each_debate() -> None:
     [
         ({"num_envs": 0}, ValueError, "positive multiple of the 1"),
         ({"num_envs": 4, "learner": "all"}, ValueError, "multiple of the 3 learners"),
-        ({"learner": 3}, ValueError, "a seat from 0 to 2"),
-        ({"learner": "none"}, ValueError, "a seat from 0 to 2"),
+        ({"learner": 3}, ValueError, "an agent index from 0 to 2"),
+        ({"learner": "none"}, ValueError, "an agent index from 0 to 2"),
         ({"autoreset_mode": AutoresetMode.NEXT_STEP}, ValueError, "SAME_STEP or DISABLED"),
         ({"protocol": "sequential"}, ValueError, "one after the other"),
         ({"observation": "tokens", "action": "token"}, ValueError, "vectorization_mode='sync'"),
