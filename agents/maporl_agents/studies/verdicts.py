@@ -55,9 +55,10 @@ class Estimate:
     def p_value(self, against: float = 0.0) -> float | None:
         """Return the two-sided p-value of Student's t test that the mean is `against`.
 
-        None for a single seed, and where all seeds gave one value: they are then one measurement.
+        None for a single value, whose interval is not one over seeds, and where all seeds gave one
+        value: they are then one measurement.
         """
-        if not self.half_width:
+        if not self.half_width or len(self.values) < 2:
             return None
         freedom = len(self.values) - 1
         error = self.half_width / t_quantile(0.975, freedom)

@@ -267,6 +267,7 @@ def test_p_values_are_those_of_student() -> None:
     assert estimate([-1.0, 0.0, 4.0]).p_value() == pytest.approx(0.5799, abs=1e-4)
     assert estimate([0.2]).p_value() is None
     assert estimate([0.2, 0.2, 0.2]).p_value() is None, "seeds of greedy decoding may be one"
+    assert Estimate(0.2, 0.1, (0.2,)).p_value() is None, "an interval over questions, one run"
 
 
 def test_a_claim_has_the_largest_p_of_its_sentences() -> None:
