@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_program_prints_what_stands_below_it(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = re.findall(r"```python\n(.*?)```\n\n((?:    [^\n]*\n)+)", README, re.DOTALL)
+    shown = re.findall(r"```python\n([^`]*)```\n\n((?:    [^\n]*\n)+)", README)
     [(program, output)] = shown
     exec(compile(program, "README.md", "exec"), {})
     printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
