@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,10 @@ from maporl_env.benchmark.results import (
 from maporl_env.benchmark.suite import CASES, Case
 from maporl_env.debate import Debate
 from maporl_env.intervals import clustered_mean
+from maporl_env.protocols import Protocol
 from maporl_env.types import Transcript
 from maporl_env.user_functions import texts_of
+from maporl_env.verifiers import Scorer, VerifierLike
 
 BATCH = 100
 """Debates side by side, the same for everybody: the noise of samplers may depend on it."""
@@ -54,6 +57,8 @@ def score(
     out: str | Path | None = None,
     overwrite: bool = False,
     watch: Watch | None = None,
+    verifier: VerifierLike | None = None,
+    verifier_name: str = "",
 ) -> Report:
     """Let players play cases of the suite and return their report.
 
@@ -64,12 +69,18 @@ def score(
             players, its cases are not played again.
         overwrite: begin anew even so.
         watch: told about progress.
+        verifier: gives the column "score" in place of the suite's own; accuracy and reward stay
+            the suite's.
+        verifier_name: of that verifier, kept in the report: results scored by different verifiers
+            do not share a file.
 
     Raises:
         ValueError: a case that is not as the suite has it, players that can play no case or fail
             in one, or a file `out` that holds something else.
     """
-    report = _begin(players, out, overwrite)
+    about = players.about | ({"verifier": verifier_name} if verifier_name else {})
+    scorer = None if verifier is None else Scorer(verifier)
+    report = _begin(players.name, about, out, overwrite)
     for case in cases:
         if case.name in report.cases:
             if watch is not None:
@@ -79,7 +90,8 @@ def score(
         if reason := players.refusal(case):
             report = replace(report, refused={**report.refused, case.name: reason})
         else:
-            report = report.with_case(case.name, score_case(players, case, watch=watch))
+            result = score_case(players, case, watch=watch, scorer=scorer)
+            report = report.with_case(case.name, result)
         if out is not None and report.cases:
             write_report(out, report)
     if not report.cases:
@@ -91,19 +103,20 @@ def _reasons(report: Report) -> str:
     return "; ".join(dict.fromkeys(report.refused.values()))
 
 
-def _begin(players: Players, out: str | Path | None, overwrite: bool) -> Report:
+def _begin(name: str, about: dict[str, Any], out: str | Path | None, overwrite: bool) -> Report:
+    new = Report.begin(name, about)
     if out is None or overwrite or not Path(out).exists():
-        return Report.begin(players.name, players.about)
+        return new
     there = read_report(out)
-    if (there.name, there.about) != (players.name, players.about):
+    if (there.name, there.about) != (name, about):
         raise ValueError(
-            f"{out} holds results of {_described(there, players)}, not of "
-            f"{_described(players, there)}: give another file, or overwrite it"
+            f"{out} holds results of {_described(there, new)}, not of "
+            f"{_described(new, there)}: give another file, or overwrite it"
         )
     return replace(there, refused={})
 
 
-def _described(who: Players | Report, other: Players | Report) -> str:
+def _described(who: Report, other: Report) -> str:
     """Return a name, and of what is known of who bears it, that which another has not."""
     absent = object()
     own = {key: value for key, value in who.about.items() if other.about.get(key, absent) != value}
@@ -134,8 +147,16 @@ def told_of_file(out: str | Path, kept: Sequence[str], report: Report) -> str:
     return f"wrote {out}" + (f" (cases in it from before: {len(kept)})" if kept else "")
 
 
-def score_case(players: Players, case: Case, *, watch: Watch | None = None) -> CaseResult:
+def score_case(
+    players: Players,
+    case: Case,
+    *,
+    watch: Watch | None = None,
+    scorer: Scorer | None = None,
+) -> CaseResult:
     """Let players debate every question of a case once, and measure.
+
+    With a `scorer` the messages are scored by it once they are all written.
 
     Raises:
         ValueError: the players fail: they raise, or give no list of as many texts as prompts.
@@ -151,7 +172,8 @@ def score_case(players: Players, case: Case, *, watch: Watch | None = None) -> C
         batch.reset(part)
         while prompts := batch.prompts():
             batch.step(_ask(players.name, speak, case, prompts))
-        played += _finished(batch)
+        done = _finished(batch)
+        played += done if scorer is None else _rescored(done, scorer, batch.game.protocol)
         tokens += [speak.tokens] if hasattr(speak, "tokens") else []
         if watch is not None:
             watch(case, len(played))
@@ -186,6 +208,27 @@ def _finished(batch: BatchedDebate) -> Iterator[_Played]:
         turns = range(debate.transcript.turn)
         team = tuple(_team_accuracy(debate, turn) for turn in turns)
         yield _Played(debate.transcript, team, float(reward))
+
+
+def _rescored(played: Iterable[_Played], scorer: Scorer, protocol: Protocol) -> Iterator[_Played]:
+    """Yield finished debates whose messages have the scores of another verifier.
+
+    It reads what the protocol has scored: in "joint", say, the joined answer of a turn.
+    """
+    for one in played:
+        history = one.transcript
+        responses = [
+            protocol.response(message.agent, _until(history, message.turn))
+            for message in history.messages
+        ]
+        scores = scorer.score([history.question] * len(responses), responses)
+        messages = (replace(m, score=x) for m, x in zip(history.messages, scores, strict=True))
+        yield replace(one, transcript=replace(history, messages=tuple(messages)))
+
+
+def _until(history: Transcript, turn: int) -> Transcript:
+    """Return a transcript as it stood at the end of a turn."""
+    return replace(history, messages=tuple(m for m in history.messages if m.turn <= turn))
 
 
 def _team_accuracy(debate: Debate, turn: int) -> float:

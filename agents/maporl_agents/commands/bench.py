@@ -15,6 +15,7 @@ from maporl_env import benchmark
 from maporl_env.benchmark import Case, Report
 from maporl_env.benchmark.playing import kept_cases, told_of_file
 from maporl_env.benchmark.tables import tables_of_files
+from maporl_env.user_functions import whole_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,6 +58,10 @@ class Env:
     transfer: bool = False
     """Let a run also play cases of other tasks and protocols than those it was trained for."""
 
+    verifier: str = ""
+    """Fill the column "score" by this verifier in place of the suite's, e.g. your own as
+    module:function or file.py:function. Accuracy and reward stay the suite's."""
+
     def __call__(self, console: Console) -> int:
         """Run the command; return the exit code."""
         if self.list:
@@ -65,6 +70,7 @@ class Env:
         if not self.agents:
             raise ValueError("who is to play? Give --agents, or --list to see the cases")
         from maporl_agents.bridges.bench_players import players_of
+        from maporl_agents.training.make_game import make_verifier
 
         cases = benchmark.choose_cases(self.cases)
         players = players_of(
@@ -78,7 +84,13 @@ class Env:
         played = tuple(case for case in cases if not players.refusal(case))
         with progress_bar(played, console) as watch:
             report = benchmark.score(
-                players, cases, out=self.out, overwrite=self.overwrite, watch=watch
+                players,
+                cases,
+                out=self.out,
+                overwrite=self.overwrite,
+                watch=watch,
+                verifier=make_verifier(self.verifier) if self.verifier else None,
+                verifier_name=whole_name(self.verifier),
             )
         show(report, console)
         if self.out is not None:

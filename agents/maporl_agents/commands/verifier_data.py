@@ -58,6 +58,9 @@ class Data:
     """Turns per debate; 1 gives independent answers."""
     debates: int = 16
     """Debates per question; each gives agents x turns answers."""
+    verifier: str = ""
+    """Who labels the sampled answers as right (1) or wrong (0): a verifier's name, or your own as
+    module:function or file.py:function; empty for the task's own, mostly the key."""
     seed: int = 0
     """Names the sampling noise and the division of recordings."""
     answerers: Annotated[Answerers, tyro.conf.arg(name="")] = field(default_factory=Answerers)
@@ -105,6 +108,7 @@ class Data:
         from maporl_agents.models.loading import make_team
         from maporl_agents.models.parallel_bases import share_cores
         from maporl_agents.play.window_check import some
+        from maporl_agents.training.make_game import make_verifier
         from maporl_agents.verifier.data import sample_answers
         from maporl_env.config import DebateConfig
         from maporl_env.tasks import load_task
@@ -133,6 +137,7 @@ class Data:
                     debates_per_question=self.debates,
                     seed=self.seed,
                     long_questions=self.long_questions,
+                    verifier=make_verifier(self.verifier) if self.verifier else None,
                 )
             if ids := halves[name].left_out:
                 console.print(f"left out as too long: {len(ids):,} {name} questions ({some(ids)})")

@@ -26,7 +26,7 @@ from maporl_env.answers import KINDS
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.tasks.files import read_rows
 from maporl_env.types import Question
-from maporl_env.verifiers import AnswerKey
+from maporl_env.verifiers import AnswerKey, VerifierLike
 
 Half = Literal["train", "test"]
 
@@ -101,11 +101,13 @@ def sample_answers(
     batch_size: int = 256,
     on_batch: Callable[[int], None] = lambda done: None,
     long_questions: LongQuestions = "keep",
+    verifier: VerifierLike | None = None,
 ) -> Sampled:
     """Let a team debate each question several times; return every message and its label.
 
     The task's own verifier labels them: the key, or what the task names instead of it (the tests
-    of "humaneval"). Messages that it cannot judge are left out and counted.
+    of "humaneval"), unless another is given. Messages that it cannot judge are left out and
+    counted.
 
     Args:
         team: who answers.
@@ -117,6 +119,7 @@ def sample_answers(
         batch_size: debates side by side.
         on_batch: called with the number of finished debates.
         long_questions: what is done with questions that may not fit; see `window_check.fitting`.
+        verifier: labels the answers, 1 for right and 0 for wrong; None for the task's own.
 
     Returns:
         The answers, those to one question together.
@@ -129,7 +132,7 @@ def sample_answers(
         raise ValueError(f"debates_per_question must be at least 1, not {debates_per_question}")
     parts, left_out = fitting(team, game, sampling, {"chosen": questions}, long_questions)
     asked = [question for question in parts["chosen"] for _ in range(debates_per_question)]
-    debates = BatchedDebate(replace(game, verifier=None), min(batch_size, len(asked)))
+    debates = BatchedDebate(replace(game, verifier=verifier), min(batch_size, len(asked)))
     examples: list[Example] = []
     unjudged = 0
     for start in range(0, len(asked), batch_size):
@@ -146,8 +149,8 @@ def sample_answers(
 def _is_right(question: Question, score: float) -> bool:
     if score not in (0, 1):
         raise ValueError(
-            f"an answer to question {question.id!r} is scored {score}: the task's verifier says "
-            "how good answers are, not which are right, and a learned verifier needs labels"
+            f"an answer to question {question.id!r} is scored {score}: this verifier says how good "
+            "answers are, not which are right, and a learned verifier needs labels"
         )
     return score == 1
 

@@ -344,3 +344,24 @@ def test_the_table_of_cases_cuts_no_name_short() -> None:
     bench.show(report, console)
     shown = console.export_text()
     assert [name for name in report.cases if f"│ {name} " not in shown] == []
+
+
+def test_ones_own_verifier_fills_the_column_of_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It reads what the suite scores, the joined parts; accuracy stays the key's."""
+    (tmp_path / "own.py").write_text(
+        "def joined(questions, texts):\n    return [0.25 * (t.count('boxed') > 1) for t in texts]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    case = ["env", "--agents", "majority", "--cases", "receipts/*", "--out", "mine.json"]
+    assert run(*case, "--verifier", "own.py:joined") == 0
+    result = read_report(tmp_path / "mine.json").cases["receipts/joint/2x1"]
+    assert result.turns[0].score is not None
+    assert result.turns[0].score.mean == pytest.approx(0.25)
+    assert result.turns[0].team.mean != pytest.approx(0.25)
+    capsys.readouterr()
+    assert run(*case) == 2
+    assert "own.py:joined" in capsys.readouterr().err
+    assert run(*case, "--overwrite", "--verifier", "own.py:nothing") == 2
+    assert "no attribute 'nothing'" in capsys.readouterr().err

@@ -150,6 +150,17 @@ def test_a_team_is_sampled_many_times_per_question(checkpoint: Checkpoint) -> No
     assert examples == label([e.question for e in examples], [e.response for e in examples])
 
 
+def test_another_verifier_can_label(checkpoint: Checkpoint) -> None:
+    team = load_team(checkpoint("llama"), num_agents=1, num_turns=1, tuning="none")
+    questions = [question("a"), question("b")]
+    game = DebateConfig(task=questions, num_agents=1, num_turns=1)
+    examples, _, _ = sample_answers(
+        team, game, questions, Sampling(max_new_tokens=2), debates_per_question=2, seed=0,
+        verifier=lambda asked, texts: [float(one.id == "b") for one in asked],
+    )  # fmt: skip
+    assert [(e.question.id, e.right) for e in examples] == [("a", False)] * 2 + [("b", True)] * 2
+
+
 def test_what_no_key_can_judge_is_not_labelled_by_it() -> None:
     asked = Question("p", "write f", "assert f()", "code")
     with pytest.raises(ValueError, match="question 'p' has answers of kind 'code'"):
