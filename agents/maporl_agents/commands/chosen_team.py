@@ -16,7 +16,7 @@ from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.team import Team
 from maporl_agents.records import questions_record
 from maporl_agents.training.experiment import load_team, read_config
-from maporl_agents.training.make_game import training_split
+from maporl_agents.training.make_game import LoadedGame, training_split
 from maporl_env.tasks import BUILT_IN, load_task
 from maporl_env.types import Question
 
@@ -66,33 +66,27 @@ def team_of(args: Eval | Play, game: GameConfig) -> Team:
     return team
 
 
-def pick_split(game: GameConfig, split: str | None) -> tuple[str, Sequence[Question]]:
-    """Return the name of a split and its questions; see `Task.measured_split` for the usual one."""
-    loaded = load_task(game.task, game.data or None)
-    name = split or loaded.measured_split
-    return name, loaded.split(name)
-
-
 def memory_warning_of(
     run: Path | None,
     game: GameConfig,
+    made: LoadedGame,
     split: str,
     asked_now: Sequence[Question],
-    measured: Sequence[Question],
 ) -> str:
     """Return a warning if questions are among those that the team was, or would be, trained on.
 
     Args:
         run: whose team it is; None for models that were not trained here.
-        game: what is played.
+        game: the settings of the game that is played.
+        made: that game.
         split: the name of the questions' split.
         asked_now: the questions.
-        measured: all of their split.
     """
     trained = game if run is None else read_config(run).game
-    splits = load_task(trained.task, trained.data or None).splits
-    training = splits.get(training_split(trained), ())
-    seen = questions_record.seen_in_training(asked_now, measured, training)
+    same = (trained.task, trained.data) == (game.task, game.data)
+    task = made.task if same else load_task(trained.task, trained.data or None)
+    training = task.splits.get(training_split(trained), ())
+    seen = questions_record.seen_in_training(asked_now, made.questions(split), training)
     return questions_record.memory_warning(seen, len(asked_now), split)
 
 

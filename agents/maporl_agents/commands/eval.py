@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Literal
 from rich.console import Console
 from rich.text import Text
 
-from maporl_agents.config import GameConfig, Sampling
+from maporl_agents.config import LongQuestions, Sampling
 from maporl_agents.measure import terminal_report
 from maporl_agents.records.storage import save_json
 from maporl_agents.terminal import console
-from maporl_env.batched import BatchedDebate
 from maporl_env.tasks import load_task
 from maporl_env.types import Question
 
 if TYPE_CHECKING:
     from maporl_agents.models.team import Team
+    from maporl_agents.training.make_game import LoadedGame
 
 
 @dataclass(frozen=True)
@@ -84,24 +84,24 @@ def evaluate_team(args: Eval, console: Console) -> None:
     from maporl_agents.commands.chosen_team import (
         game_and_sampling,
         memory_warning_of,
-        pick_split,
         shout,
         team_of,
     )
     from maporl_agents.measure.evaluate import evaluate
-    from maporl_agents.training.make_game import debate_config
+    from maporl_agents.training.make_game import make_game
 
     game, sampling = game_and_sampling(args)
-    config = debate_config(game)
     if args.limit < 1:
         raise ValueError(f"--limit is the number of questions, at least 1, not {args.limit}")
-    split, measured = pick_split(game, args.split)
+    made = make_game(game)
+    split = args.split or made.task.measured_split
+    measured = made.questions(split)
     questions = questions_of_step(measured, 0, min(args.limit, len(measured)), seed=0)
     team = team_of(args, game)
-    questions = fitting_questions(team, game, sampling, questions, console)
-    memory = memory_warning_of(args.run, game, split, questions, measured)
+    questions = fitting_questions(team, made, sampling, questions, game.long_questions, console)
+    memory = memory_warning_of(args.run, game, made, split, questions)
     shout(console, memory)
-    debates = BatchedDebate(config, min(args.batch, len(questions)))
+    debates = made.debates(min(args.batch, len(questions)))
     results = {}
     for decoding, greedy in (("sampled", False), ("greedy", True)):
         with console.status(f"{len(questions)} questions, {decoding} ..."):
@@ -125,7 +125,12 @@ def evaluate_team(args: Eval, console: Console) -> None:
 
 
 def fitting_questions(
-    team: Team, game: GameConfig, sampling: Sampling, questions: list[Question], console: Console
+    team: Team,
+    game: LoadedGame,
+    sampling: Sampling,
+    questions: list[Question],
+    choice: LongQuestions,
+    console: Console,
 ) -> list[Question]:
     """Return the questions that fit the team's models.
 
@@ -136,15 +141,13 @@ def fitting_questions(
         ValueError: as `window_check.fitting`.
     """
     from maporl_agents.play.window_check import NoneFits, fitting, some
-    from maporl_agents.training.make_game import debate_config
 
-    debate = debate_config(game)
-    questions_record = {"chosen": questions}
+    part = {"chosen": questions}
     try:
-        parts, left_out = fitting(team, debate, sampling, questions_record, game.long_questions)
+        parts, left_out = fitting(team, game.config, sampling, part, choice)
     except NoneFits as error:
-        first_turn = replace(debate, num_turns=1)
-        parts, left_out = fitting(team, first_turn, sampling, questions_record, game.long_questions)
+        first_turn = replace(game.config, num_turns=1)
+        parts, left_out = fitting(team, first_turn, sampling, part, choice)
         console.print(Text(f"warning: {error}"), soft_wrap=True)
     for ids in left_out.values():
         console.print(f"left out as too long: {len(ids):,} questions ({some(ids)})")

@@ -81,19 +81,20 @@ def play_debate(args: Play, console: Console) -> None:
     from maporl_agents.commands.chosen_team import (
         game_and_sampling,
         memory_warning_of,
-        pick_split,
         shout,
         team_of,
     )
-    from maporl_agents.training.make_game import debate_config
+    from maporl_agents.training.make_game import make_game
 
     game, sampling = game_and_sampling(args)
-    split, questions = pick_split(game, args.split)
+    made = make_game(game)
+    split = args.split or made.task.measured_split
+    questions = made.questions(split)
     index = pick_index(args, len(questions))
-    debates = BatchedDebate(debate_config(game), 1)
+    debates = made.debates(1)
     person = game.num_agents - 1 if args.human else None
     team = team_of(args, game) if game.num_agents > 1 or person is None else None
-    shout(console, memory_warning_of(args.run, game, split, [questions[index]], questions))
+    shout(console, memory_warning_of(args.run, game, made, split, [questions[index]]))
     debates.reset(questions=[questions[index]])
     show(console, plain_text.heading(questions[index]))
     if person is not None:

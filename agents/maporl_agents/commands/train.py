@@ -51,7 +51,8 @@ class Train:
             raise ValueError("--force belongs to --resume: give the folder of the run to change")
         if self.recipe and self.resume is not None:
             raise ValueError("--resume goes on with the run's own settings: leave out --recipe")
-        load_task(self.config.game.task, self.config.game.data or None)  # before torch is
+        game = self.config.game
+        task = load_task(game.task, game.data or None)  # a mistake is told before torch is loaded
         from maporl_agents.training import experiment
 
         terminal = console()
@@ -59,11 +60,16 @@ class Train:
         try:
             if self.resume:
                 experiment.resume(
-                    folder, terminal, self.config, force=self.force, log_to=self.log_to
+                    folder, terminal, self.config, force=self.force, log_to=self.log_to, task=task
                 )
             else:
                 experiment.run(
-                    self.config, folder, terminal, overwrite=self.overwrite, log_to=self.log_to
+                    self.config,
+                    folder,
+                    terminal,
+                    overwrite=self.overwrite,
+                    log_to=self.log_to,
+                    task=task,
                 )
         except experiment.Interrupted as stop:
             terminal.print(

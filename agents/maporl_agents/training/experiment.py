@@ -42,10 +42,9 @@ from maporl_agents.seeding import seed_of
 from maporl_agents.terminal import command_line
 from maporl_agents.training.loop import Interrupted, interruptible
 from maporl_agents.training.make_game import (
-    debate_config,
-    debates_of,
+    LoadedGame,
+    make_game,
     questions_of,
-    training_questions,
     training_split,
     unjudged,
     with_whole_names,
@@ -53,6 +52,7 @@ from maporl_agents.training.make_game import (
 from maporl_agents.training.restore import load_checkpoint, save_checkpoint
 from maporl_agents.training.schemes import scheme_for, training_game
 from maporl_agents.update.optimiser import Learner, PolicyLearner
+from maporl_env.tasks import Task
 from maporl_env.types import Question
 from maporl_env.user_functions import given_as
 
@@ -97,9 +97,15 @@ def train(
         raise FloatingPointError(f"{error} ({flags})") from error
 
 
-def measure(config: RunConfig, team: Team, questions: Sequence[Question]) -> dict[str, Evaluation]:
-    """Evaluate a team sampled, greedy and, where passes vote, by their vote."""
-    debates = debates_of(config.game, min(EVAL_BATCH, len(questions)))
+def measure(
+    config: RunConfig, team: Team, questions: Sequence[Question], game: LoadedGame | None = None
+) -> dict[str, Evaluation]:
+    """Evaluate a team sampled, greedy and, where passes vote, by their vote.
+
+    The game is made from the settings if it is not given.
+    """
+    game = game or make_game(config.game)
+    debates = game.debates(min(EVAL_BATCH, len(questions)))
     results = {
         name: evaluate(
             team, debates, questions, config.sampling, seed=config.eval.seed, greedy=greedy
@@ -113,14 +119,19 @@ def measure(config: RunConfig, team: Team, questions: Sequence[Question]) -> dic
     return results
 
 
-def held_out(config: RunConfig) -> list[Question]:
+def held_out(config: RunConfig, game: LoadedGame | None = None) -> list[Question]:
     """Return the questions of the evaluation: the same for every run with the same settings."""
-    questions = questions_of(config.game, config.eval.split)
+    split = config.eval.split
+    questions = game.questions(split) if game else questions_of(config.game, split)
     return questions_of_step(questions, 0, min(config.eval.questions, len(questions)), 0)
 
 
 def build(
-    config: RunConfig, load: Load | None = None, *, kept: RunConfig | None = None
+    config: RunConfig,
+    load: Load | None = None,
+    *,
+    kept: RunConfig | None = None,
+    game: LoadedGame | None = None,
 ) -> tuple[Team, PolicyLearner]:
     """Return a fresh team and its learner.
 
@@ -128,13 +139,15 @@ def build(
         config: the settings.
         load: where models come from, as for `make_team`.
         kept: settings of a run folder, which may hold some that do nothing.
+        game: the game of the settings; made, and so checked, if it is not given.
 
     Raises:
         ValueError: the settings do not make a game, contradict each other, or hold one that would
             do nothing and is not `kept`.
     """
-    debates_of(config.game, 1)
+    game = game or make_game(config.game)
     scheme = scheme_for(config)
+    game.debates(1)
     scheme.check(config)
     refuse_without_effect(config, kept)
     team = make_team(
@@ -156,22 +169,26 @@ def run(
     *,
     overwrite: bool = False,
     log_to: Sequence[str] = (),
+    task: Task | None = None,
 ) -> dict[str, Any]:
     """Carry out a whole run in a fresh folder; return its results (also in ``results.json``).
+
+    `task` is that of the settings, where it has been read already.
 
     Metrics go to the folder, to TensorBoard and to the names of `loggers.LOGGERS` in `log_to`.
     """
     require_loggers(log_to)
     config = replace(config, game=with_whole_names(config.game))
-    parts = _parts(config)
+    game = make_game(config.game, task)
+    parts = _parts(config, game)
     questions_record.note(parts)  # reads them: before anything is made
-    team, learner = build(config)
-    parts, noted = _fitting(config, team, parts)
+    team, learner = build(config, game=game)
+    parts, noted = _fitting(config, game, team, parts)
     with RunLog.create(folder, config, overwrite=overwrite) as log:
         checkpoint.save_json(folder / questions_record.FILE, noted)
         _save_given_questions(config, folder)
         log.loggers += make_loggers(log_to, config.name, log.config)
-        return _finish(config, learner, parts, noted, log, console, start=0)
+        return _finish(config, game, learner, parts, noted, log, console, start=0)
 
 
 def _save_given_questions(config: RunConfig, folder: Path) -> None:
@@ -189,6 +206,7 @@ def resume(
     *,
     force: bool = False,
     log_to: Sequence[str] = (),
+    task: Task | None = None,
 ) -> dict[str, Any]:
     """Continue a run from its newest checkpoint.
 
@@ -199,6 +217,7 @@ def resume(
         force: use them although they differ, and data that have changed since the run started.
             Without it both are named and refused.
         log_to: as for `run`.
+        task: as for `run`.
 
     Raises:
         ValueError: the settings differ (`SettingsDiffer`), do not fit the checkpoint, or ask for
@@ -208,9 +227,10 @@ def resume(
     saved = read_config(folder)
     config = config or saved
     config = replace(config, game=with_whole_names(config.game))
-    parts = _parts(config)
-    team, learner = build(config, kept=saved)
-    parts, noted = _fitting(config, team, parts)
+    game = make_game(config.game, task)
+    parts = _parts(config, game)
+    team, learner = build(config, kept=saved, game=game)
+    parts, noted = _fitting(config, game, team, parts)
     with RunLog.resume(folder, config, force=force) as log:
         for change in questions_record.changes(folder, config.game, parts, force=force):
             console.print(f"going on although {change}")
@@ -225,26 +245,25 @@ def resume(
             checkpoint.save_json(folder / questions_record.FILE, noted)
         log.loggers += make_loggers(log_to, config.name, log.config)
         console.print(f"resuming {folder} after step {start} of {config.steps}")
-        return _finish(config, learner, parts, noted, log, console, start=start)
+        return _finish(config, game, learner, parts, noted, log, console, start=start)
 
 
-def _parts(config: RunConfig) -> questions_record.Parts:
-    return {"training": training_questions(config.game), "held-out": held_out(config)}
+def _parts(config: RunConfig, game: LoadedGame) -> questions_record.Parts:
+    return {"training": game.training_questions(), "held-out": held_out(config, game)}
 
 
 def _fitting(
-    config: RunConfig, team: Team, parts: questions_record.Parts
+    config: RunConfig, game: LoadedGame, team: Team, parts: questions_record.Parts
 ) -> tuple[questions_record.Parts, dict[str, Any]]:
     """Return the questions that fit the team's models, and what the run's folder notes of them.
 
     Raises:
         ValueError: some do not fit, and `game.long_questions` does not leave them out.
     """
-    game = config.game
-    debate = debate_config(game)
-    kept, left_out = fitting(team, debate, config.sampling, parts, game.long_questions)
+    choice = config.game.long_questions
+    kept, left_out = fitting(team, game.config, config.sampling, parts, choice)
     held, split = kept["held-out"], config.eval.split
-    seen = questions_record.seen_in_training(held, questions_of(game, split), kept["training"])
+    seen = questions_record.seen_in_training(held, game.questions(split), kept["training"])
     warning = questions_record.memory_warning(seen, len(held), split)
     noted: dict[str, Any] = questions_record.note(kept)
     for name, value in (("left_out", left_out), ("warnings", [warning] * bool(warning))):
@@ -289,6 +308,7 @@ def load_team(folder: Path) -> tuple[RunConfig, Team]:
 
 def _finish(
     config: RunConfig,
+    game: LoadedGame,
     learner: PolicyLearner,
     parts: questions_record.Parts,
     noted: Mapping[str, Any],
@@ -311,7 +331,7 @@ def _finish(
     _shout(console, warnings)
     console.print(f"measuring the untrained team on {len(held)} {which} ...")
     with interruptible(start):
-        before = _untrained(config, learner, held, start)
+        before = _untrained(config, game, learner, held, start)
     for warning in terminal_report.silence(before["sampled"].transcripts):
         console.print(warning)
     with progress_bar(config, console, start) as on_step:
@@ -326,7 +346,7 @@ def _finish(
         )
     console.print("measuring the trained team ...")
     with interruptible(config.steps):
-        after = measure(config, learner.team, held)
+        after = measure(config, learner.team, held, game)
     stages = {
         stage: {decoding: result.to_dict() for decoding, result in results.items()}
         for stage, results in (("before", before), ("after", after))
@@ -357,13 +377,17 @@ def _shout(console: Console, warnings: Sequence[str]) -> None:
 
 
 def _untrained(
-    config: RunConfig, learner: PolicyLearner, held: Sequence[Question], start: int
+    config: RunConfig,
+    game: LoadedGame,
+    learner: PolicyLearner,
+    held: Sequence[Question],
+    start: int,
 ) -> dict[str, Evaluation]:
     """Measure the team as it began; one made for that is gone before training takes its memory."""
     if not start:
-        return measure(config, learner.team, held)
-    team, _ = build(config, kept=config)
-    return measure(config, team, held)
+        return measure(config, learner.team, held, game)
+    team, _ = build(config, kept=config, game=game)
+    return measure(config, team, held, game)
 
 
 @contextmanager

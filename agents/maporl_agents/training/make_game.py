@@ -1,11 +1,11 @@
-"""From settings to the debate that is played."""
+"""From settings to the game that is played: `make_game` reads its task and makes its verifiers."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from maporl_agents.config import GameConfig, JointGameConfig
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.prompts import Template
 from maporl_env.protocols import Feedback
-from maporl_env.tasks import load_task
+from maporl_env.tasks import Task, load_task
 from maporl_env.tasks.cowrite import CoWriting
 from maporl_env.types import Question
 from maporl_env.user_functions import FORMS, function_named, is_own_name, object_named, whole_name
@@ -43,8 +43,8 @@ def _learned(folder: str) -> VerifierLike:
 
 
 _LOADED: dict[tuple[str, int], VerifierLike] = {}
-"""The learned verifiers of the game that was made last, by file and when that was written: a run
-asks for them several times."""
+"""The learned verifiers of the game that was made last, by file and time of writing: studies make
+the same game several times."""
 
 
 def _state_of(folder: str) -> tuple[str, int]:
@@ -106,13 +106,55 @@ VERIFIERS: dict[str, Callable[[str], VerifierLike]] = {
 """Verifiers by name; each is made from what follows a colon, as in "name:argument"."""
 
 
-def debates_of(game: GameConfig, batch_size: int) -> BatchedDebate:
-    """Return the environment of a game.
+@dataclass(frozen=True)
+class LoadedGame:
+    """The game of a run: its task read once, its verifiers made once. Made by `make_game`.
+
+    Attributes:
+        task: where questions come from.
+        config: the options of the environment, which hold the task and the verifiers as objects.
+        train_split: name of the split that agents are trained on.
+    """
+
+    task: Task
+    config: DebateConfig
+    train_split: str
+
+    def debates(self, batch_size: int, *, num_turns: int | None = None) -> BatchedDebate:
+        """Return an environment of `batch_size` debates, with another number of turns if given."""
+        config = self.config
+        if num_turns not in (None, config.num_turns):
+            config = replace(config, num_turns=num_turns)
+        return BatchedDebate(config, batch_size)
+
+    def questions(self, split: str) -> Sequence[Question]:
+        """Return the questions of a split of the task; ValueError if it has no such split."""
+        return self.task.split(split)
+
+    def training_questions(self) -> Sequence[Question]:
+        """Return the questions that agents are trained on."""
+        return self.questions(self.train_split)
+
+
+def make_game(game: GameConfig, task: Task | None = None) -> LoadedGame:
+    """Read the task of a game and make its verifiers.
+
+    Args:
+        game: the settings.
+        task: their task, where it has been read already.
 
     Raises:
         ValueError: the settings do not make a game, or name a file or verifier that is not there.
     """
-    return BatchedDebate(debate_config(game), batch_size)
+    if task is None:
+        task = load_task(game.task, game.data or None)
+    config = replace(debate_config(game), task=task, data=None)
+    return LoadedGame(task, config, training_split(game))
+
+
+def debates_of(game: GameConfig, batch_size: int) -> BatchedDebate:
+    """Return the environment of a game that is played only once; see `make_game`."""
+    return make_game(game).debates(batch_size)
 
 
 def questions_of(game: GameConfig, split: str) -> Sequence[Question]:

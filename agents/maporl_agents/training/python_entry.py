@@ -23,7 +23,7 @@ from maporl_agents.records.run_log import read_metrics
 from maporl_agents.terminal import console
 from maporl_agents.training import experiment
 from maporl_agents.training.keywords import settings_with
-from maporl_agents.training.make_game import unjudged
+from maporl_agents.training.make_game import make_game, unjudged
 from maporl_env.tasks import Task
 from maporl_env.types import Question
 from maporl_env.user_functions import name_as, name_object
@@ -146,9 +146,10 @@ def evaluate(
     if task is not None:
         game = replace(config.game, task=_task_name(task, None), data="", template="")
         config = replace(config, game=game)
-    questions = experiment.held_out(config)
+    made = make_game(config.game)
+    questions = experiment.held_out(config, made)
     team = _untrained(config) if folder is None else load_team(folder)
-    return experiment.measure(config, team, questions)
+    return experiment.measure(config, team, questions, made)
 
 
 def load_team(folder: str | Path) -> Team:
