@@ -30,7 +30,7 @@ from maporl_agents.measure.evaluate import evaluate
 from maporl_agents.measure.vote_of_passes import vote_of_passes
 from maporl_agents.models.team import Team
 from maporl_agents.records.run_log import RunLog, read_metrics
-from maporl_agents.studies.catalogue import settings_of
+from maporl_agents.studies.arms import settings_of
 from maporl_agents.studies.schemes import joint_shopping, single, star
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debates_of, training_questions

@@ -478,8 +478,8 @@ MUTANTS: list[Mutant] = [
             'difference(after, arm.scores(study.metric, "before", decoding))',
         ),
         (
-            'return Verdict("supports", arm, f"Better than',
-            'return Verdict("contradicts", arm, f"Better than',
+            'return Verdict("supports", arm, above',
+            'return Verdict("contradicts", arm, above',
         ),
     ),
 ]

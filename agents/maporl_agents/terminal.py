@@ -1,4 +1,4 @@
-"""What commands print to, and how a user types `maporl` where they are."""
+"""The console of commands, their progress bars, and command lines that users can paste."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 
 def console(*, quiet: bool = False) -> Console:
@@ -22,6 +23,29 @@ def console(*, quiet: bool = False) -> Console:
 
     made = Console(highlight=False, quiet=quiet)
     return made if made.is_terminal else Console(highlight=False, width=100, quiet=quiet)
+
+
+def progress_of_steps(first: str, *, console: Console, bar_width: int | None = 40) -> Progress:
+    """Return a progress display: a first column, bar, count, field `now`, elapsed and left time."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn(first),
+        BarColumn(bar_width=bar_width),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[now]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
 
 
 def maporl_command() -> str:

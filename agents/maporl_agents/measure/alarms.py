@@ -101,6 +101,10 @@ class Alarm:
         return f"{self.name}: {self.text}"
 
 
+Rule = Callable[[Metrics, Metrics], Iterator[Alarm]]
+"""Yields alarms from the metrics of a step and those of the first step, the worst first."""
+
+
 def alarms(metrics: Metrics, first: Metrics, scheme: str = "maporl") -> list[Alarm]:
     """Return the early warnings of a step, each at most once, for its worst agent or turn.
 
@@ -130,14 +134,7 @@ def _finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
 
 def entropy_collapse(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
     """A policy's entropy is a small part of what it was, and the score has not risen."""
-    if _does_well(metrics, first):
-        return
-    shares = {
-        name: entropy / first[name]
-        for name, entropy in _named("entropy/", metrics)
-        if first.get(name, 0.0) >= UNSURE
-    }
-    for name in _worst_first(shares, lambda share: share < ENTROPY_LEFT):
+    for name in _fallen("entropy/", metrics, first, ENTROPY_LEFT, at_first=UNSURE):
         policy, turn = name.split("/")[1:]
         yield Alarm(
             "entropy collapse",
@@ -149,20 +146,9 @@ def entropy_collapse(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
 
 def length_collapse(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
     """Messages have become a small part of what they were, and the score has not risen."""
-    if _does_well(metrics, first):
-        return
-    shares = {
-        name: length / first[name]
-        for name, length in _named("length/", metrics)
-        if first.get(name, 0.0) > 0
-    }
-    for name in _worst_first(shares, lambda share: share < LENGTH_LEFT):
-        yield Alarm(
-            "length collapse",
-            name,
-            f"messages of {_words(name)} have {metrics[name]:.1f} tokens, at first "
-            f"{first[name]:.1f}.",
-        )
+    for name in _fallen("length/", metrics, first, LENGTH_LEFT):
+        words = f"messages of {_words(name)} have {metrics[name]:.1f} tokens, at first"
+        yield Alarm("length collapse", name, f"{words} {first[name]:.1f}.")
 
 
 def copying(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
@@ -179,62 +165,74 @@ def copying(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
             )
 
 
-def lazy_agent(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
-    """An agent copies the others' answers and contributes none of its own."""
-    shares = {name: -share for name, share in _named("lazy/", metrics)}
-    for name in _worst_first(shares, lambda share: -share >= LAZY):
-        yield Alarm(
-            "lazy agent",
-            name,
-            f"{name.split('/')[1]} repeats the others and its own first answers are taken up "
-            f"by nobody ({metrics[name]:.0%}).",
-        )
+def highest(name: str, prefix: str, limit: float, words: str) -> Rule:
+    """Return a rule on shares by agent: the highest, if it is at least `limit`.
+
+    Args:
+        name: of the alarm.
+        prefix: of the metrics' names, e.g. "lazy/".
+        limit: the least share that is an alarm.
+        words: a sentence with `{agent}` and `{share:.0%}`.
+    """
+
+    def rule(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
+        shares = {metric: -share for metric, share in _named(prefix, metrics)}
+        for metric in _worst_first(shares, lambda share: -share >= limit):
+            agent = metric.split("/")[1]
+            yield Alarm(name, metric, words.format(agent=agent, share=metrics[metric]))
+
+    return rule
 
 
-def empty_messages(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
-    """An agent writes nothing."""
-    shares = {name: -share for name, share in _named("empty/", metrics)}
-    for name in _worst_first(shares, lambda share: -share >= EMPTY):
-        yield Alarm(
-            "empty messages",
-            name,
-            f"{name.split('/')[1]} writes nothing in {metrics[name]:.0%} of its messages.",
-        )
+def above(name: str, metric: str, limit: float, words: str, *, or_at: bool = False) -> Rule:
+    """Return a rule on one metric: an alarm if it is above `limit`, or at it with `or_at`.
+
+    `words` is a sentence that may hold `{value}`.
+    """
+
+    def rule(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
+        value = metrics.get(metric, 0.0)
+        if value > limit or (or_at and value == limit):
+            yield Alarm(name, metric, words.format(value=value))
+
+    return rule
 
 
-def kl_runaway(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
-    """The policies are far from the reference policy."""
-    kl = metrics.get("kl", 0.0)
-    if kl > KL:
-        yield Alarm("KL runaway", "kl", f"{kl:.2f} nats per token from the reference.")
+lazy_agent = highest(
+    "lazy agent",
+    "lazy/",
+    LAZY,
+    "{agent} repeats the others and its own first answers are taken up by nobody ({share:.0%}).",
+)
+empty_messages = highest(
+    "empty messages", "empty/", EMPTY, "{agent} writes nothing in {share:.0%} of its messages."
+)
+kl_runaway = above("KL runaway", "kl", KL, "{value:.2f} nats per token from the reference.")
+long_steps = above(
+    "long steps", "clip_frac", CLIPPED, "{value:.0%} of the ratios lie outside the band."
+)
+cut_off = above(
+    "cut off",
+    "cut_off",
+    CUT_OFF,
+    "{value:.0%} of the messages hit the token limit, so their answers are lost.",
+    or_at=True,
+)
+sampler_drift = above(
+    "sampler mismatch",
+    "ratio_mismatch",
+    MISMATCH,
+    "trainer and sampler differ by {value:.1%} in the probability of a token.",
+)
 
 
-def long_steps(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
-    """Updates leave the band in which they can be trusted."""
-    share = metrics.get("clip_frac", 0.0)
-    if share > CLIPPED:
-        yield Alarm("long steps", "clip_frac", f"{share:.0%} of the ratios lie outside the band.")
-
-
-def cut_off(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
-    """Messages do not end by themselves."""
-    share = metrics.get("cut_off", 0.0)
-    if share >= CUT_OFF:
-        yield Alarm(
-            "cut off",
-            "cut_off",
-            f"{share:.0%} of the messages hit the token limit, so their answers are lost.",
-        )
-
-
-def no_signal(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
-    """Nothing distinguishes good messages from bad ones."""
-    if metrics.get("zero_spread", 0.0) == 1.0:
-        yield Alarm(
-            "no signal",
-            "zero_spread",
-            "all messages that are compared got the same reward, so this step taught nothing.",
-        )
+no_signal = above(
+    "no signal",
+    "zero_spread",
+    1.0,
+    "all messages that are compared got the same reward, so this step taught nothing.",
+    or_at=True,
+)
 
 
 def invalid_answers(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
@@ -262,15 +260,22 @@ def verifier_faults(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
         )
 
 
-def sampler_drift(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
-    """Sampler and trainer disagree about what was sampled."""
-    distance = metrics.get("ratio_mismatch", 0.0)
-    if distance > MISMATCH:
-        yield Alarm(
-            "sampler mismatch",
-            "ratio_mismatch",
-            f"trainer and sampler differ by {distance:.1%} in the probability of a token.",
-        )
+def _fallen(
+    prefix: str, metrics: Metrics, first: Metrics, left: float, *, at_first: float = 0.0
+) -> list[str]:
+    """Return the metrics below a share `left` of their first value, the worst first.
+
+    Metrics that were not above 0, or below `at_first`, in the first step do not count; none count
+    while the score rises or is near 1.
+    """
+    if _does_well(metrics, first):
+        return []
+    shares = {
+        name: value / first[name]
+        for name, value in _named(prefix, metrics)
+        if first.get(name, 0.0) > 0 and first[name] >= at_first
+    }
+    return _worst_first(shares, lambda share: share < left)
 
 
 def _does_well(metrics: Metrics, first: Metrics) -> bool:
@@ -291,7 +296,7 @@ def _worst_first(values: Mapping[str, float], is_bad: Callable[[float], bool]) -
     return sorted(bad, key=lambda name: values[name])
 
 
-RULES: tuple[Callable[[Metrics, Metrics], Iterator[Alarm]], ...] = (
+RULES: tuple[Rule, ...] = (
     entropy_collapse,
     length_collapse,
     copying,

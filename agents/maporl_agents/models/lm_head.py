@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from maporl_agents.models.trunk import ANOTHER_MODEL, trunk_of
+from maporl_agents.models.trunk import ANOTHER_MODEL, failing_as, trunk_of
 from maporl_agents.tensor_checks import working_dtype
 from maporl_agents.text.chat import Chat
-from maporl_agents.text.tokenizer_files import first_line
 
 _NEVER = -1e30
 """A logit that no temperature makes likely."""
@@ -68,17 +67,14 @@ class Head:
     def _probe(self, model: PreTrainedModel) -> None:
         ids = torch.arange(4, device=model.device)[None] % self.vocab_size
         trunk = trunk_of(model)
-        try:
+        failure = (
+            f"{type(model).__name__} cannot read a text of four tokens as a causal language model "
+            "does"
+        )
+        with failing_as(failure, ANOTHER_MODEL):
             expected = self.known(model(input_ids=ids).logits)
             found = self(model, trunk(input_ids=ids).last_hidden_state).to(expected.device)
             same = torch.allclose(found, expected, rtol=1e-2, atol=1e-2)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # whatever code of an unknown architecture raises
-            raise ValueError(
-                f"{type(model).__name__} cannot read a text of four tokens as a causal language "
-                f"model does ({first_line(error)}): {ANOTHER_MODEL}"
-            ) from error
         if not same:
             raise ValueError(
                 f"{type(model).__name__} changes its logits after the output head in a way this "

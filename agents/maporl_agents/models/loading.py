@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -26,7 +25,7 @@ from maporl_agents.models.bases import Base, FullBase
 from maporl_agents.models.critics import critic_adapter, critic_name
 from maporl_agents.models.downloads import require_found
 from maporl_agents.models.loading_check import check
-from maporl_agents.models.lora import LoraBase
+from maporl_agents.models.lora import LoraBase, lora_settings
 from maporl_agents.models.quantize import (
     load_options,
     require_means,
@@ -217,12 +216,7 @@ def load_bases(config: TeamConfig, name: str, who: Roster, seed: int, load: Load
     if config.tuning == "none" or not (who.trained or who.starts):
         return [bare]
     if config.tuning == "lora":
-        lora = LoraConfig(
-            r=config.lora_rank,
-            lora_alpha=config.lora_alpha,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        )
+        lora = lora_settings(config.lora_rank, config.lora_alpha)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             base = LoraBase(

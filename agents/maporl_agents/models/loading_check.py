@@ -17,9 +17,9 @@ from torch import Tensor
 
 from maporl_agents.models.bases import Base, window_of
 from maporl_agents.models.decoding import Row, write_rows
+from maporl_agents.models.trunk import failing_as
 from maporl_agents.tensor_checks import working_dtype
 from maporl_agents.text.chat import Chat
-from maporl_agents.text.tokenizer_files import first_line
 
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.15}
 """Largest mean distance of log-probabilities, in nats: what rounding explains."""
@@ -68,16 +68,9 @@ def check(base: Base, policies: Sequence[str], way_out: str) -> None:
     if base.device.type == "meta":
         return
     name = f"{type(base.model).__name__} of {base.model.name_or_path!r}"
-    try:
-        with _moved(base, policies):
-            distance = _distance(base, policies)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # whatever code of an unknown architecture raises
-        raise ValueError(
-            f"{name} cannot run a batch of texts of unequal length ({first_line(error)[:150]}): "
-            f"{way_out}"
-        ) from error
+    failure = f"{name} cannot run a batch of texts of unequal length"
+    with failing_as(failure, way_out), _moved(base, policies):
+        distance = _distance(base, policies)
     if not distance <= _tolerance(base):
         raise ValueError(
             f"{name} gives other log-probabilities in a batch than alone (off by {distance:.2g} "

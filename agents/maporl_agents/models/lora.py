@@ -182,6 +182,11 @@ class LoraBase:
         return pairs
 
 
+def lora_settings(rank: int, alpha: int) -> LoraConfig:
+    """Return the settings of new adapters on all linear layers, scaled by alpha / rank."""
+    return LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
 def _with_adapters(model: PreTrainedModel, configs: Mapping[str, LoraConfig]) -> Any:
     """Return the model wrapped in place, with an adapter of each name."""
     (first, config), *others = configs.items()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
+import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
+
+from maporl_agents.text.tokenizer_files import first_line
 
 ANOTHER_MODEL = "choose a model of a family that docs/how-to/models.md names"
 """What to do with a model that cannot be run as it has to be."""
@@ -29,6 +33,25 @@ def trunk_of(model: PreTrainedModel) -> nn.Module:
         f"{type(model).__name__} has no part below its output head that this package can find: "
         f"{ANOTHER_MODEL}"
     )
+
+
+@contextmanager
+def failing_as(failure: str, way_out: str) -> Iterator[None]:
+    """Turn whatever the code of an unknown architecture raises into one sentence.
+
+    Args:
+        failure: what the model cannot do.
+        way_out: what the user can do.
+
+    Raises:
+        ValueError: the code inside raised an exception other than a lack of GPU memory.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{failure} ({first_line(error)[:150]}): {way_out}") from error
 
 
 def width_of(model: PreTrainedModel) -> int:

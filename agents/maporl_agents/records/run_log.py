@@ -24,12 +24,12 @@ import os
 import re
 import shutil
 import sys
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from maporl_agents.records.log_lines import log_lines, read_metrics
 from maporl_agents.records.loggers import Logger, TensorBoardLogger, WandbLogger
 from maporl_agents.records.run_folder import (
     acquire,
@@ -292,7 +292,7 @@ class RunLog:
         alarms = self.folder / "alarms.jsonl"
         for path in (metrics, alarms, *self.folder.glob("transcripts/*.jsonl")):
             end = 0
-            for record, after in _records(path):
+            for record, after in log_lines(path):
                 if record["step"] > step:
                     break
                 end = after
@@ -333,51 +333,6 @@ class RunLog:
                     raise
         except OSError as error:
             raise _cannot_write(path, error) from error
-
-
-# --- Read -----------------------------------------------------------------------
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return the metrics of a run, one dict per line; a value that was not finite is None.
-
-    A torn last line, which a kill leaves, is left out with a warning.
-
-    Raises:
-        ValueError: if there is no metrics.jsonl, or a line is damaged; names file and line.
-    """
-    path = Path(folder) / "metrics.jsonl"
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist: give the folder of a run, like runs/<name>.")
-    records, end = [], 0
-    for record, end in _records(path):  # noqa: B007
-        records.append(record)
-    if path.stat().st_size > end:
-        warnings.warn(f"{path}: the last line is torn and left out.", stacklevel=2)
-    return records
-
-
-def _records(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield each whole line's object and the file's size up to its end."""
-    if not path.exists():
-        return
-    end = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            end += len(line)
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise _damaged_line(path, number, f"is not JSON ({error})") from error
-            if not isinstance(record, dict) or type(record.get("step")) is not int:
-                raise _damaged_line(path, number, 'is not an object with a whole number "step"')
-            yield record, end
-
-
-def _damaged_line(path: Path, number: int, what: str) -> ValueError:
-    return ValueError(f"{path}, line {number} {what}. Mend or remove that line.")
 
 
 # --- Values ------------------------------------------------------------------

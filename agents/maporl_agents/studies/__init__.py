@@ -1,6 +1,6 @@
 """Studies: claims tested over seeds, controls and baselines; `maporl compare` runs them.
 
-From the plan to the conclusions: `catalogue` and `schemes` (which studies there are),
+From the plan to the conclusions: `catalogue`, `schemes` and `arms` (the studies by name),
 `plan` (arms and jobs), `jobs` and `pool` (how they are carried out), `results` (the figures),
 `verdicts` and `claims` (what follows from them by rule), `page` (tables and Markdown).
 """

@@ -16,18 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.records.storage import write_text
 from maporl_agents.studies.jobs import Job, Recipe, missing
+from maporl_agents.terminal import progress_of_steps
 
 POLL_SECONDS = 0.5
 ONE_CORE = dict.fromkeys(("MAPORL_CORES", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -158,16 +151,7 @@ def progress_of(one: Running) -> tuple[int, int, str]:
 @contextmanager
 def progress_view(console: Console, total: int) -> Iterator[Callable[[Pool], None]]:
     """Show a line for all jobs and one for each that runs; yields what `Pool.run` calls."""
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[now]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    ) as progress:
+    with progress_of_steps("{task.description}", console=console, bar_width=20) as progress:
         whole = progress.add_task("jobs", total=total, now="")
         lines: dict[str, int] = {}
         started = 0

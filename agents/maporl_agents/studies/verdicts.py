@@ -216,24 +216,36 @@ def differs_verdict(arm: str, other: str, change: Estimate) -> Verdict:
 
 def rise_verdict(arm: str, what: str, rise: Estimate) -> Verdict:
     """Say whether a change is beyond the spread over seeds."""
-    if rise.half_width is None:
-        return Verdict("open", arm, f"{what}: {rise}; one seed has no interval.")
-    if rise.low > 0:
-        return Verdict("supports", arm, f"{what}: {rise}, a rise.", p=rise.p_value())
-    if rise.high < 0:
-        return Verdict("contradicts", arm, f"{what}: {rise}, a fall.", p=rise.p_value())
-    return Verdict("open", arm, f"{what}: {rise}, within the spread over seeds.")
+    words = f"{what}: {rise}"
+    ends = (
+        ", a rise.",
+        ", a fall.",
+        ", within the spread over seeds.",
+        "; one seed has no interval.",
+    )
+    return _by_sign(arm, rise, [words + end for end in ends])
 
 
 def against_verdict(arm: str, other: str, lead: Estimate) -> Verdict:
     """Say whether a method is above a control or baseline."""
-    if lead.half_width is None:
-        return Verdict("open", arm, f"Against {other}: {lead}; one seed has no interval.")
-    if lead.low > 0:
-        return Verdict("supports", arm, f"Better than {other}: {lead}.", p=lead.p_value())
-    if lead.high < 0:
-        return Verdict("contradicts", arm, f"Worse than {other}: {lead}.", p=lead.p_value())
-    return Verdict("open", arm, f"Not distinguishable from {other}: {lead}.")
+    beginnings = ("Better than", "Worse than", "Not distinguishable from")
+    words = [f"{beginning} {other}: {lead}." for beginning in beginnings]
+    return _by_sign(arm, lead, [*words, f"Against {other}: {lead}; one seed has no interval."])
+
+
+def _by_sign(arm: str, change: Estimate, sentences: Sequence[str]) -> Verdict:
+    """Return the verdict on a change, with one of four sentences by its interval.
+
+    The sentences are for an interval above 0, below 0, around 0, and for a single seed.
+    """
+    above, below, between, single = sentences
+    if change.half_width is None:
+        return Verdict("open", arm, single)
+    if change.low > 0:
+        return Verdict("supports", arm, above, p=change.p_value())
+    if change.high < 0:
+        return Verdict("contradicts", arm, below, p=change.p_value())
+    return Verdict("open", arm, between)
 
 
 def shuffle_verdict(

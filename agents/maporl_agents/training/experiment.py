@@ -13,14 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 from maporl_agents.algorithms.maporl import questions_of_step
@@ -39,7 +31,7 @@ from maporl_agents.records.loggers import make_loggers, require_loggers
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.records.storage import CheckpointError, write_text
 from maporl_agents.seeding import seed_of
-from maporl_agents.terminal import command_line
+from maporl_agents.terminal import command_line, progress_of_steps
 from maporl_agents.training.loop import Interrupted, interruptible
 from maporl_agents.training.make_game import (
     LoadedGame,
@@ -395,16 +387,7 @@ def progress_bar(
     config: RunConfig, console: Console, start: int
 ) -> Iterator[Callable[[int, Metrics], None]]:
     """Show step, score by turn, KL and the time left; yields the function to call after a step."""
-    with Progress(
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[now]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    ) as progress:
+    with progress_of_steps("training", console=console) as progress:
         task = progress.add_task("train", total=config.steps, completed=start, now="")
 
         def on_step(step: int, metrics: Metrics) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig
 from torch import Tensor, nn
 
 from maporl_agents import tiny
@@ -23,7 +22,7 @@ from maporl_agents.config import from_dict
 from maporl_agents.models.bases import Base, FullBase, window_of
 from maporl_agents.models.loading import Load, load_model
 from maporl_agents.models.loading_check import check
-from maporl_agents.models.lora import LoraBase
+from maporl_agents.models.lora import LoraBase, lora_settings
 from maporl_agents.models.trunk import ANOTHER_MODEL, width_of
 from maporl_agents.records import storage
 from maporl_agents.records.storage import CheckpointError
@@ -257,12 +256,7 @@ def _make_base(config: VerifierConfig, seed: int, load: Load) -> Base:
         return FullBase(
             model, chat, [POLICY], trained=True, reference=model, gradient_checkpointing=recompute
         )
-    lora = LoraConfig(
-        r=config.lora_rank,
-        lora_alpha=config.lora_alpha,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
+    lora = lora_settings(config.lora_rank, config.lora_alpha)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return LoraBase(model, chat, [POLICY], lora, gradient_checkpointing=recompute)

@@ -23,8 +23,8 @@ from maporl_agents.config import CONFIGS, EvalConfig, Sampling, TrainConfig
 from maporl_agents.measure.debate_stats import Transition, TurnStats
 from maporl_agents.records import run_folder
 from maporl_agents.studies import catalogue, jobs
+from maporl_agents.studies.arms import with_controls
 from maporl_agents.studies.carry_out import assemble
-from maporl_agents.studies.catalogue import with_controls
 from maporl_agents.studies.controls import Measure
 from maporl_agents.studies.incentives import (
     CASES,
