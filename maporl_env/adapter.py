@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from maporl_env import prompts
 from maporl_env.answers import read_gold
+from maporl_env.common_adapter import CommonAdapter, warn_not_rendered
 from maporl_env.config import RENDER_MODES, DebateConfig
 from maporl_env.game import Game
 from maporl_env.observations.text_or_tokens import TextMedium, medium
@@ -22,7 +22,7 @@ from maporl_env.rendering.pictures import Picture
 from maporl_env.types import AgentID, Answer, Question, Transcript, View
 
 
-class DebateAdapter:
+class DebateAdapter(CommonAdapter):
     """Draws questions, scores turns, and makes the observations, rewards and infos of an episode.
 
     Attributes:
@@ -30,14 +30,8 @@ class DebateAdapter:
         game: task, protocol, credit and verifier built from them.
         debate: the episode.
         medium: the form of actions and observations: text, rows of token ids, or single ids.
-        possible_agents: ["agent_0", ...].
-        metadata: this instance's own copy.
-        render_mode: None, "human", "ansi" or "rgb_array".
         state_space: of :meth:`state`.
     """
-
-    possible_agents: list[AgentID]
-    metadata: dict[str, Any]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._set_up(DebateConfig.of(*args, **options).load())
@@ -79,14 +73,6 @@ class DebateAdapter:
         self._observation_spaces = {a: self.medium.observation_space() for a in agents}
         self._action_spaces = {a: self.medium.action_space() for a in agents}
         self.state_space = self.medium.state_space
-
-    def observation_space(self, agent: AgentID) -> Any:
-        """Return the space of an agent's observations, always the same object."""
-        return self._observation_spaces[agent]
-
-    def action_space(self, agent: AgentID) -> Any:
-        """Return the space of an agent's actions, always the same object."""
-        return self._action_spaces[agent]
 
     @property
     def max_cycles(self) -> int:
@@ -233,11 +219,7 @@ class DebateAdapter:
     def render(self) -> str | Picture | None:
         """Show the debate: return it ("ansi", "rgb_array"), or print what is new ("human")."""
         if self.render_mode is None:
-            warnings.warn(
-                "nothing to render: make the environment with render_mode='human', 'ansi' or "
-                "'rgb_array'",
-                stacklevel=2,
-            )
+            warn_not_rendered()
             return None
         messages = self.debate.transcript.messages
         if self.render_mode == "rgb_array":
@@ -250,9 +232,6 @@ class DebateAdapter:
         print(plain_text.lines(messages[self._printed :]), end="", flush=True)
         self._printed = len(messages)
         return None
-
-    def close(self) -> None:
-        """Nothing to release."""
 
 
 def _given(question: object, options: Mapping[str, Any]) -> Question:

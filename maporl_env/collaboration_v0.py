@@ -69,6 +69,7 @@ from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 from maporl_env.collaboration.adapter import CollaborationAdapter, Infos, Observation
 from maporl_env.collaboration.equilibrium import best_response, logit_equilibrium, outcome
 from maporl_env.collaboration.game import ALONE, COLLABORATE, Rules
+from maporl_env.common_adapter import start_agents
 from maporl_env.types import AgentID
 
 __all__ = [
@@ -108,6 +109,8 @@ class raw_env(CollaborationAdapter, AECEnv[AgentID, Any, Any]):
 
     __signature__ = _SIGNATURE
     agents: list[AgentID]
+    terminations: Flags
+    truncations: Flags
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -118,13 +121,7 @@ class raw_env(CollaborationAdapter, AECEnv[AgentID, Any, Any]):
         """Start a game; see the module docstring for `options`."""
         self.begin(options)
         self._pending = []
-        self.agents = self.possible_agents[:]
-        self.rewards = dict.fromkeys(self.agents, 0.0)
-        self._cumulative_rewards = dict.fromkeys(self.agents, 0.0)
-        self.terminations = dict.fromkeys(self.agents, False)
-        self.truncations = dict.fromkeys(self.agents, False)
-        self.infos = self.current_infos()
-        self._skip_agent_selection = None
+        start_agents(self)
         self.agent_selection = self.agents[0]
 
     def step(self, action: Any) -> None:

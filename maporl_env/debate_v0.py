@@ -98,6 +98,7 @@ from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
 from maporl_env.adapter import DebateAdapter, needs_reset
+from maporl_env.common_adapter import start_agents
 from maporl_env.config import DebateConfig
 from maporl_env.types import AgentID
 
@@ -119,6 +120,8 @@ class raw_env(DebateAdapter, AECEnv[AgentID, Any, Any]):
 
     __signature__ = _SIGNATURE
     agents: list[AgentID]
+    terminations: Flags
+    truncations: Flags
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -127,13 +130,7 @@ class raw_env(DebateAdapter, AECEnv[AgentID, Any, Any]):
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
         """Start a debate; see the module docstring for `options`."""
         self.begin(seed, options)
-        self.agents = self.possible_agents[:]
-        self.rewards = dict.fromkeys(self.agents, 0.0)
-        self._cumulative_rewards = dict.fromkeys(self.agents, 0.0)
-        self.terminations = dict.fromkeys(self.agents, False)
-        self.truncations = dict.fromkeys(self.agents, False)
-        self.infos = self.current_infos()
-        self._skip_agent_selection = None
+        start_agents(self)
         self.agent_selection = self.medium.actors[0]
         if self.render_mode == "human":
             self.render()

@@ -14,24 +14,19 @@ LONE_GAME_ID = "maporl/Collaboration-v0"
 
 def register_all() -> None:
     """Register every environment that is not registered yet."""
-    if PETTINGZOO_ID not in pettingzoo.aec_registry:
-        pettingzoo.register("aec", PETTINGZOO_ID, "maporl_env.debate_v0:env")
-    if PETTINGZOO_ID not in pettingzoo.parallel_registry:
-        pettingzoo.register("parallel", PETTINGZOO_ID, "maporl_env.debate_v0:parallel_env")
-    if GYMNASIUM_ID not in gymnasium.registry:
+    for name, module in ((PETTINGZOO_ID, "debate_v0"), (GAME_ID, "collaboration_v0")):
+        if name not in pettingzoo.aec_registry:
+            pettingzoo.register("aec", name, f"maporl_env.{module}:env")
+        if name not in pettingzoo.parallel_registry:
+            pettingzoo.register("parallel", name, f"maporl_env.{module}:parallel_env")
+    vector = "maporl_env.bridges.vector:VectorDebate"
+    _register_in_gymnasium(GYMNASIUM_ID, "single_agent:SingleAgentDebate", vector)
+    _register_in_gymnasium(TOKEN_ID, "tokens:TokenDebate")
+    _register_in_gymnasium(LONE_GAME_ID, "collaboration:LoneCollaboration")
+
+
+def _register_in_gymnasium(name: str, bridge: str, vector: str | None = None) -> None:
+    if name not in gymnasium.registry:
         gymnasium.register(
-            id=GYMNASIUM_ID,
-            entry_point="maporl_env.bridges.single_agent:SingleAgentDebate",
-            vector_entry_point="maporl_env.bridges.vector:VectorDebate",
-            disable_env_checker=False,
-        )
-    if TOKEN_ID not in gymnasium.registry:
-        gymnasium.register(id=TOKEN_ID, entry_point="maporl_env.bridges.tokens:TokenDebate")
-    if GAME_ID not in pettingzoo.aec_registry:
-        pettingzoo.register("aec", GAME_ID, "maporl_env.collaboration_v0:env")
-    if GAME_ID not in pettingzoo.parallel_registry:
-        pettingzoo.register("parallel", GAME_ID, "maporl_env.collaboration_v0:parallel_env")
-    if LONE_GAME_ID not in gymnasium.registry:
-        gymnasium.register(
-            id=LONE_GAME_ID, entry_point="maporl_env.bridges.collaboration:LoneCollaboration"
+            id=name, entry_point=f"maporl_env.bridges.{bridge}", vector_entry_point=vector
         )

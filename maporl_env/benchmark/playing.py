@@ -13,13 +13,7 @@ import numpy as np
 from maporl_env.answers import extract_answer, read_gold
 from maporl_env.batched import BatchedDebate, Prompt
 from maporl_env.benchmark.players import Players, Speak
-from maporl_env.benchmark.results import (
-    CaseResult,
-    Report,
-    TurnResult,
-    read_report,
-    write_report,
-)
+from maporl_env.benchmark.results import CaseResult, Report, TurnResult, read_report, write_report
 from maporl_env.benchmark.suite import CASES, Case
 from maporl_env.debate import Debate
 from maporl_env.intervals import clustered_mean

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,6 +12,7 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
 from maporl_env.collaboration.game import ALONE, COLLABORATE, NUM_AGENTS, CollaborationGame, Rules
+from maporl_env.common_adapter import CommonAdapter, warn_not_rendered
 from maporl_env.types import AgentID
 
 RENDER_MODES = ("human", "ansi", "rgb_array")
@@ -26,20 +26,14 @@ Picture = NDArray[np.uint8]
 Infos = dict[AgentID, dict[str, Any]]
 
 
-class CollaborationAdapter:
+class CollaborationAdapter(CommonAdapter):
     """The common part of the AEC and the Parallel environment: all but the order of calls.
 
     Attributes:
         rules: of the game.
         game: the episode.
-        possible_agents: in seat order.
-        metadata: this instance's own copy.
-        render_mode: None, "human", "ansi" or "rgb_array".
         state_space: of :meth:`state`.
     """
-
-    possible_agents: list[AgentID]
-    metadata: dict[str, Any]
 
     def __init__(
         self,
@@ -68,14 +62,6 @@ class CollaborationAdapter:
         self.state_space = observation_box()
         self._game: CollaborationGame | None = None
         self._printed = 0
-
-    def observation_space(self, agent: AgentID) -> Any:
-        """Return the space of an agent's observations, always the same object."""
-        return self._observation_spaces[agent]
-
-    def action_space(self, agent: AgentID) -> Any:
-        """Return the space of an agent's actions, always the same object."""
-        return self._action_spaces[agent]
 
     @property
     def max_cycles(self) -> int:
@@ -125,11 +111,7 @@ class CollaborationAdapter:
     def render(self) -> str | Picture | None:
         """Show the game: return it ("ansi", "rgb_array"), or print what is new ("human")."""
         if self.render_mode is None:
-            warnings.warn(
-                "nothing to render: make the environment with render_mode='human', 'ansi' or "
-                "'rgb_array'",
-                stacklevel=2,
-            )
+            warn_not_rendered()
             return None
         if self.render_mode == "rgb_array":
             return picture(self.game)
@@ -138,9 +120,6 @@ class CollaborationAdapter:
         print(lines(self.game, self._printed), end="", flush=True)
         self._printed = len(self.game.turns)
         return None
-
-    def close(self) -> None:
-        """Nothing to release."""
 
 
 def start(rules: Rules, options: Mapping[str, Any]) -> CollaborationGame:

@@ -35,6 +35,7 @@ from maporl_env.tasks import humaneval
 from maporl_env.tasks.base import Task
 from maporl_env.types import Question
 from maporl_env.verifiers.programs import parse as parse_suite
+from maporl_env.verifiers.programs import run_once_each
 
 HELPER = "aux"
 MAX_REWARD = 4.0
@@ -196,9 +197,8 @@ class CoWriting:
             for question, text in zip(questions, responses, strict=True)
         ]
         looks = {pair: look_into(pair[1], parse_suite(pair[0]).name) for pair in asked}
-        runs = [pair for pair, look in looks.items() if look.main and look.parses]
-        jobs = [parse_suite(tests).job(program) for tests, program in runs]
-        results = dict(zip(runs, self.sandbox.run_many(jobs), strict=True)) if runs else {}
+        whole = [pair for pair, look in looks.items() if look.main and look.parses]
+        results = run_once_each(self.sandbox, whole)
         return [self._one(looks[pair], results.get(pair)) for pair in asked]
 
     def _one(self, structure: Structure, result: Result | None) -> float | None:

@@ -7,13 +7,14 @@ The tests of a question are one text, so that a `Question` stays a line of JSON:
     # --- tests ---
     assert double(4) == 8            trusted; runs in another process than the program
 
-A question of kind "code" has such a text as its `answer`; see `sandbox` for who runs where.
+A question of kind "code" has such a text as its `answer`; see `sandbox` for the
+processes in which program and tests run.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -76,6 +77,17 @@ parse = lru_cache(maxsize=4096)(Suite.parse)
 """`Suite.parse`, remembered."""
 
 
+Submission = tuple[str, str | None]
+"""(tests, program); None where a message has no program."""
+
+
+def run_once_each(sandbox: Sandbox, asked: Iterable[Submission]) -> dict[Submission, Result]:
+    """Return the result of each different submission, run once; none for those without program."""
+    different = list(dict.fromkeys(pair for pair in asked if pair[1] is not None))
+    jobs = [parse(tests).job(program) for tests, program in different if program is not None]
+    return dict(zip(different, sandbox.run_many(jobs), strict=True)) if jobs else {}
+
+
 @dataclass(frozen=True)
 class CodeTests:
     """A verifier that runs programs against the tests of their questions.
@@ -105,9 +117,7 @@ class CodeTests:
             (question.answer, extract_program(text, parse(question.answer).name))
             for question, text in zip(questions, responses, strict=True)
         ]
-        programs = list(dict.fromkeys(pair for pair in asked if pair[1] is not None))
-        jobs = [parse(tests).job(program) for tests, program in programs if program]
-        results = dict(zip(programs, self.sandbox.run_many(jobs), strict=True))
+        results = run_once_each(self.sandbox, asked)
         return [0.0 if pair[1] is None else self._judge(results[pair]) for pair in asked]
 
     def _judge(self, result: Result) -> float | None:

@@ -14,41 +14,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from maporl_env.http_json import (
-    RemoteError,
     RemoteGarbage,
-    RemoteRefused,
-    RemoteTimeout,
-    RemoteUnavailable,
     Service,
     require_number,
 )
 from maporl_env.types import Question
 
-__all__ = [
-    "RemoteError",
-    "RemoteGarbage",
-    "RemoteRefused",
-    "RemoteTimeout",
-    "RemoteUnavailable",
-    "RemoteVerifier",
-]
-
 
 class RemoteVerifier:
     """Scores answers by asking a service. Several threads may share one.
 
-    A failed attempt is repeated after a pause that doubles, or as long as the service asks for, at
-    most `web.MAX_PAUSE_SECONDS`; a refusal and a nonsensical answer are not. At worst a call takes
-    ceil(n / max_items) * (retries + 1) * timeout_seconds and the pauses.
+    Attempts, pauses and limits are those of `http_json.Service`; an answer of the wrong form is not
+    asked for again. A call takes at most ceil(n / max_items) * (retries + 1) * timeout_seconds and
+    the pauses.
 
     Args:
-        url: of the service, `http://host:port` or `https://...`; a path is put before `/score`.
-        token: sent as a bearer token, to another machine only by https; None for a service that
-            asks for none.
-        timeout_seconds: for one attempt, however slowly the answer drips; finding and greeting the
-            host is not included, and has the same limit per system call.
-        retries: further attempts after the first.
-        pause_seconds: before the first repetition.
+        url: `http://host:port` or `https://...` of the service; a path is put before `/score`.
+        token: bearer token, see `http_json.Service`.
+        timeout_seconds: limit for one attempt, see `http_json.Service`.
+        retries: number of attempts after the first.
+        pause_seconds: pause before the second attempt.
         max_items: responses per request; more are sent in several requests, in order.
         send_answers: also send the gold answers, for a service that works by the key.
 

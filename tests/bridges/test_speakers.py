@@ -81,12 +81,12 @@ def test_what_a_person_reads_cannot_move_their_cursor() -> None:
 
 @pytest.mark.parametrize("speakers", [[], "abc", print])
 def test_speakers_are_a_list(speakers: Any) -> None:
-    with pytest.raises(ValueError, match="list of at least one"):
+    with pytest.raises(ValueError, match="list with one speaker per agent"):
         play(speakers, [QUESTION])
 
 
 def test_a_seat_without_a_speaker_is_named() -> None:
-    with pytest.raises(ValueError, match="seat agent_1"):
+    with pytest.raises(ValueError, match="partner agent_1"):
         play([["x"], "y"], [QUESTION])
 
 

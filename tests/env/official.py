@@ -6,18 +6,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import pytest
-from pettingzoo.test import (
-    max_cycles_test,
-    parallel_seed_test,
-    render_test,
-    seed_test,
-    state_test,
-)
+from pettingzoo.test import max_cycles_test, parallel_seed_test, render_test, seed_test, state_test
 from pettingzoo.utils.conversions import aec_to_parallel, parallel_to_aec
 
 
@@ -51,3 +47,19 @@ def check_max_cycles_and_render(
     max_cycles_test(module)
     render_test(module.env)
     assert printed in capsys.readouterr().out
+
+
+def check_output_in_other_processes(code: str) -> str:
+    """Run a program under two hash seeds; return its output, which must be the same."""
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(p for p in sys.path if p)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert outputs[0] == outputs[1]
+    return outputs[0]

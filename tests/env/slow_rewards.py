@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from maporl_env.rewards import (
-    HORIZONS,
-    SHARES,
-)
+from maporl_env.rewards import HORIZONS, SHARES
 
 SCORES = [[1, 0], [0, 1], [1, 1]]  # integers, as an answer key gives them
 CREDIT_RULES = list(itertools.product(HORIZONS, SHARES))

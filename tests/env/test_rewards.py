@@ -7,12 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maporl_env.rewards import (
-    SHARES,
-    influence_rewards,
-    shaping_bonus,
-    turn_rewards,
-)
+from maporl_env.rewards import SHARES, influence_rewards, shaping_bonus, turn_rewards
 
 from .slow_rewards import (
     CREDIT_RULES,

@@ -9,10 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maporl_env.rewards import (
-    MAJORITIES,
-    shaping_bonus,
-)
+from maporl_env.rewards import MAJORITIES, shaping_bonus
 
 from .slow_rewards import SCORE_ARRAYS, close, random_case, slow_shaping_bonus
 

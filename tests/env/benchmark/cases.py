@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from maporl_env.benchmark import (
-    CASES,
-    Case,
-    CaseResult,
-)
+from maporl_env.benchmark import CASES, Case, CaseResult
 
 BY_NAME = {case.name: case for case in CASES}
 LONE = BY_NAME["coins/self_correction/1x3"]

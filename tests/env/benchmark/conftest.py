@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from maporl_env.benchmark import (
-    Report,
-    score,
-    scripted_agents,
-)
+from maporl_env.benchmark import Report, score, scripted_agents
 
 from .cases import LONE
 

@@ -9,16 +9,8 @@ from typing import Any
 import pytest
 
 from maporl_env.answers import extract_answer
-from maporl_env.benchmark import (
-    Case,
-    function_agents,
-    score_case,
-    scripted_agents,
-)
-from maporl_env.benchmark.knowledge import (
-    first_message,
-    right_message,
-)
+from maporl_env.benchmark import Case, function_agents, score_case, scripted_agents
+from maporl_env.benchmark.knowledge import first_message, right_message
 from maporl_env.benchmark.players import MadePlayers
 from maporl_env.types import Question
 from maporl_env.verifiers import AnswerKey, NoisyKey

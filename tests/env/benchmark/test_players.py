@@ -9,12 +9,7 @@ from typing import Any
 
 import pytest
 
-from maporl_env.benchmark import (
-    function_agents,
-    named_agents,
-    score_case,
-    scripted_agents,
-)
+from maporl_env.benchmark import function_agents, named_agents, score_case, scripted_agents
 
 from .cases import LONE, by_turn, small
 

@@ -8,11 +8,7 @@ from typing import Any
 import pytest
 
 from maporl_env import tasks
-from maporl_env.benchmark import (
-    CASES,
-    choose_cases,
-    listing,
-)
+from maporl_env.benchmark import CASES, choose_cases, listing
 from maporl_env.benchmark.knowledge import (
     first_message,
     plausible_messages,

@@ -17,10 +17,7 @@ import pettingzoo
 import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
-from pettingzoo.test import (
-    api_test,
-    parallel_api_test,
-)
+from pettingzoo.test import api_test, parallel_api_test
 
 from maporl_env import collaboration_v0
 from maporl_env.bridges.collaboration import LoneCollaboration

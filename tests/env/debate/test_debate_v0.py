@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 import pettingzoo
 import pytest
-from pettingzoo.test import (
-    api_test,
-    parallel_api_test,
-)
+from pettingzoo.test import api_test, parallel_api_test
 from pettingzoo.utils.conversions import aec_to_parallel
 
 from maporl_env import debate_v0
 from maporl_env.prompts import Template
 
-from ..official import check_max_cycles_and_render, check_seeds_and_state
+from ..official import (
+    check_max_cycles_and_render,
+    check_output_in_other_processes,
+    check_seeds_and_state,
+)
 from .debates import CONVERTED, FEW, GOLD, SEQUENTIAL, SETTINGS, UNAVOIDABLE
 
 pytestmark = pytest.mark.usefixtures("warnings_are_errors")
@@ -180,18 +181,7 @@ def test_episodes_do_not_depend_on_the_hash_seed() -> None:
         "    while env.agents:\n"
         "        print(ascii(env.step({a: '\\\\boxed{3}' for a in env.agents})))\n"
     )
-    path = ":".join(p for p in sys.path if p)
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    ]
-    assert outputs[0] == outputs[1] != ""
+    assert check_output_in_other_processes(code) != ""
 
 
 @pytest.mark.parametrize(

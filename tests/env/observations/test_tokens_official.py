@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import types
 import warnings
 from collections.abc import Callable
@@ -14,24 +12,17 @@ import pettingzoo
 import pytest
 from gymnasium.spaces import Discrete
 from gymnasium.utils.env_checker import check_env
-from pettingzoo.test import (
-    api_test,
-    parallel_api_test,
-    seed_test,
-)
+from pettingzoo.test import api_test, parallel_api_test, seed_test
 
 from maporl_env import debate_v0
 from maporl_env.bridges.tokens import TokenDebate
 
-from ..official import check_max_cycles_and_render, check_seeds_and_state
-from .token_debates import (
-    BOX,
-    CONVERTED,
-    SEQUENTIAL,
-    SETTINGS,
-    SMALL,
-    WRITING,
+from ..official import (
+    check_max_cycles_and_render,
+    check_output_in_other_processes,
+    check_seeds_and_state,
 )
+from .token_debates import BOX, CONVERTED, SEQUENTIAL, SETTINGS, SMALL, WRITING
 
 pytestmark = pytest.mark.usefixtures("warnings_are_errors")
 
@@ -133,16 +124,4 @@ for turn in range(6):
 
 
 def test_whole_episodes_repeat_in_other_processes_with_other_hash_seeds() -> None:
-    path = ":".join(p for p in sys.path if p)
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", WHOLE_EPISODES],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    ]
-    assert outputs[0] == outputs[1]
-    assert len(outputs[0].splitlines()) > 50
+    assert len(check_output_in_other_processes(WHOLE_EPISODES).splitlines()) > 50
