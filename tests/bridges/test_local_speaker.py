@@ -25,6 +25,7 @@ from maporl_env.bridges.speakers import Person, play
 from maporl_env.tasks import load_task
 
 QUESTIONS = load_task("shopping").split("test")[:4]
+FEW = QUESTIONS[:2]
 
 
 def test_a_person_a_script_and_a_local_model_debate() -> None:
@@ -41,8 +42,8 @@ def test_a_person_a_script_and_a_local_model_debate() -> None:
 
 def debate(speak: Callable[[list[Prompt]], Sequence[str]]) -> list[list[str]]:
     """Return what is said in debates of two agents on shopping whom one function speaks for."""
-    batch = BatchedDebate(DebateConfig(task="shopping", num_agents=2, num_turns=3), len(QUESTIONS))
-    batch.reset(QUESTIONS)
+    batch = BatchedDebate(DebateConfig(task="shopping", num_agents=2, num_turns=3), len(FEW))
+    batch.reset(FEW)
     while prompts := batch.prompts():
         batch.step(speak(prompts))
     return [[message.text for message in t.messages] for t in batch.transcripts]

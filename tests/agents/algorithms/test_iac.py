@@ -316,6 +316,7 @@ SMALL = IACConfig(
 )
 
 
+@pytest.mark.thorough
 def test_a_run_is_kept_read_back_and_continued_bitwise(tmp_path: Path) -> None:
     quiet = Console(file=io.StringIO())
     whole, cut = tmp_path / "whole", tmp_path / "cut"

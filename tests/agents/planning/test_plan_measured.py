@@ -266,7 +266,11 @@ class TestCommand:
         [
             (("--rehearsal-seconds", "0"), "none was asked for"),
             (("--gib", "80"), "the device described is not here"),
-            (("--rehearsal-seconds", "1e-9"), "raise --rehearsal-seconds"),
+            pytest.param(
+                ("--rehearsal-seconds", "1e-9"),
+                "raise --rehearsal-seconds",
+                marks=pytest.mark.thorough,
+            ),
         ],
     )
     def test_says_why_there_is_a_range(

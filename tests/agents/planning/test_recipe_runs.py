@@ -32,6 +32,9 @@ RL_ROW = {"question": "How much is 3 and 3 ?", "answer": "6"}
 """Of TinyGSM, which the paper trains its agents on."""
 SLOW = ("phi3-anli", "phi3-llama-gsm8k", "coins", "shopping")
 """Like another recipe in all that a run can stumble over."""
+THOROUGH = ("small-gpu", "phi3-qwen-gsm8k")
+"""Quantised or of several families: `test_quantize` and `test_team` hold such runs, too."""
+MARKS = dict.fromkeys(SLOW, pytest.mark.slow) | dict.fromkeys(THOROUGH, pytest.mark.thorough)
 
 
 def data(task: str, folder: Path) -> str:
@@ -66,7 +69,7 @@ def in_miniature(config: TrainConfig, folder: Path, models: tuple[str, ...]) -> 
 @pytest.mark.timeout(600)  # on a machine that others use too
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in recipes.names()],
+    [pytest.param(n, marks=[MARKS[n]] if n in MARKS else []) for n in recipes.names()],
 )
 def test_plans_and_runs(
     name: str, native: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 from maporl_agents import cli
-from maporl_agents.config import CONFIGS, EvalConfig, GameConfig, TrainConfig
+from maporl_agents.config import CONFIGS, EvalConfig, GameConfig, Sampling, TrainConfig
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.training import experiment
 from maporl_agents.training.schemes import SCHEMES
@@ -23,7 +23,12 @@ from maporl_agents.update.optimiser import not_finite
 from maporl_env.tasks import load_task
 
 SMALL = TrainConfig(
-    steps=4, questions_per_step=3, checkpoint_every=1, eval=EvalConfig(questions=6), seed=3
+    steps=4,
+    questions_per_step=3,
+    checkpoint_every=1,
+    sampling=Sampling(max_new_tokens=8),
+    eval=EvalConfig(questions=4),
+    seed=3,
 )
 
 

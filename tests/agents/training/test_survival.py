@@ -97,6 +97,20 @@ def assert_same_run(one: Path, other: Path) -> None:
 # --- Signals and kills --------------------------------------------------------
 
 
+def test_a_run_that_a_signal_ended_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise experiment.Interrupted(3, signal.SIGTERM)
+
+    monkeypatch.setattr(experiment, "run", stopped)
+    assert maporl("train", "--runs", tmp_path, *FLAGS) == 143
+    shown = "".join(capsys.readouterr())
+    assert "stopped after step 3" in shown
+    assert "--resume" in shown
+
+
+@pytest.mark.thorough
 @pytest.mark.timeout(400)  # seconds; alone it takes about 15
 def test_sigterm_saves_and_exits_143(tmp_path: Path) -> None:
     """E10, end to end: the running step is finished and saved, and can be gone on from."""
@@ -370,6 +384,7 @@ def train_with_faults(updates: int, seed: int) -> FaultyKey:
     return verifier
 
 
+@pytest.mark.thorough
 def test_training_outlives_a_faulty_verifier() -> None:
     """A32 and A33 in the small; every kind of fault occurs."""
     verifier = train_with_faults(10, seed=2)
