@@ -4,8 +4,8 @@
     .venv/bin/python scripts/mutants.py losses.py    # only those whose file has this in its name
 
 A defect ("mutant") replaces a text that stands exactly once in its file: a sign, a horizon, a mask,
-a shift, an index; `defects.py` lists them. It is put into a copy of the packages, never into the
-working tree, and the fast tests of that file run there until one fails.
+a shift, an index; the package `defects` lists them by room. It is put into a copy of the packages,
+never into the working tree, and the fast tests of that file run there until one fails.
 """
 
 from __future__ import annotations

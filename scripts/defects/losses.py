@@ -1,0 +1,90 @@
+"""Defects in advantages and losses."""
+
+from __future__ import annotations
+
+from .mutant import Defects
+
+DEFECTS = (
+    Defects(
+        "agents/maporl_agents/advantages.py",
+        ("tests/agents/test_advantages.py",),
+        (
+            ("kl_coef * (ref_logprobs - logprobs)", "kl_coef * (logprobs - ref_logprobs)"),
+            ("penalties = -kl_coef * real_only", "penalties = kl_coef * real_only"),
+            (
+                "torch.where(_is_last_token(mask), paid, penalties)",
+                "torch.where(mask, paid, penalties)",
+            ),
+            ("mask & (tokens_to_go == 1)", "mask & (tokens_to_go == 2)"),
+            ("mask & (tokens_to_go == 1)", "tokens_to_go == 1"),
+            ("reward + gamma * next_value - value", "reward + next_value - value"),
+            ("reward + gamma * next_value - value", "reward + gamma * value - value"),
+            ("delta + gamma * lam * advantage", "delta + lam * advantage"),
+            ("delta + gamma * lam * advantage", "delta + gamma * advantage"),
+            ("next_value = torch.where(real, value, next_value)", "next_value = value"),
+            (
+                "torch.where(real, delta + gamma * lam * advantage, advantage)",
+                "delta + gamma * lam * advantage",
+            ),
+            ("return advantages, advantages + values", "return advantages, advantages"),
+            (
+                "next_value = _row_values(bootstrap, mask, values)",
+                "next_value = _row_values(0.0, mask, values)",
+            ),
+            ("torch.stack(columns[::-1], dim=1)", "torch.stack(columns, dim=1)"),
+            ("others = (sizes - 1).clamp(min=1)", "others = sizes.clamp(min=1)"),
+            ("advantages * (sizes / others)[group]", "advantages * (others / sizes)[group]"),
+            ("(std + GROUP_STD_EPS)[group]", "(std * std + GROUP_STD_EPS)[group]"),
+            ("(unit.square().sum() / (count - 1)).sqrt()", "(unit.square().sum() / count).sqrt()"),
+            ("whitened = whitened + lowest + mean_excess", "whitened = whitened + mean_excess"),
+            ("return torch.where(mask, whitened, 0.0)", "return whitened"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/losses.py",
+        ("tests/agents/test_losses.py",),
+        (
+            (
+                "-torch.minimum(ratio * gain, ratio.clamp",
+                "-torch.maximum(ratio * gain, ratio.clamp",
+            ),
+            ("-torch.minimum(ratio * gain", "torch.minimum(ratio * gain"),
+            (
+                "ratio.clamp(1 - clip_coef, 1 + clip_coef) * gain)",
+                "(ratio * gain).clamp(1 - clip_coef, 1 + clip_coef))",
+            ),
+            (
+                "ratio.clamp(1 - clip_coef, 1 + clip_coef)",
+                "ratio.clamp(1 - clip_coef, 1 - clip_coef)",
+            ),
+            (
+                "log_ratio = logprobs - old_logprobs.detach()",
+                "log_ratio = old_logprobs.detach() - logprobs",
+            ),
+            ("losses.sum(1) / lengths_tokens.clamp(min=1)", "losses.mean(1)"),
+            (
+                "(lengths_tokens > 0).sum() if num_sequences",
+                "(lengths_tokens >= 0).sum() if num_sequences",
+            ),
+            ('"num_sequences") / max_tokens', '"num_sequences")'),
+            ("mask.sum() if count is None else count", "mask.numel() if count is None else count"),
+            ("masked_mean(_k3(-log_ratio), mask)", "masked_mean(_k3(log_ratio), mask)"),
+            ("((ratio - 1).abs() > clip_coef)", "((ratio - 1) > clip_coef)"),
+            ("torch.expm1(-log_ratio) + log_ratio", "torch.expm1(log_ratio) - log_ratio"),
+            ("return 0.5 * log_ratio.square()", "return log_ratio.square()"),
+            (
+                "_expectation(ref_logprobs.exp(), ref_logprobs - logprobs)",
+                "_expectation(logprobs.exp(), logprobs - ref_logprobs)",
+            ),
+            ("torch.maximum(errors, (clipped", "torch.minimum(errors, (clipped"),
+            ("old_values + (values - old_values).clamp", "values + (values - old_values).clamp"),
+            ("return 0.5 * reduced_mean(errors, mask", "return reduced_mean(errors, mask"),
+            ("returns=returns.detach()", "returns=returns"),
+            (
+                "margin = beta * (chosen_gain - rejected_gain)",
+                "margin = beta * (rejected_gain - chosen_gain)",
+            ),
+            ("chosen.to(dtype) - ref_chosen.detach()", "chosen.to(dtype) + ref_chosen.detach()"),
+        ),
+    ),
+)

@@ -1,0 +1,79 @@
+"""Defects in teams, value heads and decoding."""
+
+from __future__ import annotations
+
+from .mutant import Defects
+
+DEFECTS = (
+    Defects(
+        "agents/maporl_agents/models/decoding.py",
+        ("tests/agents/play/test_sampler.py",),
+        (
+            ("if token in chat.stop_ids:", "if token == min(chat.stop_ids):"),
+            ("self.stop = StopReason.TEXT", "self.stop = StopReason.EOS"),
+            ("return len(self.ids) < self.limit", "return len(self.ids) <= self.limit"),
+            (
+                "(attention.cumsum(1) - 1).clamp(min=0)",
+                "torch.arange(ids.shape[1]).expand(ids.shape)",
+            ),
+            ("positions = positions[:, -1:] + 1", "positions = positions[:, -1:]"),
+            ("noise = _gumbel(len(rows), base.vocab_size", "noise = _gumbel(1, base.vocab_size"),
+            ("cache.reorder_cache(keep)", "pass"),
+            (
+                "alive = [i for i, goes in zip(alive, going, strict=True) if goes]",
+                "alive = alive[: len(keep)]",
+            ),
+            ("attention[row, width - len(prompt) :] = 1", "attention[row, :] = 1"),
+            (
+                "-noise.exponential_(generator=generator).log()",
+                "noise.exponential_(generator=generator).log()",
+            ),
+            (
+                "-noise.exponential_(generator=generator).log()",
+                "-noise.uniform_(generator=generator).log()",
+            ),
+            ("temper(logits, temperature).log_softmax(-1)", "logits.log_softmax(-1)"),
+            ("logprobs + noise[alive]", "logprobs + noise[: len(alive)]"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/models/team.py",
+        ("tests/agents/models/test_team.py", "tests/agents/algorithms/test_trained_slots.py"),
+        (
+            (
+                'return f"agent_{agent}_turn_{turn}"\n        case',
+                'return f"agent_{agent}"\n        case',
+            ),
+            ("'first' if turn == 0 else 'later'", "'first' if turn <= 1 else 'later'"),
+            ('else "_start")', 'else "")'),
+            (
+                "(min(agent, self.num_agents - 1), min(turn, self.num_turns - 1)) in",
+                "(agent, turn) in",
+            ),
+            ("turn = min(turn, self.num_turns - 1)\n", "turn = turn\n"),
+            (
+                "return critic_name(agent, min(turn, self.num_turns - 1))",
+                "return critic_name(agent, turn)",
+            ),
+            (
+                "return critic_name(agent, min(turn, self.num_turns - 1))",
+                "return critic_name(agent, 0)",
+            ),
+            ('base.save(folder / "critics", critics=True)', "pass"),
+            (
+                "return pairs + pair(self.critics.state_dict(), read_file(place), place)",
+                "return pairs",
+            ),
+            ("own.copy_(saved)", "own.copy_(own)"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/models/critics.py",
+        ("tests/agents/models/test_team.py",),
+        (
+            ("width**-0.5", "width**0.5"),
+            ("self.outer.weight.zero_()", "self.outer.weight.fill_(1.0)"),
+            ("torch.tanh(self.inner(", "(self.inner("),
+        ),
+    ),
+)

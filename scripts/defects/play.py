@@ -1,0 +1,52 @@
+"""Defects in rollouts and sampling."""
+
+from __future__ import annotations
+
+from .mutant import Defects
+
+DEFECTS = (
+    Defects(
+        "agents/maporl_agents/play/rollout.py",
+        ("tests/agents/play/test_rollout.py",),
+        (
+            ("tapes[prompt.debate].own(prompt.seat)", "tapes[prompt.debate].own(0)"),
+            ('stream = seed_of(seed, "sample", turn)', 'stream = seed_of(seed, "sample", 0)'),
+            ('stream = seed_of(seed, "sample", turn)', 'stream = seed_of(0, "sample", turn)'),
+            ("completion.stop is StopReason.LENGTH", "completion.stop is StopReason.EOS"),
+            ("tapes[prompt.debate].record(", "tapes[0].record("),
+            ("if request.agent == agent", "if request.agent != agent"),
+            ("self.requests.append(request)", "self.requests.insert(0, request)"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/play/speak.py",
+        ("tests/agents/play/test_speak.py", "tests/agents/play/test_rollout.py"),
+        (
+            ("team.policy(prompt.seat, prompt.turn)", "team.policy(prompt.seat, 0)"),
+            ("(id(chat), prompt.view, tuple(earlier))", "(id(chat), prompt.view, ())"),
+            ("encoded[key], prompt.seat)", "encoded[key], 0)"),
+            ("[request.agent for request in asked]", "[0 for request in asked]"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/play/sampler.py",
+        ("tests/agents/play/test_sampler.py",),
+        (
+            (
+                "sampling.limit_of(seat), sampling.stops_of(seat)",
+                "sampling.limit_of(0), sampling.stops_of(seat)",
+            ),
+            (
+                "sampling.limit_of(seat), sampling.stops_of(seat)",
+                "sampling.limit_of(seat), sampling.stops_of(0)",
+            ),
+            ("manual_seed((seed + index) % 2**63)", "manual_seed(seed % 2**63)"),
+            ("length + max_new_tokens > window", "length + max_new_tokens >= window"),
+            ("length + max_new_tokens > window", "length > window"),
+            (
+                "row.completion(team.base_of(row.policy).chat) for row in rows]",
+                "row.completion(team.base_of(row.policy).chat) for row in rows[::-1]]",
+            ),
+        ),
+    ),
+)

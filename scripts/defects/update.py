@@ -1,0 +1,106 @@
+"""Defects in batches, token scores and the optimiser step."""
+
+from __future__ import annotations
+
+from .mutant import Defects
+
+DEFECTS = (
+    Defects(
+        "agents/maporl_agents/update/batching.py",
+        ("tests/agents/update/test_batching.py",),
+        (
+            ("float(rollout.rewards[turn, seat])", "float(rollout.rewards[turn, 0])"),
+            ("if not rollout.scored[turn, seat]:", "if rollout.scored[turn, seat]:"),
+            ("left_out += 1", "left_out += 0"),
+            ("torch.arange(width) < lengths[:, None]", "torch.arange(width) <= lengths[:, None]"),
+            (
+                "torch.arange(width) < lengths[:, None]",
+                "torch.arange(width) < lengths[:, None] - 1",
+            ),
+            ("said = (rollout.prompts[i],", "said = (rollout.prompts[0],"),
+            (
+                "rollout.completions[i], rollout.policies[i])",
+                "rollout.completions[i], rollout.policies[0])",
+            ),
+            ("team.critic(row.seat, row.turn)", "team.critic(row.seat, 0)"),
+            ("padded[i, : len(row)]", "padded[i, -len(row) :]"),
+            ("order = names[torch.randperm(len(names), generator=generator)]", "order = names"),
+            (
+                "order.tensor_split(min(count, len(order)))",
+                "order.tensor_split(min(count, len(order)))[1:]",
+            ),
+            ("names.split(episodes)", "names.split(episodes + 1)"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/update/token_logprobs.py",
+        ("tests/agents/update/test_token_logprobs.py",),
+        (
+            ("starts[local] + columns - 1", "starts[local] + columns"),
+            ("starts[local] + columns - 1", "starts[local] + columns - 2"),
+            (
+                "attention = (columns < lengths[:, None])",
+                "attention = (columns <= lengths[:, None])",
+            ),
+            ("owners[outer] == owners[inner] and rows", "rows"),
+            (
+                "rows[outer][: len(rows[inner])] == rows[inner]",
+                "rows[outer][:1] == rows[inner][:1]",
+            ),
+            ("hosts[row] = len(leaders) - 1", "hosts[row] = 0"),
+            (
+                "logits = temper(base.logits(states, reference=reference), temperature)",
+                "logits = base.logits(states, reference=reference)",
+            ),
+            ("return logprobs, -(kept.exp() * kept)", "return logprobs, (kept.exp() * kept)"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/update/gradient_accumulation.py",
+        ("tests/agents/algorithms/test_maporl.py",),
+        (
+            (
+                "counts = {policy: (int(batch.mask[r].sum()), len(r))",
+                "counts = {policy: (int(batch.mask.sum()), len(r))",
+            ),
+            ("micro_batches(batch, micro_episodes)", "[*micro_batches(batch, micro_episodes)][:1]"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/update/optimiser.py",
+        (
+            "tests/agents/algorithms/test_maporl.py",
+            "tests/agents/algorithms/test_ppo_options.py",
+        ),
+        (
+            (
+                "nn.utils.clip_grad_norm_(params, self.max_grad_norm)",
+                "nn.utils.get_total_norm([p.grad for p in params])",
+            ),
+            ("if not torch.isfinite(norm):", "if torch.isnan(norm):"),
+            ("self.optimizer.zero_grad(set_to_none=True)", "pass"),
+            ('"lr": critic_learning_rate}', '"lr": settings.learning_rate}'),
+            ("batch.rewards / self.spread.std)", "batch.rewards * self.spread.std)"),
+            ("self.spread.add(batch.rewards)", "pass"),
+            ("return replace(self.ppo, kl_coef=self.kl_coef)", "return self.ppo"),
+            ("gap * gap * self.count * n / total", "gap * gap * self.count / total"),
+            ("self.mean += gap * n / total", "self.mean += gap / total"),
+            ("max(self.count - 1, 1)) or 1.0", "max(self.count, 1)) or 1.0"),
+            ("max(self.count - 1, 1)) or 1.0", "max(self.count - 1, 1))"),
+            ("return (step + 1) / (warmup_steps + 1)", "return step / (warmup_steps + 1)"),
+            (
+                "max((steps - step) / max(steps - warmup_steps, 1), 0.0)",
+                "max((steps - step) / steps, 0.0)",
+            ),
+            ("return final + (1 - final) * left", "return final + left"),
+            ("0.5 - 0.5 * math.cos(math.pi * left)", "0.5 + 0.5 * math.cos(math.pi * left)"),
+            (
+                "max(-MAX_KL_ERROR, min(MAX_KL_ERROR, kl / target - 1))",
+                "min(MAX_KL_ERROR, kl / target - 1)",
+            ),
+            ("kl_coef * (1 + gain * error)", "kl_coef * (1 - gain * error)"),
+            ('self.kl_coef = controls["kl_coef"]', "pass"),
+            ("self.spread = spread", "pass"),
+        ),
+    ),
+)
