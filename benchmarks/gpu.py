@@ -186,7 +186,7 @@ def measure(size: str, config: TrainConfig, kind: str, machine: Machine, steps: 
     team, learner = experiment.build(config)
     debates = debates_of(config.game, config.questions_per_step)
     questions = training_questions(config.game)[: config.questions_per_step]
-    _, first = maporl.train_step(learner, debates, questions, config.sampling, seed=0)
+    _, first = maporl.train_step(learner, debates, questions, config, seed=0)
     assert first["kl"] == 0, f"the KL of a fresh policy is {first['kl']}"
     print(f"{kind}: KL of a fresh policy to the reference policy: 0")
     if device.type == "cuda":
@@ -195,9 +195,7 @@ def measure(size: str, config: TrainConfig, kind: str, machine: Machine, steps: 
     with watched(watch):
         for seed in range(1, steps + 1):
             with watch.timing("step"):
-                rollouts, _ = maporl.train_step(
-                    learner, debates, questions, config.sampling, seed=seed
-                )
+                rollouts, _ = maporl.train_step(learner, debates, questions, config, seed=seed)
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
     for law in laws(config, learner, rollouts):
         print(f"{kind}: {law}")

@@ -58,6 +58,7 @@ from maporl_agents.planning.plan import Plan, plan_of
 from maporl_agents.planning.rehearsal import Rehearsal, Spent, rehearse
 from maporl_agents.planning.sketch import nbytes, owned
 from maporl_agents.planning.stand_ins import EndlessChat
+from maporl_agents.play.questions import questions_of_step
 from maporl_agents.recipes import recipe
 from maporl_agents.text.chat import Chat
 from maporl_agents.text.tokenizer_files import load_tokenizer
@@ -137,16 +138,16 @@ class RealSteps:
         self.team, learner = experiment.build(config, load=load)
         assert isinstance(learner, Learner)
         self.learner = learner
-        self.game, self.count = experiment.training_game(config)
+        self.game, self.count = config.training_game()
         self.debates = debates_of(self.game, self.count)
         questions = training_questions(config.game)
-        self.asked = maporl.questions_of_step(questions, 0, self.count, config.seed)
+        self.asked = questions_of_step(questions, 0, self.count, config.seed)
 
     def take(self) -> float:
         """Take a step; return its processor seconds."""
         start = time.process_time()
         self.rollouts, _ = maporl.train_step(
-            self.learner, self.debates, self.asked, self.config.sampling, seed=0
+            self.learner, self.debates, self.asked, self.config, seed=0
         )
         return time.process_time() - start
 

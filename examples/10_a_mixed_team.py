@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import argparse
 
-from maporl_agents.algorithms.maporl import questions_of_step, train_step
+from maporl_agents.algorithms.maporl import train_step
 from maporl_agents.config import GameConfig, TeamConfig, TrainConfig
+from maporl_agents.play.questions import questions_of_step
 from maporl_agents.seeding import seed_of
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debates_of, training_questions
@@ -48,7 +49,7 @@ def main() -> None:
     for step in range(config.steps):
         asked = questions_of_step(questions, step, args.questions, config.seed)
         rollouts, metrics = train_step(
-            learner, debates, asked, config.sampling, seed=seed_of(config.seed, "step", step)
+            learner, debates, asked, config, seed=seed_of(config.seed, "step", step)
         )
         scores = " ".join(f"{metrics[f'score/turn_{t}']:.3f}" for t in (1, 2, 3))
         norms = [f"{value:.3f}" for name, value in metrics.items() if "grad_norm" in name]

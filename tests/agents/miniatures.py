@@ -43,7 +43,7 @@ from transformers import (
 from maporl_agents.config import TeamConfig
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
-from maporl_agents.training import schemes
+from maporl_agents.training import loop
 from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
 from maporl_env.types import Message, Question, Transcript
 
@@ -254,7 +254,7 @@ def make_rollout(
 @contextmanager
 def cut_in_the_second_step() -> Iterator[None]:
     """Let the run of a joint scheme that is started here die in its second step."""
-    draw = schemes.questions_of_step
+    draw = loop.questions_of_step
 
     def draw_once(questions: Sequence[Question], step: int, *rest: int) -> Any:
         if step:
@@ -262,7 +262,7 @@ def cut_in_the_second_step() -> Iterator[None]:
         return draw(questions, step, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schemes, "questions_of_step", draw_once)
+        patch.setattr(loop, "questions_of_step", draw_once)
         with pytest.raises(OSError, match="cut"):
             yield
 

@@ -11,6 +11,8 @@ import pytest
 from gymnasium.spaces import Text
 from pettingzoo import AECEnv, ParallelEnv
 
+from maporl_agents.config import TrainConfig
+
 pytest.importorskip("torch", reason="needs the extra train")
 
 from miniatures import load_team, save_miniature, shared_tokenizer
@@ -202,7 +204,11 @@ def test_the_trainer_takes_a_game_in_which_agents_drop_out(folder: Path) -> None
     games = OutsideGames(Countdown, 4, 3, write=lambda text: "stop" if len(text) > 9 else text)
     learner = make_learner(folder, 3, 3, 1)
     rollouts, metrics = train_step(
-        learner, games, games.draw(4, seed=0), Sampling(max_new_tokens=3), seed=0
+        learner,
+        games,
+        games.draw(4, seed=0),
+        TrainConfig(sampling=Sampling(max_new_tokens=3)),
+        seed=0,
     )
     assert metrics["updates"] == 1
     assert not any(name.startswith("accuracy") for name in metrics)
@@ -216,13 +222,13 @@ def test_it_learns_in_a_strangers_environment(folder: Path) -> None:
     """The share of the letter that pays, before and after, by sampled play: up by 0.3 at least."""
     games = OutsideGames(Say, 16, 2, gamma=0.0)
     learner = make_learner(folder, 2, 2, 25)
-    sampling = Sampling(max_new_tokens=4)
+    config = TrainConfig(sampling=Sampling(max_new_tokens=4))
 
     def measure() -> float:
-        played = play(learner.team, games, games.draw(16, seed=99), sampling, seed=99)
+        played = play(learner.team, games, games.draw(16, seed=99), config.sampling, seed=99)
         return float(np.mean([rollout.rewards.mean() for rollout in played]))
 
     before = measure()
     for step in range(25):
-        train_step(learner, games, games.draw(16, seed=step), sampling, seed=step)
+        train_step(learner, games, games.draw(16, seed=step), config, seed=step)
     assert measure() > before + 0.3

@@ -1,1 +1,76 @@
-"""How a team learns: one readable loop per file."""
+"""How a team learns: one algorithm per file, each with its `train_step` and its `SCHEME`.
+
+A scheme is a published way to collaborate and to learn from it. To add one named ``new``:
+
+1. ``algorithms/new.py``: `train_step` and ``SCHEME = Scheme(...)``;
+2. ``config/new.py``: its settings, a dataclass derived from `config.RunConfig`;
+3. a line in `config.registry.CONFIGS`, which is the list of all schemes.
+
+A scheme outside this package needs none of the three places: a `Scheme` in any module or file is
+chosen by its name, module:name or file.py:name (docs/explanation/schemes/own.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+from maporl_agents.config import RunConfig, scheme_of
+from maporl_env.user_functions import is_own_name, object_named
+
+if TYPE_CHECKING:  # so that importing this package imports no torch
+    from maporl_agents.measure.step_metrics import Metrics
+    from maporl_agents.models.team import Team
+    from maporl_agents.types import Rollout
+    from maporl_agents.update.optimiser import PolicyLearner
+    from maporl_env.types import Question
+
+
+class TrainStep(Protocol):
+    """One step of training: play, give credit, update."""
+
+    def __call__(
+        self, learner: Any, game: Any, questions: Sequence[Question], config: Any, *, seed: int
+    ) -> tuple[list[Rollout], Metrics]:
+        """Improve every policy of a team once.
+
+        Args:
+            learner: team and optimiser, what `Scheme.learner` made; updated in place.
+            game: the environment, a `maporl_env.batched.BatchedDebate`.
+            questions: of this step, one debate or tree each.
+            config: the settings of the run.
+            seed: names this step's random streams.
+
+        Returns:
+            What was played, and what is logged about the step.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a run is trained. Team, evaluation, run folder and report are the same for all schemes.
+
+    Attributes:
+        settings: the dataclass of its runs, derived from `config.RunConfig`.
+        check: `check(config, game)` raises ValueError for settings that contradict each other or
+            do not fit the game; those that would do nothing are refused by `config.effects`.
+        learner: `learner(config, team)` makes what is trained, from settings and a fresh team.
+        train_step: see `TrainStep`.
+    """
+
+    settings: type[RunConfig]
+    check: Callable[[Any, Any], None]
+    learner: Callable[[Any, Team], PolicyLearner]
+    train_step: TrainStep
+
+
+def scheme_for(config: RunConfig) -> Scheme:
+    """Return the scheme that settings belong to; its file is imported only now."""
+    name = scheme_of(config)
+    found: Scheme = (
+        object_named(name) if is_own_name(name) else import_module(f"{__name__}.{name}").SCHEME
+    )
+    return found

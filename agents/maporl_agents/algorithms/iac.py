@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maporl_agents.algorithms import magrpo
-from maporl_agents.config import IACSettings, Sampling
+from maporl_agents.algorithms import Scheme, magrpo
+from maporl_agents.config import IACConfig, IACSettings
 from maporl_agents.losses import value_loss
 from maporl_agents.measure.step_metrics import Metrics, explained_variance, rollout_metrics
 from maporl_agents.models.team import Team
@@ -46,10 +46,9 @@ from maporl_env.types import Question
 
 def train_step(
     learner: PolicyLearner,
-    debates: BatchedDebate,
+    game: BatchedDebate,
     questions: Sequence[Question],
-    sampling: Sampling,
-    settings: IACSettings,
+    config: IACConfig,
     *,
     seed: int,
 ) -> tuple[list[Rollout], Metrics]:
@@ -57,10 +56,9 @@ def train_step(
 
     Args:
         learner: team and optimiser; updated in place.
-        debates: the environment, in which all agents speak at once.
+        game: the environment, in which all agents speak at once.
         questions: one debate each.
-        sampling: how messages are drawn.
-        settings: of the credit and the update.
+        config: the settings of the run: how messages are drawn, credit and update.
         seed: names this step's random streams.
 
     Returns:
@@ -70,10 +68,10 @@ def train_step(
         FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;
             or a parameter is not after the step.
     """
-    team, temperature = learner.team, sampling.temperature
+    team, settings, temperature = learner.team, config.iac, config.sampling.temperature
 
     # Play: every agent answers once per turn.
-    rollouts = play(team, debates, questions, sampling, seed=seed)
+    rollouts = play(team, game, questions, config.sampling, seed=seed)
 
     # Credit: a message is worth what it led to beyond what its critic expected.
     rows, left_out = scored_rows(team, rollouts, settings.turn_gamma)
@@ -226,3 +224,13 @@ def loss_of(
         total = total + settings.critic_coef * critic
         statistics[policy]["loss/value"] = float(critic.detach())
     return total, statistics
+
+
+SCHEME = Scheme(
+    settings=IACConfig,
+    check=magrpo.check,
+    learner=lambda config, team: PolicyLearner(
+        team, config.iac, config.steps, critic_learning_rate=config.iac.critic_learning_rate
+    ),
+    train_step=train_step,
+)

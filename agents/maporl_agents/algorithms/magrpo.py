@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from maporl_agents.advantages import Baseline, Scale, group_advantages
-from maporl_agents.config import Length, MAGRPOSettings, Sampling
+from maporl_agents.algorithms import Scheme
+from maporl_agents.config import IACConfig, Length, MAGRPOConfig, MAGRPOSettings, scheme_of
 from maporl_agents.losses import Reduction, policy_loss
 from maporl_agents.measure.step_metrics import (
     Metrics,
@@ -51,10 +52,9 @@ REDUCTIONS: dict[str, Reduction] = {"sum": "constant", "sequence": "sequence", "
 
 def train_step(
     learner: PolicyLearner,
-    debates: BatchedDebate,
+    game: BatchedDebate,
     questions: Sequence[Question],
-    sampling: Sampling,
-    settings: MAGRPOSettings,
+    config: MAGRPOConfig,
     *,
     seed: int,
 ) -> tuple[list[Rollout], Metrics]:
@@ -62,22 +62,21 @@ def train_step(
 
     Args:
         learner: team and optimiser; updated in place.
-        debates: the environment.
+        game: the environment, in which all agents speak at once.
         questions: one tree each.
-        sampling: how messages are drawn.
-        settings: of the trees, the credit and the update.
+        config: the settings of the run: how messages are drawn, trees, credit and update.
         seed: names this step's random streams.
 
     Returns:
         Every path through the trees as a rollout, and the metrics that
         docs/explanation/schemes/magrpo.md defines.
     """
-    team = learner.team
+    team, settings, sampling = learner.team, config.magrpo, config.sampling
 
     # Grow: at every node each agent samples a group, whose joint actions are paid and continued.
     trees = grow(
         team,
-        debates,
+        game,
         questions,
         sampling,
         group_size=settings.group_size,
@@ -300,3 +299,20 @@ def tree_metrics(
         "tokens": sum(len(one.ids) for one in spoken),
     }
     return metrics | ({"joint_return": fmean(returns)} if returns else {})
+
+
+def check(config: MAGRPOConfig | IACConfig, game: BatchedDebate) -> None:
+    """Raise ValueError for protocols without joint answers."""
+    if not game.game.protocol.simultaneous:
+        raise ValueError(
+            f"game.protocol={config.game.protocol!r}: {scheme_of(config)} pays joint scores, which "
+            "need a protocol in which all agents speak at once, such as 'joint' or 'debate'"
+        )
+
+
+SCHEME = Scheme(
+    settings=MAGRPOConfig,
+    check=check,
+    learner=lambda config, team: PolicyLearner(team, config.magrpo, config.steps),
+    train_step=train_step,
+)

@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from maporl_agents.algorithms import Scheme
 from maporl_agents.config import FitConfig, MALTConfig, MALTSettings, Sampling
 from maporl_agents.losses import preference_loss
 from maporl_agents.measure.step_metrics import Metrics, mean_of, means, rollout_metrics
@@ -337,22 +337,23 @@ def pair_loss(
 
 
 def train_step(
-    team: Team,
-    debates: BatchedDebate,
+    learner: PolicyLearner,
+    game: BatchedDebate,
     questions: Sequence[Question],
     config: MALTConfig,
-    step: int,
-    folder: Path,
+    *,
+    seed: int,
 ) -> tuple[list[Rollout], Metrics]:
     """Carry out one stage of a round, and read what the stages before it left in their files.
 
     Args:
-        team: who is trained.
-        debates: the environment.
+        learner: the team that is trained, the steps that are done (`learner.steps_done`: the stage)
+            and the folder of the run (`learner.folder`): every round has a folder in its ``malt``.
+        game: the environment.
         questions: of the round, one tree each.
         config: the settings of the run.
-        step: stages that are done.
-        folder: of the run's data; every round has a folder of its own below.
+        seed: not used: the stages of a round read the same files, so that random streams are named
+            by the run's seed, round and stage.
 
     Returns:
         One debate per tree (no more than a look at it, and only where trees were grown) and the
@@ -361,15 +362,41 @@ def train_step(
     Raises:
         CheckpointError: a file of an earlier stage is gone or altered.
     """
+    team, step = learner.team, learner.steps_done
     number, stage = divmod(step, len(STAGES))
-    stages = Stages(folder / f"round-{number + 1}")
+    stages = Stages(learner.folder / "malt" / f"round-{number + 1}")
     growing = STAGES[stage] == "grow"
-    samples = grow(team if growing else None, debates, questions, config, number, stages)
+    samples = grow(team if growing else None, game, questions, config, number, stages)
     data = learn_from(samples, config.malt, number, stages)
-    seed = seed_of(config.seed, "fit", step)
+    fit_seed = seed_of(config.seed, "fit", step)
     if growing:
-        passes = first_passes(samples, questions, debates.agents)
+        passes = first_passes(samples, questions, game.agents)
         return passes, grow_metrics(data, config.malt, passes)
     if STAGES[stage] == "imitate":
-        return [], imitate(team, data.examples, config, seed=seed)
-    return [], prefer(team, data.pairs, config, seed=seed)
+        return [], imitate(team, data.examples, config, seed=fit_seed)
+    return [], prefer(team, data.pairs, config, seed=fit_seed)
+
+
+def check(config: MALTConfig, game: BatchedDebate) -> None:
+    """Raise ValueError unless there is one agent per role and every round has all its stages."""
+    roles, played = config.malt.roles, config.game
+    if played.protocol != "pipeline" or played.num_turns != 1 or played.num_agents != len(roles):
+        raise ValueError(
+            f"malt plays game.protocol='pipeline' for one turn with an agent for each of its roles "
+            f"{roles}, not {played.protocol!r} with num_turns={played.num_turns} and "
+            f"num_agents={played.num_agents}; set malt.roles to leave roles out"
+        )
+    if config.steps % len(STAGES):
+        raise ValueError(
+            f"steps={config.steps} must be a multiple of 3: a round of malt has three stages, "
+            f"{', '.join(STAGES)}"
+        )
+
+
+SCHEME = Scheme(
+    settings=MALTConfig,
+    check=check,
+    # A stage fits each role with an optimiser of its own; this one only stands for the team.
+    learner=lambda config, team: PolicyLearner(team, config.malt.imitation, config.steps),
+    train_step=train_step,
+)

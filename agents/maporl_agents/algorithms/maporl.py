@@ -17,7 +17,8 @@ from functools import partial
 import torch
 
 from maporl_agents.advantages import gae, token_rewards, whiten
-from maporl_agents.config import PPOConfig, Sampling
+from maporl_agents.algorithms import Scheme
+from maporl_agents.config import PPOConfig, TrainConfig, turns_of
 from maporl_agents.losses import (
     kl_estimate,
     masked_mean,
@@ -46,9 +47,9 @@ from maporl_env.types import Question
 
 def train_step(
     learner: Learner,
-    debates: Playable,
+    game: Playable,
     questions: Sequence[Question],
-    sampling: Sampling,
+    config: TrainConfig,
     *,
     seed: int,
 ) -> tuple[list[Rollout], Metrics]:
@@ -56,18 +57,18 @@ def train_step(
 
     Args:
         learner: team and optimiser; updated in place.
-        debates: the environment.
+        game: the environment.
         questions: one per debate.
-        sampling: how messages are drawn.
+        config: the settings of the run; how messages are drawn. Those of PPO are the learner's.
         seed: names this step's random streams.
 
     Returns:
         The rollouts and the metrics of the step (meanings in docs/explanation/schemes/maporl.md).
     """
-    team, ppo = learner.team, learner.ppo
+    team, ppo, sampling = learner.team, learner.ppo, config.sampling
 
     # Play: every agent answers every question in every turn.
-    rollouts = play(team, debates, questions, sampling, seed=seed)
+    rollouts = play(team, game, questions, sampling, seed=seed)
 
     # Collate: one row per message that has a reward; if none has, there is nothing to learn.
     batch, left_out = collate(team, rollouts)
@@ -199,19 +200,18 @@ def loss_of(learner: Learner, part: Experience, counts: Counts, temperature: flo
     return total, statistics
 
 
-def questions_of_step(
-    questions: Sequence[Question], step: int, count: int, seed: int
-) -> list[Question]:
-    """Return the questions of one step: every pass over them is in a new random order.
+def check(config: TrainConfig, game: Playable) -> None:
+    """Raise ValueError where training alone would train nothing."""
+    if config.single_agent and 0 not in turns_of(config.team.train_turns, config.game.num_turns):
+        raise ValueError(
+            "single_agent trains the first turn, the only one that is played alone, but "
+            f"train_turns={config.team.train_turns!r} leaves it out; choose 'all'"
+        )
 
-    A function of the step alone, so that a resumed run asks what the uninterrupted one would have.
-    """
-    chosen = []
-    orders: dict[int, list[int]] = {}
-    for position in range(step * count, (step + 1) * count):
-        epoch, place = divmod(position, len(questions))
-        if epoch not in orders:
-            generator = torch.Generator().manual_seed(seed_of(seed, "questions", epoch))
-            orders[epoch] = torch.randperm(len(questions), generator=generator).tolist()
-        chosen.append(questions[orders[epoch][place]])
-    return chosen
+
+SCHEME = Scheme(
+    settings=TrainConfig,
+    check=check,
+    learner=lambda config, team: Learner(team, config.ppo, config.steps),
+    train_step=train_step,
+)

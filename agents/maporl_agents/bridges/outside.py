@@ -2,7 +2,7 @@
 
     games = OutsideGames(lambda: guess_v0.env(), batch_size=16, num_turns=4)
     for step in range(100):
-        train_step(learner, games, games.draw(16, seed=step), sampling, seed=step)
+        train_step(learner, games, games.draw(16, seed=step), config, seed=step)
 
 Several copies are stepped side by side, so that each round is one generation call. Turn t of an
 agent is its t-th message. Rewards that an agent gets after a message and before its next count for

@@ -80,7 +80,6 @@ class Eval:
 
 def evaluate_team(args: Eval, console: Console) -> None:
     """Measure a team sampled and greedy; print the table, write JSON if asked."""
-    from maporl_agents.algorithms.maporl import questions_of_step
     from maporl_agents.commands.chosen_team import (
         game_and_sampling,
         memory_warning_of,
@@ -88,6 +87,7 @@ def evaluate_team(args: Eval, console: Console) -> None:
         team_of,
     )
     from maporl_agents.measure.evaluate import evaluate
+    from maporl_agents.play.questions import questions_of_step
     from maporl_agents.training.make_game import make_game
 
     game, sampling = game_and_sampling(args)

@@ -145,7 +145,7 @@ class Data:
 
     def _chosen(self, task: Task) -> tuple[list[Question], list[Question]]:
         """The questions to train on and to measure on; ValueError if there are none apart."""
-        from maporl_agents.algorithms.maporl import questions_of_step
+        from maporl_agents.play.questions import questions_of_step
         from maporl_agents.verifier.data import choose_halves, is_one_list
 
         usual = "verifier" if "verifier" in task.splits else "train"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from maporl_agents.config.checks import ABOVE_0, AT_LEAST_1, require_choice, require_numbers
 from maporl_agents.config.game import GameConfig
@@ -77,6 +77,8 @@ TINY_ROLES = ("think :", "think again :", "think once more :")
 @dataclass(frozen=True)
 class MALTConfig(RunConfig):
     """A run of MALT."""
+
+    steps_per_round: ClassVar[int] = 3  # grow, imitate, prefer
 
     name: str = "malt-shopping"
     """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
+from maporl_agents.config import GameConfig
 from maporl_agents.config.checks import (
     ABOVE_0_OR_NONE,
     AT_LEAST_1,
@@ -87,3 +88,13 @@ class TrainConfig(RunConfig):
     single_agent: bool = False
     """Train every agent alone (one turn, nobody to read) on as many answers, as the control."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
+
+    def training_game(self) -> tuple[GameConfig, int]:
+        """Return the game that is trained on, and the number of questions of a step.
+
+        Training alone is one turn per debate, in which nobody reads anybody, and more debates:
+        equally many answers per step.
+        """
+        if not self.single_agent:
+            return self.game, self.questions_per_step
+        return replace(self.game, num_turns=1), self.questions_per_step * self.game.num_turns

@@ -25,8 +25,8 @@ CONFIGS: dict[str, type[RunConfig]] = {
 _OWN: dict[str, type[RunConfig]] = {}
 """The settings of users' own schemes, by whole names, once `config_of` was asked for them."""
 
-SCHEME_PARTS = ("settings", "check", "learner", "train")
-"""What a user's own scheme has; see `schemes.Scheme`."""
+SCHEME_PARTS = ("settings", "check", "learner", "train_step")
+"""What a user's own scheme has; see `algorithms.Scheme`."""
 
 
 def config_of(scheme: str) -> type[RunConfig]:
@@ -49,7 +49,7 @@ def _own_settings(name: str) -> type[RunConfig]:
     if missing := [part for part in SCHEME_PARTS if not hasattr(found, part)]:
         raise ValueError(
             f"scheme {name!r} has no {', '.join(missing)}: make it a "
-            "maporl_agents.training.schemes.Scheme"
+            "maporl_agents.algorithms.Scheme"
         )
     kind = found.settings
     own = isinstance(kind, type) and is_dataclass(kind) and issubclass(kind, RunConfig)

@@ -7,7 +7,7 @@ paper or its code; "tiny" = measured here on the built-in model and task, see do
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from maporl_agents.config.checks import (
     AT_LEAST_1,
@@ -118,6 +118,9 @@ class EvalConfig:
 class RunConfig:
     """What every training run has, whatever its scheme."""
 
+    steps_per_round: ClassVar[int] = 1
+    """Steps in a row that work on the same questions."""
+
     name: str = "run"
     """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
     seed: int = 0
@@ -140,3 +143,7 @@ class RunConfig:
                 "sampling.temperature must be above 0 in training: greedy messages are all alike, "
                 "so that there is nothing to compare"
             )
+
+    def training_game(self) -> tuple[GameConfig, int]:
+        """Return the game that is trained on, and the number of questions of a step."""
+        return self.game, self.questions_per_step

@@ -36,7 +36,7 @@ from maporl_agents.planning.sketch import (
     verifier_bytes,
 )
 from maporl_agents.planning.stand_ins import act, first_questions, with_message_tokens
-from maporl_agents.training.experiment import EVAL_BATCH, training_game
+from maporl_agents.training.experiment import EVAL_BATCH
 from maporl_agents.types import Rollout, TokenIds
 
 USABLE = 0.9
@@ -119,7 +119,7 @@ def plan_of(
         )
     limits = config.sampling
     config = with_message_tokens(config, message_tokens)
-    game, count = training_game(config)
+    game, count = config.training_game()
     sketch = sketch_team(config.team, config.game)
     draft = _Draft(config, sketch, pick_device(config.team.device).type)
     asked, longest = first_questions(config, count, question_tokens, sketch.team.bases[0].chat)

@@ -181,7 +181,7 @@ def rehearse(
         ValueError: it cannot be rehearsed, or not in so short a time; says why.
     """
     config = with_message_tokens(config, message_tokens)
-    count = experiment.training_game(config)[1]
+    count = config.training_game()[1]
     least = min(config.ppo.minibatches, count)
     _require_means(config, plan, seconds, sum(plan.seconds.values()) * least / count)
     began = time.perf_counter()
@@ -239,7 +239,7 @@ def _require_means(config: TrainConfig, plan: Plan, seconds: float, shortest: fl
 
 def _stepper(config: TrainConfig, question_tokens: int) -> Callable[[int], Spent]:
     """Return a function that takes a training step on a number of the run's first questions."""
-    game, count = experiment.training_game(config)
+    game, count = config.training_game()
     plain = unjudged(config.game)
     if question_tokens:  # the task may not be there
         plain = replace(plain, task=GameConfig().task, data="")
@@ -251,7 +251,7 @@ def _stepper(config: TrainConfig, question_tokens: int) -> Callable[[int], Spent
         questions = asked[:size]
         debates = stage(game, questions, made_up=question_tokens > 0)
         start = _now(device)
-        maporl.train_step(cast("Learner", learner), debates, questions, config.sampling, seed=0)
+        maporl.train_step(cast("Learner", learner), debates, questions, config, seed=0)
         return Spent(*(end - begin for begin, end in zip(start, _now(device), strict=True)))
 
     return take

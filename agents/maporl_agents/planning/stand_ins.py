@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
-from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.config import GameConfig, Sampling, TrainConfig
 from maporl_agents.models.team import Team
+from maporl_agents.play.questions import questions_of_step
 from maporl_agents.play.rollout import play
 from maporl_agents.play.window_check import filler_ids, full_length, stand_in, unscored
 from maporl_agents.text.chat import Chat

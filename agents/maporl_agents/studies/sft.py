@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.config import TrainConfig
+from maporl_agents.play.questions import questions_of_step
 from maporl_agents.play.rollout import play
 from maporl_agents.records import checkpoint
 from maporl_agents.records.run_log import RunLog

@@ -1,6 +1,6 @@
 """One training run from start to end: measure, train, measure again, draw.
 
-`run` is what ``maporl train`` does. `schemes` tells how a scheme trains, `loop` goes step by step.
+`run` is what ``maporl train`` does; `loop` goes step by step, and calls the run's scheme for each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from maporl_agents.algorithms.maporl import questions_of_step
+from maporl_agents.algorithms import scheme_for
 from maporl_agents.config import RunConfig, learning_rate_flags, read_settings
 from maporl_agents.config.effects import refuse_without_effect
 from maporl_agents.measure import terminal_report
@@ -25,6 +25,7 @@ from maporl_agents.measure.vote_of_passes import vote_of_passes
 from maporl_agents.models.loading import Load, make_team
 from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.team import Team
+from maporl_agents.play.questions import questions_of_step
 from maporl_agents.play.window_check import fitting, some
 from maporl_agents.records import checkpoint, questions_record
 from maporl_agents.records.loggers import make_loggers, require_loggers
@@ -32,6 +33,7 @@ from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.records.storage import CheckpointError, write_text
 from maporl_agents.seeding import seed_of
 from maporl_agents.terminal import command_line, progress_of_steps
+from maporl_agents.training import loop
 from maporl_agents.training.loop import Interrupted, interruptible
 from maporl_agents.training.make_game import (
     LoadedGame,
@@ -42,7 +44,6 @@ from maporl_agents.training.make_game import (
     with_whole_names,
 )
 from maporl_agents.training.restore import load_checkpoint, save_checkpoint
-from maporl_agents.training.schemes import scheme_for, training_game
 from maporl_agents.update.optimiser import Learner, PolicyLearner
 from maporl_env.tasks import Task
 from maporl_env.types import Question
@@ -62,7 +63,6 @@ __all__ = [
     "run",
     "save_checkpoint",
     "train",
-    "training_game",
 ]
 
 EVAL_BATCH = 250
@@ -75,15 +75,20 @@ def train(
     learner: PolicyLearner,
     questions: Sequence[Question],
     log: RunLog,
+    game: LoadedGame | None = None,
     **hooks: Any,
 ) -> None:
     """Train as the settings' scheme does; `hooks` are those of `loop.train`.
+
+    The game is made from the settings if it is not given.
 
     Raises:
         FloatingPointError: something became infinite or not a number; names the flags to try.
     """
     try:
-        scheme_for(config).train(config, learner, questions, log, **hooks)
+        played, count = config.training_game()
+        debates = (game or make_game(config.game)).debates(count, num_turns=played.num_turns)
+        loop.train(config, learner, debates, questions, log, **hooks)
     except FloatingPointError as error:
         flags = " or ".join(learning_rate_flags(config))
         raise FloatingPointError(f"{error} ({flags})") from error
@@ -139,8 +144,7 @@ def build(
     """
     game = game or make_game(config.game)
     scheme = scheme_for(config)
-    game.debates(1)
-    scheme.check(config)
+    scheme.check(config, game.debates(1))
     refuse_without_effect(config, kept)
     team = make_team(
         config.team,
@@ -332,6 +336,7 @@ def _finish(
             learner,
             questions,
             log,
+            game,
             start=start,
             on_step=on_step,
             on_alarm=lambda step, alarm: console.print(f"step {step}, warning: {alarm}"),

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+from maporl_agents.algorithms import scheme_for
 from maporl_agents.config import RunConfig, scheme_of
 from maporl_agents.measure.alarms import Alarm, alarms
 from maporl_agents.measure.step_metrics import Metrics
+from maporl_agents.play.questions import questions_of_step
 from maporl_agents.records.run_log import RunLog, read_metrics
+from maporl_agents.seeding import seed_of
 from maporl_agents.training.restore import save_checkpoint
 from maporl_agents.types import Rollout
 from maporl_agents.update.optimiser import PolicyLearner
-
-Step = Callable[[int], tuple[list[Rollout], Metrics]]
-"""Carries out the step of a number, from 0: plays, updates, returns rollouts and metrics."""
+from maporl_env.batched import BatchedDebate
+from maporl_env.types import Question
 
 
 class Interrupted(Exception):
@@ -37,7 +39,8 @@ class Interrupted(Exception):
 def train(
     config: RunConfig,
     learner: PolicyLearner,
-    take_step: Step,
+    game: BatchedDebate,
+    questions: Sequence[Question],
     log: RunLog,
     *,
     start: int = 0,
@@ -46,17 +49,26 @@ def train(
 ) -> None:
     """Train from step `start` to the end, logging every step and saving every few.
 
-    `on_alarm` is told an early warning when it first comes up; alarms.jsonl has them all.
+    Args:
+        config: the settings of the run.
+        learner: what its scheme trains; updated in place.
+        game: the environment of `config.training_game`.
+        questions: that are trained on, all of them.
+        log: the run's folder.
+        start: steps that are done.
+        on_step: told every step's metrics.
+        on_alarm: told an early warning when it first comes up; alarms.jsonl has them all.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the step is finished and saved.
     """
     first: Mapping[str, Any] = read_metrics(log.folder)[0] if start else {}
     told: set[str] = set()
+    learner.folder = log.folder
     scheme = scheme_of(config)
     with _signals() as caught:
         for step in range(start, config.steps):
-            rollouts, metrics = take_step(step)
+            rollouts, metrics = take_step(config, learner, game, questions, step)
             first = first or metrics
             raised = alarms(metrics, first, scheme)
             log.metrics(step + 1, metrics | {"alarms": len(raised)})
@@ -72,6 +84,21 @@ def train(
                 save_checkpoint(log.folder, step + 1, learner)
             if caught:  # after the last step too: what follows may take long
                 raise Interrupted(step + 1, caught[0])
+
+
+def take_step(
+    config: RunConfig,
+    learner: PolicyLearner,
+    game: BatchedDebate,
+    questions: Sequence[Question],
+    step: int,
+) -> tuple[list[Rollout], Metrics]:
+    """Draw the questions of a step, counted from 0, and let the run's scheme train on them."""
+    _, count = config.training_game()
+    asked = questions_of_step(questions, step // config.steps_per_round, count, config.seed)
+    learner.steps_done = step
+    seed = seed_of(config.seed, "step", step)
+    return scheme_for(config).train_step(learner, game, asked, config, seed=seed)
 
 
 @contextmanager

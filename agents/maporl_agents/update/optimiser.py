@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,7 +34,14 @@ class PolicyLearner:
         settings: step sizes.
         steps: of the whole run; the schedule ends there.
         critic_learning_rate: of the team's critics, same schedule; None leaves them alone.
+
+    Attributes:
+        steps_done: steps of the run before the next one; set by the training loop.
+        folder: of the run, where a scheme may keep files of its own; set by the training loop.
     """
+
+    steps_done: int = 0
+    folder: Path
 
     def __init__(
         self,

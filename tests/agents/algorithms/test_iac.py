@@ -88,14 +88,18 @@ def test_the_metric_reward_is_what_turns_were_paid(checkpoint: Checkpoint) -> No
     team = load_team(checkpoint("llama"), num_turns=2)
     learner = learner_of(team)
     for scores, reward in (((0.2, 0.6), 0.4), ((0.2, None), 0.2)):
-        _, metrics = train_step(learner, paying(*scores), asked(2), SHORT, SETTINGS, seed=0)
+        _, metrics = train_step(
+            learner, paying(*scores), asked(2), IACConfig(sampling=SHORT, iac=SETTINGS), seed=0
+        )
         assert metrics["reward"] == pytest.approx(reward)
 
 
 def test_the_first_step_logs_the_rate_of_its_own_update(checkpoint: Checkpoint) -> None:
     learner = learner_of(load_team(checkpoint("llama"), num_turns=2))
     rate = learner.optimizer.param_groups[0]["lr"]
-    _, metrics = train_step(learner, paying(0.2, 0.6), asked(2), SHORT, SETTINGS, seed=0)
+    _, metrics = train_step(
+        learner, paying(0.2, 0.6), asked(2), IACConfig(sampling=SHORT, iac=SETTINGS), seed=0
+    )
     assert metrics["learning_rate"] == rate != learner.optimizer.param_groups[0]["lr"]
 
 
@@ -182,7 +186,9 @@ def test_what_came_better_than_expected_becomes_likelier(
     settings = replace(SETTINGS, learning_rate=1e-3, critic_coef=0.0, warmup_steps=0)
     learner, before = learner_of(team, settings), copy.deepcopy(team)
     game = debates(lambda _, texts: [text.count("e") / max(1, len(text)) for text in texts], 3)
-    rollouts, metrics = train_step(learner, game, asked(4), SHORT, settings, seed=0)
+    rollouts, metrics = train_step(
+        learner, game, asked(4), IACConfig(sampling=SHORT, iac=settings), seed=0
+    )
     rows = by_hand(rollouts, before)
     assert len({row.reward for row in rows}) > 2
     assert metrics["advantage"] == pytest.approx(fmean(abs(row.reward) for row in rows), rel=1e-4)
@@ -252,7 +258,7 @@ def test_an_agent_learns_from_its_own_messages_alone(checkpoint: Checkpoint) -> 
     learner = learner_of(team)
     before = everything(team)
     lengths = debates(lambda _, texts: [min(1.0, len(text) / 50) for text in texts])
-    train_step(learner, lengths, asked(4), SHORT, SETTINGS, seed=0)
+    train_step(learner, lengths, asked(4), IACConfig(sampling=SHORT, iac=SETTINGS), seed=0)
     moved = {name for name, now in everything(team).items() if not torch.equal(now, before[name])}
     assert moved
     assert all("agent_1" in name for name in moved)
@@ -281,7 +287,9 @@ def test_critics_learn_what_to_expect(checkpoint: Checkpoint) -> None:
     settings = replace(SETTINGS, learning_rate=1e-5, critic_learning_rate=2e-2, warmup_steps=0)
     learner, game = learner_of(team, settings, 60), debates(lambda _, texts: [0.4] * len(texts))
     for step in range(60):
-        _, metrics = train_step(learner, game, asked(4), SHORT, settings, seed=step)
+        _, metrics = train_step(
+            learner, game, asked(4), IACConfig(sampling=SHORT, iac=settings), seed=step
+        )
     rows, _ = iac.scored_rows(team, play(team, game, asked(4), SHORT, seed=99), 0.5)
     batch = batch_of(team, rows)
     values = values_of(team, batch, settings, 1.0)
@@ -299,7 +307,9 @@ def test_a_debate_with_an_unscored_turn_is_counted_and_teaches_nothing(
         raise RuntimeError("no")
 
     before = everything(team)
-    _, metrics = train_step(learner_of(team), debates(broken), asked(2), SHORT, SETTINGS, seed=0)
+    _, metrics = train_step(
+        learner_of(team), debates(broken), asked(2), IACConfig(sampling=SHORT, iac=SETTINGS), seed=0
+    )
     assert (metrics["unscored_messages"], metrics["updates"]) == (8, 0)
     assert all(torch.equal(now, before[name]) for name, now in everything(team).items())
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from maporl_agents.algorithms.maporl import questions_of_step, train_step
+from maporl_agents.algorithms.maporl import train_step
 from maporl_agents.config import TrainConfig
 from maporl_agents.measure.evaluate import evaluate
+from maporl_agents.play.questions import questions_of_step
 from maporl_agents.recipes import recipe
 from maporl_agents.seeding import seed_of
 from maporl_agents.studies.controls import with_shuffled_verdicts
@@ -26,7 +27,7 @@ def trained(config: TrainConfig) -> tuple[Learner, list[dict[str, float]]]:
     for step in range(config.steps):
         asked = questions_of_step(questions, step, config.questions_per_step, config.seed)
         _, metrics = train_step(
-            learner, debates, asked, config.sampling, seed=seed_of(config.seed, "step", step)
+            learner, debates, asked, config, seed=seed_of(config.seed, "step", step)
         )
         history.append(metrics)
     return learner, history

@@ -31,7 +31,6 @@ from maporl_agents.algorithms.magrpo import (
     train_step,
     tree_metrics,
 )
-from maporl_agents.algorithms.maporl import questions_of_step
 from maporl_agents.config import (
     Comparison,
     EvalConfig,
@@ -44,6 +43,7 @@ from maporl_agents.config import (
 from maporl_agents.losses import policy_loss
 from maporl_agents.measure.evaluate import evaluate
 from maporl_agents.models.team import Team
+from maporl_agents.play.questions import questions_of_step
 from maporl_agents.play.rollout import play
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.seeding import seed_of
@@ -374,7 +374,9 @@ def test_one_agent_and_one_turn_is_grpo_bit_for_bit(
     learner = learner_of(ours, settings)
     game = debates(num_agents=1)
     for step in range(2):
-        train_step(learner, game, questions, SAMPLING, settings, seed=step)
+        train_step(
+            learner, game, questions, MAGRPOConfig(sampling=SAMPLING, magrpo=settings), seed=step
+        )
 
     other = learner_of(theirs, settings)
     for step in range(2):
@@ -496,7 +498,11 @@ def test_what_is_scored_is_what_was_sampled(
     settings = MAGRPOSettings(group_size=2, ratio=True, clip_coef=0.2)
     sampling = Sampling(max_new_tokens=6, temperature=temperature)
     _, metrics = train_step(
-        learner_of(team, settings), debates(), asked(2), sampling, settings, seed=1
+        learner_of(team, settings),
+        debates(),
+        asked(2),
+        MAGRPOConfig(sampling=sampling, magrpo=settings),
+        seed=1,
     )
     assert metrics["sampler_mismatch"] < 1e-4
     assert metrics["clip_frac"] == 0
@@ -517,7 +523,9 @@ def test_options_change_the_update(
     def moved(settings: MAGRPOSettings) -> dict[str, torch.Tensor]:
         team = load_team(checkpoint("llama"), num_turns=2)
         learner = learner_of(team, settings)
-        train_step(learner, debates(2), asked(2), SAMPLING, settings, seed=1)
+        train_step(
+            learner, debates(2), asked(2), MAGRPOConfig(sampling=SAMPLING, magrpo=settings), seed=1
+        )
         return weights(team)
 
     start = weights(load_team(checkpoint("llama"), num_turns=2))
@@ -533,7 +541,13 @@ def test_micro_batches_change_nothing_but_memory(checkpoint: Callable[..., Path]
     for size in (1, 16):
         team = load_team(checkpoint("llama"), num_turns=1, double=True)
         settings = MAGRPOSettings(group_size=2, micro_episodes=size)
-        train_step(learner_of(team, settings), debates(), asked(3), SAMPLING, settings, seed=1)
+        train_step(
+            learner_of(team, settings),
+            debates(),
+            asked(3),
+            MAGRPOConfig(sampling=SAMPLING, magrpo=settings),
+            seed=1,
+        )
         found.append(weights(team))
     for name, one in found[0].items():
         assert torch.allclose(one, found[1][name], atol=1e-9), name
@@ -544,7 +558,13 @@ def test_equal_returns_teach_nothing(checkpoint: Callable[..., Path]) -> None:
     before = weights(team)
     settings = MAGRPOSettings(group_size=3)
     game = debates(verifier=lambda _, texts: [0.1] * len(texts))
-    _, metrics = train_step(learner_of(team, settings), game, asked(2), SAMPLING, settings, seed=1)
+    _, metrics = train_step(
+        learner_of(team, settings),
+        game,
+        asked(2),
+        MAGRPOConfig(sampling=SAMPLING, magrpo=settings),
+        seed=1,
+    )
     assert (metrics["zero_spread"], metrics["advantage"]) == (1.0, 0.0)
     assert metrics["joint_return"] == pytest.approx(0.1)
     assert all(torch.equal(before[name], after) for name, after in weights(team).items())
@@ -556,7 +576,13 @@ def test_without_any_score_nothing_is_learnt_and_all_is_counted(
     team = load_team(checkpoint("llama"), num_turns=1)
     settings = MAGRPOSettings(group_size=3)
     game = debates(verifier=lambda _, texts: [None] * len(texts))
-    _, metrics = train_step(learner_of(team, settings), game, asked(2), SAMPLING, settings, seed=1)
+    _, metrics = train_step(
+        learner_of(team, settings),
+        game,
+        asked(2),
+        MAGRPOConfig(sampling=SAMPLING, magrpo=settings),
+        seed=1,
+    )
     assert (metrics["unscored_messages"], metrics["updates"]) == (12, 0)
     assert not metrics.keys() & {"joint_return", "reward", "advantage", "kl"}
 
@@ -723,7 +749,7 @@ def test_clerks_who_are_paid_to_agree_learn_to_agree(seed: int) -> None:
     for step in range(config.steps):
         drawn = questions_of_step(questions, step, config.questions_per_step, config.seed)
         stream = seed_of(config.seed, "step", step)
-        train_step(learner, game, drawn, config.sampling, config.magrpo, seed=stream)
+        train_step(learner, game, drawn, config, seed=stream)
     after = right_and_agreed(team)
     assert max(before) < 0.15  # 288 questions: a standard error of about .02
     assert after[1] > before[1] + 0.38

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,14 @@ from maporl_agents.config import (
     read_settings,
 )
 from maporl_agents.measure.evaluate import evaluate
+from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.measure.vote_of_passes import vote_of_passes
 from maporl_agents.models.team import Team
+from maporl_agents.play.questions import questions_of_step
 from maporl_agents.records.data_stages import Stages
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.records.storage import CheckpointError
 from maporl_agents.training import experiment
-from maporl_agents.training.schemes import check_malt
 from maporl_agents.trees.preference_pairs import (
     Example,
     Preference,
@@ -57,7 +59,7 @@ from maporl_agents.trees.preference_pairs import (
 )
 from maporl_agents.trees.sample_tree import Sample, Steps
 from maporl_agents.trees.tree_values import Judged, judge
-from maporl_agents.types import Completion, StopReason
+from maporl_agents.types import Completion, Rollout, StopReason
 from maporl_agents.update.optimiser import PolicyLearner
 from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.batched import BatchedDebate, DebateConfig
@@ -628,12 +630,13 @@ def test_wrong_settings_are_refused(options: dict[str, Any], complaint: str) -> 
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
+    check = partial(malt.check, game=None)
     with pytest.raises(ValueError, match="an agent for each of its roles"):
-        check_malt(MALTConfig(game=GameConfig(protocol="pipeline", num_agents=3, num_turns=2)))
+        check(MALTConfig(game=GameConfig(protocol="pipeline", num_agents=3, num_turns=2)))
     with pytest.raises(ValueError, match="to leave roles out"):
-        check_malt(MALTConfig(game=GameConfig(protocol="debate", num_agents=3, num_turns=1)))
+        check(MALTConfig(game=GameConfig(protocol="debate", num_agents=3, num_turns=1)))
     with pytest.raises(ValueError, match="steps=4 must be a multiple of 3"):
-        check_malt(MALTConfig(steps=4))
+        check(MALTConfig(steps=4))
     for name in ("epochs", "batch_size"):
         with pytest.raises(ValueError, match=f"{name} must be at least 1"):
             FitConfig(**{name: 0})
@@ -662,6 +665,15 @@ def train(folder: Path, *, resume: bool = False, config: MALTConfig = RUN) -> Te
         log.truncate_after(start)
         experiment.train(config, learner, questions, log, start=start)
     return learner.team
+
+
+def stage(
+    team: Team, debates: BatchedDebate, questions: Sequence[Question], step: int, folder: Path
+) -> tuple[list[Rollout], Metrics]:
+    """Carry out a stage of `RUN`."""
+    learner = PolicyLearner(team, RUN.malt.imitation, RUN.steps)
+    learner.steps_done, learner.folder = step, folder
+    return malt.train_step(learner, debates, questions, RUN, seed=0)
 
 
 def test_a_cut_run_goes_on_as_if_it_had_not_been_cut(
@@ -694,9 +706,9 @@ def test_a_cut_run_goes_on_as_if_it_had_not_been_cut(
     # What is gone cannot be grown again by a team that has learnt since.
     (cut / "malt" / "round-1" / "trees-0001.jsonl").unlink()
     debates = experiment.debates_of(RUN.game, 3)
-    asked = experiment.questions_of_step(experiment.questions_of(RUN.game, "train"), 0, 3, RUN.seed)
+    asked = questions_of_step(experiment.questions_of(RUN.game, "train"), 0, 3, RUN.seed)
     with pytest.raises(CheckpointError, match="trees from 2 on are missing"):
-        malt.train_step(resumed, debates, asked, RUN, 1, cut / "malt")
+        stage(resumed, debates, asked, 1, cut)
 
 
 ROUNDS = replace(
@@ -720,12 +732,12 @@ def dying_in(step: int, patch: pytest.MonkeyPatch) -> None:
             raise OSError(f"cut in stage {step}")
         return original(*args, **options)
 
-    def train_step(*args: Any) -> Any:
-        if args[4] == step:
+    def train_step(learner: PolicyLearner, *args: Any, seed: int) -> Any:
+        if learner.steps_done == step:
             patch.setattr(malt, part, dies)
-        return whole_step(*args)
+        return whole_step(learner, *args, seed=seed)
 
-    patch.setattr(malt, "train_step", train_step)
+    patch.setattr(malt, "SCHEME", replace(malt.SCHEME, train_step=train_step))
 
 
 @pytest.mark.thorough
@@ -771,7 +783,7 @@ def test_growth_that_was_cut_goes_on_behind_the_last_whole_file(
 ) -> None:
     team, _ = experiment.build(RUN)
     debates = experiment.debates_of(RUN.game, 3)
-    asked = experiment.questions_of_step(experiment.questions_of(RUN.game, "train"), 0, 3, RUN.seed)
+    asked = questions_of_step(experiment.questions_of(RUN.game, "train"), 0, 3, RUN.seed)
     calls: list[int] = []
     original = malt.expand
 
@@ -783,11 +795,11 @@ def test_growth_that_was_cut_goes_on_behind_the_last_whole_file(
 
     monkeypatch.setattr(malt, "expand", dies_at_second)
     with pytest.raises(KeyboardInterrupt):
-        malt.train_step(team, debates, asked, RUN, 0, tmp_path)
-    rollouts, _ = malt.train_step(team, debates, asked, RUN, 0, tmp_path)
+        stage(team, debates, asked, 0, tmp_path)
+    rollouts, _ = stage(team, debates, asked, 0, tmp_path)
     assert calls == [0, 2, 2]  # the first file was not grown again
     assert len(rollouts) == 3
-    untouched, _ = malt.train_step(team, debates, asked, RUN, 0, tmp_path / "whole")
+    untouched, _ = stage(team, debates, asked, 0, tmp_path / "whole")
     assert [one.transcript for one in rollouts] == [one.transcript for one in untouched]
     assert calls == [0, 2, 2, 0, 2]
 

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from maporl_agents.algorithms.maporl import (
     evaluate_tokens,
-    questions_of_step,
     train_step,
     update,
 )
-from maporl_agents.config import PPOConfig, Sampling
+from maporl_agents.config import PPOConfig, Sampling, TrainConfig
 from maporl_agents.measure.step_metrics import experience_metrics, mean_of, sums_of
 from maporl_agents.models.bases import FullBase
 from maporl_agents.models.team import Team
+from maporl_agents.play.questions import questions_of_step
 from maporl_agents.types import Experience
 from maporl_agents.update.batching import collate
 from maporl_agents.update.optimiser import Learner, learning_rate_factor
@@ -365,7 +365,9 @@ class TestFaults:
         learner = make_learner(checkpoint)
         before = weights_of(learner.team)
         debates = make_debates(num_turns=2, verifier=verifier)
-        rollouts, metrics = train_step(learner, debates, QUESTIONS, SAMPLING, seed=1)
+        rollouts, metrics = train_step(
+            learner, debates, QUESTIONS, TrainConfig(sampling=SAMPLING), seed=1
+        )
         self.check(learner, before)
         assert metrics["unscored_messages"] == 12
         assert metrics["updates"] == 0
@@ -380,7 +382,7 @@ class TestFaults:
 
         learner = make_learner(checkpoint)
         debates = make_debates(num_turns=2, verifier=verifier)
-        _, metrics = train_step(learner, debates, QUESTIONS, SAMPLING, seed=1)
+        _, metrics = train_step(learner, debates, QUESTIONS, TrainConfig(sampling=SAMPLING), seed=1)
         assert metrics["unscored_messages"] == 4
         assert metrics["updates"] == 2
         assert all(math.isfinite(value) for value in metrics.values())
@@ -406,7 +408,9 @@ class TestStep:
         rate = learner.optimizer.param_groups[0]["lr"]
         reference = [p.clone() for base in learner.team.bases for p in base.reference.parameters()]
         before = weights_of(learner.team)
-        _, metrics = train_step(learner, make_debates(num_turns=2), QUESTIONS, SAMPLING, seed=1)
+        _, metrics = train_step(
+            learner, make_debates(num_turns=2), QUESTIONS, TrainConfig(sampling=SAMPLING), seed=1
+        )
         changed = [
             name
             for name, old, new in zip(
@@ -426,7 +430,13 @@ class TestStep:
         runs = []
         for seed in (1, 1, 2):
             learner = make_learner(checkpoint, tuning=tuning, num_turns=2)
-            train_step(learner, make_debates(num_turns=2), QUESTIONS, SAMPLING, seed=seed)
+            train_step(
+                learner,
+                make_debates(num_turns=2),
+                QUESTIONS,
+                TrainConfig(sampling=SAMPLING),
+                seed=seed,
+            )
             runs.append(weights_of(learner.team))
         assert all(map(torch.equal, runs[0], runs[1]))
         assert not all(map(torch.equal, runs[0], runs[2]))
@@ -434,7 +444,9 @@ class TestStep:
     def test_the_global_random_state_is_not_touched(self, checkpoint) -> None:
         learner = make_learner(checkpoint)
         before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state())  # noqa: NPY002
-        train_step(learner, make_debates(num_turns=2), QUESTIONS, SAMPLING, seed=1)
+        train_step(
+            learner, make_debates(num_turns=2), QUESTIONS, TrainConfig(sampling=SAMPLING), seed=1
+        )
         assert random.getstate() == before[0]
         assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
         assert torch.equal(torch.get_rng_state(), before[2])

@@ -201,7 +201,9 @@ class TestAdaptivePrice:
         learner = make_learner(checkpoint, replace(PPO, kl_target=1e-6))
         paid = []
         for seed in range(2):
-            _, metrics = train_step(learner, make_debates(), QUESTIONS, SAMPLING, seed=seed)
+            _, metrics = train_step(
+                learner, make_debates(), QUESTIONS, TrainConfig(sampling=SAMPLING), seed=seed
+            )
             paid.append(metrics["kl_coef"])
             assert metrics["kl"] > 1e-5
         assert paid == pytest.approx([0.3, 0.3 * 1.02])
@@ -214,7 +216,9 @@ class TestAdaptivePrice:
         learner = make_learner(checkpoint, replace(PPO, kl_target=0.1, reward_scale=True))
         game = DebateConfig(task=QUESTIONS, num_agents=2, num_turns=2, verifier=verifier)
         before = learner.controls()
-        _, metrics = train_step(learner, BatchedDebate(game, 4), QUESTIONS, SAMPLING, seed=0)
+        _, metrics = train_step(
+            learner, BatchedDebate(game, 4), QUESTIONS, TrainConfig(sampling=SAMPLING), seed=0
+        )
         assert metrics["updates"] == 0
         assert learner.controls() == before
 
@@ -280,7 +284,9 @@ class TestRewardScale:
             ppo = replace(PPO, reward_scale=scaled, kl_coef=0.0, gae_lambda=1.0, token_gamma=1.0)
             team = load_team(checkpoint("llama"), num_turns=2)
             learner = Learner(team, ppo, steps=10)
-            _, metrics = train_step(learner, make_debates(), QUESTIONS, SAMPLING, seed=1)
+            _, metrics = train_step(
+                learner, make_debates(), QUESTIONS, TrainConfig(sampling=SAMPLING), seed=1
+            )
             losses[scaled] = metrics["loss/value"]
         spread = learner.spread.std
         assert spread != pytest.approx(1, abs=0.1)
@@ -356,7 +362,9 @@ class TestTargetKL:
     def test_the_rest_of_the_step_is_skipped_and_counted(self, checkpoint) -> None:
         ppo = replace(PPO, epochs=4, minibatches=2, target_kl=1e-12)
         learner = make_learner(checkpoint, ppo)
-        _, metrics = train_step(learner, make_debates(), QUESTIONS, SAMPLING, seed=1)
+        _, metrics = train_step(
+            learner, make_debates(), QUESTIONS, TrainConfig(sampling=SAMPLING), seed=1
+        )
         # The first minibatch begins at ratio 1, the second after a step: it is the last.
         assert metrics["updates"] == 2
         assert metrics["skipped_minibatches"] == 6
@@ -365,7 +373,9 @@ class TestTargetKL:
         weights = []
         for target in (None, 1e9):
             learner = make_learner(checkpoint, replace(PPO, epochs=2, target_kl=target))
-            _, metrics = train_step(learner, make_debates(), QUESTIONS, SAMPLING, seed=1)
+            _, metrics = train_step(
+                learner, make_debates(), QUESTIONS, TrainConfig(sampling=SAMPLING), seed=1
+            )
             assert metrics.get("skipped_minibatches", 0) == 0
             weights.append([p.detach().clone() for p in learner.parameter_names()])
         assert all(map(torch.equal, *weights))
@@ -415,7 +425,9 @@ class TestSchedules:
     ) -> None:
         ppo = replace(PPO, epochs=2, minibatches=minibatches, warmup_steps=3)
         learner = make_learner(checkpoint, ppo)
-        _, metrics = train_step(learner, make_debates(), QUESTIONS, SAMPLING, seed=1)
+        _, metrics = train_step(
+            learner, make_debates(), QUESTIONS, TrainConfig(sampling=SAMPLING), seed=1
+        )
         assert metrics["updates"] == 2 * minibatches
         second_of_three = PPO.learning_rate * 2 / 4
         assert learner.learning_rate == pytest.approx(second_of_three)
@@ -486,7 +498,7 @@ def test_a_run_with_every_option_resumes_bitwise(tmp_path: Path) -> None:
                 assert experiment.load_checkpoint(tmp_path, learner) == 2
             debates = experiment.debates_of(config.game, 3)
             asked = experiment.questions_of(config.game, "train")[3 * step : 3 * step + 3]
-            _, metrics = train_step(learner, debates, asked, config.sampling, seed=step)
+            _, metrics = train_step(learner, debates, asked, config, seed=step)
             logged.append(metrics)
         weights = [p.detach().clone() for p in learner.parameter_names()]
         ends.append((weights, logged, learner.controls()))

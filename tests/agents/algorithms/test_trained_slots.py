@@ -153,7 +153,7 @@ class TestTraining:
         assert torch.equal(first, hidden(team, "agent_0"))
         game = DebateConfig(task=QUESTIONS, num_agents=2, num_turns=2, verifier=by_length)
         debates = BatchedDebate(game, 4)
-        train_step(learner, debates, QUESTIONS, SAMPLING, seed=1)
+        train_step(learner, debates, QUESTIONS, TrainConfig(sampling=SAMPLING), seed=1)
         assert torch.equal(first, hidden(team, "agent_0_start"))
         assert not torch.equal(first, hidden(team, "agent_0"))
 

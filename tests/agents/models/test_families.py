@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import Phi3Config, Phi3ForCausalLM
 
 from maporl_agents.algorithms.maporl import train_step
-from maporl_agents.config import PPOConfig, Sampling, TeamConfig
+from maporl_agents.config import PPOConfig, Sampling, TeamConfig, TrainConfig
 from maporl_agents.losses import kl_estimate
 from maporl_agents.models.bases import window_of
 from maporl_agents.models.loading import make_team
@@ -171,7 +171,9 @@ def test_a_training_step_and_what_is_saved(
     owned = [p for group in (learner.trained, learner.critics) for ps in group.values() for p in ps]
     stir(team)  # as fresh, adapters and critics hold zeros, which keep gradients from others
     before = [p.detach().clone() for p in owned]
-    _, metrics = train_step(learner, make_debates(), QUESTIONS, SAMPLING, seed=1)
+    _, metrics = train_step(
+        learner, make_debates(), QUESTIONS, TrainConfig(sampling=SAMPLING), seed=1
+    )
     assert metrics["updates"] == 1
     assert metrics["sampler_mismatch"] < 1e-5
     assert not any(map(torch.equal, before, owned))
@@ -205,7 +207,9 @@ class TestHeterogeneous:
         stir(team)
         learner = Learner(team, PPO, steps=2)
         before = {name: [p.clone() for p in ps] for name, ps in learner.trained.items()}
-        rollouts, metrics = train_step(learner, make_debates(), QUESTIONS, SAMPLING, seed=1)
+        rollouts, metrics = train_step(
+            learner, make_debates(), QUESTIONS, TrainConfig(sampling=SAMPLING), seed=1
+        )
         assert metrics["sampler_mismatch"] < 1e-5
         for policy, old in before.items():
             assert not all(map(torch.equal, old, learner.trained[policy])), policy

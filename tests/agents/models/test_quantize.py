@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from maporl_agents.algorithms.maporl import train_step
-from maporl_agents.config import PPOConfig, Sampling, TeamConfig
+from maporl_agents.config import PPOConfig, Sampling, TeamConfig, TrainConfig
 from maporl_agents.models import quantize
 from maporl_agents.models.loading import load_model, make_team
 from maporl_agents.models.team import Team
@@ -169,7 +169,9 @@ class TestPlayAndTraining:
         learner = Learner(team, PPOConfig(minibatches=1, warmup_steps=0), steps=2)
         base = {n: p.clone() for n, p in team.bases[0].model.named_parameters() if "lora" not in n}
         before = {name: [p.clone() for p in ps] for name, ps in learner.trained.items()}
-        _, metrics = train_step(learner, make_debates(), QUESTIONS, SAMPLING, seed=1)
+        _, metrics = train_step(
+            learner, make_debates(), QUESTIONS, TrainConfig(sampling=SAMPLING), seed=1
+        )
         assert metrics["sampler_mismatch"] < 1e-4
         assert metrics["updates"] == 1
         for policy, old in before.items():

@@ -26,6 +26,7 @@ from maporl_agents.planning.machine import GIB, Machine, cgroup_rooms, free_byte
 from maporl_agents.planning.plan import TIME_FACTOR, USABLE, Plan, plan_of
 from maporl_agents.planning.sketch import nbytes, owned, sketch_team
 from maporl_agents.planning.stand_ins import filler_ids
+from maporl_agents.play.questions import questions_of_step
 from maporl_agents.play.rollout import play
 from maporl_agents.recipes import recipe
 from maporl_agents.text.tokenizer_files import load_tokenizer
@@ -286,12 +287,12 @@ def real_step(config: TrainConfig) -> tuple[float, int, int]:
     The peak is of the second step, when the optimiser's moments are there.
     """
     team, learner = experiment.build(config)
-    game, count = experiment.training_game(config)
+    game, count = config.training_game()
     debates, questions = debates_of(game, count), questions_of(game, "train")
-    asked = maporl.questions_of_step(questions, 0, count, config.seed)
+    asked = questions_of_step(questions, 0, count, config.seed)
     with Ledger(owned(team)) as ledger:
         for seed in (1, 2):
-            rollouts, _ = maporl.train_step(learner, debates, asked, config.sampling, seed=seed)
+            rollouts, _ = maporl.train_step(learner, debates, asked, config, seed=seed)
     read = sum(len(prompt) for rollout in rollouts for prompt in rollout.prompts)
     written = sum(len(done.ids) for rollout in rollouts for done in rollout.completions)
     return nbytes(owned(team)) + ledger.peak_bytes, read, written
@@ -560,6 +561,6 @@ class TestCommand:
         took = []
         for seed in range(3):
             start = time.perf_counter()
-            maporl.train_step(learner, debates, questions, config.sampling, seed=seed)
+            maporl.train_step(learner, debates, questions, config, seed=seed)
             took.append(time.perf_counter() - start)
         assert best / 2 < min(took) < 2 * TIME_FACTOR * best

@@ -17,8 +17,7 @@ from rich.console import Console
 from maporl_agents import cli
 from maporl_agents.config import CONFIGS, EvalConfig, GameConfig, Sampling, TrainConfig
 from maporl_agents.records.run_log import RunLog, read_metrics
-from maporl_agents.training import experiment
-from maporl_agents.training.schemes import SCHEMES
+from maporl_agents.training import experiment, loop
 from maporl_agents.update.optimiser import not_finite
 from maporl_env.tasks import load_task
 
@@ -163,14 +162,13 @@ class TestRun:
         def burst(*_: object, **__: object) -> None:
             raise not_finite("the loss", torch.tensor(float("nan")))
 
-        for train in SCHEMES:
-            monkeypatch.setitem(SCHEMES, train, replace(SCHEMES[train], train=burst))
+        monkeypatch.setattr(loop, "train", burst)
         with pytest.raises(FloatingPointError, match=rf"became nan.*--{scheme_flag(scheme)}"):
             experiment.train(CONFIGS[scheme](), None, [], None)  # type: ignore[arg-type]
 
     def test_trained_alone_sees_nobody_and_gives_as_many_answers(self) -> None:
         config = replace(SMALL, single_agent=True)
-        game, debates = experiment.training_game(config)
+        game, debates = config.training_game()
         assert game.num_turns == 1
         assert game.num_turns * debates == SMALL.game.num_turns * SMALL.questions_per_step
 

@@ -125,7 +125,9 @@ def test_each_can_be_trained_on(checkpoint, options: dict[str, object]) -> None:
     learner = Learner(team, PPOConfig(), steps=2)
     questions = questions_of(game, "train")[:3]
     sampling = Sampling(max_new_tokens=4)
-    rollouts, metrics = train_step(learner, debates_of(game, 3), questions, sampling, seed=0)
+    rollouts, metrics = train_step(
+        learner, debates_of(game, 3), questions, TrainConfig(sampling=sampling), seed=0
+    )
     assert len(rollouts) == 3
     assert metrics["updates"] == 3
     assert metrics["sampler_mismatch"] < 1e-4

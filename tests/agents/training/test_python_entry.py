@@ -12,6 +12,8 @@ import pytest
 
 import maporl_agents
 from maporl_agents import tiny
+from maporl_agents.algorithms import Scheme
+from maporl_agents.algorithms.maporl import SCHEME
 from maporl_agents.cli import main
 from maporl_agents.config import MALTConfig, PPOConfig, TrainConfig
 from maporl_agents.recipes import recipe
@@ -19,7 +21,6 @@ from maporl_agents.records.run_log import RunLog
 from maporl_agents.terminal import console
 from maporl_agents.training import experiment
 from maporl_agents.training.keywords import settings_with
-from maporl_agents.training.schemes import SCHEMES, Scheme
 from maporl_env import user_functions
 from maporl_env.types import Question
 
@@ -101,8 +102,8 @@ class OwnConfig(TrainConfig):
     loud: bool = False
 
 
-OWN = replace(SCHEMES["maporl"], settings=OwnConfig)
-TAKEN = SCHEMES["maporl"]
+OWN = replace(SCHEME, settings=OwnConfig)
+TAKEN = SCHEME
 
 
 class Half:
@@ -113,12 +114,12 @@ def test_a_scheme_of_ones_own(here: Path, capsys: pytest.CaptureFixture[str]) ->
     (here / "my_scheme.py").write_text(
         "from dataclasses import dataclass, replace\n"
         "from maporl_agents.config import TrainConfig\n"
-        "from maporl_agents.training.schemes import SCHEMES\n"
+        "from maporl_agents.algorithms.maporl import SCHEME\n"
         "@dataclass(frozen=True)\n"
         "class Settings(TrainConfig):\n"
         "    name: str = 'own'\n"
         "    loud: bool = False\n"
-        "OWN = replace(SCHEMES['maporl'], settings=Settings)\n"
+        "OWN = replace(SCHEME, settings=Settings)\n"
     )
     flags = [
         *("--steps", "1", "--questions-per-step", "2", "--game.num-turns", "2"),
@@ -143,7 +144,7 @@ def test_a_scheme_of_ones_own(here: Path, capsys: pytest.CaptureFixture[str]) ->
     ("scheme", "match"),
     [
         (TAKEN, "must be a dataclass of its own"),
-        (Half, "has no check, learner, train"),
+        (Half, "has no check, learner, train_step"),
         ("malt2", "unknown scheme 'malt2'"),
         ("nowhere.py:OWN", "scheme .*there is no file"),
     ],

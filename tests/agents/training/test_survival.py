@@ -21,8 +21,9 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from maporl_agents import cli
-from maporl_agents.algorithms.maporl import questions_of_step, train_step
+from maporl_agents.algorithms.maporl import train_step
 from maporl_agents.config import EvalConfig, PPOConfig, TeamConfig, TrainConfig
+from maporl_agents.play.questions import questions_of_step
 from maporl_agents.records import checkpoint
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.training import experiment
@@ -363,7 +364,7 @@ def train_with_faults(updates: int, seed: int) -> FaultyKey:
         for step in range(updates):
             seen = len(verifier.calls)
             asked = questions_of_step(questions, step, config.questions_per_step, 0)
-            rollouts, metrics = train_step(learner, debates, asked, config.sampling, seed=step)
+            rollouts, metrics = train_step(learner, debates, asked, config, seed=step)
             calls = verifier.calls[seen:]
             assert len(calls) == 3, "one call per turn, never a second one"
             assert metrics["unscored_messages"] == sum(count for _, count in calls)
