@@ -7,7 +7,7 @@ A scheme is a published way to collaborate and to learn from it. To add one name
 3. a line in `config.registry.CONFIGS`, which is the list of all schemes.
 
 A scheme outside this package needs none of the three places: a `Scheme` in any module or file is
-chosen by its name, module:name or file.py:name (docs/explanation/schemes/own.md).
+chosen by its name, module:name or file.py:name (docs/how-to/add-an-algorithm.md).
 """
 
 from __future__ import annotations

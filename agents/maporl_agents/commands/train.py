@@ -28,7 +28,7 @@ class Train:
     config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
     scheme: str = "maporl"
     """How agents collaborate and learn: maporl, magrpo, malt, iac, or your own as module:name or
-    file.py:name (docs/explanation/schemes/own.md). Each has settings of its own; see them with
+    file.py:name (docs/how-to/add-an-algorithm.md). Each has settings of its own; see them with
     --scheme NAME --help-all."""
     recipe: str = ""
     """Start from these settings: a YAML file, or shopping (the defaults), sharing, coins,

@@ -156,7 +156,7 @@ def incentives() -> StudyPlan:
         title="Do incentives steer behaviour?",
         claim=(
             "A bonus of 2 for alpha0, alpha1, beta0 or beta1 moves the transitions that Tables 1 "
-            "and 2 of the paper reward."
+            "and 2 of the paper pay for."
         ),
         arms=tuple(
             ArmPlan(
@@ -169,19 +169,18 @@ def incentives() -> StudyPlan:
             for name, bonus in pairs.items()
         ),
         notes=(
-            "Three agents; a majority of the two others is both of them, else it is a tie, "
-            "which gives no bonus. Changes between right and wrong are counted.",
+            "Three agents; a majority of the two others is both of them, else it is a tie, for "
+            "which nothing is paid: counted are changes between right and wrong.",
             THREE_OR_MORE,
-            "The first turn is frozen. alpha is added to the reward of the later message, so "
-            "both steps count; beta to that of the earlier one, so only the step from turn 2 to 3 "
-            "does.",
-            f"Where more than {CEILING} of the outcomes are right without bonus an incentive has "
-            "no room to act. Of changes that are not rewarded, one in twenty moves beyond "
+            "The first turn is frozen. alpha is paid to the later message, so both steps count; "
+            "beta is paid to the earlier one, so only the step from turn 2 to 3 does.",
+            f"Where more than {CEILING} of the outcomes are right without bonus there is no room "
+            "to see an incentive in. Of changes that are not paid for, one in twenty moves beyond "
             "the spread by chance.",
         ),
         claims=tuple(
             Claim(
-                f"{weight} moves every change that it rewards.",
+                f"{weight} moves every change that it pays for.",
                 tuple(
                     f"{weight}/{paid_topic(case, turn)}"
                     for turn in range(SHARING.game.num_turns - 1)
@@ -341,9 +340,9 @@ def variants() -> StudyPlan:
         notes=(
             "gamma 1 and one policy for both are the settings of the study `sharing`, and what "
             "every other row is compared with.",
-            "The first turn is frozen. So gamma changes the reward of turn 2 only (the reward "
-            "of the last turn is its own score), and a policy for the first turn apart would be "
-            "the same as a policy per agent.",
+            "The first turn is frozen. So gamma changes the reward of turn 2 only (the last turn "
+            "is paid its own score), and a policy for the first turn apart would be the same as a "
+            "policy per agent.",
             THREE_OR_MORE,
         ),
     )

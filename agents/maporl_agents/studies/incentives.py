@@ -155,8 +155,8 @@ def paid_verdict(
         return Verdict("open", arm, f"{figures}; one seed has no interval.")
     if change.low > 0 or change.high < 0:
         if (change.mean > 0) == case.gains:
-            return Verdict("supports", arm, f"{figures}, as rewarded.", p=change.p_value())
-        words = f"{figures}, against the reward."
+            return Verdict("supports", arm, f"{figures}, as paid.", p=change.p_value())
+        words = f"{figures}, against what is paid."
         return Verdict("contradicts", arm, words, p=change.p_value())
     if (usual if case.gains else 1 - usual) > CEILING:
         return Verdict("open", arm, f"{figures}, which left no room.")
@@ -180,4 +180,4 @@ def _side_effects(
     if changes:
         told = "".join(f"; {words[0].lower()}{words[1:]} {x}" for words, x in moved.items())
         beyond = f"{len(moved)} of {len(changes)} moved beyond the spread"
-        yield Verdict("neutral", arm.name, f"Changes it does not reward: {beyond}{told}.")
+        yield Verdict("neutral", arm.name, f"Changes it does not pay for: {beyond}{told}.")

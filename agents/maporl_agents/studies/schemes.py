@@ -62,7 +62,7 @@ def magrpo(shopping: TrainConfig) -> StudyPlan:
     """MAGRPO on the joint task, whose reward is agreement."""
     return StudyPlan(
         name="magrpo",
-        title="MAGRPO: two agents rewarded for agreement",
+        title="MAGRPO: two who are paid to agree",
         claim="Do two clerks who write the same bill unseen by each other learn to agree?",
         metric="score",
         arms=clerks(shopping),
@@ -71,9 +71,7 @@ def magrpo(shopping: TrainConfig) -> StudyPlan:
             "bills agree, right or wrong; `agreement` in the study's file asks for equal sums.",
         ),
         claims=(
-            Claim(
-                "Two clerks who are rewarded for agreement learn to agree.", ("magrpo/training",)
-            ),
+            Claim("Two clerks who are paid to agree learn to agree.", ("magrpo/training",)),
             Claim("MAGRPO is ahead of independent actor-critics.", ("magrpo/iac",)),
         ),
     )
@@ -84,13 +82,11 @@ def rightness(shopping: TrainConfig) -> StudyPlan:
     return StudyPlan(
         name="magrpo-right",
         title="MAGRPO: does agreeing make right?",
-        claim="Do two clerks who are rewarded only where their bills agree become right?",
+        claim="Do two clerks who are paid only where their bills agree become right?",
         metric="mean_accuracy",
         arms=clerks(shopping),
-        notes=("The teams are those of `magrpo`. Agreement on wrong prices has the same reward.",),
-        claims=(
-            Claim("Two clerks who are rewarded for agreement become right.", ("magrpo/training",)),
-        ),
+        notes=("The teams are those of `magrpo`. Agreeing on wrong prices is paid just as well.",),
+        claims=(Claim("Two clerks who are paid to agree become right.", ("magrpo/training",)),),
     )
 
 

@@ -558,9 +558,9 @@ class TestIncentives:
     @pytest.mark.parametrize(
         ("corrected", "kind", "words"),
         [
-            ((6, 7), "supports", "as rewarded"),
+            ((6, 7), "supports", "as paid"),
             ((2, 3), "open", "within the spread"),
-            ((1, 2), "contradicts", "against the reward"),
+            ((1, 2), "contradicts", "against what is paid"),
             ((1, 9), "open", "within the spread"),
         ],
     )

@@ -14,11 +14,13 @@ from maporl_agents.commands.verifier import served
 from maporl_agents.config import GameConfig
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import make_verifiers, protocol_options
+from maporl_env.tasks import files
 from maporl_env.types import Question
 
 MINE = """
 from dataclasses import dataclass
 from maporl_env.protocols import SequentialDebate
+from maporl_env.tasks import files
 from maporl_env.types import Question
 
 def short(questions, responses):
@@ -183,3 +185,27 @@ def test_a_person_is_told_who_plays_and_how_to_answer(here: Path, capsys, monkey
     assert "turn 1: you, agent_1, read" in said
     assert "agent_1 >" in said
     assert "agent_2" not in said
+
+
+def test_a_run_reads_its_task_and_makes_its_verifier_once(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, load = [], files.load
+    monkeypatch.setattr(files, "load", lambda path: read.append(path) or load(path))
+    words = "Tom buys 2 ink and 1 bag . how much ? in \\boxed{ }"
+    rows = [{"question": words, "answer": 9, "split": name} for name in ("train", "test") * 2]
+    (here / "asked.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (here / "counted.py").write_text(
+        "made = []\n"
+        "class Judge:\n"
+        "    def __init__(self):\n"
+        "        made.append(self)\n"
+        "        open('made.txt', 'a').write('x')\n"
+        "    def score(self, questions, responses):\n"
+        "        return [0.5 for _ in responses]\n"
+    )
+    own = ("--game.task", "asked.jsonl", "--game.verifier", "counted.py:Judge")
+    code, said = maporl(capsys, *TRAIN, *own)
+    assert code == 0, said
+    assert len(read) == 1  # by the command, before torch is loaded; then handed down
+    assert (here / "made.txt").read_text() == "x"
