@@ -17,7 +17,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pettingzoo.test import performance_benchmark
@@ -32,12 +32,18 @@ ANSWER = "\\boxed{12}"
 GOALS = {"wrapped AEC": 10_000, "BatchedDebate": 50_000}
 
 
-def aec(debates: int = 10) -> int:
-    """Play through the default wrappers, reading every observation; return the messages said."""
-    env = debate_v0.env(QUESTIONS)
-    messages = 0
+def episodes(env: Any, debates: int) -> Iterator[int]:
+    """Reset an environment for each debate, with the debate's number as seed."""
     for seed in range(debates):
         env.reset(seed=seed)
+        yield seed
+
+
+def aec(debates: int = 10) -> int:
+    """Play through the default wrappers, reading every observation; return the message count."""
+    env = debate_v0.env(QUESTIONS)
+    messages = 0
+    for _ in episodes(env, debates):
         while env.agents:
             over = env.last()[2]
             env.step(None if over else ANSWER)
@@ -48,8 +54,7 @@ def aec(debates: int = 10) -> int:
 def parallel(debates: int = 10) -> int:
     env = debate_v0.parallel_env(QUESTIONS)
     messages = 0
-    for seed in range(debates):
-        env.reset(seed=seed)
+    for _ in episodes(env, debates):
         while env.agents:
             messages += len(env.agents)
             env.step(dict.fromkeys(env.agents, ANSWER))
@@ -57,7 +62,7 @@ def parallel(debates: int = 10) -> int:
 
 
 def batched(batches: int = 8, rewards: bool = False) -> int:
-    """Play 16 debates in lock step, reading every prompt; return the messages said."""
+    """Play 16 debates in lock step, reading every prompt; return the number of messages."""
     batch = BatchedDebate(DebateConfig(QUESTIONS), 16)
     messages = 0
     for seed in range(batches):

@@ -9,9 +9,9 @@ Prints one line per arm and seed. What is compared at length, with controls and 
 
 malt    Accuracy of one pass over three roles (or of one answer of a single agent), and of the vote
         of nine generations. Trained arms generate 39 times per question in training.
-magrpo  Two clerks write the same bill unseen by each other and are paid where their lines agree; no
-        answer key is paid. The share of right bills, and what is paid, before and after. The arms
-        of shopping are paid by the key, in two turns.
+magrpo  Two clerks write the same bill unseen by each other and are rewarded where their lines
+        agree; the answer key gives no reward. The share of right bills, and the reward, before and
+        after. The arms of shopping are rewarded by the answer key, in two turns.
 """
 
 from __future__ import annotations

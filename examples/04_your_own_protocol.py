@@ -54,7 +54,7 @@ FIRST = {
 
 
 def second(agent: AgentID, reading: str) -> str:
-    """Believe whoever claims to be an expert; else join the largest group of the tally."""
+    """Adopt the answer of an agent that claims to be an expert; else the largest group's."""
     if "EXPERT" in reading or agent == "agent_0":
         return r"\boxed{900}"
     lines = [line.split(":") for line in reading.splitlines() if line.startswith("  ")]

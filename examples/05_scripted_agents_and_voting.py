@@ -1,4 +1,4 @@
-r"""Scripted agents and voting: how much a team gains without anybody learning anything.
+r"""Scripted agents and voting: the gain of a team that does not learn.
 
     python examples/05_scripted_agents_and_voting.py               # three seconds
     python examples/05_scripted_agents_and_voting.py --reliability 0.45

@@ -3,8 +3,8 @@ r"""The influence-aware reward: a message is rewarded for the scores that follow
     python examples/06_influence_aware_reward.py        # draws runs/influence_reward.png; 2 s
 
 You learn: what gamma weighs. Four debates of two agents are scored (1 right, 0 wrong), and every
-message is paid under three values of gamma. With gamma = 0 a message is paid for itself alone; the
-larger gamma, the more it is paid for what the team makes of it.
+message is paid under three values of gamma. With gamma = 0 a message is rewarded for its own score
+alone; the larger gamma, the more the later scores of the team count.
 """
 
 from __future__ import annotations

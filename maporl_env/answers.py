@@ -183,7 +183,7 @@ def last_box(text: str) -> str | None:
 
 
 def _box_braces(codes: NDArray[np.uint8]) -> NDArray[np.int64]:
-    r"""Where the braces stand that follow `\boxed`, in characters of a text that starts with it."""
+    r"""Positions of the braces after `\boxed`, in characters of a text that starts with it."""
     braces = np.flatnonzero(codes == ord("{"))
     name_ends = braces - np.isin(codes[braces - 1], _BLANKS)
     is_box = np.ones(len(braces), dtype=np.bool_)
@@ -245,7 +245,7 @@ def _read_number(text: str) -> int | Fraction | None:
 
 
 def join_thousands(text: str) -> str:
-    r"""Return a text with `12\,000` as `12000`; groups of other sizes stay as they are."""
+    r"""Return a text with `12\,000` as `12000`; groups of other sizes are left unchanged."""
     return _GROUPED.sub(lambda found: found[0].replace(found[1], ""), text)
 
 
@@ -267,7 +267,7 @@ def _exact(magnitude: str) -> Fraction:
 
 
 def _without_dust(decimal: str) -> Fraction | None:
-    """Return the number that a float written to its last digit stands for, if that is plain.
+    """Return the short decimal that a float with rounding errors stands for, if there is one.
 
     0.1 + 0.2 is written 0.30000000000000004 and stands for 0.3, 100 / 3 is written
     33.333333333333336. None for what is no such float, or is near no short decimal or fraction.

@@ -108,9 +108,6 @@ class raw_env(CollaborationAdapter, AECEnv[AgentID, Any, Any]):
     """
 
     __signature__ = _SIGNATURE
-    agents: list[AgentID]
-    terminations: Flags
-    truncations: Flags
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -157,8 +154,6 @@ class raw_env(CollaborationAdapter, AECEnv[AgentID, Any, Any]):
 
 class _ParallelCollaboration(CollaborationAdapter, ParallelEnv[AgentID, Any, Any]):
     """The game in the Parallel interface: one call per turn. Made by :func:`parallel_env`."""
-
-    agents: list[AgentID]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

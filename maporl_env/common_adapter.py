@@ -13,11 +13,17 @@ class CommonAdapter:
 
     Attributes:
         possible_agents: ["agent_0", ...].
+        agents: those of the episode; [] before the first reset and after the end.
+        terminations: whether the game has ended by its rules, by agent (AEC interface).
+        truncations: whether it was ended from outside, by agent (AEC interface).
         metadata: this instance's own copy.
         render_mode: None, "human", "ansi" or "rgb_array".
     """
 
     possible_agents: list[AgentID]
+    agents: list[AgentID]
+    terminations: dict[AgentID, bool]
+    truncations: dict[AgentID, bool]
     metadata: dict[str, Any]
     render_mode: str | None
     _observation_spaces: dict[AgentID, Any]

@@ -119,9 +119,6 @@ class raw_env(DebateAdapter, AECEnv[AgentID, Any, Any]):
     """
 
     __signature__ = _SIGNATURE
-    agents: list[AgentID]
-    terminations: Flags
-    truncations: Flags
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -180,8 +177,6 @@ class raw_env(DebateAdapter, AECEnv[AgentID, Any, Any]):
 
 class _ParallelDebate(DebateAdapter, ParallelEnv[AgentID, Any, Any]):
     """The debate in the Parallel interface: one call per turn. Made by :func:`parallel_env`."""
-
-    agents: list[AgentID]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

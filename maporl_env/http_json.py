@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_ANSWER_BYTES = 4_000_000
 MAX_PAUSE_SECONDS = 60.0
-"""Before a repetition, whatever a service asks for."""
+"""Longest pause before another attempt, whatever pause the service asks for."""
 _PASSING = {
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.CONFLICT,
@@ -25,11 +25,11 @@ _PASSING = {
     HTTPStatus.TOO_MANY_REQUESTS,
     *range(500, 600),  # also those of proxies and clouds: 520 to 524, 529
 } - {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED}
-"""Statuses of a trouble that may pass: the request is worth repeating."""
+"""Statuses of temporary failures: the request is repeated."""
 
 
 class RemoteError(RuntimeError):
-    """A service gave no answer that can be used."""
+    """A service gave no usable answer."""
 
 
 class RemoteTimeout(RemoteError, TimeoutError):
@@ -40,7 +40,7 @@ class RemoteUnavailable(RemoteError):
     """It could not be reached, broke off, or said that it cannot serve at present.
 
     Attributes:
-        retry_after_seconds: how long the service asked to be left alone, 0 if it did not say.
+        retry_after_seconds: the pause that the service asked for, 0 if it asked for none.
     """
 
     retry_after_seconds = 0.0
@@ -59,7 +59,8 @@ class Service:
 
     A failed attempt is repeated after a pause that doubles, or as long as the service asks for, at
     most `MAX_PAUSE_SECONDS`; a refusal is not. At worst a call takes (retries + 1) *
-    timeout_seconds and the pauses. Redirects are not followed, so that a token goes nowhere else.
+    timeout_seconds and the pauses. Redirects are not followed, so that the token is sent to no
+    other address.
 
     Attributes:
         name: "the verifier at http://...", for messages.
@@ -67,15 +68,15 @@ class Service:
     Args:
         url: of the service, `http://host:port` or `https://...`; a path is put before `path`.
         path: of the request, e.g. "/score".
-        what: what the service is, e.g. "verifier".
-        remedy: what to do where it cannot be reached.
+        what: kind of service for messages, e.g. "verifier".
+        remedy: advice for a service that cannot be reached.
         token: sent as a bearer token, to another machine only by https; None for a service that
             asks for none.
-        timeout_seconds: for one attempt, however slowly the answer drips; finding and greeting the
-            host is not included, and has the same limit per system call.
-        retries: further attempts after the first.
-        pause_seconds: before the first repetition.
-        max_answer_bytes: of a longer answer the rest is not read.
+        timeout_seconds: limit for one attempt, however slowly the answer arrives. Name resolution
+            and connection are not included; each system call there has the same limit.
+        retries: number of attempts after the first.
+        pause_seconds: pause before the second attempt.
+        max_answer_bytes: number of bytes that are read of an answer.
 
     Raises:
         ValueError: settings that cannot work.

@@ -6,7 +6,7 @@ r"""Debates played by recorded text.
     while prompts := batch.prompts():
         batch.step(recorded(prompts))
 
-The agents are whoever was recorded; each says what it said then, exactly as it stands in the file.
+The agents are the recorded speakers; each message is exactly the text in the file.
 In a debate of more turns than were recorded an agent holds its last text. Reading, voting, credit
 and rendering are those of any debate.
 
@@ -39,7 +39,7 @@ Value = TypeVar("Value", str, bool)
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One question and what was said about it. Made by :func:`load`, played by `Recorded`.
+    """One question and the messages about it. Made by :func:`load`, played by `Recorded`.
 
     Attributes:
         question: what was asked.
@@ -133,7 +133,7 @@ def play(
 
 
 def load(path: str | Path) -> list[Recording]:
-    """Return the recordings of a file; see the module docstring for what it may hold.
+    """Return the recordings of a file; the module docstring describes its format.
 
     Raises:
         FileNotFoundError: there is no such file.

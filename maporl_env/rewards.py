@@ -89,13 +89,13 @@ def turn_rewards(
     if not 0.0 <= gamma <= 1.0:
         raise ValueError(f"gamma must lie in [0, 1], got {gamma!r}")
     own_TA, valid_TA = _masked_scores(scores, valid)
-    paid_TA, known_TA = _team_means(own_TA, valid_TA) if share == "team" else (own_TA, valid_TA)
+    counted_TA, known_TA = _team_means(own_TA, valid_TA) if share == "team" else (own_TA, valid_TA)
     if horizon == "discounted":
-        rewards_TA = _discounted(own_TA, paid_TA, known_TA, gamma)
+        rewards_TA = _discounted(own_TA, counted_TA, known_TA, gamma)
     elif horizon == "last":
-        rewards_TA = _last(paid_TA, known_TA)
+        rewards_TA = _last(counted_TA, known_TA)
     else:
-        rewards_TA = paid_TA
+        rewards_TA = counted_TA
     return np.where(valid_TA, rewards_TA, 0.0)
 
 
@@ -116,9 +116,10 @@ def shaping_bonus(
     - the majority changed: `beta` goes to the *earlier* message, added if the majority became right
       and deducted if it became wrong; beta[1] if that message was right, else beta[0].
 
-    alpha[0] rewards critical reasoning, alpha[1] being persuaded by a right majority; beta[0] being
-    wrong but useful, beta[1] persuading while right. Majorities are strict: a tie is neither right
-    nor wrong and pays nothing, nor does a debate of one turn or, with "others", of one agent.
+    alpha[0] rewards critical reasoning, alpha[1] following a right majority; beta[0] rewards a
+    wrong but useful message, beta[1] a right message that persuades. Majorities are strict: a tie
+    is neither right nor wrong and gives no bonus, nor does a debate of one turn or, with "others",
+    of one agent.
 
     Args:
         correct: (T, A) booleans, or numbers that are exactly 0 or 1.
@@ -163,12 +164,12 @@ def _discounted(own_TA: Floats, later_TA: Floats, known_TA: Bools, gamma: float)
     return rewards_TA
 
 
-def _last(paid_TA: Floats, known_TA: Bools) -> Floats:
+def _last(counted_TA: Floats, known_TA: Bools) -> Floats:
     """Every turn holds, per agent, the score of the last turn that has one (0 where none has)."""
-    last_A = np.zeros(paid_TA.shape[1])
-    for paid_A, known_A in zip(paid_TA, known_TA, strict=True):
-        last_A = np.where(known_A, paid_A, last_A)
-    return np.broadcast_to(last_A, paid_TA.shape)
+    last_A = np.zeros(counted_TA.shape[1])
+    for counted_A, known_A in zip(counted_TA, known_TA, strict=True):
+        last_A = np.where(known_A, counted_A, last_A)
+    return np.broadcast_to(last_A, counted_TA.shape)
 
 
 def _team_means(own_TA: Floats, valid_TA: Bools) -> tuple[Floats, Bools]:

@@ -1,4 +1,4 @@
-r"""Untrusted Python, run where it can do no harm: for tests of programs that a model wrote.
+r"""A sandbox for untrusted Python: runs and tests programs that a model wrote.
 
     sandbox = Sandbox()
     job = Job(source="def double(x): return 2 * x", name="double", tests="assert double(4) == 8")
@@ -12,10 +12,10 @@ confined likewise, which calls the function through a pipe: arguments and result
 data. So a program cannot read the tests, replace `==`, end the tests by exiting, or write the
 verdict. What it can do is return values, be slow, and stop.
 
-Where the kernel does not give this, :class:`SandboxUnavailable` is raised; nothing is weakened in
-silence. `isolation="none"` keeps the processes, most limits and the filter, but not the namespaces:
-a program can then read and change files of this user and see its processes.
-`docs/how-to/sandbox.md` says what does not hold.
+Where the kernel does not offer this isolation, :class:`SandboxUnavailable` is raised: the sandbox
+never falls back to less. `isolation="none"` keeps the processes, most limits and the filter, but
+not the namespaces: a program can then read and change files of this user and see its processes.
+`docs/how-to/sandbox.md` lists the limits of this isolation.
 
 Linux on x86_64 or aarch64. Safe to use from several threads.
 """
@@ -44,7 +44,7 @@ Outcome = Literal["passed", "failed", "died", "timeout", "invalid", "lost"]
 
 MAX_SOURCE_CHARS = 150_000
 START_SECONDS = 60.0  # for the interpreter of a supervisor, on a very busy machine
-GRACE_SECONDS = 10.0  # beyond a job's limit, before the supervisor itself is given up
+GRACE_SECONDS = 10.0  # beyond a job's limit, before the supervisor itself is killed
 NOBODY = 65534
 _JAIL = Path(__file__).parent / "jail"
 _BOOT = """
@@ -72,11 +72,11 @@ class Limits:
     """Limits of one program.
 
     Attributes:
-        seconds: of time on the clock, for the program and its tests together.
+        seconds: wall-clock time for the program and its tests together.
         memory_mb: address space of each of its processes, the interpreter included.
-        processes: how many processes and threads it may be, itself included.
-        file_mb: everything that it stores in its folder.
-        output_chars: how much of what it prints is kept; the rest is thrown away.
+        processes: largest number of processes and threads, its own included.
+        file_mb: size of all files in its folder.
+        output_chars: number of printed characters that are kept; the rest is dropped.
     """
 
     seconds: float = 5.0
@@ -97,7 +97,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A program and what is asked of it.
+    """A program, and the function or tests to run.
 
     Attributes:
         source: untrusted Python that defines a function `name`.
@@ -108,8 +108,8 @@ class Job:
         preamble: trusted Python that runs before the program, in its names: imports, helpers.
 
     Raises:
-        ValueError: arguments together with tests, or that are no plain data; tests that are too
-            long. (A *program* that is too long fails, as anything else that is wrong with it.)
+        ValueError: arguments together with tests; arguments that are not plain data; tests that
+            are too long. (A *program* that is too long gives a failed result instead.)
     """
 
     source: str
@@ -140,9 +140,9 @@ class Result:
         value: what the call returned, made of plain data; None with tests.
         passed: assertions that held each time they ran.
         total: assertions that were counted, each once however often it runs; 0 if the program died.
-        detail: the first error in words.
+        detail: the message of the first error.
         output: the start of what the program printed.
-        seconds: on the clock.
+        seconds: wall-clock time.
         share: of the assertions that held; one that ran several times counts by the share of these.
     """
 
@@ -158,11 +158,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """Runs jobs, a few at a time. Holds no process between calls.
+    """Runs jobs, `workers` at a time. Keeps no process between calls.
 
     Attributes:
         limits: of each job.
-        isolation: "namespaces", or "none" for programs that you would run yourself.
+        isolation: "namespaces", or "none" for programs that you trust.
         workers: jobs at a time; None for one per processor, at most 8.
 
     Raises:
@@ -191,7 +191,7 @@ class Sandbox:
     def run_many(self, jobs: Sequence[Job]) -> list[Result]:
         """Return one result per job, in order.
 
-        What a program does never raises here; it is in the result.
+        An error of a program is never raised here; it is part of its result.
 
         Raises:
             SandboxUnavailable: a supervisor could not be started.
@@ -363,7 +363,7 @@ def _interpreter() -> str:
 
 
 def _map_users(pid: int) -> None:
-    """Say who the supervisor's users are outside: root's workers are nobody, others' the user."""
+    """Map the supervisor's users: under root, workers run as user nobody, else as the caller."""
     folder = Path(f"/proc/{pid}")
     user, group = os.geteuid(), os.getegid()
     if user == 0:

@@ -30,7 +30,7 @@ _GIVEN: dict[str, object] = {}
 
 
 def is_own_name(name: str) -> bool:
-    """Return whether a text has the form of `FORMS`; what it names need not exist."""
+    """Return whether a text has the form of `FORMS`; the object need not exist."""
     place, _, attribute = name.rpartition(":")
     held = place.endswith(".py") or _MODULE.fullmatch(place) is not None
     return held and _MODULE.fullmatch(attribute) is not None
@@ -57,8 +57,8 @@ def object_named(name: str) -> Any:
         return _GIVEN[name]
     if place == PYTHON:
         raise ValueError(
-            f"{name!r} was an object of the Python program that started the run, which no file "
-            f"holds: hand it over from Python again, or name one as {FORMS}"
+            f"{name!r} was an object of the Python program that started the run, and is in no "
+            f"file: pass it from Python again, or name one as {FORMS}"
         )
     found: Any = _module(name, place)
     for part in attribute.split("."):
@@ -130,12 +130,12 @@ def _bytes_of(code: CodeType | None) -> bytes:
 
 
 def name_as(name: str, given: object) -> None:
-    """Let an object stand for a name, or for the path of a file, in this process."""
+    """Register an object under a name, or under the path of a file, in this process."""
     _GIVEN[name] = given
 
 
 def given_as(name: str) -> Any:
-    """Return the object that stands for a name or path in this process; None if none does."""
+    """Return the object registered under a name or path in this process, or None."""
     return _GIVEN.get(name)
 
 
@@ -145,7 +145,7 @@ def _module(name: str, place: str) -> ModuleType:
     if is_file and not Path(place).expanduser().is_file():
         raise ValueError(f"{name!r} cannot be found: there is no file {place}")
     if not is_file and not _MODULE.fullmatch(place):
-        raise ValueError(f"{name!r} is no name: give {FORMS}")
+        raise ValueError(f"{name!r} is not a name: give {FORMS}")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:

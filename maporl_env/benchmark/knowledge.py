@@ -30,7 +30,7 @@ _COINS = re.compile(r" two of ([\d ]+) ")
 
 
 def first_message(question: Question, seat: int, accuracy: float = ACCURACY) -> str:
-    """Return the message that is dealt to a seat."""
+    """Return the first message that is dealt to an agent."""
     rng = random.Random(f"maporl-bench/first/{question.id}/{seat}")
     if rng.random() < accuracy:
         return right_message(question)
@@ -38,7 +38,7 @@ def first_message(question: Question, seat: int, accuracy: float = ACCURACY) -> 
 
 
 def random_message(question: Question, seat: int, turn: int) -> str:
-    """Return one of the plausible messages, all equally likely, for one seat and turn."""
+    """Return one of the plausible messages, all equally likely, for one agent and turn."""
     rng = random.Random(f"maporl-bench/random/{question.id}/{seat}/{turn}")
     return rng.choice(plausible_messages(question))
 
@@ -60,7 +60,7 @@ def right_message(question: Question) -> str:
 
 @lru_cache(maxsize=4096)
 def plausible_messages(question: Question) -> tuple[str, ...]:
-    """Return every message that somebody might write who understands the question, in order.
+    """Return every plausible message about a question, in order.
 
     Raises:
         ValueError: the question is of another task than those of the suite.

@@ -1,4 +1,4 @@
-"""Who can play: anything that turns what agents read into what they say.
+"""Players of the benchmark: anything that turns observations into messages.
 
 `Players` are asked for a speaker per batch of debates. Scripted agents and functions are here;
 language models are in `maporl_agents.bridges.bench_players`.
@@ -43,10 +43,10 @@ class Players(typing.Protocol):
         """The description of these players in a report."""
 
     def refusal(self, case: Case) -> str:
-        """Return why they cannot play a case, "" if they can."""
+        """Return why these players cannot play a case, "" if they can."""
 
     def speaker(self, case: Case, questions: Sequence[Question], seed: int) -> Speak:
-        """Return who speaks in all seats of debates about these questions, in their order.
+        """Return the speaker of all agents in debates about these questions, in their order.
 
         A speaker may count what it generates in an attribute `tokens`.
         """
@@ -65,7 +65,7 @@ class MadePlayers:
         return ""
 
     def speaker(self, case: Case, questions: Sequence[Question], seed: int) -> Speak:
-        """Return who speaks."""
+        """Return the speaker."""
         return self.make(case, questions, seed)
 
 
@@ -106,7 +106,7 @@ SCRIPTED = {
     "oracle": "reads the answer key",
     "random": "says any plausible answer in every turn",
 }
-"""The scripted agents, and what they do."""
+"""The scripted agents by name, each with a description."""
 
 
 def scripted_agents(

@@ -1,4 +1,4 @@
-"""Letting players play the suite, and measuring what they said."""
+"""Play the cases of the benchmark with given players, and measure the debates."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _begin(name: str, about: dict[str, Any], out: str | Path | None, overwrite: 
 
 
 def _described(who: Report, other: Report) -> str:
-    """Return a name, and of what is known of who bears it, that which another has not."""
+    """Return the name of players, with those entries of their description that others lack."""
     absent = object()
     own = {key: value for key, value in who.about.items() if other.about.get(key, absent) != value}
     return f"{who.name!r}" + (f" ({own})" if own else "")

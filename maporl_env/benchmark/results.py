@@ -220,7 +220,7 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str | None:
-    """Return the processor's name, as far as the system tells it."""
+    """Return the processor's name, as the system reports it."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

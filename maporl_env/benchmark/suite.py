@@ -25,7 +25,7 @@ SPLIT = "test"
 PROBED = 4
 """Questions whose debate enters the digest."""
 ROLES = ("think :", "think again :", "think once more :")
-"""System texts of the pipeline, in words that the built-in models know."""
+"""System texts of the pipeline, in the vocabulary of the built-in models."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Case:
         return tuple(load_task(self.task).split(SPLIT)[: self.num_questions])
 
     def config(self) -> DebateConfig:
-        """Return the options of the debate; what they leave out has its default."""
+        """Return the options of the debate that differ from the defaults."""
         options: dict[str, Any] = {}
         if self.verdicts:
             options |= {"reward_feedback": True, "feedback_verifier": NoisyKey()}
@@ -97,7 +97,7 @@ class Case:
 
 
 def seal(case: Case) -> str:
-    """Return the digest of what a case asks, shows, scores and pays."""
+    """Return the digest of a case: its questions, observations, scores and rewards."""
     questions = case.questions()
     batch = BatchedDebate(case.config(), PROBED)
     batch.reset(questions[:PROBED])
@@ -148,7 +148,7 @@ def choose_cases(patterns: Sequence[str] = ()) -> tuple[Case, ...]:
 
 
 def listing() -> str:
-    """Return the cases, one per line, with what makes each."""
+    """Return the cases, one per line, each with its settings."""
     lines = [f"{VERSION}: {len(CASES)} cases; every question is debated once"]
     for case in CASES:
         shown = ", scores of a noisy judge shown" if case.verdicts else ""

@@ -176,7 +176,7 @@ def write_tables(page: str | Path, reports: Sequence[Report]) -> None:
 
 
 def _origins(reports: Sequence[Report]) -> dict[str, str]:
-    """Return who was scored, by when and where."""
+    """Return the players of a report, its date and its machine."""
     found: dict[str, list[str]] = {}
     for report in reports:
         found.setdefault(f"Scored {report.date} on {_where(report)}", []).append(report.name)

@@ -19,7 +19,7 @@ from maporl_env.collaboration.equilibrium import read_policy
 
 
 class LoneCollaboration(gymnasium.Env[Observation, np.int64]):
-    """The game with a partner who learns nothing.
+    """The game with a partner that does not learn.
 
     Args:
         partner: the probability that the partner collaborates, a number or (T, K + 1): one for each

@@ -29,7 +29,7 @@ Indices = int | Sequence[int] | None
 
 
 class Lane:
-    """One learner of one debate; what it lacks it takes from its debate (`DebateAdapter`)."""
+    """One learner of one debate; other attributes are those of its debate (`DebateAdapter`)."""
 
     def __init__(self, core: DebateAdapter, agent: AgentID) -> None:
         self.core = core
@@ -201,7 +201,7 @@ class DebateVecEnv(VecEnv):
     # -- what a VecEnv is asked --------------------------------------------------------------
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
-        """Return an attribute of lanes; AttributeError if they have none of that name."""
+        """Return an attribute of lanes; AttributeError if the lanes lack it."""
         return [getattr(lane, attr_name) for lane in self._chosen(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
@@ -217,7 +217,7 @@ class DebateVecEnv(VecEnv):
         return [method(*method_args, **method_kwargs) for method in methods]
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: Indices = None) -> list[bool]:
-        """Return False per lane: there are no wrappers around them."""
+        """Return False per lane: lanes have no wrappers."""
         return [False for _ in self._chosen(indices)]
 
     def get_images(self) -> list[Any]:

@@ -22,7 +22,7 @@ from maporl_env.types import AgentID
 from maporl_env.user_functions import texts_of
 
 Partner = Callable[[Sequence[str]], Sequence[str]] | Sequence[str]
-"""`prompts -> texts`, or a script: what to say in each turn, the last text again after that."""
+"""`prompts -> texts`, or a list of texts: one per turn, the last one repeated after that."""
 
 Partners = Callable[[Sequence[str]], Sequence[str]] | Sequence[Partner]
 

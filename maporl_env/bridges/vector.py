@@ -172,7 +172,7 @@ class VectorDebate(VectorEnv[Any, Any, Any]):
     # -- a turn ------------------------------------------------------------------------------
 
     def step(self, actions: Any) -> tuple[Any, NDArray[np.float64], Flags, Flags, dict[str, Any]]:
-        """Let all learners speak, and their partners with them.
+        """Play one turn: post the messages of all learners and of their partners.
 
         Args:
             actions: one per lane; those of debates that have ended are ignored.

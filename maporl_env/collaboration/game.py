@@ -69,7 +69,7 @@ class Rules:
             raise ValueError(f"unknown timing {self.timing!r}: choose one of next, same")
 
     def after(self, count: int, joined: int) -> int:
-        """Return the count after `joined` more collaborations; above the threshold it stands."""
+        """Return the count after `joined` more collaborations, at most the threshold."""
         return min(self.threshold, count + joined)
 
     def payment(self, count: int, joined: int, action: int) -> float:
@@ -88,7 +88,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn that was played; one entry per agent, in seat order."""
+    """One turn that was played; one entry per agent, in order of their index."""
 
     actions: tuple[int, ...]
     rewards: tuple[float, ...]
@@ -135,7 +135,7 @@ class CollaborationGame:
         return self.turn >= self.rules.num_turns
 
     def play(self, actions: Sequence[int]) -> tuple[float, ...]:
-        """Play one turn of an unfinished game and return what each agent is paid."""
+        """Play one turn of an unfinished game and return the reward of each agent."""
         joined = sum(actions)
         rewards = tuple(self.rules.payment(self.count, joined, action) for action in actions)
         paid_synergy = self.count + (joined if self.rules.timing == "same" else 0)

@@ -118,7 +118,7 @@ def _callers() -> frozenset[tuple[types.CodeType, int]]:
 
 
 class _Assertion:
-    """One run of an assertion: counts, and goes on with the tests."""
+    """Count one run of an assertion, and go on with the tests."""
 
     def __init__(self, tally: Tally, runs: list[int]) -> None:
         self.tally, self.runs = tally, runs  # runs: those that held, and all

@@ -33,7 +33,7 @@ _TAGS: dict[str, Callable[[list[Any]], Any]] = {
 
 
 def pack(value: Any, depth: int = 0) -> Any:
-    """Return a value as what JSON can carry; ValueError if it is not plain data.
+    """Return a value in a form that JSON can represent; ValueError if it is not plain data.
 
     Subclasses become their plain base: a Counter a dict, an IntEnum an int.
     """
@@ -73,7 +73,7 @@ def _items(value: Any) -> Collection[Any]:
 
 
 def unpack(data: Any, depth: int = 0) -> Any:
-    """Inverse of :func:`pack`; ValueError for what `pack` cannot have made."""
+    """Inverse of :func:`pack`; ValueError for a value that `pack` cannot return."""
     if depth > 2 * MAX_DEPTH:
         raise ValueError("nested too deeply")
     if isinstance(data, list):

@@ -51,7 +51,7 @@ def prepare(isolated: bool) -> None:
         __import__(module)
     if isolated:
         kernel.unshare(_OUTSIDE)
-        frames.send(STDOUT, {"map": os.getpid()})  # only the caller may say who we are
+        frames.send(STDOUT, {"map": os.getpid()})  # only the caller may map the users
         frames.receive(STDIN)
         room.build()
         trial = kernel.fork(_PER_JOB)
@@ -94,7 +94,7 @@ def _start_worker(job: Message, calls: int, answers: int, output: int, folder: s
         return pid
     try:
         _same_chances()
-        os.setsid()  # a signal to its process group reaches nobody else
+        os.setsid()  # a signal to its process group reaches no other process
         if folder is not None:
             os.chdir(folder)
         worker.serve(job, *worker.enter(job, calls, answers, output, isolated))
@@ -166,7 +166,7 @@ def _watch(report: int, output: int, deadline: float, max_output: int) -> tuple[
 
 
 def _drain(output: int, kept: bytearray, max_output: int) -> bool:
-    """Read once, keep what there is room for; False when everybody has closed the other end."""
+    """Read once and keep what fits; return False when all other ends of the pipe are closed."""
     try:
         part = os.read(output, 1 << 16)
     except BlockingIOError:
@@ -186,7 +186,7 @@ def _receive(report: int, deadline: float) -> Message:
 
 
 def _end(pids: list[int], isolated: bool) -> None:
-    """Kill worker and checker and everything that came of them, and wait until they are gone."""
+    """Kill worker, checker and all their descendants, and wait until they have ended."""
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     for pid in pids:

@@ -101,7 +101,7 @@ def _try(act: Any, *arguments: Any) -> Message:
 
 
 def _flush() -> None:
-    """Let go of what was printed, before the answer: after it this process may be killed."""
+    """Flush stdout before answering: the process may be killed right after."""
     with contextlib.suppress(BaseException):
         sys.stdout.flush()
 

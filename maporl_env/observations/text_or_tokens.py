@@ -44,7 +44,7 @@ class TextMedium:
         return DebateSpace(None if debate.on_long == "truncate" else debate.max_chars)
 
     def clear(self) -> None:
-        """Forget what is not yet a message."""
+        """Drop unfinished messages."""
 
     @property
     def actors(self) -> tuple[AgentID, ...]:
@@ -120,7 +120,7 @@ class TokenMedium(TextMedium):
         return self.codec.text(self.codec.message(action))
 
     def observe(self, agent: AgentID) -> NDArray[Any]:
-        """Return the ids of what an agent reads, (observation_tokens,), padded with 0."""
+        """Return the ids of an agent's view, (observation_tokens,), padded with 0."""
         return self.codec.padded(self._prompt(agent))
 
     def _prompt(self, agent: AgentID) -> Ids:
@@ -214,7 +214,7 @@ class WritingMedium(TokenMedium):
         return [(agent, self._text(agent)) for agent in self.agents if agent in self._written]
 
     def observe(self, agent: AgentID) -> NDArray[Any]:
-        """Return the ids of what an agent reads and of what it has begun to write."""
+        """Return the ids of an agent's view and of its unfinished message, padded with 0."""
         own = self._written.get(agent, ())
         return self.codec.padded(np.concatenate([self._prompt(agent), np.array(own, np.int64)]))
 

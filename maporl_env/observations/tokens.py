@@ -41,7 +41,7 @@ class Tokenizer(typing.Protocol):
         """Return the ids of a text."""
 
     def decode(self, ids: Any) -> str:
-        """Return the text of a list of ids, whatever they are."""
+        """Return the text of a list of ids; any integers are accepted."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class TokenCodec:
         return legal if eos is None else legal & (ids != eos + 1)
 
     def message(self, action: Any) -> NDArray[Any]:
-        """Return an action as an array of numbers; ValueError unless it is a row of them."""
+        """Return an action as an array; ValueError unless it is one row of numbers."""
         ids = np.asarray(action) if action is not None else np.array("None")
         if ids.ndim != 1 or ids.dtype.kind not in "iuf" or len(ids) > self.message_tokens:
             raise ValueError(

@@ -13,7 +13,7 @@ from maporl_env.types import Question
 
 
 class Deferred(Sequence[Question]):
-    """Questions that are loaded when they are first looked at, because that takes long.
+    """Questions that are loaded on first use, because loading is slow.
 
     Args:
         load: returns them; what it raises comes of the first look.

@@ -3,11 +3,11 @@ r"""A built-in companion of `sharing`: which two coins pay a price?
     Mia pays 17 with two of 3 5 9 12 . the bigger coin ?
     \boxed{ 12 }
 
-Of four different coins exactly one pair makes the price (5 + 12); asked is its bigger coin. That is
-never the smallest of the four, and each of the others equally often, one question each per set: any
-guess that ignores the price is right in one case of three at most. Answers run from 2 to 30. The
-words are those of `sharing` (template, moves, verdicts), so that what is learnt in one task can be
-tried in the other.
+Of four different coins exactly one pair adds up to the price (5 + 12); the question asks for its
+bigger coin. That is never the smallest of the four, and each of the others equally often, one
+question each per set: any guess that ignores the price is right in one case of three at most.
+Answers run from 2 to 30. The words are those of `sharing` (template, moves, verdicts), so that what
+is learnt in one task can be tried in the other.
 
 Splits: by the set of four coins; a set occurs in one split only, at any price.
 """
@@ -48,7 +48,7 @@ def payments(coins: CoinSet) -> dict[int, list[tuple[int, int]]]:
 
 
 def questions(split: str) -> Iterator[Question]:
-    """Yield the questions of a split in shuffled order; the coins stand in random order."""
+    """Yield the questions of a split in shuffled order, each with its coins in random order."""
     rng = random.Random(f"coins/{split}")
     asked = [
         (coins, rng.choice(pairs))

@@ -40,7 +40,7 @@ SUFFIXES = (".jsonl", ".csv")
 LARGE_BYTES = 1 << 25
 """A .jsonl file from this size on stays on disk: its questions are read one by one when asked."""
 MAX_FIELD = (1 << 31) - 1
-"""Characters of one field of a CSV file: the most that Python's reader can be told everywhere."""
+"""Largest number of characters of a CSV field that Python's reader accepts on all platforms."""
 
 
 def read_rows(path: Path) -> Iterator[Numbered]:
@@ -75,7 +75,7 @@ def _jsonl(path: Path, lines: Iterable[str]) -> Iterator[Numbered]:
 
 
 def _csv(path: Path, lines: Iterable[str]) -> Iterator[Numbered]:
-    csv.field_size_limit(MAX_FIELD)  # of all readers of this process; 131,072 unless told
+    csv.field_size_limit(MAX_FIELD)  # for all readers of this process; the default is 131,072
     reader = csv.DictReader(lines, strict=True)
     start = 1  # where the row that is read begins: a quote that never closes goes on to the end
     try:
@@ -230,7 +230,7 @@ def _splits_of_file(path: Path, prefix: str) -> Splits:
 
 
 def template_for(questions: Sequence[Question]) -> Template:
-    """Return the words that suit the questions' kind."""
+    """Return the template for the questions' kind."""
     return NLI_TEMPLATE if all(q.kind == "nli" for q in questions) else Template()
 
 
@@ -242,5 +242,5 @@ def load(path: Path) -> Task:
 
 
 def _some(questions: Sequence[Question]) -> Sequence[Question]:
-    """Enough of them to tell their kind: all, unless they lie on disk."""
+    """Return enough questions to know their kind: all, unless they are on disk."""
     return questions[:1000] if isinstance(questions, IndexedQuestions) else questions

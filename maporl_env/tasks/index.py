@@ -52,7 +52,7 @@ def digest(path: Path) -> str:
 
 
 def keep(path: Path, content: bytes) -> None:
-    """Write a file of the cache whole or not at all, whoever else writes it."""
+    """Write a file of the cache atomically, also when other processes write it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:

@@ -1,4 +1,4 @@
-r"""A built-in task that nobody can solve alone: what is left when coins are shared out.
+r"""A built-in task that no agent can solve alone: what is left when coins are shared out.
 
     Mia has 47 coins and gets 38 , shared by 3 . how many are left ?
     \boxed{ 1 }
@@ -47,7 +47,7 @@ TEMPLATE = Template(
     cue="\nyou : ",
     nobody="\nnobody else .",
 )
-"""Shared by `coins`. As short as can be; the question stands at the top of every view."""
+"""Shared by `coins`. As short as possible; the question is at the top of every view."""
 
 
 def answer(value: int, move: str | None = None, scores: Sequence[float] = ()) -> str:

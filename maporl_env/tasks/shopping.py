@@ -68,7 +68,7 @@ TEMPLATE = Template(
 
 
 def known_items(agent: int) -> list[str]:
-    """Return the items whose prices the tiny agent of this seat was taught (halves, by parity)."""
+    """Return the items whose prices the tiny agent of this index was taught (halves, by parity)."""
     half = len(ITEMS) // 2
     return ITEMS[:half] if agent % 2 == 0 else ITEMS[half:]
 

@@ -22,14 +22,14 @@ SPELLINGS = {
     ),
     "test": ("test", "testing", "testset", "tests", "heldout", "holdout"),
 }
-"""Splits that have a meaning here, and how they are spelled, but for capitals and - _ or blanks."""
+"""Known splits and their spellings; case, blanks, "-" and "_" are ignored."""
 
 _STARTS = {"train": "train", "test": "test", "dev": "validation", "valid": "validation"}
 _KNOWN = {spelling: name for name, spellings in SPELLINGS.items() for spelling in spellings}
 
 Row = Mapping[str, Any]
 Numbered = tuple[str, Row]
-"""Where a row stands ("file.jsonl, line 3"), and its columns."""
+"""The place of a row ("file.jsonl, line 3"), and its columns."""
 Splits = dict[str, Sequence[Question]]
 
 
@@ -39,7 +39,7 @@ def split_name(written: str) -> str:
 
 
 def split_of_file(stem: str) -> str | None:
-    """Return the split that a file's name tells, by its first or last word; None for none."""
+    """Return the split named by the first or last word of a file's name; None if it names none."""
     lower = stem.lower()
     words = re.findall("[a-z]+", lower)
     for word in (*words[:1], *words[-1:]):

@@ -146,7 +146,7 @@ def solve(
 
 
 def _run(jobs: Sequence[Job], sandbox: Sandbox) -> list[Result]:
-    """Run programs; those that say nothing about themselves but that time was short, once more."""
+    """Run programs; run those that timed out a second time."""
     results = sandbox.run_many(jobs)
     again = [i for i, result in enumerate(results) if result.outcome in ("timeout", "lost")]
     if again:

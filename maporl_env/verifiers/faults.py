@@ -138,7 +138,7 @@ _REAL: tuple[Any, ...] = (numbers.Real, Decimal)
 
 
 def _scalar(value: Any) -> Any:
-    """The Python number in an array or tensor without dimensions; other values as they are."""
+    """Return the number in an array or tensor without dimensions; other values unchanged."""
     if getattr(value, "shape", None) != ():
         return value
     if callable(getattr(value, "detach", None)):

@@ -33,8 +33,8 @@ class Suite:
 
     Attributes:
         name: of the function under test.
-        preamble: trusted Python put before the program and before the tests: imports, helpers. It
-            may hold the function's stub.
+        preamble: trusted Python put before the program and before the tests: imports, helpers,
+            also the function's stub.
         tests: trusted Python with assertions about `name`.
     """
 
@@ -74,7 +74,7 @@ class Suite:
 
 
 parse = lru_cache(maxsize=4096)(Suite.parse)
-"""`Suite.parse`, remembered."""
+"""`Suite.parse`, cached."""
 
 
 Submission = tuple[str, str | None]
@@ -92,8 +92,8 @@ def run_once_each(sandbox: Sandbox, asked: Iterable[Submission]) -> dict[Submiss
 class CodeTests:
     """A verifier that runs programs against the tests of their questions.
 
-    A message without a program, and a program that dies or takes too long, scores 0. A question
-    whose tests cannot judge, and a failure of the sandbox itself, gives no score.
+    The score is 0 for a message without a program, and for a program that dies or exceeds a limit.
+    There is no score where the tests are invalid or the sandbox itself fails.
 
     Attributes:
         partial: score the share of assertions that hold, instead of 1 for all and else 0. Each
@@ -143,7 +143,7 @@ class Diagnostics:
     _told: dict[tuple[str, str], str] = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(self, question: Question, text: str) -> str:
-        """Return words about the last program in a text; ValueError without tests to run."""
+        """Return a report on the last program in a text; ValueError if there are no tests."""
         program = extract_program(text, parse(question.answer).name)
         if program is None:
             return "There is no program in the answer."
@@ -160,7 +160,7 @@ class Diagnostics:
 
 
 MAX_TOLD = 4096
-"""Programs whose diagnostics are remembered."""
+"""Largest number of programs whose diagnostics are cached."""
 
 
 def _in_words(result: Result) -> str:

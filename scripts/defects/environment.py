@@ -16,7 +16,7 @@ DEFECTS = (
             ("gamma * (known_TA[t + 1] + discounts_A)", "gamma * (1 + discounts_A)"),
             ("(own_TA[t] + tail_A) / (1.0 + discounts_A)", "(own_TA[t] + tail_A)"),
             ("(own_TA[t] + tail_A) / (1.0 + discounts_A)", "(own_TA[t] + tail_A) / discounts_A"),
-            ("np.where(known_A, paid_A, last_A)", "np.where(known_A, last_A, paid_A)"),
+            ("np.where(known_A, counted_A, last_A)", "np.where(known_A, last_A, counted_A)"),
             (
                 "own_TA.sum(axis=1, keepdims=True) / np.maximum(count_T1, 1)",
                 "own_TA.mean(axis=1, keepdims=True)",
