@@ -1,7 +1,7 @@
 # What a contributor runs. Every verb that needs an environment makes .venv first.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-env test-thorough test-all test-slow check format lint type build clean force
+.PHONY: help setup train test test-env test-thorough test-all test-slow check format lint type docs build clean force
 
 PYTHON ?=
 ARGS ?=
@@ -55,6 +55,10 @@ lint: $(READY) ## style, formatting and import contracts
 
 type: $(READY) ## static types
 	$(BIN)/python -m mypy
+
+docs: $(READY) ## the documentation and the API reference as a site (Python 3.11 or later)
+	$(BIN)/python -m sphinx -W --keep-going --quiet -j $(JOBS) docs build/site
+	@echo 'The site is in build/site/index.html.'
 
 build: $(READY) ## source and wheel distributions, into dist/
 	rm -rf dist

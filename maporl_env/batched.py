@@ -1,6 +1,6 @@
 """B debates in lock step: one generation call and one verifier call per turn.
 
-    batch = BatchedDebate(DebateConfig(task="gsm8k", num_agents=2), batch_size=64)
+    batch = BatchedDebate(DebateConfig(task="sharing", num_agents=2), batch_size=64)
     batch.reset(questions)
     while prompts := batch.prompts():
         batch.step(generate([prompt.text for prompt in prompts]))

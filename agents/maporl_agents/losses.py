@@ -192,7 +192,7 @@ def policy_loss(
     Returns:
         (loss, stats). The loss is 0-d. stats are detached 0-d tensors over the real tokens of
         this call (0 if there are none):
-        `clip_frac`, share with |ratio - 1| > clip_coef;
+        `clip_frac`, share with `|ratio - 1| > clip_coef`;
         `approx_kl`, mean k3 estimate of KL(old || new): ratio - 1 - log ratio;
         `ratio_mean`; `ratio_max`.
 

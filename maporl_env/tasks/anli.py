@@ -1,6 +1,7 @@
 """ANLI, round 3: does a premise entail a hypothesis, contradict it, or neither (Nie et al., 2020).
 
-Splits
+Splits:
+
     train, test    as published; where there is no test file, the development set is the test set
     validation     the development set; where that is the test set, the last 1,200 training pairs,
                    which leave `train`, if it has so many beside the next two

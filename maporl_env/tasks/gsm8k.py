@@ -1,6 +1,7 @@
 """GSM8K: grade-school word problems with a number as the answer (Cobbe et al., 2021).
 
-Splits
+Splits:
+
     test           as published: 1,319 problems
     validation     the last 500 of the 7,473 published training problems (of a training set of your
                    own of less than 5,000 problems: none)

@@ -22,9 +22,9 @@ def optimizer_state(
         names: a name for each of its parameters, by the parameter itself or its `id`.
 
     Returns:
-        tensors: "<parameter>/<moment>" to a copy of the moment, the step count included.
-        state: kind, hyperparameters per group, and for each parameter its shape, the shapes of its
-            moments and what of its state is not a tensor.
+        (tensors, state). `tensors` maps "<parameter>/<moment>" to a copy of the moment, the step
+        count included. `state` holds the kind, hyperparameters per group, and for each parameter
+        its shape, the shapes of its moments and what of its state is not a tensor.
 
     Raises:
         ValueError: if a parameter has no name, two share one, or a setting is not a JSON value.

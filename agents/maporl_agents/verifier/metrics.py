@@ -184,7 +184,7 @@ def _bin(low: float, high: float, score: Floats, right: Bools) -> Bin:
 def expected_calibration_error(
     scores: ArrayLike, labels: ArrayLike, *, num_bins: int = 10
 ) -> float | None:
-    """Return the mean distance of scores from shares: sum over bins n_b / N |score_b - share_b|.
+    """Return the mean distance of scores from shares: sum over bins n_b / N `|score_b - share_b|`.
 
     Guo et al. (2017), equation 3.
 

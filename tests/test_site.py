@@ -1,0 +1,88 @@
+"""The documentation as a site: every module and public name is on it, and it builds cleanly."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import subprocess
+import sys
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ROOT / "docs" / "reference" / "api"
+ROOMS = {"maporl_env": ROOT, "maporl_agents": ROOT / "agents"}
+NO_SPHINX = "no Sphinx: it needs Python 3.11 and the extra 'docs'"
+# What is used by command, or runs inside another process, has no page.
+INSIDE = re.compile(
+    r"maporl_env\.jail\b|.*\.__main__|.*_worker"
+    r"|maporl_agents\.(cli|terminal|commands|planning|studies|webpage)\b"
+)
+
+
+def modules() -> set[str]:
+    """Each module that users call."""
+    found = set()
+    for package, room in ROOMS.items():
+        for path in (room / package).rglob("*.py"):
+            parts = path.relative_to(room).with_suffix("").parts
+            found.add(".".join(parts).removesuffix(".__init__"))
+    return {name for name in found if not INSIDE.match(name)}
+
+
+def public_names() -> set[str]:
+    contracts = runpy.run_path(str(ROOT / "tests" / "test_public_names.py"))
+    types = {"maporl_env.types.Message", "maporl_env.types.Transcript"}
+    return {*contracts["ENVIRONMENT"], *contracts["AGENTS"], *types}
+
+
+def test_every_module_stands_once_on_the_pages() -> None:
+    pytest.importorskip("sphinx", reason=NO_SPHINX)
+    configuration = runpy.run_path(str(ROOT / "docs" / "conf.py"))
+    text = "\n".join(page.read_text(encoding="utf-8") for page in sorted(PAGES.glob("*.md")))
+    blocks = configuration["MODULES_BLOCK"].findall(text)
+    names = [name for block in blocks for name in block.split()]
+    listed = Counter(module for name in names for module in configuration["modules_of"](name))
+    listed["maporl_agents"] += 1  # its names are imported when they are asked for, so listed singly
+    hint = "name each module once in a {modules} block of the pages in docs/reference/api"
+    assert {name for name, count in listed.items() if count > 1} == set(), hint
+    assert (modules() - set(listed), set(listed) - modules()) == (set(), set()), hint
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as `make docs` builds it: a warning is an error."""
+    pytest.importorskip("sphinx", reason=NO_SPHINX)
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "--quiet"]
+    done = subprocess.run(
+        [*command, ROOT / "docs", out / "html", "-d", out / "doctrees"],
+        capture_output=True,
+        text=True,
+        timeout=550,
+    )
+    assert done.returncode == 0, done.stderr
+    return out / "html"
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(600)
+def test_every_public_name_and_module_is_in_the_inventory(site: Path) -> None:
+    compressed = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    entries = [line.split()[0] for line in zlib.decompress(compressed).decode().splitlines()]
+    assert public_names() | modules() <= set(entries)
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(600)
+def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
+    loads = re.compile(r"<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=\"(?:https?:)?//[^\"]*")
+    imports = re.compile(r"(?:@import|url\()\s*[\"']?(?:https?:)?//")
+    assert len(list(site.rglob("*.html"))) > 30
+    for page in site.rglob("*.html"):
+        assert loads.search(page.read_text(encoding="utf-8")) is None, page.name
+    for style in site.rglob("*.css"):
+        assert imports.search(style.read_text(encoding="utf-8")) is None, style.name
