@@ -1,1 +1,1 @@
-"""What the commands of ``maporl`` do, each beside its options."""
+"""The commands of ``maporl``, one file each: its options and its code."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:
-    """Return what is played and how messages are drawn: as in the run, changed by the flags."""
+    """Return the game and the sampling settings: those of the run, changed by the flags."""
     own = None if args.run is None else read_config(args.run)
     game = GameConfig() if own is None else own.game
     if args.task and args.task != game.task:
@@ -91,6 +91,6 @@ def memory_warning_of(
 
 
 def shout(console: Console, warning: str) -> None:
-    """Print a warning, if there is one, so that nobody overlooks it."""
+    """Print a warning in bold red; nothing if it is empty."""
     if warning:
         console.print(Text(warning, style="bold red"), soft_wrap=True)

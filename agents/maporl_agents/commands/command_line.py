@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import tyro
 
@@ -44,7 +44,7 @@ WIDEST = 100
 
 
 def parse(kind: Any, given: Sequence[str], **options: Any) -> Any:
-    """Return what a command line says, as `tyro.cli` reads it.
+    """Parse a command line with `tyro.cli`.
 
     Raises:
         ValueError: it cannot be read; one sentence.
@@ -131,7 +131,8 @@ def basic_help(command: Any, config: RunConfig, program: str) -> str:
     )
     for name in BASIC_OF_COMMAND:
         default = getattr(command, name)
-        lines += _option(name, default, field_docs(type(command))[name], width)
+        about = field_docs(type(command))[name] or _help_of(type(command), name)
+        lines += _option(name, default, about, width)
     for place in (*BASIC, *filter(None, [rate])):
         *groups, last = place.split(".")
         holder: Any = config
@@ -139,6 +140,12 @@ def basic_help(command: Any, config: RunConfig, program: str) -> str:
             holder = getattr(holder, group)
         lines += _option(place, getattr(holder, last), field_docs(type(holder))[last], width)
     return "\n".join(lines)
+
+
+def _help_of(cls: type[Any], name: str) -> str:
+    """Return the help in the annotation of an option, which has no text below it."""
+    notes = get_type_hints(cls, include_extras=True)[name].__metadata__
+    return next(note.help for note in notes if getattr(note, "help", None))
 
 
 def _option(place: str, value: Any, about: str, width: int) -> list[str]:

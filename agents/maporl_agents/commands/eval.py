@@ -53,7 +53,7 @@ class Eval:
     """Show everybody the scores of this verifier, e.g. key or noisy_key; empty for none, or for
     what the run was trained with."""
     limit: int = 500
-    """At most so many questions."""
+    """Largest number of questions."""
     max_new_tokens: int = 0
     """Limit per message; 0 for that of the run, else 32 for built-in tasks and 300 elsewhere."""
     temperature: float = 1.0

@@ -38,13 +38,13 @@ class Plan:
     message_tokens: int = 0
     """Tokens of each message; 0 takes the limit, which is the worst case."""
     question_tokens: int = 0
-    """Plan with questions of so many tokens instead of reading the task's."""
+    """Tokens of each question, instead of reading the task's; 0 reads them."""
     gib: float = 0.0
     """Memory of a device that is not here, in GiB; 0 for what this one has."""
     tflops: float = 0.0
     """Its matrix products in the models' dtype, 10^12 operations a second; 0 measures this one."""
     gb_per_second: float = 0.0
-    """What its memory reads and writes together; 0 measures this one."""
+    """Memory bandwidth of the device, reads and writes together, in GB/s; 0 measures this one."""
     rehearsal_seconds: float = 20.0
     """To forecast the time of a step, spend about so long on a rehearsal: the run is built with
     random weights and takes steps with growing numbers of debates, every message at its limit. On

@@ -136,7 +136,7 @@ def play_recording(args: Play, console: Console) -> None:
 
 
 def pick_index(args: Play, number: int) -> int:
-    """Return which of so many questions is played; ValueError if there is no such question."""
+    """Return the index of the question that is played; ValueError if there is no such question."""
     index = random.Random(args.seed).randrange(number) if args.index is None else args.index
     if not 0 <= index < number:
         raise ValueError(f"question {index} does not exist: there are {number}, from 0")

@@ -10,12 +10,18 @@ from typing import Annotated
 
 import tyro
 
-from maporl_agents.config import RunConfig, TrainConfig, config_of, scheme_of
+from maporl_agents.config import CONFIGS, RunConfig, TrainConfig, config_of, scheme_of
 from maporl_agents.recipes import recipe
 from maporl_agents.records.run_folder import folder_of
 from maporl_agents.terminal import command_line, console
 from maporl_env.tasks import load_task
 from maporl_env.user_functions import whole_name
+
+SCHEME_HELP = (
+    f"How agents collaborate and learn: {', '.join(CONFIGS)}, or your own as module:name or "
+    "file.py:name (docs/how-to/add-an-algorithm.md). Each has settings of its own; see them with "
+    "--scheme NAME --help-all."
+)
 
 
 @dataclass(frozen=True)
@@ -26,10 +32,7 @@ class Train:
     """
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
-    scheme: str = "maporl"
-    """How agents collaborate and learn: maporl, magrpo, malt, iac, or your own as module:name or
-    file.py:name (docs/how-to/add-an-algorithm.md). Each has settings of its own; see them with
-    --scheme NAME --help-all."""
+    scheme: Annotated[str, tyro.conf.arg(help=SCHEME_HELP)] = "maporl"
     recipe: str = ""
     """Start from these settings: a YAML file, or shopping (the defaults), sharing, coins,
     phi3-gsm8k, phi3-anli, phi3-qwen-gsm8k, phi3-llama-gsm8k or small-gpu. Flags change them."""

@@ -170,7 +170,7 @@ def require_new(folder: Path) -> None:
 
 
 def counts_in_words(counts: Mapping[str, int]) -> str:
-    """Return what `verifier.data.balance` counted, as one sentence."""
+    """Return the counts of `verifier.data.balance` as one sentence."""
     return (
         f"{counts['answers']} answers to {counts['questions']} questions; dropped "
         f"{counts['all_right']} with right answers only and {counts['all_wrong']} with wrong ones "

@@ -19,7 +19,7 @@ ROUND_OF_MALT = 3
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """What a setting needs to act.
+    """The condition under which a setting acts.
 
     Attributes:
         holds: whether the settings of a run let it act.
@@ -67,7 +67,7 @@ NO_PAIRS = "no role learns from pairs: see malt.prefer, malt.roles and malt.bran
 
 
 def fading(group: str) -> Where:
-    """Return what `final_fraction` of a group needs."""
+    """Return the condition of `final_fraction` of a group."""
     return Where(
         lambda config: group_of(config, group).schedule != "constant",
         f"{group}.schedule='constant' stays at the peak",
@@ -75,7 +75,7 @@ def fading(group: str) -> Where:
 
 
 AT_ONCE = ("debate", "joint", "self_correction")
-"""Protocols in which nobody reads a message of the same turn."""
+"""Protocols in which no agent reads a message of the same turn."""
 OPTIMISERS = ("ppo", "magrpo", "iac", "malt.imitation", "malt.preference")
 """Groups of settings that are an `OptimizerConfig`."""
 

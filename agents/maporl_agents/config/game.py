@@ -18,7 +18,7 @@ class GameConfig:
     """The debate that is played; see `maporl_env.debate_v0` for the rules.
 
     Fields are those of `maporl_env.config.DebateConfig` by the same names, but for `train_split`
-    and `long_questions`; `games` builds it.
+    and `long_questions`; `training.make_game` builds it.
     """
 
     task: str = "shopping"
@@ -32,7 +32,7 @@ class GameConfig:
     num_agents: int = 2
     """A, at least 1."""
     num_turns: int = 3
-    """T, at least 1; the first turn is the answer without having seen anybody."""
+    """T, at least 1; in the first turn agents answer without reading each other."""
     protocol: str = "debate"
     """Who speaks when and reads what: debate, sequential, pipeline, joint, self_correction, or
     one's own as module:Class or file.py:Class."""
@@ -49,7 +49,7 @@ class GameConfig:
     verifier: str = "key"
     """What scores the messages: "key", the answer key (or the tests, where answers are programs);
     "tolerance:1e-6", numbers off by at most this share; "math", answers in LaTeX by value;
-    "learned:FOLDER", "remote:URL", or another name of `games.VERIFIERS`; or one's own reward as
+    "learned:FOLDER", "remote:URL", or another name of `make_game.VERIFIERS`; or one's own reward as
     module:function or file.py:function, called as `function(questions, responses)`, which returns
     a score in [0, 1] for each response."""
     verifier_timeout: float | None = None
@@ -67,12 +67,13 @@ class GameConfig:
     majority: Majority = "others"
     """Whose majority alpha and beta look at: that of the "others", or of "all"."""
     penalties: Penalties = field(default_factory=Penalties)
-    """What bad form costs its own message."""
+    """Subtracted from the reward of a message for bad form."""
     reward_feedback: bool = False
     """Show each message's score to everybody in the next turn."""
     feedback_verifier: str = ""
-    """Whose scores are shown, while `verifier`'s are paid: a name likewise, e.g. "noisy_key", a
-    judge that is right in 9 of 10 cases; empty for those that are paid."""
+    """The verifier whose scores are shown, while those of `verifier` are the rewards: a name as for
+    `verifier`, e.g. "noisy_key", which is right in 9 of 10 cases; empty shows those of
+    `verifier`."""
     stop: Stop = "fixed"
     """Play all turns, or end after a turn in which all valid answers agree."""
     long_questions: LongQuestions = "refuse"
@@ -85,7 +86,7 @@ class GameConfig:
 
 @dataclass(frozen=True)
 class JointGameConfig(GameConfig):
-    """The game of joint answers: what agents write at once is joined, and paid as one."""
+    """The game of joint answers: what agents write at once is joined, and has one reward."""
 
     task: str = "receipts"
     """A built-in task, a JSONL or CSV file of questions, or one's own."""

@@ -34,15 +34,15 @@ class MALTSettings:
     """Trees of samples, and what is learnt from them (arXiv 2412.01928)."""
 
     roles: tuple[Role, ...] = get_args(Role)
-    """Who speaks, by seat; the last one's answer is the team's. Left out, a role takes its seat
-    along: set --game.num-agents and --game.personas too."""
+    """The roles by agent index; the last one's answer is the team's. Without a role there is one
+    agent less: set --game.num-agents and --game.personas too."""
     branching: int = 3
     """n, samples that continue each prefix: n + n^2 + n^3 generations a question. Paper: 3."""
     thresholds: tuple[float, ...] = (0.5,)
     """A message is positive if its value is above this, strictly. One per round, the last for all
     further ones. Paper: 0.5."""
     examples: Literal["positive", "right_paths"] = "positive"
-    """What is imitated: positive messages, or all messages of debates that ended right (STaR)."""
+    """The messages that are imitated: positive ones, or all of debates that ended right (STaR)."""
     prefer: tuple[Role, ...] = ("verifier", "refiner")
     """Roles that learn from pairs, too. Paper: these; with the generator it got worse."""
     beta: float = 0.2

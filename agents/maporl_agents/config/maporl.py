@@ -36,13 +36,13 @@ class PPOConfig(OptimizerConfig):
     """Price per token of the KL to the reference policy, taken off the reward. Tiny; paper:
     0.002."""
     kl_estimator: KLOfReward = "k1"
-    """What is priced: k1, the log-ratio; k2, half its square; k3, exp(-k1) - 1 + k1; or
+    """The estimator of the KL: k1, the log-ratio; k2, half its square; k3, exp(-k1) - 1 + k1; or
     "full_ref_policy", KL(ref || pi) exact over the vocabulary, at the cost of a second scoring.
     Paper: k1 in its code, full_ref_policy in print. Always in the reward, never in the loss."""
     kl_target: float | None = None
-    """KL per token (k1) that the price is adapted to, step by step; None for a fixed price."""
+    """Target of the KL per token (k1), to which the KL coefficient adapts; None keeps it fixed."""
     kl_gain: float = 0.1
-    """How fast: the price changes by at most 0.2 * kl_gain of itself per step."""
+    """How fast: the KL coefficient changes by at most 0.2 * kl_gain of itself per step."""
     critic_coef: float = 0.5
     """Weight of the value loss. Tiny; paper: 0.1."""
     value_clip: float | None = None
@@ -86,13 +86,13 @@ class TrainConfig(RunConfig):
     questions_per_step: int = 64
     """Debates per step; each gives agents x turns answers."""
     single_agent: bool = False
-    """Train every agent alone (one turn, nobody to read) on as many answers, as the control."""
+    """Train every agent alone (one turn, no other messages) on as many answers, as the control."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
 
     def training_game(self) -> tuple[GameConfig, int]:
         """Return the game that is trained on, and the number of questions of a step.
 
-        Training alone is one turn per debate, in which nobody reads anybody, and more debates:
+        Training alone is one turn per debate, in which no agent reads another, and more debates:
         equally many answers per step.
         """
         if not self.single_agent:

@@ -26,7 +26,7 @@ _OWN: dict[str, type[RunConfig]] = {}
 """The settings of users' own schemes, by whole names, once `config_of` was asked for them."""
 
 SCHEME_PARTS = ("settings", "check", "learner", "train_step")
-"""What a user's own scheme has; see `algorithms.Scheme`."""
+"""The attributes of a user's own scheme; see `algorithms.Scheme`."""
 
 
 def config_of(scheme: str) -> type[RunConfig]:

@@ -33,7 +33,7 @@ class Sampling:
     temperature: float = 1.0
     """Divides the logits, in sampling and in scoring alike; 0 means greedy decoding."""
     max_rows: int = 512
-    """At most so many prompts are decoded side by side; bounds memory."""
+    """Largest number of prompts that are decoded side by side; bounds memory."""
     agent_max_new_tokens: tuple[int, ...] = ()
     """A limit per agent in place of `max_new_tokens`; agents beyond the list are as its last."""
     stop: tuple[Typed, ...] = ()
@@ -84,7 +84,7 @@ class OptimizerConfig:
     max_grad_norm: float = 1.0
     """Gradient clip, per policy. Tiny."""
     micro_episodes: int = 64
-    """At most so many debates go through the model at once; changes memory, not the result."""
+    """Largest number of debates in one forward pass; changes memory, not the result."""
 
     def __post_init__(self) -> None:
         require_choice("schedule", self.schedule, get_args(Schedule))
@@ -116,7 +116,7 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What every training run has, whatever its scheme."""
+    """The settings that runs of every scheme have."""
 
     steps_per_round: ClassVar[int] = 1
     """Steps in a row that work on the same questions."""

@@ -109,7 +109,7 @@ class WandbLogger:
 
 
 LOGGERS: dict[str, Callable[[str, Mapping[str, Any]], Logger]] = {"wandb": WandbLogger}
-"""What ``--log-to`` knows, by the name of the package: made from a run's name and settings."""
+"""The loggers of ``--log-to`` by the name of their package; made from a run's name and settings."""
 
 
 def require_loggers(names: Sequence[str]) -> None:

@@ -219,7 +219,7 @@ def protocol_options(given: Sequence[str]) -> dict[str, Any]:
 
 
 def make_feedback(name: str) -> Feedback | None:
-    """Return what tells agents about a joint answer: none, "tests", or a user's own by its name.
+    """Return the feedback on a joint answer: none, "tests", or a user's own by its name.
 
     Raises:
         ValueError: there is no such function.

@@ -193,7 +193,7 @@ def _with_protocol(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _task_name(task: TaskLike, folder: Path | None) -> str:
-    """Return what a task is called in the settings; questions get a file in the run's folder."""
+    """Return the name of a task in the settings; questions get a file in the run's folder."""
     if isinstance(task, str | Path):
         return str(task)
     if isinstance(task, Task) or folder is None:

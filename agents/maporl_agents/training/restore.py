@@ -83,7 +83,7 @@ def load_checkpoint(folder: Path, learner: PolicyLearner) -> int:
 
 @dataclass(frozen=True)
 class _Saved:
-    """What a checkpoint holds, examined.
+    """The contents of a checkpoint, after every check.
 
     Attributes:
         weights: those of the team with the saved ones.

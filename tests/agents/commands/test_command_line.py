@@ -174,3 +174,10 @@ def test_the_command_that_is_shown_works_from_here(tmp_path: Path, monkeypatch) 
     assert terminal.command_line("train") == "maporl train"
     script.unlink()
     assert terminal.maporl_command().endswith(" -m maporl_agents.cli")
+
+
+def test_help_names_every_scheme(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    said = capsys.readouterr().out
+    assert all(f"{name}," in said for name in CONFIGS)
