@@ -60,6 +60,7 @@ html_show_sourcelink = False
 
 LONG_NAME = re.compile(r"\w+\.[\w.]+|[A-Z]\w*[a-z]\w*")
 TABLE_ROW = re.compile(r"\s*\|.*\|$")
+ALIAS = re.compile(r"TypeAliasForwardRef\('(\w+)'\)")
 MODULES_BLOCK = re.compile(r"^```\{modules\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OTHER_PROCESS = re.compile(r"_worker$|\.__main__$")
 
@@ -112,7 +113,7 @@ def marked_code(lines: list[str]) -> list[str]:
         if line.strip() and not inside:
             after_gap = bool(marked) and not marked[-1].strip()
             inside = after_gap and bool(text) and indent(line) > indent(text)
-            if inside and text.strip() != "::":
+            if inside and not text.endswith("::"):
                 marked += [" " * indent(text) + "::", ""]
             else:
                 text = line
@@ -140,6 +141,14 @@ def tables_as_lists(lines: list[str]) -> list[str]:
 def indent(line: str) -> int:
     """The number of spaces that a line begins with."""
     return len(line) - len(line.lstrip())
+
+
+def name_aliases(
+    app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: str, returned: str
+) -> tuple[str | None, str | None]:
+    """Write `ArrayLike | None` for what autodoc makes of an alias in a union."""
+    shown = [text and ALIAS.sub(r"\1", text) for text in (signature, returned)]
+    return shown[0], shown[1]
 
 
 def is_offered_by_package(
@@ -184,5 +193,6 @@ def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", expand_modules)
     app.connect("autodoc-process-docstring", from_markdown, priority=100)
+    app.connect("autodoc-process-signature", name_aliases)
     app.connect("autodoc-skip-member", is_offered_by_package)
     app.connect("missing-reference", link_by_last_name)

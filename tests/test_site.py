@@ -52,6 +52,19 @@ def test_every_module_stands_once_on_the_pages() -> None:
     assert (modules() - set(listed), set(listed) - modules()) == (set(), set()), hint
 
 
+def test_tables_and_code_of_docstrings_reach_sphinx_in_its_form() -> None:
+    pytest.importorskip("sphinx", reason=NO_SPHINX)
+    configuration = runpy.run_path(str(ROOT / "docs" / "conf.py"))
+    code = ["Given x:", "", "    y = x", "", "Args:", "    x: it."]
+    marked = ["Given x:", "", "::", "", "    y = x", "", "Args:", "    x: it."]
+    assert configuration["marked_code"](code) == marked
+    assert configuration["marked_code"](marked) == marked
+    assert configuration["marked_code"](["Given::", "", "    y"]) == ["Given::", "", "    y"]
+    listed = [".. list-table::", "   :header-rows: 1", "", "   * - a", "     - b"]
+    table = ["| a | b |", "|---|---|", "| 1 | 2 |"]
+    assert configuration["tables_as_lists"](table) == [*listed, "   * - 1", "     - 2"]
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built as `make docs` builds it: a warning is an error."""
