@@ -59,12 +59,14 @@ class Scheme:
             do not fit the game; those that would do nothing are refused by `config.effects`.
         learner: `learner(config, team)` makes what is trained, from settings and a fresh team.
         train_step: see `TrainStep`.
+        critics: the team has value heads.
     """
 
     settings: type[RunConfig]
     check: Callable[[Any, Any], None]
     learner: Callable[[Any, Team], PolicyLearner]
     train_step: TrainStep
+    critics: bool = False
 
 
 def scheme_for(config: RunConfig) -> Scheme:

@@ -233,4 +233,5 @@ SCHEME = Scheme(
         team, config.iac, config.steps, critic_learning_rate=config.iac.critic_learning_rate
     ),
     train_step=train_step,
+    critics=True,
 )

@@ -28,6 +28,7 @@ from maporl_agents.models.team import Team
 from maporl_agents.records.data_stages import Stages, digest
 from maporl_agents.records.storage import CheckpointError
 from maporl_agents.seeding import seed_of
+from maporl_agents.tensor_checks import working_dtype
 from maporl_agents.trees.preference_pairs import (
     Example,
     Preference,
@@ -283,11 +284,14 @@ def certainties(pairs: Sequence[Preference], labels: str) -> Tensor:
 @torch.no_grad()
 def reference_logprobs(team: Team, batch: TokenBatch, fit: FitConfig, temperature: float) -> Tensor:
     """Return the summed log-probability of every row under the team as it is now, (B,)."""
-    dtype = next(team.critics.parameters()).dtype
+    parts = [
+        (rows, score_tokens(team, batch.select(rows), temperature=temperature).logprobs.sum(1))
+        for rows in micro_batches(batch, fit.micro_episodes)
+    ]
+    dtype = working_dtype(*(sums for _, sums in parts))
     found = torch.zeros(len(batch), dtype=dtype, device=batch.ids.device)
-    for rows in micro_batches(batch, fit.micro_episodes):
-        scores = score_tokens(team, batch.select(rows), temperature=temperature)
-        found[rows] = scores.logprobs.sum(1)
+    for rows, sums in parts:
+        found[rows] = sums
     return found
 
 

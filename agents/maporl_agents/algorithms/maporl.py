@@ -214,4 +214,5 @@ SCHEME = Scheme(
     check=check,
     learner=lambda config, team: Learner(team, config.ppo, config.steps),
     train_step=train_step,
+    critics=True,
 )

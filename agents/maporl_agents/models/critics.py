@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -42,3 +44,8 @@ class ValueHead(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """Return values (...) of hidden states (..., H), in the format of the head's weights."""
         return self.outer(torch.tanh(self.inner(hidden.to(self.inner.weight.dtype))))[..., 0]
+
+
+def units_of(weights: Mapping[str, Tensor]) -> int:
+    """Return the hidden units of saved value heads, 1 where the weights are of none."""
+    return max((len(w) for name, w in weights.items() if name.endswith("inner.bias")), default=1)

@@ -52,7 +52,13 @@ Load = Callable[[str, TeamConfig], tuple[PreTrainedModel, Chat]]
 
 
 def make_team(
-    config: TeamConfig, *, num_agents: int, num_turns: int, seed: int, load: Load | None = None
+    config: TeamConfig,
+    *,
+    num_agents: int,
+    num_turns: int,
+    seed: int,
+    load: Load | None = None,
+    critics: bool = True,
 ) -> Team:
     """Load the models and make the team.
 
@@ -62,6 +68,7 @@ def make_team(
         num_turns: T.
         seed: names the initialisation of adapters and value heads.
         load: where models come from; None for `load_model`.
+        critics: give the team value heads.
 
     Raises:
         ValueError: a model cannot be found or loaded, or the settings do not fit together.
@@ -85,7 +92,7 @@ def make_team(
         num_agents=num_agents,
         num_turns=num_turns,
         trained=trained,
-        critic_width=config.critic_width,
+        critic_width=config.critic_width if critics else None,
         seed=seed,
     )
 

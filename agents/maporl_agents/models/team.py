@@ -11,7 +11,7 @@ from torch import nn
 
 from maporl_agents.config import Sharing
 from maporl_agents.models.bases import Base
-from maporl_agents.models.critics import ValueHead, critic_adapter, critic_name
+from maporl_agents.models.critics import ValueHead, critic_adapter, critic_name, units_of
 from maporl_agents.models.trunk import width_of
 from maporl_agents.models.weight_files import WeightPair, pair, read_file
 
@@ -37,6 +37,10 @@ def _name(sharing: Sharing, agent: int, turn: int) -> str:
     raise ValueError(f"unknown sharing {sharing!r}; choose one of agent, turn, first_turn, one")
 
 
+CRITICS_FILE = "critics.safetensors"
+"""In a checkpoint: the value heads of a team that has some."""
+
+
 class Team:
     """The agents of a debate.
 
@@ -48,7 +52,7 @@ class Team:
         num_turns: T; each of these turns has critics of its own, later turns use the last ones.
         trained: the (agent, turn) pairs that are trained; None for all. The others speak as the
             policies the run started from and have no critic.
-        critic_width: hidden units of each value head.
+        critic_width: hidden units of each value head; None for a team without critics.
         seed: names the initialisation of the value heads.
     """
 
@@ -60,7 +64,7 @@ class Team:
         num_agents: int,
         num_turns: int,
         trained: Collection[tuple[int, int]] | None = None,
-        critic_width: int = 64,
+        critic_width: int | None = 64,
         seed: int = 0,
     ) -> None:
         self.bases = list(bases)
@@ -70,13 +74,18 @@ class Team:
         pairs = [(agent, turn) for agent in range(num_agents) for turn in range(num_turns)]
         self._trained = frozenset(pairs if trained is None else trained)
         self._base_of = {policy: base for base in self.bases for policy in base.policies}
-        generator = torch.Generator().manual_seed(seed)
-        self.critics = nn.ModuleDict()
+        self._seed = seed
+        self.critics = nn.ModuleDict() if critic_width is None else self._value_heads(critic_width)
+
+    def _value_heads(self, hidden: int) -> nn.ModuleDict:
+        """Return a fresh value head of `hidden` units for each trained (agent, turn)."""
+        generator = torch.Generator().manual_seed(self._seed)
+        heads = nn.ModuleDict()
         for agent, turn in sorted(self._trained):
             base = self.base_of(self.policy(agent, turn))
-            width = width_of(base.model)
-            head = ValueHead(width, critic_width, generator)
-            self.critics[self.critic(agent, turn)] = head.to(base.device)
+            head = ValueHead(width_of(base.model), hidden, generator)
+            heads[self.critic(agent, turn)] = head.to(base.device)
+        return heads
 
     def trains(self, agent: int, turn: int) -> bool:
         """Return whether agent `agent` learns from what it says in `turn`.
@@ -131,7 +140,8 @@ class Team:
         for base in self.bases:
             base.save(folder / "policies")
             base.save(folder / "critics", critics=True)
-        save_file(self.critics.state_dict(), folder / "critics.safetensors")
+        if self.critics:
+            save_file(self.critics.state_dict(), folder / CRITICS_FILE)
 
     def load(self, folder: Path) -> None:
         """Read back what `save` wrote, all of it or, with an error of `read`, nothing."""
@@ -144,11 +154,23 @@ class Team:
             ValueError: names or shapes are not those of this team.
             CheckpointError: a file is missing, damaged, or holds what is no finite number.
         """
-        place = folder / "critics.safetensors"
         pairs = [pair for base in self.bases for pair in base.read(folder / "policies")]
         for base in self.bases:
             pairs += base.read(folder / "critics", critics=True)
-        return pairs + pair(self.critics.state_dict(), read_file(place), place)
+        return pairs + self._read_critics(folder / CRITICS_FILE)
+
+    def _read_critics(self, place: Path) -> list[WeightPair]:
+        """Pair the value heads with those of a file.
+
+        Earlier versions gave critics to every team. Where this team has none, a file of theirs is
+        checked as ever, since it belongs to the checkpoint's fingerprint, and has no other use.
+        """
+        heads = self.critics
+        if not heads:
+            if not place.exists():
+                return []
+            heads = self._value_heads(units_of(read_file(place)))
+        return pair(heads.state_dict(), read_file(place), place)
 
     @torch.no_grad()
     def take_over(self, pairs: Sequence[WeightPair]) -> None:

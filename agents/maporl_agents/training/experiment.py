@@ -152,6 +152,7 @@ def build(
         num_turns=config.game.num_turns,
         seed=seed_of(config.seed, "team"),
         load=load,
+        critics=scheme.critics,
     )
     if team.bases[0].device.type == "cpu":
         share_cores(sum(any(base.trainable(p) for p in base.policies) for base in team.bases))

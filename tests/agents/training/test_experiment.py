@@ -15,7 +15,16 @@ import torch
 from rich.console import Console
 
 from maporl_agents import cli
-from maporl_agents.config import CONFIGS, EvalConfig, GameConfig, Sampling, TrainConfig
+from maporl_agents.algorithms import magrpo
+from maporl_agents.config import (
+    CONFIGS,
+    EvalConfig,
+    GameConfig,
+    MAGRPOConfig,
+    RunConfig,
+    Sampling,
+    TrainConfig,
+)
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.training import experiment, loop
 from maporl_agents.update.optimiser import not_finite
@@ -241,3 +250,31 @@ def test_the_default_game_is_two_agents_and_three_turns() -> None:
         2,
         3,
     )
+
+
+@pytest.mark.parametrize(("settings", "critics"), [(TrainConfig, True), (MAGRPOConfig, False)])
+def test_only_schemes_with_critics_have_value_heads(
+    settings: type[RunConfig], critics: bool, tmp_path: Path
+) -> None:
+    team, learner = experiment.build(settings())
+    assert bool(team.critics) == critics
+    folder = experiment.save_checkpoint(tmp_path, 0, learner)
+    assert (folder / "critics.safetensors").exists() == critics
+
+
+def test_a_checkpoint_with_critics_loads_into_a_scheme_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As earlier versions saved it; damage of its file is still found."""
+    scheme = magrpo.SCHEME
+    with monkeypatch.context() as patch:
+        patch.setattr(magrpo, "SCHEME", replace(scheme, critics=True))
+        _, learner = experiment.build(MAGRPOConfig())
+    parameter = next(iter(learner.parameter_names()))
+    parameter.data += 1
+    folder = experiment.save_checkpoint(tmp_path, 1, learner)
+    assert (folder / "critics.safetensors").exists()
+    _, fresh = experiment.build(MAGRPOConfig())
+    assert not fresh.team.critics
+    assert experiment.load_checkpoint(tmp_path, fresh) == 1
+    assert torch.equal(next(iter(fresh.parameter_names())), parameter)
