@@ -7,7 +7,7 @@ from .mutant import Defects
 DEFECTS = (
     Defects(
         "agents/maporl_agents/advantages.py",
-        ("tests/agents/test_advantages.py",),
+        ("tests/agents/test_advantages.py", "tests/agents/test_group_advantages.py"),
         (
             ("kl_coef * (ref_logprobs - logprobs)", "kl_coef * (logprobs - ref_logprobs)"),
             ("penalties = -kl_coef * real_only", "penalties = kl_coef * real_only"),
@@ -42,7 +42,12 @@ DEFECTS = (
     ),
     Defects(
         "agents/maporl_agents/losses.py",
-        ("tests/agents/test_losses.py",),
+        (
+            "tests/agents/test_losses.py",
+            "tests/agents/test_kl_and_entropy.py",
+            "tests/agents/test_loss_windows.py",
+            "tests/agents/test_preference_loss.py",
+        ),
         (
             (
                 "-torch.minimum(ratio * gain, ratio.clamp",

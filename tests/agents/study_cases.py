@@ -1,0 +1,32 @@
+"""Small studies for tests."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from maporl_agents.config import EvalConfig, Sampling, TrainConfig
+from maporl_agents.measure.debate_stats import TurnStats
+from maporl_agents.studies.jobs import Recipe
+from maporl_agents.studies.results import Measurement
+
+SMALL = TrainConfig(
+    steps=3,
+    questions_per_step=3,
+    checkpoint_every=1,
+    sampling=Sampling(max_new_tokens=4),
+    eval=EvalConfig(questions=6),
+)
+
+
+PPO = Recipe("ppo", SMALL)
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=100)
+
+
+def measurement(stage: str, decoding: str, *votes: float) -> Measurement:
+    turns = tuple(TurnStats((v,), v, 0.0, 0.0, 0.0, 0.0, 0.0) for v in votes)
+    return Measurement(stage, decoding, turns, 10, 60, 1200)  # type: ignore[arg-type]
