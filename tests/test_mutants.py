@@ -10,9 +10,9 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 COVERED = """
-    rewards credit advantages losses batching token_logprobs maporl magrpo iac joint_tree malt
-    gradient_accumulation preference_pairs tree_values optimiser rollout sampler decoding team
-    speak critics controls verdicts
+    rewards credit advantages losses batching token_logprobs maporl magrpo iac sample_tree malt
+    gradient_accumulation preference_pairs tree_values joint_returns branches optimiser rollout
+    sampler decoding team speak critics controls verdicts
 """
 
 

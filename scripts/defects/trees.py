@@ -6,12 +6,38 @@ from .mutant import Defects
 
 DEFECTS = (
     Defects(
-        "agents/maporl_agents/trees/joint_tree.py",
-        ("tests/agents/algorithms/test_magrpo.py",),
+        "agents/maporl_agents/trees/sample_tree.py",
         (
+            "tests/agents/algorithms/test_magrpo.py",
+            "tests/agents/trees/test_sample_tree.py",
+        ),
+        (
+            ("own.get(prompt.seat, ())", "own.get(0, ())"),
+            ("{**node.own, **spoken}", "spoken"),
+            ("for one in node.requests]", "for one in node.requests[::-1]]"),
+            ("messages[len(node.history.messages) :]", "messages"),
             ("statistics.fmean(known) if", "known[0] if"),
             ("if len(known) == len(scores) else None", "if known else None"),
             ('if joining == "aligned":', 'if joining == "cross":'),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/trees/branches.py",
+        (
+            "tests/agents/algorithms/test_magrpo.py",
+            "tests/agents/trees/test_sample_tree.py",
+        ),
+        (
+            ("rewards[node.turn, speakers]", "rewards[node.turn]"),
+            ("= reward is not None", "= True"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/trees/joint_returns.py",
+        ("tests/agents/algorithms/test_magrpo.py",),
+        (
+            ("reward + gamma * fmean(later)", "reward + fmean(later)"),
+            ("return [value for value in found if value is not None]", "return []"),
         ),
     ),
     Defects(
@@ -26,15 +52,15 @@ DEFECTS = (
     ),
     Defects(
         "agents/maporl_agents/trees/tree_values.py",
-        ("tests/agents/algorithms/test_malt.py", "tests/agents/algorithms/test_magrpo.py"),
+        ("tests/agents/algorithms/test_malt.py",),
         (
             ("sample.score > RIGHT", "sample.score >= RIGHT"),
             (
                 "[value > threshold for value in values.generator]",
                 "[value >= threshold for value in values.generator]",
             ),
-            ("reward + gamma * fmean(_returns(", "reward + fmean(_returns("),
-            ("return sum(values, Fraction(0)) / len(values)", "return sum(values, Fraction(0))"),
+            ("sum(of, Fraction(0)) / len(of)", "sum(of, Fraction(0))"),
+            ("values[sample.place] > threshold", "values[sample.place] >= threshold"),
         ),
     ),
 )

@@ -33,7 +33,7 @@ from maporl_agents.losses import value_loss
 from maporl_agents.measure.step_metrics import Metrics, explained_variance, rollout_metrics
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
-from maporl_agents.trees.joint_tree import joint_reward
+from maporl_agents.trees.sample_tree import joint_reward
 from maporl_agents.types import Experience, Rollout, TokenBatch
 from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
@@ -113,7 +113,7 @@ def paid_jointly(rollout: Rollout) -> Rollout:
     """Return a debate with the joint reward of each turn as what its messages are paid."""
     rewards, scored = np.zeros_like(rollout.rewards), np.zeros_like(rollout.scored)
     for turn in range(rollout.transcript.turn):
-        reward = joint_reward(rollout.transcript, turn)
+        reward = joint_reward(rollout.transcript.of_turn(turn))
         scored[turn] = reward is not None
         rewards[turn] = reward or 0.0
     return replace(rollout, rewards=rewards, scored=scored)
@@ -129,7 +129,7 @@ def scored_rows(team: Team, rollouts: Sequence[Rollout], gamma: float) -> tuple[
     left_out = 0
     for episode, rollout in enumerate(rollouts):
         transcript = rollout.transcript
-        rewards = [joint_reward(transcript, turn) for turn in range(transcript.turn)]
+        rewards = [joint_reward(transcript.of_turn(turn)) for turn in range(transcript.turn)]
         paid = [reward for reward in rewards if reward is not None]
         said = zip(
             transcript.messages,

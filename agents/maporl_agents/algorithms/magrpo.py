@@ -29,8 +29,9 @@ from maporl_agents.measure.step_metrics import (
 )
 from maporl_agents.models.team import Team
 from maporl_agents.seeding import seed_of
-from maporl_agents.trees.joint_tree import JointNode, branches, first_new_turns, grow
-from maporl_agents.trees.tree_values import Node, joint_returns
+from maporl_agents.trees.branches import branches, first_new_turns
+from maporl_agents.trees.joint_returns import Node, action_returns, joint_returns
+from maporl_agents.trees.sample_tree import TreeNode, grow_trees
 from maporl_agents.types import Experience, Rollout, TokenBatch, TokenScores
 from maporl_agents.update.batching import Row, batch_of, minibatches
 from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
@@ -74,12 +75,12 @@ def train_step(
     team, settings, sampling = learner.team, config.magrpo, config.sampling
 
     # Grow: at every node each agent samples a group, whose joint actions are paid and continued.
-    trees = grow(
+    trees = grow_trees(
         team,
         game,
         questions,
         sampling,
-        group_size=settings.group_size,
+        [settings.group_size] * game.num_turns,
         joining=settings.joining,
         seed=seed,
     )
@@ -118,7 +119,7 @@ def train_step(
 
 
 def credit_rows(
-    team: Team, nodes: Sequence[JointNode], settings: MAGRPOSettings
+    team: Team, nodes: Sequence[TreeNode], settings: MAGRPOSettings
 ) -> tuple[list[Row], int]:
     """Return one row per completion that is learnt from, its `reward` the advantage.
 
@@ -129,21 +130,20 @@ def credit_rows(
     left_out = 0
     for node, of_node in zip(nodes, advantages, strict=True):
         shares = completion_credit(node.actions, of_node, settings)
-        for seat, spoken in enumerate(node.completions):
-            if not team.trains(seat, node.turn):
+        for request, spoken, credit in zip(node.requests, node.completions, shares, strict=True):
+            prompt, policy, agent = request.prompt, request.policy, request.agent
+            if not team.trains(agent, node.turn):
                 continue
-            said = (node.prompts[seat], node.policies[seat])
-            for completion, share in zip(spoken, shares[seat], strict=True):
+            for completion, share in zip(spoken, credit, strict=True):
                 if share is None:
                     left_out += 1
                     continue
-                prompt, policy = said
-                rows.append(Row(prompt, completion, policy, node.tree, node.turn, seat, share))
+                rows.append(Row(prompt, completion, policy, node.tree, node.turn, agent, share))
     return rows, left_out
 
 
 def action_advantages(
-    nodes: Sequence[JointNode], settings: MAGRPOSettings
+    nodes: Sequence[TreeNode], settings: MAGRPOSettings
 ) -> list[list[float | None]]:
     """Return the advantage of every joint action, by node; None where it has no score.
 
@@ -183,22 +183,10 @@ def completion_credit(
     return [[combine(each) if each else None for each in of_seat] for of_seat in held]
 
 
-def node_returns(node: JointNode, settings: MAGRPOSettings) -> list[float]:
+def node_returns(node: TreeNode, settings: MAGRPOSettings) -> list[float]:
     """Return the returns of a node's scored joint actions, which are compared with each other."""
-    tree = credit_tree(node)
-    return joint_returns(tree, settings.turn_gamma) if tree else []
-
-
-def credit_tree(node: JointNode) -> Node | None:
-    """Return the tree of scored joint actions from a node on; None if it has none."""
-    scored = [j for j, reward in enumerate(node.rewards) if reward is not None]
-    if not scored:
-        return None
-    children = [node.children[j] for j in scored]
-    return {
-        "rewards": [r for r in node.rewards if r is not None],
-        "children": [None if child is None else credit_tree(child) for child in children],
-    }
+    returns = action_returns(node, settings.turn_gamma)
+    return [value for value in returns if value is not None]
 
 
 def evaluate_tokens(
@@ -280,7 +268,7 @@ def token_metrics(experience: Experience) -> Metrics:
 
 
 def tree_metrics(
-    nodes: Sequence[JointNode], rows: Sequence[Row], settings: MAGRPOSettings
+    nodes: Sequence[TreeNode], rows: Sequence[Row], settings: MAGRPOSettings
 ) -> Metrics:
     """Return what the trees were: returns of the roots, their size, and nodes without a lesson."""
     compared = [node_returns(node, settings) for node in nodes]

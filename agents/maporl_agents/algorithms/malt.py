@@ -36,7 +36,8 @@ from maporl_agents.trees.preference_pairs import (
     right_paths,
     sibling_pairs,
 )
-from maporl_agents.trees.sample_tree import Sample, expand, first_passes
+from maporl_agents.trees.sample_tree import grow_trees
+from maporl_agents.trees.samples import Sample, first_passes, samples_of
 from maporl_agents.trees.tree_values import Judged, judge, tree_values
 from maporl_agents.types import Rollout, TokenBatch
 from maporl_agents.update.batching import Row, batch_of, micro_batches, rows_of
@@ -111,8 +112,10 @@ def _grown(
             f"The trees from {first_tree} on are missing, and the team has learnt since they were "
             "grown: restore their file, or start the run again."
         )
-    grown = expand(team, debates, questions, sampling, branching, seed=seed, first_tree=first_tree)
-    return [sample.to_dict() for sample in grown]
+    roots = grow_trees(
+        team, debates, questions, sampling, branching, seed=seed, first_tree=first_tree
+    )
+    return [sample.to_dict() for sample in samples_of(roots)]
 
 
 def learn_from(samples: list[Sample], settings: MALTSettings, number: int, stages: Stages) -> Data:

@@ -1,6 +1,6 @@
-"""What is learnt from trees of judged samples: messages to imitate, and pairs of siblings.
+"""Training data from judged samples: messages to imitate, and preference pairs of siblings.
 
-Judging them is the business of `values`: here every sample comes with a value and a label.
+`tree_values.judge` gives every sample its value and its label.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from maporl_agents.trees.sample_tree import Sample, Steps
+from maporl_agents.trees.sample_tree import Steps
+from maporl_agents.trees.samples import Sample
 from maporl_agents.trees.tree_values import Judged
 
 Place = tuple[int, Steps]
@@ -18,7 +19,7 @@ Place = tuple[int, Steps]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A message to imitate, so many times over."""
+    """A message to imitate, `times` times in each pass."""
 
     sample: Sample
     value: float
@@ -87,7 +88,8 @@ def positives(judged: Sequence[Judged]) -> list[Example]:
 def right_paths(judged: Sequence[Judged]) -> list[Example]:
     """Return all messages of the debates that ended right (STaR), as often as they led there.
 
-    A leaf's value is 1 where it is right. A message many right leaves share is imitated for each.
+    A leaf's value is 1 where it is right. A message that several right leaves share counts once for
+    each of them.
     """
     depth = max((len(one.sample.path) for one in judged), default=0)
     times: Counter[Place] = Counter()
@@ -105,8 +107,8 @@ def right_paths(judged: Sequence[Judged]) -> list[Example]:
 def sibling_pairs(judged: Sequence[Judged]) -> list[Preference]:
     """Return every pair of a positive and a negative sample that continue the same prefix.
 
-    p positives among n siblings make p (n - p) pairs. Siblings with the same tokens, which differ
-    only in what chance made of them, make none: there is nothing to prefer.
+    p positives among n siblings make p (n - p) pairs. Siblings with the same tokens make none:
+    their labels differ only by the noise of what followed.
     """
     families: defaultdict[Place, list[Judged]] = defaultdict(list)
     for one in judged:

@@ -1,234 +1,225 @@
-"""Trees of samples: every message is one of several that continue the same prefix.
+"""Trees of samples: at each node the agents who may speak sample several messages.
 
-A prefix of a transcript is a state of the game, so nothing is cloned: the prefix is told again to a
-fresh debate, and whoever is next speaks once more. All messages of a level are generated in one
-call, all leaves scored in one. With three roles and three samples each, a question costs
-3 + 9 + 27 = 39 generations and has 27 leaves (MALT, arXiv 2412.01928, section 3.2).
+A node is a prefix of a debate. Its samples are joined into joint actions, each of which leads to a
+child node; where one agent speaks at a time, a joint action is one message. A prefix is a state of
+the game, so nothing is cloned: it is told again to a fresh debate. All messages of a level are
+generated in one call, all joint actions of a level scored in one.
+
+MAGRPO grows trees of joint answers (arXiv 2508.04652): T turns, G or G^A joint actions a node. MALT
+grows trees of single messages (arXiv 2412.01928, section 3.2): with three roles and three samples
+each, a question costs 3 + 9 + 27 = 39 generations and has 27 leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-
-from maporl_agents.config import Sampling
+from maporl_agents.config import Joining, Sampling
 from maporl_agents.models.team import Team
 from maporl_agents.play.speak import Request, requests, speak
 from maporl_agents.seeding import seed_of
-from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
-from maporl_env.batched import BatchedDebate, Prompt
+from maporl_agents.types import Completion, StopReason, TokenIds
+from maporl_env.batched import BatchedDebate
 from maporl_env.debate import Debate
 from maporl_env.game import Game
 from maporl_env.types import Message, Question, Transcript
 
 Steps = tuple[int, ...]
-"""Which sibling each message on the way from the root was, counted from 0."""
+"""Index of the joint action that was taken at each node on the way from the root."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One message and its place in the tree of its question. Made by `expand`.
+@dataclass(slots=True)
+class TreeNode:
+    """A prefix of a debate and what was sampled there. Made by `grow_trees`.
+
+    S agents speak at a node (all A, or one), each G times; their samples make J joint actions.
 
     Attributes:
         tree: index of the question among those that were asked; they may repeat.
-        path: its place among its siblings, behind those of the messages before it: (2, 0) is the
-            first message that continues the third one.
-        question: id of the question.
-        seat: index of the agent.
+        history: the prefix.
+        path: the joint actions that led here; () at the root.
+        own: ids of each agent's messages in the prefix, by agent index.
         turn: in [0, T).
-        policy: who wrote it.
-        prompt: what it continues.
-        completion: what was written.
-        score: the verifier's, of the finished debate; None unless this is a leaf, and where the
-            verifier failed.
+        requests: policy, prompt and index of each agent that speaks here, (S,).
+        completions: by speaker, then by sample, (S, G).
+        actions: per joint action the sample that each speaker contributes, (J, S).
+        rewards: per joint action the mean score of its messages; None where one of them has none.
+        transcripts: per joint action the debate after it.
+        children: per joint action the node that it leads to; None where the debate is over.
     """
 
     tree: int
-    path: Steps
-    question: str
-    seat: int
-    turn: int
-    policy: str
-    prompt: TokenIds
-    completion: Completion
-    score: float | None = None
-
-    @property
-    def place(self) -> tuple[int, Steps]:
-        """What names it among all samples."""
-        return self.tree, self.path
-
-    @property
-    def parent(self) -> tuple[int, Steps]:
-        """What names the prefix that it shares with its siblings."""
-        return self.tree, self.path[:-1]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict, what people read first."""
-        return {
-            "tree": self.tree,
-            "path": list(self.path),
-            "question": self.question,
-            "seat": self.seat,
-            "turn": self.turn,
-            "policy": self.policy,
-            "score": self.score,
-            "text": self.completion.text,
-            "stop": self.completion.stop.value,
-            "ids": list(self.completion.ids),
-            "logprobs": list(self.completion.logprobs),
-            "prompt": list(self.prompt),
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Sample:
-        """Inverse of :meth:`to_dict`."""
-        completion = Completion(
-            ids=tuple(data["ids"]),
-            logprobs=tuple(data["logprobs"]),
-            text=data["text"],
-            stop=StopReason(data["stop"]),
-        )
-        return cls(
-            tree=data["tree"],
-            path=tuple(data["path"]),
-            question=data["question"],
-            seat=data["seat"],
-            turn=data["turn"],
-            policy=data["policy"],
-            prompt=tuple(data["prompt"]),
-            completion=completion,
-            score=data["score"],
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Prefix:
-    """A transcript that is to be continued, and the ids that each agent has written in it."""
-
-    tree: int
-    path: Steps
-    transcript: Transcript
+    history: Transcript
+    path: Steps = ()
     own: Mapping[int, tuple[TokenIds, ...]] = field(default_factory=dict)
+    turn: int = 0
+    requests: tuple[Request, ...] = ()
+    completions: tuple[tuple[Completion, ...], ...] = ()
+    actions: tuple[tuple[int, ...], ...] = ()
+    rewards: list[float | None] = field(default_factory=list)
+    transcripts: list[Transcript] = field(default_factory=list)
+    children: list[TreeNode | None] = field(default_factory=list)
 
-    def grown(self, branch: int, spoken: Sample, transcript: Transcript) -> _Prefix:
-        """Return this prefix and one more message."""
-        ids = (*self.own.get(spoken.seat, ()), spoken.completion.ids)
-        return _Prefix(self.tree, (*self.path, branch), transcript, {**self.own, spoken.seat: ids})
+    def nodes(self) -> Iterator[TreeNode]:
+        """Yield this node and all below it, depth first."""
+        yield self
+        for child in self.children:
+            if child is not None:
+                yield from child.nodes()
+
+    def said(self, action: int) -> list[Completion]:
+        """Return the messages of a joint action, by speaker."""
+        chosen = zip(self.completions, self.actions[action], strict=True)
+        return [completions[sample] for completions, sample in chosen]
 
 
-def expand(
+def below(nodes: Sequence[TreeNode]) -> list[TreeNode]:
+    """Return the children of nodes, in order."""
+    return [child for node in nodes for child in node.children if child is not None]
+
+
+def grow_trees(
     team: Team,
     debates: BatchedDebate,
     questions: Sequence[Question],
     sampling: Sampling,
-    branching: Sequence[int],
+    group_sizes: Sequence[int],
     *,
+    joining: Joining | None = None,
     seed: int,
     first_tree: int = 0,
-) -> list[Sample]:
-    """Grow one tree per question and return its messages, level by level.
+) -> list[TreeNode]:
+    """Grow one tree per question; return the roots.
 
     Args:
         team: who speaks.
-        debates: the environment; its debates are replaced.
+        debates: the environment; its debates are replaced. Every branch is played to the end that
+            its protocol sets: no reward ends it early.
         questions: one tree each.
         sampling: how messages are drawn.
-        branching: how many messages continue each prefix, one number per message of a debate.
-        seed: names the sampling noise.
-        first_tree: number of the first tree.
+        group_sizes: G, samples of each speaker, one number for each level of the tree.
+        joining: of agents who speak at once: "aligned" joins their g-th samples (G joint actions a
+            node), "cross" all combinations (G^A). None: one agent speaks at a time.
+        seed: names the sampling noise. With one turn, aligned, it is that of `rollout.play` on
+            every question G times in a row.
+        first_tree: index of the first tree.
 
     Raises:
-        ValueError: several agents speak at once, so that a message has no prefix of its own, or
-            `branching` does not have a number >= 1 for every message of a debate.
+        ValueError: `joining` does not fit the protocol, or `group_sizes` does not have a number
+            >= 1 for every level.
     """
-    _check(debates, branching)
-    prefixes = [
-        _Prefix(first_tree + index, (), Transcript(question, debates.agents))
+    _check(debates, group_sizes, joining)
+    # Runs that are resumed have drawn their noise from streams of these names.
+    stream = "expand" if joining is None else "sample"
+    roots = [
+        TreeNode(first_tree + index, Transcript(question, debates.agents))
         for index, question in enumerate(questions)
     ]
-    samples: list[Sample] = []
-    for level, count in enumerate(branching):
-        noise = seed_of(seed, "expand", level)
-        spoken, prefixes = _grow(team, debates, prefixes, sampling, count, noise)
-        samples += spoken
-    return samples
+    nodes = roots
+    for level, group_size in enumerate(group_sizes):
+        if not nodes:
+            break  # every debate has ended early, by consensus
+        noise = seed_of(seed, stream, level)
+        _sample(team, debates, nodes, sampling, group_size, joining or "aligned", noise)
+        _act(debates, nodes)
+        nodes = below(nodes)
+    return roots
 
 
-def _check(debates: BatchedDebate, branching: Sequence[int]) -> None:
+def _check(debates: BatchedDebate, group_sizes: Sequence[int], joining: Joining | None) -> None:
     protocol = debates.game.protocol
-    if protocol.simultaneous:
+    if joining is None and protocol.simultaneous:
         raise ValueError(
             "a tree of samples needs a protocol in which one agent speaks at a time, such as "
             "'pipeline' or 'sequential'; in this one they speak at once"
         )
-    messages = len(debates.agents) * protocol.num_turns
-    if len(branching) != messages or min(branching, default=0) < 1:
+    if joining is not None and not protocol.simultaneous:
         raise ValueError(
-            f"branching {tuple(branching)} must have a number >= 1 for each of the {messages} "
-            "messages of a debate"
+            "joint actions need a protocol in which all agents speak at once, such as 'joint' or "
+            "'debate'"
+        )
+    speakers = 1 if protocol.simultaneous else len(debates.agents)
+    levels = protocol.num_turns * speakers
+    if len(group_sizes) != levels or min(group_sizes, default=0) < 1:
+        unit = "turns" if protocol.simultaneous else "messages"
+        raise ValueError(
+            f"group_sizes {tuple(group_sizes)} must have a number >= 1 for each of the {levels} "
+            f"{unit} of a debate"
         )
 
 
-def _grow(
-    team: Team,
-    debates: BatchedDebate,
-    prefixes: Sequence[_Prefix],
-    sampling: Sampling,
-    count: int,
-    seed: int,
-) -> tuple[list[Sample], list[_Prefix]]:
-    """Continue every prefix so many times; return the new messages and the prefixes they end.
-
-    A debate that is over, by consensus, is not continued.
-    """
-    copies = [(prefix, branch) for prefix in prefixes for branch in range(count)]
-    debates.take_over([retell(debates.game, prefix.transcript) for prefix, _ in copies])
-    prompts = debates.prompts()
-    own = [copies[prompt.debate][0].own.get(prompt.seat, ()) for prompt in prompts]
-    asked = requests(team, prompts, own)
-    completions = speak(team, asked, sampling, seed)
-    debates.step(
-        [completion.text for completion in completions],
-        [completion.stop is StopReason.LENGTH for completion in completions],
-    )
-    samples, grown = [], []
-    for prompt, request, completion in zip(prompts, asked, completions, strict=True):
-        prefix, branch = copies[prompt.debate]
-        debate = debates.debates[prompt.debate]
-        spoken = _sample(prefix, branch, prompt, request, completion, debate)
-        samples.append(spoken)
-        grown.append(prefix.grown(branch, spoken, debate.transcript))
-    return samples, grown
+def joint_actions(
+    group_size: int, num_speakers: int, joining: Joining
+) -> tuple[tuple[int, ...], ...]:
+    """Return the samples that each joint action of a node consists of, (J, S)."""
+    if joining == "aligned":
+        return tuple((g,) * num_speakers for g in range(group_size))
+    return tuple(itertools.product(range(group_size), repeat=num_speakers))
 
 
 def _sample(
-    prefix: _Prefix,
-    branch: int,
-    prompt: Prompt,
-    request: Request,
-    completion: Completion,
-    debate: Debate,
-) -> Sample:
-    last = debate.transcript.messages[-1]
-    return Sample(
-        tree=prefix.tree,
-        path=(*prefix.path, branch),
-        question=prefix.transcript.question.id,
-        seat=prompt.seat,
-        turn=prompt.turn,
-        policy=request.policy,
-        prompt=request.prompt,
-        completion=completion,
-        score=last.score if debate.over else None,
+    team: Team,
+    debates: BatchedDebate,
+    nodes: Sequence[TreeNode],
+    sampling: Sampling,
+    group_size: int,
+    joining: Joining,
+    noise: int,
+) -> None:
+    """Let every agent that may speak at the nodes write G messages, in one call."""
+    debates.take_over([retell(debates.game, node.history) for node in nodes])
+    prompts = debates.prompts()
+    own = [nodes[prompt.debate].own.get(prompt.seat, ()) for prompt in prompts]
+    for prompt, request in zip(prompts, requests(team, prompts, own), strict=True):
+        node = nodes[prompt.debate]
+        node.turn = prompt.turn
+        node.requests = (*node.requests, request)
+    # By node, then sample, then speaker: the order in which G copies of a debate would be played.
+    asked = [one for node in nodes for _ in range(group_size) for one in node.requests]
+    spoken = iter(speak(team, asked, sampling, noise))
+    for node in nodes:
+        rows = [[next(spoken) for _ in node.requests] for _ in range(group_size)]  # (G, S)
+        node.completions = tuple(zip(*rows, strict=True))  # (S, G)
+        node.actions = joint_actions(group_size, len(node.requests), joining)
+
+
+def _act(debates: BatchedDebate, nodes: Sequence[TreeNode]) -> None:
+    """Carry out all joint actions of the nodes, in one call of the verifier; add their children."""
+    taken = [(node, node.said(action)) for node in nodes for action in range(len(node.actions))]
+    debates.take_over([retell(debates.game, node.history) for node, _ in taken])
+    debates.step(
+        [completion.text for _, said in taken for completion in said],
+        [completion.stop is StopReason.LENGTH for _, said in taken for completion in said],
     )
+    for (node, said), debate in zip(taken, debates.debates, strict=True):
+        transcript = debate.transcript
+        node.rewards.append(joint_reward(transcript.messages[len(node.history.messages) :]))
+        node.transcripts.append(transcript)
+        node.children.append(None if debate.over else _child(node, said, transcript))
+
+
+def _child(node: TreeNode, said: Sequence[Completion], transcript: Transcript) -> TreeNode:
+    """Return the node that the next joint action of `node` leads to."""
+    spoken = {
+        request.agent: (*node.own.get(request.agent, ()), completion.ids)
+        for request, completion in zip(node.requests, said, strict=True)
+    }
+    path = (*node.path, len(node.children))
+    return TreeNode(node.tree, transcript, path, {**node.own, **spoken})
+
+
+def joint_reward(messages: Sequence[Message]) -> float | None:
+    """Return the mean score of messages (all the same in protocol "joint"), None without one."""
+    scores = [message.score for message in messages]
+    known = [score for score in scores if score is not None]
+    return statistics.fmean(known) if len(known) == len(scores) else None
 
 
 def retell(game: Game, history: Transcript) -> Debate:
-    """Return a fresh debate in which everything in `history` has just been said and scored."""
+    """Return a fresh debate in which the messages of `history` are said and scored as they were."""
     debate = game.debate()
     debate.reset(history.question)
     for message in history.messages:
@@ -240,41 +231,3 @@ def retell(game: Game, history: Transcript) -> Debate:
             shown = None if same else [m.feedback for m in turn]
             debate.settle([m.score for m in turn], shown)
     return debate
-
-
-def first_passes(
-    samples: Sequence[Sample], questions: Sequence[Question], agents: Sequence[str]
-) -> list[Rollout]:
-    """Return the debate of first siblings of every tree: one ordinary pass over each question.
-
-    All messages carry the score of the leaf, as in `protocols.Pipeline`, and it is all they are
-    paid.
-    """
-    firsts: dict[int, list[Sample]] = {index: [] for index in range(len(questions))}
-    for one in samples:
-        if not any(one.path):
-            firsts[one.tree].append(one)
-    return [_rollout(firsts[index], question, agents) for index, question in enumerate(questions)]
-
-
-def _rollout(spoken: Sequence[Sample], question: Question, agents: Sequence[str]) -> Rollout:
-    score = spoken[-1].score
-    messages = tuple(
-        Message(
-            one.turn,
-            agents[one.seat],
-            one.completion.text,
-            score,
-            one.completion.stop is StopReason.LENGTH,
-        )
-        for one in spoken
-    )
-    shape = (spoken[-1].turn + 1, len(agents))
-    return Rollout(
-        transcript=Transcript(question, tuple(agents), messages),
-        prompts=tuple(one.prompt for one in spoken),
-        completions=tuple(one.completion for one in spoken),
-        policies=tuple(one.policy for one in spoken),
-        rewards=np.full(shape, score or 0.0),
-        scored=np.full(shape, score is not None),
-    )

@@ -1,21 +1,19 @@
-"""What a sample is worth: values and labels up a tree (MALT), and joint returns (MAGRPO).
+"""Monte-Carlo values of the messages of a tree, the credit of MALT.
 
-MALT's credit (Motwani et al., arXiv 2412.01928, section 3.2): a message is worth the mean of what
-came of it, and good if that is more than a threshold. MAGRPO's (Liu et al., arXiv 2508.04652): a
-joint action is worth its reward and the mean of what comes after it.
+Motwani et al., arXiv 2412.01928, section 3.2: the value of a message is the mean of the values of
+its continuations, and a message is positive if its value is above a threshold.
 """
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from statistics import fmean
-from typing import Generic, NamedTuple, TypedDict, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-from maporl_agents.trees.sample_tree import Sample, Steps
+from maporl_agents.trees.sample_tree import Steps
+from maporl_agents.trees.samples import Sample
 
 RIGHT = 0.5
 """A leaf is right if its score is above this."""
@@ -23,12 +21,12 @@ RIGHT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A sample with what it turned out to be worth.
+    """A sample with its value and label. Made by `judge`.
 
     Attributes:
         sample: the message.
-        value: the mean of what came of it, in [0, 1].
-        positive: whether that counts as good.
+        value: the share of right leaves below it, each continuation counting alike; in [0, 1].
+        positive: whether the value is above the threshold.
     """
 
     sample: Sample
@@ -83,32 +81,74 @@ def tree_values(leaves: Sequence[Sequence[Sequence[int]]], threshold: float = 0.
         ValueError: a leaf that is neither 0 nor 1, a sample without children, or a `threshold`
             outside [0, 1), with which nothing or everything would be positive.
     """
-    if not 0.0 <= threshold < 1.0:
-        raise ValueError(f"threshold must lie in [0, 1), got {threshold!r}")
+    _check(threshold)
     if len(leaves) == 0:
         raise ValueError("leaves is empty: a tree has at least one generation")
-    refiner = _read(leaves)
-    verifier = [
-        [_mean(row, f"leaves[{g}][{v}]") for v, row in enumerate(branch)]
-        for g, branch in enumerate(refiner)
-    ]
-    generator = [_mean(branch, f"leaves[{g}]") for g, branch in enumerate(verifier)]
+    found = values_by_path(_read(leaves))
     values = Roles(
-        generator=[float(value) for value in generator],
-        verifier=[[float(value) for value in row] for row in verifier],
-        refiner=[[[float(value) for value in row] for row in branch] for branch in refiner],
+        generator=[float(found[(g,)]) for g in range(len(leaves))],
+        verifier=[
+            [float(found[g, v]) for v in range(len(branch))] for g, branch in enumerate(leaves)
+        ],
+        refiner=[
+            [[float(found[g, v, r]) for r in range(len(row))] for v, row in enumerate(branch)]
+            for g, branch in enumerate(leaves)
+        ],
     )
     return TreeValues(values, _positive(values, threshold))
 
 
-def _read(leaves: Sequence[Sequence[Sequence[int]]]) -> list[list[list[Fraction]]]:
+def values_by_path(leaves: Mapping[Steps, Fraction]) -> dict[Steps, Fraction]:
+    """Return the value of every leaf and of every node above one, by path.
+
+    Args:
+        leaves: values by path; all paths have one length. The root, (), has no value: nobody wrote
+            it.
+    """
+    values = dict(leaves)
+    level = values
+    while any(len(path) > 1 for path in level):
+        families: defaultdict[Steps, list[Fraction]] = defaultdict(list)
+        for path, value in level.items():
+            families[path[:-1]].append(value)
+        # Exact: a sum of floats could fall to either side of the threshold.
+        level = {path: sum(of, Fraction(0)) / len(of) for path, of in families.items()}
+        values = values | level
+    return values
+
+
+def _check(threshold: float) -> None:
+    if not 0.0 <= threshold < 1.0:
+        raise ValueError(f"threshold must lie in [0, 1), got {threshold!r}")
+
+
+def _read(leaves: Sequence[Sequence[Sequence[int]]]) -> dict[Steps, Fraction]:
+    """Return nested leaves by path; ValueError for an empty list or what is neither 0 nor 1."""
     try:
-        return [
-            [[_leaf(leaf, (g, v, r)) for r, leaf in enumerate(row)] for v, row in enumerate(branch)]
+        return {
+            (g, v, r): _leaf(leaf, (g, v, r))
             for g, branch in enumerate(leaves)
-        ]
+            for v, row in enumerate(_children(branch, f"leaves[{g}]"))
+            for r, leaf in enumerate(_children(row, f"leaves[{g}][{v}]"))
+        }
     except TypeError:
         raise ValueError("leaves must be lists nested three deep, leaves[g][v][r]") from None
+
+
+Entry = TypeVar("Entry")
+
+
+def _children(entries: Sequence[Entry], where: str) -> Sequence[Entry]:
+    if len(entries) == 0:
+        raise ValueError(f"{where} is empty: a sample's value is the mean over its children")
+    return entries
+
+
+def _leaf(leaf: int, place: tuple[int, int, int]) -> Fraction:
+    if leaf not in (0, 1):
+        g, v, r = place
+        raise ValueError(f"leaves[{g}][{v}][{r}] must be 0 (wrong) or 1 (right), got {leaf!r}")
+    return Fraction(int(leaf))
 
 
 def _positive(values: Roles[float], threshold: float) -> Roles[bool]:
@@ -119,128 +159,26 @@ def _positive(values: Roles[float], threshold: float) -> Roles[bool]:
     )
 
 
-def _leaf(leaf: int, place: tuple[int, int, int]) -> Fraction:
-    if leaf not in (0, 1):
-        g, v, r = place
-        raise ValueError(f"leaves[{g}][{v}][{r}] must be 0 (wrong) or 1 (right), got {leaf!r}")
-    return Fraction(int(leaf))
-
-
-def _mean(values: Iterable[Fraction], where: str) -> Fraction:
-    values = list(values)
-    if not values:
-        raise ValueError(f"{where} is empty: a sample's value is the mean over its children")
-    return sum(values, Fraction(0)) / len(values)
-
-
 def judge(samples: Sequence[Sample], threshold: float) -> list[Judged]:
     """Return the samples with their values and labels, those without any scored leaf left out.
 
-    A debate has one to three roles; one that is left out is a branch of one in the tree.
+    Args:
+        samples: of any number of trees; the longest paths among them are those of the leaves.
+        threshold: a sample is positive if its value is above it; in [0, 1).
     """
+    _check(threshold)
     depth = max((len(sample.path) for sample in samples), default=0)
-    leaves: defaultdict[int, dict[Steps, bool]] = defaultdict(dict)
+    leaves: defaultdict[int, dict[Steps, Fraction]] = defaultdict(dict)
     for sample in samples:
         if len(sample.path) == depth and sample.score is not None:
-            leaves[sample.tree][_three_deep(sample.path)] = sample.score > RIGHT
-    found = {tree: _by_path(ends, threshold) for tree, ends in leaves.items()}
+            leaves[sample.tree][sample.path] = Fraction(sample.score > RIGHT)
+    values = {
+        (tree, path): float(value)
+        for tree, ends in leaves.items()
+        for path, value in values_by_path(ends).items()
+    }
     return [
-        Judged(sample, *known[path])
+        Judged(sample, values[sample.place], values[sample.place] > threshold)
         for sample in samples
-        if (known := found.get(sample.tree, {}))
-        if (path := _three_deep(sample.path) if len(sample.path) == depth else sample.path) in known
+        if sample.place in values
     ]
-
-
-def _three_deep(path: Steps) -> Steps:
-    """Return a leaf's path in a tree of three roles: (g, r) is (g, 0, r), (g,) is (g, 0, 0)."""
-    first, *middle, last = (*path, 0, 0) if len(path) == 1 else path
-    return (first, *(middle or (0,)), last)
-
-
-def _by_path(leaves: dict[Steps, bool], threshold: float) -> dict[Steps, tuple[float, bool]]:
-    """Return value and label of every sample of a tree that has a leaf."""
-    tree: dict[int, dict[int, dict[int, bool]]] = {}
-    for (g, v, r), right in sorted(leaves.items()):
-        tree.setdefault(g, {}).setdefault(v, {})[r] = right
-    nested = [[list(row.values()) for row in branch.values()] for branch in tree.values()]
-    values, labels = tree_values(nested, threshold)
-    found: dict[Steps, tuple[float, bool]] = {}
-    for i, (g, branch) in enumerate(tree.items()):
-        found[g,] = values.generator[i], labels.generator[i]
-        for j, (v, row) in enumerate(branch.items()):
-            found[g, v] = values.verifier[i][j], labels.verifier[i][j]
-            for k, r in enumerate(row):
-                found[g, v, r] = values.refiner[i][j][k], labels.refiner[i][j][k]
-    return found
-
-
-# --- MAGRPO: joint returns ------------------------------------------------------------------
-
-
-class _Paid(TypedDict):
-    rewards: Sequence[float]
-
-
-class Node(_Paid, total=False):
-    """One turn after one history.
-
-    `rewards` holds one number per joint action. `children` holds one node per joint action, None
-    where that branch ends; without the key, with None or with an empty list they all end.
-    """
-
-    children: Sequence[Node | None] | None
-
-
-def joint_returns(tree: Node, gamma: float) -> list[float]:
-    """Return what each joint action of the root is worth: its reward and what follows.
-
-    With r_j the reward of joint action j::
-
-        R_j = r_j + gamma * mean(returns of child j)        R_j = r_j where the branch ends
-
-    The paper sums without a turn discount (gamma = 1) along single branches; its library averages
-    over the joint actions of the child.
-
-    Args:
-        tree: the root; for the returns of a later turn, that node.
-        gamma: turn discount in [0, 1].
-
-    Returns:
-        One return per joint action of the root, in the order of its rewards.
-
-    Raises:
-        ValueError: `gamma` is outside [0, 1], or a node has no rewards, a reward that is not
-            finite, or another number of children than of rewards. The path to the node is named.
-    """
-    if not 0.0 <= gamma <= 1.0:
-        raise ValueError(f"gamma is a turn discount in [0, 1], got {gamma!r}")
-    return _returns(tree, gamma, "root")
-
-
-def _returns(node: Node, gamma: float, path: str) -> list[float]:
-    rewards = _rewards(node, path)
-    children = node.get("children")
-    if children is None or len(children) == 0:
-        return rewards
-    if len(children) != len(rewards):
-        raise ValueError(
-            f"{path} has {len(rewards)} rewards and {len(children)} children: each joint action "
-            "leads to one child, or to None where its branch ends"
-        )
-    return [
-        reward
-        if child is None
-        else reward + gamma * fmean(_returns(child, gamma, f"{path}.children[{j}]"))
-        for j, (reward, child) in enumerate(zip(rewards, children, strict=True))
-    ]
-
-
-def _rewards(node: Node, path: str) -> list[float]:
-    """Return a node's rewards as floats; ValueError unless there are some and all are finite."""
-    rewards = [float(reward) for reward in node.get("rewards", ())]
-    if not rewards or not all(map(math.isfinite, rewards)):
-        raise ValueError(
-            f"{path} needs 'rewards', one finite number per joint action, got {rewards}"
-        )
-    return rewards

@@ -45,18 +45,14 @@ from maporl_agents.measure.evaluate import evaluate
 from maporl_agents.models.team import Team
 from maporl_agents.play.questions import questions_of_step
 from maporl_agents.play.rollout import play
+from maporl_agents.play.speak import Request
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.seeding import seed_of
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debate_config, debates_of, questions_of
-from maporl_agents.trees.joint_tree import (
-    JointNode,
-    branches,
-    first_new_turns,
-    grow,
-    joint_actions,
-    joint_reward,
-)
+from maporl_agents.trees.branches import branches, first_new_turns
+from maporl_agents.trees.joint_returns import action_returns
+from maporl_agents.trees.sample_tree import TreeNode, grow_trees, joint_actions, joint_reward
 from maporl_agents.types import Completion, Experience, TokenScores
 from maporl_agents.update.batching import Row, batch_of, collate
 from maporl_agents.update.gradient_accumulation import accumulate, apply
@@ -165,15 +161,20 @@ def test_a_wrong_tree_is_refused_with_its_place(tree: Any, gamma: float, complai
 
 def node(
     rewards: Sequence[float | None], joining: str = "aligned", children: Sequence[Any] = ()
-) -> JointNode:
+) -> TreeNode:
     """A node of two agents with empty messages; as many samples as the joint actions allow."""
     group = len(rewards) if joining == "aligned" else round(len(rewards) ** 0.5)
     actions = joint_actions(group, 2, joining)  # type: ignore[arg-type]
     said = tuple(completion((1, 2)) for _ in range(group))
-    return JointNode(
-        0, 0, ((1,), (1,)), ("agent_0", "agent_1"), (said, said), actions, list(rewards),
+    return TreeNode(
+        tree=0,
+        history=Transcript(Question("q", "how much ?", "1"), ("agent_0", "agent_1")),
+        requests=tuple(Request(f"agent_{agent}", (1,), agent) for agent in range(2)),
+        completions=(said, said),
+        actions=actions,
+        rewards=list(rewards),
         children=list(children) or [None] * len(rewards),
-    )  # fmt: skip
+    )
 
 
 TREE = node([0.4, 0.1], children=[node([1.0, 0.0]), node([0.5, 0.3])])
@@ -217,6 +218,29 @@ def test_an_unscored_branch_adds_nothing_to_its_parent() -> None:
     assert action_advantages([tree], settings) == [[0.25, -0.25]]  # returns 1 and .5
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_grown_tree_has_the_returns_of_its_scored_actions_as_plain_lists(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+
+    def grown(depth: int) -> TreeNode:
+        rewards = [None if rng.random() < 0.3 else rng.random() for _ in range(3)]
+        below = [grown(depth - 1) if depth and rng.random() < 0.7 else None for _ in rewards]
+        return node(rewards, children=below)
+
+    def plain(tree: TreeNode | None) -> Any:
+        scored = [j for j, reward in enumerate(tree.rewards) if reward is not None] if tree else []
+        if tree is None or not scored:
+            return None
+        children = [plain(tree.children[j]) for j in scored]
+        return {"rewards": [tree.rewards[j] for j in scored], "children": children}
+
+    tree, gamma = grown(3), float(rng.random())
+    returns = action_returns(tree, gamma)
+    assert [value is None for value in returns] == [reward is None for reward in tree.rewards]
+    known = [value for value in returns if value is not None]
+    assert known == (joint_returns(plain(tree), gamma) if known else [])
+
+
 def test_a_joint_action_is_paid_the_mean_score_of_its_turn() -> None:
     agents = ("agent_0", "agent_1")
     scores = [(0.2, 0.8), (1.0, None)]
@@ -226,8 +250,8 @@ def test_a_joint_action_is_paid_the_mean_score_of_its_turn() -> None:
         for agent, score in zip(agents, of_turn, strict=True)
     ]
     transcript = Transcript(Question("q", "how much ?", "1"), agents, tuple(said))
-    assert joint_reward(transcript, 0) == pytest.approx(0.5)
-    assert joint_reward(transcript, 1) is None
+    assert joint_reward(transcript.of_turn(0)) == pytest.approx(0.5)
+    assert joint_reward(transcript.of_turn(1)) is None
 
 
 @pytest.mark.parametrize(
@@ -243,7 +267,7 @@ def test_a_joint_action_is_paid_the_mean_score_of_its_turn() -> None:
     ],
 )
 def test_the_spread_of_a_node_is_that_of_its_returns(
-    tree: JointNode, gamma: float, share: float
+    tree: TreeNode, gamma: float, share: float
 ) -> None:
     metrics = tree_metrics(list(tree.nodes()), [], MAGRPOSettings(turn_gamma=gamma))
     assert metrics["zero_spread"] == pytest.approx(share)
@@ -297,7 +321,7 @@ def test_the_size_of_a_tree(
     """G = 2, A = 2: G^T leaves aligned, G^(A T) crossed; no reward, however low, ends a branch."""
     team = load_team(checkpoint("llama"), num_turns=turns)
     game = debates(turns, verifier=lambda _, texts: [0.0] * len(texts))
-    trees = grow(team, game, asked(2), SAMPLING, group_size=2, joining=joining, seed=1)
+    trees = grow_trees(team, game, asked(2), SAMPLING, [2] * turns, joining=joining, seed=1)
     for index, root in enumerate(trees):
         grown = list(root.nodes())
         ways = list(branches(root))
@@ -313,7 +337,7 @@ def test_what_is_read_and_said_in_a_tree_is_a_debate(checkpoint: Callable[..., P
     """Every way through a tree, told again, gives the same prompts, rewards and transcript."""
     team = load_team(checkpoint("llama"), num_turns=2)
     game = debates(2)
-    [root] = grow(team, game, asked(1), SAMPLING, group_size=2, joining="cross", seed=1)
+    [root] = grow_trees(team, game, asked(1), SAMPLING, [2, 2], joining="cross", seed=1)
     for way in branches(root):
         texts = iter(way.completions)
 
@@ -333,7 +357,7 @@ def test_aligned_trees_of_one_turn_are_copies_of_a_debate(
 ) -> None:
     team = load_team(checkpoint("llama"), num_turns=1)
     questions = asked(2)
-    trees = grow(team, debates(), questions, SAMPLING, group_size=3, joining="aligned", seed=5)
+    trees = grow_trees(team, debates(), questions, SAMPLING, [3], joining="aligned", seed=5)
     copies = [question for question in questions for _ in range(3)]
     played = play(team, debates(), copies, SAMPLING, seed=5)
     grown = [way for root in trees for way in branches(root)]
@@ -344,8 +368,8 @@ def test_aligned_trees_of_one_turn_are_copies_of_a_debate(
 def test_agents_who_take_turns_have_no_joint_actions(checkpoint: Callable[..., Path]) -> None:
     game = BatchedDebate(DebateConfig(num_agents=2, num_turns=1, protocol="sequential"), 1)
     with pytest.raises(ValueError, match="all agents speak at once"):
-        grow(load_team(checkpoint("llama")), game, asked(1), SAMPLING, group_size=2,
-             joining="aligned", seed=0)  # fmt: skip
+        grow_trees(load_team(checkpoint("llama")), game, asked(1), SAMPLING, [2, 2],
+                   joining="aligned", seed=0)  # fmt: skip
 
 
 # --- The update ------------------------------------------------------------------

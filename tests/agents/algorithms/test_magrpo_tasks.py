@@ -24,7 +24,7 @@ from maporl_agents.play.speak import speak
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.training.experiment import build, load_team, read_config
 from maporl_agents.training.make_game import make_verifier
-from maporl_agents.trees import joint_tree
+from maporl_agents.trees import sample_tree
 from maporl_agents.types import Completion, StopReason, TokenIds
 from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.token_logprobs import score_tokens
@@ -94,7 +94,7 @@ def train(
         menu.rows += rows
         return rows, left_out
 
-    monkeypatch.setattr(joint_tree, "speak", partial(speak, engine=menu.speak))
+    monkeypatch.setattr(sample_tree, "speak", partial(speak, engine=menu.speak))
     monkeypatch.setattr(magrpo, "credit_rows", credit_rows)
     usual = {
         "scheme": "magrpo",

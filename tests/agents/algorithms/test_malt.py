@@ -57,7 +57,8 @@ from maporl_agents.trees.preference_pairs import (
     right_paths,
     sibling_pairs,
 )
-from maporl_agents.trees.sample_tree import Sample, Steps
+from maporl_agents.trees.sample_tree import Steps
+from maporl_agents.trees.samples import Sample
 from maporl_agents.trees.tree_values import Judged, judge
 from maporl_agents.types import Completion, Rollout, StopReason
 from maporl_agents.update.optimiser import PolicyLearner
@@ -229,6 +230,16 @@ class TestJudge:
         assert found[0, (1, 2)] == (0.0, False)
         alone = values_of(judge([sample((0,), 1.0), sample((1,), 0.0)], 0.5))
         assert alone == {(0, (0,)): (1.0, True), (0, (1,)): (0.0, False)}
+
+    def test_a_debate_of_four_messages_is_a_tree_of_four_levels(self) -> None:
+        """Leaves 1 1 | 1 0 below one message and 0 0 below another: 3/4 and 0, above them 3/8."""
+        rows = {(0, 0, 0): "11", (0, 0, 1): "10", (0, 1, 0): "00"}
+        samples = [sample((*path, i), float(bit)) for path, row in rows.items()
+                   for i, bit in enumerate(row)]  # fmt: skip
+        samples += [sample(path) for path in [*rows, (0, 0), (0, 1), (0,)]]
+        values = {path: value for (_, path), (value, _) in values_of(judge(samples, 0.5)).items()}
+        assert [values[path] for path in rows] == [1, 0.5, 0]
+        assert [values[0, 0], values[0, 1], values[0,]] == [0.75, 0, 0.375]
 
     def test_a_score_of_a_half_is_not_right(self) -> None:
         found = values_of(judge([sample((0,), 0.5), sample((1,), 0.51)], 0.5))
@@ -697,7 +708,7 @@ def test_a_cut_run_goes_on_as_if_it_had_not_been_cut(
         with pytest.raises(OSError, match="cut"):
             train(cut)
     with monkeypatch.context() as patch:
-        patch.setattr(malt, "expand", lambda *_, **__: pytest.fail("grown again"))
+        patch.setattr(malt, "grow_trees", lambda *_, **__: pytest.fail("grown again"))
         resumed = train(cut, resume=True)
     for policy, now in weights(unbroken).items():
         assert torch.equal(now, weights(resumed)[policy])
@@ -722,7 +733,7 @@ ROUNDS = replace(
 
 def dying_in(step: int, patch: pytest.MonkeyPatch) -> None:
     """Let stage `step` of a run die half way: behind one file of trees, or one fitted policy."""
-    part = "expand" if step % 3 == 0 else "PolicyLearner"
+    part = "grow_trees" if step % 3 == 0 else "PolicyLearner"
     original, whole_step = getattr(malt, part), malt.train_step
     calls: list[int] = []
 
@@ -785,7 +796,7 @@ def test_growth_that_was_cut_goes_on_behind_the_last_whole_file(
     debates = experiment.debates_of(RUN.game, 3)
     asked = questions_of_step(experiment.questions_of(RUN.game, "train"), 0, 3, RUN.seed)
     calls: list[int] = []
-    original = malt.expand
+    original = malt.grow_trees
 
     def dies_at_second(*args: Any, **options: Any) -> list[Sample]:
         calls.append(options["first_tree"])
@@ -793,7 +804,7 @@ def test_growth_that_was_cut_goes_on_behind_the_last_whole_file(
             raise KeyboardInterrupt
         return original(*args, **options)
 
-    monkeypatch.setattr(malt, "expand", dies_at_second)
+    monkeypatch.setattr(malt, "grow_trees", dies_at_second)
     with pytest.raises(KeyboardInterrupt):
         stage(team, debates, asked, 0, tmp_path)
     rollouts, _ = stage(team, debates, asked, 0, tmp_path)

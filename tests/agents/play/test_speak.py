@@ -15,7 +15,7 @@ from maporl_agents.models.team import Team
 from maporl_agents.play import speak as module
 from maporl_agents.play.rollout import play
 from maporl_agents.play.speak import Request, requests, speak
-from maporl_agents.trees.sample_tree import expand
+from maporl_agents.trees.sample_tree import grow_trees
 from maporl_agents.types import Completion, StopReason, TokenIds
 from maporl_env.batched import BatchedDebate, DebateConfig, Prompt
 from maporl_env.types import Question, View
@@ -96,5 +96,5 @@ def test_every_caller_asks_the_one_engine(team: Team, monkeypatch: pytest.Monkey
     TeamSpeaker(team, SAMPLING, 0)(opening())
     LocalSpeaker(team, SAMPLING, seat=1, seed=0)(["how much ?"])
     say(team, opening()[1], [], SAMPLING, 0)
-    expand(team, debates(protocol="sequential"), QUESTIONS, SAMPLING, (1, 1, 1, 1), seed=0)
+    grow_trees(team, debates(protocol="sequential"), QUESTIONS, SAMPLING, (1, 1, 1, 1), seed=0)
     assert asked[calls:] == [[0, 1, 0, 1], [1], [1], [0, 0], [1, 1], [0, 0], [1, 1]]

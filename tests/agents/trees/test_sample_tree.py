@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,10 +16,13 @@ from maporl_agents.algorithms.malt import as_batch
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team
 from maporl_agents.play import speak
+from maporl_agents.play.rollout import play
 from maporl_agents.records.data_stages import Stages, digest
 from maporl_agents.records.storage import CheckpointError
-from maporl_agents.trees.sample_tree import Sample, expand, first_passes, retell
-from maporl_agents.types import StopReason
+from maporl_agents.trees.branches import branches
+from maporl_agents.trees.sample_tree import grow_trees, retell
+from maporl_agents.trees.samples import Sample, first_passes, samples_of
+from maporl_agents.types import Completion, StopReason
 from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question, Transcript
@@ -43,6 +47,10 @@ def pipeline(verifier: object = None, **options: object) -> BatchedDebate:
     given = {"protocol": "pipeline", "num_agents": 3, "num_turns": 1, **options}
     config = DebateConfig(task=QUESTIONS, verifier=verifier or LengthVerifier(), **given)  # type: ignore[arg-type]
     return BatchedDebate(config, 64)
+
+
+def expand(*arguments: Any, seed: int) -> list[Sample]:
+    return samples_of(grow_trees(*arguments, seed=seed))
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +169,38 @@ def test_an_agents_own_ids_stay_in_its_prompt(team: Team) -> None:
             start = len(own.prompt)
             assert one.prompt[:start] == own.prompt
             assert one.prompt[start : start + len(own.completion.ids)] == own.completion.ids
+
+
+def test_every_path_through_single_messages_is_a_debate(team: Team) -> None:
+    """Told again it reads and scores the same; what a turn was paid stands at its last speaker."""
+    debates = pipeline(protocol="sequential", num_agents=2, num_turns=2)
+    [root] = grow_trees(team, debates, QUESTIONS[:1], SAMPLING, (2, 1, 2, 1), seed=3)
+    paths = list(branches(root))
+    assert len(paths) == 4
+    for path in paths:
+        said = iter(path.completions)
+
+        def again(*_: object, said: Iterator[Completion] = said) -> list[Completion]:
+            return [next(said)]
+
+        [told] = play(team, debates, QUESTIONS[:1], SAMPLING, seed=0, engine=again)
+        assert (told.transcript, told.prompts) == (path.transcript, path.prompts)
+        assert (told.policies, told.completions) == (path.policies, path.completions)
+        assert path.scored.tolist() == [[False, True], [False, True]]
+        last = [told.transcript.of_turn(turn)[1].score for turn in (0, 1)]
+        assert path.rewards.tolist() == [[0.0, score] for score in last]
+
+
+def test_a_tree_ends_where_all_debates_agree(team: Team) -> None:
+    def boxed(team: Team, prompts: Sequence[object], *_: object) -> list[Completion]:
+        return [Completion((1,), (-1.0,), r"\boxed{5}", StopReason.EOS) for _ in prompts]
+
+    debates = pipeline(protocol="sequential", num_agents=2, num_turns=3, stop="consensus")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speak, "sample", boxed)
+        samples = expand(team, debates, QUESTIONS[:1], SAMPLING, (2, 2, 1, 1, 1, 1), seed=3)
+    assert Counter(len(one.path) for one in samples) == {1: 2, 2: 4}
+    assert [one.score is None for one in samples] == [True] * 2 + [False] * 4
 
 
 def test_a_prefix_is_told_again_with_its_scores() -> None:

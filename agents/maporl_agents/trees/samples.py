@@ -1,0 +1,159 @@
+"""The messages of trees as rows: what MALT keeps in its files and learns from.
+
+A row holds a message and its place in the tree of its question, so that a later stage, or a run
+that was cut, reads nothing but a file of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from maporl_agents.trees.sample_tree import Steps, TreeNode, below
+from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
+from maporl_env.types import Message, Question, Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One message and its place in the tree of its question. Made by `samples_of`.
+
+    Attributes:
+        tree: index of the question among those that were asked; they may repeat.
+        path: its place among its siblings, behind those of the messages before it: (2, 0) is the
+            first message that continues the third one.
+        question: id of the question.
+        seat: index of the agent.
+        turn: in [0, T).
+        policy: who wrote it.
+        prompt: what it continues.
+        completion: what was written.
+        score: the verifier's, of the finished debate; None unless this is a leaf, and where the
+            verifier failed.
+    """
+
+    tree: int
+    path: Steps
+    question: str
+    seat: int
+    turn: int
+    policy: str
+    prompt: TokenIds
+    completion: Completion
+    score: float | None = None
+
+    @property
+    def place(self) -> tuple[int, Steps]:
+        """What names it among all samples."""
+        return self.tree, self.path
+
+    @property
+    def parent(self) -> tuple[int, Steps]:
+        """What names the prefix that it shares with its siblings."""
+        return self.tree, self.path[:-1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict, what people read first."""
+        return {
+            "tree": self.tree,
+            "path": list(self.path),
+            "question": self.question,
+            "seat": self.seat,
+            "turn": self.turn,
+            "policy": self.policy,
+            "score": self.score,
+            "text": self.completion.text,
+            "stop": self.completion.stop.value,
+            "ids": list(self.completion.ids),
+            "logprobs": list(self.completion.logprobs),
+            "prompt": list(self.prompt),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Sample:
+        """Inverse of :meth:`to_dict`."""
+        completion = Completion(
+            ids=tuple(data["ids"]),
+            logprobs=tuple(data["logprobs"]),
+            text=data["text"],
+            stop=StopReason(data["stop"]),
+        )
+        return cls(
+            tree=data["tree"],
+            path=tuple(data["path"]),
+            question=data["question"],
+            seat=data["seat"],
+            turn=data["turn"],
+            policy=data["policy"],
+            prompt=tuple(data["prompt"]),
+            completion=completion,
+            score=data["score"],
+        )
+
+
+def samples_of(roots: Sequence[TreeNode]) -> list[Sample]:
+    """Return the messages of trees in which one agent speaks at a time, level by level."""
+    found: list[Sample] = []
+    nodes = list(roots)
+    while nodes:
+        found += [sample for node in nodes for sample in _samples(node)]
+        nodes = below(nodes)
+    return found
+
+
+def _samples(node: TreeNode) -> Iterator[Sample]:
+    [request], [completions] = node.requests, node.completions
+    ends = zip(completions, node.rewards, node.children, strict=True)
+    for branch, (completion, reward, child) in enumerate(ends):
+        yield Sample(
+            tree=node.tree,
+            path=(*node.path, branch),
+            question=node.history.question.id,
+            seat=request.agent,
+            turn=node.turn,
+            policy=request.policy,
+            prompt=request.prompt,
+            completion=completion,
+            score=reward if child is None else None,  # a turn's score says nothing of the debate's
+        )
+
+
+def first_passes(
+    samples: Sequence[Sample], questions: Sequence[Question], agents: Sequence[str]
+) -> list[Rollout]:
+    """Return the debate of first siblings of every tree: one ordinary pass over each question.
+
+    All messages carry the score of the leaf, as in `protocols.Pipeline`, and it is all they are
+    paid.
+    """
+    firsts: dict[int, list[Sample]] = {index: [] for index in range(len(questions))}
+    for one in samples:
+        if not any(one.path):
+            firsts[one.tree].append(one)
+    return [_rollout(firsts[index], question, agents) for index, question in enumerate(questions)]
+
+
+def _rollout(spoken: Sequence[Sample], question: Question, agents: Sequence[str]) -> Rollout:
+    score = spoken[-1].score
+    messages = tuple(
+        Message(
+            one.turn,
+            agents[one.seat],
+            one.completion.text,
+            score,
+            one.completion.stop is StopReason.LENGTH,
+        )
+        for one in spoken
+    )
+    shape = (spoken[-1].turn + 1, len(agents))
+    return Rollout(
+        transcript=Transcript(question, tuple(agents), messages),
+        prompts=tuple(one.prompt for one in spoken),
+        completions=tuple(one.completion for one in spoken),
+        policies=tuple(one.policy for one in spoken),
+        rewards=np.full(shape, score or 0.0),
+        scored=np.full(shape, score is not None),
+    )
