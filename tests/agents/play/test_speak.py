@@ -9,7 +9,7 @@ from miniatures import load_team, stir
 
 from maporl_agents.bridges.bench_players import TeamSpeaker
 from maporl_agents.bridges.speaker import LocalSpeaker
-from maporl_agents.commands.team_commands import say
+from maporl_agents.commands.play import say
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team
 from maporl_agents.play import speak as module
