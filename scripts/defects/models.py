@@ -61,7 +61,7 @@ DEFECTS = (
             ),
             ('base.save(folder / "critics", critics=True)', "pass"),
             (
-                "return pairs + pair(self.critics.state_dict(), read_file(place), place)",
+                "return pairs + self._read_critics(folder / CRITICS_FILE)",
                 "return pairs",
             ),
             ("own.copy_(saved)", "own.copy_(own)"),
