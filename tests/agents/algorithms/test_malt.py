@@ -50,6 +50,7 @@ from maporl_agents.records.data_stages import Stages
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.records.storage import CheckpointError
 from maporl_agents.training import experiment
+from maporl_agents.training.make_game import debates_of
 from maporl_agents.trees.preference_pairs import (
     Example,
     Preference,
@@ -716,7 +717,7 @@ def test_a_cut_run_goes_on_as_if_it_had_not_been_cut(
 
     # What is gone cannot be grown again by a team that has learnt since.
     (cut / "malt" / "round-1" / "trees-0001.jsonl").unlink()
-    debates = experiment.debates_of(RUN.game, 3)
+    debates = debates_of(RUN.game, 3)
     asked = questions_of_step(experiment.questions_of(RUN.game, "train"), 0, 3, RUN.seed)
     with pytest.raises(CheckpointError, match="trees from 2 on are missing"):
         stage(resumed, debates, asked, 1, cut)
@@ -793,7 +794,7 @@ def test_growth_that_was_cut_goes_on_behind_the_last_whole_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     team, _ = experiment.build(RUN)
-    debates = experiment.debates_of(RUN.game, 3)
+    debates = debates_of(RUN.game, 3)
     asked = questions_of_step(experiment.questions_of(RUN.game, "train"), 0, 3, RUN.seed)
     calls: list[int] = []
     original = malt.grow_trees
@@ -821,7 +822,7 @@ def test_growth_that_was_cut_goes_on_behind_the_last_whole_file(
 def final_answers(config: MALTConfig, team: Team) -> float:
     """Return the share of 200 held-out questions that the refiner answers right."""
     questions = experiment.held_out(config)[:200]
-    debates = experiment.debates_of(config.game, len(questions))
+    debates = debates_of(config.game, len(questions))
     [turn] = evaluate(team, debates, questions, config.sampling, seed=1).turns
     return turn.accuracy[-1]
 

@@ -23,6 +23,7 @@ from maporl_agents.config import GameConfig, PPOConfig, Sampling, TrainConfig, f
 from maporl_agents.losses import full_kl
 from maporl_agents.records import checkpoint as checkpoints
 from maporl_agents.training import experiment
+from maporl_agents.training.make_game import debates_of
 from maporl_agents.types import Experience, TokenBatch
 from maporl_agents.update.batching import collate
 from maporl_agents.update.gradient_accumulation import accumulate
@@ -496,7 +497,7 @@ def test_a_run_with_every_option_resumes_bitwise(tmp_path: Path) -> None:
                 experiment.save_checkpoint(tmp_path, step, learner)
                 _, learner = experiment.build(config)
                 assert experiment.load_checkpoint(tmp_path, learner) == 2
-            debates = experiment.debates_of(config.game, 3)
+            debates = debates_of(config.game, 3)
             asked = experiment.questions_of(config.game, "train")[3 * step : 3 * step + 3]
             _, metrics = train_step(learner, debates, asked, config, seed=step)
             logged.append(metrics)
