@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from maporl_agents.records.loggers import make_loggers, require_loggers
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.records.storage import CheckpointError, write_text
 from maporl_agents.seeding import seed_of
-from maporl_agents.terminal import command_line, progress_of_steps
+from maporl_agents.terminal import command_line
 from maporl_agents.training import loop
 from maporl_agents.training.loop import Interrupted, interruptible
 from maporl_agents.training.make_game import (
@@ -43,6 +42,7 @@ from maporl_agents.training.make_game import (
     unjudged,
     with_whole_names,
 )
+from maporl_agents.training.progress import progress_bar
 from maporl_agents.training.restore import load_checkpoint, save_checkpoint
 from maporl_agents.update.optimiser import Learner, PolicyLearner
 from maporl_env.tasks import Task
@@ -386,22 +386,3 @@ def _untrained(
         return measure(config, learner.team, held, game)
     team, _ = build(config, kept=config, game=game)
     return measure(config, team, held, game)
-
-
-@contextmanager
-def progress_bar(
-    config: RunConfig, console: Console, start: int
-) -> Iterator[Callable[[int, Metrics], None]]:
-    """Show step, score by turn, KL and the time left; yields the function to call after a step."""
-    with progress_of_steps("training", console=console) as progress:
-        task = progress.add_task("train", total=config.steps, completed=start, now="")
-
-        def on_step(step: int, metrics: Metrics) -> None:
-            scores = [value for name, value in metrics.items() if name.startswith("score/")]
-            now = f"score by turn {' '.join(f'{x:.2f}' for x in scores)}"
-            now += f"  KL {metrics['kl']:.3f}" if "kl" in metrics else ""
-            progress.update(task, completed=step, now=now)
-            if not console.is_terminal:
-                console.print(f"step {step:3d} / {config.steps}  {now}")
-
-        yield on_step

@@ -1,0 +1,31 @@
+"""The progress bar of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from maporl_agents.config import RunConfig
+from maporl_agents.measure.step_metrics import Metrics
+from maporl_agents.terminal import progress_of_steps
+
+
+@contextmanager
+def progress_bar(
+    config: RunConfig, console: Console, start: int
+) -> Iterator[Callable[[int, Metrics], None]]:
+    """Show step, score by turn, KL and the time left; yields the function to call after a step."""
+    with progress_of_steps("training", console=console) as progress:
+        task = progress.add_task("train", total=config.steps, completed=start, now="")
+
+        def on_step(step: int, metrics: Metrics) -> None:
+            scores = [value for name, value in metrics.items() if name.startswith("score/")]
+            now = f"score by turn {' '.join(f'{x:.2f}' for x in scores)}"
+            now += f"  KL {metrics['kl']:.3f}" if "kl" in metrics else ""
+            progress.update(task, completed=step, now=now)
+            if not console.is_terminal:
+                console.print(f"step {step:3d} / {config.steps}  {now}")
+
+        yield on_step
