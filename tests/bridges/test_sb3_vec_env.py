@@ -229,7 +229,7 @@ def test_wrong_calls_change_nothing() -> None:
         ({"num_envs": 0}, "multiple of the 1"),
         ({"num_envs": 4, "learner": "all", "num_agents": 3}, "multiple of the 3"),
         ({"observation": "text"}, "takes numbers"),
-        ({"learner": 7}, "seat from 0"),
+        ({"learner": 7}, "agent index from 0"),
     ],
 )
 def test_impossible_options_are_named(options: dict[str, Any], match: str) -> None:

@@ -243,21 +243,12 @@ def refuse_without_effect(config: RunConfig, kept: RunConfig | None = None) -> N
 
 
 def _refuse_no_training(config: RunConfig, usual: dict[str, Any]) -> None:
-    """Refuse a run that trains no weights, or that ends before its learning rate has risen."""
+    """Refuse a run that trains no weights."""
     if config.team.tuning == "none" and usual["team.tuning"] != "none":
         raise ValueError(
             "team.tuning='none' trains no weights, so the run would learn nothing: choose full or "
             "lora (`maporl eval --model` measures models that are not trained)"
         )
-    for name, steps in leaves(config):
-        group, _, field = name.rpartition(".")
-        if field != "warmup_steps" or group.startswith("malt") or steps == usual.get(name):
-            continue
-        if steps >= config.steps:
-            raise ValueError(
-                f"{name}={steps} lasts as long as the run (steps={config.steps}), so the learning "
-                "rate never reaches its peak: set it below the number of steps"
-            )
 
 
 def why_never(scheme: str, name: str) -> str | None:

@@ -299,16 +299,6 @@ def test_a_run_that_trains_no_weights_is_refused(scheme: str) -> None:
     refuse_without_effect(idle, kept=idle)
 
 
-@pytest.mark.parametrize(
-    ("scheme", "group"), [("maporl", "ppo"), ("magrpo", "magrpo"), ("iac", "iac")]
-)
-def test_a_warm_up_that_outlasts_the_run_is_refused(scheme: str, group: str) -> None:
-    warm = {f"{group}.warmup_steps": 8}
-    with pytest.raises(ValueError, match=rf"^{group}\.warmup_steps=8 lasts as long as the run"):
-        refuse_without_effect(put(CONFIGS[scheme](), {"steps": 8, **warm}))
-    refuse_without_effect(put(CONFIGS[scheme](), {"steps": 9, **warm}))
-
-
 @pytest.mark.parametrize("scheme", CONFIGS)
 def test_defaults_are_never_refused(scheme: str) -> None:
     refuse_without_effect(CONFIGS[scheme]())

@@ -293,12 +293,24 @@ def test_a_forged_checkpoint_is_refused_whole(
     assert repr(state_of(learner)) == repr(before)
 
 
-@pytest.mark.parametrize(
-    "config", [[], "x", None, 3, {"ppo": 3}, {"steps": "x"}, {"ppo": {"learning_rate": "fast"}}]
-)
+@pytest.mark.parametrize("config", [[], "x", None, 3])
 def test_settings_that_are_none_are_refused(tmp_path: Path, config: Any) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="does not hold the settings of a run"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"ppo": 3}, "ppo is a group of settings"),
+        ({"steps": "x"}, "steps is 'x', but it must be a whole number"),
+        ({"ppo": {"learning_rate": "fast"}}, r"ppo\.learning_rate is 'fast'"),
+    ],
+)
+def test_settings_of_the_wrong_type_are_named(tmp_path: Path, config: Any, why: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=rf"config\.json: {why}"):
         read_config(tmp_path)
 
 
