@@ -28,7 +28,6 @@ from maporl_agents.models.team import Team
 from maporl_agents.records.data_stages import Stages, digest
 from maporl_agents.records.storage import CheckpointError
 from maporl_agents.seeding import seed_of
-from maporl_agents.tensor_checks import working_dtype
 from maporl_agents.trees.preference_pairs import (
     Example,
     Preference,
@@ -180,17 +179,14 @@ def imitate(team: Team, examples: Sequence[Example], config: MALTConfig, *, seed
         `nll/POLICY/first` and `.../last`: negative log-likelihood per token, mean over the updates
         of the first and last pass.
     """
-    fit = config.malt.imitation
+    fit, temperature = config.malt.imitation, config.sampling.temperature
     trained = [one for one in examples if team.trains(one.sample.seat, one.sample.turn)]
     said = [one.sample for one in trained for _ in range(one.times)]
     batch = as_batch(team, said, range(len(said)))
 
     def step(learner: PolicyLearner, rows: Tensor) -> Metrics:
         loss = imitation_step(
-            learner,
-            batch.select(rows),
-            micro_episodes=fit.micro_episodes,
-            temperature=config.sampling.temperature,
+            learner, batch.select(rows), micro_episodes=fit.micro_episodes, temperature=temperature
         )
         return {"nll": loss}
 
@@ -222,13 +218,11 @@ def prefer(team: Team, pairs: Sequence[Preference], config: MALTConfig, *, seed:
 
 def as_batch(team: Team, samples: Sequence[Sample], episodes: Sequence[int]) -> TokenBatch:
     """Return samples as tensors; rows with one episode number stay together."""
-    return batch_of(
-        team,
-        [
-            Row(one.prompt, one.completion, one.policy, episode, one.turn, one.seat, 0.0)
-            for one, episode in zip(samples, episodes, strict=True)
-        ],
-    )
+    rows = [
+        Row(one.prompt, one.completion, one.policy, episode, one.turn, one.seat, 0.0)
+        for one, episode in zip(samples, episodes, strict=True)
+    ]
+    return batch_of(team, rows)
 
 
 def by_policy(
@@ -287,15 +281,13 @@ def certainties(pairs: Sequence[Preference], labels: str) -> Tensor:
 @torch.no_grad()
 def reference_logprobs(team: Team, batch: TokenBatch, fit: FitConfig, temperature: float) -> Tensor:
     """Return the summed log-probability of every row under the team as it is now, (B,)."""
-    parts = [
-        (rows, score_tokens(team, batch.select(rows), temperature=temperature).logprobs.sum(1))
-        for rows in micro_batches(batch, fit.micro_episodes)
+    sums = [
+        score_tokens(team, batch.select(rows), temperature=temperature).logprobs.sum(1)
+        for rows in micro_batches(
+            batch, fit.micro_episodes
+        )  # in order: row i belongs to pair i // 2
     ]
-    dtype = working_dtype(*(sums for _, sums in parts))
-    found = torch.zeros(len(batch), dtype=dtype, device=batch.ids.device)
-    for rows, sums in parts:
-        found[rows] = sums
-    return found
+    return torch.cat([*sums, torch.zeros(0, device=batch.ids.device)])
 
 
 def preference_step(
@@ -354,17 +346,16 @@ def train_step(
     """Carry out one stage of a round, and read what the stages before it left in their files.
 
     Args:
-        learner: the team that is trained, the steps that are done (`learner.steps_done`: the stage)
-            and the folder of the run (`learner.folder`): every round has a folder in its ``malt``.
+        learner: the team, with the steps that are done, which tell the stage, and the run's folder:
+            every round has a folder in its ``malt``.
         game: the environment.
         questions: of the round, one tree each.
         config: the settings of the run.
-        seed: not used: the stages of a round read the same files, so that random streams are named
-            by the run's seed, round and stage.
+        seed: not used: a round's stages share files, so its random streams are named by `config`.
 
     Returns:
-        One debate per tree (no more than a look at it, and only where trees were grown) and the
-        metrics, which docs/explanation/schemes/malt.md explains.
+        One debate per tree (only where trees were grown) and the metrics, which
+        docs/explanation/schemes/malt.md explains.
 
     Raises:
         CheckpointError: a file of an earlier stage is gone or altered.
@@ -375,13 +366,13 @@ def train_step(
     growing = STAGES[stage] == "grow"
     samples = grow(team if growing else None, game, questions, config, number, stages)
     data = learn_from(samples, config.malt, number, stages)
-    fit_seed = seed_of(config.seed, "fit", step)
     if growing:
         passes = first_passes(samples, questions, game.agents)
         return passes, grow_metrics(data, config.malt, passes)
+    seed = seed_of(config.seed, "fit", step)
     if STAGES[stage] == "imitate":
-        return [], imitate(team, data.examples, config, seed=fit_seed)
-    return [], prefer(team, data.pairs, config, seed=fit_seed)
+        return [], imitate(team, data.examples, config, seed=seed)
+    return [], prefer(team, data.pairs, config, seed=seed)
 
 
 def check(config: MALTConfig, game: BatchedDebate) -> None:
