@@ -242,6 +242,10 @@ class TestJudge:
         assert [values[path] for path in rows] == [1, 0.5, 0]
         assert [values[0, 0], values[0, 1], values[0,]] == [0.75, 0, 0.375]
 
+    def test_a_value_at_the_threshold_is_negative(self) -> None:
+        found = values_of(judge(grown([bits("10")]), 0.5))
+        assert found[0, (0,)] == found[0, (0, 0)] == (0.5, False)
+
     def test_a_score_of_a_half_is_not_right(self) -> None:
         found = values_of(judge([sample((0,), 0.5), sample((1,), 0.51)], 0.5))
         assert [value for value, _ in found.values()] == [0.0, 1.0]
