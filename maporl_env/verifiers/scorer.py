@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import typing
 from collections import Counter
 from collections.abc import Sequence
@@ -30,17 +31,21 @@ class Scorer:
         self.last_error: str | None = None
 
     def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float | None]:
-        """Return one score in [0, 1] per response, None where the verifier failed."""
+        """Return one score in [0, 1] per response, None where the verifier failed.
+
+        The verifier gets lists of its own: what it does to them changes nothing here.
+        """
+        count = len(responses)
         judged, error = attempt(
-            lambda: [judge(v) for v in as_list(self._call(questions, responses), len(responses))]
+            lambda: [judge(v) for v in as_list(self._call([*questions], [*responses]), count)]
         )
         if judged is None:
             assert error is not None
             self.last_error = say(error)
             timed_out = isinstance(error, TimeoutError)
-            return self._none("timed out" if timed_out else "raised", len(responses))
-        if len(judged) != len(responses):
-            return self._none("wrong count", len(responses))
+            return self._none("timed out" if timed_out else "raised", count)
+        if len(judged) != count:
+            return self._none("wrong count", count)
         self.faults.update(cause for cause, _ in judged if cause is not None)
         return [score for _, score in judged]
 
@@ -55,5 +60,10 @@ def _score_function(verifier: VerifierLike) -> ScoreFunction:
         raise ValueError(
             f"a verifier must be a callable (questions, responses) -> scores, or an object with "
             f".score, not {verifier!r}"
+        )
+    if any(map(inspect.iscoroutinefunction, (score, type(score).__call__))):
+        raise ValueError(
+            f"the verifier {verifier!r} is an async function, which nobody awaits: give a function "
+            "that returns the scores, e.g. one that calls asyncio.run"
         )
     return typing.cast(ScoreFunction, score)

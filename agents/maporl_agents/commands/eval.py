@@ -113,7 +113,7 @@ def evaluate_team(args: Eval, console: Console) -> None:
     console.print(
         terminal_report.result_table({name: stage}, f"{game.task}, {len(questions)} questions")
     )
-    for warning in terminal_report.silence(results["sampled"].transcripts):
+    for warning in terminal_report.warnings_of(results["sampled"].transcripts):
         console.print(warning)
     shout(console, memory)
     if args.out is not None:

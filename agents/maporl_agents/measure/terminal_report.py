@@ -88,6 +88,22 @@ def silence(transcripts: Sequence[Transcript]) -> list[str]:
     ]
 
 
+def unscored(transcripts: Sequence[Transcript]) -> list[str]:
+    """Return a warning if the verifier gave no message at all a score, else none."""
+    messages = [message for transcript in transcripts for message in transcript.messages]
+    if not messages or any(message.score is not None for message in messages):
+        return []
+    return [
+        f"warning: the verifier gave none of {len(messages):,} messages a score, so nothing can be "
+        "learned or measured by it: see why in the warnings above, and try it by hand"
+    ]
+
+
+def warnings_of(transcripts: Sequence[Transcript]) -> list[str]:
+    """Return what is wrong with debates as a whole, one sentence each."""
+    return [*silence(transcripts), *unscored(transcripts)]
+
+
 def before_and_after(before: Transcript, after: Transcript) -> RenderableType:
     """Return one question debated twice, readable in a terminal or a file."""
     return Group(

@@ -329,7 +329,7 @@ def _finish(
     console.print(f"measuring the untrained team on {len(held)} {which} ...")
     with interruptible(start):
         before = _untrained(config, game, learner, held, start)
-    for warning in terminal_report.silence(before["sampled"].transcripts):
+    for warning in terminal_report.warnings_of(before["sampled"].transcripts):
         console.print(warning)
     with progress_bar(config, console, start) as on_step:
         train(
@@ -357,7 +357,7 @@ def _finish(
         which,
     )
     console.print(terminal_report.result_table(stages, f"{config.game.task}, {len(held)} {which}"))
-    for warning in terminal_report.silence(after["sampled"].transcripts):
+    for warning in terminal_report.warnings_of(after["sampled"].transcripts):
         console.print(warning)
     _shout(console, warnings)
     old, new = before["sampled"].transcripts, after["sampled"].transcripts

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from miniatures import make_transcript
 from rich.console import Console
 
-from maporl_agents.measure.terminal_report import result_table, silence
+from maporl_agents.measure.terminal_report import result_table, silence, unscored
 
 
 def turn(**changes: Any) -> dict[str, Any]:
@@ -83,3 +84,12 @@ def test_an_agent_that_writes_nothing_is_a_warning() -> None:
     [warning] = silence([silent, silent])
     assert warning.startswith("warning: agent_1 writes nothing in 100% of its messages")
     assert silence([make_transcript([["a", "b"], ["c", "d"], ["e", ""]])]) == []
+
+
+def test_a_verifier_that_scored_nothing_is_warned_of() -> None:
+    none = make_transcript([["a", "b"]])
+    messages = tuple(replace(message, score=None) for message in none.messages)
+    [warning] = unscored([replace(none, messages=messages)] * 2)
+    assert "none of 4 messages a score" in warning
+    messages = (replace(messages[0], score=0.0), *messages[1:])
+    assert unscored([replace(none, messages=messages)]) == []

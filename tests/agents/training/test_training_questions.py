@@ -63,7 +63,7 @@ def test_gsm8k_trains_on_what_no_verifier_has_seen(data_dir: Path, tmp_path: Pat
     new = [{"question": f"{n} and {n}?", "answer": str(2 * n)} for n in range(30)]
     write(tmp_path / "tinygsm.jsonl", known + new)
     assert len(disjoint(game)) == 30
-    assert len(training_questions(replace(game, train_split=""))) == 7_473
+    assert len(training_questions(replace(game, train_split=""))) == 6_973  # 500 are for validation
     assert len(training_questions(replace(game, train_split="second_half"))) == 3_737
 
 

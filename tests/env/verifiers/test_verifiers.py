@@ -359,3 +359,30 @@ def test_tensors_are_scores() -> None:
             column = isinstance(given, torch.Tensor) and given.ndim == 2
             scores = ask(lambda questions, texts, given=given: given, "a", "b")
             assert scores == ([None, None] if column else [0.5, 1.0])
+
+
+def test_what_a_verifier_does_to_its_lists_changes_nothing() -> None:
+    def clear(questions: list[Question], texts: list[str]) -> list[float]:
+        scores = [float(text == "b") for text in texts]
+        questions.clear()
+        texts.clear()
+        return scores
+
+    texts = ["a", "b"]
+    scorer = Scorer(clear)
+    assert scorer.score([NUMBER] * 2, texts) == [0.0, 1.0]
+    assert texts == ["a", "b"]
+    assert not scorer.faults
+
+
+def test_an_async_function_is_no_verifier() -> None:
+    async def later(questions: Any, texts: Any) -> list[float]:
+        return [1.0] * len(texts)
+
+    class Later:
+        async def __call__(self, questions: Any, texts: Any) -> list[float]:
+            return [1.0] * len(texts)
+
+    for verifier in (later, Later()):
+        with pytest.raises(ValueError, match="is an async function"):
+            Scorer(verifier)  # type: ignore[arg-type]
