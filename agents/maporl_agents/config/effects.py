@@ -66,6 +66,23 @@ MORE_THAN_AGENTS = "it has more entries than there are agents (game.num_agents)"
 NO_PAIRS = "no role learns from pairs: see malt.prefer, malt.roles and malt.branching"
 
 
+def critics_learn(config: RunConfig) -> bool:
+    """Return whether the critics of a run are trained."""
+    group = getattr(config, "ppo", getattr(config, "iac", None))
+    return group is None or group.critic_coef > 0
+
+
+def falling(group: str) -> Where:
+    """Return the condition of `schedule` of a group."""
+    return Where(
+        lambda config: (
+            group_of(config, group).final_fraction < 1
+            or group_of(config, group).schedule == "constant"
+        ),
+        f"{group}.final_fraction=1 stays at the peak",
+    )
+
+
 def fading(group: str) -> Where:
     """Return the condition of `final_fraction` of a group."""
     return Where(
@@ -132,6 +149,7 @@ WHERE = {
     "game.feedback": LATER_TURNS,
     # --- The team and its messages ---
     "team.sharing": Where(lambda c: c.team.tuning != "none", "team.tuning='none' trains nothing"),
+    **dict.fromkeys(("team.critic", "team.critic_width"), Where(critics_learn, NO_VALUE_LOSS)),
     "team.gradient_checkpointing": Where(
         lambda c: c.team.tuning != "none", "team.tuning='none' trains nothing"
     ),
@@ -154,7 +172,8 @@ WHERE = {
         lambda c: len(c.sampling.agent_max_new_tokens) <= c.game.num_agents, MORE_THAN_AGENTS
     ),
     "sampling.agent_stop": Where(
-        lambda c: len(c.sampling.agent_stop) <= c.game.num_agents, MORE_THAN_AGENTS
+        lambda c: any(c.sampling.agent_stop) and len(c.sampling.agent_stop) <= c.game.num_agents,
+        f"{MORE_THAN_AGENTS}, or holds empty texts only",
     ),
     # --- MAPoRL, MAGRPO, IAC ---
     "ppo.clip_coef": Where(lambda c: several_updates(c.ppo), ONE_UPDATE),
@@ -192,6 +211,7 @@ WHERE = {
     "malt.beta": Where(learns_from_pairs, NO_PAIRS),
     "malt.labels": Where(learns_from_pairs, NO_PAIRS),
     **{f"{group}.final_fraction": fading(group) for group in OPTIMISERS},
+    **{f"{group}.schedule": falling(group) for group in OPTIMISERS},
 }
 """By name of the field."""
 

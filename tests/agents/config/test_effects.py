@@ -150,6 +150,7 @@ SINGLE = {"single_agent": True}
 LONE = {"game.num_agents": 1}
 NO_PAIRS = {"malt.prefer": ()}
 ONE_UPDATE = {"ppo.minibatches": 1}
+NO_CRITICS = {"ppo.critic_coef": 0.0, "iac.critic_coef": 0.0}
 IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "single_agent": ([ONE_TURN], {}),
     "game.history": ([ONE_TURN], TWO),
@@ -179,6 +180,8 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "sampling.max_new_tokens": ([{"sampling.agent_max_new_tokens": (5,)}], {}),
     "sampling.agent_max_new_tokens": ([LONE], {}),
     "sampling.agent_stop": ([LONE], {}),
+    "team.critic": ([NO_CRITICS | {"team.tuning": "lora"}], {"team.tuning": "lora"}),
+    "team.critic_width": ([NO_CRITICS], {}),
     "ppo.clip_coef": ([ONE_UPDATE], {"ppo.minibatches": 1, "ppo.epochs": 2}),
     "ppo.target_kl": ([ONE_UPDATE], {}),
     "ppo.value_clip": ([ONE_UPDATE, {"ppo.critic_coef": 0.0}], {}),
@@ -202,6 +205,10 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         f"{group}.final_fraction": ([{f"{group}.schedule": "constant"}], {})
         for group in effects.OPTIMISERS
     },
+    **{
+        f"{group}.schedule": ([{f"{group}.final_fraction": 1.0}], {})
+        for group in effects.OPTIMISERS
+    },
 }
 """Per setting of `WHERE`: settings beside which it does nothing, and some beside which it acts."""
 OF_A_PIPELINE = [("malt", "game.token_budget")]
@@ -220,6 +227,8 @@ def put(settings: Any, changes: Mapping[str, Any]) -> Any:
     below: dict[str, dict[str, Any]] = {}
     for name, value in changes.items():
         first, _, rest = name.partition(".")
+        if rest and not hasattr(settings, first):
+            continue
         if rest:
             below.setdefault(first, {})[rest] = value
         else:
