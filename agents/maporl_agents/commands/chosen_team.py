@@ -15,6 +15,7 @@ from maporl_agents.models.loading import make_team
 from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.team import Team
 from maporl_agents.records import questions_record
+from maporl_agents.tiny import MODELS
 from maporl_agents.training.experiment import load_team, read_config
 from maporl_agents.training.make_game import LoadedGame, training_split
 from maporl_env.tasks import BUILT_IN, load_task
@@ -43,7 +44,8 @@ def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:
         "long_questions": getattr(args, "long_questions", ""),
     }
     game = replace(game, **{name: value for name, value in wanted.items() if value})
-    limit = args.max_new_tokens or (32 if game.task in BUILT_IN else 300)
+    short = game.task in BUILT_IN or not MODELS.keys().isdisjoint(args.model)
+    limit = args.max_new_tokens or (32 if short else 300)
     if own is None:
         return game, Sampling(max_new_tokens=limit, temperature=args.temperature)
     limits: dict[str, Any] = {}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
-from rich.text import Text
 
 from maporl_agents.config import LongQuestions, Sampling
 from maporl_agents.measure import terminal_report
@@ -55,7 +54,7 @@ class Eval:
     limit: int = 500
     """Largest number of questions."""
     max_new_tokens: int = 0
-    """Limit per message; 0 for that of the run, else 32 for built-in tasks and 300 elsewhere."""
+    """Limit per message; 0 for that of the run, else 32 for built-in tasks or models, else 300."""
     temperature: float = 1.0
     """Of the sampled half of the table."""
     batch: int = 64
@@ -132,10 +131,7 @@ def fitting_questions(
     choice: LongQuestions,
     console: Console,
 ) -> list[Question]:
-    """Return the questions that fit the team's models.
-
-    Where none is sure to fit if messages are as long as they may be, that is printed, and the
-    questions need to fit in the first turn.
+    """Return the questions that fit the team's models, also if all messages are of full length.
 
     Raises:
         ValueError: as `window_check.fitting`.
@@ -146,9 +142,10 @@ def fitting_questions(
     try:
         parts, left_out = fitting(team, game.config, sampling, part, choice)
     except NoneFits as error:
-        first_turn = replace(game.config, num_turns=1)
-        parts, left_out = fitting(team, first_turn, sampling, part, choice)
-        console.print(Text(f"warning: {error}"), soft_wrap=True)
+        raise ValueError(
+            f"no question is sure to fit: {error.reason}; lower --max-new-tokens, take fewer "
+            "--turns or --agents, or begin all the same with --long-questions keep"
+        ) from error
     for ids in left_out.values():
         console.print(f"left out as too long: {len(ids):,} questions ({some(ids)})")
     return list(parts["chosen"])

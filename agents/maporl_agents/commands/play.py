@@ -63,7 +63,7 @@ class Play:
     split: str | None = None
     """Which questions; the test split if there is one, else the validation split."""
     max_new_tokens: int = 0
-    """Limit per message; 0 for that of the run, else 32 for built-in tasks and 300 elsewhere."""
+    """Limit per message; 0 for that of the run, else 32 for built-in tasks or models, else 300."""
     temperature: float = 1.0
     """0 is greedy."""
     seed: int = 0

@@ -31,7 +31,15 @@ NAMED = 3
 
 
 class NoneFits(ValueError):
-    """Not even the shortest question fits: the settings are too large, not the questions."""
+    """Not even the shortest question fits: the settings are too large, not the questions.
+
+    Attributes:
+        reason: which prompt does not fit which window.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"no {name} question is sure to fit: {reason}; {_WAYS}, or {_RISK}")
+        self.reason = reason
 
 
 Parts = Mapping[str, Sequence[Question]]
@@ -63,7 +71,7 @@ def fitting(
     for name, questions in parts.items():
         shortest = [min(questions[:PROBED], key=_length)] if questions else []
         for reason in too_long(team, config, sampling, shortest).values():
-            raise NoneFits(f"no {name} question is sure to fit: {reason}; {_WAYS}, or {_RISK}")
+            raise NoneFits(name, reason)
         reasons = too_long(team, config, sampling, questions, most=0 if choice != "refuse" else 10)
         if reasons and choice == "refuse":
             raise ValueError(_refusal(name, questions, reasons))

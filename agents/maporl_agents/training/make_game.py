@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from maporl_agents.config import GameConfig, JointGameConfig
+from maporl_agents.records.storage import reason
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.prompts import Template
 from maporl_env.protocols import Feedback
@@ -303,8 +304,13 @@ def read_template(path: Path) -> Template:
     """Read a template from a JSON object; fields that are left out keep their usual words."""
     try:
         words = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"there is no template file {str(path)!r}: game.template is the path of a JSON file "
+            "of texts, or empty for the task's own words"
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"cannot read the template {str(path)!r}: {error}") from error
+        raise ValueError(f"cannot read the template {str(path)!r}: {reason(error)}") from error
     known = [field.name for field in fields(Template)]
     if not isinstance(words, dict) or not all(isinstance(text, str) for text in words.values()):
         raise ValueError(f"the template {str(path)!r} must be a JSON object of texts")

@@ -7,6 +7,7 @@ run made here is a run like any other.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from maporl_agents.measure.evaluate import Evaluation
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
 from maporl_agents.recipes import recipe as recipe_of
-from maporl_agents.records.run_folder import folder_of
+from maporl_agents.records.run_folder import Taken, folder_of
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.terminal import console
 from maporl_agents.training import experiment
@@ -111,7 +112,10 @@ def train(
     if resume:
         results = experiment.resume(folder, screen, config, log_to=log_to)
     else:
-        results = experiment.run(config, folder, screen, overwrite=overwrite, log_to=log_to)
+        try:
+            results = experiment.run(config, folder, screen, overwrite=overwrite, log_to=log_to)
+        except Taken as error:
+            raise ValueError(error.by_keywords) from error
     return Run(folder, config, results)
 
 
@@ -142,10 +146,12 @@ def evaluate(
     settings |= _parts(model, verifier)
     folder = source.folder if isinstance(source, Run) else source
     start = RunConfig() if folder is None else experiment.read_config(Path(folder))
+    name = start.game.task if task is None else _task_name(task, None)
+    if name != start.game.task:  # the file and the words of the run are not for another task
+        start = replace(start, game=replace(start.game, task=name, data="", template=""))
     config = settings_with(start, _with_protocol(settings))
     if task is not None:
-        game = replace(config.game, task=_task_name(task, None), data="", template="")
-        config = replace(config, game=game)
+        config = replace(config, game=replace(config.game, task=name))
     made = make_game(config.game)
     questions = experiment.held_out(config, made)
     team = _untrained(config) if folder is None else load_team(folder)
@@ -171,12 +177,31 @@ def _parts(model: Any, verifier: Any) -> dict[str, Any]:
     """Return the settings that name the models and the verifier which were handed over."""
     parts: dict[str, Any] = {}
     if model is not None:
-        one = isinstance(model, str | Path) or not isinstance(model[0], str | Path | tuple)
+        one = isinstance(model, str | Path)
+        if not (one or (isinstance(model, Sequence) and model)):
+            raise ValueError(
+                f"model={_shown(model)}: give a name, a folder, or a pair (model, tokenizer), or a "
+                "list of such, one per agent"
+            )
+        one = one or not isinstance(model[0], str | Path | tuple)
         models = [model] if one else model
         parts["team.model"] = tuple(_named(each, "model") for each in models)
     if verifier is not None:
+        if not (isinstance(verifier, str | Path) or callable(getattr(verifier, "score", verifier))):
+            raise ValueError(
+                f"verifier={_shown(verifier)}: give a name, a function (questions, responses) -> "
+                "scores, or an object with .score of that form"
+            )
         parts["game.verifier"] = _named(verifier, "verifier")
     return parts
+
+
+def _shown(given: object) -> str:
+    """Return what was given, and what it is, in few words."""
+    if isinstance(given, Sequence) and not given:
+        return f"{given!r} is empty"
+    kind = type(given).__name__
+    return f"{reprlib.repr(given)} is {'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
 
 
 def _with_protocol(settings: Mapping[str, Any]) -> dict[str, Any]:

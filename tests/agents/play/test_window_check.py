@@ -214,6 +214,7 @@ def test_eval_finds_them_before_the_first_debate_too(
 def test_eval_goes_on_where_only_messages_of_full_length_would_not_fit(
     config: TrainConfig, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    """If that is asked for: a message that does not fit would end it in the middle."""
     file = write(tmp_path / "short.jsonl", rows("test", 3))
     command = ["eval", "--task", str(file), "--max-new-tokens", "200", "--run"]
     made = replace(config, steps=1, game=replace(config.game, task=str(file), train_split="test"))
@@ -223,9 +224,23 @@ def test_eval_goes_on_where_only_messages_of_full_length_would_not_fit(
     experiment.run(made, tmp_path / "run", console())
     with pytest.raises(SystemExit) as stop:
         main([*command, str(tmp_path / "run")])
-    printed = capsys.readouterr()
-    assert not stop.value.code, printed.err
-    assert "warning: no chosen question is sure to fit: in turn 2" in printed.out
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert "no question is sure to fit: in turn 2" in error
+    assert "lower --max-new-tokens, take fewer --turns" in error
+    assert error.count("\n") == 1
+    with pytest.raises(SystemExit) as stop:
+        main([*command, str(tmp_path / "run"), "--long-questions", "keep"])
+    assert not stop.value.code, capsys.readouterr().err
+
+
+def test_the_usual_limit_of_eval_fits_the_built_in_models(
+    config: TrainConfig, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = write(tmp_path / "short.jsonl", rows("test", 3))
+    with pytest.raises(SystemExit) as stop:
+        main(["eval", "--task", str(file)])
+    assert not stop.value.code, capsys.readouterr().err
 
 
 # --- Measuring on training questions ------------------------------------------------

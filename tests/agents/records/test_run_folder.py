@@ -38,6 +38,14 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "run").read_text() == "mine"
 
 
+@pytest.mark.parametrize("options", [{}, {"overwrite": True}])
+def test_a_link_to_nothing_is_no_place_for_a_run(tmp_path: Path, options: dict[str, bool]) -> None:
+    (tmp_path / "dang").symlink_to("nowhere")
+    with pytest.raises(ValueError, match=r"dang is a link to nowhere, where there is nothing: rem"):
+        RunLog.create(tmp_path / "dang", {}, **options)
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_overwrite_replaces_a_run_whole(tmp_path: Path) -> None:
     folder = finished(tmp_path / "run")
     (folder / "curve.png").write_bytes(b"old")

@@ -143,7 +143,7 @@ class TestRefused:
             ({"share": "half"}, "half"),
             ({"verifier": "oracle"}, "unknown verifier 'oracle': choose one of key"),
             ({"feedback_verifier": "oracle"}, "unknown verifier 'oracle'"),
-            ({"template": "no/such.json"}, r"cannot read the template 'no/such\.json'"),
+            ({"template": "no/such.json"}, r"there is no template file 'no/such\.json'"),
             ({"protocol": "self_correction"}, "for one agent, not 2"),
             ({"protocol": "joint", "stop": "consensus"}, "has no option 'stop'"),
         ],

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,11 @@ from maporl_agents import tiny
 from maporl_agents.algorithms import Scheme
 from maporl_agents.algorithms.maporl import SCHEME
 from maporl_agents.cli import main
-from maporl_agents.config import MALTConfig, PPOConfig, TrainConfig
+from maporl_agents.config import GameConfig, MALTConfig, PPOConfig, TrainConfig
 from maporl_agents.recipes import recipe
 from maporl_agents.records.run_log import RunLog
 from maporl_agents.terminal import console
-from maporl_agents.training import experiment
+from maporl_agents.training import experiment, python_entry
 from maporl_agents.training.keywords import settings_with
 from maporl_env import user_functions
 from maporl_env.types import Question
@@ -192,6 +193,57 @@ def test_a_keyword_that_suits_no_field(start, given, match: str) -> None:
 def test_what_is_no_model() -> None:
     with pytest.raises(ValueError, match=r"a model is a name, a folder, or a pair .* not tuple"):
         maporl_agents.train(model=(object(), object()), quiet=True, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"model": []}, r"^model=\[\] is empty: give a name, a folder, or a pair"),
+        ({"model": 7}, r"^model=7 is an int: give a name, a folder"),
+        ({"verifier": 7}, r"^verifier=7 is an int: give a name, a function .* or an object with"),
+    ],
+)
+def test_what_is_no_part_of_a_run(given: dict[str, Any], match: str) -> None:
+    for entry in (maporl_agents.train, maporl_agents.evaluate):
+        with pytest.raises(ValueError, match=match):
+            entry(**given)
+
+
+def test_a_name_that_is_taken_is_told_in_keywords(here: Path) -> None:
+    (here / "runs/b").mkdir(parents=True)
+    (here / "runs/b/config.json").touch()
+    words = r"b is not empty: .*\(resume=True\), .*\(overwrite=True\), or choose another name\."
+    with pytest.raises(ValueError, match=words):
+        maporl_agents.train(name="b", quiet=True, **SMALL)
+
+
+def test_evaluate_takes_the_file_and_the_words_that_it_is_given(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a run are for the task of the run alone."""
+    run = replace(TrainConfig(), game=GameConfig(task="gsm8k", data="old.jsonl", template="t.json"))
+    monkeypatch.setattr(experiment, "read_config", lambda folder: run)
+    seen: list[GameConfig] = []
+
+    def made(game: GameConfig) -> None:
+        seen.append(game)
+        raise KeyError
+
+    monkeypatch.setattr(python_entry, "make_game", made)
+    for source, given in (
+        (None, {"task": "gsm8k", "data": "g.jsonl", "template": "w.json"}),
+        ("run", {"task": "anli", "data": "g.jsonl"}),
+        ("run", {"task": "anli"}),
+        ("run", {"task": "gsm8k"}),
+    ):
+        with pytest.raises(KeyError):
+            maporl_agents.evaluate(source, **given)
+    assert [(game.task, game.data, game.template) for game in seen] == [
+        ("gsm8k", "g.jsonl", "w.json"),
+        ("anli", "g.jsonl", ""),
+        ("anli", "", ""),
+        ("gsm8k", "old.jsonl", "t.json"),
+    ]
 
 
 def test_the_example_of_the_readme(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
