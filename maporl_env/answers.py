@@ -11,8 +11,9 @@ in running text. Rules:
 - **"number"**: an int, or a Fraction where not whole; always exact. Read are `34`, `-34`, `+34`,
   `34.0`, `.5`, `1,234.5` or `1\,234.5` (only with correct grouping), `$34`, `34%` (which is 34),
   `1/2`, `\frac{1}{2}`, `1.5e3` (exponent of at most three digits), with LaTeX wrappers and spacing
-  such as `\$`, `\%`, `\text{34}`. Thousands may be set apart by a comma or a space of typesetting
-  (`\,`, `\;`, `\:`, `\ `, `~`, U+2009, U+202F, U+00A0), never by an ordinary blank. No answer are
+  such as `\$`, `\%`, `\text{34}`, `{\bf 34}`. Thousands may be set apart by a comma or a space of
+  typesetting (`\,`, `\;`, `\:`, `\ `, also by name as `\thinspace`, `~`, U+2009, U+202F, U+00A0),
+  never by an ordinary blank, and by one kind throughout (but `{,}` goes with `\,`). No answer are
   several numbers, ranges, expressions, mixed numbers, any word (also a unit, because `2 million` is
   not 2), digits outside ASCII, a zero denominator, and more than 1,000 characters. A float written
   to its last digit is read as the short decimal or fraction it stands for: `0.30000000000000004` is
@@ -20,7 +21,8 @@ in running text. Rules:
 - **"nli"**: `entailment`, `neutral` or `contradiction`, in any case, alone in the box (wrappers
   and punctuation aside); returned in lower case.
 - **"text"**: the content of the box, trimmed, not empty, without LaTeX wrappers around the whole
-  (`\text{red}` is `red`); compared exactly.
+  (`\text{red}.` is `red`, `\text{a}\text{ b}` is `a b`) and without the backslash of `\_`, `\&`,
+  `\#`, `\%` and `\$`; compared exactly.
 - **"last_line"**: a number, marked not by a box but by `A:` at the start of the last line that is
   not blank, as in `A: 34`; for recorded texts that end so.
 - **"code"**: of the complete fenced blocks whose language is Python or not given, the last one that
@@ -43,7 +45,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from maporl_env.code_blocks import TooMuchMarkdown, code_blocks
+from maporl_env.code_blocks import TooMuchMarkdown, bindings, code_blocks
 from maporl_env.types import Answer
 
 Reader = Callable[[str], Answer | None]
@@ -57,23 +59,37 @@ FLOAT_PLACES = 10  # fewest of them behind the point: what people write is exact
 DUST = 8  # rounding errors of a sum or product, in units of a float's last place
 
 _PLAIN_BOX = re.compile(r"\\boxed[ \t\r\n]?\{([^{}\\]*)\}")
+_OF_TEXT = r"\\(?:[mfh]box|emph|text(?:rm|bf|it|sf|tt|sc|sl|up|md|normal)?)\s*"
 _WRAPPER = re.compile(
-    r"\\(?:boxed|emph|mbox|underline|operatorname|math(?:rm|bf|it|sf|tt)"
-    r"|text(?:rm|bf|it|sf|tt|normal)?)\s*\{(.*)\}|\{(.*)\}|\$(.*)\$|\\\((.*)\\\)|\\\[(.*)\\\]",
+    rf"(?:{_OF_TEXT}|\\(?:boxed|underline|operatorname|boldsymbol|bm|math(?:rm|bf|it|sf|tt|normal))"
+    r"\s*)\{(.*)\}\.?|\{(.*)\}|\$(.*)\$|\\\((.*)\\\)|\\\[(.*)\\\]"
+    r"|\\(?:(?:rm|bf|it|sf|tt|sc|sl|em|bfseries|itshape|(?:display|text)style)(?![A-Za-z])"
+    r"|(?:text)?color\s*\{[^{}]*\})(.*)",  # a switch, which holds for all that follows
     re.DOTALL,
 )
-_GROUPED = re.compile(
-    r"(?<![0-9.,])[1-9][0-9]{0,2}(\{?\\[,:; ]\}?|~|[\u2009\u202f\u00a0])[0-9]{3}(?:\1[0-9]{3})*"
-    r"(?![0-9])"
+_PIECE = re.compile(rf"{_OF_TEXT}\{{([^{{}}\\$]*)\}}|(\\[,:; ]|~)")
+_SPACES_AHEAD = re.compile(r"\A(?:\\[,:;>! ]\s*)+")
+_SPACES_BEHIND = re.compile(r"\A(?:[,:;>!]\\\s*)+")  # in the reversed text
+_NAMED_SPACE = re.compile(
+    r"\\(thin|med|thick|nobreak|en|neg(?:thin|med|thick)|)space(?![A-Za-z])\s*(?:\{\})?"
+    r"|\\q?quad(?![A-Za-z])\s*(?:\{\})?"
 )
+_SPACES = {"thin": r"\,", "med": r"\:", "thick": r"\;", "nobreak": "~", "": r"\ ", "en": " "}
+_BRACED_GROUP = re.compile(r"(?<=[0-9])(?:(?:\{(?:\\[,:; ]|~|,)[0-9]{3}\})+|\{(?:\\[,:; ]|~)\})")
+_GROUPED = re.compile(
+    r"""(?<![0-9.,])(?<!\{,\})[1-9][0-9]{0,2}
+    (?:(?:\{,\}[0-9]{3})*\\,[0-9]{3}(?:(?:\\,|\{,\})[0-9]{3})*
+    |(\\[:;\ ]|~|[\u2009\u202f\u00a0])[0-9]{3}(?:\1[0-9]{3})*)(?![0-9])""",
+    re.VERBOSE,
+)
+_NO_DIGITS = re.compile(r"[^0-9]+")
 _LATEX_SPELLINGS = (
     *((rf"\{sign}", sign) for sign in "$%"),
     *((space, " ") for space in (r"\,", r"\:", r"\;", r"\ ", "~")),
-    (r"\!", ""),
     ("{,}", ","),
     ("\u2212", "-"),  # the minus sign of typeset mathematics
 )
-_FRAC = re.compile(r"\\[dtc]?frac\s*(?:\{([^{}]*)\}\s*\{([^{}]*)\}|([0-9])\s*([0-9]))")
+_FRAC = re.compile(r"\\[dtc]?frac\s*(\{[^{}]*\}|[0-9])\s*(\{[^{}]*\}|[0-9])")
 _MAGNITUDE = (
     r"(?:(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?"
 )
@@ -83,8 +99,7 @@ _NUMBER = re.compile(
     re.VERBOSE,
 )
 _BLANKS = np.frombuffer(b" \t\r\n", dtype=np.uint8)
-_PYTHON = re.compile(r"(?:i?python|py)[0-9.]*")
-_DEFINES = r"^(?:async[ \t]+def|def|class)[ \t]+{name}\b|^{name}[ \t]*(?::[^=\n]*)?=(?!=)"
+_PYTHON = re.compile(r"(?:[ic]?python|py)[0-9.]*|python_code|tool_code|.+\.py")
 _DEFINER = re.compile(r"^(?:async[ \t]+def|def|class)[ \t]|^\w+[ \t]*=[ \t]*lambda\b", re.MULTILINE)
 
 
@@ -197,7 +212,7 @@ def extract_program(text: str, name: str = "") -> str | None:
 
     Args:
         text: the agent's own message. Any characters.
-        name: of a function that the program should define, if several blocks are there.
+        name: of a function that the program should define or import, if several blocks are there.
     """
     found = _find_program(text, name)
     return None if found is None else _read_code(found)
@@ -211,14 +226,16 @@ def _find_program(text: str, name: str = "") -> str | None:
         return None
     if not blocks:
         return last_box(text)
-    wanted = re.compile(_DEFINES.format(name=re.escape(name)), re.MULTILINE) if name else _DEFINER
-    best: tuple[tuple[bool, bool, bool], str] | None = None
-    for block in blocks:
-        marked = bool(_PYTHON.fullmatch(block.language))
-        if not block.complete or not (marked or block.language == ""):
-            continue
+    blocks = [
+        block
+        for block in blocks
+        if block.complete and (block.language == "" or _PYTHON.fullmatch(block.language))
+    ]
+    best: tuple[tuple[int, bool, bool], str] | None = None
+    bound = bindings([block.content for block in blocks], name)
+    for block, binds in zip(blocks, bound, strict=True):
         defines = bool(_DEFINER.search(block.content))
-        rank = (bool(wanted.search(block.content)), defines, defines or marked)
+        rank = (binds, defines, defines or block.language != "")
         if best is None or rank >= best[0]:
             best = rank, block.content
     return None if best is None else best[1]
@@ -245,8 +262,22 @@ def _read_number(text: str) -> int | Fraction | None:
 
 
 def join_thousands(text: str) -> str:
-    r"""Return a text with `12\,000` as `12000`; groups of other sizes are left unchanged."""
-    return _GROUPED.sub(lambda found: found[0].replace(found[1], ""), text)
+    r"""Return a text with `12\,000` as `12000`; groups of other sizes are not joined.
+
+    Spaces of LaTeX get their short form (`\thinspace` is `\,`), and negative ones vanish.
+    """
+    return _GROUPED.sub(lambda found: _NO_DIGITS.sub("", found[0]), _plain_spaces(text))
+
+
+def _plain_spaces(text: str) -> str:
+    if "\\" not in text:
+        return text
+    text = _NAMED_SPACE.sub(_short_space, text).replace(r"\!", "")
+    return _BRACED_GROUP.sub(lambda found: re.sub(r"[{}]", "", found[0]), text)
+
+
+def _short_space(named: re.Match[str]) -> str:
+    return " " if named[1] is None else _SPACES.get(named[1], "")
 
 
 def _without_latex(text: str) -> str:
@@ -258,7 +289,7 @@ def _without_latex(text: str) -> str:
 
 def _plain_fraction(frac: re.Match[str]) -> str:
     r"""`\frac{a}{b}` as ` a/b `; the spaces keep its digits apart from neighbouring ones."""
-    return f" {frac[1] or frac[3]}/{frac[2] or frac[4]} "
+    return f" {frac[1].strip('{}')}/{frac[2].strip('{}')} "
 
 
 def _exact(magnitude: str) -> Fraction:
@@ -285,15 +316,23 @@ def _without_dust(decimal: str) -> Fraction | None:
 
 
 def _unwrap(text: str) -> str:
-    r"""Strip whitespace and whole wrappers, such as `\text{...}`, from outside in."""
-    text = text.strip()
+    r"""Strip spaces and whole wrappers, such as `\text{...}`, from outside in."""
+    text = _trim(text)
     for _ in range(MAX_WRAPPERS):
         wrapper = _WRAPPER.fullmatch(text)
         inner = wrapper and next(inner for inner in wrapper.groups() if inner is not None)
         if inner is None or not _is_whole(inner):
             break
-        text = inner.strip()
+        text = _trim(inner)
     return text
+
+
+def _trim(text: str) -> str:
+    text = text.strip()
+    if "\\" in text[:1] + text[-2:]:
+        text = _SPACES_AHEAD.sub("", text, count=1)
+        text = _SPACES_BEHIND.sub("", text[::-1], count=1)[::-1]
+    return text.strip()
 
 
 def _is_whole(inner: str) -> bool:
@@ -312,12 +351,17 @@ def _read_label(text: str) -> str | None:
     text = text.strip()
     if len(text) > MAX_CHARS:
         return None
-    label = _unwrap(text).strip(" .,;:!\"'`*_()").lower()
+    label = _unwrap(_plain_spaces(text)).strip(" .,;:!\"'`*_()").lower()
     return label if label in NLI_LABELS else None
 
 
 def _read_text(text: str) -> str | None:
-    return _unwrap(text) or None
+    text = _unwrap(text)
+    if "{" in text and len(text) <= MAX_CHARS and not _PIECE.sub("", text):
+        text = "".join(" " if piece[2] else piece[1] for piece in _PIECE.finditer(text)).strip()
+    for mark in "_&#%$":
+        text = text.replace("\\" + mark, mark)
+    return text or None
 
 
 def _read_code(text: str) -> str | None:

@@ -7,10 +7,13 @@ not complete, because the message was cut off there.
 
 Reading takes bounded time: a message is refused beyond `MAX_CHARS`, or when its structure outside
 code costs more than `MAX_STEPS` attempts to begin a block (a line of text costs one or two).
+
+`bindings` tells which of several programs give a name a value.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import dataclass
 
@@ -19,6 +22,7 @@ from markdown_it.rules_block import StateBlock
 
 MAX_CHARS = 200_000  # of a message with fences; a program of it may have 150,000
 MAX_STEPS = 10_000
+MAX_PARSED = 20_000  # characters of the programs of a message whose syntax trees are made
 MAX_NESTING = 10  # a list counts twice: itself and its item
 _LANGUAGE = re.compile(r"[\s{.]*([^\s,:;{}]*)")
 
@@ -76,6 +80,65 @@ def _count_step(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     if state.env["steps"] > MAX_STEPS:
         raise TooMuchMarkdown(f"a message takes more than {MAX_STEPS} steps to read")
     return False
+
+
+_DEFINES = r"^(?:async[ \t]+def|def|class)[ \t]+{name}\b|^{name}[ \t]*(?::[^=\n]*)?=(?!=)"
+_OWN_NAMES = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def bindings(programs: list[str], name: str) -> list[int]:
+    """How each program binds a name in its module: 2 by a definition or assignment, 1 else, or 0.
+
+    Else is an import, or the variable of a loop or of `with`. A plain definition is found in any
+    text; others only where the program is Python, and in no more than `MAX_PARSED` characters.
+    """
+    if not name:
+        return [0] * len(programs)
+    plain = re.compile(_DEFINES.format(name=re.escape(name)), re.MULTILINE)
+    found, left = [], MAX_PARSED
+    for program in programs:
+        bound = 2 if plain.search(program) else 0
+        if not bound and name in program and len(program) <= left:
+            left -= len(program)
+            bound = _parsed_binding(program, name)
+        found.append(bound)
+    return found
+
+
+def _parsed_binding(program: str, name: str) -> int:
+    try:
+        nodes: list[ast.AST] = [ast.parse(program)]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return 0
+    best = 0
+    while nodes:
+        node = nodes.pop()
+        best = max(best, _bound_by(node, name))
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, *_OWN_NAMES)):
+            nodes.extend(ast.iter_child_nodes(node))
+    return best
+
+
+def _bound_by(node: ast.AST, name: str) -> int:
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return 2 * (node.name == name)
+        case ast.Assign(targets=targets):
+            stored = [part for target in targets for part in ast.walk(target)]
+            return 2 * any(_stores(part, name) for part in stored)
+        case ast.AnnAssign(target=target, value=ast.expr()):
+            return 2 * _stores(target, name)
+        case ast.For(target=target) | ast.AsyncFor(target=target):
+            return int(any(_stores(part, name) for part in ast.walk(target)))
+        case ast.withitem(optional_vars=ast.expr() as target):
+            return int(any(_stores(part, name) for part in ast.walk(target)))
+        case ast.alias():
+            return int((node.asname or node.name.partition(".")[0]) == name)
+    return 0
+
+
+def _stores(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == name
 
 
 def _make_parser() -> MarkdownIt:

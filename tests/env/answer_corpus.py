@@ -24,6 +24,14 @@ NUMBERS = r"""
 1234 = 2,468/2 ¦ 1\,234 ¦ 1\;234 ¦ 1\:234 ¦ 1\ 234 ¦ 1~234 ¦ 1{\,}234 ¦ \$1\,234 ¦ 1\,234.0
 1234 = \text{1\,234} ¦ 1\u2009234 ¦ 1\u202f234 ¦ 1\u00a0234 ¦ 2\,468/2 ¦ \frac{2\,468}{2}
 1234567 = 1234567 ¦ 1,234,567 ¦ $1,234,567 ¦ 1{,}234{,}567 ¦ +1,234,567.000 ¦ 1.234567e6
+34 = \boldsymbol{34} ¦ \bm{34} ¦ \mathnormal{34} ¦ \textcolor{red}{34}
+34 = {\color{red}34} ¦ \fbox{34}
+34 = {\bf 34} ¦ \displaystyle 34 ¦ \displaystyle\frac{68}2 ¦ \frac{68}{2}\quad ¦ \text{34}.
+34 = \hbox{34}
+12000 = 12\thinspace 000 ¦ 12\thinspace{}000 ¦ 12\,\!000 ¦ 12{\,000} ¦ 12\medspace 000
+12000 = {\bf 12\,000}
+1000000 = 1{,}000\,000 ¦ 1\,000{,}000 ¦ 1\thinspace 000\thinspace 000 ¦ 1{\,000}{\,000}
+1/2 = \frac{1}2 ¦ \frac1{2} ¦ \dfrac{ 1 } 2
 1234567 = 1\,234\,567 ¦ 1\u202f234\u202f567 ¦ $1~234~567$
 1000000 = 1,000,000 ¦ 1000000 ¦ 1e6 ¦ 1E6 ¦ 1.0e+6 ¦ 1e+06 ¦ 1e006 ¦ 10,000e2
 1/2 = 1/2 ¦ 0.5 ¦ .5 ¦ .50 ¦ 0.5% ¦ $0.50 ¦ $.5 ¦ \frac{1}{2} ¦ \frac12 ¦ \frac 1 2 ¦ \dfrac{1}{2}
@@ -63,6 +71,9 @@ $$34 ¦ {} ¦ {34 ¦ (34)
 1e1000 ¦ 1e999999999 ¦ 1e-999999999 ¦ 9e99999 ¦ 1e+1000 ¦ 1 e5 ¦ 1e 5 ¦ 1j ¦ 3i ¦ 3+4i
 ٣٤ ¦ ３４ ¦ ३४ ¦ ½ ¦ ² ¦ 3² ¦ Ⅳ ¦ 一 ¦ 1٫5 ¦ 1⁄2 ¦ 𝟑𝟒 ¦ ３4 ¦ ①
 \text{34}5 ¦ \text{3}\text{4} ¦ {3}4{5} ¦ {3}{4} ¦ $3$ or $4$ ¦ 3{4} ¦ \textbf{34 apples}
+12\quad 000 ¦ 1{,}000~000 ¦ 1{,}00\,000 ¦ 12{ 000} ¦ 12\thinspace 00 ¦ 12\thinspacex000 ¦ \bfx 34
+1{,}234\,56 ¦ 12\thinspace\medspace 000 ¦ \bf 3 4 ¦ \textcolor{red}{3}{4}
+\textcolor{34} ¦ \frac{1}23 ¦ 3\frac{1}2 ¦ \text{34}, ¦ \text{3}.5 ¦ {3}.
 \foo{34} ¦ **34** ¦ `34` ¦ "34"
 """
 
@@ -73,7 +84,9 @@ entailment = \text{entailment}
 entailment = \text{ Entailment } ¦ **entailment** ¦ `entailment` ¦ (entailment)
 entailment = $\text{entailment}$ ¦ entailment!
 neutral = neutral ¦ Neutral ¦ NEUTRAL ¦ neutral. ¦ \textbf{neutral} ¦ \mathrm{Neutral} ¦ {neutral}
-neutral = _neutral_ ¦ neutral;
+neutral = _neutral_ ¦ neutral; ¦ \textsc{neutral} ¦ \hbox{neutral}
+neutral = \text{neutral}\! ¦ \text{neutral}.
+neutral = \text{neutral}\thinspace ¦ {\bf neutral} ¦ \,\textcolor{red}{neutral}\,
 contradiction = contradiction ¦ Contradiction ¦ \textit{contradiction} ¦ contradiction,
 contradiction = "Contradiction." ¦ \boxed{contradiction}
 """
@@ -89,7 +102,7 @@ neutrality ¦ contradictory
 the label is neutral ¦ label: neutral ¦ neutral? maybe ¦ 0 ¦ 1 ¦ 2 ¦ true ¦ yes ¦ e ¦ ? ¦ ... ¦ ""
 \text{} ¦ {} ¦ unknown
 е́ntailment ¦ ｎｅｕｔｒａｌ ¦ neutrаl ¦ ne utral ¦ neu\tral ¦ \text{not} neutral
-\text{neutral} \text{entailment}
+\text{neutral} \text{entailment} ¦ \text{not}\text{ neutral} ¦ \bfneutral
 """
 
 
@@ -250,6 +263,20 @@ TEXTS: list[tuple[str, str | None]] = [
     ("\\boxed{\\text{}}", None),
     ("\\boxed{f(\\{1\\})}", "f(\\{1\\})"),
     ("\\boxed{34}", "34"),
+    *((rf"\boxed{{\{box}{{red}}}}", "red") for box in ("textsc", "hbox", "mbox", "textrm", "bm")),
+    ("\\boxed{\\text{red}.}", "red"),
+    ("\\boxed{\\text{red.}}", "red."),
+    ("\\boxed{red.}", "red."),
+    ("\\boxed{\\,\\textrm{red}\\, }", "red"),
+    ("\\boxed{\\text{red}\\text{ blue}}", "red blue"),
+    ("\\boxed{\\textbf{red}\\ \\text{blue}.}", "\\textbf{red}\\ \\text{blue}."),
+    ("\\boxed{\\textbf{red}\\ \\text{blue}}", "red blue"),
+    ("\\boxed{{\\bf red}}", "red"),
+    ("\\boxed{a\\_b}", "a_b"),
+    ("\\boxed{\\text{R\\&D}}", "R&D"),
+    ("\\boxed{\\text{a\\_b}\\text{c}}", "\\text{a_b}\\text{c}"),
+    ("\\boxed{~}", "~"),
+    ("\\boxed{\\,}", None),
     ("\\boxed{red} \\boxed{ }", None),
     ("\\boxed{\n}", None),
     ("red", None),

@@ -127,6 +127,10 @@ MEGABYTES = {
     "wrapped words": "\\boxed{" + "\\text{" * (MEGABYTE // 7) + "}" * (MEGABYTE // 7) + "}",
     "dollars": "\\boxed{" + "$" * MEGABYTE + "}",
     "thousands": "\\boxed{" + "1\\,234" * (MEGABYTE // 6) + "}",
+    "thin spaces": "\\boxed{a" + "\\, " * (MEGABYTE // 3) + "}",
+    "switches": "\\boxed{" + "\\bf " * (MEGABYTE // 4) + "}",
+    "colours": "\\boxed{" + "\\textcolor{red}" * (MEGABYTE // 15) + "}",
+    "escapes": "\\boxed{" + "\\_" * (MEGABYTE // 2) + "}",
 }
 
 
@@ -201,6 +205,53 @@ def test_the_program_is_the_block_that_defines_what_is_asked_for():
     assert answers.extract_program("```\nf: int = g\n```\n```\nf == 1\n```", "f") == "f: int = g"
 
 
+PROGRAMS = {
+    "try": "try:\n    def f(x): return x\nexcept NameError:\n    pass",
+    "tuple": "f, (g, *h) = make()",
+    "renamed import": "from operator import neg as f",
+    "condition": "if True:\n    class f: pass\nelse:\n    f = None",
+    "with": "with make() as f: pass",
+    "annotation": "try:\n    f: int = 3\nfinally: pass",
+}
+OTHERS = (
+    "def other(): return f(1)",
+    "def other():\n    f, g = 1, 2",
+    "class Other:\n    def f(self): return [f for f in self]",
+    "def broken(:\n    f, g = 1, 2",
+    "def other(): return f\n\0",
+)
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+@pytest.mark.parametrize("other", OTHERS)
+def test_the_block_that_binds_the_name_in_any_way_is_taken(program, other):
+    for blocks in ((program, other), (other, program)):
+        text = "".join(f"```python\n{block}\n```\n" for block in blocks)
+        assert answers.extract_program(text, "f") == program
+
+
+@pytest.mark.parametrize("kind", ["def f(x): return x", PROGRAMS["try"]])
+def test_a_test_that_imports_the_program_is_not_taken_for_it(kind):
+    text = f"```python\n{kind}\n```\n```\nfrom solution import f\ndef test(): f(1)\n```"
+    assert answers.extract_program(text, "f") == kind
+
+
+@pytest.mark.parametrize("mark", ["tool_code", "solution.py", "src/a.py", "python_code", "CPython"])
+def test_other_marks_of_python(mark):
+    text = f"```{mark}\nprint(1)\n```\n```\n1\n```"
+    assert answers.extract_program(text) == "print(1)"
+    assert answers.extract_program("```happy\nprint(1)\n```") is None
+
+
+@pytest.mark.parametrize(
+    "line", ["g;" * 4900, "g(1)[1](1)\n" * 900, "[{}]\n" * 1990, "f" + "-f" * 999]
+)
+def test_programs_that_do_not_plainly_bind_a_name_are_read_in_time(line):
+    block = f"```\nf;{line}\n```\n"
+    text = block * (code_blocks.MAX_CHARS // len(block))
+    assert not takes_longer_than(0.25, lambda: answers.extract_program(text, "f"))
+
+
 LONG_NUMBERS = {
     "blanks": "-" + " " * 998 + "x",
     "digits": "1" * 999 + "x",
@@ -211,6 +262,9 @@ LONG_NUMBERS = {
     "exponents": "1e" * 500,
     "a large exponent": "9" * 996 + "e999",
     "slashes": "1/" * 500,
+    "braced commas": "1{,}111" + "{,}111" * 165,
+    "braced groups": "1" + "{\\,000}" * 124,
+    "switches": "\\bf " * 250,
 }
 
 
