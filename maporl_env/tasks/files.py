@@ -1,5 +1,7 @@
 """Questions from files: JSONL or CSV, one question per row, columns recognised by name.
 
+Columns are known in any capitalisation; files may be compressed (.gz).
+
 - Your own questions: prompt (or question), answer, and as wanted id, kind ("number" unless given)
   and split (train, validation, test in their usual spellings, or a name of your own).
 - GSM8K: question, and an answer that ends in "#### N".
@@ -13,7 +15,7 @@ from __future__ import annotations
 import csv
 import gzip
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,10 +27,13 @@ from maporl_env.tasks.splits import (
     Numbered,
     Row,
     Splits,
+    field_name,
+    require_once,
     require_unmarked,
     rows_by_split,
     split_of_file,
     with_stand_ins,
+    without_other_marks,
     written_split,
 )
 from maporl_env.types import Question
@@ -53,8 +58,7 @@ def read_rows(path: Path) -> Iterator[Numbered]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    packed = path.suffix.lower() == ".gz"
-    suffix = Path(path.stem).suffix.lower() if packed else path.suffix.lower()
+    packed, suffix = path.suffix.lower() == ".gz", _unpacked(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"{path} is neither .jsonl nor .csv: convert it to one of them")
     try:
@@ -64,6 +68,16 @@ def read_rows(path: Path) -> Iterator[Numbered]:
         raise ValueError(f"{path} is not UTF-8 text ({error.reason}): re-encode it") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def _unpacked(path: Path) -> Path:
+    """The path without the ending .gz."""
+    return path.with_suffix("") if path.suffix.lower() == ".gz" else path
+
+
+def _split_told(path: Path) -> str | None:
+    """The split that a file's name tells, without its endings."""
+    return split_of_file(_unpacked(path).stem)
 
 
 def _jsonl(path: Path, lines: Iterable[str]) -> Iterator[Numbered]:
@@ -79,6 +93,7 @@ def _csv(path: Path, lines: Iterable[str]) -> Iterator[Numbered]:
     reader = csv.DictReader(lines, strict=True)
     start = 1  # where the row that is read begins: a quote that never closes goes on to the end
     try:
+        require_once(reader.fieldnames or (), f"{path}, line {reader.line_num}")
         for row in reader:
             where = f"{path}, line {reader.line_num}"
             if None in row or None in row.values():
@@ -92,7 +107,10 @@ def _csv(path: Path, lines: Iterable[str]) -> Iterator[Numbered]:
 
 
 def read_questions(
-    rows: Iterable[Numbered], prefix: str, read: Reader | None = None
+    rows: Iterable[Numbered],
+    prefix: str,
+    read: Reader | None = None,
+    seen: dict[str, str] | None = None,
 ) -> list[Question]:
     """Return the questions of some rows.
 
@@ -100,14 +118,15 @@ def read_questions(
         rows: from :func:`read_rows` or a hub data set.
         prefix: starts the id of a row that brings none, e.g. "gsm8k/test".
         read: makes a question of a row; by its columns, if None.
+        seen: places of ids that may not come again; those of the rows are added.
 
     Raises:
-        ValueError: missing columns, a gold answer that cannot be read, or an id that stands twice;
-            each with its place.
+        ValueError: missing columns, two for one field, a gold answer that cannot be read, or an id
+            that stands twice; each with its place.
     """
     read = read or _question
     questions = []
-    seen: dict[str, str] = {}
+    seen = {} if seen is None else seen
     for index, (where, row) in enumerate(rows):
         question = read(row, where, f"{prefix}/{index}")
         if question.id in seen:
@@ -119,6 +138,8 @@ def read_questions(
 
 def _question(row: Row, where: str, name: str) -> Question:
     """The question of one row; ValueError names its place."""
+    require_once(row, where)
+    row = {field_name(column): value for column, value in row.items()}
     if {"premise", "hypothesis", "label"} <= row.keys():
         prompt, answer, kind = _entailment(row), _label(row["label"], where), "nli"
     else:
@@ -165,7 +186,7 @@ def _label(label: object, where: str) -> str:
     return name
 
 
-def read_splits(path: Path, prefix: str) -> Splits:
+def read_splits(path: Path, prefix: str, *, beside: Collection[str] = ()) -> Splits:
     """Return the questions of a file, or of a folder's files, by split.
 
     A file whose rows have a column "split" is divided by it; else its name may tell the split
@@ -173,28 +194,57 @@ def read_splits(path: Path, prefix: str) -> Splits:
     `splits`). A validation set stands in where there is no test set, and goes by "dev", too. A
     single file that tells nothing is one set of questions under both names, "train" and "test".
 
+    Args:
+        path: of the file or folder.
+        prefix: starts the ids of rows that bring none.
+        beside: names of files that a folder may hold for another purpose.
+
     Raises:
         FileNotFoundError: no such file or folder, or a folder without a data file.
         ValueError: see :func:`read_rows` and :func:`read_questions`; or a row without a split where
-            others have one, or with another one than the name of its file in the folder tells.
+            others have one, or with another one than the name of its file in the folder tells; an
+            id in two splits of a file; a column of names of splits that is not called "split"; a
+            data file in the folder whose name tells no split, or that is there twice.
     """
-    splits = _splits_of_folder(path, prefix) if path.is_dir() else _splits_of_file(path, prefix)
+    splits = (
+        _splits_of_folder(path, prefix, beside) if path.is_dir() else _splits_of_file(path, prefix)
+    )
     return with_stand_ins(splits)
 
 
-def _splits_of_folder(path: Path, prefix: str) -> Splits:
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES)
-    files = [file for file in files if split_of_file(file.stem)]
-    if not files:
-        raise FileNotFoundError(f"no train or test file (.jsonl or .csv) in folder {path}")
-    splits: Splits = {}
+def _files_of_folder(path: Path, beside: Collection[str]) -> list[Path]:
+    """The data files of a folder, each of which tells its split by its name."""
+    files = sorted(f for f in path.iterdir() if _unpacked(f).suffix.lower() in SUFFIXES)
+    files = [f for f in files if f.is_file() and f.name not in beside and f.name[0] != "."]
+    others = ", ".join(file.name for file in files if not _split_told(file))
+    rename = "rename it with train, validation or test as its first word, or move it elsewhere"
+    if not any(map(_split_told, files)):
+        raise FileNotFoundError(
+            f"no train or test file (.jsonl or .csv, also .gz) in folder {path}"
+            + (f"; there is {others}: {rename}" if others else "")
+        )
+    if others:
+        raise ValueError(f"folder {path}: no split in the name of {others}: {rename}")
     for file in files:
-        name = str(split_of_file(file.stem))
+        if _unpacked(file) != file and _unpacked(file) in files:
+            raise ValueError(
+                f"folder {path}: {_unpacked(file).name} and {file.name} would be read as two "
+                "files: remove one of them"
+            )
+    return files
+
+
+def _splits_of_folder(path: Path, prefix: str, beside: Collection[str]) -> Splits:
+    splits: Splits = {}
+    for file in _files_of_folder(path, beside):
+        name = str(_split_told(file))
         read = partial(_question_of_split, name)
         more: Sequence[Question] = (
-            open_index(file, f"{prefix}/{name}", read, checked_as=name)
+            open_index(file, f"{prefix}/{name}", read, checked_as=name, split=name)
             if _is_large(file)
-            else read_questions(read_rows(file), f"{prefix}/{name}", read)
+            else read_questions(
+                without_other_marks(read_rows(file), name), f"{prefix}/{name}", read
+            )
         )
         splits[name] = [*splits[name], *more] if name in splits else more
     return splits
@@ -211,19 +261,21 @@ def _is_large(path: Path) -> bool:
 
 
 def _splits_of_file(path: Path, prefix: str) -> Splits:
-    name = split_of_file(path.stem)
+    name = _split_told(path)
     start = f"{prefix}/{name}" if name else prefix
     first = next(read_rows(path), None)
     if first is None:
         raise ValueError(f"{path} holds no question")
     questions: Sequence[Question]
     if _is_large(path) and written_split(first[1], first[0]) is None:
-        questions = open_index(path, start, partial(_question_of_split, None))
+        questions = open_index(path, start, partial(_question_of_split, None), split=name)
     else:
         rows = list(read_rows(path))
-        if marked := rows_by_split(rows):
+        if marked := rows_by_split(rows, name):
+            seen: dict[str, str] = {}
             return {
-                split: read_questions(part, f"{prefix}/{split}") for split, part in marked.items()
+                split: read_questions(part, f"{prefix}/{split}", seen=seen)
+                for split, part in marked.items()
             }
         questions = read_questions(rows, start)
     return {name: questions} if name else {"train": questions, "test": questions}

@@ -20,13 +20,13 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from maporl_env.tasks.splits import Row
+from maporl_env.tasks.splits import OtherMarks, Row, require_once
 from maporl_env.types import Question
 
 Reader = Callable[[Any, str, str], Question]
 """`(row, where, id) -> Question`, from `files`."""
 
-_VERSION = 1  # of what an index says and of what is checked; counts into its name
+_VERSION = 2  # of what an index says and of what is checked; counts into its name
 
 Stamp = tuple[int, int]
 """Size of a file, and when it was last written."""
@@ -144,7 +144,12 @@ def fingerprint(questions: Sequence[Question]) -> str:
 
 
 def open_index(
-    path: Path, prefix: str, read: Reader, *, checked_as: str = "one set"
+    path: Path,
+    prefix: str,
+    read: Reader,
+    *,
+    checked_as: str = "one set",
+    split: str | None = None,
 ) -> IndexedQuestions:
     """Return the questions of a large JSONL file.
 
@@ -153,16 +158,18 @@ def open_index(
         prefix: starts the id of a row that brings none.
         read: makes a question of a row; it raises ValueError for a wrong one.
         checked_as: names what `read` refuses; a file is checked once for each.
+        split: what the name of the file tells; counts into what a file is checked as.
 
     Raises:
-        ValueError: a malformed row, a gold answer that cannot be read, an id that stands twice, or
-            a file without rows; with file and line.
+        ValueError: a malformed row, a gold answer that cannot be read, an id that stands twice, a
+            column of names of splits that is not called "split", or a file without rows; with file
+            and line.
     """
     stamp, name = _stamp(path), digest(path)
-    kept = cache_folder() / "index" / f"{name}.{_VERSION}.{checked_as}.npy"
+    kept = cache_folder() / "index" / f"{name}.{_VERSION}.{checked_as}.{split or ''}.npy"
     spans = _known(kept)
     if spans is None:
-        spans = _check(path, prefix, read)
+        spans = _check(path, prefix, read, OtherMarks(split))
         with tempfile.TemporaryFile() as file:
             np.save(file, spans, allow_pickle=False)
             file.seek(0)
@@ -185,16 +192,25 @@ def json_object(line: str | bytes, where: str) -> Row:
 
     Raises:
         ValueError: it is none, or Python cannot read it: nested too deeply, or an integer of more
-            digits than it converts; with the place.
+            digits than it converts; or a field of a question stands twice; with the place.
     """
+    outermost: list[tuple[str, Any]] = []
+
+    def made(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal outermost
+        outermost = pairs  # the object around all others is made last
+        return dict(pairs)
+
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=made)
     except RecursionError as error:
         raise ValueError(f"{where}: not readable as JSON, it is nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"{where}: not valid JSON ({_in_short(error)})") from error
     if not isinstance(row, dict):
         raise ValueError(f"{where}: expected a JSON object with fields, not {line[:40]!r}")
+    if len(outermost) != len(row):
+        require_once((name for name, _ in outermost), where)
     return row
 
 
@@ -203,7 +219,7 @@ def _in_short(error: ValueError) -> str:
     return error.msg if isinstance(error, json.JSONDecodeError) else str(error).partition(";")[0]
 
 
-def _check(path: Path, prefix: str, read: Reader) -> NDArray[np.int64]:
+def _check(path: Path, prefix: str, read: Reader, marks: OtherMarks) -> NDArray[np.int64]:
     """Read every row once; their spans."""
     spans: list[tuple[int, int, int]] = []
     seen: dict[str, str] = {}
@@ -213,9 +229,11 @@ def _check(path: Path, prefix: str, read: Reader) -> NDArray[np.int64]:
         if question.id in seen:
             raise ValueError(f"{where}: id {question.id!r} stands already in {seen[question.id]}")
         seen[question.id] = where
+        marks.see(where, row)
         spans.append((len(spans), start, len(line)))
     if not spans:
         raise ValueError(f"{path} holds no question")
+    marks.refuse()
     return np.array(spans, dtype=np.int64)
 
 

@@ -2,14 +2,15 @@
 
 A split is known by the usual spellings of its name ("Train", "dev", "held-out"); any other name is
 a split of its own. A column "split" must be filled in every row or in none: a row without a mark
-would otherwise be trained on or measured on by accident.
+would otherwise be trained on or measured on by accident. For the same reason, a column of another
+name that holds nothing but names of splits is refused.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from maporl_env.types import Question
@@ -26,6 +27,11 @@ SPELLINGS = {
 
 _STARTS = {"train": "train", "test": "test", "dev": "validation", "valid": "validation"}
 _KNOWN = {spelling: name for name, spellings in SPELLINGS.items() for spelling in spellings}
+
+FIELDS = frozenset(
+    "split id uid kind prompt question answer premise hypothesis label".split()  # noqa: SIM905
+)
+"""Columns that mean something, in any capitalisation."""
 
 Row = Mapping[str, Any]
 Numbered = tuple[str, Row]
@@ -48,14 +54,35 @@ def split_of_file(stem: str) -> str | None:
     return next((name for start, name in _STARTS.items() if lower.startswith(start)), None)
 
 
+def field_name(column: object) -> str:
+    """Return the field that a column is for, in any capitalisation; else its own name."""
+    name = str(column).strip().lower()
+    return name if name in FIELDS else str(column)
+
+
+def require_once(columns: Iterable[object], where: str) -> None:
+    """Raise ValueError if two columns are for one field, of which only one would be read."""
+    seen: dict[str, object] = {}
+    for column in columns:
+        name = field_name(column)
+        if name in FIELDS and name in seen:
+            raise ValueError(
+                f"{where}: two columns {str(seen[name])!r} and {str(column)!r} for one field: "
+                "keep one of them, and rename or remove the other"
+            )
+        seen[name] = column
+
+
 def written_split(row: Row, where: str) -> str | None:
     """Return the value of a row's column "split" (in any capitalisation), None if it is empty.
 
     Raises:
-        ValueError: it is no name, or a misspelled one; with its place.
+        ValueError: it is no name, or a misspelled one, or there are two such columns; with its
+            place.
     """
-    column = next((name for name in row if str(name).strip().lower() == "split"), None)
-    value = None if column is None else row[column]
+    columns = [column for column in row if field_name(column) == "split"]
+    require_once(columns, where)
+    value = row[columns[0]] if columns else None
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -72,15 +99,70 @@ def written_split(row: Row, where: str) -> str | None:
     return written
 
 
-def rows_by_split(rows: Iterable[Numbered]) -> dict[str, list[Numbered]] | None:
+class OtherMarks:
+    """Watches the rows of a file for a column that names splits but is not called "split"."""
+
+    def __init__(self, split: str | None) -> None:
+        """`split`: what the name of the file tells; a column that says the same is harmless."""
+        self._split = split
+        self._found: dict[str, tuple[str, set[str]]] = {}
+        self._others: set[str] = set()
+
+    def see(self, where: str, row: Row) -> None:
+        """Take note of a row's columns, if it has no split of its own."""
+        if written_split(row, where) is not None:
+            return
+        for column, value in row.items():
+            if column in self._others or value is None or value == "":
+                continue
+            written = value.strip() if isinstance(value, str) else None
+            if written == "":
+                continue
+            known = written is not None and split_name(written) in SPELLINGS
+            if written is None or not known or field_name(column) in FIELDS:
+                self._others.add(column)
+                self._found.pop(column, None)
+            else:
+                self._found.setdefault(column, (where, set()))[1].add(written)
+
+    def refuse(self) -> None:
+        """Raise ValueError if there is such a column, with its name and first place."""
+        for column, (where, names) in self._found.items():
+            if {split_name(name) for name in names} != {self._split}:
+                raise ValueError(
+                    f"{where}: column {column!r} holds names of splits "
+                    f"({', '.join(sorted(names))}), but rows are divided only by a column "
+                    "'split': rename it 'split', or remove it"
+                )
+
+
+def without_other_marks(rows: Iterable[Numbered], split: str | None) -> Iterator[Numbered]:
+    """Yield the rows of a file; see :class:`OtherMarks` for what is refused at their end."""
+    marks = OtherMarks(split)
+    for where, row in rows:
+        marks.see(where, row)
+        yield where, row
+    marks.refuse()
+
+
+def rows_by_split(
+    rows: Iterable[Numbered], split: str | None = None
+) -> dict[str, list[Numbered]] | None:
     """Return rows by the split that their column "split" names; None if no row names any.
 
+    Args:
+        rows: of a file.
+        split: what the name of the file tells.
+
     Raises:
-        ValueError: some rows name a split and one does not; with the place of the first such row.
+        ValueError: some rows name a split and one does not, with the place of the first such row;
+            or none does, but another column holds names of splits.
     """
     marked: dict[str, list[Numbered]] = {}
+    marks = OtherMarks(split)
     gap = ""
     for where, row in rows:
+        marks.see(where, row)
         written = written_split(row, where)
         if written is None:
             gap = gap or where
@@ -91,6 +173,8 @@ def rows_by_split(rows: Iterable[Numbered]) -> dict[str, list[Numbered]] | None:
             f"{gap}: no split in column 'split', which other rows have: write train, validation "
             "or test there, or leave the column out of the whole file"
         )
+    if not marked:
+        marks.refuse()
     return marked or None
 
 

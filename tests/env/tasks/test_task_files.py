@@ -205,3 +205,111 @@ def test_a_damaged_archive_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl.gz").write_bytes(bytes(data))
     with pytest.raises(ValueError, match="is damaged"):
         list(files.read_rows(tmp_path / "mine.jsonl.gz"))
+
+
+@pytest.mark.parametrize("large", [0, 1 << 25])
+@pytest.mark.parametrize("column", ["subset", "Set", "fold", "partition"])
+def test_names_of_splits_in_another_column_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str, large: int
+) -> None:
+    monkeypatch.setattr(files, "LARGE_BYTES", large)
+    monkeypatch.setenv("MAPORL_CACHE", str(tmp_path / "cache"))
+    marks = ["train", None, "Held-out", "dev"]
+    rows = [{**row, column: mark} for row, mark in zip(OWN, marks, strict=True)]
+    complaint = rf"line 1: column '{column}' .*Held-out, dev, train.*: rename it 'split', or remove"
+    with pytest.raises(ValueError, match=complaint):
+        load_task(write(tmp_path / "mine.jsonl", rows))
+    with pytest.raises(ValueError, match=complaint):
+        load_task(write(tmp_path / "train.jsonl", rows))
+    rows[3][column] = "easy"
+    assert len(load_task(write(tmp_path / "mine.jsonl", rows)).split("train")) == 4
+    rows = [{**row, column: "test"} for row in OWN]
+    assert len(load_task(write(tmp_path / "test.jsonl", rows)).split("test")) == 4
+    with pytest.raises(ValueError, match=complaint.replace("Held-out, dev, train", "test")):
+        load_task(write(tmp_path / "all.jsonl", rows))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    write(folder / "train.jsonl", rows)
+    with pytest.raises(ValueError, match=rf"train\.jsonl, line 1: column '{column}'"):
+        load_task(folder)
+
+
+def test_names_of_splits_in_another_column_of_a_csv(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("prompt,answer,subset\np,1,train\nq,2,test\n", "utf-8")
+    with pytest.raises(ValueError, match=r"mine\.csv, line 2: column 'subset' .*\(test, train\)"):
+        load_task(path)
+    path.write_text("prompt,answer,subset,split\np,1,train,train\nq,2,test,test\n", "utf-8")
+    assert len(load_task(path).split("test")) == 1
+
+
+@pytest.mark.parametrize(
+    "pair", [("split", "split"), ("split", "Split"), ("answer", "answer"), ("question", "Question")]
+)
+@pytest.mark.parametrize("large", [0, 1 << 25])
+def test_two_columns_for_one_field_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pair: tuple[str, str], large: int
+) -> None:
+    monkeypatch.setattr(files, "LARGE_BYTES", large)
+    monkeypatch.setenv("MAPORL_CACHE", str(tmp_path / "cache"))
+    row = {"question": "p", "answer": "1", "split": "train"}
+    del row[pair[0]]
+    complaint = rf"two columns '{pair[0]}' and '{pair[1]}' for one field: keep one"
+    path = tmp_path / "mine.csv"
+    path.write_text(",".join([*row, *pair]) + "\n" + ",".join([*row.values(), "1", "2"]), "utf-8")
+    with pytest.raises(ValueError, match=rf"mine\.csv, line 1: {complaint}"):
+        load_task(path)
+    path = tmp_path / "mine.jsonl"
+    fields = ", ".join(f'"{k}": "{v}"' for k, v in [*row.items(), (pair[0], "1"), (pair[1], "2")])
+    path.write_text("\n{" + fields + ', "more": {"answer": 1}}\n', "utf-8")
+    with pytest.raises(ValueError, match=rf"mine\.jsonl, line 2: {complaint}"):
+        load_task(path)
+
+
+def test_an_object_within_a_row_may_say_what_it_likes(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"prompt": "p", "answer": 1, "x": {"answer": 1, "answer": 2}}\n', "utf-8")
+    assert load_task(path).split("train")[0].answer == "1"
+
+
+def test_compressed_files_of_a_folder_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "my_train.jsonl", OWN)
+    packed = tmp_path / "my_test.csv.gz"
+    packed.write_bytes(gzip.compress(b"prompt,answer\np,1\n"))
+    task = load_task(tmp_path)
+    assert (len(task.split("train")), len(task.split("test"))) == (4, 1)
+    assert set(load_task(packed).splits) == {"test"}
+    (tmp_path / "my_test.csv").write_text("prompt,answer\np,1\n", "utf-8")
+    with pytest.raises(ValueError, match=r"my_test\.csv and my_test\.csv\.gz .*: remove one"):
+        load_task(tmp_path)
+
+
+def test_a_data_file_of_a_folder_that_tells_no_split_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "latest.jsonl", OWN)
+    (tmp_path / "notes.txt").write_text("no data", "utf-8")
+    with pytest.raises(FileNotFoundError, match=r"no train or test file .*there is latest\.jsonl"):
+        load_task(tmp_path)
+    write(tmp_path / "train.jsonl", OWN)
+    (tmp_path / "more.csv.gz").write_bytes(gzip.compress(b"prompt,answer\np,1\n"))
+    with pytest.raises(ValueError, match=r"name of latest\.jsonl, more\.csv\.gz: rename it"):
+        load_task(tmp_path)
+
+
+def test_tinygsm_may_lie_beside_gsm8k(tmp_path: Path) -> None:
+    for name in ("train", "test", "tinygsm"):
+        write(tmp_path / f"{name}.jsonl", [{"question": f"{name}?", "answer": "#### 1"}])
+    assert len(load_task("gsm8k", tmp_path).split("test")) == 1
+
+
+def test_columns_are_known_in_any_capitalisation(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("Id,Question, ANSWER,Kind\nfirst,Is it?,neutral,nli\n", "utf-8")
+    assert list(load_task(path).split("train")) == [Question("first", "Is it?", "neutral", "nli")]
+    path.write_text("Premise,Hypothesis,Label,UID\np,h,e,u\n", "utf-8")
+    assert load_task(path).split("train")[0].id == "u"
+
+
+def test_an_id_in_two_splits_of_a_file_is_refused(tmp_path: Path) -> None:
+    rows = [{**OWN[0], "id": 7, "split": split} for split in ("train", "test")]
+    with pytest.raises(ValueError, match=r"line 2: id '7' stands already in .*line 1"):
+        load_task(write(tmp_path / "mine.jsonl", rows))
