@@ -151,7 +151,8 @@ def test_a_small_then_read_only_file_system(tmp_path: Path) -> None:
     mount = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
     make = f"mount -t tmpfs -o size=256k none {tmp_path}"
     try:
-        subprocess.run([*mount, make], check=True, capture_output=True)
+        probe = f"{make} && mount -o remount,ro {tmp_path}"
+        subprocess.run([*mount, probe], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("this system lets no user mount a file system")
     run = f'{make} && exec "$0" -c "$1" "$2" "$3"'
