@@ -81,7 +81,7 @@ def test_the_example_draws_what_it_says(
         answer = logit_equilibrium(**rules) if partner is None else best_response(partner, **rules)
         assert float(line[3]) == pytest.approx(answer.outcome.rates.mean(), abs=6e-4)
         assert float(line[4]) < 0.02
-    assert (tmp_path / "collaboration.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "runs" / "collaboration.png").read_bytes().startswith(b"\x89PNG")
     for panel, turns in zip(drawn[0].axes, (10, 20), strict=True):
         assert [*panel.lines[0].get_xdata()] == [*range(1, turns + 1)]  # as the game counts them
         ticks = panel.get_xticks()
