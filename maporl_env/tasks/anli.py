@@ -31,7 +31,7 @@ def load(data: str | Path | None = None) -> Task:
     place = source("anli", data, HUB_NAME)
     splits: Splits = {}
     if isinstance(place, Path):
-        splits.update(read_splits(place, "anli"))
+        splits.update(read_splits(place, "anli", published=True))
     else:
         for name in ("train", "test"):
             splits[name] = _published(place, name)

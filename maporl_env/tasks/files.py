@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import gzip
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -186,7 +186,7 @@ def _label(label: object, where: str) -> str:
     return name
 
 
-def read_splits(path: Path, prefix: str, *, beside: Collection[str] = ()) -> Splits:
+def read_splits(path: Path, prefix: str, *, published: bool = False) -> Splits:
     """Return the questions of a file, or of a folder's files, by split.
 
     A file whose rows have a column "split" is divided by it; else its name may tell the split
@@ -197,7 +197,8 @@ def read_splits(path: Path, prefix: str, *, beside: Collection[str] = ()) -> Spl
     Args:
         path: of the file or folder.
         prefix: starts the ids of rows that bring none.
-        beside: names of files that a folder may hold for another purpose.
+        published: the folder of a published set may hold files for other purposes, which are
+            left out; in a user's own folder they are refused.
 
     Raises:
         FileNotFoundError: no such file or folder, or a folder without a data file.
@@ -207,15 +208,17 @@ def read_splits(path: Path, prefix: str, *, beside: Collection[str] = ()) -> Spl
             data file in the folder whose name tells no split, or that is there twice.
     """
     splits = (
-        _splits_of_folder(path, prefix, beside) if path.is_dir() else _splits_of_file(path, prefix)
+        _splits_of_folder(path, prefix, published)
+        if path.is_dir()
+        else _splits_of_file(path, prefix)
     )
     return with_stand_ins(splits)
 
 
-def _files_of_folder(path: Path, beside: Collection[str]) -> list[Path]:
+def _files_of_folder(path: Path, published: bool) -> list[Path]:
     """The data files of a folder, each of which tells its split by its name."""
     files = sorted(f for f in path.iterdir() if _unpacked(f).suffix.lower() in SUFFIXES)
-    files = [f for f in files if f.is_file() and f.name not in beside and f.name[0] != "."]
+    files = [f for f in files if f.is_file() and f.name[0] != "."]
     others = ", ".join(file.name for file in files if not _split_told(file))
     rename = "rename it with train, validation or test as its first word, or move it elsewhere"
     if not any(map(_split_told, files)):
@@ -223,7 +226,7 @@ def _files_of_folder(path: Path, beside: Collection[str]) -> list[Path]:
             f"no train or test file (.jsonl or .csv, also .gz) in folder {path}"
             + (f"; there is {others}: {rename}" if others else "")
         )
-    if others:
+    if others and not published:
         raise ValueError(f"folder {path}: no split in the name of {others}: {rename}")
     for file in files:
         if _unpacked(file) != file and _unpacked(file) in files:
@@ -231,12 +234,12 @@ def _files_of_folder(path: Path, beside: Collection[str]) -> list[Path]:
                 f"folder {path}: {_unpacked(file).name} and {file.name} would be read as two "
                 "files: remove one of them"
             )
-    return files
+    return [file for file in files if _split_told(file)]
 
 
-def _splits_of_folder(path: Path, prefix: str, beside: Collection[str]) -> Splits:
+def _splits_of_folder(path: Path, prefix: str, published: bool) -> Splits:
     splits: Splits = {}
-    for file in _files_of_folder(path, beside):
+    for file in _files_of_folder(path, published):
         name = str(_split_told(file))
         read = partial(_question_of_split, name)
         more: Sequence[Question] = (

@@ -48,7 +48,7 @@ def load(data: str | Path | None = None) -> Task:
     place = source("gsm8k", data, HUB_NAME)
     splits: Splits = {}
     if isinstance(place, Path):
-        splits.update(read_splits(place, "gsm8k", beside=(tinygsm.FILE,)))
+        splits.update(read_splits(place, "gsm8k", published=True))
     else:
         for name in ("train", "test"):
             splits[name] = read_questions(read_hub(place, "main", name), f"gsm8k/{name}")

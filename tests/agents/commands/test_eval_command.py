@@ -81,7 +81,7 @@ def test_a_prompt_beyond_the_window_is_one_sentence(gsm8k: Path, models, capsys)
     printed = capsys.readouterr()
     assert code == 2
     assert "window of 1024 tokens" in printed.err
-    assert "lower max_new_tokens" in printed.err
+    assert "lower --max-new-tokens" in printed.err
     assert "Traceback" not in printed.err
 
 

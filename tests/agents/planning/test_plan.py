@@ -170,6 +170,7 @@ def peak_of_training(plan: Plan) -> float:
     )
 
 
+@pytest.mark.thorough
 class TestAgainstARealStep:
     def test_tokens_exactly(self) -> None:
         """Words of the built-in model are encoded as they were written, so nothing is estimated."""

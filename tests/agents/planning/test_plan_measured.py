@@ -42,6 +42,8 @@ from maporl_agents.play.rollout import play
 from maporl_agents.training import experiment
 from maporl_agents.types import StopReason
 
+pytestmark = pytest.mark.thorough  # each builds and runs whole trainings
+
 MACHINE = Machine("a machine", 16 * GIB, 1e11, 1e10, 1e-5, overlaps=False)
 WITHIN = 0.15
 PATIENCE = 600

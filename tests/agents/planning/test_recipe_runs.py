@@ -21,6 +21,8 @@ from maporl_agents.tiny import MODELS
 from maporl_agents.training import experiment
 from maporl_env.tasks import anli
 
+pytestmark = pytest.mark.thorough  # each builds and runs whole trainings
+
 MACHINE = Machine("a machine", 16 * GIB, 1e12, 1e11, 1e-5, overlaps=False)
 ROWS = {
     "gsm8k": {"question": "How much is 2 and 3 ?", "answer": "2 + 3 = 5\n#### 5"},

@@ -38,6 +38,8 @@ from maporl_agents.training import experiment
 from maporl_env.protocols import JointAnswer, Pipeline, SimultaneousDebate
 from maporl_env.types import Message, Question, Transcript
 
+pytestmark = pytest.mark.thorough  # each builds and runs whole trainings
+
 SHORT = Sampling(max_new_tokens=4)
 FEW = EvalConfig(questions=6)
 MAPORL = TrainConfig(steps=2, questions_per_step=3, sampling=SHORT, eval=FEW)
