@@ -33,6 +33,8 @@ from maporl_env.tasks import receipts
 from maporl_env.tasks.summaries import STYLES, writing_reward
 from maporl_env.types import Question
 
+pytestmark = pytest.mark.thorough  # each runs a training
+
 needs_namespaces = pytest.mark.skipif(
     unavailable() is not None, reason=f"no sandbox here: {unavailable()}"
 )
