@@ -31,19 +31,21 @@ class StopReason(str, Enum):
 class Completion:
     """One sampled message as token ids. Made by `sampler`, never re-encoded from text.
 
-    Guaranteed: as many `logprobs` as `ids`, at least one of each.
+    Guaranteed: as many `logprobs` as `ids`, at least one of each; as many `values`, or none.
 
     Attributes:
         ids: sampled ids in order, the terminating EOS included.
         logprobs: natural-log probabilities of the ids under the distribution that was sampled.
         text: decode(ids without a terminating EOS); exactly what the other agents read.
         stop: why it ended.
+        values: the critic's value before each id; () if no critic was read while sampling.
     """
 
     ids: TokenIds
     logprobs: tuple[float, ...]
     text: str
     stop: StopReason
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class TokenBatch:
         turns: (B,) int64, turn index.
         episodes: (B,) int64, index of the debate in its batch.
         rewards: (B,) float32, paid at the row's last real token.
+        sampled_values: (B, L) float32, from the sampler; 0 outside the mask. None unless every row
+            has its values.
     """
 
     prompts: tuple[TokenIds, ...]
@@ -99,6 +103,7 @@ class TokenBatch:
     turns: Tensor
     episodes: Tensor
     rewards: Tensor
+    sampled_values: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -108,6 +113,7 @@ class TokenBatch:
         index = torch.as_tensor(rows, dtype=torch.long, device=self.ids.device)
         chosen = index.tolist()
         width = int(self.mask[index].sum(1).max()) if chosen else 0
+        values = self.sampled_values
         return TokenBatch(
             prompts=tuple(self.prompts[i] for i in chosen),
             ids=self.ids[index, :width],
@@ -119,6 +125,7 @@ class TokenBatch:
             turns=self.turns[index],
             episodes=self.episodes[index],
             rewards=self.rewards[index],
+            sampled_values=None if values is None else values[index, :width],
         )
 
     def by_policy(self) -> Iterator[tuple[str, Tensor]]:

@@ -30,6 +30,7 @@ DEFECTS = (
                 "order.tensor_split(min(count, len(order)))[1:]",
             ),
             ("names.split(episodes)", "names.split(episodes + 1)"),
+            ("all(one.values for one", "any(one.values for one"),
         ),
     ),
     Defects(

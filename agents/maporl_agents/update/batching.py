@@ -54,19 +54,20 @@ def batch_of(team: Team, rows: Sequence[Row]) -> TokenBatch:
     episodes, turns, seats = places.reshape(-1, 3).unbind(1)
     lengths = torch.tensor([len(completion.ids) for completion in completions], dtype=torch.long)
     width = int(lengths.max()) if completions else 0
+    logprobs = _pad([completion.logprobs for completion in completions], width, torch.float32)
+    values = _pad([completion.values for completion in completions], width, torch.float32)
     return TokenBatch(
         prompts=tuple(row.prompt for row in rows),
         ids=_pad([completion.ids for completion in completions], width, torch.long).to(device),
         mask=(torch.arange(width) < lengths[:, None]).to(device),
-        sampled_logprobs=_pad(
-            [completion.logprobs for completion in completions], width, torch.float32
-        ).to(device),
+        sampled_logprobs=logprobs.to(device),
         policies=tuple(row.policy for row in rows),
         critics=tuple(team.critic(row.seat, row.turn) for row in rows),
         seats=seats.to(device),
         turns=turns.to(device),
         episodes=episodes.to(device),
         rewards=torch.tensor([row.reward for row in rows], dtype=torch.float32, device=device),
+        sampled_values=values.to(device) if all(one.values for one in completions) else None,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +86,18 @@ def test_select_cuts_to_the_longest_row(team: Team) -> None:
     assert part.prompts == ((3, 7), (1, 2, 5, 6))
     assert part.rewards.tolist() == [2, 0]
     assert part.policies == ("agent_1", "agent_0")
+
+
+def test_values_of_the_sampler_are_kept_where_every_message_has_them(team: Team) -> None:
+    rollout = make_rollout(team, [(1, 2), (3,)], [(5,), (7, 8, 9)], rewards=REWARDS[:1])
+    assert collate(team, [rollout])[0].sampled_values is None
+    said = [replace(c, values=(0.5,) * len(c.ids)) for c in rollout.completions]
+    batch, _ = collate(team, [replace(rollout, completions=tuple(said))])
+    assert batch.sampled_values is not None
+    assert batch.sampled_values.tolist() == [[0.5, 0, 0], [0.5, 0.5, 0.5]]
+    assert batch.select([0]).sampled_values.tolist() == [[0.5]]
+    some = replace(rollout, completions=(said[0], rollout.completions[1]))
+    assert collate(team, [some])[0].sampled_values is None
 
 
 @given(st.integers(0, 9), st.integers(1, 6), st.integers(0, 3))
