@@ -13,6 +13,15 @@ Gymnasium imports it by itself for a name that begins with it, "maporl_env:mapor
 PettingZoo knows no such names, and neither library loads environments that are only installed.
 """
 
+from maporl_env import moved_modules as _moved_modules
 from maporl_env import registration as _registration
 
 _registration.register_all()
+_moved_modules.forward(
+    "maporl_env",
+    {
+        "code_tests": "verifiers.programs",
+        "remote": "verifiers.remote",
+        "web": "http_json",
+    },
+)

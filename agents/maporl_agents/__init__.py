@@ -14,10 +14,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from maporl_env import moved_modules as _moved_modules
+
 if TYPE_CHECKING:
     from maporl_agents.training.python_entry import Run, evaluate, load_team, train
 
 __all__ = ["Run", "evaluate", "load_team", "train"]
+
+_moved_modules.forward(
+    "maporl_agents",
+    {
+        "bases": "models.bases",
+        "chat": "text.chat",
+        "checkpoint": "records.checkpoint",
+        "experiment": "training.experiment",
+        "learner": "update.optimiser",
+        "loading": "models.loading",
+        "lora": "models.lora",
+        "rollout": "play.rollout",
+        "runlog": "records.run_log",
+        "sampler": "play.sampler",
+        "service_queue": "verifier.service_queue",
+        "team": "models.team",
+    },
+)
 
 
 def __getattr__(name: str) -> Any:

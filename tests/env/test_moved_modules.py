@@ -1,0 +1,31 @@
+"""Tests of the old import paths: they give the module that has moved, with a warning."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+
+def test_an_old_path_gives_the_moved_module_and_says_where_it_is() -> None:
+    from maporl_env.verifiers import programs
+
+    spec = programs.__spec__
+    sys.modules.pop("maporl_env.code_tests", None)
+    with pytest.warns(DeprecationWarning, match="code_tests has moved to maporl_env.verifiers"):
+        old = importlib.import_module("maporl_env.code_tests")
+    assert old is programs
+    assert programs.__spec__ is spec
+
+
+def test_a_path_that_never_was_is_not_found() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("maporl_env.no_such_module")
+
+
+def test_importing_the_package_makes_no_old_path() -> None:
+    code = "import sys, maporl_env; print('maporl_env.remote' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
