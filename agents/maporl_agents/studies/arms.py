@@ -103,7 +103,7 @@ def refining(name: str, label: str, config: TrainConfig) -> ArmPlan:
 
     It gives one answer a turn, so it is trained on A times the questions: equal answers.
     """
-    lone = with_game(config, num_agents=1)
+    lone = with_team(with_game(config, num_agents=1), sharing="agent")
     lone = replace(lone, questions_per_step=config.game.num_agents * config.questions_per_step)
     return ArmPlan(name, label, "baseline", Recipe("ppo", lone))
 

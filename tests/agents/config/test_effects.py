@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 
 import maporl_agents
-from maporl_agents.config import CONFIGS, MALTConfig, RunConfig, TrainConfig, effects, scheme_of
-from maporl_agents.config.effects import WHERE, leaves, refuse_without_effect, why_never
+from maporl_agents.config import CONFIGS, MALTConfig, RunConfig, TrainConfig, scheme_of
+from maporl_agents.config.conditions import OPTIMISERS, WHERE
+from maporl_agents.config.effects import leaves, refuse_without_effect, why_never
+from maporl_agents.config.run_facts import KEYED
 from maporl_agents.recipes import names, recipe
 from maporl_agents.studies.catalogue import STUDIES
 from maporl_agents.training import experiment
+from maporl_env.tasks import BUILT_IN, load_task
 
 OPTIMISER = {
     "learning_rate": (0.5, "rate of the policies"),
@@ -129,7 +132,7 @@ HOW = {
     "malt.beta": (0.1, "DPO"),
     "malt.labels": ("soft", "DPO"),
     "malt.trees_per_file": (9, "memory"),
-    **{f"{g}.{name}": how for g in effects.OPTIMISERS for name, how in OPTIMISER.items()},
+    **{f"{g}.{name}": how for g in OPTIMISERS for name, how in OPTIMISER.items()},
 }
 """(another value, what it changes) of every setting."""
 BESIDE: dict[str, dict[str, Any]] = {
@@ -146,30 +149,64 @@ BESIDE: dict[str, dict[str, Any]] = {
 """Without which the settings themselves refuse a value."""
 ONE_TURN = {"game.num_turns": 1}
 TWO = {"game.num_turns": 2}
+UNREAD = {"game.history": "none"}
+LAST_ALONE = {"team.train_turns": "3"}
+FIRST_ALONE = {"team.train_turns": "1"}
 SINGLE = {"single_agent": True}
 LONE = {"game.num_agents": 1}
 NO_PAIRS = {"malt.prefer": ()}
 ONE_UPDATE = {"ppo.minibatches": 1}
 NO_CRITICS = {"ppo.critic_coef": 0.0, "iac.critic_coef": 0.0}
+LONG = 10_000
+"""Steps; longer than any run here."""
 IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "single_agent": ([ONE_TURN], {}),
-    "game.history": ([ONE_TURN], TWO),
-    "game.token_budget": ([ONE_TURN], TWO),
-    "game.reward_feedback": ([ONE_TURN], TWO),
-    "game.feedback_verifier": ([{"game.reward_feedback": False}], TWO),
+    "game.protocol": ([LONE], {}),
+    "game.personas": ([], {}),
+    "game.history": ([ONE_TURN, TWO], {"game.num_turns": 3}),
+    "game.token_budget": ([ONE_TURN, UNREAD], TWO),
+    "game.reward_feedback": ([ONE_TURN, UNREAD], TWO),
+    "game.feedback_verifier": (
+        [
+            {"game.reward_feedback": False},
+            {"game.reward_feedback": True, "game.verifier": "noisy_key"},
+            {"game.reward_feedback": True} | UNREAD,
+        ],
+        TWO,
+    ),
     "game.stop": ([ONE_TURN], TWO),
-    "game.gamma": ([ONE_TURN, SINGLE, {"game.horizon": "current"}], TWO),
-    "game.horizon": ([ONE_TURN | LONE, SINGLE | LONE], ONE_TURN),
-    "game.share": ([ONE_TURN, LONE, SINGLE], TWO),
-    "game.alpha": ([ONE_TURN, LONE, SINGLE], TWO),
-    "game.beta": ([ONE_TURN, LONE, SINGLE], TWO),
-    "game.majority": ([{}], {"game.alpha": (1.0, 0.0)}),
+    "game.gamma": ([ONE_TURN, SINGLE, {"game.horizon": "current"}, LAST_ALONE], TWO),
+    "game.horizon": (
+        [
+            *(ONE_TURN | LONE, SINGLE | LONE, LAST_ALONE | LONE),
+            *(beside | {"game.share": "own"} for beside in (ONE_TURN, LAST_ALONE)),
+            ONE_TURN | {"game.protocol": "joint"},
+        ],
+        ONE_TURN,
+    ),
+    "game.share": (
+        [ONE_TURN, LONE, SINGLE, LAST_ALONE, {"game.gamma": 0.0}, {"game.protocol": "joint"}],
+        TWO,
+    ),
+    "game.alpha": ([ONE_TURN, LONE, SINGLE, FIRST_ALONE], LAST_ALONE),
+    "game.beta": ([ONE_TURN, LONE, SINGLE, LAST_ALONE], FIRST_ALONE),
+    "game.majority": (
+        [
+            {},
+            {"game.alpha": (1.0, 0.0)} | FIRST_ALONE,
+            {"game.beta": (1.0, 0.0)} | LAST_ALONE,
+        ],
+        {"game.alpha": (1.0, 0.0)},
+    ),
     "game.penalties.min_words": ([{}], {"game.penalties.too_short": 0.1}),
     "game.penalties.max_repeats": ([{}], {"game.penalties.repetition": 0.1}),
     "game.penalties.ngram": ([{}], {"game.penalties.repetition": 0.1}),
-    "game.show_parts": ([ONE_TURN, TWO | LONE], TWO),
-    "game.feedback": ([ONE_TURN], TWO),
-    "team.sharing": ([{"team.tuning": "none"}], {"team.tuning": "lora"}),
+    "game.show_parts": ([ONE_TURN, TWO | LONE, TWO | UNREAD], TWO),
+    "game.feedback": ([ONE_TURN, TWO | UNREAD], TWO),
+    "team.sharing": (
+        [{"team.tuning": "none"}, LONE, {"team.train_agents": (1,)}],
+        {"team.tuning": "lora"},
+    ),
     "team.gradient_checkpointing": ([{"team.tuning": "none"}], {}),
     "team.device": ([{"team.tuning": "lora", "team.device_map": "auto"}], {}),
     "team.lora_rank": (
@@ -179,18 +216,34 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "team.lora_alpha": ([{}], {"team.tuning": "lora"}),
     "sampling.max_new_tokens": ([{"sampling.agent_max_new_tokens": (5,)}], {}),
     "sampling.agent_max_new_tokens": ([LONE], {}),
-    "sampling.agent_stop": ([LONE], {}),
+    "sampling.agent_stop": ([LONE, {"sampling.stop": ("end",)}], {}),
     "team.critic": ([NO_CRITICS | {"team.tuning": "lora"}], {"team.tuning": "lora"}),
     "team.critic_width": ([NO_CRITICS], {}),
-    "ppo.clip_coef": ([ONE_UPDATE], {"ppo.minibatches": 1, "ppo.epochs": 2}),
+    "ppo.clip_coef": (
+        [ONE_UPDATE, {"questions_per_step": 1}],
+        {"ppo.minibatches": 1, "ppo.epochs": 2},
+    ),
     "ppo.target_kl": ([ONE_UPDATE], {}),
+    "ppo.minibatches": ([{"questions_per_step": 1}], {"questions_per_step": 1} | SINGLE | TWO),
+    "magrpo.minibatches": ([{"questions_per_step": 1}], {}),
     "ppo.value_clip": ([ONE_UPDATE, {"ppo.critic_coef": 0.0}], {}),
     "ppo.kl_estimator": ([{"ppo.kl_coef": 0.0}], {}),
     "ppo.kl_gain": ([{}], {"ppo.kl_target": 0.1}),
+    "ppo.kl_target": ([{"ppo.kl_gain": 0.0}], {}),
     "ppo.critic_learning_rate": ([{"ppo.critic_coef": 0.0}], {}),
     "iac.critic_learning_rate": ([{"iac.critic_coef": 0.0}], {}),
-    "iac.turn_gamma": ([ONE_TURN], TWO),
-    "magrpo.turn_gamma": ([ONE_TURN], TWO),
+    "iac.turn_gamma": ([ONE_TURN, TWO | {"team.train_turns": "2"}], TWO),
+    "magrpo.turn_gamma": ([ONE_TURN, TWO | {"team.train_turns": "2"}], TWO),
+    **{
+        name: ([{"sampling.max_new_tokens": 1}], {"sampling.agent_max_new_tokens": (1, 2)})
+        for name in (
+            "ppo.token_gamma",
+            "ppo.gae_lambda",
+            "ppo.reduction",
+            "magrpo.length",
+            "iac.length",
+        )
+    },
     "magrpo.joining": ([LONE], {}),
     "magrpo.credit": ([LONE], {}),
     "magrpo.ratio": ([{}], {"magrpo.epochs": 2}),
@@ -198,21 +251,35 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         [{"steps": 3}, {"malt.examples": "right_paths", "malt.prefer": ()}],
         {"malt.examples": "right_paths"},
     ),
-    "malt.prefer": ([{"malt.roles": ("generator",)}, {"malt.branching": 1}], {}),
-    "malt.beta": ([NO_PAIRS, {"malt.branching": 1}], {}),
+    "malt.prefer": (
+        [{"malt.roles": ("generator",)}, {"malt.branching": 1}, {"team.train_agents": (0, 1)}],
+        {"team.train_agents": (2,)},
+    ),
+    "malt.beta": ([NO_PAIRS, {"malt.branching": 1}, {"team.train_agents": (0,)}], {}),
     "malt.labels": ([NO_PAIRS], {}),
     **{
-        f"{group}.final_fraction": ([{f"{group}.schedule": "constant"}], {})
-        for group in effects.OPTIMISERS
+        f"{group}.final_fraction": (
+            [{f"{group}.schedule": "constant"}, {f"{group}.warmup_steps": LONG}],
+            {f"{group}.warmup_steps": 4},
+        )
+        for group in OPTIMISERS
     },
     **{
-        f"{group}.schedule": ([{f"{group}.final_fraction": 1.0}], {})
-        for group in effects.OPTIMISERS
+        f"{group}.schedule": (
+            [{f"{group}.final_fraction": 1.0}, {f"{group}.warmup_steps": LONG}],
+            {f"{group}.warmup_steps": 4},
+        )
+        for group in OPTIMISERS
     },
+    **{f"{group}.warmup_steps": ([], {}) for group in OPTIMISERS},
 }
 """Per setting of `WHERE`: settings beside which it does nothing, and some beside which it acts."""
-OF_A_PIPELINE = [("malt", "game.token_budget")]
-"""In one turn, too, as messages of the same turn are read."""
+OTHERWISE = [
+    ("malt", "game.token_budget"),  # in one turn, too, as messages of the same turn are read
+    ("malt", "game.protocol"),  # any other is refused by the scheme
+    *((scheme, "game.protocol") for scheme in ("magrpo", "iac")),
+]
+"""(scheme, name) whose idle cases are other ones than MAPoRL's."""
 FIELDS = [
     (scheme, name)
     for scheme, config in CONFIGS.items()
@@ -258,7 +325,7 @@ def test_every_setting_acts_or_is_refused(scheme: str, name: str) -> None:
     if name.startswith("malt.preference."):
         idle = [*idle, NO_PAIRS]
     for beside in idle:
-        if (scheme != "maporl" and "single_agent" in beside) or (scheme, name) in OF_A_PIPELINE:
+        if (scheme != "maporl" and "single_agent" in beside) or (scheme, name) in OTHERWISE:
             continue
         with pytest.raises(ValueError, match=rf"^{re.escape(name)}=") as refused:
             refuse_without_effect(changed(scheme, name, beside), kept_but(scheme, name, beside))
@@ -269,9 +336,93 @@ def test_every_setting_acts_or_is_refused(scheme: str, name: str) -> None:
 def kept_but(scheme: str, name: str, beside: Mapping[str, Any]) -> RunConfig:
     """Return the settings beside one, which are not what is judged."""
     here = {n: v for n, v in beside.items() if scheme == "maporl" or n != "single_agent"}
-    needed = {n: v for n, v in BESIDE.get(name, {}).items() if not n.startswith("magrpo")}
+    needed = BESIDE.get(name, {})
     made: RunConfig = put(CONFIGS[scheme](), {**needed, **here})
     return made
+
+
+NO_ADAPTERS = {"team.tuning": "lora", "team.start_from": ("x",)}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "beside"),
+    [
+        ("game.protocol", "pipeline", LONE | {"game.personas": ("a",)}),
+        ("game.personas", ("", ""), {}),
+        ("game.personas", ("", ""), {"game.protocol": "sequential"}),
+        ("game.token_budget", 99, ONE_TURN | LONE | {"game.protocol": "sequential"}),
+        ("game.feedback_verifier", "key", {"game.reward_feedback": True}),
+        ("team.sharing", "turn", ONE_TURN),
+        ("team.sharing", "first_turn", ONE_TURN),
+        ("team.sharing", "turn", LAST_ALONE),
+        ("team.sharing", "first_turn", {"team.train_turns": ">=2"}),
+        ("ppo.warmup_steps", 51, {}),
+        ("ppo.warmup_steps", 7, {"steps": 6}),
+    ],
+)
+def test_a_setting_that_says_what_is_so_anyway_is_refused(
+    name: str, value: Any, beside: dict[str, Any]
+) -> None:
+    kept = put(TrainConfig(), beside)
+    with pytest.raises(ValueError, match=rf"^{re.escape(name)}="):
+        refuse_without_effect(put(kept, {name: value}), kept)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"team.sharing": "turn"} | TWO,
+        {"team.sharing": "turn", "team.train_turns": ">=2"},
+        {"team.sharing": "turn"} | SINGLE,  # the turns that are not trained alone are others
+        {"team.sharing": "one", "team.tuning": "lora", "team.start_from": ("x",)} | LONE,
+        {"team.train_agents": (0, 1)},  # all of them, as in the default
+        {"team.model": ("tiny", "tiny")},
+        {"game.personas": ("", ""), "game.protocol": "joint"},  # instead of the task's
+        {"game.personas": ("", "b")},
+        {"game.history": "last", "game.protocol": "own.py:Protocol"} | TWO,
+        {"game.feedback_verifier": "own:f", "game.verifier": "own:f", "game.reward_feedback": True},
+        {"game.share": "own", "game.horizon": "last"},
+        {"team.lora_rank": 4, "team.critic": "adapter"} | NO_ADAPTERS,
+        {"ppo.warmup_steps": 50},
+    ],
+)
+def test_what_differs_or_says_the_default_in_other_words_is_accepted(
+    settings: dict[str, Any],
+) -> None:
+    refuse_without_effect(put(TrainConfig(), settings))
+
+
+def test_verifier_key_is_that_of_the_keyed_tasks_alone() -> None:
+    found = {name for name in ("shopping", "sharing", "coins") if not load_task(name).make_verifier}
+    assert found == set(KEYED) & set(BUILT_IN)
+    key = {"game.reward_feedback": True, "game.feedback_verifier": "key"}
+    refuse_without_effect(put(TrainConfig(), key | {"game.task": "receipts"}))  # paid to agree
+    assert load_task("receipts").make_verifier is not None
+
+
+def test_malt_prefers_among_the_roles_that_are_trained() -> None:
+    prefer = {"malt.prefer": ("refiner",)}
+    refuse_without_effect(put(MALTConfig(), prefer | {"team.train_agents": (0, 2)}))
+    with pytest.raises(ValueError, match=r"^malt\.prefer=.*train_agents does not train"):
+        refuse_without_effect(put(MALTConfig(), prefer | {"team.train_agents": (0, 1)}))
+    with pytest.raises(ValueError, match=r"^malt\.preference\.epochs="):
+        refuse_without_effect(
+            put(MALTConfig(), {"malt.preference.epochs": 2, "team.train_agents": (0,)})
+        )
+
+
+@pytest.mark.parametrize("group", ["imitation", "preference"])
+def test_a_warmup_of_malt_ends_with_the_most_that_can_be_learnt(group: str) -> None:
+    small = {"questions_per_step": 1, "malt.branching": 2}
+    # 8 leaves in 1 tree; 4 parents of 1 pair each; 3 roles; 8 rows to an update
+    most = {"imitation": 3, "preference": 2}[group]
+    for steps in (most, most + 1):
+        config = put(MALTConfig(), small | {f"malt.{group}.warmup_steps": steps})
+        if steps == most:
+            refuse_without_effect(config)
+        else:
+            with pytest.raises(ValueError, match=rf"malt\.{group}\.warmup_steps=.* not come to an"):
+                refuse_without_effect(config)
 
 
 def test_the_tables_name_fields_that_exist() -> None:

@@ -1,0 +1,304 @@
+"""The conditions under which settings act, by name: the tables that `effects` goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from maporl_agents.config.run_facts import (
+    AT_ONCE,
+    alpha_counts,
+    beta_counts,
+    critics_learn,
+    debates_of_step,
+    group_of,
+    history_counts,
+    later_turns_count,
+    learns_from_pairs,
+    majority_is_asked,
+    most_updates,
+    other_scores_are_shown,
+    policies_differ,
+    prefers_in_vain,
+    scores_differ,
+    several_tokens,
+    several_updates,
+    turns_are_read,
+)
+
+NOTHING = "would do nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The condition under which a setting acts.
+
+    Attributes:
+        holds: whether the settings of a run let it act.
+        why_not: completes "would do nothing in this run: ...".
+        verdict: in place of "would do nothing".
+    """
+
+    holds: Callable[[Any], bool]
+    why_not: str
+    verdict: str = NOTHING
+
+
+# --- Conditions of several settings ---------------------------------------------------
+
+ROUND_OF_MALT = 3
+"""Stages of a round; each is a step."""
+OPTIMISERS = ("ppo", "magrpo", "iac", "malt.imitation", "malt.preference")
+"""Groups of settings that are an `OptimizerConfig`."""
+
+LATER_TURNS = Where(
+    lambda c: c.game.num_turns > 1, "it is about turns after the first, and game.num_turns is 1"
+)
+EARLIER_READ = Where(
+    turns_are_read,
+    "it is about earlier turns, and agents read none: see game.num_turns and game.history",
+)
+LATER_REWARDS = Where(
+    later_turns_count,
+    "it discounts later turns, and no message that is trained has any: see game.num_turns and "
+    "team.train_turns",
+)
+TOKENS = Where(
+    several_tokens, "it is about the tokens of a message, and sampling lets a message have one"
+)
+BETWEEN_TURNS = (
+    "of two for what changes beside a majority, and no such message is trained: see "
+    "game.num_turns, game.num_agents, single_agent and team.train_turns"
+)
+ONE_UPDATE = (
+    "there is one update per batch, at ratio 1: set epochs or minibatches (of which there are no "
+    "more than questions in a step) above 1"
+)
+FEW_QUESTIONS = "a step has fewer debates, of which none is divided: see questions_per_step"
+NO_VALUE_LOSS = "critic_coef is 0, so critics learn nothing"
+MORE_THAN_AGENTS = "it has more entries than there are agents (game.num_agents)"
+NO_PAIRS = (
+    "no role learns from pairs: see malt.prefer, malt.roles, malt.branching and team.train_agents"
+)
+
+
+def _ends(group: str) -> Where:
+    """Return the condition of `warmup_steps` of a group."""
+    return Where(
+        lambda config: group_of(config, group).warmup_steps <= most_updates(config, group),
+        f"there are fewer updates, so that the rate would never come to {group}.learning_rate; "
+        "lower one of the two",
+        "would not come to an end",
+    )
+
+
+def _falling(group: str) -> Where:
+    """Return the condition of `schedule` of a group."""
+    return Where(
+        lambda config: (
+            group_of(config, group).schedule == "constant"
+            or (group_of(config, group).final_fraction < 1 and _comes_down(config, group))
+        ),
+        f"{group}.final_fraction is 1, or the warm-up takes all steps, so that nothing falls",
+    )
+
+
+def _fading(group: str) -> Where:
+    """Return the condition of `final_fraction` of a group."""
+    return Where(
+        lambda config: (
+            group_of(config, group).schedule != "constant" and _comes_down(config, group)
+        ),
+        f"{group}.schedule='constant' stays at the peak, or the warm-up takes all steps",
+    )
+
+
+def _comes_down(config: Any, group: str) -> bool:
+    """Whether a step after the warm-up is below the peak: its first one is not."""
+    return bool(group_of(config, group).warmup_steps < most_updates(config, group) - 1)
+
+
+# --- The tables -----------------------------------------------------------------------
+
+WHERE = {
+    "single_agent": Where(
+        lambda c: c.game.num_turns > 1, "a debate of one turn (game.num_turns) is alone already"
+    ),
+    # --- The game ---
+    "game.protocol": Where(
+        lambda c: c.game.num_agents > 1 or c.game.protocol not in ("sequential", "pipeline"),
+        "one agent (game.num_agents) has nobody to speak before or after it",
+    ),
+    "game.personas": Where(
+        lambda c: (
+            any(c.game.personas)
+            or c.game.protocol not in ("debate", "sequential", "self_correction")
+        ),
+        "all of them are empty, and without it there are none either",
+    ),
+    "game.history": Where(
+        history_counts,
+        "it leaves out nothing: the first turn of game.num_turns reads no other, and the second "
+        "reads the first, which is the last",
+    ),
+    "game.token_budget": Where(
+        lambda c: turns_are_read(c) or (c.game.protocol not in AT_ONCE and c.game.num_agents > 1),
+        "the question is never dropped, and agents read nothing else: see game.num_turns and "
+        "game.history",
+    ),
+    "game.reward_feedback": EARLIER_READ,
+    "game.feedback_verifier": Where(
+        lambda c: c.game.reward_feedback and turns_are_read(c) and other_scores_are_shown(c),
+        "no scores are shown, or those of game.verifier are: set game.reward_feedback, and "
+        "game.num_turns above 1, and name another verifier",
+    ),
+    "game.stop": LATER_TURNS,
+    "game.gamma": Where(
+        lambda c: c.game.horizon == "discounted" and later_turns_count(c),
+        "only game.horizon='discounted' discounts, and only what comes after a trained turn (see "
+        "game.num_turns, single_agent and team.train_turns)",
+    ),
+    "game.horizon": Where(
+        lambda c: later_turns_count(c) or (c.game.share == "team" and scores_differ(c)),
+        "no message that is trained has turns after it, and each agent is paid its own score (see "
+        "game.num_turns, single_agent and team.train_turns)",
+    ),
+    "game.share": Where(
+        lambda c: (
+            scores_differ(c)
+            and (c.game.horizon != "discounted" or (c.game.gamma > 0 and later_turns_count(c)))
+        ),
+        "there are no scores of others to share: see game.num_agents, game.num_turns, game.gamma, "
+        "single_agent, team.train_turns, and game.protocol, which may score one answer for all",
+    ),
+    "game.alpha": Where(alpha_counts, f"it pays the later message {BETWEEN_TURNS}"),
+    "game.beta": Where(beta_counts, f"it pays the earlier message {BETWEEN_TURNS}"),
+    "game.majority": Where(
+        majority_is_asked,
+        "only game.alpha and game.beta look at a majority, between turns, and they are off, or "
+        "are paid for none that is trained",
+    ),
+    "game.penalties.min_words": Where(
+        lambda c: c.game.penalties.too_short > 0, "game.penalties.too_short is 0"
+    ),
+    **dict.fromkeys(
+        ("game.penalties.max_repeats", "game.penalties.ngram"),
+        Where(lambda c: c.game.penalties.repetition > 0, "game.penalties.repetition is 0"),
+    ),
+    "game.show_parts": Where(
+        lambda c: turns_are_read(c) and c.game.num_agents > 1,
+        "there are parts of others to read from the second turn on: see game.num_turns, "
+        "game.history and game.num_agents",
+    ),
+    "game.feedback": EARLIER_READ,
+    # --- The team and its messages ---
+    "team.sharing": Where(
+        lambda c: c.team.tuning != "none" and policies_differ(c),
+        "the policies are those of sharing='agent', one per agent: 'turn' and 'first_turn' divide "
+        "turns that are trained, 'one' unites agents that are (see team.train_turns, "
+        "game.num_turns, team.train_agents and game.num_agents)",
+    ),
+    **dict.fromkeys(("team.critic", "team.critic_width"), Where(critics_learn, NO_VALUE_LOSS)),
+    "team.gradient_checkpointing": Where(
+        lambda c: c.team.tuning != "none", "team.tuning='none' trains nothing"
+    ),
+    "team.device": Where(
+        lambda c: c.team.device_map != "auto",
+        "team.device_map='auto' spreads the model over all devices",
+    ),
+    **dict.fromkeys(
+        ("team.lora_rank", "team.lora_alpha"),
+        Where(
+            lambda c: (
+                c.team.tuning == "lora" and (not c.team.start_from or c.team.critic == "adapter")
+            ),
+            "only adapters that are made anew have it: team.tuning='lora', without team.start_from",
+        ),
+    ),
+    "sampling.max_new_tokens": Where(
+        lambda c: not c.sampling.agent_max_new_tokens,
+        "sampling.agent_max_new_tokens sets the limit of every agent",
+    ),
+    "sampling.agent_max_new_tokens": Where(
+        lambda c: len(c.sampling.agent_max_new_tokens) <= c.game.num_agents, MORE_THAN_AGENTS
+    ),
+    "sampling.agent_stop": Where(
+        lambda c: (
+            bool(set(c.sampling.agent_stop) - {"", *c.sampling.stop})
+            and len(c.sampling.agent_stop) <= c.game.num_agents
+        ),
+        f"{MORE_THAN_AGENTS}, or holds nothing but empty texts and those of sampling.stop",
+    ),
+    # --- MAPoRL, MAGRPO, IAC ---
+    "ppo.clip_coef": Where(lambda c: several_updates(c, "ppo"), ONE_UPDATE),
+    "ppo.target_kl": Where(lambda c: several_updates(c, "ppo"), ONE_UPDATE),
+    "ppo.value_clip": Where(
+        lambda c: several_updates(c, "ppo") and c.ppo.critic_coef > 0,
+        f"{ONE_UPDATE}, and ppo.critic_coef above 0",
+    ),
+    "ppo.minibatches": Where(lambda c: c.ppo.minibatches <= debates_of_step(c), FEW_QUESTIONS),
+    "magrpo.minibatches": Where(
+        lambda c: c.magrpo.minibatches <= debates_of_step(c), FEW_QUESTIONS
+    ),
+    "ppo.kl_estimator": Where(lambda c: c.ppo.kl_coef > 0, "ppo.kl_coef is 0"),
+    "ppo.kl_target": Where(lambda c: c.ppo.kl_gain > 0, "ppo.kl_gain is 0"),
+    "ppo.kl_gain": Where(lambda c: c.ppo.kl_target is not None, "ppo.kl_target is None"),
+    "ppo.critic_learning_rate": Where(lambda c: c.ppo.critic_coef > 0, NO_VALUE_LOSS),
+    "iac.critic_learning_rate": Where(lambda c: c.iac.critic_coef > 0, NO_VALUE_LOSS),
+    **dict.fromkeys(
+        (
+            *("ppo.token_gamma", "ppo.gae_lambda", "ppo.reduction"),
+            *("magrpo.length", "iac.length"),
+        ),
+        TOKENS,
+    ),
+    **dict.fromkeys(("magrpo.turn_gamma", "iac.turn_gamma"), LATER_REWARDS),
+    "magrpo.ratio": Where(lambda c: several_updates(c, "magrpo"), ONE_UPDATE),
+    **dict.fromkeys(
+        ("magrpo.joining", "magrpo.credit"),
+        Where(lambda c: c.game.num_agents > 1, "one agent (game.num_agents) has nobody to join"),
+    ),
+    # --- MALT ---
+    "malt.thresholds": Where(
+        lambda c: (
+            (c.malt.examples == "positive" or learns_from_pairs(c))
+            and len(c.malt.thresholds) * ROUND_OF_MALT <= c.steps
+        ),
+        "it has more entries than there are rounds (steps / 3), or nothing that is learnt asks "
+        "what is positive (malt.examples, malt.prefer)",
+    ),
+    "malt.prefer": Where(
+        lambda c: not prefers_in_vain(c),
+        "it names a role that malt.roles leaves out or team.train_agents does not train, or "
+        "malt.branching is 1, so that there are no pairs",
+    ),
+    "malt.beta": Where(learns_from_pairs, NO_PAIRS),
+    "malt.labels": Where(learns_from_pairs, NO_PAIRS),
+    # --- Every optimiser ---
+    **{f"{group}.warmup_steps": _ends(group) for group in OPTIMISERS},
+    **{f"{group}.final_fraction": _fading(group) for group in OPTIMISERS},
+    **{f"{group}.schedule": _falling(group) for group in OPTIMISERS},
+}
+"""By name of the field."""
+
+CREDIT = tuple(
+    f"game.{name}"
+    for name in ("gamma", "horizon", "share", "alpha", "beta", "majority", "penalties")
+)
+CRITICS = ("team.critic", "team.critic_width")
+
+JOINT = "is credit of MAPoRL: {0} pays each turn's joint score, and {0}.turn_gamma discounts it"
+NO_CRITIC = "is about critics, and {0} has no critic: leave it out"
+NEVER: dict[str, dict[str, str]] = {
+    "maporl": {},
+    "magrpo": dict.fromkeys(CREDIT, JOINT) | dict.fromkeys(CRITICS, NO_CRITIC),
+    "iac": dict.fromkeys(CREDIT, JOINT),
+    "malt": dict.fromkeys(CREDIT, "is credit of MAPoRL: {0} values a message by what came of it")
+    | dict.fromkeys(
+        ("game.history", "game.reward_feedback", "game.feedback_verifier", "game.stop"),
+        "is about turns after the first, and {0} plays one",
+    )
+    | dict.fromkeys(CRITICS, NO_CRITIC),
+}
+"""By scheme and name of a field, or group of fields; completes a sentence that begins with it."""
