@@ -7,7 +7,11 @@ from .mutant import Defects
 DEFECTS = (
     Defects(
         "agents/maporl_agents/algorithms/maporl.py",
-        ("tests/agents/algorithms/test_maporl.py", "tests/agents/algorithms/test_ppo_options.py"),
+        (
+            "tests/agents/algorithms/test_maporl.py",
+            "tests/agents/algorithms/test_kl_coefficient.py",
+            "tests/agents/algorithms/test_ppo_options.py",
+        ),
         (
             (
                 "total + improve + ppo.critic_coef * critic",
@@ -28,7 +32,10 @@ DEFECTS = (
     ),
     Defects(
         "agents/maporl_agents/algorithms/magrpo.py",
-        ("tests/agents/algorithms/test_magrpo.py",),
+        (
+            "tests/agents/algorithms/test_magrpo.py",
+            "tests/agents/algorithms/test_magrpo_credit.py",
+        ),
         (
             ("part.logprobs if ratio else scores", "scores"),
             ("math.inf if clip_coef is None else clip_coef", "math.inf"),
@@ -63,7 +70,6 @@ DEFECTS = (
                 "settings.thresholds[min(number, len(settings.thresholds) - 1)]",
                 "settings.thresholds[0]",
             ),
-            ("self.certainty[rows[::2] // 2]", "self.certainty[rows[::2]]"),
         ),
     ),
 )

@@ -8,7 +8,7 @@ DEFECTS = (
     Defects(
         "agents/maporl_agents/trees/sample_tree.py",
         (
-            "tests/agents/algorithms/test_magrpo.py",
+            "tests/agents/trees/test_joint_trees.py",
             "tests/agents/trees/test_sample_tree.py",
         ),
         (
@@ -24,7 +24,7 @@ DEFECTS = (
     Defects(
         "agents/maporl_agents/trees/branches.py",
         (
-            "tests/agents/algorithms/test_magrpo.py",
+            "tests/agents/trees/test_joint_trees.py",
             "tests/agents/trees/test_sample_tree.py",
         ),
         (
@@ -34,7 +34,10 @@ DEFECTS = (
     ),
     Defects(
         "agents/maporl_agents/trees/joint_returns.py",
-        ("tests/agents/algorithms/test_magrpo.py",),
+        (
+            "tests/agents/trees/test_joint_returns.py",
+            "tests/agents/algorithms/test_magrpo_credit.py",
+        ),
         (
             ("reward + gamma * fmean(later)", "reward + fmean(later)"),
             ("return [value for value in found if value is not None]", "return []"),
@@ -42,7 +45,7 @@ DEFECTS = (
     ),
     Defects(
         "agents/maporl_agents/trees/preference_pairs.py",
-        ("tests/agents/algorithms/test_malt.py",),
+        ("tests/agents/trees/test_preference_pairs.py",),
         (
             ("one.value == 1", "one.value >= 0"),
             ("for one in judged if one.positive]", "for one in judged]"),
@@ -52,7 +55,7 @@ DEFECTS = (
     ),
     Defects(
         "agents/maporl_agents/trees/tree_values.py",
-        ("tests/agents/algorithms/test_malt.py",),
+        ("tests/agents/trees/test_tree_values.py",),
         (
             ("sample.score > RIGHT", "sample.score >= RIGHT"),
             (

@@ -71,7 +71,8 @@ DEFECTS = (
         "agents/maporl_agents/update/optimiser.py",
         (
             "tests/agents/algorithms/test_maporl.py",
-            "tests/agents/algorithms/test_ppo_options.py",
+            "tests/agents/algorithms/test_kl_coefficient.py",
+            "tests/agents/update/test_optimiser.py",
         ),
         (
             (
@@ -102,6 +103,14 @@ DEFECTS = (
             ("kl_coef * (1 + gain * error)", "kl_coef * (1 - gain * error)"),
             ('self.kl_coef = controls["kl_coef"]', "pass"),
             ("self.spread = spread", "pass"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/update/preferences.py",
+        ("tests/agents/algorithms/test_malt.py",),
+        (
+            ("self.certainty[rows[::2] // 2]", "self.certainty[rows[::2]]"),
+            ("margins = beta * (", "margins = ("),
         ),
     ),
 )

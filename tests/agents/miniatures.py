@@ -220,6 +220,14 @@ def stir(team: Team, seed: int = 1, scale: float = 0.1) -> None:
             parameter.add_(scale * noise)
 
 
+def weights(team: Team) -> dict[str, torch.Tensor]:
+    """Return a copy of the trained weights of every policy, as one vector."""
+    return {
+        policy: torch.cat([p.detach().flatten().clone() for p in named.values()])
+        for policy, named in team.trainable().items()
+    }
+
+
 def completion(
     ids: TokenIds, logprobs: Sequence[float] | None = None, text: str = ""
 ) -> Completion:

@@ -15,14 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from maporl_agents.algorithms import Scheme
 from maporl_agents.config import FitConfig, MALTConfig, MALTSettings, Sampling
-from maporl_agents.losses import preference_loss
 from maporl_agents.measure.step_metrics import Metrics, mean_of, means, rollout_metrics
 from maporl_agents.models.team import Team
 from maporl_agents.records.data_stages import Stages, digest
@@ -39,11 +38,10 @@ from maporl_agents.trees.sample_tree import grow_trees
 from maporl_agents.trees.samples import Sample, first_passes, samples_of
 from maporl_agents.trees.tree_values import Judged, judge, tree_values
 from maporl_agents.types import Rollout, TokenBatch
-from maporl_agents.update.batching import Row, batch_of, micro_batches, rows_of
-from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
+from maporl_agents.update.batching import Row, batch_of, rows_of
 from maporl_agents.update.imitation import imitation_step
 from maporl_agents.update.optimiser import PolicyLearner
-from maporl_agents.update.token_logprobs import score_tokens
+from maporl_agents.update.preferences import Pairs, preference_step, reference_logprobs
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
 
@@ -203,17 +201,24 @@ def prefer(team: Team, pairs: Sequence[Preference], config: MALTConfig, *, seed:
         log-ratio of the chosen message; below 0 it became less likely than it was).
     """
     settings, temperature = config.malt, config.sampling.temperature
+    fit = settings.preference
     pairs = [pair for pair in pairs if team.trains(pair.chosen.seat, pair.chosen.turn)]
     said = [one for pair in pairs for one in (pair.chosen, pair.rejected)]
     batch = as_batch(team, said, [i // 2 for i in range(len(said))])
     certainty = certainties(pairs, settings.labels).to(batch.ids.device)
-    reference = reference_logprobs(team, batch, settings.preference, temperature)
+    reference = reference_logprobs(team, batch, fit.micro_episodes, temperature)
     everything = Pairs(batch, reference, certainty)
 
     def step(learner: PolicyLearner, rows: Tensor) -> Metrics:
-        return preference_step(learner, everything.select(rows), settings, temperature)
+        return preference_step(
+            learner,
+            everything.select(rows),
+            beta=settings.beta,
+            micro_episodes=fit.micro_episodes,
+            temperature=temperature,
+        )
 
-    return by_policy(team, batch, settings.preference, step, seed)
+    return by_policy(team, batch, fit, step, seed)
 
 
 def as_batch(team: Team, samples: Sequence[Sample], episodes: Sequence[int]) -> TokenBatch:
@@ -256,80 +261,10 @@ def by_policy(
     return metrics
 
 
-class Pairs(NamedTuple):
-    """Pairs of one policy: rows 2i and 2i + 1 of `batch` are chosen and rejected of pair i.
-
-    `reference` holds the summed reference log-probability of each row, `certainty` the probability
-    that the chosen one of each pair is the better one.
-    """
-
-    batch: TokenBatch
-    reference: Tensor
-    certainty: Tensor
-
-    def select(self, rows: Tensor) -> Pairs:
-        """Return some pairs, both rows of each given."""
-        return Pairs(self.batch.select(rows), self.reference[rows], self.certainty[rows[::2] // 2])
-
-
 def certainties(pairs: Sequence[Preference], labels: str) -> Tensor:
     """Return the probability that "chosen" is preferred, (P,): 1, or sigmoid(value difference)."""
     gaps = torch.tensor([pair.chosen_value - pair.rejected_value for pair in pairs])
     return torch.ones_like(gaps) if labels == "hard" else gaps.sigmoid()
-
-
-@torch.no_grad()
-def reference_logprobs(team: Team, batch: TokenBatch, fit: FitConfig, temperature: float) -> Tensor:
-    """Return the summed log-probability of every row under the team as it is now, (B,)."""
-    sums = [
-        score_tokens(team, batch.select(rows), temperature=temperature).logprobs.sum(1)
-        for rows in micro_batches(
-            batch, fit.micro_episodes
-        )  # in order: row i belongs to pair i // 2
-    ]
-    return torch.cat([*sums, torch.zeros(0, device=batch.ids.device)])
-
-
-def preference_step(
-    learner: PolicyLearner, pairs: Pairs, settings: MALTSettings, temperature: float
-) -> Metrics:
-    """Take one optimiser step on pairs of one policy; return its metrics from before the step.
-
-    Raises:
-        FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;
-            or a parameter is not after the step.
-    """
-    loss = partial(pair_loss, team=learner.team, settings=settings, temperature=temperature)
-    micro_episodes = settings.preference.micro_episodes
-    metrics = apply(learner, pairs, loss, micro_episodes=micro_episodes)
-    return {name: x for name, x in metrics.items() if not name.startswith("grad_norm/")}
-
-
-def pair_loss(
-    part: Pairs, counts: Counts, *, team: Team, settings: MALTSettings, temperature: float
-) -> Loss:
-    """Return the share of some pairs in the mean DPO loss of all pairs of their policy."""
-    scores = score_tokens(team, part.batch, temperature=temperature)
-    logprobs, reference = scores.logprobs.sum(1), part.reference  # (2P,): chosen, rejected, ...
-    loss = preference_loss(
-        logprobs[::2],
-        logprobs[1::2],
-        reference[::2],
-        reference[1::2],
-        beta=settings.beta,
-        labels=part.certainty,
-    )
-    policy = part.batch.policies[0]
-    share = 2 * len(part.certainty) / counts[policy][1]  # two messages to a pair
-    gains = (logprobs - reference).detach()
-    margins = settings.beta * (gains[::2] - gains[1::2])
-    metrics = {
-        "preference_loss": share * float(loss.detach()),
-        "preference_accuracy": share * float((margins > 0).float().mean()),
-        "preference_margin": share * float(margins.mean()),
-        "chosen_gain": share * float(gains[::2].mean()),
-    }
-    return loss * share, {policy: metrics}
 
 
 # --- A step of the run ------------------------------------------------------------------------

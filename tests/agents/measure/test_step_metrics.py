@@ -15,6 +15,7 @@ from maporl_agents.measure.step_metrics import (
     mean_of,
     rollout_metrics,
     share_beyond,
+    sums_of,
     zero_spread,
 )
 from maporl_agents.types import Completion, Experience, Rollout, StopReason, TokenBatch
@@ -215,3 +216,9 @@ def test_values_beyond_the_bound_are_counted_among_real_tokens() -> None:
 
 def test_without_a_scored_message_nothing_was_measured() -> None:
     assert experience_metrics(make_experience([], turns=[], policies=[])) == {}
+
+
+def test_metrics_of_policies_add_up() -> None:
+    parts = [{"a": {"x": 1.0}, "b": {"x": 5.0}}, {"a": {"x": 2.0}}]
+    assert sums_of(parts) == [{"x": 3.0}, {"x": 5.0}]
+    assert mean_of([{"x": 1.0}, {"x": 3.0, "y": 4.0}]) == {"x": 2.0, "y": 4.0}

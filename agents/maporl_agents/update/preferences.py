@@ -1,0 +1,98 @@
+"""Direct preference optimisation: of two messages after one prompt, raise the chosen one's odds."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from maporl_agents.losses import preference_loss
+from maporl_agents.measure.step_metrics import Metrics
+from maporl_agents.models.team import Team
+from maporl_agents.types import TokenBatch
+from maporl_agents.update.batching import micro_batches
+from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
+from maporl_agents.update.optimiser import PolicyLearner
+from maporl_agents.update.token_logprobs import score_tokens
+
+
+class Pairs(NamedTuple):
+    """P pairs of one policy: rows 2i and 2i + 1 of `batch` are chosen and rejected of pair i.
+
+    `reference` (2P,) is the summed reference log-probability of each row, `certainty` (P,) the
+    probability that the chosen message of each pair is the better one.
+    """
+
+    batch: TokenBatch
+    reference: Tensor
+    certainty: Tensor
+
+    def select(self, rows: Tensor) -> Pairs:
+        """Return some pairs, both rows of each given."""
+        return Pairs(self.batch.select(rows), self.reference[rows], self.certainty[rows[::2] // 2])
+
+
+@torch.no_grad()
+def reference_logprobs(
+    team: Team, batch: TokenBatch, micro_episodes: int, temperature: float
+) -> Tensor:
+    """Return the summed log-probability of every row under the team as it is now, (B,)."""
+    parts = micro_batches(batch, micro_episodes)  # in order: row i belongs to pair i // 2
+    sums = [
+        score_tokens(team, batch.select(rows), temperature=temperature).logprobs.sum(1)
+        for rows in parts
+    ]
+    return torch.cat([*sums, torch.zeros(0, device=batch.ids.device)])
+
+
+def preference_step(
+    learner: PolicyLearner,
+    pairs: Pairs,
+    *,
+    beta: float,
+    micro_episodes: int,
+    temperature: float,
+) -> Metrics:
+    """Take one optimiser step on pairs of one policy; return its metrics from before the step.
+
+    Args:
+        learner: team and optimiser; updated in place.
+        pairs: the messages, both of each pair.
+        beta: of the DPO loss: the larger, the closer the policy stays to the reference.
+        micro_episodes: the number of pairs in one forward pass; changes memory, not the result.
+        temperature: of the distribution whose log-probabilities are compared.
+
+    Raises:
+        FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;
+            or a parameter is not after the step.
+    """
+    loss = partial(pair_loss, team=learner.team, beta=beta, temperature=temperature)
+    metrics = apply(learner, pairs, loss, micro_episodes=micro_episodes)
+    return {name: x for name, x in metrics.items() if not name.startswith("grad_norm/")}
+
+
+def pair_loss(part: Pairs, counts: Counts, *, team: Team, beta: float, temperature: float) -> Loss:
+    """Return the share of some pairs in the mean DPO loss of all pairs of their policy."""
+    scores = score_tokens(team, part.batch, temperature=temperature)
+    logprobs, reference = scores.logprobs.sum(1), part.reference  # (2P,): chosen, rejected, ...
+    loss = preference_loss(
+        logprobs[::2],
+        logprobs[1::2],
+        reference[::2],
+        reference[1::2],
+        beta=beta,
+        labels=part.certainty,
+    )
+    policy = part.batch.policies[0]
+    share = 2 * len(part.certainty) / counts[policy][1]  # two messages to a pair
+    gains = (logprobs - reference).detach()  # (2P,) log-ratios
+    margins = beta * (gains[::2] - gains[1::2])  # (P,)
+    metrics = {
+        "preference_loss": share * float(loss.detach()),
+        "preference_accuracy": share * float((margins > 0).float().mean()),
+        "preference_margin": share * float(margins.mean()),
+        "chosen_gain": share * float(gains[::2].mean()),
+    }
+    return loss * share, {policy: metrics}

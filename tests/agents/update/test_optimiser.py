@@ -1,0 +1,140 @@
+"""The optimiser of a run: its learning rates, Adam, and the running spread of rewards."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from statistics import stdev
+
+import pytest
+import torch
+from miniatures import load_team
+from ppo_cases import CONFIG, PPO, QUESTIONS, make_batch, make_debates, make_learner
+
+from maporl_agents.algorithms.maporl import train_step
+from maporl_agents.update.optimiser import Learner, RunningSpread, learning_rate_factor
+
+
+def test_the_learning_rate_warms_up_and_decays_to_a_tenth() -> None:
+    rates = [learning_rate_factor(step, 3, 13) for step in range(14)]
+    assert rates[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert rates[8] == pytest.approx(0.1 + 0.9 * 0.5)  # half of the ten steps of decay are left
+    assert rates[13] == pytest.approx(0.1)
+    assert learning_rate_factor(99, 3, 13) == pytest.approx(0.1)
+    assert learning_rate_factor(0, 0, 1) == 1
+
+
+def test_the_schedule_reaches_every_group(checkpoint) -> None:
+    """Failure A12."""
+    learner = make_learner(checkpoint, replace(PPO, warmup_steps=1))
+    rates = [group["lr"] for group in learner.optimizer.param_groups]
+    assert rates == pytest.approx([0.5e-2, 0.5e-2, 1.5e-2])
+    declared = {id(p) for group in learner.optimizer.param_groups for p in group["params"]}
+    assert declared == {id(p) for p in learner.parameter_names()}
+
+
+class TestSchedules:
+    def test_cosine(self) -> None:
+        """Half a wave from 1 to 0.2 over ten steps: 0.2 + 0.8 * (1 + cos(pi s / 10)) / 2."""
+        for step in range(11):
+            by_hand = 0.2 + 0.8 * (1 + math.cos(math.pi * step / 10)) / 2
+            found = learning_rate_factor(step, 0, 10, schedule="cosine", final=0.2)
+            assert found == pytest.approx(by_hand, abs=1e-12)
+        assert learning_rate_factor(99, 0, 10, schedule="cosine", final=0.2) == pytest.approx(0.2)
+
+    def test_constant_after_the_warm_up(self) -> None:
+        found = [learning_rate_factor(s, 3, 10, schedule="constant", final=0.0) for s in range(12)]
+        assert found == pytest.approx([0.25, 0.5, 0.75, *[1.0] * 9])
+
+    def test_linear_to_zero(self) -> None:
+        assert learning_rate_factor(10, 0, 10, final=0.0) == 0
+        assert learning_rate_factor(5, 0, 10, final=0.0) == 0.5
+
+    @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+    def test_it_reaches_every_group(self, checkpoint, schedule: str) -> None:
+        """Failure A12."""
+        ppo = replace(PPO, schedule=schedule, final_fraction=0.3)  # type: ignore[arg-type]
+        learner = make_learner(checkpoint, ppo)
+        for step in range(4):
+            factor = learning_rate_factor(step, 0, 10, schedule=schedule, final=0.3)  # type: ignore[arg-type]
+            rates = [group["lr"] for group in learner.optimizer.param_groups]
+            assert rates == pytest.approx([1e-2 * factor] * 2 + [3e-2 * factor])
+            learner.optimizer.step()
+            learner.schedule.step()
+
+    def test_adam_is_as_the_settings_say(self, checkpoint) -> None:
+        """Failure A42."""
+        ppo = replace(PPO, adam_betas=(0.8, 0.95), adam_eps=1e-5)
+        for group in make_learner(checkpoint, ppo).optimizer.param_groups:
+            assert group["betas"] == (0.8, 0.95)
+            assert group["eps"] == 1e-5
+            assert group["weight_decay"] == 0
+            assert group["amsgrad"] is False
+
+    @pytest.mark.parametrize("minibatches", [1, 3])
+    def test_it_moves_once_per_step_however_many_updates_that_has(
+        self, checkpoint, minibatches: int
+    ) -> None:
+        ppo = replace(PPO, epochs=2, minibatches=minibatches, warmup_steps=3)
+        learner = make_learner(checkpoint, ppo)
+        _, metrics = train_step(learner, make_debates(), QUESTIONS, CONFIG, seed=1)
+        assert metrics["updates"] == 2 * minibatches
+        second_of_three = PPO.learning_rate * 2 / 4
+        assert learner.learning_rate == pytest.approx(second_of_three)
+
+
+class TestRewardScale:
+    def test_the_running_spread_is_that_of_all(self) -> None:
+        numbers = torch.randn(57, generator=torch.Generator().manual_seed(2)) * 3 + 100
+        spread = RunningSpread()
+        for part in numbers.split((1, 20, 3, 33)):
+            spread.add(part)
+        assert spread.std == pytest.approx(stdev(numbers.tolist()), rel=1e-9)
+        assert spread.mean == pytest.approx(float(numbers.double().mean()), rel=1e-12)
+        assert spread.count == 57
+
+    def test_without_spread_nothing_is_scaled(self) -> None:
+        spread = RunningSpread()
+        assert spread.std == 1
+        spread.add(torch.tensor([0.5]))
+        assert spread.std == 1
+        spread.add(torch.tensor([0.5, 0.5]))
+        assert spread.std == 1
+
+    def test_rewards_are_divided_and_not_shifted(self, checkpoint) -> None:
+        """[1, 3] has the deviation sqrt(2); with [1, 3, 5] it is 2."""
+        learner = make_learner(checkpoint, replace(PPO, reward_scale=True))
+        batch = make_batch(learner.team)
+        two = replace(batch.select([0, 1]), rewards=torch.tensor([1.0, 3.0]))
+        assert learner.scale(two).rewards.tolist() == pytest.approx(
+            [1 / math.sqrt(2), 3 / math.sqrt(2)]
+        )
+        one = replace(batch.select([0]), rewards=torch.tensor([5.0]))
+        assert learner.scale(one).rewards.tolist() == pytest.approx([2.5])
+        assert learner.adapt(0.0)["reward_std"] == pytest.approx(2)
+
+    def test_off_it_is_the_same_object(self, checkpoint) -> None:
+        learner = make_learner(checkpoint)
+        batch = make_batch(learner.team)
+        assert learner.scale(batch) is batch
+        assert learner.adapt(9.0) == {}
+
+    def test_an_empty_batch_leaves_it(self, checkpoint) -> None:
+        learner = make_learner(checkpoint, replace(PPO, reward_scale=True))
+        learner.scale(make_batch(learner.team).select([]))
+        assert learner.spread == RunningSpread()
+
+    def test_a_step_learns_from_what_is_scaled(self, checkpoint) -> None:
+        """A fresh critic says 0, so its first loss is half the mean square of the returns."""
+        losses = {}
+        for scaled in (False, True):
+            ppo = replace(
+                PPO, epochs=1, reward_scale=scaled, kl_coef=0.0, gae_lambda=1.0, token_gamma=1.0
+            )
+            team = load_team(checkpoint("llama"), num_turns=2)
+            learner = Learner(team, ppo, steps=10)
+            _, metrics = train_step(learner, make_debates(), QUESTIONS, CONFIG, seed=1)
+            losses[scaled] = metrics["loss/value"]
+        spread = learner.spread.std
+        assert spread != pytest.approx(1, abs=0.1)
+        assert losses[True] == pytest.approx(losses[False] / spread**2, rel=1e-4)
