@@ -108,7 +108,7 @@ def settings(args: argparse.Namespace, model: Path, questions: Path, kind: str) 
             **KINDS[kind],
         ),
         sampling=Sampling(max_new_tokens=args.tokens, max_rows=args.rows),
-        ppo=PPOConfig(epochs=1, minibatches=2, micro_episodes=args.micro),
+        ppo=PPOConfig(epochs=1, minibatches=2, micro_tokens=args.micro),
     )
 
 
@@ -292,7 +292,7 @@ def main() -> None:
     parser.add_argument("--debates", type=int, default=16, help="per step")
     parser.add_argument("--tokens", type=int, default=300, help="of each message")
     parser.add_argument("--rows", type=int, default=64, help="decoded side by side")
-    parser.add_argument("--micro", type=int, default=2, help="debates in one pass of the update")
+    parser.add_argument("--micro", type=int, default=8192, help="tokens in one pass of the update")
     parser.add_argument("--steps", type=int, default=2, help="measured, after one to warm up")
     parser.add_argument("--recompute", action="store_true", help="gradient checkpointing")
     args = parser.parse_args()

@@ -99,7 +99,7 @@ def settings(run: str, folder: Path) -> TrainConfig:
         game=GameConfig(num_turns=2),
         team=TeamConfig(model=(str(model),), tuning="lora", device="cpu"),
         sampling=Sampling(max_new_tokens=12),
-        ppo=PPOConfig(micro_episodes=1, minibatches=2),
+        ppo=PPOConfig(micro_tokens=512, minibatches=2),
         eval=EvalConfig(questions=int(questions)),
     )
 

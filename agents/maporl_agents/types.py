@@ -91,6 +91,9 @@ class TokenBatch:
         rewards: (B,) float32, paid at the row's last real token.
         sampled_values: (B, L) float32, from the sampler; 0 outside the mask. None unless every row
             has its values.
+        prompt_ids: (B, P) int64, the prompts flush right; made here unless given.
+        ranks: (B,) int64, places of the rows in the order of their ids, prompt and completion;
+            likewise.
     """
 
     prompts: tuple[TokenIds, ...]
@@ -104,6 +107,17 @@ class TokenBatch:
     episodes: Tensor
     rewards: Tensor
     sampled_values: Tensor | None = None
+    prompt_ids: Tensor = None  # type: ignore[assignment]
+    ranks: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.prompt_ids is None:
+            lengths = self.mask.sum(1).tolist()
+            said = [ids[:length] for ids, length in zip(self.ids.tolist(), lengths, strict=True)]
+            texts = [(*p, *ids) for p, ids in zip(self.prompts, said, strict=True)]
+            device = self.ids.device
+            object.__setattr__(self, "prompt_ids", flush_right(self.prompts).to(device))
+            object.__setattr__(self, "ranks", ranks_of(texts).to(device))
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -126,6 +140,8 @@ class TokenBatch:
             episodes=self.episodes[index],
             rewards=self.rewards[index],
             sampled_values=None if values is None else values[index, :width],
+            prompt_ids=self.prompt_ids[index],
+            ranks=self.ranks[index],
         )
 
     def by_policy(self) -> Iterator[tuple[str, Tensor]]:
@@ -141,6 +157,23 @@ class TokenBatch:
         return _groups(
             list(zip(self.turns.tolist(), self.seats.tolist(), strict=True)), self.ids.device
         )
+
+
+def flush_right(rows: Sequence[TokenIds]) -> Tensor:
+    """Return ids (N, S) that end in the last column, 0 before their first."""
+    width = max(map(len, rows), default=0)
+    padded = np.zeros((len(rows), width), dtype=np.int64)
+    for place, row in zip(padded, rows, strict=True):
+        place[width - len(row) :] = row
+    return torch.from_numpy(padded)
+
+
+def ranks_of(rows: Sequence[TokenIds]) -> Tensor:
+    """Return the place of each row in their order, (N,); no two have the same."""
+    order = sorted(range(len(rows)), key=rows.__getitem__)
+    ranks = torch.empty(len(rows), dtype=torch.long)
+    ranks[torch.tensor(order, dtype=torch.long)] = torch.arange(len(rows))
+    return ranks
 
 
 Key = TypeVar("Key", bound=Hashable)

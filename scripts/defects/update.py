@@ -29,8 +29,24 @@ DEFECTS = (
                 "order.tensor_split(min(count, len(order)))",
                 "order.tensor_split(min(count, len(order)))[1:]",
             ),
-            ("names.split(episodes)", "names.split(episodes + 1)"),
+            ("sorted(row for unit in chosen", "list(row for unit in chosen"),
+            ("if whole_episodes else", "if not whole_episodes else"),
             ("all(one.values for one", "any(one.values for one"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/update/layout.py",
+        ("tests/agents/update/test_layout.py", "tests/agents/update/test_token_logprobs.py"),
+        (
+            ("real = columns < texts", "real = columns <= texts"),
+            (" & (own[one] == own[after])", ""),
+            (" & (texts.lengths[one] <= texts.lengths[after])", ""),
+            ("alike.all(1)", "alike.any(1)"),
+            ("leads.cumsum(0) - leads.long()", "leads.cumsum(0) - 1"),
+            ("(sequences + count) * width > tokens", "sequences * width > tokens"),
+            (" or padding > PASS_TOKENS", ""),
+            ("key=lambda i: -units[i][1]", "key=lambda i: units[i][1]"),
+            ("first = batch.prompt_ids.shape[1] - starts", "first = 0 * starts"),
         ),
     ),
     Defects(
@@ -39,16 +55,6 @@ DEFECTS = (
         (
             ("starts[local] + columns - 1", "starts[local] + columns"),
             ("starts[local] + columns - 1", "starts[local] + columns - 2"),
-            (
-                "attention = (columns < lengths[:, None])",
-                "attention = (columns <= lengths[:, None])",
-            ),
-            ("owners[outer] == owners[inner] and rows", "rows"),
-            (
-                "rows[outer][: len(rows[inner])] == rows[inner]",
-                "rows[outer][:1] == rows[inner][:1]",
-            ),
-            ("hosts[row] = len(leaders) - 1", "hosts[row] = 0"),
             (
                 "logits = temper(base.logits(states, reference=reference), temperature)",
                 "logits = base.logits(states, reference=reference)",
@@ -64,7 +70,7 @@ DEFECTS = (
                 "counts = {policy: (int(batch.mask[r].sum()), len(r))",
                 "counts = {policy: (int(batch.mask.sum()), len(r))",
             ),
-            ("micro_batches(batch, micro_episodes)", "[*micro_batches(batch, micro_episodes)][:1]"),
+            ("statistics.append(parts)\n", "statistics.append(parts)\n        break\n"),
         ),
     ),
     Defects(

@@ -19,7 +19,7 @@ def miniature(folder: Path, **team: Any) -> TrainConfig:
         questions_per_step=4,
         team=TeamConfig(model=(str(folder),), device="cpu", **team),
         sampling=Sampling(max_new_tokens=12),
-        ppo=PPOConfig(micro_episodes=1, minibatches=2),
+        ppo=PPOConfig(micro_tokens=256, minibatches=2),
     )
 
 

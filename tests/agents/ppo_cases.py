@@ -81,7 +81,7 @@ def make_experience(learner: Learner, episodes: int = 4) -> Experience:
 def gradients_of(learner: Learner, experience: Experience) -> list[Tensor]:
     """Return the gradients that `maporl.update` would clip and apply."""
     loss = partial(maporl.loss_of, learner, temperature=TEMPERATURE)
-    accumulate(experience, loss, learner.ppo.micro_episodes)
+    accumulate(experience, loss, learner.ppo.micro_tokens)
     found = [
         torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in learner.parameter_names()
     ]

@@ -81,17 +81,15 @@ def train_step(
     deltas = replace(batch, rewards=targets - values)
 
     # Score tokens, then update once: there is no ratio to correct a second update.
-    micro_episodes = settings.micro_episodes
+    micro_tokens = settings.micro_tokens
     experience = with_critics(
-        magrpo.evaluate_tokens(
-            team, deltas, micro_episodes=micro_episodes, temperature=temperature
-        ),
+        magrpo.evaluate_tokens(team, deltas, micro_tokens=micro_tokens, temperature=temperature),
         values,
         targets,
     )
     loss = partial(loss_of, team=team, settings=settings, temperature=temperature)
     rate = learner.learning_rate
-    updates = apply(learner, experience, loss, micro_episodes=micro_episodes)
+    updates = apply(learner, experience, loss, micro_tokens=micro_tokens)
     if rows:
         learner.schedule.step()
 
@@ -163,7 +161,7 @@ def values_of(team: Team, batch: TokenBatch, settings: IACSettings, temperature:
         team,
         batch,
         temperature=temperature,
-        micro_episodes=settings.micro_episodes,
+        micro_tokens=settings.micro_tokens,
         with_reference=False,
         with_values=True,
     )

@@ -92,7 +92,7 @@ def train_step(
 
     # Score tokens.
     experience = evaluate_tokens(
-        team, batch, micro_episodes=settings.micro_episodes, temperature=sampling.temperature
+        team, batch, micro_tokens=settings.micro_tokens, temperature=sampling.temperature
     )
 
     # Update: once, or several times where the ratio corrects for it.
@@ -100,7 +100,7 @@ def train_step(
     generator = torch.Generator().manual_seed(seed_of(seed, "minibatches"))
     rate = learner.learning_rate
     updates = [
-        apply(learner, experience.select(rows_), loss, micro_episodes=settings.micro_episodes)
+        apply(learner, experience.select(rows_), loss, micro_tokens=settings.micro_tokens)
         for _ in range(settings.epochs)
         for rows_ in minibatches(batch, settings.minibatches, generator)
     ]
@@ -190,10 +190,10 @@ def node_returns(node: TreeNode, settings: MAGRPOSettings) -> list[float]:
 
 
 def evaluate_tokens(
-    team: Team, batch: TokenBatch, *, micro_episodes: int, temperature: float
+    team: Team, batch: TokenBatch, *, micro_tokens: int, temperature: float
 ) -> Experience:
     """Return a batch as it is before the update, each token with the advantage of its message."""
-    tables = token_tables(team, batch, temperature=temperature, micro_episodes=micro_episodes)
+    tables = token_tables(team, batch, temperature=temperature, micro_tokens=micro_tokens)
     advantages = torch.where(batch.mask, batch.rewards[:, None].to(tables.values.dtype), 0.0)
     nothing = tables.values  # all 0: there are no critics
     return Experience(batch, tables.logprobs, tables.ref_logprobs, nothing, advantages, nothing)

@@ -184,7 +184,7 @@ def imitate(team: Team, examples: Sequence[Example], config: MALTConfig, *, seed
 
     def step(learner: PolicyLearner, rows: Tensor) -> Metrics:
         loss = imitation_step(
-            learner, batch.select(rows), micro_episodes=fit.micro_episodes, temperature=temperature
+            learner, batch.select(rows), micro_tokens=fit.micro_tokens, temperature=temperature
         )
         return {"nll": loss}
 
@@ -206,7 +206,7 @@ def prefer(team: Team, pairs: Sequence[Preference], config: MALTConfig, *, seed:
     said = [one for pair in pairs for one in (pair.chosen, pair.rejected)]
     batch = as_batch(team, said, [i // 2 for i in range(len(said))])
     certainty = certainties(pairs, settings.labels).to(batch.ids.device)
-    reference = reference_logprobs(team, batch, fit.micro_episodes, temperature)
+    reference = reference_logprobs(team, batch, fit.micro_tokens, temperature)
     everything = Pairs(batch, reference, certainty)
 
     def step(learner: PolicyLearner, rows: Tensor) -> Metrics:
@@ -214,7 +214,7 @@ def prefer(team: Team, pairs: Sequence[Preference], config: MALTConfig, *, seed:
             learner,
             everything.select(rows),
             beta=settings.beta,
-            micro_episodes=fit.micro_episodes,
+            micro_tokens=fit.micro_tokens,
             temperature=temperature,
         )
 

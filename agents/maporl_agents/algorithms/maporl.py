@@ -115,7 +115,7 @@ def evaluate_tokens(
         team,
         batch,
         temperature=temperature,
-        micro_episodes=ppo.micro_episodes,
+        micro_tokens=ppo.micro_tokens,
         with_values=True,
         with_exact_kl=ppo.kl_estimator == "full_ref_policy",
     )
@@ -136,7 +136,7 @@ def evaluate_tokens(
 def update(learner: Learner, experience: Experience, temperature: float) -> Metrics:
     """Take one optimiser step on a minibatch, as `gradient_accumulation.apply` does."""
     loss = partial(loss_of, learner, temperature=temperature)
-    return apply(learner, experience, loss, micro_episodes=learner.ppo.micro_episodes)
+    return apply(learner, experience, loss, micro_tokens=learner.ppo.micro_tokens)
 
 
 def loss_of(learner: Learner, part: Experience, counts: Counts, temperature: float) -> Loss:

@@ -20,7 +20,7 @@ from typing import Any, get_type_hints
 
 import tyro
 
-from maporl_agents.config import RunConfig
+from maporl_agents.config import RunConfig, refuse_retired
 from maporl_agents.training.keywords import places_of
 
 HELP = ("-h", "--help")
@@ -58,6 +58,9 @@ def parse(kind: Any, given: Sequence[str], **options: Any) -> Any:
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
+        for word in words:
+            if word.startswith("--"):
+                refuse_retired(word.partition("=")[0])
         raise ValueError(_mistake(told.getvalue(), options.get("prog", "maporl"))) from None
 
 

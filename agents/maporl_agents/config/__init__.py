@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maporl_agents.config.from_values import from_dict
+from maporl_agents.config.from_values import from_dict, refuse_retired, without_retired
 from maporl_agents.config.game import GameConfig, JointGameConfig, LongQuestions
 from maporl_agents.config.iac import IACConfig, IACSettings
 from maporl_agents.config.magrpo import Comparison, Joining, Length, MAGRPOConfig, MAGRPOSettings
@@ -53,6 +53,8 @@ __all__ = [
     "from_dict",
     "learning_rate_flags",
     "read_settings",
+    "refuse_retired",
     "scheme_of",
     "turns_of",
+    "without_retired",
 ]

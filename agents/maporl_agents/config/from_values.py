@@ -10,6 +10,9 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 C = TypeVar("C")
 
+RETIRED = {"micro_episodes": ("micro_tokens", "the largest number of tokens in one pass")}
+"""Settings of earlier versions: the one to set instead, and its meaning. Saved ones are ignored."""
+
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -28,12 +31,41 @@ def from_dict(cls: type[C], data: Mapping[str, Any]) -> C:
     return made
 
 
+def refuse_retired(name: str) -> None:
+    """Raise ValueError, naming the setting that took its place, if a setting was retired.
+
+    Args:
+        name: with its groups, as in "ppo.epochs" or "--ppo.epochs".
+    """
+    group, dot, last = name.rpartition(".")
+    if not dot:
+        group, last = ("--", name[2:]) if name.startswith("--") else ("", name)
+    if (found := RETIRED.get(last.replace("-", "_"))) is None:
+        return
+    now, meaning = found
+    now = now.replace("_", "-") if name.startswith("--") else now
+    raise ValueError(f"{name} is no longer a setting: set {group}{dot}{now}, {meaning}")
+
+
+def without_retired(cls: type[Any], saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return saved settings without those that were retired since."""
+    hints = get_type_hints(cls)
+    return {
+        name: without_retired(hints[name], value)
+        if isinstance(value, Mapping) and is_dataclass(hints.get(name))
+        else value
+        for name, value in saved.items()
+        if name in hints or name not in RETIRED
+    }
+
+
 def _settings(cls: type[Any], written: Mapping[Any, Any], where: str) -> Any:
     """Build a settings dataclass, each value checked against the type of its field."""
     hints = get_type_hints(cls)
     known = [field.name for field in fields(cls) if field.init]
     for name in written:
         if name not in known:
+            refuse_retired(where + str(name))
             raise ValueError(
                 f"unknown setting {where}{name}{nearest(str(name), known)}; known here are "
                 f"{', '.join(known)}"

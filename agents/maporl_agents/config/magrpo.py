@@ -28,9 +28,6 @@ class MAGRPOSettings(OptimizerConfig):
 
     learning_rate: float = 1e-3
     """Of the policies: the peak of the schedule. Tiny; library: 5e-6."""
-    micro_episodes: int = 16
-    """Largest number of questions, with all their samples, in one forward pass; changes
-    memory, not the result."""
     group_size: int = 8
     """G, samples of each agent at each node of the tree; at least 2. Tiny; library: 2 or 4."""
     joining: Joining = "aligned"

@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from maporl_agents.config.checks import require_choice
-from maporl_agents.config.from_values import from_dict
+from maporl_agents.config.from_values import from_dict, without_retired
 from maporl_agents.config.iac import IACConfig
 from maporl_agents.config.magrpo import MAGRPOConfig
 from maporl_agents.config.malt import MALTConfig
@@ -78,7 +78,7 @@ def learning_rate_flags(settings: Any, group: str = "-") -> list[str]:
 
 
 def read_settings(data: dict[str, Any]) -> RunConfig:
-    """Build the settings of a run from its JSON.
+    """Build the settings of a run from its JSON; settings that were retired since are left out.
 
     The scheme is named by "scheme", if it is a user's own, or by the group of settings that bears
     its name.
@@ -87,4 +87,6 @@ def read_settings(data: dict[str, Any]) -> RunConfig:
         ValueError: the scheme or a setting is unknown, or a value has the wrong type; says which.
     """
     scheme = data.get("scheme") or next((name for name in CONFIGS if name in data), "maporl")
-    return from_dict(config_of(scheme), {k: v for k, v in data.items() if k != "scheme"})
+    kind = config_of(scheme)
+    saved = {name: value for name, value in data.items() if name != "scheme"}
+    return from_dict(kind, without_retired(kind, saved))

@@ -83,15 +83,16 @@ class OptimizerConfig:
     """Added to the root of the squared gradient's mean."""
     max_grad_norm: float = 1.0
     """Gradient clip, per policy. Tiny."""
-    micro_episodes: int = 64
-    """Largest number of debates in one forward pass; changes memory, not the result."""
+    micro_tokens: int = 8192
+    """Largest number of tokens in one forward and backward pass, padding included; a conversation
+    that is longer goes alone. Changes memory and time, not the result."""
 
     def __post_init__(self) -> None:
         require_choice("schedule", self.schedule, get_args(Schedule))
         require_numbers(self, NOT_NEGATIVE, "learning_rate", "warmup_steps", "adam_eps")
         require_numbers(self, UNIT, "final_fraction")
         require_numbers(self, LIMIT, "max_grad_norm")
-        require_numbers(self, AT_LEAST_1, "micro_episodes")
+        require_numbers(self, AT_LEAST_1, "micro_tokens")
         if not all(0 <= beta < 1 for beta in self.adam_betas):
             raise ValueError(f"adam_betas must lie in [0, 1), not {self.adam_betas}")
 

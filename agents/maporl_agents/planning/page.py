@@ -109,11 +109,11 @@ def _verdict(plan: Plan) -> str:
         text = f"does not fit {plan.machine.name} ({size})."
     else:
         text = f"fits {plan.machine.name} ({size})."
-    if plan.max_rows is None or plan.micro_episodes is None:
+    if plan.max_rows is None or plan.micro_tokens is None:
         return text + " Nor would one row: take a smaller model, nf4, lora or shorter texts."
     return text + (
         f" There is room for about {plan.max_rows} prompts side by side (--sampling.max-rows) and "
-        f"{plan.micro_episodes} debates in one pass of the update (--ppo.micro-episodes)."
+        f"{plan.micro_tokens:,} tokens in one pass of the update (--ppo.micro-tokens)."
     )
 
 

@@ -25,11 +25,13 @@ from maporl_agents.models.team import Team
 from maporl_agents.planning.ledger import Cost
 from maporl_agents.planning.machine import Machine
 from maporl_agents.planning.sketch import (
+    Pass,
     Sketch,
     generation_cost,
+    largest,
     nbytes,
     owned,
-    pass_of,
+    passes_of,
     scoring_cost,
     sketch_team,
     update_cost,
@@ -65,7 +67,7 @@ class Plan:
         costs: work of one step: "play", "score", "update".
         machine: the device that the run is planned for.
         max_rows: prompts that would fit side by side, by proportion; None if not even one does.
-        micro_episodes: debates that would fit in one pass of the update, likewise.
+        micro_tokens: tokens that would fit in one pass of the update, likewise.
     """
 
     held: dict[str, float]
@@ -77,7 +79,7 @@ class Plan:
     costs: dict[str, Cost]
     machine: Machine
     max_rows: int | None
-    micro_episodes: int | None
+    micro_tokens: int | None
 
     @property
     def peak_bytes(self) -> float:
@@ -130,7 +132,7 @@ def plan_of(
     phases = draft.phases(rollouts, worst)
     room = USABLE * machine.memory_bytes - sum(held.values())
     rows = min(config.sampling.max_rows, draft.rows_at_once(worst) * len(rollouts))
-    episodes = draft.micro_episodes(len(rollouts))
+    tokens = draft.update_tokens(len(rollouts), worst)
     return Plan(
         held=held,
         phases=phases,
@@ -143,7 +145,7 @@ def plan_of(
         costs=draft.costs(rollouts),
         machine=machine,
         max_rows=_fitting(room, phases["sampling"], rows),
-        micro_episodes=_fitting(room - draft.gradient_bytes, phases["update"], episodes),
+        micro_tokens=_fitting(room - draft.gradient_bytes, phases["update"], tokens),
     )
 
 
@@ -164,6 +166,12 @@ def _overflows(team: Team, worst: Rollout, limits: Sampling) -> dict[str, tuple[
 def _fitting(room: float, taken: float, count: int) -> int | None:
     """Return the number that would fit into `room`, in proportion, if `count` take `taken`."""
     return int(room / taken * count) if room > taken / count else None
+
+
+def _share(passes: Sequence[Pass]) -> float:
+    """Return the padded tokens of all passes over those of the largest."""
+    tokens = [one.padded_tokens for one in passes]
+    return sum(tokens) / max(tokens) if tokens else 0.0
 
 
 class Row(NamedTuple):
@@ -261,26 +269,32 @@ class _Draft:
         return generation_cost(self.sketch.team, base, speakers, width, new, heat)
 
     def _scoring(self, base: Base, debates: int, rollout: Rollout) -> Cost:
-        at_once = min(self.config.ppo.micro_episodes, debates)
-        rows = self._pass_rows(base, rollout, at_once)
-        if not rows:
+        passes = self._passes(base, rollout, debates)
+        if not passes:
             return Cost()
-        shape = pass_of(base, rows)
-        return scoring_cost(self.sketch.team, base, shape, self.config.sampling.temperature)
+        heat = self.config.sampling.temperature
+        return scoring_cost(self.sketch.team, base, largest(passes), heat)
 
     def _update(self, base: Base, debates: int, worst: Rollout) -> Cost:
-        at_once = self.micro_episodes(debates)
-        rows = self._pass_rows(base, worst, at_once)
-        if not rows:
+        passes = self._passes(base, worst, self._of_minibatch(debates))
+        if not passes:
             return Cost()
-        again = at_once < -(-debates // self.config.ppo.minibatches)
-        heat = self.config.sampling.temperature
-        return update_cost(self.sketch.team, base, pass_of(base, rows), heat, again=again)
+        heat, again = self.config.sampling.temperature, len(passes) > 1
+        return update_cost(self.sketch.team, base, largest(passes), heat, again=again)
 
-    def micro_episodes(self, debates: int) -> int:
-        """Return the number of debates in one forward pass of the update."""
-        ppo = self.config.ppo
-        return min(ppo.micro_episodes, -(-debates // ppo.minibatches))
+    def _of_minibatch(self, debates: int) -> int:
+        return -(-debates // self.config.ppo.minibatches)
+
+    def update_tokens(self, debates: int, worst: Rollout) -> int:
+        """Return the tokens of the largest pass of the update, padding included."""
+        count = self._of_minibatch(debates)
+        every = [one for base in self.sketch.team.bases for one in self._passes(base, worst, count)]
+        return largest(every).padded_tokens if every else 1
+
+    def _passes(self, base: Base, rollout: Rollout, debates: int) -> list[Pass]:
+        """Return the passes in which a base reads its trained rows of `debates` debates."""
+        rows = self._pass_rows(base, rollout, debates)
+        return passes_of(base, rows, self.config.ppo.micro_tokens)
 
     def rows_at_once(self, rollout: Rollout) -> int:
         """Return the largest number of prompts that one turn of a debate sends to one base."""
@@ -337,11 +351,12 @@ class _Draft:
         play_, score, update = Cost(), Cost(), Cost()
         for base in self.sketch.team.bases:
             play_ = play_.then(self._play(base, middle, len(rollouts)))
-            one = self._scoring(base, len(rollouts), middle)
-            score = score.then(one.times(len(rollouts) / min(ppo.micro_episodes, len(rollouts))))
-            one = self._update(base, len(rollouts), middle)
-            passes = ppo.epochs * len(rollouts) / self.micro_episodes(len(rollouts))
-            update = update.then(one.times(passes))
+            scored = self._scoring(base, len(rollouts), middle)
+            score = score.then(scored.times(_share(self._passes(base, middle, len(rollouts)))))
+            count = self._of_minibatch(len(rollouts))
+            passes = _share(self._passes(base, middle, count)) * len(rollouts) / count
+            updated = self._update(base, len(rollouts), middle)
+            update = update.then(updated.times(ppo.epochs * passes))
         return {"play": play_, "score": score, "update": update}
 
     def _play(self, base: Base, rollout: Rollout, debates: int) -> Cost:

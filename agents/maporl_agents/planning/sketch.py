@@ -30,7 +30,8 @@ from maporl_agents.models.team import Team
 from maporl_agents.planning.ledger import Cost, Ledger, sketching
 from maporl_agents.text.chat import Chat
 from maporl_agents.text.vocabulary import rows_of
-from maporl_agents.update.token_logprobs import lay_out, read_out
+from maporl_agents.update.layout import lay_out, nest, pack, texts_from
+from maporl_agents.update.token_logprobs import read_out
 from maporl_agents.verifier.model import LearnedVerifier, read_settings
 
 META = torch.device("meta")
@@ -268,6 +269,11 @@ class Pass:
         """Sampled tokens that are scored."""
         return sum(self.critics.values())
 
+    @property
+    def padded_tokens(self) -> int:
+        """Tokens that the policies read, padding included."""
+        return len(self.owners) * self.width
+
 
 def scoring_cost(team: Team, base: Base, shape: Pass, temperature: float) -> Cost:
     """Return the cost of scoring a micro-batch before the update: policy, critics, reference."""
@@ -318,17 +324,35 @@ def _states(base: Base, owners: Sequence[str], shape: Pass, *, reference: bool =
     return hidden[cells, cells]
 
 
-def pass_of(base: Base, rows: Sequence[tuple[tuple[int, ...], int, str, str]]) -> Pass:
-    """Return the shape of a micro-batch.
+MessageRow = tuple[tuple[int, ...], int, str, str]
+"""(prompt and completion, length of the completion, policy, critic) of a message."""
 
-    Args:
-        base: who reads it.
-        rows: (prompt and completion, length of the completion, policy, critic) of each message.
-    """
+
+def passes_of(base: Base, rows: Sequence[MessageRow], tokens: int) -> list[Pass]:
+    """Return the passes in which a base reads messages, of at most `tokens` padded tokens."""
+    texts = texts_from([row[0] for row in rows])
+    hosts, leaders = nest(texts, [row[2] for row in rows])
+    members: list[list[MessageRow]] = [[] for _ in leaders]
+    for row, host in zip(rows, hosts.tolist(), strict=True):
+        members[host].append(row)
+    units = [(1, length) for length in texts.lengths[leaders].tolist()]
+    return [
+        pass_of(base, [row for unit in chosen for row in members[unit]])
+        for chosen in pack(units, tokens)
+    ]
+
+
+def largest(passes: Sequence[Pass]) -> Pass:
+    """Return the pass with the most tokens."""
+    return max(passes, key=lambda one: one.padded_tokens)
+
+
+def pass_of(base: Base, rows: Sequence[MessageRow]) -> Pass:
+    """Return the shape of one pass over messages."""
 
     def laid(owners: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
-        layout = lay_out([row[0] for row in rows], owners, 0, torch.device("cpu"))
-        return tuple(owners[leader] for leader in layout.leaders), layout.attention
+        layout = lay_out(texts_from([row[0] for row in rows]), owners, 0)
+        return tuple(owners[leader] for leader in layout.leaders.tolist()), layout.attention
 
     owners, attention = laid([row[2] for row in rows])
     critics: dict[str, int] = {}

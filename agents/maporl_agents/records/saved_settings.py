@@ -8,7 +8,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from maporl_agents.config import CONFIGS, RunConfig, from_dict, scheme_of
+from maporl_agents.config import CONFIGS, RunConfig, from_dict, scheme_of, without_retired
 from maporl_agents.records.storage import require_plain
 
 
@@ -57,7 +57,7 @@ def plain_settings(config: Any) -> Any:
 
 
 def saved_settings(saved: Any, config: Any) -> Any:
-    """Return the saved settings of a run, fields that it did not have yet at their defaults.
+    """Return the saved settings of a run, new fields at their defaults, retired ones left out.
 
     Args:
         saved: plain values, read back from its folder.
@@ -67,7 +67,7 @@ def saved_settings(saved: Any, config: Any) -> Any:
         return saved
     try:
         fields = {name: value for name, value in saved.items() if name != "scheme"}
-        return plain_settings(from_dict(type(config), fields))
+        return plain_settings(from_dict(type(config), without_retired(type(config), fields)))
     except (AttributeError, TypeError, ValueError):
         return saved
 

@@ -137,6 +137,6 @@ def imitation_step(learner: Learner, batch: TokenBatch, config: TrainConfig) -> 
     return imitation.imitation_step(
         learner,
         batch,
-        micro_episodes=config.ppo.micro_episodes,
+        micro_tokens=config.ppo.micro_tokens,
         temperature=config.sampling.temperature,
     )

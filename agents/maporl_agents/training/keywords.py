@@ -8,7 +8,7 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from maporl_agents.config import RunConfig, from_dict
+from maporl_agents.config import RunConfig, from_dict, refuse_retired
 
 R = TypeVar("R", bound=RunConfig)
 
@@ -65,6 +65,7 @@ def _place_of(name: str, places: tuple[str, ...]) -> str:
             f"{name} stands for {', '.join(found)}: name one of them with its groups, as in "
             f'**{{"{found[0]}": ...}}'
         )
+    refuse_retired(name)
     known = {place.rpartition(".")[2] for place in places} | set(places)
     near = difflib.get_close_matches(name, sorted(known), n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(places)}"

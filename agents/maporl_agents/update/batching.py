@@ -1,4 +1,8 @@
-"""Rollouts to tensors: `collate` makes the `TokenBatch`, `minibatches` deals it out."""
+"""Rollouts to tensors: `collate` makes the `TokenBatch`, `minibatches` deals it out.
+
+`micro_batches` divides a minibatch into passes through the models; that changes memory and time,
+never a result.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from torch import Tensor
 
 from maporl_agents.models.team import Team
 from maporl_agents.types import Completion, Rollout, TokenBatch, TokenIds
+from maporl_agents.update.layout import nest, pack, texts_of
 
 
 class Row(NamedTuple):
@@ -92,7 +97,7 @@ def minibatches(batch: TokenBatch, count: int, generator: torch.Generator) -> It
     """Yield the rows of each of `count` minibatches; every row comes exactly once.
 
     Whole debates are dealt, in random order and evenly, so that an agent's turns stay together and
-    are scored in one pass (see `scoring`). With fewer debates than `count` there are fewer
+    are read in one sequence (see `layout`). With fewer debates than `count` there are fewer
     minibatches.
     """
     names = batch.episodes.unique().cpu()
@@ -101,11 +106,35 @@ def minibatches(batch: TokenBatch, count: int, generator: torch.Generator) -> It
         yield rows_of(batch, chosen)
 
 
-def micro_batches(batch: TokenBatch, episodes: int) -> Iterator[Tensor]:
-    """Yield rows in pieces of at most so many debates, in order."""
-    names = batch.episodes.unique().cpu()
-    for chosen in names.split(episodes) if len(names) else ():
-        yield rows_of(batch, chosen)
+def micro_batches(
+    batch: TokenBatch, tokens: int, *, whole_episodes: bool = False
+) -> Iterator[Tensor]:
+    """Yield rows in passes of at most `tokens` padded tokens, the longest conversations first.
+
+    The rows of one conversation, which are read in one sequence, stay together; one that is longer
+    than `tokens` goes alone. Within a pass rows are in order.
+
+    Args:
+        batch: the messages.
+        tokens: the largest sequences x longest of a pass.
+        whole_episodes: keep all rows of an episode together, such as those of a pair.
+    """
+    texts = texts_of(batch)
+    hosts, leaders = nest(texts, batch.policies)
+    lengths = texts.lengths[leaders].tolist()
+    labels = batch.episodes.tolist() if whole_episodes else hosts.tolist()
+    members: dict[int, list[int]] = {}
+    for row, label in enumerate(labels):
+        members.setdefault(label, []).append(row)
+    host_of = hosts.tolist()
+    units = []
+    for rows in members.values():
+        read = [lengths[host] for host in {host_of[row] for row in rows}]
+        units.append((len(read), max(read)))
+    of_unit = list(members.values())
+    for chosen in pack(units, tokens):
+        rows = sorted(row for unit in chosen for row in of_unit[unit])
+        yield torch.tensor(rows, device=batch.ids.device)
 
 
 def rows_of(batch: TokenBatch, episodes: Tensor) -> Tensor:

@@ -40,7 +40,12 @@ class Data(Protocol):
 
 
 def apply(
-    learner: PolicyLearner, data: D, loss: Callable[[D, Counts], Loss], *, micro_episodes: int
+    learner: PolicyLearner,
+    data: D,
+    loss: Callable[[D, Counts], Loss],
+    *,
+    micro_tokens: int,
+    whole_episodes: bool = False,
 ) -> Metrics:
     """Take one optimiser step on a batch, the bases side by side: accumulate, clip, step, check.
 
@@ -49,8 +54,9 @@ def apply(
         data: the batch; an empty one changes nothing.
         loss: of a micro-batch, given each policy's counts in the whole batch. Divided by these
             counts, the losses of micro-batches add up to that of the batch.
-        micro_episodes: number of debates that go through the models at once; changes memory, not
-            the result.
+        micro_tokens: largest number of tokens, padding included, in one pass through the models;
+            changes memory and time, not the result.
+        whole_episodes: keep all rows of an episode in one pass, such as those of a pair.
 
     Returns:
         The statistics of the loss, means over policies, and ``grad_norm/POLICY`` before clipping.
@@ -64,7 +70,9 @@ def apply(
     if not parts:
         return {}
     try:
-        statistics = side_by_side(lambda part: accumulate(part, loss, micro_episodes), parts)
+        statistics = side_by_side(
+            lambda part: accumulate(part, loss, micro_tokens, whole_episodes=whole_episodes), parts
+        )
         norms = learner.apply_gradients()
     except FloatingPointError:
         learner.optimizer.zero_grad(set_to_none=True)
@@ -72,7 +80,13 @@ def apply(
     return mean_of([metrics for base in statistics for metrics in base]) | norms
 
 
-def accumulate(data: D, loss: Callable[[D, Counts], Loss], micro_episodes: int) -> list[Metrics]:
+def accumulate(
+    data: D,
+    loss: Callable[[D, Counts], Loss],
+    micro_tokens: int,
+    *,
+    whole_episodes: bool = False,
+) -> list[Metrics]:
     """Add up the gradient of a batch over its micro-batches; changes no parameter.
 
     Returns:
@@ -84,7 +98,7 @@ def accumulate(data: D, loss: Callable[[D, Counts], Loss], micro_episodes: int) 
     batch = data.batch
     counts = {policy: (int(batch.mask[r].sum()), len(r)) for policy, r in batch.by_policy()}
     statistics: list[dict[str, Metrics]] = []
-    for rows in micro_batches(batch, micro_episodes):
+    for rows in micro_batches(batch, micro_tokens, whole_episodes=whole_episodes):
         total, parts = loss(data.select(rows), counts)
         if not torch.isfinite(total):
             raise not_finite("the loss", total)

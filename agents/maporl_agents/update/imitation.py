@@ -17,14 +17,14 @@ from maporl_agents.update.token_logprobs import score_tokens
 
 
 def imitation_step(
-    learner: PolicyLearner, batch: TokenBatch, *, micro_episodes: int, temperature: float
+    learner: PolicyLearner, batch: TokenBatch, *, micro_tokens: int, temperature: float
 ) -> float:
     """Take one optimiser step on a batch; return its loss per policy, averaged.
 
     Args:
         learner: team and optimiser; updated in place.
         batch: the messages; an empty one changes nothing and costs 0.
-        micro_episodes: so many go through the model at once; changes memory, not the result.
+        micro_tokens: largest number of tokens in one pass; changes memory, not the result.
         temperature: of the distribution whose likelihood is raised.
 
     Raises:
@@ -32,7 +32,7 @@ def imitation_step(
             or a parameter is not after the step.
     """
     loss = partial(nll, team=learner.team, temperature=temperature)
-    metrics = apply(learner, Messages(batch), loss, micro_episodes=micro_episodes)
+    metrics = apply(learner, Messages(batch), loss, micro_tokens=micro_tokens)
     return metrics.get("nll", 0.0)
 
 

@@ -36,15 +36,15 @@ class Pairs(NamedTuple):
 
 @torch.no_grad()
 def reference_logprobs(
-    team: Team, batch: TokenBatch, micro_episodes: int, temperature: float
+    team: Team, batch: TokenBatch, micro_tokens: int, temperature: float
 ) -> Tensor:
     """Return the summed log-probability of every row under the team as it is now, (B,)."""
-    parts = micro_batches(batch, micro_episodes)  # in order: row i belongs to pair i // 2
+    passes = list(micro_batches(batch, micro_tokens))
     sums = [
         score_tokens(team, batch.select(rows), temperature=temperature).logprobs.sum(1)
-        for rows in parts
+        for rows in passes
     ]
-    return torch.cat([*sums, torch.zeros(0, device=batch.ids.device)])
+    return torch.cat(sums)[torch.cat(passes).argsort()] if sums else batch.rewards
 
 
 def preference_step(
@@ -52,7 +52,7 @@ def preference_step(
     pairs: Pairs,
     *,
     beta: float,
-    micro_episodes: int,
+    micro_tokens: int,
     temperature: float,
 ) -> Metrics:
     """Take one optimiser step on pairs of one policy; return its metrics from before the step.
@@ -61,7 +61,7 @@ def preference_step(
         learner: team and optimiser; updated in place.
         pairs: the messages, both of each pair.
         beta: of the DPO loss: the larger, the closer the policy stays to the reference.
-        micro_episodes: the number of pairs in one forward pass; changes memory, not the result.
+        micro_tokens: the largest number of tokens in one pass; changes memory, not the result.
         temperature: of the distribution whose log-probabilities are compared.
 
     Raises:
@@ -69,7 +69,7 @@ def preference_step(
             or a parameter is not after the step.
     """
     loss = partial(pair_loss, team=learner.team, beta=beta, temperature=temperature)
-    metrics = apply(learner, pairs, loss, micro_episodes=micro_episodes)
+    metrics = apply(learner, pairs, loss, micro_tokens=micro_tokens, whole_episodes=True)
     return {name: x for name, x in metrics.items() if not name.startswith("grad_norm/")}
 
 

@@ -1,15 +1,8 @@
-"""Log-probabilities and values of the tokens of a batch: the only forward pass of training.
-
-A debate's messages nest: what an agent wrote in turn t stands, with its prompt, at the start of its
-prompt of turn t + 1. Rows of one policy that are prefixes of another row are scored inside it, so
-that one pass over an agent's whole conversation serves all its turns. Exact, because attention is
-causal; tested against scoring each row alone.
-"""
+"""Log-probabilities and values of the tokens of a batch: the only forward pass of training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -21,62 +14,9 @@ from maporl_agents.models.critics import critic_adapter
 from maporl_agents.models.lm_head import temper
 from maporl_agents.models.team import Team
 from maporl_agents.tensor_checks import working_dtype
-from maporl_agents.types import TokenBatch, TokenIds, TokenScores
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where the rows of a batch stand in the sequences that are run through the model.
-
-    Attributes:
-        ids: (Q, S) sequences, flush left.
-        attention: (Q, S), 1 = real id.
-        positions: (Q, S) position of each id in its own sequence.
-        hosts: row -> the sequence that contains it, from its first position on.
-        leaders: sequence -> a row that it is made of.
-    """
-
-    ids: Tensor
-    attention: Tensor
-    positions: Tensor
-    hosts: tuple[int, ...]
-    leaders: tuple[int, ...]
-
-
-def lay_out(
-    rows: Sequence[TokenIds], owners: Sequence[str], pad_id: int, device: torch.device
-) -> Layout:
-    """Place rows (prompt + completion) into as few sequences as nesting allows.
-
-    Sorted by owner and ids, a prefix stands directly before a row that contains it.
-    """
-    order = sorted(range(len(rows)), key=lambda row: (owners[row], rows[row]))
-    hosts = [0] * len(rows)
-    leaders: list[int] = []
-    for row in reversed(order):
-        if leaders and _contains(rows, owners, leaders[-1], row):
-            hosts[row] = len(leaders) - 1
-        else:
-            hosts[row] = len(leaders)
-            leaders.append(row)
-    width = max((len(rows[row]) for row in leaders), default=0)
-    ids = torch.full((len(leaders), width), pad_id)
-    lengths = torch.tensor([len(rows[row]) for row in leaders])
-    for sequence, row in enumerate(leaders):
-        ids[sequence, : len(rows[row])] = torch.tensor(rows[row])
-    columns = torch.arange(width)
-    attention = (columns < lengths[:, None]).long()
-    return Layout(
-        ids=ids.to(device),
-        attention=attention.to(device),
-        positions=columns.expand(len(leaders), width).to(device),
-        hosts=tuple(hosts),
-        leaders=tuple(leaders),
-    )
-
-
-def _contains(rows: Sequence[TokenIds], owners: Sequence[str], outer: int, inner: int) -> bool:
-    return owners[outer] == owners[inner] and rows[outer][: len(rows[inner])] == rows[inner]
+from maporl_agents.types import TokenBatch, TokenScores
+from maporl_agents.update.batching import rows_by_base
+from maporl_agents.update.layout import lay_out, texts_of
 
 
 def score_tokens(
@@ -99,9 +39,9 @@ def score_tokens(
         train_entropy: let the entropies carry gradient.
     """
 
-    def score(base: Base, rows: list[int]) -> Read:
-        policies = [batch.policies[row] for row in rows]
-        read = _read(base, batch, rows, policies, reference=reference)
+    def score(rows: Tensor) -> Read:
+        base, part = _part(team, batch, rows)
+        read = _read(base, part, rows, part.policies, reference=reference)
         logprobs, entropy = read_out(
             base,
             read.states,
@@ -112,12 +52,12 @@ def score_tokens(
         )
         values = torch.zeros_like(logprobs)
         if with_values:
-            critics = [critic_adapter(batch.critics[row]) for row in rows]
-            heard = _read(base, batch, rows, critics) if base.critics else read
+            critics = [critic_adapter(critic) for critic in part.critics]
+            heard = _read(base, part, rows, critics) if base.critics else read
             values = _values(team, batch, heard)
         return Read(read.cells, torch.stack([logprobs, values, entropy]))
 
-    scores = _spread([score(base, rows) for base, rows in _rows_by_base(team, batch)], batch, 3)
+    scores = _spread([score(rows) for rows in rows_by_base(team, batch)], batch, 3)
     return TokenScores(logprobs=scores[0], values=scores[1], entropy=scores[2])
 
 
@@ -151,16 +91,16 @@ def read_out(
 def full_ref_kl(team: Team, batch: TokenBatch, *, temperature: float) -> Tensor:
     """Return KL(ref || policy), exact over the vocabulary, before each token: (B, L), 0 outside."""
 
-    def compare(base: Base, rows: list[int]) -> Read:
-        policies = [batch.policies[row] for row in rows]
-        own, frozen = (_read(base, batch, rows, policies, reference=r) for r in (False, True))
+    def compare(rows: Tensor) -> Read:
+        base, part = _part(team, batch, rows)
+        own, frozen = (_read(base, part, rows, part.policies, reference=r) for r in (False, True))
         kl = full_kl(
             temper(base.logits(own.states), temperature),
             temper(base.logits(frozen.states, reference=True), temperature),
         )
         return Read(own.cells, kl[None])
 
-    return _spread([compare(base, rows) for base, rows in _rows_by_base(team, batch)], batch, 1)[0]
+    return _spread([compare(rows) for rows in rows_by_base(team, batch)], batch, 1)[0]
 
 
 class Read(NamedTuple):
@@ -184,37 +124,38 @@ def _spread(parts: list[Read], batch: TokenBatch, count: int) -> Tensor:
     return table
 
 
-def _rows_by_base(team: Team, batch: TokenBatch) -> list[tuple[Base, list[int]]]:
-    found: list[tuple[Base, list[int]]] = []
-    for base in team.bases:
-        rows = [row for row, policy in enumerate(batch.policies) if policy in base.policies]
-        if rows:
-            found.append((base, rows))
-    return found
+def _part(team: Team, batch: TokenBatch, rows: Tensor) -> tuple[Base, TokenBatch]:
+    """Return the base that reads some rows, and those rows."""
+    part = batch if len(rows) == len(batch) else batch.select(rows)
+    return team.base_of(part.policies[0]), part
 
 
 def _read(
-    base: Base, batch: TokenBatch, rows: list[int], owners: list[str], *, reference: bool = False
+    base: Base, part: TokenBatch, rows: Tensor, owners: Sequence[str], *, reference: bool = False
 ) -> Read:
-    """Run rows through their owners, policies or critics, or the reference policies of those."""
-    device = batch.ids.device
-    lengths = batch.mask.sum(1).tolist()
-    texts = [batch.prompts[row] + tuple(batch.ids[row, : lengths[row]].tolist()) for row in rows]
+    """Run rows through their owners, policies or critics, or the reference policies of those.
+
+    Args:
+        base: of all the rows.
+        part: the rows.
+        rows: their numbers in the batch that the result is about.
+        owners: one per row.
+        reference: run the reference policies.
+    """
+    texts = texts_of(part)
     # Laid out by policy for the reference too: at equal shapes a fresh policy's KL is exactly 0.
-    layout = lay_out(texts, owners, base.chat.pad_id, device)
+    layout = lay_out(texts, owners, base.chat.pad_id)
     hidden = base.hidden(
         layout.ids,
         layout.attention,
         layout.positions,
-        [owners[leader] for leader in layout.leaders],
+        [owners[leader] for leader in layout.leaders.tolist()],
         reference=reference,
     )
-    index = torch.tensor(rows, device=device)
-    local, columns = batch.mask[index].nonzero(as_tuple=True)
-    starts = torch.tensor([len(batch.prompts[row]) for row in rows], device=device)
-    hosts = torch.tensor(layout.hosts, device=device)
+    local, columns = part.mask.nonzero(as_tuple=True)
     # The one shift by one: token x of a row is predicted from the state just before it.
-    return Read((index[local], columns), hidden[hosts[local], starts[local] + columns - 1])
+    before = texts.starts[local] + columns - 1
+    return Read((rows[local], columns), hidden[layout.hosts[local], before])
 
 
 def _values(team: Team, batch: TokenBatch, read: Read) -> Tensor:

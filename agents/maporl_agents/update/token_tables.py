@@ -36,7 +36,7 @@ def token_tables(
     batch: TokenBatch,
     *,
     temperature: float,
-    micro_episodes: int,
+    micro_tokens: int,
     with_reference: bool = True,
     with_values: bool = False,
     with_exact_kl: bool = False,
@@ -47,7 +47,7 @@ def token_tables(
         team: the models.
         batch: the messages.
         temperature: the one they were sampled at.
-        micro_episodes: number of debates that go through the models at once.
+        micro_tokens: largest number of tokens, padding included, in one pass.
         with_reference: also run the reference policies.
         with_values: also run the critics.
         with_exact_kl: also sum the KL over the vocabulary.
@@ -56,7 +56,7 @@ def token_tables(
     @torch.no_grad()
     def read(base_rows: Tensor) -> list[tuple[Tensor, Tensor]]:
         found = []
-        for micro_rows in micro_batches(batch.select(base_rows), micro_episodes):
+        for micro_rows in micro_batches(batch.select(base_rows), micro_tokens):
             rows = base_rows[micro_rows]
             part = batch.select(rows)
             now = score_tokens(team, part, temperature=temperature, with_values=with_values)

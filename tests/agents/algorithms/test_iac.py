@@ -206,7 +206,7 @@ def test_a_critic_reads_what_its_agent_read_and_not_what_it_says(checkpoint: Che
     other = values_of(team, batch, SETTINGS, 1.0)
     assert float(other[0]) == pytest.approx(float(same[0]), abs=1e-6)
     assert float(other[0]) != float(other[1])
-    pieces = values_of(team, batch, replace(SETTINGS, micro_episodes=1), 1.0)
+    pieces = values_of(team, batch, replace(SETTINGS, micro_tokens=1), 1.0)
     assert torch.allclose(pieces, other, atol=1e-6)
     make_double(team)
     precise = values_of(team, batch, SETTINGS, 1.0)
@@ -223,7 +223,7 @@ def test_the_loss_written_out(checkpoint: Checkpoint) -> None:
     values, targets = torch.tensor([0.1, 0.5, 0.3]).double(), torch.tensor([0.6, 0.8, 0.2]).double()
     part = iac.with_critics(
         magrpo.evaluate_tokens(
-            team, replace(batch, rewards=targets - values), micro_episodes=8, temperature=1.0
+            team, replace(batch, rewards=targets - values), micro_tokens=8192, temperature=1.0
         ),
         values,
         targets,

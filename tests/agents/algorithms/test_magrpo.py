@@ -97,7 +97,7 @@ def batch_for(team: Team) -> Experience:
         for seat in range(2)
         for ids, advantage in (((4, 5, 6), 1.0), ((7,), -0.5))
     ]
-    return evaluate_tokens(team, batch_of(team, rows), micro_episodes=8, temperature=1.0)
+    return evaluate_tokens(team, batch_of(team, rows), micro_tokens=8192, temperature=1.0)
 
 
 def test_the_gradient_is_that_of_the_summed_log_probabilities(
@@ -211,9 +211,9 @@ def test_options_change_the_update(
 
 def test_micro_batches_change_nothing_but_memory(checkpoint: Callable[..., Path]) -> None:
     found = []
-    for size in (1, 16):
+    for size in (1, 8192):
         team = load_team(checkpoint("llama"), num_turns=1, double=True)
-        settings = MAGRPOSettings(group_size=2, micro_episodes=size)
+        settings = MAGRPOSettings(group_size=2, micro_tokens=size)
         one_step(team, settings, joint_debates(), 3)
         found.append(weights(team))
     for name, one in found[0].items():
@@ -251,7 +251,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(checkpoint: Callable[..., Path]
     broken = replace(experience, advantages=experience.advantages * math.nan)
     loss = partial(loss_of, team=team, settings=settings, temperature=1.0)
     with pytest.raises(FloatingPointError, match="not made"):
-        apply(learner_of(team, settings), broken, loss, micro_episodes=8)
+        apply(learner_of(team, settings), broken, loss, micro_tokens=8192)
     assert all(torch.equal(before[name], after) for name, after in weights(team).items())
 
 

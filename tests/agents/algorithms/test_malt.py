@@ -101,7 +101,7 @@ class TestLearnFrom:
 
 FIT = FitConfig(learning_rate=1e-3, warmup_steps=0, epochs=2, batch_size=2)
 SMALL = MALTConfig(malt=MALTSettings(imitation=FIT, preference=FIT))
-OPTIONS: Any = {"beta": SMALL.malt.beta, "micro_episodes": FIT.micro_episodes}
+OPTIONS: Any = {"beta": SMALL.malt.beta, "micro_tokens": FIT.micro_tokens}
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ class TestPrefer:
     def test_the_step_by_hand(self, team: Team) -> None:
         stir(team)
         pairs = pairs_of(team, preferences(1), labels="soft")
-        logprobs = reference_logprobs(team, pairs.batch, FIT.micro_episodes, 0.7)
+        logprobs = reference_logprobs(team, pairs.batch, FIT.micro_tokens, 0.7)
         shifted = pairs._replace(reference=logprobs - torch.tensor([1.0, 0, 0, 2.0, 0.5, 0.25]))
         # log-ratios: chosen 1, 0, .5, rejected 0, 2, .25; margins .2 x (1, -2, .25)
         metrics = preference_step(PolicyLearner(team, FIT, 1), shifted, **OPTIONS, temperature=0.7)
@@ -241,9 +241,9 @@ class TestPrefer:
 
     def test_micro_batches_change_nothing(self, checkpoint) -> None:
         found = []
-        for micro_episodes in (1, 64):
+        for micro_tokens in (1, 8192):
             team = load_team(checkpoint("llama"), num_agents=3, num_turns=1, double=True)
-            fit = replace(FIT, micro_episodes=micro_episodes, batch_size=3)
+            fit = replace(FIT, micro_tokens=micro_tokens, batch_size=3)
             config = replace(SMALL, malt=replace(SMALL.malt, preference=fit))
             prefer(team, preferences(1), config, seed=0)
             found.append(weights(team)["agent_1"])
@@ -270,7 +270,7 @@ class TestPrefer:
 def pairs_of(team: Team, pairs: Sequence[Preference], labels: str = "hard") -> Pairs:
     said = [one for pair in pairs for one in (pair.chosen, pair.rejected)]
     batch = as_batch(team, said, [i // 2 for i in range(len(said))])
-    reference = reference_logprobs(team, batch, FIT.micro_episodes, 1.0)
+    reference = reference_logprobs(team, batch, FIT.micro_tokens, 1.0)
     return Pairs(batch, reference, certainties(pairs, labels))
 
 

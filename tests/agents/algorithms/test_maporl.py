@@ -41,13 +41,13 @@ def mean_by_hand(x: Tensor, mask: Tensor, reduction: str) -> float:
 class TestPieces:
     @pytest.mark.parametrize("tuning", ["full", "lora"])
     def test_the_size_of_the_pieces_changes_no_gradient(self, checkpoint, tuning: str) -> None:
-        """Failure A20: 1, 2 or all debates at once; unequal lengths; 1e-6."""
+        """Failure A20: one, some or all conversations at once; unequal lengths; 1e-6."""
         learner = make_learner(checkpoint, tuning=tuning)
         experience = make_experience(learner)
         whole = gradients_of(learner, experience)
         assert any(g.any() for g in whole)
-        for size in (1, 2):
-            learner.ppo = replace(PPO, micro_episodes=size)
+        for size in (1, 40):
+            learner.ppo = replace(PPO, micro_tokens=size)
             for one, other in zip(gradients_of(learner, experience), whole, strict=True):
                 torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
@@ -64,8 +64,8 @@ class TestPieces:
             for x in (-paid, errors)
         )
         whole = gradients_of(learner, experience)
-        for size in (1, 2, 64):
-            learner.ppo = replace(ppo, micro_episodes=size)
+        for size in (1, 40, 8192):
+            learner.ppo = replace(ppo, micro_tokens=size)
             for one, other in zip(gradients_of(learner, experience), whole, strict=True):
                 torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
         metrics = update(
@@ -77,8 +77,8 @@ class TestPieces:
     def test_nor_the_scores_nor_what_is_logged(self, checkpoint) -> None:
         """Failure A31: the logged loss is the loss, however it was added up."""
         logged, scored = [], []
-        for size in (64, 1):
-            learner = make_learner(checkpoint, replace(PPO, micro_episodes=size))
+        for size in (8192, 1):
+            learner = make_learner(checkpoint, replace(PPO, micro_tokens=size))
             experience = make_experience(learner)
             scored.append(experience)
             logged.append(update(learner, experience, TEMPERATURE))
@@ -127,7 +127,7 @@ class TestFaults:
     @pytest.mark.parametrize("place", [0, -1])
     def test_nan_in_the_loss(self, checkpoint, place: int) -> None:
         """In the first or the last piece: no part of a gradient is left behind."""
-        learner = make_learner(checkpoint, replace(PPO, micro_episodes=1))
+        learner = make_learner(checkpoint, replace(PPO, micro_tokens=1))
         experience = make_experience(learner)
         before = parameters_of(learner)
         experience.advantages[place][experience.batch.mask[place]] = float("nan")
@@ -150,7 +150,7 @@ class TestFaults:
     def test_an_update_after_a_refused_one_is_as_if_it_had_not_been(self, checkpoint) -> None:
         after = []
         for spoil in (False, True):
-            learner = make_learner(checkpoint, replace(PPO, micro_episodes=1))
+            learner = make_learner(checkpoint, replace(PPO, micro_tokens=1))
             experience = make_experience(learner)
             if spoil:
                 bad = copy.deepcopy(experience)

@@ -73,8 +73,8 @@ class TestLossOptions:
         learner = make_learner(checkpoint, ppo)
         experience = evaluate_tokens(learner.team, make_batch(learner.team), ppo, TEMPERATURE)
         whole = gradients_of(learner, experience)
-        for size in (1, 2):
-            learner.ppo = replace(ppo, micro_episodes=size)
+        for size in (1, 40):
+            learner.ppo = replace(ppo, micro_tokens=size)
             for one, other in zip(gradients_of(learner, experience), whole, strict=True):
                 torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 

@@ -82,6 +82,10 @@ def test_texts_below_fields_are_inherited() -> None:
         (["train", "--ppo.kl-coef", "x"], "--ppo.kl-coef must be a number, not 'x'"),
         (["train", "--stps", "3"], "did you mean --steps?"),
         (["train", "--steps"], "missing value for argument '--steps'"),
+        (
+            ["train", "--ppo.micro-episodes", "4"],
+            "--ppo.micro-episodes is no longer a setting: set --ppo.micro-tokens, the largest",
+        ),
         (["train", "--game.history", "some"], "invalid choice 'some' for argument"),
         (["tain"], "unrecognized options: tain"),
         (["bench", "table", "none.json"], "there is no file or folder none.json"),

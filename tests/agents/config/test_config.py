@@ -20,8 +20,11 @@ from maporl_agents.config import (
     PPOConfig,
     Sampling,
     TrainConfig,
+    from_dict,
     read_settings,
 )
+from maporl_agents.records.saved_settings import plain_settings, saved_settings
+from maporl_agents.training.keywords import settings_with
 
 NUMBERS = [
     (PPOConfig(), "max_grad_norm", (-1.0, 0.0, math.nan), (0.5, math.inf)),
@@ -34,7 +37,7 @@ NUMBERS = [
     (PPOConfig(), "token_gamma", (-1.0, 1.1, math.nan), (0.0, 1.0)),
     (PPOConfig(), "gae_lambda", (2.0, -0.1), (0.0, 0.95)),
     (PPOConfig(), "kl_target", (0.0, math.inf), (None, 0.1)),
-    (PPOConfig(), "micro_episodes", (0,), (1,)),
+    (PPOConfig(), "micro_tokens", (0,), (1,)),
     (PPOConfig(), "epochs", (0,), (4,)),
     (MAGRPOSettings(ratio=True), "clip_coef", (0.0, math.nan), (None, 0.2)),
     (MAGRPOSettings(), "turn_gamma", (1.5,), (0.9,)),
@@ -92,3 +95,17 @@ def test_saved_settings_are_read_back_as_they_were() -> None:
     for config in (TrainConfig(), MAGRPOConfig(), MALTConfig(), IACConfig()):
         assert read_settings(json.loads(json.dumps(asdict(config)))) == config
     assert read_settings({"ppo": {"learning_rate": 1}}).ppo.learning_rate == 1.0
+
+
+def test_settings_of_earlier_versions_are_passed_over_where_they_were_saved() -> None:
+    """And refused, with what took their place, where somebody asks for them."""
+    old = {"ppo": {"learning_rate": 0.5, "micro_episodes": 4}}
+    assert read_settings(old).ppo == PPOConfig(learning_rate=0.5)
+    now = replace(TrainConfig(), ppo=PPOConfig(learning_rate=0.5))
+    assert saved_settings(old, now) == plain_settings(now)
+    assert isinstance(read_settings({"malt": {"preference": {"micro_episodes": 4}}}), MALTConfig)
+    sentence = r"ppo\.micro_episodes is no longer a setting: set ppo\.micro_tokens, the largest"
+    with pytest.raises(ValueError, match=sentence):
+        from_dict(TrainConfig, old)
+    with pytest.raises(ValueError, match="micro_episodes is no longer a setting: set micro_tokens"):
+        settings_with(TrainConfig(), {"micro_episodes": 4})

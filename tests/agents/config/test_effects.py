@@ -28,7 +28,7 @@ OPTIMISER = {
     "adam_betas": ((0.5, 0.9), "memory of AdamW"),
     "adam_eps": (1e-6, "below AdamW's division"),
     "max_grad_norm": (2.0, "gradient clip"),
-    "micro_episodes": (3, "memory"),
+    "micro_tokens": (3, "memory"),
     "epochs": (2, "passes"),
     "minibatches": (2, "updates per pass"),
     "batch_size": (3, "messages per update"),

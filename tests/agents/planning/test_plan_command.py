@@ -41,7 +41,7 @@ class TestPlan:
     def test_a_device_without_room_is_told(self, checkpoint: Callable[..., Path]) -> None:
         config = miniature(checkpoint("llama"), tuning="lora")
         plan = plan_of(config, replace(MACHINE, memory_bytes=1e5))
-        assert (plan.fits, plan.max_rows, plan.micro_episodes) == (False, None, None)
+        assert (plan.fits, plan.max_rows, plan.micro_tokens) == (False, None, None)
 
     @pytest.mark.thorough
     def test_work_grows_with_turns_and_passes(self) -> None:

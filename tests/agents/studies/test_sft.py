@@ -92,14 +92,14 @@ class TestStep:
 
     def test_micro_batches_change_nothing(self, checkpoint) -> None:
         losses = []
-        for micro_episodes in (1, 64):
+        for micro_tokens in (1, 8192):
             team = load_team(checkpoint("llama"), num_turns=1)
             rollouts = [
                 make_rollout(team, [(5, 6), (7,)], [ids, (11,)], rewards=np.ones((1, 2)))
                 for ids in [(8, 9, 10), (12,)]
             ]
             batch, _ = collate(team, rollouts)
-            config = replace(SMALL, ppo=replace(SMALL.ppo, micro_episodes=micro_episodes))
+            config = replace(SMALL, ppo=replace(SMALL.ppo, micro_tokens=micro_tokens))
             learner = Learner(team, config.ppo, 1)
             losses.append(imitation_step(learner, batch, config))
         assert losses[0] == pytest.approx(losses[1], abs=1e-6)

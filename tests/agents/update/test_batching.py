@@ -14,6 +14,7 @@ from miniatures import load_team, make_rollout
 from maporl_agents.models.team import Team
 from maporl_agents.types import TokenBatch
 from maporl_agents.update.batching import collate, micro_batches, minibatches, rows_by_base
+from maporl_agents.update.layout import nest, texts_of
 
 REWARDS = np.array([[0.5, -1.0], [0.0, 2.0]])
 
@@ -116,12 +117,34 @@ def test_minibatches_cover_each_row_once(episodes: int, count: int, seed: int) -
         assert sorted({row // 4 for row in rows}) == sorted(row // 4 for row in rows[::4])
 
 
-@given(st.integers(0, 9), st.integers(1, 6))
-@settings(max_examples=20)
-def test_micro_batches_cover_each_row_once_in_order(episodes: int, size: int) -> None:
-    parts = [rows.tolist() for rows in micro_batches(fake_batch(episodes), size)]
-    assert [row for rows in parts for row in rows] == list(range(4 * episodes))
-    assert all(len(rows) <= 4 * size for rows in parts)
+@given(
+    st.lists(st.lists(st.integers(1, 2), min_size=2, max_size=6), max_size=12),
+    st.integers(1, 40),
+    st.booleans(),
+)
+@settings(max_examples=60)
+def test_micro_batches_cover_each_row_once(
+    texts: list[list[int]], tokens: int, whole_episodes: bool
+) -> None:
+    batch = batch_with(texts)
+    read = texts_of(batch)
+    hosts, leaders = nest(read, batch.policies)
+    parts = [rows.tolist() for rows in micro_batches(batch, tokens, whole_episodes=whole_episodes)]
+    assert sorted(row for rows in parts for row in rows) == list(range(len(texts)))
+    assert parts == [sorted(rows) for rows in parts]
+    labels = batch.episodes if whole_episodes else hosts
+    for rows in parts:  # what belongs together is in one pass, which is full only if it holds more
+        inside = {int(labels[row]) for row in rows}
+        assert sum(int(label) in inside for label in labels) == len(rows)
+        sequences = leaders[hosts[rows].unique()]
+        padded = len(sequences) * int(read.lengths[sequences].max())
+        assert padded <= tokens or len(inside) == 1
+
+
+def test_the_longest_conversations_come_first() -> None:
+    """So that a pass that does not fit in memory is the first."""
+    batch = batch_with([[9, 2], [3, 4, 5, 6, 7, 8], [2, 3, 4], [1, 2, 3, 4, 5]])
+    assert [rows.tolist() for rows in micro_batches(batch, 12)] == [[1, 3], [0, 2]]
 
 
 def test_minibatches_are_shuffled_by_their_generator() -> None:
@@ -152,6 +175,23 @@ def test_groups_come_in_order_of_first_appearance(team: Team) -> None:
         (1, 1): [3, 7],
     }
     assert [name for name, _ in batch.by_critic()][2] == "agent_0_turn_1"
+
+
+def batch_with(texts: list[list[int]]) -> TokenBatch:
+    """A batch of hand-made texts, all of one policy, whose last token was sampled; two a debate."""
+    n = len(texts)
+    return TokenBatch(
+        prompts=tuple(tuple(text[:-1]) for text in texts),
+        ids=torch.tensor([[text[-1]] for text in texts]).reshape(n, min(n, 1)).long(),
+        mask=torch.ones(n, min(n, 1), dtype=torch.bool),
+        sampled_logprobs=torch.zeros(n, min(n, 1)),
+        policies=("all",) * n,
+        critics=("all",) * n,
+        seats=torch.zeros(n, dtype=torch.long),
+        turns=torch.zeros(n, dtype=torch.long),
+        episodes=torch.arange(n) // 2,
+        rewards=torch.zeros(n),
+    )
 
 
 def fake_batch(episodes: int) -> TokenBatch:

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from miniatures import load_team, make_rollout, stir
 from torch import Tensor
 
@@ -17,9 +15,8 @@ from maporl_agents.losses import kl_estimate, policy_loss
 from maporl_agents.models.team import Team
 from maporl_agents.types import TokenBatch, TokenIds, TokenScores
 from maporl_agents.update.batching import collate
-from maporl_agents.update.token_logprobs import lay_out, score_tokens
+from maporl_agents.update.token_logprobs import score_tokens
 
-CPU = torch.device("cpu")
 FAMILIES = ("llama", "gpt2")
 
 # A debate of two agents and three turns in hand-made ids. Agent 0's rows nest: prompt t + 1 begins
@@ -262,36 +259,3 @@ class TestOneDistribution:
         assert not torch.allclose(
             score(team, batch, 0.7).logprobs, score(team, batch, 1.0).logprobs
         )
-
-
-class TestLayout:
-    def test_a_conversation_is_one_sequence(self) -> None:
-        rows = [prompt + ids for prompt, ids in zip(PROMPTS, IDS, strict=True)]
-        layout = lay_out(rows[0::2], ["a"] * 3, 0, CPU)
-        assert layout.ids.tolist() == [list(rows[4])]
-        assert layout.hosts == (0, 0, 0)
-
-    def test_policies_never_share_one(self) -> None:
-        layout = lay_out([(1, 2), (1, 2), (1, 2, 3)], ["a", "b", "a"], 0, CPU)
-        assert len(layout.ids) == 2
-        assert layout.hosts[0] == layout.hosts[2] != layout.hosts[1]
-
-    @given(
-        st.lists(
-            st.tuples(st.lists(st.integers(1, 3), min_size=1, max_size=5), st.sampled_from("ab"))
-        )
-    )
-    @settings(max_examples=40)
-    def test_every_row_opens_its_host(self, given_rows: list[tuple[list[int], str]]) -> None:
-        rows = [tuple(ids) for ids, _ in given_rows]
-        owners = [owner for _, owner in given_rows]
-        layout = lay_out(rows, owners, 0, CPU)
-        assert len(layout.leaders) == len(layout.ids) if rows else not layout.leaders
-        for row, host in enumerate(layout.hosts):
-            length = len(rows[row])
-            assert layout.ids[host, :length].tolist() == list(rows[row])
-            assert owners[layout.leaders[host]] == owners[row]
-            assert layout.attention[host, :length].all()
-            assert layout.positions[host, :length].tolist() == list(range(length))
-        for host, leader in enumerate(layout.leaders):
-            assert int(layout.attention[host].sum()) == len(rows[leader])
