@@ -28,6 +28,24 @@ class StopReason(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """One message to be written. Made by `play.speak.requests`, read by an engine.
+
+    Attributes:
+        policy: name of the policy that writes.
+        prompt: ids that the policy continues.
+        agent: index of the agent, whose own limit and stop texts hold.
+        debate: index of the debate, among all that are played under one seed. With the agent it
+            names the random numbers of the message.
+    """
+
+    policy: str
+    prompt: TokenIds
+    agent: int
+    debate: int
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """One sampled message as token ids. Made by `sampler`, never re-encoded from text.
 

@@ -17,23 +17,26 @@ DEFECTS = (
                 "torch.arange(ids.shape[1]).expand(ids.shape)",
             ),
             ("positions = positions[:, -1:] + 1", "positions = positions[:, -1:]"),
-            ("noise = _gumbel(len(rows), base.vocab_size", "noise = _gumbel(1, base.vocab_size"),
+            ("noise[alive, place]", "noise[: len(alive), place]"),
+            ("noise[alive, place]", "noise[alive, 0]"),
             ("cache.reorder_cache(keep)", "pass"),
             (
                 "alive = [i for i, goes in zip(alive, going, strict=True) if goes]",
                 "alive = alive[: len(keep)]",
             ),
             ("attention[row, width - len(prompt) :] = 1", "attention[row, :] = 1"),
-            (
-                "-noise.exponential_(generator=generator).log()",
-                "noise.exponential_(generator=generator).log()",
-            ),
-            (
-                "-noise.exponential_(generator=generator).log()",
-                "-noise.uniform_(generator=generator).log()",
-            ),
             ("temper(logits, temperature).log_softmax(-1)", "logits.log_softmax(-1)"),
-            ("logprobs + noise[alive]", "logprobs + noise[: len(alive)]"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/models/uniforms.py",
+        ("tests/agents/models/test_uniforms.py",),
+        (
+            ("Philox(key=key)", "Philox(key=0)"),
+            ("right=True", "right=False"),
+            ("* total, below_total)", "* total, total)"),
+            ("chosen.clamp(max=probabilities.shape[1] - 1)", "chosen"),
+            ("torch.where(stray, probabilities.argmax(-1), chosen)", "chosen"),
         ),
     ),
     Defects(

@@ -24,23 +24,18 @@ DEFECTS = (
         (
             ("team.policy(prompt.seat, prompt.turn)", "team.policy(prompt.seat, 0)"),
             ("(id(chat), prompt.view, tuple(earlier))", "(id(chat), prompt.view, ())"),
-            ("encoded[key], prompt.seat)", "encoded[key], 0)"),
-            ("[request.agent for request in asked]", "[0 for request in asked]"),
+            ("encoded[key], prompt.seat, debate)", "encoded[key], 0, debate)"),
+            ("first_debate + prompt.debate", "first_debate"),
         ),
     ),
     Defects(
         "agents/maporl_agents/play/sampler.py",
         ("tests/agents/play/test_sampler.py",),
         (
-            (
-                "sampling.limit_of(seat), sampling.stops_of(seat)",
-                "sampling.limit_of(0), sampling.stops_of(seat)",
-            ),
-            (
-                "sampling.limit_of(seat), sampling.stops_of(seat)",
-                "sampling.limit_of(seat), sampling.stops_of(0)",
-            ),
-            ("manual_seed((seed + index) % 2**63)", "manual_seed(seed % 2**63)"),
+            ("sampling.limit_of(request.agent)", "sampling.limit_of(0)"),
+            ("sampling.stops_of(request.agent)", "sampling.stops_of(0)"),
+            ("seed_of(seed, request.debate, request.agent)", "seed_of(seed, request.debate)"),
+            ("seed_of(seed, request.debate, request.agent)", "seed_of(seed, request.agent)"),
             ("length + max_new_tokens > window", "length + max_new_tokens >= window"),
             ("length + max_new_tokens > window", "length > window"),
             (

@@ -14,11 +14,13 @@ DEFECTS = (
         (
             ("own.get(prompt.seat, ())", "own.get(0, ())"),
             ("{**node.own, **spoken}", "spoken"),
-            ("for one in node.requests]", "for one in node.requests[::-1]]"),
+            ("for one in node.requests\n", "for one in node.requests[::-1]\n"),
             ("messages[len(node.history.messages) :]", "messages"),
             ("statistics.fmean(known) if", "known[0] if"),
             ("if len(known) == len(scores) else None", "if known else None"),
             ('if joining == "aligned":', 'if joining == "cross":'),
+            ("debate=node.place * group_size + sample", "debate=node.place * group_size"),
+            ("node.place * len(node.actions) + action", "action"),
         ),
     ),
     Defects(

@@ -54,8 +54,9 @@ def node(
     said = tuple(completion((1, 2)) for _ in range(group))
     return TreeNode(
         tree=0,
+        place=0,
         history=Transcript(Question("q", "how much ?", "1"), ("agent_0", "agent_1")),
-        requests=tuple(Request(f"agent_{agent}", (1,), agent) for agent in range(2)),
+        requests=tuple(Request(f"agent_{agent}", (1,), agent, 0) for agent in range(2)),
         completions=(said, said),
         actions=actions,
         rewards=list(rewards),

@@ -63,11 +63,12 @@ def evaluate(
     """
     if greedy:
         sampling = replace(sampling, temperature=0.0)
+    noise = seed_of(seed, "evaluate")
     transcripts: list[Transcript] = []
     num_tokens = 0
     for start in range(0, len(questions), debates.batch_size):
         part = questions[start : start + debates.batch_size]
-        rollouts = play(team, debates, part, sampling, seed=seed_of(seed, "evaluate", start))
+        rollouts = play(team, debates, part, sampling, seed=noise, first_debate=start)
         transcripts += [rollout.transcript for rollout in rollouts]
         num_tokens += sum(len(c.ids) for rollout in rollouts for c in rollout.completions)
     return Evaluation(turn_stats(transcripts), len(questions), num_tokens, tuple(transcripts))

@@ -2,6 +2,7 @@
 
 One distribution is sampled, and it is the one that training scores: softmax(raw logits /
 temperature), without truncation. The loop keeps a key-value cache and drops finished rows from it.
+Each row has a stream of random numbers of its own, one number for each of its tokens.
 """
 
 from __future__ import annotations
@@ -15,18 +16,23 @@ from transformers import DynamicCache
 
 from maporl_agents.models.bases import Base
 from maporl_agents.models.lm_head import temper
+from maporl_agents.models.uniforms import draw, uniforms
 from maporl_agents.text.chat import Chat
 from maporl_agents.types import Completion, StopReason, TokenIds
+
+_READ_AT_ONCE = 2**23
+"""Logits that are computed at a time: 32 MiB of float32."""
 
 
 @dataclass
 class Row:
-    """A prompt and the tokens sampled after it so far."""
+    """A prompt and the tokens sampled after it so far; `stream` names its random numbers."""
 
     prompt: TokenIds
     policy: str
     limit: int
     stops: tuple[str, ...]
+    stream: int
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     stop: StopReason = StopReason.LENGTH
@@ -54,7 +60,7 @@ class Row:
 
 
 @torch.inference_mode()
-def write_rows(base: Base, rows: list[Row], temperature: float, generator: torch.Generator) -> None:
+def write_rows(base: Base, rows: list[Row], temperature: float) -> None:
     """Sample every row until it ends by a stop token, a stop text or its limit.
 
     N rows are decoded in one batch; rows that end are dropped from it, and from the cache.
@@ -63,12 +69,14 @@ def write_rows(base: Base, rows: list[Row], temperature: float, generator: torch
     ids, attention = _left_pad([row.prompt for row in rows], base.chat.pad_id, base.device)
     positions = (attention.cumsum(1) - 1).clamp(min=0)
     cache = DynamicCache(config=base.model.config)
+    noise = _noise(rows, temperature, base.device)
     alive = list(range(len(rows)))
     while True:
         names = [rows[i].policy for i in alive]
         hidden = base.hidden(ids, attention, positions, names, cache=cache)[:, -1]  # (N, H)
-        noise = _gumbel(len(rows), base.vocab_size, generator, temperature)
-        chosen, logprobs = _draw(base.logits(hidden), temperature, noise, alive)
+        place = len(rows[alive[0]].ids)  # rows that go on are equally long
+        numbers = None if noise is None else noise[alive, place]
+        chosen, logprobs = next_tokens(base, hidden, temperature, numbers)
         going = [
             rows[i].add(token, logprob, base.chat)
             for i, token, logprob in zip(alive, chosen.tolist(), logprobs.tolist(), strict=True)
@@ -98,22 +106,33 @@ def _left_pad(
     return ids.to(device), attention.to(device)
 
 
-def _gumbel(rows: int, vocab: int, generator: torch.Generator, temperature: float) -> Tensor | None:
-    """Return standard Gumbel noise (rows, V): argmax(logprobs + noise) is a draw from softmax.
-
-    Drawn for all rows, finished ones included, so that a row's text does not depend on when the
-    others stop.
-    """
+def _noise(rows: Sequence[Row], temperature: float, device: torch.device) -> Tensor | None:
+    """Return the uniform numbers of all tokens, (N, longest limit); None if nothing is drawn."""
     if temperature == 0:
         return None
-    noise = torch.empty(rows, vocab, device=generator.device)
-    return -noise.exponential_(generator=generator).log()
+    table = uniforms([row.stream for row in rows], max(row.limit for row in rows))
+    # Not every device has float64: a number that rounds up to 1 is as one just below it.
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    return torch.from_numpy(table).to(device, dtype)
 
 
-def _draw(
-    logits: Tensor, temperature: float, noise: Tensor | None, alive: list[int]
+def next_tokens(
+    base: Base, hidden: Tensor, temperature: float, numbers: Tensor | None
 ) -> tuple[Tensor, Tensor]:
+    """Return ids drawn after states (N, H) and their log-probabilities, (N,) each.
+
+    Rows are read out in parts, so that no table grows with rows times vocabulary.
+    """
+    rows = max(1, _READ_AT_ONCE // base.vocab_size)
+    parts = hidden.split(rows)
+    given = [None] * len(parts) if numbers is None else numbers.split(rows)
+    drawn = [_draw(base.logits(h), temperature, u) for h, u in zip(parts, given, strict=True)]
+    chosen, logprobs = zip(*drawn, strict=True)
+    return torch.cat(chosen), torch.cat(logprobs)
+
+
+def _draw(logits: Tensor, temperature: float, numbers: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return chosen ids and their log-probabilities, (N,) each."""
     logprobs = temper(logits, temperature).log_softmax(-1)
-    chosen = (logprobs if noise is None else logprobs + noise[alive]).argmax(-1)
+    chosen = logprobs.argmax(-1) if numbers is None else draw(logprobs, numbers)
     return chosen, logprobs.gather(1, chosen[:, None])[:, 0]

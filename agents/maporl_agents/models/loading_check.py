@@ -134,11 +134,11 @@ def _sampled(base: Base, policies: Sequence[str]) -> list[Row]:
     ids = base.chat.encode(_TEXT) or [base.chat.pad_id]
     room = (window_of(base.model) or 16) - 3
     rows: list[Row] = [
-        _Endless(tuple((ids * 12)[: max(min(length, room), 1)]), policy, limit, ())
+        _Endless(tuple((ids * 12)[: max(min(length, room), 1)]), policy, limit, (), stream)
         for policy in policies
-        for length, limit in _PROMPTS
+        for stream, (length, limit) in enumerate(_PROMPTS)
     ]
-    write_rows(base, rows, 1.0, torch.Generator(base.device).manual_seed(0))
+    write_rows(base, rows, 1.0)
     return rows
 
 

@@ -24,7 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from maporl_agents.config import GameConfig, TeamConfig
 from maporl_agents.models.bases import Base
 from maporl_agents.models.critics import critic_adapter
-from maporl_agents.models.lm_head import temper
+from maporl_agents.models.decoding import next_tokens
 from maporl_agents.models.loading import examine, make_team
 from maporl_agents.models.team import Team
 from maporl_agents.planning.ledger import Cost, Ledger, sketching
@@ -230,11 +230,8 @@ def _say(
     """Run the model and draw one token per row, as `sampler` does."""
     attention = torch.ones(len(ids), context, dtype=torch.long, device=META)
     hidden = base.hidden(ids, attention, ids, policies, cache=cache)[:, -1]
-    noise = torch.empty(len(ids), base.vocab_size, device=META).exponential_().log()
-    noise = -noise
-    logprobs = temper(base.logits(hidden), temperature).log_softmax(-1)
-    chosen = (logprobs + noise).argmax(-1)
-    logprobs.gather(1, chosen[:, None])
+    numbers = torch.empty(len(ids), dtype=torch.float64, device=META)
+    next_tokens(base, hidden, temperature, numbers)
 
 
 def _lengthen(cache: DynamicCache, tokens: int) -> None:

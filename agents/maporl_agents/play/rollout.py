@@ -9,9 +9,9 @@ import numpy as np
 
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team
-from maporl_agents.play.speak import Engine, Request, requests, speak
+from maporl_agents.play.speak import Engine, requests, speak
 from maporl_agents.seeding import seed_of
-from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
+from maporl_agents.types import Completion, Request, Rollout, StopReason, TokenIds
 from maporl_env.batched import Prompt
 from maporl_env.types import Question, Transcript
 
@@ -46,6 +46,7 @@ def play(
     sampling: Sampling,
     *,
     seed: int,
+    first_debate: int = 0,
     engine: Engine | None = None,
 ) -> list[Rollout]:
     """Play one debate per question, all in lock step, one generation call per turn.
@@ -58,6 +59,7 @@ def play(
         questions: one per debate, at most the batch size of `debates`.
         sampling: how messages are drawn.
         seed: names the sampling noise.
+        first_debate: index of the first debate among those that are played under this seed.
         engine: writes the messages; None for the models of this process (`play.speak`).
     """
     debates.reset(questions=questions)
@@ -65,7 +67,7 @@ def play(
     turn = 0
     while prompts := debates.prompts():
         own = [tapes[prompt.debate].own(prompt.seat) for prompt in prompts]
-        asked = requests(team, prompts, own)
+        asked = requests(team, prompts, own, first_debate=first_debate)
         stream = seed_of(seed, "sample", turn)
         completions = speak(team, asked, sampling, stream, engine=engine)
         for prompt, request, completion in zip(prompts, asked, completions, strict=True):

@@ -1,4 +1,4 @@
-"""Sampling by a team: prompt ids in, completions with log-probabilities out.
+"""Sampling by a team: requests in, completions with log-probabilities out.
 
 Rows whose policies share a base model are decoded in one batch (`decoding`).
 """
@@ -7,56 +7,52 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from maporl_agents.config import Sampling
 from maporl_agents.models.bases import Base, window_of
 from maporl_agents.models.decoding import Row, write_rows
 from maporl_agents.models.parallel_bases import side_by_side
 from maporl_agents.models.team import Team
-from maporl_agents.types import Completion, TokenIds
+from maporl_agents.seeding import seed_of
+from maporl_agents.types import Completion, Request
 
 
-def sample(
-    team: Team,
-    prompts: Sequence[TokenIds],
-    policies: Sequence[str],
-    sampling: Sampling,
-    seed: int,
-    seats: Sequence[int] | None = None,
-) -> list[Completion]:
-    """Draw one completion per prompt; prompts whose policies share a base share their batches.
+def sample(team: Team, asked: Sequence[Request], sampling: Sampling, seed: int) -> list[Completion]:
+    """Draw one completion per request; requests whose policies share a base share their batches.
+
+    A completion depends on its own request alone, up to the rounding of log-probabilities.
 
     Args:
         team: the models.
-        prompts: N tuples of ids.
-        policies: N names, the policy that continues each prompt.
+        asked: the requests, no two of one debate and agent.
         sampling: limits and temperature.
-        seed: names the stream of random numbers; equal arguments give equal completions.
-        seats: N agents, whose own limits and stop texts hold; None: all are agent 0.
+        seed: names the random numbers; equal arguments give equal completions.
 
     Raises:
         ValueError: an unknown policy, an empty prompt, or one that leaves too little room in the
             model's window for `max_new_tokens`.
     """
-    seats = [0] * len(prompts) if seats is None else seats
-    rows = [
-        Row(prompt, policy, sampling.limit_of(seat), sampling.stops_of(seat))
-        for prompt, policy, seat in zip(prompts, policies, seats, strict=True)
-    ]
+    rows = [_row(request, sampling, seed) for request in asked]
     for row in rows:
         _require_room(team.base_of(row.policy), len(row.prompt), row.limit)
     rows_of = [[row for row in rows if row.policy in base.policies] for base in team.bases]
 
-    def speak(index: int) -> None:
-        base, spoken = team.bases[index], rows_of[index]
-        generator = torch.Generator(base.device).manual_seed((seed + index) % 2**63)
-        for start in range(0, len(spoken), sampling.max_rows):
-            chunk = spoken[start : start + sampling.max_rows]
-            write_rows(base, chunk, sampling.temperature, generator)
+    def write(index: int) -> None:
+        base, own = team.bases[index], rows_of[index]
+        for start in range(0, len(own), sampling.max_rows):
+            write_rows(base, own[start : start + sampling.max_rows], sampling.temperature)
 
-    side_by_side(speak, range(len(team.bases)))
+    side_by_side(write, range(len(team.bases)))
     return [row.completion(team.base_of(row.policy).chat) for row in rows]
+
+
+def _row(request: Request, sampling: Sampling, seed: int) -> Row:
+    return Row(
+        request.prompt,
+        request.policy,
+        sampling.limit_of(request.agent),
+        sampling.stops_of(request.agent),
+        stream=seed_of(seed, request.debate, request.agent),
+    )
 
 
 def _require_room(base: Base, length: int, max_new_tokens: int) -> None:

@@ -11,42 +11,27 @@ Another engine, such as a server that holds the weights, takes the place of `sam
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team
 from maporl_agents.play.sampler import sample
-from maporl_agents.types import Completion, TokenIds
+from maporl_agents.types import Completion, Request, TokenIds
 from maporl_env.batched import Prompt
 from maporl_env.types import View
 
-Engine = Callable[
-    [Team, Sequence[TokenIds], Sequence[str], Sampling, int, Sequence[int]], list[Completion]
-]
-"""Writes one completion per prompt.
+Engine = Callable[[Team, Sequence[Request], Sampling, int], list[Completion]]
+"""Writes one completion per request.
 
-Takes the team, N prompts, N names of policies, the sampling settings, the seed and N agent indices,
-as `sampler.sample` does.
+Takes the team, the requests, the sampling settings and the seed, as `sampler.sample` does.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One message to be written. Made by `requests`, read by `speak`.
-
-    Attributes:
-        policy: name of the policy that writes.
-        prompt: ids that the policy continues.
-        agent: index of the agent, whose own limit and stop texts hold.
-    """
-
-    policy: str
-    prompt: TokenIds
-    agent: int
-
-
 def requests(
-    team: Team, prompts: Sequence[Prompt], own: Sequence[Sequence[TokenIds]]
+    team: Team,
+    prompts: Sequence[Prompt],
+    own: Sequence[Sequence[TokenIds]],
+    *,
+    first_debate: int = 0,
 ) -> list[Request]:
     """Return one request per prompt: the policy of the agent in this turn, and its prompt ids.
 
@@ -56,6 +41,7 @@ def requests(
         team: the models.
         prompts: N prompts of an environment.
         own: N lists, the ids of each reader's earlier messages, in order.
+        first_debate: index of the first debate among those that are played under one seed.
 
     Raises:
         ValueError: the team has no policy for an agent and turn.
@@ -69,7 +55,8 @@ def requests(
         key = (id(chat), prompt.view, tuple(earlier))
         if key not in encoded:
             encoded[key] = chat.prompt_ids(prompt.view, earlier)
-        found.append(Request(policy, encoded[key], prompt.seat))
+        debate = first_debate + prompt.debate
+        found.append(Request(policy, encoded[key], prompt.seat, debate))
     return found
 
 
@@ -87,18 +74,11 @@ def speak(
         team: the models.
         asked: the requests; one call of the engine writes all of them.
         sampling: limits, stop texts and temperature.
-        seed: names the stream of random numbers; equal arguments give equal completions.
+        seed: names the random numbers; equal arguments give equal completions.
         engine: writes the completions; None for the models of this process (`sampler.sample`).
 
     Raises:
         ValueError: a prompt is empty, or leaves too little room in the model's window.
     """
     write = sample if engine is None else engine
-    return write(
-        team,
-        [request.prompt for request in asked],
-        [request.policy for request in asked],
-        sampling,
-        seed,
-        [request.agent for request in asked],
-    )
+    return write(team, asked, sampling, seed)

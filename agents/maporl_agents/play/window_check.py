@@ -17,7 +17,7 @@ from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
 from maporl_agents.play.speak import Engine
 from maporl_agents.text.chat import Chat
-from maporl_agents.types import Completion, StopReason, TokenIds
+from maporl_agents.types import Completion, Request, StopReason
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.tasks.index import IndexedQuestions
 from maporl_env.types import Question
@@ -265,17 +265,9 @@ def full_length(team: Team) -> Engine:
         return known[key]
 
     def engine(
-        _: Team,
-        prompts: Sequence[TokenIds],
-        policies: Sequence[str],
-        sampling: Sampling,
-        seed: int,
-        seats: Sequence[int],
+        _: Team, asked: Sequence[Request], sampling: Sampling, seed: int
     ) -> list[Completion]:
-        return [
-            write(team.base_of(policy).chat, sampling.limit_of(seat))
-            for policy, seat in zip(policies, seats, strict=True)
-        ]
+        return [write(team.base_of(one.policy).chat, sampling.limit_of(one.agent)) for one in asked]
 
     return engine
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from maporl_agents.config import Joining, Sampling
 from maporl_agents.models.team import Team
-from maporl_agents.play.speak import Request, requests, speak
+from maporl_agents.play.speak import requests, speak
 from maporl_agents.seeding import seed_of
-from maporl_agents.types import Completion, StopReason, TokenIds
+from maporl_agents.types import Completion, Request, StopReason, TokenIds
 from maporl_env.batched import BatchedDebate
 from maporl_env.debate import Debate
 from maporl_env.game import Game
@@ -39,6 +39,8 @@ class TreeNode:
 
     Attributes:
         tree: index of the question among those that were asked; they may repeat.
+        place: index of the node among all that its level has if no debate ends early. It names the
+            sampling noise, so that what is sampled does not depend on the other branches.
         history: the prefix.
         path: the joint actions that led here; () at the root.
         own: ids of each agent's messages in the prefix, by agent index.
@@ -52,6 +54,7 @@ class TreeNode:
     """
 
     tree: int
+    place: int
     history: Transcript
     path: Steps = ()
     own: Mapping[int, tuple[TokenIds, ...]] = field(default_factory=dict)
@@ -115,7 +118,7 @@ def grow_trees(
     # Runs that are resumed have drawn their noise from streams of these names.
     stream = "expand" if joining is None else "sample"
     roots = [
-        TreeNode(first_tree + index, Transcript(question, debates.agents))
+        TreeNode(first_tree + index, first_tree + index, Transcript(question, debates.agents))
         for index, question in enumerate(questions)
     ]
     nodes = roots
@@ -178,7 +181,12 @@ def _sample(
         node.turn = prompt.turn
         node.requests = (*node.requests, request)
     # By node, then sample, then speaker: the order in which G copies of a debate would be played.
-    asked = [one for node in nodes for _ in range(group_size) for one in node.requests]
+    asked = [
+        replace(one, debate=node.place * group_size + sample)
+        for node in nodes
+        for sample in range(group_size)
+        for one in node.requests
+    ]
     spoken = iter(speak(team, asked, sampling, noise))
     for node in nodes:
         rows = [[next(spoken) for _ in node.requests] for _ in range(group_size)]  # (G, S)
@@ -207,8 +215,10 @@ def _child(node: TreeNode, said: Sequence[Completion], transcript: Transcript) -
         request.agent: (*node.own.get(request.agent, ()), completion.ids)
         for request, completion in zip(node.requests, said, strict=True)
     }
-    path = (*node.path, len(node.children))
-    return TreeNode(node.tree, transcript, path, {**node.own, **spoken})
+    action = len(node.children)
+    place = node.place * len(node.actions) + action
+    path = (*node.path, action)
+    return TreeNode(node.tree, place, transcript, path, {**node.own, **spoken})
 
 
 def joint_reward(messages: Sequence[Message]) -> float | None:

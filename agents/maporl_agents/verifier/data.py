@@ -135,9 +135,10 @@ def sample_answers(
     debates = BatchedDebate(replace(game, verifier=verifier), min(batch_size, len(asked)))
     examples: list[Example] = []
     unjudged = 0
+    noise = seed_of(seed, "answers")
     for start in range(0, len(asked), batch_size):
         part = asked[start : start + batch_size]
-        rollouts = play(team, debates, part, sampling, seed=seed_of(seed, "answers", start))
+        rollouts = play(team, debates, part, sampling, seed=noise, first_debate=start)
         said = [(r.transcript.question, m) for r in rollouts for m in r.transcript.messages]
         judged = [(q, m.text, m.score) for q, m in said if m.score is not None]
         examples += [Example(q, text, _is_right(q, score)) for q, text, score in judged]

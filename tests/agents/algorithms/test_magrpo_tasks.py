@@ -25,7 +25,7 @@ from maporl_agents.records.run_log import read_metrics
 from maporl_agents.training.experiment import build, load_team, read_config
 from maporl_agents.training.make_game import make_verifier
 from maporl_agents.trees import sample_tree
-from maporl_agents.types import Completion, StopReason, TokenIds
+from maporl_agents.types import Completion, Request, StopReason
 from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.sandbox import unavailable
@@ -59,19 +59,18 @@ class Menu:
     def speak(
         self,
         team: Team,
-        prompts: Sequence[TokenIds],
-        policies: Sequence[str],
+        asked: Sequence[Request],
         _sampling: Any,
         _stream: int,
-        seats: Sequence[int],
     ) -> list[Completion]:
         """As `sampler.sample`; agents come by turns, so every A-th prompt is the next sample."""
         said = []
         agents, group = len(self.texts), len(self.texts[0])
-        for place, (prompt, policy, seat) in enumerate(zip(prompts, policies, seats, strict=True)):
-            tokenizer = team.base_of(policy).chat.tokenizer
-            self.read.setdefault((self.turn, seat), []).append(tokenizer.decode(prompt))
-            text = self.texts[seat][place // agents % group]
+        for place, one in enumerate(asked):
+            tokenizer = team.base_of(one.policy).chat.tokenizer
+            read = self.read.setdefault((self.turn, one.agent), [])
+            read.append(tokenizer.decode(one.prompt))
+            text = self.texts[one.agent][place // agents % group]
             ids = (*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id)
             assert tokenizer.decode(ids[:-1]) == text
             said.append(Completion(ids, (-1.0,) * len(ids), text, StopReason.EOS))

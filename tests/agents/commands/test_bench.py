@@ -210,7 +210,7 @@ def test_the_reference_file_is_of_the_built_in_weights() -> None:
 
 
 def test_the_reference_results_come_out_again() -> None:
-    """The same noise for one whole batch, the unit in which it is drawn; question by question.
+    """The same noise, question by question.
 
     Another processor may round a logit the other way; other noise agrees on some 70 of 100.
     """

@@ -106,12 +106,12 @@ def test_a_played_debate_carries_ids_too(checkpoint, monkeypatch, capsys) -> Non
     """Each agent's next prompt opens with its last one and what it then wrote."""
     rows: dict[str, tuple[int, ...]] = {}
 
-    def watched(team, prompts, policies, *arguments):
-        completions = sample(team, prompts, policies, *arguments)
-        for prompt, policy, one in zip(prompts, policies, completions, strict=True):
-            before = rows.get(policy, ())
-            assert prompt[: len(before)] == before
-            rows[policy] = prompt + one.ids
+    def watched(team, asked, *arguments):
+        completions = sample(team, asked, *arguments)
+        for request, one in zip(asked, completions, strict=True):
+            before = rows.get(request.policy, ())
+            assert request.prompt[: len(before)] == before
+            rows[request.policy] = request.prompt + one.ids
         return completions
 
     monkeypatch.setattr(speak, "sample", watched)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import transformers
-from miniatures import shared_tokenizer, stir
+from miniatures import sample, shared_tokenizer, stir
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM
@@ -21,7 +21,6 @@ from maporl_agents.models import bases, trunk
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.lora import _Route
 from maporl_agents.models.team import Team
-from maporl_agents.play.sampler import sample
 from maporl_agents.types import TokenIds
 from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.token_logprobs import score_tokens

@@ -200,7 +200,7 @@ class TestFaults:
         """EOS and a stop text are ends (failure A8). One turn of two agents, all scores 0."""
         stops = [StopReason.EOS, StopReason.LENGTH, StopReason.TEXT, StopReason.LENGTH]
 
-        def engine(team, prompts, policies, sampling, seed, seats) -> list[Completion]:
+        def engine(team, asked, sampling, seed) -> list[Completion]:
             return [Completion((1,), (-1.0,), "no box", stop) for stop in stops]
 
         debates = make_debates(

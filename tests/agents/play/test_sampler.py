@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from miniatures import load_team, make_model, make_rollout, stir
+from miniatures import load_team, make_model, make_rollout, sample, stir
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -18,7 +18,6 @@ from transformers import PreTrainedTokenizerFast
 from maporl_agents.config import Sampling
 from maporl_agents.models.bases import FullBase
 from maporl_agents.models.team import Team
-from maporl_agents.play.sampler import sample
 from maporl_agents.text.chat import Chat
 from maporl_agents.types import Completion, StopReason, TokenIds
 from maporl_agents.update.batching import collate
@@ -118,13 +117,37 @@ class TestReproducible:
             assert len(set(kept.values())) == 1
         assert len(seen) > 3  # lengths did differ
 
-    def test_rows_come_back_in_order_however_they_are_split(self, checkpoint) -> None:
-        team = make_team(checkpoint)
-        greedy = replace(SHORT, temperature=0.0)
-        whole = ids_of(sample(team, PROMPTS, POLICIES, greedy, seed=1))
-        assert ids_of(sample(team, PROMPTS, POLICIES, replace(greedy, max_rows=1), 1)) == whole
-        backwards = sample(team, PROMPTS[::-1], POLICIES[::-1], greedy, seed=1)
-        assert ids_of(backwards)[::-1] == whole
+    @pytest.mark.parametrize("temperature", [0.0, 1.3])
+    @pytest.mark.parametrize("family", ["llama", "gpt2"])
+    def test_a_message_does_not_depend_on_the_rows_beside_it(
+        self, checkpoint, family: str, temperature: float
+    ) -> None:
+        """However rows are split and ordered, and whichever of them are asked for at all."""
+        team = make_team(checkpoint, family, double=True, stops=7)
+        prompts, policies, debates = PROMPTS * 3, POLICIES * 3, list(range(12))
+        sampling = Sampling(max_new_tokens=12, temperature=temperature)
+        whole = ids_of(sample(team, prompts, policies, sampling, seed=1))
+        assert len(set(map(len, whole))) > 2
+        for rows in (1, 5):
+            split = replace(sampling, max_rows=rows)
+            assert ids_of(sample(team, prompts, policies, split, seed=1)) == whole
+        some = [7, 2, 11, 4]
+        found = sample(
+            team,
+            [prompts[i] for i in some],
+            [policies[i] for i in some],
+            sampling,
+            seed=1,
+            debates=[debates[i] for i in some],
+        )
+        assert ids_of(found) == [whole[i] for i in some]
+
+    def test_debate_and_agent_name_the_noise(self, checkpoint) -> None:
+        """Equal prompts are answered differently in another debate, or by another agent."""
+        team = load_team(checkpoint("llama"), num_turns=1, tuning="none")
+        prompts, policies = [PROMPTS[1]] * 3, [team.policy(0, 0)] * 3
+        said = sample(team, prompts, policies, SHORT, 1, seats=[0, 1, 0], debates=[0, 0, 1])
+        assert len(set(ids_of(said))) == 3
 
 
 class TestTheEnd:
@@ -303,7 +326,7 @@ class TestPerAgent:
     def test_agents_keep_to_their_own(self, checkpoint) -> None:
         """And what one may write changes nothing for the other."""
         team = make_team(checkpoint)
-        free = sample(team, PROMPTS, POLICIES, SHORT, seed=1)
+        free = sample(team, PROMPTS, POLICIES, SHORT, seed=1, seats=[0, 1, 1, 0])
         end = free[1].text[1:3]
         sampling = replace(SHORT, agent_max_new_tokens=(2, 6), agent_stop=("", end))
         own = sample(team, PROMPTS, POLICIES, sampling, seed=1, seats=[0, 1, 1, 0])

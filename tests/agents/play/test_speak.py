@@ -73,7 +73,7 @@ def test_a_repeated_prompt_is_encoded_once(team: Team, monkeypatch: pytest.Monke
 
 def test_limits_are_those_of_the_agent_who_is_asked(team: Team) -> None:
     [prompt] = {one.prompt for one in requests(team, opening()[:1], [()])}
-    asked = [Request(team.policy(agent, 0), prompt, agent) for agent in (1, 0, 1)]
+    asked = [Request(team.policy(agent, 0), prompt, agent, i) for i, agent in enumerate((1, 0, 1))]
     for base in team.bases:
         assert not base.chat.stop_ids & set(prompt)
     said = speak(team, asked, SAMPLING, 3)
@@ -85,9 +85,9 @@ def test_every_caller_asks_the_one_engine(team: Team, monkeypatch: pytest.Monkey
     """Training, trees, benchmark players, local speakers and `maporl play` need no other change."""
     asked: list[list[int]] = []
 
-    def engine(team, prompts, policies, sampling, seed, agents) -> list[Completion]:
-        asked.append(list(agents))
-        return [Completion((1,), (-1.0,), f"{seed % 7}", StopReason.EOS) for _ in prompts]
+    def engine(team, requests, sampling, seed) -> list[Completion]:
+        asked.append([one.agent for one in requests])
+        return [Completion((1,), (-1.0,), f"{seed % 7}", StopReason.EOS) for _ in requests]
 
     monkeypatch.setattr(module, "sample", engine)
     play(team, debates(), QUESTIONS, SAMPLING, seed=0)
