@@ -17,7 +17,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from pettingzoo.test import performance_benchmark
@@ -32,33 +32,36 @@ ANSWER = "\\boxed{12}"
 GOALS = {"wrapped AEC": 10_000, "BatchedDebate": 50_000}
 
 
-def episodes(env: Any, debates: int) -> Iterator[int]:
-    """Reset an environment for each debate, with the debate's number as seed."""
+def play(env: Any, step: Callable[[Any], int], debates: int) -> int:
+    """Play debates in steps that return the number of their messages; return the sum."""
+    messages = 0
     for seed in range(debates):
         env.reset(seed=seed)
-        yield seed
+        while env.agents:
+            messages += step(env)
+    return messages
 
 
 def aec(debates: int = 10) -> int:
     """Play through the default wrappers, reading every observation; return the message count."""
-    env = debate_v0.env(QUESTIONS)
-    messages = 0
-    for _ in episodes(env, debates):
-        while env.agents:
-            over = env.last()[2]
-            env.step(None if over else ANSWER)
-            messages += not over
-    return messages
+
+    def step(env: Any) -> int:
+        over = env.last()[2]
+        env.step(None if over else ANSWER)
+        return not over
+
+    return play(debate_v0.env(QUESTIONS), step, debates)
 
 
 def parallel(debates: int = 10) -> int:
-    env = debate_v0.parallel_env(QUESTIONS)
-    messages = 0
-    for _ in episodes(env, debates):
-        while env.agents:
-            messages += len(env.agents)
-            env.step(dict.fromkeys(env.agents, ANSWER))
-    return messages
+    """Play all agents of a turn at once; return the message count."""
+
+    def step(env: Any) -> int:
+        messages = len(env.agents)
+        env.step(dict.fromkeys(env.agents, ANSWER))
+        return messages
+
+    return play(debate_v0.parallel_env(QUESTIONS), step, debates)
 
 
 def batched(batches: int = 8, rewards: bool = False) -> int:

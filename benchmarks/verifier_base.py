@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from maporl_agents.seeding import seed_of
+from maporl_agents.tiny.pretrain import random_model
 from maporl_env.prompts import opening
 from maporl_env.replay import LAST_LINE_TEMPLATE
 from maporl_env.tasks.files import read_rows
@@ -59,24 +60,10 @@ def make_tokenizer(texts: Sequence[tuple[str, str]], size: int) -> PreTrainedTok
     )
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> PreTrainedModel:
     """Return the untrained model."""
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        initializer_range=0.05,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return LlamaForCausalLM(config)
+    shape = {"num_hidden_layers": 4, "max_position_embeddings": 1024, "initializer_range": 0.05}
+    return random_model(LlamaConfig, LlamaForCausalLM, tokenizer, seed, hidden_size=128, **shape)
 
 
 def batch(rows: Sequence[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:

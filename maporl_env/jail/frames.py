@@ -132,6 +132,17 @@ def receive(pipe: int, deadline: float | None = None, max_bytes: int = MAX_BYTES
     return loads(_read(pipe, length, deadline))
 
 
+def serve(requests: int, replies: int, answer: Callable[[Any], Any]) -> None:
+    """Say that this process is ready, then answer each request until the other side is gone."""
+    send(replies, {"ready": True})
+    while True:
+        try:
+            request = receive(requests)
+        except EOFError:
+            return
+        send(replies, answer(request))
+
+
 def _read(pipe: int, length: int, deadline: float | None) -> bytes:
     parts = []
     while length:

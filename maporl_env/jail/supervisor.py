@@ -35,13 +35,7 @@ def main(isolated: bool) -> None:
     except OSError as error:
         frames.send(STDOUT, {"refused": str(error)})
         return
-    frames.send(STDOUT, {"ready": True})
-    while True:
-        try:
-            job = frames.receive(STDIN)
-        except EOFError:
-            return
-        frames.send(STDOUT, run(job, isolated))
+    frames.serve(STDIN, STDOUT, lambda job: run(job, isolated))
 
 
 def prepare(isolated: bool) -> None:

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from maporl_env.tasks.base import Deferred, Task
-from maporl_env.tasks.files import NLI_TEMPLATE, read_questions, read_splits
+from maporl_env.tasks.files import NLI_TEMPLATE, published_splits, read_questions
 from maporl_env.tasks.hub import read_hub, source
-from maporl_env.tasks.splits import Splits, carve_validation
+from maporl_env.tasks.splits import carve_validation
 from maporl_env.types import Question
 
 HUB_NAME = "facebook/anli"
@@ -29,12 +29,8 @@ NUM_VALIDATION = 1_200
 def load(data: str | Path | None = None) -> Task:
     """Return the task; see `gsm8k.load` for `data` and errors (hub name "facebook/anli")."""
     place = source("anli", data, HUB_NAME)
-    splits: Splits = {}
-    if isinstance(place, Path):
-        splits.update(read_splits(place, "anli", published=True))
-    else:
-        for name in ("train", "test"):
-            splits[name] = _published(place, name)
+    splits = published_splits(place, "anli", _published)
+    if isinstance(place, str):
         splits["validation"] = Deferred(partial(_published, place, "dev"))
     splits = carve_validation(splits, NUM_VALIDATION, NUM_VERIFIER + NUM_RL + NUM_VALIDATION)
     train = splits.get("train", ())

@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import gzip
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -184,6 +184,21 @@ def _label(label: object, where: str) -> str:
             "leave out unlabelled rows"
         )
     return name
+
+
+def published_splits(
+    place: Path | str, task: str, read_hub_split: Callable[[str, str], Sequence[Question]]
+) -> Splits:
+    """Return the training and test questions of a published set; errors as :func:`read_splits`.
+
+    Args:
+        place: its file or folder, or its name on the hub.
+        task: starts the ids of rows that bring none.
+        read_hub_split: returns the questions of a split ("train", "test") of a name on the hub.
+    """
+    if isinstance(place, Path):
+        return read_splits(place, task, published=True)
+    return {name: read_hub_split(place, name) for name in ("train", "test")}
 
 
 def read_splits(path: Path, prefix: str, *, published: bool = False) -> Splits:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from maporl_env.tasks import tinygsm
 from maporl_env.tasks.base import Deferred, Task
-from maporl_env.tasks.files import read_questions, read_splits
+from maporl_env.tasks.files import published_splits, read_questions
 from maporl_env.tasks.hub import read_hub, source
 from maporl_env.tasks.splits import Splits, carve_validation
 from maporl_env.types import Question
@@ -46,12 +46,7 @@ def load(data: str | Path | None = None) -> Task:
         ValueError: a malformed row or an unreadable gold answer, with file and line number.
     """
     place = source("gsm8k", data, HUB_NAME)
-    splits: Splits = {}
-    if isinstance(place, Path):
-        splits.update(read_splits(place, "gsm8k", published=True))
-    else:
-        for name in ("train", "test"):
-            splits[name] = read_questions(read_hub(place, "main", name), f"gsm8k/{name}")
+    splits = published_splits(place, "gsm8k", _published)
     if "train" in splits and splits["train"] is not splits.get("test"):
         verifier = splits["train"][:NUM_VERIFIER]
         splits = carve_validation(splits, NUM_VALIDATION, 10 * NUM_VALIDATION)
@@ -78,3 +73,7 @@ def _tinygsm(place: Path | str) -> Path | str | None:
 def _rl(tiny: Path | str, verifier: Sequence[Question]) -> Sequence[Question]:
     known = {question.prompt for question in verifier}
     return tinygsm.take(tiny, tinygsm.NUM_RL, without=known)
+
+
+def _published(place: str, name: str) -> list[Question]:
+    return read_questions(read_hub(place, "main", name), f"gsm8k/{name}")

@@ -42,7 +42,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maporl"
 
 
-def digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal."""
     total = hashlib.sha256()
     with path.open("rb") as file:
@@ -165,7 +165,7 @@ def open_index(
             column of names of splits that is not called "split", or a file without rows; with file
             and line.
     """
-    stamp, name = _stamp(path), digest(path)
+    stamp, name = _stamp(path), file_digest(path)
     kept = cache_folder() / "index" / f"{name}.{_VERSION}.{checked_as}.{split or ''}.npy"
     spans = _known(kept)
     if spans is None:

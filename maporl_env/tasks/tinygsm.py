@@ -27,7 +27,7 @@ from maporl_env.sandbox import Job, Limits, Result, Sandbox, SandboxUnavailable
 from maporl_env.tasks.base import Deferred, Task
 from maporl_env.tasks.files import read_questions, read_rows
 from maporl_env.tasks.hub import source, stream_hub
-from maporl_env.tasks.index import cache_folder, digest, keep
+from maporl_env.tasks.index import cache_folder, file_digest, keep
 from maporl_env.tasks.splits import Numbered, Row, Splits
 from maporl_env.types import Question
 
@@ -89,7 +89,7 @@ def read(path: Path, count: int, without: Collection[str] = ()) -> list[Question
     if first is not None and "answer" in first[1]:
         fresh = (n for n in read_rows(path) if n[1].get("question") not in without)
         return read_questions(itertools.islice(fresh, count), "tinygsm")
-    return _kept(digest(path), lambda: read_rows(path), count, without)
+    return _kept(file_digest(path), lambda: read_rows(path), count, without)
 
 
 def _kept(

@@ -31,16 +31,14 @@ def main() -> None:
     except Exception as error:
         frames.send(replies, {"refused": f"{type(error).__name__}: {error}"})
         return
-    frames.send(replies, {"ready": True})
-    while True:
-        try:
-            request = frames.receive(requests)
-        except EOFError:
-            return
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
         signal.alarm(int(request["seconds"]) + LAST_RESORT_SECONDS)  # whose default is the end
         equal = compare(request["gold"], request["answer"])
         signal.alarm(0)
-        frames.send(replies, {"equal": equal})
+        return {"equal": equal}
+
+    frames.serve(requests, replies, answer)
 
 
 def _limit_memory() -> None:

@@ -8,6 +8,7 @@ DEFECTS = (
     Defects(
         "agents/maporl_agents/algorithms/maporl.py",
         (
+            "tests/agents/algorithms/test_maporl_is_ppo.py",
             "tests/agents/algorithms/test_maporl.py",
             "tests/agents/algorithms/test_kl_coefficient.py",
             "tests/agents/algorithms/test_ppo_options.py",

@@ -76,6 +76,7 @@ DEFECTS = (
     Defects(
         "agents/maporl_agents/update/optimiser.py",
         (
+            "tests/agents/algorithms/test_maporl_is_ppo.py",
             "tests/agents/algorithms/test_maporl.py",
             "tests/agents/algorithms/test_kl_coefficient.py",
             "tests/agents/update/test_optimiser.py",

@@ -1,53 +1,19 @@
-"""Random batches for tests of the losses, and slow twins' helpers."""
+"""Random batches for tests of the losses."""
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from masked_cases import make_mask, with_garbage
 from torch import Tensor
 
-from maporl_agents.losses import (
-    policy_loss,
-    value_loss,
-)
-
-NUM_CASES = 1_000
-
-
-GARBAGE = (math.nan, math.inf, -math.inf, 1e300, -7.0)
-
+from maporl_agents.losses import policy_loss, value_loss
 
 REDUCTIONS = ("token", "sequence", "constant")
-
-
 MAX_TOKENS = 10
-
-
-def fp64(values: object) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def leaf(values: object) -> Tensor:
-    return fp64(values).requires_grad_()
-
-
-def make_mask(rng: random.Random, rows: int, columns: int) -> Tensor:
-    """One unbroken run per row, anywhere; sometimes empty, sometimes the whole row."""
-    mask = torch.zeros(rows, columns, dtype=torch.bool)
-    for row in range(rows):
-        start = rng.randint(0, columns)
-        mask[row, start : rng.randint(start, columns)] = True
-    return mask
-
-
-def with_garbage(rng: random.Random, mask: Tensor, std: float = 1.0) -> Tensor:
-    """Normal variates on the mask, NaN, infinities and huge numbers elsewhere."""
-    flat = [rng.gauss(0, std) if m else rng.choice(GARBAGE) for m in mask.flatten().tolist()]
-    return fp64(flat).reshape(mask.shape)
 
 
 @dataclass(frozen=True)
@@ -88,9 +54,3 @@ def make_batch(rng: random.Random, rows: int | None = None) -> Batch:
     old = with_garbage(rng, mask)
     new = torch.where(mask, old + with_garbage(rng, mask, std=0.3), with_garbage(rng, mask))
     return Batch(new, old, with_garbage(rng, mask), mask)
-
-
-def assert_close(actual: Tensor, expected: object, atol: float = 1e-9) -> None:
-    expected = torch.as_tensor(expected, dtype=torch.float64)
-    assert actual.shape == expected.shape
-    assert torch.allclose(actual, expected, rtol=0, atol=atol)

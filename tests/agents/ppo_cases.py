@@ -14,6 +14,7 @@ from torch import Tensor
 from maporl_agents.algorithms import maporl
 from maporl_agents.algorithms.maporl import evaluate_tokens
 from maporl_agents.config import PPOConfig, Sampling, TrainConfig
+from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.team import Team
 from maporl_agents.types import Experience, TokenBatch
 from maporl_agents.update.batching import collate
@@ -57,6 +58,11 @@ def make_learner(
     team = load_team(checkpoint("llama"), num_turns=num_turns, **settings)
     stir(team)
     return Learner(team, ppo, steps=10)
+
+
+def one_step(learner: Learner, seed: int = 1, **options: object) -> Metrics:
+    """Take one training step on `QUESTIONS` in `make_debates`; return its metrics."""
+    return maporl.train_step(learner, make_debates(**options), QUESTIONS, CONFIG, seed=seed)[1]
 
 
 def make_batch(team: Team, episodes: int = 4) -> TokenBatch:

@@ -1,12 +1,22 @@
-"""A training of a few small steps, from the command line and from Python."""
+"""Trainings of a few small steps, from the command line and from Python."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
 from maporl_agents import cli
-from maporl_agents.config import EvalConfig, PPOConfig, TrainConfig
+from maporl_agents.config import EvalConfig, PPOConfig, Sampling, TrainConfig
 
+SIZES: dict[str, Any] = {
+    "steps": 3,
+    "questions_per_step": 3,
+    "checkpoint_every": 1,
+    "sampling": Sampling(max_new_tokens=4),
+    "eval": EvalConfig(questions=6),
+}
+"""Settings of a run of any scheme that takes a moment."""
 SMALL = TrainConfig(
     name="run",
     steps=6,

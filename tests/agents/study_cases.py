@@ -5,21 +5,14 @@ from __future__ import annotations
 import io
 
 from rich.console import Console
+from small_runs import SIZES
 
-from maporl_agents.config import EvalConfig, Sampling, TrainConfig
+from maporl_agents.config import TrainConfig
 from maporl_agents.measure.debate_stats import TurnStats
 from maporl_agents.studies.jobs import Recipe
 from maporl_agents.studies.results import Measurement
 
-SMALL = TrainConfig(
-    steps=3,
-    questions_per_step=3,
-    checkpoint_every=1,
-    sampling=Sampling(max_new_tokens=4),
-    eval=EvalConfig(questions=6),
-)
-
-
+SMALL = TrainConfig(**SIZES)
 PPO = Recipe("ppo", SMALL)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from advantage_cases import (
+from masked_cases import (
     NUM_CASES,
     assert_close,
     fp64,
@@ -22,6 +22,13 @@ from torch import Tensor
 from maporl_agents.advantages import gae, group_advantages, token_rewards, whiten
 
 ROWS_AT_ONCE = 40  # where rows do not mix, every row is a case
+
+
+def large_masks(seed: int) -> Iterator[tuple[random.Random, Tensor]]:
+    """Yield masks of many rows, and the stream for what belongs to each."""
+    rng = random.Random(seed)
+    for _ in range(NUM_CASES // ROWS_AT_ONCE):
+        yield rng, make_mask(rng, ROWS_AT_ONCE, rng.randint(1, 7))
 
 
 def other_garbage(rng: random.Random, x: Tensor, mask: Tensor) -> Tensor:
@@ -93,9 +100,7 @@ def slow_token_rewards(
 
 
 def test_token_rewards_equal_the_loop() -> None:
-    rng = random.Random(1)
-    for _ in range(NUM_CASES // ROWS_AT_ONCE):
-        mask = make_mask(rng, ROWS_AT_ONCE, rng.randint(1, 7))
+    for rng, mask in large_masks(1):
         logprobs, ref_logprobs = with_garbage(rng, mask), with_garbage(rng, mask)
         score, kl_coef = with_garbage(rng, mask.any(1)), rng.random()
         rewards = token_rewards(logprobs, ref_logprobs, mask, score, kl_coef=kl_coef)
@@ -196,9 +201,7 @@ def slow_gae(
 
 
 def test_gae_equals_the_definition() -> None:
-    rng = random.Random(2)
-    for _ in range(NUM_CASES // ROWS_AT_ONCE):
-        mask = make_mask(rng, ROWS_AT_ONCE, rng.randint(1, 7))
+    for rng, mask in large_masks(2):
         rewards, values = with_garbage(rng, mask), with_garbage(rng, mask)
         bootstrap = with_garbage(rng, mask.any(1))
         gamma, lam = rng.random(), rng.random()

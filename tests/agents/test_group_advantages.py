@@ -8,16 +8,9 @@ import statistics
 
 import pytest
 import torch
-from advantage_cases import (
-    NUM_CASES,
-    assert_close,
-    fp64,
-    make_random_mask,
-    real_columns,
-    with_garbage,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from masked_cases import NUM_CASES, assert_close, fp64, make_random_mask, real_columns, with_garbage
 from torch import Tensor
 
 from maporl_agents.advantages import group_advantages, whiten

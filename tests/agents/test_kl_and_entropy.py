@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from loss_cases import NUM_CASES, assert_close, fp64, leaf
+from masked_cases import NUM_CASES, assert_close, fp64, leaf
 from torch import Tensor
 
 from maporl_agents.losses import (

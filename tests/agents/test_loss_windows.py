@@ -10,7 +10,8 @@ from functools import partial
 
 import pytest
 import torch
-from loss_cases import REDUCTIONS, Batch, assert_close, leaf, make_batch, with_garbage
+from loss_cases import REDUCTIONS, Batch, make_batch
+from masked_cases import assert_close, leaf, with_garbage
 from torch import Tensor
 
 from maporl_agents.losses import (

@@ -8,16 +8,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from loss_cases import (
-    MAX_TOKENS,
-    NUM_CASES,
-    REDUCTIONS,
-    Batch,
-    assert_close,
-    fp64,
-    leaf,
-    make_batch,
-)
+from loss_cases import MAX_TOKENS, REDUCTIONS, Batch, make_batch
+from masked_cases import NUM_CASES, assert_close, fp64, leaf
 from torch import Tensor
 
 from maporl_agents.losses import (

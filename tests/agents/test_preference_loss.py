@@ -7,7 +7,7 @@ import random
 
 import pytest
 import torch
-from loss_cases import NUM_CASES, assert_close, fp64, leaf
+from masked_cases import NUM_CASES, assert_close, fp64, leaf
 from torch import Tensor
 
 from maporl_agents.losses import (

@@ -17,43 +17,36 @@ ALPHA, BETA = (1.0, 20.0), (300.0, 4000.0)
 R, W = True, False
 
 
-@pytest.mark.parametrize(
-    ("own", "majority", "paid"),
-    [  # own answer t -> t+1, majority of others at t (and t+1): paid at (t+1, a)
-        ((R, W), R, -20.0),  # alpha1
-        ((R, W), W, -1.0),  # alpha0
-        ((W, R), W, +1.0),
-        ((W, R), R, +20.0),
-        ((R, R), R, 0.0),
-        ((R, R), W, 0.0),
-        ((W, W), R, 0.0),
-        ((W, W), W, 0.0),
+TABLE = pytest.mark.parametrize(
+    ("changing", "steady", "index", "sign"),
+    [  # what changes t -> t+1, what stays; which coefficient is paid, and its sign
+        ((R, W), R, 1, -1),
+        ((R, W), W, 0, -1),
+        ((W, R), W, 0, +1),
+        ((W, R), R, 1, +1),
+        ((R, R), R, 0, 0),
+        ((R, R), W, 0, 0),
+        ((W, W), R, 0, 0),
+        ((W, W), W, 0, 0),
     ],
 )
-def test_table_1_a_change_of_the_own_answer(own, majority, paid):
-    correct = [[own[0], majority, majority], [own[1], majority, majority]]
+
+
+@TABLE
+def test_table_1_a_change_of_the_own_answer(changing, steady, index, sign):
+    """The majority of the others is steady; paid at (t+1, a)."""
+    correct = [[own, steady, steady] for own in changing]
     bonus = shaping_bonus(correct, ALPHA, BETA)
-    assert bonus[1, 0] == paid
+    assert bonus[1, 0] == sign * ALPHA[index]
     assert bonus[0, 0] == 0.0  # the majority did not change
 
 
-@pytest.mark.parametrize(
-    ("majority", "own", "paid"),
-    [  # majority of others t -> t+1, own answer at t (and t+1): paid at (t, a)
-        ((R, W), R, -4000.0),  # beta1
-        ((R, W), W, -300.0),  # beta0
-        ((W, R), W, +300.0),
-        ((W, R), R, +4000.0),
-        ((R, R), R, 0.0),
-        ((R, R), W, 0.0),
-        ((W, W), R, 0.0),
-        ((W, W), W, 0.0),
-    ],
-)
-def test_table_2_a_change_of_the_majority(majority, own, paid):
-    correct = [[own, majority[0], majority[0]], [own, majority[1], majority[1]]]
+@TABLE
+def test_table_2_a_change_of_the_majority(changing, steady, index, sign):
+    """The own answer is steady; paid at (t, a)."""
+    correct = [[steady, majority, majority] for majority in changing]
     bonus = shaping_bonus(correct, ALPHA, BETA)
-    assert bonus[0, 0] == paid
+    assert bonus[0, 0] == sign * BETA[index]
     assert bonus[1, 0] == 0.0  # the own answer did not change
 
 

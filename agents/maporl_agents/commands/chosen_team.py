@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 from rich.text import Text
@@ -17,13 +17,29 @@ from maporl_agents.models.team import Team
 from maporl_agents.records import questions_record
 from maporl_agents.tiny import MODELS
 from maporl_agents.training.experiment import load_team, read_config
-from maporl_agents.training.make_game import LoadedGame, training_split
+from maporl_agents.training.make_game import LoadedGame, make_game, training_split
 from maporl_env.tasks import BUILT_IN, load_task
 from maporl_env.types import Question
 
 if TYPE_CHECKING:
     from maporl_agents.commands.eval import Eval
     from maporl_agents.commands.play import Play
+
+
+class ChosenGame(NamedTuple):
+    """The game that a command plays, and the split of its questions."""
+
+    settings: GameConfig
+    sampling: Sampling
+    loaded: LoadedGame
+    split: str
+
+
+def chosen_game(args: Eval | Play) -> ChosenGame:
+    """Return the game of the run, changed by the flags, and the split that they name."""
+    settings, sampling = game_and_sampling(args)
+    loaded = make_game(settings)
+    return ChosenGame(settings, sampling, loaded, args.split or loaded.task.measured_split)
 
 
 def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:
@@ -68,28 +84,22 @@ def team_of(args: Eval | Play, game: GameConfig) -> Team:
     return team
 
 
-def memory_warning_of(
-    run: Path | None,
-    game: GameConfig,
-    made: LoadedGame,
-    split: str,
-    asked_now: Sequence[Question],
-) -> str:
+def memory_warning_of(run: Path | None, game: ChosenGame, asked_now: Sequence[Question]) -> str:
     """Return a warning if questions are among those that the team was, or would be, trained on.
 
     Args:
         run: whose team it is; None for models that were not trained here.
-        game: the settings of the game that is played.
-        made: that game.
-        split: the name of the questions' split.
+        game: the game that is played.
         asked_now: the questions.
     """
-    trained = game if run is None else read_config(run).game
-    same = (trained.task, trained.data) == (game.task, game.data)
-    task = made.task if same else load_task(trained.task, trained.data or None)
+    played = game.settings
+    trained = played if run is None else read_config(run).game
+    same = (trained.task, trained.data) == (played.task, played.data)
+    task = game.loaded.task if same else load_task(trained.task, trained.data or None)
     training = task.splits.get(training_split(trained), ())
-    seen = questions_record.seen_in_training(asked_now, made.questions(split), training)
-    return questions_record.memory_warning(seen, len(asked_now), split)
+    candidates = game.loaded.questions(game.split)
+    seen = questions_record.seen_in_training(asked_now, candidates, training)
+    return questions_record.memory_warning(seen, len(asked_now), game.split)
 
 
 def shout(console: Console, warning: str) -> None:

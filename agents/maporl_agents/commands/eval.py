@@ -79,26 +79,19 @@ class Eval:
 
 def evaluate_team(args: Eval, console: Console) -> None:
     """Measure a team sampled and greedy; print the table, write JSON if asked."""
-    from maporl_agents.commands.chosen_team import (
-        game_and_sampling,
-        memory_warning_of,
-        shout,
-        team_of,
-    )
+    from maporl_agents.commands.chosen_team import chosen_game, memory_warning_of, shout, team_of
     from maporl_agents.measure.evaluate import evaluate
     from maporl_agents.play.questions import questions_of_step
-    from maporl_agents.training.make_game import make_game
 
-    game, sampling = game_and_sampling(args)
     if args.limit < 1:
         raise ValueError(f"--limit is the number of questions, at least 1, not {args.limit}")
-    made = make_game(game)
-    split = args.split or made.task.measured_split
+    chosen = chosen_game(args)
+    game, sampling, made, split = chosen
     measured = made.questions(split)
     questions = questions_of_step(measured, 0, min(args.limit, len(measured)), seed=0)
     team = team_of(args, game)
     questions = fitting_questions(team, made, sampling, questions, game.long_questions, console)
-    memory = memory_warning_of(args.run, game, made, split, questions)
+    memory = memory_warning_of(args.run, chosen, questions)
     shout(console, memory)
     debates = made.debates(min(args.batch, len(questions)))
     results = {}

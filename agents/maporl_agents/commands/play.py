@@ -78,23 +78,16 @@ class Play:
 
 def play_debate(args: Play, console: Console) -> None:
     """Print one debate message by message; the last agent may be a person."""
-    from maporl_agents.commands.chosen_team import (
-        game_and_sampling,
-        memory_warning_of,
-        shout,
-        team_of,
-    )
-    from maporl_agents.training.make_game import make_game
+    from maporl_agents.commands.chosen_team import chosen_game, memory_warning_of, shout, team_of
 
-    game, sampling = game_and_sampling(args)
-    made = make_game(game)
-    split = args.split or made.task.measured_split
+    chosen = chosen_game(args)
+    game, sampling, made, split = chosen
     questions = made.questions(split)
     index = pick_index(args, len(questions))
     debates = made.debates(1)
     person = game.num_agents - 1 if args.human else None
     team = team_of(args, game) if game.num_agents > 1 or person is None else None
-    shout(console, memory_warning_of(args.run, game, made, split, [questions[index]]))
+    shout(console, memory_warning_of(args.run, chosen, [questions[index]]))
     debates.reset(questions=[questions[index]])
     show(console, plain_text.heading(questions[index]))
     if person is not None:

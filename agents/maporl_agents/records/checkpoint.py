@@ -39,6 +39,7 @@ from maporl_agents.records.storage import (
     unlisted,
     write_text,
 )
+from maporl_env.tasks.index import file_digest
 
 __all__ = [
     "CheckpointError",
@@ -123,7 +124,7 @@ def _seal(folder: Path, step: int) -> None:
         "format": FORMAT,
         "step": step,
         "files": {
-            name: {"size": path.stat().st_size, "sha256": _sha256(path)}
+            name: {"size": path.stat().st_size, "sha256": file_digest(path)}
             for name, path in files.items()
         },
     }
@@ -277,7 +278,7 @@ def _check_file(folder: Path, name: str, entry: Mapping[str, Any]) -> None:
             raise _damage(folder, f"has {name} cut short: {size} of {entry['size']} bytes")
         if size > entry["size"]:
             raise _damage(folder, f"has {name} too long: {size} instead of {entry['size']} bytes")
-        if _sha256(folder / name) != entry["sha256"]:
+        if file_digest(folder / name) != entry["sha256"]:
             raise _damage(folder, f"has {name} altered: its SHA-256 is not the one that was saved")
     except OSError as error:
         raise _damage(folder, f"has {name} unreadable: {reason(error)}") from error
@@ -356,14 +357,6 @@ def _damage(folder: Path, what: str) -> CheckpointError:
     return CheckpointError(
         f"Checkpoint {folder} {what}. Restore it from a copy, or move it away to use another one."
     )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _checksum(body: Mapping[str, Any]) -> str:

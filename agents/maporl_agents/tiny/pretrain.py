@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -86,19 +88,31 @@ def make_model(
         if name.endswith("qwen2")
         else (LlamaConfig, LlamaForCausalLM, 64)
     )
+    shape = {"num_hidden_layers": 3, "max_position_embeddings": 512, "initializer_range": 0.08}
+    return random_model(make_config, build, tokenizer, seed, hidden_size=width, **shape)
+
+
+def random_model(
+    make_config: type[PretrainedConfig],
+    build: type[PreTrainedModel],
+    tokenizer: PreTrainedTokenizerFast,
+    seed: int,
+    *,
+    hidden_size: int,
+    **shape: Any,
+) -> PreTrainedModel:
+    """Return a model with four heads and tied embeddings, its weights named by the seed alone."""
     config = make_config(
         vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=3,
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
         num_attention_heads=4,
         num_key_value_heads=4,
-        max_position_embeddings=512,
         tie_word_embeddings=True,
-        initializer_range=0.08,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
+        **shape,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

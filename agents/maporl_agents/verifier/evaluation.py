@@ -14,17 +14,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from maporl_agents.verifier import metrics
 from maporl_agents.verifier.data import Example, balance
-from maporl_agents.verifier.metrics import (
-    Bin,
-    Interval,
-    auc,
-    auc_interval,
-    expected_calibration_error,
-    reliability_table,
-    within_question_auc,
-    within_question_interval,
-)
+from maporl_agents.verifier.metrics import Bin, Interval
 from maporl_env.verifiers import Scorer, VerifierLike
 
 NUDGES: dict[str, Callable[[str], str]] = {
@@ -122,12 +114,12 @@ def quality(scored: Sequence[tuple[Example, float]]) -> Quality:
         answers=len(scored),
         questions=len(set(prompts)),
         share_right=float(labels.mean()),
-        auc=auc(scores, labels),
-        within_question_auc=within_question_auc(scores, labels, prompts),
-        auc_interval=auc_interval(scores, labels, prompts),
-        within_question_interval=within_question_interval(scores, labels, prompts),
-        calibration_error=expected_calibration_error(scores, labels),
-        reliability=reliability_table(scores, labels),
+        auc=metrics.auc(scores, labels),
+        within_question_auc=metrics.within_question_auc(scores, labels, prompts),
+        auc_interval=metrics.auc_interval(scores, labels, prompts),
+        within_question_interval=metrics.within_question_interval(scores, labels, prompts),
+        calibration_error=metrics.expected_calibration_error(scores, labels),
+        reliability=metrics.reliability_table(scores, labels),
     )
 
 

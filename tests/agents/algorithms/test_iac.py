@@ -14,11 +14,11 @@ import pytest
 import torch
 from miniatures import cut_in_the_second_step, load_team, make_double, stir
 from rich.console import Console
+from small_runs import SIZES
 
 from maporl_agents.algorithms import iac, magrpo
 from maporl_agents.algorithms.iac import first_tokens, train_step, value_after, values_of
 from maporl_agents.config import (
-    EvalConfig,
     IACConfig,
     IACSettings,
     JointGameConfig,
@@ -280,7 +280,6 @@ def everything(team: Team) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.thorough
-@pytest.mark.thorough
 def test_critics_learn_what_to_expect(checkpoint: Checkpoint) -> None:
     """Every turn pays .4 and gamma is .5: V = .4 + .5 * .4 = .6 before the first turn, then .4."""
     team = load_team(checkpoint("llama"), num_turns=2)
@@ -316,12 +315,11 @@ def test_a_debate_with_an_unscored_turn_is_counted_and_teaches_nothing(
 
 # --- Settings and a run --------------------------------------------------------------------
 
-SMALL = IACConfig(
+SMALL = replace(
+    IACConfig(**SIZES),
     steps=2,
     questions_per_step=8,
-    checkpoint_every=1,
     sampling=Sampling(max_new_tokens=24),
-    eval=EvalConfig(questions=4),
     game=JointGameConfig(num_turns=2),
 )
 

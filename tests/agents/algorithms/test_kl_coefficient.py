@@ -8,19 +8,17 @@ import pytest
 import torch
 from miniatures import load_team
 from ppo_cases import (
-    CONFIG,
     PPO,
-    QUESTIONS,
     TEMPERATURE,
     gradients_of,
     make_batch,
-    make_debates,
     make_learner,
+    one_step,
 )
 from torch import Tensor
 
 from maporl_agents.advantages import gae, token_rewards, whiten
-from maporl_agents.algorithms.maporl import evaluate_tokens, train_step
+from maporl_agents.algorithms.maporl import evaluate_tokens
 from maporl_agents.config import PPOConfig
 from maporl_agents.losses import full_kl
 from maporl_agents.types import Experience
@@ -149,7 +147,7 @@ class TestAdaptiveCoefficient:
         learner = make_learner(checkpoint, replace(PPO, kl_target=1e-6))
         used = []
         for seed in range(2):
-            _, metrics = train_step(learner, make_debates(), QUESTIONS, CONFIG, seed=seed)
+            metrics = one_step(learner, seed=seed)
             used.append(metrics["kl_coef"])
             assert metrics["kl"] > 1e-5
         assert used == pytest.approx([0.3, 0.3 * 1.02])
@@ -161,7 +159,7 @@ class TestAdaptiveCoefficient:
 
         learner = make_learner(checkpoint, replace(PPO, kl_target=0.1, reward_scale=True))
         before = learner.controls()
-        _, metrics = train_step(learner, make_debates(verifier=verifier), QUESTIONS, CONFIG, seed=0)
+        metrics = one_step(learner, seed=0, verifier=verifier)
         assert metrics["updates"] == 0
         assert learner.controls() == before
 

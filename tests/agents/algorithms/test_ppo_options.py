@@ -11,14 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from ppo_cases import (
-    CONFIG,
     PPO,
-    QUESTIONS,
     TEMPERATURE,
     gradients_of,
     make_batch,
-    make_debates,
     make_learner,
+    one_step,
 )
 
 from maporl_agents.algorithms.maporl import evaluate_tokens, train_step, update
@@ -98,7 +96,7 @@ class TestTargetKL:
     def test_the_rest_of_the_step_is_skipped_and_counted(self, checkpoint) -> None:
         ppo = replace(PPO, epochs=4, minibatches=2, target_kl=1e-12)
         learner = make_learner(checkpoint, ppo)
-        _, metrics = train_step(learner, make_debates(), QUESTIONS, CONFIG, seed=1)
+        metrics = one_step(learner)
         # The first minibatch begins at ratio 1, the second after a step: it is the last.
         assert metrics["updates"] == 2
         assert metrics["skipped_minibatches"] == 6
@@ -107,7 +105,7 @@ class TestTargetKL:
         weights = []
         for target in (None, 1e9):
             learner = make_learner(checkpoint, replace(PPO, epochs=2, target_kl=target))
-            _, metrics = train_step(learner, make_debates(), QUESTIONS, CONFIG, seed=1)
+            metrics = one_step(learner)
             assert metrics.get("skipped_minibatches", 0) == 0
             weights.append([p.detach().clone() for p in learner.parameter_names()])
         assert all(map(torch.equal, *weights))

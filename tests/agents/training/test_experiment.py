@@ -13,16 +13,15 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from small_runs import SIZES
 
 from maporl_agents import cli
 from maporl_agents.algorithms import magrpo
 from maporl_agents.config import (
     CONFIGS,
-    EvalConfig,
     GameConfig,
     MAGRPOConfig,
     RunConfig,
-    Sampling,
     TrainConfig,
 )
 from maporl_agents.records.run_log import RunLog, read_metrics
@@ -30,14 +29,7 @@ from maporl_agents.training import experiment, loop
 from maporl_agents.update.optimiser import not_finite
 from maporl_env.tasks import load_task
 
-SMALL = TrainConfig(
-    steps=4,
-    questions_per_step=3,
-    checkpoint_every=1,
-    sampling=Sampling(max_new_tokens=8),
-    eval=EvalConfig(questions=4),
-    seed=3,
-)
+SMALL = TrainConfig(**{**SIZES, "steps": 4, "seed": 3})
 
 
 def console() -> Console:

@@ -34,6 +34,13 @@ from maporl_agents.training.restore import load_checkpoint, save_checkpoint
 from maporl_agents.update.optimiser import Learner
 
 PPO = PPOConfig(warmup_steps=0, reward_scale=True, kl_target=0.1)
+SHAPE: dict[str, Any] = {
+    "vocab_size": len(shared_tokenizer(False)),
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
 
 
 def learner_of(team: Team) -> Learner:
@@ -63,31 +70,12 @@ def state_of(learner: Learner) -> dict[str, Any]:
 
 def neox() -> PreTrainedModel:
     """The output head has another name in the files."""
-    return GPTNeoXForCausalLM(
-        GPTNeoXConfig(
-            vocab_size=len(shared_tokenizer(False)),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            max_position_embeddings=64,
-        )
-    )
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**SHAPE, max_position_embeddings=64))
 
 
 def mixtral() -> PreTrainedModel:
     """Experts are one tensor in memory and apart in the files."""
-    return MixtralForCausalLM(
-        MixtralConfig(
-            vocab_size=len(shared_tokenizer(False)),
-            hidden_size=32,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            num_local_experts=2,
-        )
-    )
+    return MixtralForCausalLM(MixtralConfig(**SHAPE, num_key_value_heads=2, num_local_experts=2))
 
 
 def full_team(folder: Path, model: PreTrainedModel, **settings: Any) -> Team:
@@ -199,6 +187,16 @@ def edit_json(change: Callable[[Any], Any]) -> Callable[[Path], None]:
     return edit
 
 
+def edited_copy(saved: Path, folder: Path, edit: Callable[[Path], None]) -> Path:
+    """Copy the checkpoint of a run, edit the copy, write its manifest anew; return the copy."""
+    copy = folder / "checkpoints" / "step-000001"
+    shutil.copytree(saved / "checkpoints" / "step-000001", copy)
+    edit(copy)
+    (copy / checkpoints.MANIFEST).unlink()
+    checkpoints._seal(copy, 1)
+    return copy
+
+
 def edit_tensors(name: str, change: Callable[[dict[str, torch.Tensor]], Any]) -> Any:
     def edit(folder: Path) -> None:
         found = load_file(folder / name)
@@ -282,11 +280,7 @@ def test_a_forged_checkpoint_is_refused_whole(
 ) -> None:
     """Its sums hold; one sentence says what does not, and the learner is as it was."""
     saved, learner = run
-    folder = tmp_path / "checkpoints" / "step-000001"
-    shutil.copytree(saved / "checkpoints" / "step-000001", folder)
-    FORGED[forgery](folder)
-    (folder / checkpoints.MANIFEST).unlink()
-    checkpoints._seal(folder, 1)
+    folder = edited_copy(saved, tmp_path, FORGED[forgery])
     before = state_of(learner)
     with pytest.raises(CheckpointError, match=rf"^Checkpoint {folder} is damaged: .*\. Restore it"):
         load_checkpoint(tmp_path, learner)
@@ -330,11 +324,8 @@ def test_a_schedule_cannot_bring_attributes_of_its_own(
     run: tuple[Path, Learner], tmp_path: Path
 ) -> None:
     saved, learner = run
-    folder = tmp_path / "checkpoints" / "step-000001"
-    shutil.copytree(saved / "checkpoints" / "step-000001", folder)
-    edit_json(lambda state: state["schedule"].update(optimizer=1, step=2, base_lrs=[9]))(folder)
-    (folder / checkpoints.MANIFEST).unlink()
-    checkpoints._seal(folder, 1)
+    edited = edit_json(lambda state: state["schedule"].update(optimizer=1, step=2, base_lrs=[9]))
+    edited_copy(saved, tmp_path, edited)
     before = repr(state_of(learner))
     assert load_checkpoint(tmp_path, learner) == 1
     assert repr(state_of(learner)) == before
@@ -346,9 +337,6 @@ def test_checkpoints_of_earlier_versions_are_read(
 ) -> None:
     """They hold neither controls nor the sum of all weights."""
     saved, learner = run
-    folder = tmp_path / "checkpoints" / "step-000001"
-    shutil.copytree(saved / "checkpoints" / "step-000001", folder)
-    edit_json(lambda state: [state.pop(name) for name in ("controls", "weights")] and None)(folder)
-    (folder / checkpoints.MANIFEST).unlink()
-    checkpoints._seal(folder, 1)
+    edited = edit_json(lambda state: [state.pop(name) for name in ("controls", "weights")] and None)
+    edited_copy(saved, tmp_path, edited)
     assert load_checkpoint(tmp_path, learner) == 1

@@ -9,9 +9,8 @@ from statistics import stdev
 import pytest
 import torch
 from miniatures import load_team
-from ppo_cases import CONFIG, PPO, QUESTIONS, make_batch, make_debates, make_learner
+from ppo_cases import PPO, make_batch, make_learner, one_step
 
-from maporl_agents.algorithms.maporl import train_step
 from maporl_agents.update.optimiser import Learner, RunningSpread, learning_rate_factor
 
 
@@ -77,7 +76,7 @@ class TestSchedules:
     ) -> None:
         ppo = replace(PPO, epochs=2, minibatches=minibatches, warmup_steps=3)
         learner = make_learner(checkpoint, ppo)
-        _, metrics = train_step(learner, make_debates(), QUESTIONS, CONFIG, seed=1)
+        metrics = one_step(learner)
         assert metrics["updates"] == 2 * minibatches
         second_of_three = PPO.learning_rate * 2 / 4
         assert learner.learning_rate == pytest.approx(second_of_three)
@@ -133,7 +132,7 @@ class TestRewardScale:
             )
             team = load_team(checkpoint("llama"), num_turns=2)
             learner = Learner(team, ppo, steps=10)
-            _, metrics = train_step(learner, make_debates(), QUESTIONS, CONFIG, seed=1)
+            metrics = one_step(learner)
             losses[scaled] = metrics["loss/value"]
         spread = learner.spread.std
         assert spread != pytest.approx(1, abs=0.1)

@@ -19,11 +19,7 @@ from pettingzoo.utils.conversions import aec_to_parallel
 from maporl_env import debate_v0
 from maporl_env.prompts import Template
 
-from ..official import (
-    check_max_cycles_and_render,
-    check_output_in_other_processes,
-    check_seeds_and_state,
-)
+from .. import official
 from .debates import CONVERTED, FEW, GOLD, SEQUENTIAL, SETTINGS, UNAVOIDABLE
 
 pytestmark = pytest.mark.usefixtures("warnings_are_errors")
@@ -56,11 +52,11 @@ def test_parallel_api(make: Callable[..., Any], options: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("options", SETTINGS)
 def test_official_seed_and_state(options: dict[str, Any]) -> None:
-    check_seeds_and_state(debate_v0.env, debate_v0.parallel_env, options)
+    official.check_seeds_and_state(debate_v0.env, debate_v0.parallel_env, options)
 
 
 def test_official_max_cycles_and_render(capsys: pytest.CaptureFixture[str]) -> None:
-    check_max_cycles_and_render(debate_v0, capsys, printed="Question shopping/")
+    official.check_max_cycles_and_render(debate_v0, capsys, printed="Question shopping/")
 
 
 # -- construction -------------------------------------------------------------------------------
@@ -181,7 +177,7 @@ def test_episodes_do_not_depend_on_the_hash_seed() -> None:
         "    while env.agents:\n"
         "        print(ascii(env.step({a: '\\\\boxed{3}' for a in env.agents})))\n"
     )
-    assert check_output_in_other_processes(code) != ""
+    assert official.check_output_in_other_processes(code) != ""
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,7 @@ from pettingzoo.test import api_test, parallel_api_test, seed_test
 from maporl_env import debate_v0
 from maporl_env.bridges.tokens import TokenDebate
 
-from ..official import (
-    check_max_cycles_and_render,
-    check_output_in_other_processes,
-    check_seeds_and_state,
-)
+from .. import official
 from .token_debates import BOX, CONVERTED, SEQUENTIAL, SETTINGS, SMALL, WRITING
 
 pytestmark = pytest.mark.usefixtures("warnings_are_errors")
@@ -51,7 +47,7 @@ def test_parallel_api(make: Callable[..., Any], options: dict[str, Any]) -> None
 def test_official_seed_and_state(
     aec: Callable[..., Any], parallel: Callable[..., Any], options: dict[str, Any]
 ) -> None:
-    check_seeds_and_state(aec, parallel, options)
+    official.check_seeds_and_state(aec, parallel, options)
 
 
 # A cycle is a turn where a message is one action: whole messages, or messages of one token.
@@ -63,7 +59,7 @@ def test_official_max_cycles_and_render(
         env=lambda **more: debate_v0.env(**options, **more),
         parallel_env=lambda **more: debate_v0.parallel_env(**options, **more),
     )
-    check_max_cycles_and_render(module, capsys, printed="Question few/")
+    official.check_max_cycles_and_render(module, capsys, printed="Question few/")
 
 
 @pytest.mark.parametrize("options", [{}, {"obs_dtype": "float32"}, {"protocol": "sequential"}])
@@ -124,4 +120,4 @@ for turn in range(6):
 
 
 def test_whole_episodes_repeat_in_other_processes_with_other_hash_seeds() -> None:
-    assert len(check_output_in_other_processes(WHOLE_EPISODES).splitlines()) > 50
+    assert len(official.check_output_in_other_processes(WHOLE_EPISODES).splitlines()) > 50

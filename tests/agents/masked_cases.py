@@ -1,4 +1,4 @@
-"""Masks and random inputs for tests of advantages."""
+"""Masks, and random tensors with garbage outside them, for tests of the mathematics."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 NUM_CASES = 1_000
-
-
 GARBAGE = (math.nan, math.inf, -math.inf, 1e300, -7.0)
 
 
 def fp64(values: object) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
+
+
+def leaf(values: object) -> Tensor:
+    return fp64(values).requires_grad_()
 
 
 def make_mask(rng: random.Random, rows: int, columns: int) -> Tensor:
@@ -31,9 +33,9 @@ def make_random_mask(rng: random.Random) -> Tensor:
     return make_mask(rng, rng.randint(1, 4), rng.randint(1, 7))
 
 
-def with_garbage(rng: random.Random, mask: Tensor) -> Tensor:
+def with_garbage(rng: random.Random, mask: Tensor, std: float = 1.0) -> Tensor:
     """Normal variates on the mask, NaN, infinities and huge numbers elsewhere."""
-    flat = [rng.gauss(0, 1) if m else rng.choice(GARBAGE) for m in mask.flatten().tolist()]
+    flat = [rng.gauss(0, std) if m else rng.choice(GARBAGE) for m in mask.flatten().tolist()]
     return fp64(flat).reshape(mask.shape)
 
 
@@ -41,7 +43,7 @@ def real_columns(mask: Tensor, row: int) -> list[int]:
     return [column for column, is_real in enumerate(mask[row].tolist()) if is_real]
 
 
-def assert_close(actual: Tensor, expected: object) -> None:
+def assert_close(actual: Tensor, expected: object, atol: float = 1e-9) -> None:
     expected = torch.as_tensor(expected, dtype=torch.float64)
     assert actual.shape == expected.shape
-    assert torch.allclose(actual, expected, rtol=0, atol=1e-9)
+    assert torch.allclose(actual, expected, rtol=0, atol=atol)
