@@ -10,9 +10,10 @@ Models always run in eval mode: there is no dropout between sampling and scoring
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -43,21 +44,24 @@ def window_of(model: PreTrainedModel) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-class Base(Protocol):
+class Base(ABC):
     """One language model in memory and the policies that live on it."""
 
     model: PreTrainedModel
     chat: Chat
     policies: tuple[str, ...]
     critics: tuple[str, ...]
+    _head: Head
 
     @property
     def device(self) -> torch.device:
         """The device that holds the weights."""
+        return self.model.device
 
     @property
     def vocab_size(self) -> int:
         """Number of ids that can be sampled: those the tokenizer knows."""
+        return self._head.vocab_size
 
     def hidden(
         self,
@@ -73,10 +77,20 @@ class Base(Protocol):
 
         That may also be one of `critics`, those with a trunk of their own.
         """
+        with self._reading(policies, ids.shape[1], reference=reference) as model:
+            return read(model, ids, attention, positions, cache)
 
+    @abstractmethod
+    def _reading(
+        self, policies: Sequence[str], width: int, *, reference: bool
+    ) -> AbstractContextManager[PreTrainedModel]:
+        """Return the model, set to read text i of `width` ids by `policies[i]` inside the block."""
+
+    @abstractmethod
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
         """Return logits (..., V) of hidden states (..., H), V = `vocab_size`."""
 
+    @abstractmethod
     def plain_logits(self, ids: Tensor, policy: str, *, reference: bool = False) -> Tensor:
         """Return logits (S, V) after each of S ids, as the libraries compute them on their own.
 
@@ -84,26 +98,30 @@ class Base(Protocol):
         same; `loading_check` compares them when a model is loaded.
         """
 
+    @abstractmethod
     def trainable(self, policy: str) -> dict[str, nn.Parameter]:
         """Return the parameters that belong to one policy or critic and to no other, by name.
 
         They are float32 (float64 in a model of that format) whatever the model computes in.
         """
 
+    @abstractmethod
     def refresh(self) -> None:
         """Copy the trainable parameters into the model, after an optimiser step or a load."""
 
+    @abstractmethod
     def save(self, folder: Path, *, critics: bool = False) -> None:
         """Write every trained policy as a sub-folder that plain transformers or peft loads.
 
         With `critics`, write instead the critics that have a trunk of their own.
         """
 
+    @abstractmethod
     def read(self, folder: Path, *, critics: bool = False) -> list[WeightPair]:
         """Read what `save` wrote; ValueError names missing, unknown or misshapen weights."""
 
 
-class FullBase:
+class FullBase(Base):
     """A base without adapters: one policy whose weights are all trained, or frozen ones.
 
     Args:
@@ -144,30 +162,13 @@ class FullBase:
         if gradient_checkpointing and trained:
             enable_recompute(self.model)
 
-    @property
-    def device(self) -> torch.device:
-        """The device that holds the weights."""
-        return self.model.device
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids that can be sampled."""
-        return self._head.vocab_size
-
-    def hidden(
-        self,
-        ids: Tensor,
-        attention: Tensor,
-        positions: Tensor,
-        policies: Sequence[str],
-        *,
-        cache: Cache | None = None,
-        reference: bool = False,
-    ) -> Tensor:
-        """Return the trunk's last hidden states, (N, S, H)."""
+    @contextmanager
+    def _reading(
+        self, policies: Sequence[str], width: int, *, reference: bool
+    ) -> Iterator[PreTrainedModel]:
         model = self.reference if reference else self.model
         with recomputing(model):
-            return read(model, ids, attention, positions, cache)
+            yield model
 
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
         """Return logits (..., V) of hidden states (..., H)."""

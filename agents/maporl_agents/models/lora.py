@@ -4,36 +4,34 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-from peft.tuners.lora import LoraLayer, ParamWrapper
+from peft.tuners.lora import ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import AuxiliaryTrainingWrapper
 from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import Cache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from maporl_agents.models.adapter_config import adapter_config
+from maporl_agents.models.bases import Base
 from maporl_agents.models.gradient_checkpointing import enable_recompute, recomputing
+from maporl_agents.models.grouped_adapters import NO_ADAPTER, AdapterRoute
 from maporl_agents.models.lm_head import Head
-from maporl_agents.models.trunk import read
 from maporl_agents.models.weight_files import WeightPair, pair, read_shards
 from maporl_agents.text.chat import Chat
 from maporl_agents.text.tokenizer_files import first_line
 
-NO_ADAPTER = "__base__"
-"""The name under which peft runs a row through the base alone."""
 
-
-class LoraBase:
+class LoraBase(Base):
     """A frozen base shared by any number of policies, each a LoRA adapter of its own.
 
-    Rows of different policies run in one batch (peft's per-row adapters). Adapters are addressed by
+    Rows of different policies run in one batch (`grouped_adapters`). Adapters are addressed by
     exact name, never by substring, so "agent_1" and "agent_10" do not meet. The reference policy is
     the base with adapters off, or the frozen adapter that a policy began as.
 
@@ -87,10 +85,7 @@ class LoraBase:
         self._begin({name: folder for name, folder in origins.items() if folder})
         self.peft.eval()
         self._train_own()
-        self._route = _Route()
-        for layer in self.peft.modules():
-            if isinstance(layer, (LoraLayer, AuxiliaryTrainingWrapper)):
-                layer.register_forward_pre_hook(self._route, with_kwargs=True)
+        self._route = AdapterRoute(self.peft)
         if gradient_checkpointing:
             enable_recompute(model, context_fn=self._route.again)
 
@@ -107,31 +102,14 @@ class LoraBase:
         self.peft.requires_grad_(False)
         self.peft.set_requires_grad([*self.trained, *self.critics], True)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.model.device
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids that can be sampled."""
-        return self._head.vocab_size
-
-    def hidden(
-        self,
-        ids: Tensor,
-        attention: Tensor,
-        positions: Tensor,
-        policies: Sequence[str],
-        *,
-        cache: Cache | None = None,
-        reference: bool = False,
-    ) -> Tensor:
-        """Return the trunk's last hidden states, (N, S, H)."""
+    @contextmanager
+    def _reading(
+        self, policies: Sequence[str], width: int, *, reference: bool
+    ) -> Iterator[PreTrainedModel]:
         adapters = self._references if reference else self._adapters
-        names = [adapters[policy] for policy in policies]
-        with self._route.through(names, ids.shape[1]), recomputing(self.model):
-            return read(self.model, ids, attention, positions, cache)
+        groups = self._route.grouped([adapters[policy] for policy in policies], width)
+        with self._route.through(groups), recomputing(self.model):
+            yield self.model
 
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
         """Return logits (..., V) of hidden states (..., H); the head has no adapter."""
@@ -158,7 +136,8 @@ class LoraBase:
         return {name: p for name, p in self.peft.named_parameters() if policy in name.split(".")}
 
     def refresh(self) -> None:
-        """Do nothing: peft keeps adapters in float32 and computes with them as they are."""
+        """Forget what was made of the adapters' earlier values: peft computes with them as is."""
+        self._route.forget()
 
     def save(self, folder: Path, *, critics: bool = False) -> None:
         """Write each trained adapter to ``folder/<name>`` in peft's own format."""
@@ -240,40 +219,3 @@ def _require_inner_layers(model: PreTrainedModel) -> None:
             "an adapter of start_from sits on experts of a mixture, which peft cannot run row by "
             f"row: {away}"
         )
-
-
-class _Route:
-    """Tells each peft layer, when it is called, which adapter reads which row.
-
-    peft's own argument for this lasts for one forward pass, and a layer that is recomputed in the
-    backward pass needs the names a second time.
-    """
-
-    def __init__(self) -> None:
-        self.names: list[str] | None = None
-        self.width = 0
-
-    def __call__(self, _layer: nn.Module, args: Any, options: dict[str, Any]) -> Any:
-        """Add the names to a layer's arguments: a forward pre-hook.
-
-        A layer reads N texts of S ids, or their N x S ids as rows.
-        """
-        names = self.names
-        if names is None:
-            return args, options
-        if len(args[0]) == len(names) * self.width:
-            names = [name for name in names for _ in range(self.width)]
-        return args, options | {"adapter_names": names}
-
-    @contextmanager
-    def through(self, names: list[str] | None, width: int) -> Iterator[None]:
-        """Let adapter `names[i]` read row i inside the block; rows are texts of `width` ids."""
-        before, (self.names, self.width) = (self.names, self.width), (names, width)
-        try:
-            yield
-        finally:
-            self.names, self.width = before
-
-    def again(self) -> tuple[Any, Any]:
-        """Return the contexts of a layer's first run and of its second, which repeats the first."""
-        return nullcontext(), self.through(self.names, self.width)

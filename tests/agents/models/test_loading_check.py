@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,8 @@ from transformers import AutoModelForCausalLM
 
 from maporl_agents.config import Sampling, TeamConfig
 from maporl_agents.models import bases, trunk
+from maporl_agents.models.grouped_adapters import AdapterRoute
 from maporl_agents.models.loading import make_team
-from maporl_agents.models.lora import _Route
 from maporl_agents.models.team import Team
 from maporl_agents.types import TokenIds
 from maporl_agents.update.batching import Row, batch_of
@@ -201,7 +202,7 @@ class TestTheCheck:
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Fresh adapters are zero and alike: they are told apart all the same."""
-        monkeypatch.setattr(_Route, "__call__", lambda self, _layer, args, options: (args, options))
+        monkeypatch.setattr(AdapterRoute, "through", lambda *_: nullcontext())
         assert "row by row" in refusal(folder, tuning="lora")
 
     def test_an_error_of_an_architecture_becomes_a_sentence(

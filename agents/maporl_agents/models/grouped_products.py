@@ -1,0 +1,188 @@
+"""Products of rows with the low-rank matrices of several adapters, each row by its own adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+class RowGroups:
+    """The adapters of the texts of one batch, and where each adapter's texts stand.
+
+    Args:
+        names: the adapter of each of N texts, or a name that no layer knows for the base alone.
+        width: S, ids per text. A layer may get N texts of S ids or their N x S ids as rows.
+
+    Attributes:
+        spans: (adapter, first, last + 1) of each adapter's texts, in the order of `order`.
+        order: the permutation of texts that puts those of an adapter together; None if they are.
+        kept: tensors made for these texts (`kept_for`).
+    """
+
+    def __init__(self, names: Sequence[str], width: int) -> None:
+        self.names = tuple(names)
+        self.width = width
+        self.kept: dict[Any, Tensor] = {}
+        places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+        order = sorted(range(len(names)), key=lambda row: places[self.names[row]])
+        self.order = None if order == list(range(len(order))) else order
+        self.spans: list[tuple[str, int, int]] = []
+        start = 0
+        for name in places:
+            end = start + self.names.count(name)
+            self.spans.append((name, start, end))
+            start = end
+
+    def names_of_rows(self, count: int) -> list[str]:
+        """Return the adapter of each of the N texts, or of each of the N x S rows, by their count.
+
+        Raises:
+            ValueError: `count` is neither N nor N x S.
+        """
+        if count == len(self.names):
+            return list(self.names)
+        if count == len(self.names) * self.width:
+            return [name for name in self.names for _ in range(self.width)]
+        raise ValueError(f"{count} rows for {len(self.names)} texts of {self.width} ids")
+
+    def order_of_rows(self, per_text: int, device: torch.device) -> Tensor:
+        """Return the permutation (T,) of rows, `per_text` of each text, as `order` of texts."""
+        key = (per_text, device)
+        if key not in self.kept:
+            order = torch.tensor(self.order, device=device)
+            places = torch.arange(per_text, device=device)
+            self.kept[key] = (order[:, None] * per_text + places).flatten()
+        return self.kept[key]
+
+
+class Matrices(NamedTuple):
+    """One adapter on one layer: it adds scale * B A x.
+
+    Attributes:
+        a: (r, in).
+        b: (out, r).
+        scale: alpha / r, or as peft's settings say.
+    """
+
+    a: nn.Parameter
+    b: nn.Parameter
+    scale: float
+
+
+class LowRank(torch.autograd.Function):
+    """A frozen linear layer plus, on spans of its rows, scale * B A x of an adapter each.
+
+    Arguments of `apply`:
+    - x: (T, in).
+    - weight: (out, in) of the base, in the format of x; None to return the adapters' part alone.
+    - bias: (out,) of the base, or None.
+    - spans: (first, last + 1, scale) of the rows of each adapter.
+    - matrices: A (r, in) and B (out, r) of each span in turn; r may differ.
+
+    As in peft, the adapters' part is computed in their own format and rounded to that of x.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        spans: Sequence[tuple[int, int, float]],
+        *matrices: Tensor,
+    ) -> Tensor:
+        """Return (T, out)."""
+        out = len(matrices[1])
+        y = x.new_zeros(len(x), out) if weight is None else F.linear(x, weight, bias)
+        inner = []
+        for (start, end, scale), a, b in zip(spans, matrices[::2], matrices[1::2], strict=True):
+            h = x[start:end].to(a.dtype) @ a.t()  # (rows, r)
+            _add_product(y[start:end], h, b.t(), scale)
+            inner.append(h)
+        ctx.spans, ctx.weight = spans, weight
+        ctx.save_for_backward(x, *matrices, *inner)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        """Return the gradients of x and the matrices; the base has none."""
+        x, *saved = ctx.saved_tensors
+        count = len(ctx.spans)
+        matrices, inner = saved[: 2 * count], saved[2 * count :]
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = torch.zeros_like(x) if ctx.weight is None else grad @ ctx.weight
+        wanted = ctx.needs_input_grad[4:]
+        grads: list[Tensor | None] = []
+        for i, (start, end, scale) in enumerate(ctx.spans):
+            a, b = matrices[2 * i], matrices[2 * i + 1]
+            part = grad[start:end].to(b.dtype)  # (rows, out)
+            grad_h = (part @ b).mul_(scale)  # (rows, r)
+            grads.append(grad_h.t() @ x[start:end].to(a.dtype) if wanted[2 * i] else None)
+            grads.append((part.t() @ inner[i]).mul_(scale) if wanted[2 * i + 1] else None)
+            if grad_x is not None:
+                _add_product(grad_x[start:end], grad_h, a, 1.0)
+        return grad_x, None, None, None, *grads
+
+
+class Stack:
+    """The matrices of several adapters on layers that read the same input, one below the other.
+
+    Args:
+        layers: the adapters of each layer, by name.
+        names: those to stack; a layer need not have them all, but one layer has one.
+
+    Attributes:
+        names: those stacked.
+    """
+
+    def __init__(self, layers: Sequence[Mapping[str, Matrices]], names: Sequence[str]) -> None:
+        self.names = frozenset(names)
+        found = [[(n, layer[n]) for n in names if n in layer] for layer in layers]
+        self._weights = [w for layer in found for _, m in layer for w in (m.a, m.b)]
+        self._versions = [weight._version for weight in self._weights]
+        self._layout = tuple((n, len(m.a), m.scale) for layer in found for n, m in layer)
+        self._ranks = [sum(len(m.a) for _, m in layer) for layer in found]
+        self._a = torch.cat([m.a for layer in found for _, m in layer])  # (R, in)
+        self._b = [torch.cat([m.b.t() for _, m in layer]) if layer else None for layer in found]
+
+    def serves(self, groups: RowGroups) -> bool:
+        """Return whether it has these adapters, as they are now."""
+        return self.names.issuperset(name for name, _, _ in groups.spans) and all(
+            weight._version == version
+            for weight, version in zip(self._weights, self._versions, strict=True)
+        )
+
+    def add(self, outputs: Sequence[Tensor], x: Tensor, groups: RowGroups) -> None:
+        """Add the adapters' parts to the base's outputs (T, out) of each layer for x (T, in)."""
+        h = x.to(self._a.dtype) @ self._a.t()  # (T, R)
+        h.view(len(groups.names), -1, h.shape[1]).mul_(self._scales(groups)[:, None])
+        for y, part, b in zip(outputs, h.split(self._ranks, 1), self._b, strict=True):
+            if b is not None:
+                _add_product(y, part, b, 1.0)
+
+    def _scales(self, groups: RowGroups) -> Tensor:
+        """Return (N, R): the scale of an adapter in its columns for the texts it reads, else 0."""
+        key = (self._layout, self._a.device)
+        if key not in groups.kept:
+            rows = {
+                name: [s if name == n else 0.0 for n, r, s in self._layout for _ in range(r)]
+                for name, _, _ in groups.spans
+            }
+            scales = torch.tensor([rows[name] for name in groups.names], dtype=self._a.dtype)
+            groups.kept[key] = scales.to(self._a.device)
+        return groups.kept[key]
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor, scale: float) -> None:
+    """Add scale * left @ right to a tensor in place, rounded first if its format is shorter."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right, alpha=scale)
+    else:
+        total.add_((left @ right).mul_(scale).to(total.dtype))
