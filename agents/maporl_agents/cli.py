@@ -7,7 +7,6 @@ to see one).
 from __future__ import annotations
 
 import importlib.metadata
-import logging
 import os
 import signal
 import sys
@@ -53,7 +52,6 @@ Command = (
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run, and exit: 0 done, 2 the user's mistake, 130 / 143 interrupted and saved."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # warns of kernels nobody asked for
     try:
         command = _command(prepared(sys.argv[1:] if argv is None else argv))
         code = 0 if command is None else command()

@@ -42,6 +42,12 @@ NLI_TEMPLATE = Template(
     instruction="Put your final answer in \\boxed{{}}: entailment, neutral or contradiction."
 )
 SUFFIXES = (".jsonl", ".csv")
+UNREAD = (
+    *(".json", ".ndjson", ".tsv", ".parquet", ".arrow", ".feather", ".orc", ".avro"),
+    *(".xlsx", ".xls", ".ods", ".pkl", ".pickle", ".npy", ".npz", ".h5", ".db", ".sqlite"),
+    *(".zip", ".tar", ".tgz", ".bz2", ".xz", ".zst", ".7z"),
+)
+"""Endings of other formats that data come in, which would be missed if they were passed over."""
 LARGE_BYTES = 1 << 25
 """A .jsonl file from this size on stays on disk: its questions are read one by one when asked."""
 MAX_FIELD = (1 << 31) - 1
@@ -220,7 +226,8 @@ def read_splits(path: Path, prefix: str, *, published: bool = False) -> Splits:
         ValueError: see :func:`read_rows` and :func:`read_questions`; or a row without a split where
             others have one, or with another one than the name of its file in the folder tells; an
             id in two splits of a file; a column of names of splits that is not called "split"; a
-            data file in the folder whose name tells no split, or that is there twice.
+            data file in the folder whose name tells no split, that is there twice, or that has
+            another format.
     """
     splits = (
         _splits_of_folder(path, prefix, published)
@@ -232,15 +239,20 @@ def read_splits(path: Path, prefix: str, *, published: bool = False) -> Splits:
 
 def _files_of_folder(path: Path, published: bool) -> list[Path]:
     """The data files of a folder, each of which tells its split by its name."""
-    files = sorted(f for f in path.iterdir() if _unpacked(f).suffix.lower() in SUFFIXES)
-    files = [f for f in files if f.is_file() and f.name[0] != "."]
+    there = sorted(f for f in path.iterdir() if f.is_file() and f.name[0] != ".")
+    files = [f for f in there if _unpacked(f).suffix.lower() in SUFFIXES]
     others = ", ".join(file.name for file in files if not _split_told(file))
+    unread = ", ".join(f.name for f in there if _unpacked(f).suffix.lower() in UNREAD)
     rename = "rename it with train, validation or test as its first word, or move it elsewhere"
+    convert = "convert it to .jsonl or .csv, or move it elsewhere"
     if not any(map(_split_told, files)):
         raise FileNotFoundError(
             f"no train or test file (.jsonl or .csv, also .gz) in folder {path}"
             + (f"; there is {others}: {rename}" if others else "")
+            + (f"; there is {unread}: {convert}" if unread else "")
         )
+    if unread and not published:
+        raise ValueError(f"folder {path}: {unread} would not be read: {convert}")
     if others and not published:
         raise ValueError(f"folder {path}: no split in the name of {others}: {rename}")
     for file in files:

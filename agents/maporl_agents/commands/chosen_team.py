@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from maporl_agents.config import GameConfig, Sampling, TeamConfig
+from maporl_agents.config import GameConfig, Sampling, TeamConfig, asking
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.team import Team
@@ -45,9 +45,10 @@ def chosen_game(args: Eval | Play) -> ChosenGame:
 def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:
     """Return the game and the sampling settings: those of the run, changed by the flags."""
     own = None if args.run is None else read_config(args.run)
+    if own is not None and args.model != type(args)().model:
+        raise ValueError("--run brings its own models: leave out --model, or the run")
     game = GameConfig() if own is None else own.game
-    if args.task and args.task != game.task:
-        game = replace(game, task=args.task, data="", template="")
+    game = asking(game, args.task or game.task)
     wanted: dict[str, Any] = {
         "data": str(args.data or ""),
         "num_agents": args.agents,
@@ -57,7 +58,7 @@ def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:
         "verifier": args.verifier,
         "feedback_verifier": args.verdicts,
         "reward_feedback": bool(args.verdicts),
-        "long_questions": getattr(args, "long_questions", ""),
+        "long_questions": args.long_questions,
     }
     game = replace(game, **{name: value for name, value in wanted.items() if value})
     short = game.task in BUILT_IN or not MODELS.keys().isdisjoint(args.model)

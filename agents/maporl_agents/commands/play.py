@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.text import Text
@@ -21,6 +21,8 @@ from maporl_env.rendering import plain_text
 if TYPE_CHECKING:
     from maporl_agents.models.team import Team
     from maporl_agents.types import Completion, TokenIds
+    from maporl_env.batched import DebateConfig
+    from maporl_env.types import Question
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,9 @@ class Play:
     """Which question of the split; None draws one."""
     split: str | None = None
     """Which questions; the test split if there is one, else the validation split."""
+    long_questions: Literal["", "refuse", "keep"] = ""
+    """A question whose debate may not fit a model's window: refuse it, or begin all the same. Empty
+    for what the run does, else refuse."""
     max_new_tokens: int = 0
     """Limit per message; 0 for that of the run, else 32 for built-in tasks or models, else 300."""
     temperature: float = 1.0
@@ -87,6 +92,8 @@ def play_debate(args: Play, console: Console) -> None:
     debates = made.debates(1)
     person = game.num_agents - 1 if args.human else None
     team = team_of(args, game) if game.num_agents > 1 or person is None else None
+    if team is not None and game.long_questions != "keep":
+        require_room(team, made.config, sampling, questions[index])
     shout(console, memory_warning_of(args.run, chosen, [questions[index]]))
     debates.reset(questions=[questions[index]])
     show(console, plain_text.heading(questions[index]))
@@ -109,6 +116,18 @@ def play_debate(args: Play, console: Console) -> None:
             show(console, plain_text.lines(debates.transcripts[0].of_turn(turn)))
             turn += 1
     show_end(console, debates)
+
+
+def require_room(team: Team, config: DebateConfig, sampling: Sampling, question: Question) -> None:
+    """Raise ValueError if a question is too long for the team, were all messages of full length."""
+    from maporl_agents.play.window_check import too_long
+
+    for reason in too_long(team, config, sampling, [question]).values():
+        raise ValueError(
+            f"question {question.id!r} is too long: {reason}; lower --max-new-tokens, take fewer "
+            "--turns or --agents, choose another question by --index, or begin all the same with "
+            "--long-questions keep"
+        )
 
 
 def play_recording(args: Play, console: Console) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from maporl_agents.config import CONFIGS, RunConfig, TrainConfig, config_of, scheme_of
+from maporl_agents.config import CONFIGS, RunConfig, TrainConfig, asking, config_of, scheme_of
 from maporl_agents.recipes import recipe
 from maporl_agents.records.run_folder import folder_of
 from maporl_agents.terminal import command_line, console
@@ -95,10 +95,12 @@ def settings_from(given: Sequence[str]) -> tuple[RunConfig, str]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for flag in ("--scheme", "--recipe", "--resume"):
         parser.add_argument(flag, nargs="?")
+    parser.add_argument("--game.task", dest="task", nargs="?")
     start = parser.parse_known_args(given)[0]
     config: RunConfig
     if start.recipe:
         config = recipe(start.recipe)
+        config = replace(config, game=asking(config.game, start.task or config.game.task))
     elif start.resume:
         from maporl_agents.training.experiment import read_config
 

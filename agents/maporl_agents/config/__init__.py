@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from maporl_agents.config.from_values import from_dict, refuse_retired, without_retired
-from maporl_agents.config.game import GameConfig, JointGameConfig, LongQuestions
+from maporl_agents.config.game import GameConfig, JointGameConfig, LongQuestions, asking
 from maporl_agents.config.iac import IACConfig, IACSettings
 from maporl_agents.config.magrpo import Comparison, Joining, Length, MAGRPOConfig, MAGRPOSettings
 from maporl_agents.config.malt import TINY_ROLES, FitConfig, MALTConfig, MALTSettings, Role
@@ -49,6 +49,7 @@ __all__ = [
     "Sharing",
     "TeamConfig",
     "TrainConfig",
+    "asking",
     "config_of",
     "from_dict",
     "learning_rate_flags",

@@ -49,7 +49,7 @@ def _refuse_no_training(config: RunConfig, usual: dict[str, Any]) -> None:
     if config.team.tuning == "none" and usual["team.tuning"] != "none":
         raise ValueError(
             "team.tuning='none' trains no weights, so the run would learn nothing: choose full or "
-            "lora (`maporl eval --model` measures models that are not trained)"
+            "lora (`maporl eval` measures models that are not trained)"
         )
 
 

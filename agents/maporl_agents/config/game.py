@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
 
 from maporl_agents.config.typed_text import Typed
 from maporl_env.credit import Penalties
@@ -82,6 +82,16 @@ class GameConfig:
     end where one does not fit."""
     protocol_options: tuple[str, ...] = ()
     """Options of one's own protocol, KEY=VALUE each: fields of its class that are none here."""
+
+
+G = TypeVar("G", bound=GameConfig)
+
+
+def asking(game: G, task: str) -> G:
+    """Return a game about a task: if another, without the file, words and split of the first."""
+    if task == game.task:
+        return game
+    return replace(game, task=task, data="", template="", train_split="")
 
 
 @dataclass(frozen=True)

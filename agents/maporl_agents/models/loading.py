@@ -300,10 +300,10 @@ def _given_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
             f"{type(pair).__name__}"
         )
     model, tokenizer = pair
-    if config.quantization != "none" or config.device_map != "one":
+    if (config.quantization, config.device_map, config.attention) != ("none", "one", "auto"):
         raise ValueError(
-            "a model that is handed over is neither quantised nor laid over devices here: name its "
-            "folder"
+            "a model that is handed over is neither quantised nor laid over devices here, and "
+            "computes attention as it did: name its folder"
         )
     device, dtype = pick_device(config.device), getattr(torch, config.dtype)
     model = copy.deepcopy(model).to(device=device, dtype=dtype)

@@ -57,18 +57,9 @@ def folder_of(runs: Path, name: str) -> Path:
     return runs / name
 
 
-class Taken(ValueError):
-    """A run may not start in a folder: what stands there, and what to do.
-
-    Attributes:
-        by_keywords: the same for those who call `maporl_agents.train` and give no flags.
-    """
-
-    def __init__(self, what: str, way: str) -> None:
-        super().__init__(f"{what}: {way}.")
-        for flag in ("resume", "overwrite"):
-            way = way.replace(f"--{flag}", f"{flag}=True")
-        self.by_keywords = f"{what}: {way.replace('--name', 'name')}."
+def _taken(what: str, way: str) -> ValueError:
+    """Return why a run may not start in a folder: what stands there, and what to do."""
+    return ValueError(f"{what}: {way}.")
 
 
 def acquire(folder: Path) -> int:
@@ -95,7 +86,7 @@ def acquire(folder: Path) -> int:
         os.close(lock)
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise
-        raise Taken(
+        raise _taken(
             f"Another process (id {holder}) is writing to {folder}",
             "wait for it, stop it, or choose another --name",
         ) from error
@@ -132,25 +123,25 @@ def _not_own(path: Path) -> ValueError:
 
 
 def require_free(folder: Path, overwrite: bool) -> None:
-    """Raise `Taken` unless a run may start in a folder."""
+    """Raise ValueError unless a run may start in a folder."""
     if folder.is_symlink() and not folder.exists():
-        raise Taken(
+        raise _taken(
             f"{folder} is a link to {folder.readlink()}, where there is nothing",
             "remove the link, make the folder that it leads to, or choose another --name",
         )
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise Taken(f"{folder} is a file, not a folder", "choose another --name")
+        raise _taken(f"{folder} is a file, not a folder", "choose another --name")
     nothing = (_LOCK, ".saving-")  # all that a start which was killed at once can leave
     present = [path for path in folder.iterdir() if not path.name.startswith(nothing)]
     if present and not overwrite:
-        raise Taken(
+        raise _taken(
             f"{folder} is not empty",
             "continue the run there (--resume), replace it (--overwrite), or choose another --name",
         )
     if foreign := _foreign(folder):
-        raise Taken(
+        raise _taken(
             f"{folder} holds what no run writes ({', '.join(foreign[:5])}), so it is not "
             "overwritten",
             "move that away or choose another --name",

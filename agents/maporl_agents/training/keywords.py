@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -11,6 +13,32 @@ from typing import Any, TypeVar, get_type_hints
 from maporl_agents.config import RunConfig, from_dict, refuse_retired
 
 R = TypeVar("R", bound=RunConfig)
+
+FLAG = re.compile(r"(?<![\w-])--([a-z]+(?:[.-][a-z]+)*)")
+"""As the sentences of errors name one."""
+SWITCHES = ("resume", "overwrite", "force")
+"""Keywords that are True or False."""
+
+
+@contextmanager
+def told_in_keywords() -> Iterator[None]:
+    """Let errors of the block name the keywords of a Python call instead of flags."""
+    try:
+        yield
+    except (ValueError, FloatingPointError) as error:
+        if len(error.args) == 1 and isinstance(error.args[0], str):
+            error.args = (in_keywords(error.args[0]),)
+        raise
+
+
+def in_keywords(text: str) -> str:
+    """Return a sentence with keywords instead of flags: `name` for --name, `force=True`."""
+
+    def keyword(flag: re.Match[str]) -> str:
+        name = flag[1].replace("-", "_")
+        return f"{name}=True" if name in SWITCHES else name
+
+    return FLAG.sub(keyword, text)
 
 
 def settings_with(start: R, given: Mapping[str, Any]) -> R:

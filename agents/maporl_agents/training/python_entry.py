@@ -14,16 +14,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from maporl_agents.config import RunConfig, TeamConfig, config_of
+from maporl_agents.config import RunConfig, TeamConfig, asking, config_of
+from maporl_agents.config.conditions import CREDIT
+from maporl_agents.config.effects import leaves
 from maporl_agents.measure.evaluate import Evaluation
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
+from maporl_agents.play.window_check import fitting
 from maporl_agents.recipes import recipe as recipe_of
-from maporl_agents.records.run_folder import Taken, folder_of
+from maporl_agents.records.run_folder import folder_of
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.terminal import console
 from maporl_agents.training import experiment
-from maporl_agents.training.keywords import settings_with
+from maporl_agents.training.keywords import settings_with, told_in_keywords
 from maporl_agents.training.make_game import make_game, unjudged
 from maporl_env.tasks import Task
 from maporl_env.types import Question
@@ -72,6 +75,7 @@ def train(
     runs: str | Path = "runs",
     overwrite: bool = False,
     resume: bool = False,
+    force: bool = False,
     quiet: bool = False,
     log_to: Sequence[str] = (),
     **settings: Any,
@@ -87,10 +91,13 @@ def train(
             object with `.score` of that form.
         scheme: maporl (the default), magrpo, malt, iac, one's own by name, or a
             `schemes.Scheme`.
-        recipe: settings to start from: a name or a YAML file, which tells the scheme too.
+        recipe: settings to start from: a name or a YAML file, which tells the scheme too. With
+            another `task` its file, words and split are left out.
         runs: folder of all runs; the run's is named by the setting `name`.
         overwrite: replace a run of the same name.
         resume: go on with the run of that name.
+        force: with `resume`: go on although the run has other settings than are given here, or
+            its questions have changed.
         quiet: print nothing.
         log_to: as for ``maporl train``.
         settings: any further setting by name; see `keywords.settings_with`. Examples: `steps=10`,
@@ -102,20 +109,21 @@ def train(
     """
     if recipe and scheme:
         raise ValueError("a recipe tells the scheme: leave one of the two out")
+    if force and not resume:
+        raise ValueError("force belongs to resume: set both, or none")
     start = recipe_of(recipe) if recipe else config_of(_named(scheme or "maporl", "scheme"))()
     settings |= _parts(model, verifier)
-    config = settings_with(start, _with_protocol(settings))
-    folder = folder_of(Path(runs), config.name)
-    if task is not None:
-        config = replace(config, game=replace(config.game, task=_task_name(task, folder)))
-    screen = console(quiet=quiet)
-    if resume:
-        results = experiment.resume(folder, screen, config, log_to=log_to)
-    else:
-        try:
-            results = experiment.run(config, folder, screen, overwrite=overwrite, log_to=log_to)
-        except Taken as error:
-            raise ValueError(error.by_keywords) from error
+    with told_in_keywords():
+        folder = folder_of(Path(runs), str(settings.get("name", start.name)))
+        if task is not None:
+            start = replace(start, game=asking(start.game, _task_name(task, folder)))
+        config = settings_with(start, _with_protocol(settings))
+        screen = console(quiet=quiet)
+        results = (
+            experiment.resume(folder, screen, config, force=force, log_to=log_to)
+            if resume
+            else experiment.run(config, folder, screen, overwrite=overwrite, log_to=log_to)
+        )
     return Run(folder, config, results)
 
 
@@ -135,27 +143,31 @@ def evaluate(
         task: as for `train`; the run's own if it is not given.
         model: as for `train`, without `source`.
         verifier: as for `train`.
-        settings: as for `train`; `questions` is how many are asked, and `split` which.
+        settings: as for `train`, those of the game, of sampling and of measuring; `questions` is
+            how many are asked, and `split` which. With `model` also how it is loaded.
 
     Raises:
-        ValueError: the settings contradict each other, or name what is not there.
+        ValueError: the settings contradict each other, name what is not there or are about
+            training; or a question is too long for a model's window (see `long_questions`).
         FileNotFoundError: `source` is no run.
     """
     if source is not None and model is not None:
         raise ValueError("a run brings its own models: leave out model, or the run")
     settings |= _parts(model, verifier)
     folder = source.folder if isinstance(source, Run) else source
-    start = RunConfig() if folder is None else experiment.read_config(Path(folder))
-    name = start.game.task if task is None else _task_name(task, None)
-    if name != start.game.task:  # the file and the words of the run are not for another task
-        start = replace(start, game=replace(start.game, task=name, data="", template=""))
-    config = settings_with(start, _with_protocol(settings))
+    start = _UNTRAINED if folder is None else experiment.read_config(Path(folder))
     if task is not None:
-        config = replace(config, game=replace(config.game, task=name))
-    made = make_game(config.game)
-    questions = experiment.held_out(config, made)
-    team = _untrained(config) if folder is None else load_team(folder)
-    return experiment.measure(config, team, questions, made)
+        start = replace(start, game=asking(start.game, _task_name(task, None)))
+    with told_in_keywords():
+        config = settings_with(start, _with_protocol(settings))
+        _refuse_idle(config, start, LOADING if folder is None else ())
+        made = make_game(config.game)
+        questions = experiment.held_out(config, made)
+        team = _untrained(config) if folder is None else load_team(folder)
+        parts, _ = fitting(
+            team, made.config, config.sampling, {"held-out": questions}, config.game.long_questions
+        )
+        return experiment.measure(config, team, parts["held-out"], made)
 
 
 def load_team(folder: str | Path) -> Team:
@@ -163,10 +175,42 @@ def load_team(folder: str | Path) -> Team:
     return experiment.load_team(Path(folder))[1]
 
 
+_UNTRAINED = RunConfig(team=TeamConfig(tuning="none"))
+"""What `evaluate` begins with where there is no run."""
+MEASURED = ("game.", "sampling.", "eval.")
+"""Groups of settings that `evaluate` goes by."""
+LOADING = tuple(
+    f"team.{name}"
+    for name in (
+        *("model", "dtype", "device", "device_map", "attention", "quantization", "double_quant"),
+    )
+)
+"""Settings by which models are loaded that are not trained."""
+
+
+def _refuse_idle(config: RunConfig, start: RunConfig, more: Sequence[str]) -> None:
+    """Refuse settings that change nothing about an evaluation.
+
+    Args:
+        config: with the settings that were given.
+        start: without them.
+        more: further ones that act, beside those of the groups `MEASURED`.
+    """
+    usual = dict(leaves(start))
+    for name, value in leaves(config):
+        paid = any(f"{name}.".startswith(f"{credit}.") for credit in CREDIT)
+        idle = paid or name == "game.train_split" or not name.startswith(MEASURED)
+        if idle and name not in more and value != usual[name]:
+            raise ValueError(
+                f"{name} would do nothing here: evaluate trains nothing"
+                + ("" if more else ", and the run has its models")
+                + ": leave it out"
+            )
+
+
 def _untrained(config: RunConfig) -> Team:
-    playing = TeamConfig(model=config.team.model, tuning="none", device=config.team.device)
     game = unjudged(config.game)
-    return make_team(playing, num_agents=game.num_agents, num_turns=game.num_turns, seed=0)
+    return make_team(config.team, num_agents=game.num_agents, num_turns=game.num_turns, seed=0)
 
 
 def _named(given: Any, hint: str) -> str:

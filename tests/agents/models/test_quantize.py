@@ -249,6 +249,18 @@ class TestPlayAndTraining:
         assert "cast" not in capfd.readouterr().err
 
 
+def test_news_of_kernels_that_nobody_asked_for_are_silenced_and_nothing_else(caplog) -> None:
+    """Printed where the processor has AVX512-BF16, and the package `kernels` is not installed."""
+    line = "Failed to load CPU gemm_4bit_forward from kernels-community: %s. Please make sure ..."
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    with caplog.at_level(logging.WARNING, logger=logger.name):
+        logger.warning(line, "No module named 'kernels'")
+        logger.warning("Failed to load something else: %s", "x")
+    assert [record.getMessage() for record in caplog.records] == [
+        "Failed to load something else: x"
+    ]
+
+
 class TestRepacking:
     """With AVX512-BF16 in the processor, bitsandbytes would repack 4-bit layers when first used."""
 

@@ -24,7 +24,7 @@ from maporl_agents.play.window_check import (
     unscored,
     why_too_long,
 )
-from maporl_agents.records import questions_record
+from maporl_agents.records import checkpoint, questions_record
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debate_config, training_questions
 from maporl_env.batched import BatchedDebate
@@ -209,6 +209,39 @@ def test_eval_finds_them_before_the_first_debate_too(
         main([*command, "--long-questions", "leave_out"])
     assert not stop.value.code
     assert "left out as too long: 1 questions (test/600)" in capsys.readouterr().out
+
+
+def test_play_looks_at_its_one_question(
+    config: TrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["play", "--task", config.game.task, "--turns", "1", "--max-new-tokens", "8"]
+    places = [asked.id for asked in load_task(config.game.task).split("test")]
+    at = str(places.index("test/600"))
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--index", at])
+    printed = capsys.readouterr()
+    assert stop.value.code == 2
+    assert "question 'test/600' is too long: in turn 1 a prompt of" in printed.err
+    assert "--index, or begin all the same with --long-questions keep" in printed.err
+    assert printed.err.count("\n") == 1
+    assert "Question" not in printed.out
+    with pytest.raises(SystemExit):
+        main([*command, "--index", at, "--long-questions", "keep"])
+    assert "Question" in capsys.readouterr().out  # begun all the same
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--index", "0"])
+    assert not stop.value.code
+
+
+@pytest.mark.parametrize("command", ["eval", "play"])
+def test_the_models_of_a_run_are_its_own(
+    config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    checkpoint.save_json(tmp_path / "config.json", asdict(config))
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--run", str(tmp_path), "--model", "tiny-sharing"])
+    assert stop.value.code == 2
+    assert "--run brings its own models: leave out --model" in capsys.readouterr().err
 
 
 def test_eval_goes_on_where_only_messages_of_full_length_would_not_fit(

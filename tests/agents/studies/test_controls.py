@@ -172,6 +172,7 @@ class TestBestOf:
         unscored = make_transcript([[right, right]], scores=[[None, None]])  # 0
         close = make_transcript([[wrong, right, right]], scores=[[1.0, 0.9, 0.5]])  # 0
         below = make_transcript([[wrong, right]], scores=[[-0.1, -0.2]])  # 0
+        worthless = make_transcript([[right, wrong]], scores=[[0.0, 0.0]])  # 1 of 2
         for transcripts, expected in (
             ([tied], 0.5),
             ([fooled], 0.0),
@@ -179,6 +180,7 @@ class TestBestOf:
             ([unscored], 0.0),
             ([close], 0.0),
             ([below], 0.0),
+            ([worthless], 0.5),
             ([found, fooled], 0.5),
         ):
             stats = best_of(transcripts)

@@ -16,12 +16,13 @@ from maporl_agents import tiny
 from maporl_agents.algorithms import Scheme
 from maporl_agents.algorithms.maporl import SCHEME
 from maporl_agents.cli import main
-from maporl_agents.config import GameConfig, MALTConfig, PPOConfig, TrainConfig
+from maporl_agents.commands.train import settings_from
+from maporl_agents.config import GameConfig, MALTConfig, PPOConfig, TeamConfig, TrainConfig
 from maporl_agents.recipes import recipe
-from maporl_agents.records.run_log import RunLog
+from maporl_agents.records.run_log import RunLog, SettingsDiffer
 from maporl_agents.terminal import console
 from maporl_agents.training import experiment, python_entry
-from maporl_agents.training.keywords import settings_with
+from maporl_agents.training.keywords import in_keywords, settings_with
 from maporl_env import user_functions
 from maporl_env.types import Question
 
@@ -215,6 +216,123 @@ def test_a_name_that_is_taken_is_told_in_keywords(here: Path) -> None:
     words = r"b is not empty: .*\(resume=True\), .*\(overwrite=True\), or choose another name\."
     with pytest.raises(ValueError, match=words):
         maporl_agents.train(name="b", quiet=True, **SMALL)
+
+
+def test_other_settings_of_a_run_are_told_in_keywords_and_can_be_insisted_on(here: Path) -> None:
+    maporl_agents.train(name="c", quiet=True, **SMALL)
+    longer = {**SMALL, "steps": 2}
+    with pytest.raises(SettingsDiffer) as refused:
+        maporl_agents.train(name="c", quiet=True, resume=True, **longer)
+    words = str(refused.value)
+    assert "+ steps: 2" in words
+    assert "go on with the new ones (force=True), or start another run (name)" in words
+    assert "--" not in words
+    run = maporl_agents.train(name="c", quiet=True, resume=True, force=True, **longer)
+    assert [row["step"] for row in run.metrics] == [1, 2]
+    with pytest.raises(ValueError, match="at least as many steps, or start another run"):
+        maporl_agents.train(name="c", quiet=True, resume=True, force=True, **SMALL)
+    with pytest.raises(ValueError, match="force belongs to resume"):
+        maporl_agents.train(name="d", quiet=True, force=True, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        ("start another run (--name).", "start another run (name)."),
+        ("go on (--force) or --resume", "go on (force=True) or resume=True"),
+        (
+            "set --eval.passes 1, lower --ppo.learning-rate",
+            "set eval.passes 1, lower ppo.learning_rate",
+        ),
+        ("a text of '--', a--b and --3", "a text of '--', a--b and --3"),
+    ],
+)
+def test_flags_become_keywords(told: str, wanted: str) -> None:
+    assert in_keywords(told) == wanted
+
+
+def test_a_recipe_keeps_file_words_and_split_for_its_own_task_alone(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "mine.yaml").write_text(
+        "game: {task: gsm8k, data: old.jsonl, template: w.json, train_split: rl}"
+    )
+    seen: list[GameConfig] = []
+    monkeypatch.setattr(experiment, "run", lambda config, *_, **__: seen.append(config.game))
+    for given in (
+        {"task": "gsm8k"},
+        {"task": "shopping"},
+        {"task": "anli", "data": "a.jsonl", "train_split": "train"},
+        {},
+        {"task": QUESTIONS},
+    ):
+        maporl_agents.train(recipe="mine.yaml", quiet=True, **given)
+    old = ("old.jsonl", "w.json", "rl")
+    assert [(game.data, game.template, game.train_split) for game in seen] == [
+        old,
+        ("", "", ""),
+        ("a.jsonl", "", "train"),
+        old,
+        ("", "", ""),
+    ]
+    for flags, game in (([], old), (["--game.task", "shopping"], ("", "", ""))):
+        config, _ = settings_from(["--recipe", "mine.yaml", *flags])
+        assert (config.game.data, config.game.template, config.game.train_split) == game
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"steps": 3}, "steps"),
+        ({"learning_rate": 0.1}, None),
+        ({"gamma": 0.5}, "game.gamma"),
+        ({"too_short": 0.5}, "game.penalties.too_short"),
+        ({"train_split": "rl"}, "game.train_split"),
+        ({"sharing": "one"}, "team.sharing"),
+        ({"lora_rank": 2}, "team.lora_rank"),
+        ({"eval.seed": 1, "checkpoint_every": 3}, "checkpoint_every"),
+    ],
+)
+def test_evaluate_refuses_what_is_about_training(given: dict[str, Any], name: str | None) -> None:
+    words = f"^{name} would do nothing here: evaluate trains" if name else "unknown setting"
+    with pytest.raises(ValueError, match=words):
+        maporl_agents.evaluate(**given)
+
+
+def test_evaluate_loads_models_as_it_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[TeamConfig] = []
+
+    def made(config: TeamConfig, **_: Any) -> None:
+        seen.append(config)
+        raise KeyError
+
+    monkeypatch.setattr(python_entry, "make_team", made)
+    loading = {"dtype": "bfloat16", "attention": "eager", "quantization": "nf4"}
+    with pytest.raises(KeyError):
+        maporl_agents.evaluate(model="tiny", device="cpu", **loading)
+    assert seen == [TeamConfig(tuning="none", device="cpu", **loading)]
+    maporl_agents.train(name="e", quiet=True, **SMALL)
+    with pytest.raises(ValueError, match=r"team\.dtype would do nothing.* and the run has its mod"):
+        maporl_agents.evaluate("runs/e", dtype="bfloat16")
+
+
+def test_a_model_that_is_handed_over_keeps_its_attention(here: Path) -> None:
+    with pytest.raises(ValueError, match="computes attention as it did: name its folder"):
+        maporl_agents.evaluate(model=loaded(), attention="eager", questions=1)
+
+
+def test_evaluate_finds_what_is_too_long_before_the_first_debate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(experiment, "measure", lambda config, team, asked, made: list(asked))
+    long = Question("mine/long", "ink " * 600 + WORDS, "31")
+    asked = [*QUESTIONS, long]
+    few = {"questions": 4, "num_turns": 1, "max_new_tokens": 8}
+    with pytest.raises(ValueError, match="held-out question 'mine/long' is too long: in turn 1"):
+        maporl_agents.evaluate(task=asked, **few)
+    kept = maporl_agents.evaluate(task=asked, long_questions="leave_out", **few)
+    assert sorted(question.id for question in kept) == [q.id for q in QUESTIONS]
+    assert len(maporl_agents.evaluate(task=asked, long_questions="keep", **few)) == 4
 
 
 def test_evaluate_takes_the_file_and_the_words_that_it_is_given(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +283,29 @@ def test_compressed_files_of_a_folder_are_read(tmp_path: Path) -> None:
     (tmp_path / "my_test.csv").write_text("prompt,answer\np,1\n", "utf-8")
     with pytest.raises(ValueError, match=r"my_test\.csv and my_test\.csv\.gz .*: remove one"):
         load_task(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["more.json", "test.tsv", "validation-0.parquet", "TRAIN.XLSX", "test.json.gz"]
+)
+def test_a_file_of_a_folder_in_a_format_that_is_not_read_is_named(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text("?", encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match=f"there is {re.escape(name)}: convert it to"):
+        load_task(tmp_path)
+    write(tmp_path / "train.jsonl", OWN[:2])
+    with pytest.raises(ValueError, match=f"{re.escape(name)} would not be read: convert it to"):
+        load_task(tmp_path)
+    assert len(load_task("anli", tmp_path).split("train")) == 2  # a published set may have more
+
+
+def test_other_files_may_lie_beside_the_data(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", OWN[:2])
+    for name in ("README.md", "LICENSE", "notes.txt", ".hidden.json", "code.py"):
+        (tmp_path / name).write_text("?", encoding="utf-8")
+    (tmp_path / "old.json").mkdir()
+    assert len(load_task(tmp_path).split("train")) == 2
 
 
 def test_a_data_file_of_a_folder_that_tells_no_split_is_named(tmp_path: Path) -> None:
