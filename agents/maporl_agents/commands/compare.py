@@ -11,7 +11,7 @@ import tyro
 from maporl_agents.terminal import console
 
 if TYPE_CHECKING:
-    from maporl_agents.studies.plan import StudyPlan
+    pass
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Compare:
     studies: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[STUDY ...]")
     ] = ()
-    """Names of studies, or "all"."""
+    """Names of studies, or "all"; or a scheme of your own as module:name or file.py:name, which is
+    compared with MAPoRL and with the untrained team on its own game."""
     list: bool = False
     """Only explain the studies: claim, arms, expected core-minutes."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -58,14 +59,14 @@ class Compare:
         if not plans and self.docs is None:
             raise ValueError(f"name a study: {', '.join(STUDIES)}, or all; --list explains them")
         errors: dict[str, str] = {}
-        for plan in plans:
+        for name, plan in zip(names, plans, strict=True):
             errors |= compare(
                 plan.quick() if self.quick else plan,
                 self.seeds,
                 self.runs,
                 screen,
                 workers=self.jobs or cores(),
-                command=self._again(plan),
+                command=self._again(name),
             )
         if self.docs is not None:
             write_pages(self.docs, finished(self.runs))
@@ -73,9 +74,9 @@ class Compare:
             screen.print(f"wrote {self.docs}, and tables and plots to {tables}")
         return 1 if errors else 0
 
-    def _again(self, plan: StudyPlan) -> str:
+    def _again(self, name: str) -> str:
         """Return the command line that carries out one study again."""
         from maporl_agents.studies.catalogue import DEFAULT_SEEDS
 
         seeds = "" if self.seeds == DEFAULT_SEEDS else f" --seeds {' '.join(map(str, self.seeds))}"
-        return f"maporl compare {plan.name}{seeds}{' --quick' if self.quick else ''}"
+        return f"maporl compare {name}{seeds}{' --quick' if self.quick else ''}"

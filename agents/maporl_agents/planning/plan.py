@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from maporl_agents.algorithms import maporl, scheme_for
 from maporl_agents.config import RunConfig, Sampling, TrainConfig, scheme_of
 from maporl_agents.models.bases import Base, window_of
 from maporl_agents.models.loading import pick_device
@@ -113,11 +114,13 @@ def plan_of(
         question_tokens: length of the questions; 0 to read those of the task.
 
     Raises:
-        ValueError: a scheme other than maporl, or settings, models or questions that cannot be had.
+        ValueError: a scheme with another update than maporl's; or settings, models or questions
+            that cannot be had.
     """
-    if not isinstance(config, TrainConfig):
+    if not isinstance(config, TrainConfig) or not _has_update_of_maporl(config):
         raise ValueError(
-            f"only runs of maporl can be planned, not of {scheme_of(config)}: leave out --scheme"
+            f"only runs of maporl can be planned, not of {scheme_of(config)}, which has another "
+            "update: train it for a few steps to see what they take"
         )
     limits = config.sampling
     config = with_message_tokens(config, message_tokens)
@@ -147,6 +150,10 @@ def plan_of(
         max_rows=_fitting(room, phases["sampling"], rows),
         micro_tokens=_fitting(room - draft.gradient_bytes, phases["update"], tokens),
     )
+
+
+def _has_update_of_maporl(config: RunConfig) -> bool:
+    return scheme_for(config).train_step is maporl.train_step
 
 
 def _overflows(team: Team, worst: Rollout, limits: Sampling) -> dict[str, tuple[int, int]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from maporl_agents.config import TrainConfig, turns_of
+from maporl_agents.config import TrainConfig, config_of, turns_of
 from maporl_agents.studies import schemes
 from maporl_agents.studies.arms import (
     COINS,
@@ -29,6 +29,7 @@ from maporl_agents.studies.incentives import CASES, CEILING, learns, paid_topic
 from maporl_agents.studies.jobs import Recipe
 from maporl_agents.studies.plan import ArmPlan, StudyPlan
 from maporl_agents.studies.results import Claim
+from maporl_env.user_functions import FORMS, is_own_name
 
 DEFAULT_SEEDS = (0, 1, 2)
 
@@ -366,7 +367,12 @@ STUDIES: dict[str, Callable[[], StudyPlan]] = {
 
 
 def study(name: str) -> StudyPlan:
-    """Return a study by name; ValueError names those there are."""
-    if name not in STUDIES:
-        raise ValueError(f"unknown study {name!r}: choose one of {', '.join(STUDIES)}")
-    return STUDIES[name]()
+    """Return a study by name, or of a scheme of one's own; ValueError names those there are."""
+    if name in STUDIES:
+        return STUDIES[name]()
+    if is_own_name(name):
+        return schemes.own(config_of(name)())
+    raise ValueError(
+        f"unknown study {name!r}: choose one of {', '.join(STUDIES)}, or a scheme of your own as "
+        f"{FORMS}"
+    )

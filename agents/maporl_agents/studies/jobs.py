@@ -28,6 +28,7 @@ from typing import Any, Literal, get_args
 
 from rich.console import Console
 
+from maporl_agents.algorithms import scheme_for
 from maporl_agents.config import (
     CONFIGS,
     GameConfig,
@@ -41,14 +42,16 @@ from maporl_agents.measure.evaluate import Evaluation
 from maporl_agents.models.loading import model_names
 from maporl_agents.models.team import Team
 from maporl_agents.records.run_folder import versions
+from maporl_agents.records.saved_settings import plain_settings
 from maporl_agents.records.storage import load_json, write_text
 from maporl_agents.studies import sft
 from maporl_agents.studies.controls import Measure, measure
 from maporl_agents.studies.sft import SFTConfig
 from maporl_agents.training import experiment
 from maporl_agents.training.loop import Interrupted, interruptible
+from maporl_env.user_functions import source_digest
 
-Method = Literal["none", "ppo", "magrpo", "malt", "iac", "sft"]
+Method = Literal["none", "ppo", "magrpo", "malt", "iac", "sft", "own"]
 SCHEME_OF_METHOD = {
     "ppo": "maporl",
     "magrpo": "magrpo",
@@ -56,7 +59,8 @@ SCHEME_OF_METHOD = {
     "iac": "iac",
     "sft": "maporl",
 }
-"""Whose settings a method takes; an untrained team may have those of any scheme."""
+"""Whose settings a method takes; an untrained team may have those of any scheme, "own" those of a
+user's own."""
 TRAINING_SETTINGS = (
     *("ppo", "magrpo", "malt", "iac"),
     *("steps", "questions_per_step", "single_agent"),
@@ -76,7 +80,8 @@ READ_BYTES = 16 * 2**20
 class Recipe:
     """How a team is made: untrained ("none"), by a scheme's training, or by imitation ("sft").
 
-    "ppo" is MAPoRL's training; the others are called as their schemes.
+    "ppo" is MAPoRL's training, "own" that of a user's own scheme, which the settings name; the
+    others are called as their schemes.
     """
 
     method: Method
@@ -89,6 +94,10 @@ class Recipe:
                 f"unknown method {self.method!r}; choose one of {', '.join(get_args(Method))}"
             )
         given, wanted = scheme_of(self.config), SCHEME_OF_METHOD.get(self.method)
+        if self.method == "own" and given in CONFIGS:
+            raise ValueError(
+                f"method 'own' takes settings of a scheme of one's own, not of {given}"
+            )
         if wanted not in (None, given):
             raise ValueError(
                 f"method {self.method!r} takes settings of {wanted} "
@@ -132,11 +141,14 @@ class Job:
         models = model_names(config.team, config.game.num_agents)
         weights = [fingerprint(Path(model)) for model in models if Path(model).is_dir()]
         made = {"method": self.recipe.method, "scheme": scheme_of(config), "weights": weights}
+        if self.recipe.method == "own":  # so that a changed algorithm is trained anew
+            made["source"] = source_digest(scheme_for(config).train_step)
         return digest({**made, **settings})
 
     def to_json(self) -> str:
         """Return the job as text for another process."""
-        return json.dumps(asdict(self), indent=1)
+        recipe = {**asdict(self.recipe), "config": plain_settings(self.recipe.config)}
+        return json.dumps({**asdict(self), "recipe": recipe}, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Job:

@@ -112,6 +112,8 @@ START_SECONDS = 12.0
 """Processor seconds to start a process and load a model. Measured."""
 SECONDS_PER_1000_ANSWERS = {"shopping": 9.3, "receipts": 9.3, "sharing": 3.8, "coins": 3.8}
 """Processor seconds of training per 1,000 answers of three-turn debates. Measured."""
+SECONDS_OF_OTHER_TASKS = 9.3
+"""Of tasks that were not measured: those of the longest messages."""
 SPEAKING_SHARE = 0.22
 """Part of it that is generation: the cost of an answer that is not learnt from."""
 
@@ -130,7 +132,8 @@ def expected_seconds(job: Job) -> float:
     games += 4 * (method != "none")
     spoken = games * config.eval.questions * debate * SPEAKING_SHARE
     short = isinstance(config, TrainConfig) and config.single_agent
-    rate = SECONDS_PER_1000_ANSWERS[config.game.task] * (0.5 if short else 1)
+    rate = SECONDS_PER_1000_ANSWERS.get(config.game.task, SECONDS_OF_OTHER_TASKS)
+    rate *= 0.5 if short else 1
     return START_SECONDS + (learnt + spoken) / 1000 * rate
 
 

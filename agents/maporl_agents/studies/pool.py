@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from maporl_agents.config import scheme_of
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.records.storage import write_text
 from maporl_agents.studies.jobs import Job, Recipe, missing
@@ -193,4 +194,4 @@ def made(recipe: Recipe) -> str:
         "malt": "MALT",
         "iac": "IAC",
     }
-    return names[recipe.method]
+    return names.get(recipe.method) or Path(scheme_of(recipe.config)).name

@@ -7,11 +7,12 @@ a step were measured, and the numbers of steps and trees follow from them: the t
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from maporl_agents.algorithms.malt import STAGES
 from maporl_agents.config import (
+    GameConfig,
     IACConfig,
     JointGameConfig,
     MAGRPOConfig,
@@ -235,4 +236,34 @@ def schemes(shopping: TrainConfig) -> StudyPlan:
             "chosen on three. MAPoRL has the settings of the study `shopping`, half as long, and "
             "none of its own. One small task: no ranking of methods.",
         ),
+    )
+
+
+# --- A scheme of one's own ----------------------------------------------------------
+
+
+def own(config: RunConfig) -> StudyPlan:
+    """Return the study of a user's own scheme, which is trained with its default settings.
+
+    MAPoRL, with its own defaults, is trained on as many questions of the same game by an equal
+    team; it is left out where the scheme's game is none that MAPoRL plays.
+    """
+    name = config.name
+    trained = ArmPlan(name, name, "method", Recipe("own", config))
+    claims: tuple[Claim, ...] = (
+        Claim(f"Training by {name} improves the team.", (f"{name}/training",)),
+    )
+    baselines: tuple[ArmPlan, ...] = ()
+    if type(config.game) is GameConfig:
+        given = (one.name for one in fields(RunConfig) if one.name != "name")
+        maporl = TrainConfig(**{setting: getattr(config, setting) for setting in given})
+        baselines = (ArmPlan("maporl", "MAPoRL", "baseline", Recipe("ppo", maporl)),)
+        claims += (Claim(f"{name} is ahead of MAPoRL on as many questions.", (f"{name}/maporl",)),)
+    return StudyPlan(
+        name=f"own-{name}",
+        title=f"{name}: a scheme of one's own",
+        claim=f"{name} improves its team, and more than MAPoRL on as many questions.",
+        arms=(trained, *baselines),
+        notes=("Both have the default settings of their schemes; nothing was tuned.",),
+        claims=claims,
     )
