@@ -97,9 +97,12 @@ class AdapterRoute:
         self.groups: RowGroups | None = None
         self.stacks: dict[tuple[GroupedLayer, ...], Stack] = {}
         self._last: tuple[bool, RowGroups] | None = None
+        self._weights: list[nn.Parameter] = []
+        self._changes = 0
         for layer in model.modules():
             if expressible(layer):
-                layer.forward = GroupedLayer(layer, self)
+                layer.forward = own = GroupedLayer(layer, self)
+                self._weights += [w for found in own.matrices.values() for w in found[:2]]
             elif isinstance(layer, (LoraLayer, AuxiliaryTrainingWrapper)):
                 layer.register_forward_pre_hook(self._name_rows, with_kwargs=True)
 
@@ -122,8 +125,10 @@ class AdapterRoute:
     def through(self, groups: RowGroups | None) -> Iterator[None]:
         """Let the adapters of `groups` read their rows inside the block; None is peft's own way."""
         before, self.groups = self.groups, groups
-        if torch.is_grad_enabled():
+        changes = sum(weight._version for weight in self._weights)
+        if torch.is_grad_enabled() or changes != self._changes:
             self.forget()
+            self._changes = changes
         try:
             yield
         finally:
@@ -179,7 +184,7 @@ def grouped_linears(
 
 def _together(layers: Sequence[GroupedLayer], x: Tensor, groups: RowGroups) -> list[Tensor]:
     """Return the outputs of layers that read the same x."""
-    groups.names_of_rows(len(x))
+    groups.rows_per_text(len(x))
     rows = x.reshape(-1, x.shape[-1])  # (T, in), texts one after the other in both forms of x
     few = (_FEW_ROWS_CPU if x.device.type == "cpu" else _FEW_ROWS_GPU) * len(groups.spans)
     if torch.is_grad_enabled() or len(groups.spans) == 1 or len(rows) > few:
@@ -218,12 +223,12 @@ def _by_spans(layer: GroupedLayer, rows: Tensor, groups: RowGroups) -> Tensor:
 def _stacked(layers: Sequence[GroupedLayer], rows: Tensor, groups: RowGroups) -> list[Tensor]:
     """Return the outputs (T, out) of layers for rows (T, in), all adapters in two products."""
     outputs = [layer.without_adapters(rows) for layer in layers]
-    names = [name for name, _, _ in groups.spans]
-    if not any(name in layer.matrices for layer in layers for name in names):
-        return outputs
     stacks, key = layers[0].route.stacks, tuple(layers)
     stack = stacks.get(key)
-    if stack is None or not stack.serves(groups):
+    if stack is None or not stack.names >= groups.adapters:
+        if not any(layer.matrices.keys() & groups.adapters for layer in layers):
+            return outputs
+        names = [name for name, _, _ in groups.spans]
         stack = stacks[key] = Stack([layer.matrices for layer in layers], names)
     stack.add(outputs, rows, groups)
     return outputs

@@ -19,6 +19,7 @@ class RowGroups:
         width: S, ids per text. A layer may get N texts of S ids or their N x S ids as rows.
 
     Attributes:
+        adapters: their names, each once.
         spans: (adapter, first, last + 1) of each adapter's texts, in the order of `order`.
         order: the permutation of texts that puts those of an adapter together; None if they are.
         kept: tensors made for these texts (`kept_for`).
@@ -31,6 +32,7 @@ class RowGroups:
         places = {name: place for place, name in enumerate(dict.fromkeys(names))}
         order = sorted(range(len(names)), key=lambda row: places[self.names[row]])
         self.order = None if order == list(range(len(order))) else order
+        self.adapters = frozenset(places)
         self.spans: list[tuple[str, int, int]] = []
         start = 0
         for name in places:
@@ -38,17 +40,21 @@ class RowGroups:
             self.spans.append((name, start, end))
             start = end
 
-    def names_of_rows(self, count: int) -> list[str]:
-        """Return the adapter of each of the N texts, or of each of the N x S rows, by their count.
+    def rows_per_text(self, count: int) -> int:
+        """Return 1 for the N texts themselves, S for their N x S ids as rows.
 
         Raises:
             ValueError: `count` is neither N nor N x S.
         """
-        if count == len(self.names):
-            return list(self.names)
-        if count == len(self.names) * self.width:
-            return [name for name in self.names for _ in range(self.width)]
-        raise ValueError(f"{count} rows for {len(self.names)} texts of {self.width} ids")
+        texts = len(self.names)
+        if count not in (texts, texts * self.width):
+            raise ValueError(f"{count} rows for {texts} texts of {self.width} ids")
+        return count // texts
+
+    def names_of_rows(self, count: int) -> list[str]:
+        """Return the adapter of each of the N texts, or of each of their N x S ids as rows."""
+        repeats = self.rows_per_text(count)
+        return [name for name in self.names for _ in range(repeats)]
 
     def order_of_rows(self, per_text: int, device: torch.device) -> Tensor:
         """Return the permutation (T,) of rows, `per_text` of each text, as `order` of texts."""
@@ -145,39 +151,40 @@ class Stack:
     def __init__(self, layers: Sequence[Mapping[str, Matrices]], names: Sequence[str]) -> None:
         self.names = frozenset(names)
         found = [[(n, layer[n]) for n in names if n in layer] for layer in layers]
-        self._weights = [w for layer in found for _, m in layer for w in (m.a, m.b)]
-        self._versions = [weight._version for weight in self._weights]
         self._layout = tuple((n, len(m.a), m.scale) for layer in found for n, m in layer)
         self._ranks = [sum(len(m.a) for _, m in layer) for layer in found]
         self._a = torch.cat([m.a for layer in found for _, m in layer])  # (R, in)
         self._b = [torch.cat([m.b.t() for _, m in layer]) if layer else None for layer in found]
-
-    def serves(self, groups: RowGroups) -> bool:
-        """Return whether it has these adapters, as they are now."""
-        return self.names.issuperset(name for name, _, _ in groups.spans) and all(
-            weight._version == version
-            for weight, version in zip(self._weights, self._versions, strict=True)
-        )
+        self._last: tuple[RowGroups, Tensor] | None = None
 
     def add(self, outputs: Sequence[Tensor], x: Tensor, groups: RowGroups) -> None:
         """Add the adapters' parts to the base's outputs (T, out) of each layer for x (T, in)."""
         h = x.to(self._a.dtype) @ self._a.t()  # (T, R)
-        h.view(len(groups.names), -1, h.shape[1]).mul_(self._scales(groups)[:, None])
-        for y, part, b in zip(outputs, h.split(self._ranks, 1), self._b, strict=True):
+        h.view(len(groups.names), -1, h.shape[1]).mul_(self._scales(groups))
+        parts = h.split(self._ranks, 1) if len(outputs) > 1 else [h]
+        for y, part, b in zip(outputs, parts, self._b, strict=True):
             if b is not None:
                 _add_product(y, part, b, 1.0)
 
     def _scales(self, groups: RowGroups) -> Tensor:
-        """Return (N, R): the scale of an adapter in its columns for the texts it reads, else 0."""
-        key = (self._layout, self._a.device)
-        if key not in groups.kept:
-            rows = {
-                name: [s if name == n else 0.0 for n, r, s in self._layout for _ in range(r)]
-                for name, _, _ in groups.spans
-            }
-            scales = torch.tensor([rows[name] for name in groups.names], dtype=self._a.dtype)
-            groups.kept[key] = scales.to(self._a.device)
-        return groups.kept[key]
+        """Return (N, 1, R): an adapter's scale in its columns for the texts it reads, else 0.
+
+        Layers with the same ranks and scales share it.
+        """
+        if self._last is None or self._last[0] is not groups:
+            key = (self._layout, self._a.device)
+            if key not in groups.kept:
+                groups.kept[key] = self._make_scales(groups)
+            self._last = (groups, groups.kept[key])
+        return self._last[1]
+
+    def _make_scales(self, groups: RowGroups) -> Tensor:
+        rows = {
+            name: [s if name == n else 0.0 for n, r, s in self._layout for _ in range(r)]
+            for name in groups.adapters
+        }
+        scales = torch.tensor([rows[name] for name in groups.names], dtype=self._a.dtype)
+        return scales[:, None].to(self._a.device)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor, scale: float) -> None:
