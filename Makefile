@@ -1,7 +1,7 @@
 # What a contributor runs. Every verb that needs an environment makes .venv first.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-env test-thorough test-all test-slow check format lint type docs build clean force
+.PHONY: help setup train test test-env test-thorough test-all test-slow check format lint type docs build bench clean force
 
 PYTHON ?=
 ARGS ?=
@@ -17,7 +17,7 @@ QUICK := not thorough and not slow and not gpu
 help: ## show this list
 	@echo 'Start with "make train" (learn to debate, a few minutes) or "make test".'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
-	@echo 'Options: ARGS="..." for train and the tests, JOBS=2 test processes, PYTHON=python3.12 for setup.'
+	@echo 'Options: ARGS="..." for train, bench and the tests, JOBS=2 test processes, PYTHON=python3.12 for setup.'
 
 # The mark is as good as absent when .venv was since moved, broken or meant for another Python.
 $(READY): pyproject.toml constraints.txt scripts/setup.sh $(if $(shell scripts/setup.sh --check || echo stale),force)
@@ -63,6 +63,9 @@ docs: $(READY) ## the documentation and the API reference as a site (Python 3.11
 build: $(READY) ## source and wheel distributions, into dist/
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
+
+bench: $(READY) ## ratios of the engine against plain references, minutes; fails on a loss of 15 %
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench.py $(ARGS)
 
 clean: ## remove build output and caches; .venv and runs stay
 	rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

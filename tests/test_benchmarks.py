@@ -1,0 +1,116 @@
+"""The parts of the comparisons on which their ratios rest."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def on_the_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    for name in [name for name in sys.modules if name.split(".")[0] in ("compared", "bench")]:
+        del sys.modules[name]
+
+
+def test_special_words_of_the_random_model_are_never_drawn(tmp_path: Path) -> None:
+    from compared.material import SPECIAL, Shape, prompts, save_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = save_model(tmp_path / "model", Shape(64, 96, 2, 2, 1, 256))
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    texts = prompts(3, 20, vocabulary=200)
+    ids = tokenizer(texts, return_tensors="pt")["input_ids"]
+    assert ids.shape == (3, 20)
+    assert tokenizer.batch_decode(ids) == texts
+    with torch.no_grad():
+        logprobs = model(ids).logits.log_softmax(-1)
+    assert logprobs[..., : len(SPECIAL)].max() < -15
+    assert logprobs[..., len(SPECIAL) :].min() > -15
+
+
+@pytest.mark.thorough
+def test_our_side_reads_and_writes_the_lengths_that_were_asked_for(tmp_path: Path) -> None:
+    from compared.games import Trainer, Work, settings
+    from compared.material import Shape, save_model
+
+    folder = str(save_model(tmp_path / "model", Shape(64, 96, 2, 2, 1, 1088)))
+    for scheme in ("ppo", "magrpo"):
+        work = Work(scheme, folder, agents=2, rows=4, prompt=12, tokens=3, minibatches=2, epochs=1)
+        trainer = Trainer(settings(work, tmp_path / scheme))
+        rollouts, metrics = trainer.train_step()
+        assert len(rollouts) == 2
+        assert {len(prompt) for one in rollouts for prompt in one.prompts} == {12}
+        assert {len(done.ids) for one in rollouts for done in one.completions} == {3}
+        assert metrics["unscored_messages"] == 0
+        assert trainer.own_bytes() > 0
+
+
+def test_a_debate_reads_anew_what_an_append_only_one_reads_once(tmp_path: Path) -> None:
+    from compared.engine import asked, least, played, stepped
+    from compared.games import Trainer, Work, settings
+    from compared.material import Shape, save_model
+
+    folder = str(save_model(tmp_path / "model", Shape(64, 96, 2, 2, 1, 1088)))
+    work = Work("ppo", folder, agents=3, rows=3, turns=3, prompt=20, tokens=10)
+    rollouts = played(Trainer(settings(work, tmp_path / "game")))
+    assert least(rollouts) == 3 * (20 + 21 + 21)  # a message's last id, and two messages of others
+    assert sum(map(len, rollouts[0].prompts)) == 3 * (20 + 50 + 80)
+    assert stepped(rollouts) == 9 * 9
+    assert [request.agent for request in asked(rollouts[0], 2)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "is_lost"),
+    [
+        ([2.0, 2.0, 2.0], [1.0, 1.0, 1.0], False),
+        ([1.6, 1.6, 1.6], [1.0, 1.0, 1.0], True),
+        ([2.0, 2.0, 2.0], [1.0, 1.4, 1.4], False),  # a neighbour slowed most of our rounds
+        ([1.7, 3.4, 3.4], [1.0, 1.8, 1.8], False),
+    ],
+)
+def test_a_ratio_is_lost_only_if_medians_and_fastest_rounds_say_so(
+    theirs: list[float], ours: list[float], is_lost: bool
+) -> None:
+    import bench
+    from compared.turns import Measured
+
+    assert bench.lost((Measured(theirs), Measured(ours)), 2.0) is is_lost
+
+
+def test_a_worker_reports_each_iteration(tmp_path: Path) -> None:
+    driver = tmp_path / "driver.py"
+    driver.write_text(
+        "from compared.worker import Worker\n"
+        "worker = Worker()\n"
+        "worker.ready(name='me')\n"
+        "while True:\n"
+        "    worker.wait()\n"
+        "    print('noise of a library')\n"
+        "    kept = bytearray(50_000_000)\n"
+    )
+    child = subprocess.run(
+        [sys.executable, driver],
+        input="go\ngo\nstop\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env={"PYTHONPATH": str(BENCHMARKS)},
+    )
+    first, *rest = map(json.loads, child.stdout.splitlines())
+    assert first["name"] == "me"
+    assert len(rest) == 2
+    assert all(told["seconds"] >= 0 and told["growth"] > 40_000_000 for told in rest)
