@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 import torch
@@ -27,7 +28,8 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
     if workers < 2:
         return [work(item) for item in items]
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(work, items))
+        jobs = [pool.submit(copy_context().run, work, item) for item in items]
+        return [job.result() for job in jobs]
 
 
 def cores() -> int:

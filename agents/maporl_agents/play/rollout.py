@@ -9,6 +9,7 @@ import numpy as np
 
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team
+from maporl_agents.phases import phase
 from maporl_agents.play.speak import Engine, requests, speak
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Completion, Request, Rollout, StopReason, TokenIds
@@ -39,6 +40,7 @@ class Playable(Protocol):
         """Return which messages have a score and are learnt from, (B, T, A) booleans."""
 
 
+@phase("play")
 def play(
     team: Team,
     debates: Playable,

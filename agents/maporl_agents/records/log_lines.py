@@ -1,9 +1,10 @@
-"""Reads the JSON lines of a run folder: metrics.jsonl, alarms.jsonl, transcripts."""
+"""Reads the JSON lines of a run folder: metrics, seconds, alarms, transcripts."""
 
 from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,18 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     if path.stat().st_size > end:
         warnings.warn(f"{path}: the last line is torn and left out.", stacklevel=2)
     return records
+
+
+def read_seconds(folder: Path) -> dict[str, float]:
+    """Return the seconds of each phase summed over a run's steps; {} for a run without them.
+
+    Raises:
+        ValueError: a line of seconds.jsonl is damaged; names file and line.
+    """
+    total: Counter[str] = Counter()
+    for record, _ in log_lines(Path(folder) / "seconds.jsonl"):
+        total.update({name: spent for name, spent in record.items() if name != "step"})
+    return dict(total)
 
 
 def log_lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:

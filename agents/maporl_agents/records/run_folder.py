@@ -27,6 +27,7 @@ _FILES = (
     "task.jsonl",
     "metrics.jsonl",
     "alarms.jsonl",
+    "seconds.jsonl",
     "results.json",
     "curve.png",
     "report.html",

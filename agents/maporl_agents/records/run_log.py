@@ -6,13 +6,14 @@
     metrics.jsonl             one JSON object a line, "step" first, steps never falling
     tensorboard/              the same as TensorBoard events
     alarms.jsonl              early warnings, one a line: "step", then "name", "where", "text"
+    seconds.jsonl             seconds of each phase of a step, one step a line: see `phases`
     transcripts/<name>.jsonl  one debate a line: "step", then the fields of a `Transcript`
     checkpoints/              see `checkpoint`
     .lock                     held by the process that writes here
 
 NaN and infinities are no JSON: such a metric is null, and "nonfinite" at the end of the line counts
 them. Times do not belong in `RunLog.metrics`, so that a resumed run's file equals that of an
-uninterrupted one byte for byte; give them to `RunLog.loggers`.
+uninterrupted one byte for byte; give them to `RunLog.seconds`.
 """
 
 from __future__ import annotations
@@ -272,6 +273,20 @@ class RunLog:
         if lines := [json.dumps({"step": self._step, **alarm}) for alarm in alarms]:
             self._append("alarms.jsonl", lines)
 
+    def seconds(self, phases: Mapping[str, float]) -> None:
+        """Append the seconds of each phase of a step to seconds.jsonl; pass them to the loggers.
+
+        Args:
+            phases: seconds by phase, of the step of the newest metrics.
+
+        Raises:
+            OSError: disk full or not writable; the file ends with the last whole line.
+        """
+        line = {name: round(spent, 6) for name, spent in phases.items()}
+        self._append("seconds.jsonl", [json.dumps({"step": self._step, **line})])
+        for logger in self.loggers:
+            logger.log(self._step, {f"seconds/{name}": spent for name, spent in line.items()})
+
     def truncate_after(self, step: int) -> None:
         """Remove the log lines of later steps, to continue from the checkpoint of `step`.
 
@@ -289,8 +304,8 @@ class RunLog:
     def _cut(self, step: float) -> None:
         self._step = 0
         metrics = self.folder / "metrics.jsonl"
-        alarms = self.folder / "alarms.jsonl"
-        for path in (metrics, alarms, *self.folder.glob("transcripts/*.jsonl")):
+        others = (self.folder / name for name in ("alarms.jsonl", "seconds.jsonl"))
+        for path in (metrics, *others, *self.folder.glob("transcripts/*.jsonl")):
             end = 0
             for record, after in log_lines(path):
                 if record["step"] > step:

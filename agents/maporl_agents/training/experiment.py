@@ -24,9 +24,11 @@ from maporl_agents.measure.vote_of_passes import vote_of_passes
 from maporl_agents.models.loading import Load, make_team
 from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.team import Team
+from maporl_agents.phases import shares
 from maporl_agents.play.questions import questions_of_step
 from maporl_agents.play.window_check import fitting, some
 from maporl_agents.records import checkpoint, questions_record
+from maporl_agents.records.log_lines import read_seconds
 from maporl_agents.records.loggers import make_loggers, require_loggers
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.records.storage import CheckpointError, write_text
@@ -342,6 +344,8 @@ def _finish(
             on_step=on_step,
             on_alarm=lambda step, alarm: console.print(f"step {step}, warning: {alarm}"),
         )
+    if spent := read_seconds(log.folder):
+        console.print(f"time of the steps: {shares(spent)}")
     console.print("measuring the trained team ...")
     with interruptible(config.steps):
         after = measure(config, learner.team, held, game)

@@ -12,6 +12,7 @@ from maporl_agents.algorithms import scheme_for
 from maporl_agents.config import RunConfig, scheme_of
 from maporl_agents.measure.alarms import Alarm, alarms
 from maporl_agents.measure.step_metrics import Metrics
+from maporl_agents.phases import measured
 from maporl_agents.play.questions import questions_of_step
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.seeding import seed_of
@@ -68,11 +69,13 @@ def train(
     scheme = scheme_of(config)
     with _signals() as caught:
         for step in range(start, config.steps):
-            rollouts, metrics = take_step(config, learner, game, questions, step)
+            with measured() as seconds:
+                rollouts, metrics = take_step(config, learner, game, questions, step)
             first = first or metrics
             raised = alarms(metrics, first, scheme)
             log.metrics(step + 1, metrics | {"alarms": len(raised)})
             log.alarms(asdict(alarm) for alarm in raised)
+            log.seconds(seconds)
             log.transcripts("train", [rollout.transcript for rollout in rollouts[:2]])
             on_step(step + 1, metrics)
             for alarm in raised:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 
 from maporl_agents.config import Joining, Sampling
 from maporl_agents.models.team import Team
+from maporl_agents.phases import phase
 from maporl_agents.play.speak import requests, speak
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Completion, Request, StopReason, TokenIds
@@ -84,6 +85,7 @@ def below(nodes: Sequence[TreeNode]) -> list[TreeNode]:
     return [child for node in nodes for child in node.children if child is not None]
 
 
+@phase("play")
 def grow_trees(
     team: Team,
     debates: BatchedDebate,

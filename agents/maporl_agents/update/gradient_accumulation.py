@@ -13,6 +13,7 @@ from torch import Tensor
 
 from maporl_agents.measure.step_metrics import Metrics, mean_of, sums_of
 from maporl_agents.models.parallel_bases import side_by_side
+from maporl_agents.phases import phase
 from maporl_agents.types import TokenBatch
 from maporl_agents.update.batching import micro_batches, rows_by_base
 from maporl_agents.update.optimiser import PolicyLearner, not_finite
@@ -39,6 +40,7 @@ class Data(Protocol):
         ...
 
 
+@phase("update")
 def apply(
     learner: PolicyLearner,
     data: D,

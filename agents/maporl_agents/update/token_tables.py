@@ -9,6 +9,7 @@ from torch import Tensor
 
 from maporl_agents.models.parallel_bases import side_by_side
 from maporl_agents.models.team import Team
+from maporl_agents.phases import phase
 from maporl_agents.tensor_checks import working_dtype
 from maporl_agents.types import TokenBatch
 from maporl_agents.update.batching import micro_batches, rows_by_base
@@ -31,6 +32,7 @@ class TokenTables(NamedTuple):
     exact_kl: Tensor
 
 
+@phase("score")
 def token_tables(
     team: Team,
     batch: TokenBatch,
