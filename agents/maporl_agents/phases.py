@@ -1,9 +1,11 @@
 """Seconds that the phases of a training step take: who measures, and who asks.
 
+    from maporl_agents.phases import measured, phase
+
     with measured() as seconds:
         with phase("play"):
             ...
-    seconds["play"]
+    assert seconds["play"] <= seconds["total"]
 
 A phase may be entered many times, inside another one, and in threads of `side_by_side`: its times
 add up. Phases that run in several threads at once count each thread's time.
