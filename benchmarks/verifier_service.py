@@ -39,7 +39,7 @@ def valid(index: int) -> tuple[bytes, list[float]]:
 
 
 class Load:
-    """Requests sent from several threads, and what came of them."""
+    """Requests sent from several threads, and their results."""
 
     def __init__(self, port: int, number: int, connections: int) -> None:
         self.port = port

@@ -56,10 +56,10 @@ def main() -> None:
             print(f"{agent} (score {infos[agent]['verifier_score']:.0f}): {text}")
         scores.append([float(infos[agent]["verifier_score"]) for agent in messages])
 
-    heading("what the messages are paid")
+    heading("the rewards of the messages")
     print("           " + "".join(f"  turn {t + 1}" for t in range(3)) + "     sum = the reward")
     for agent, info in infos.items():
-        row = "".join(f"{paid:8.3f}" for paid in info["turn_rewards"])
+        row = "".join(f"{reward:8.3f}" for reward in info["turn_rewards"])
         print(f"{agent:10}{row}{rewards[agent]:8.3f}")
 
     first, *later = scores

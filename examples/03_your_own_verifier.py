@@ -57,7 +57,7 @@ def main() -> None:
     for agent, (label, text) in zip(agents, MESSAGES.items(), strict=True):
         print(f"{agent}, {label}:\n    {text}")
 
-    print(f"\n{'paid by':22}" + "".join(f"{agent:>9}" for agent in agents))
+    print(f"\n{'rewarded by':22}" + "".join(f"{agent:>9}" for agent in agents))
     for name, verifier in VERIFIERS.items():
         env = debate_v0.parallel_env(
             task=[QUESTION], num_agents=len(agents), num_turns=1, verifier=verifier

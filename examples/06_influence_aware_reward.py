@@ -2,9 +2,9 @@ r"""The influence-aware reward: a message is rewarded for the scores that follow
 
     python examples/06_influence_aware_reward.py        # draws runs/influence_reward.png; 2 s
 
-You learn: what gamma weighs. Four debates of two agents are scored (1 right, 0 wrong), and every
-message is paid under three values of gamma. With gamma = 0 a message is rewarded for its own score
-alone; the larger gamma, the more the later scores of the team count.
+You learn: what gamma weighs. Four debates of two agents are scored (1 right, 0 wrong), and the
+reward of every message is shown for three values of gamma. With gamma = 0 a message is rewarded for
+its own score alone; the larger gamma, the more the later scores of the team count.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     for row, (story, scores) in zip(panels, STORIES.items(), strict=True):
         tables = [np.array(scores, float)]
         tables += [influence_rewards(scores, gamma) for gamma in GAMMAS]
-        titles = ["verifier scores", *(f"paid, gamma = {gamma}" for gamma in GAMMAS)]
+        titles = ["verifier scores", *(f"reward, gamma = {gamma}" for gamma in GAMMAS)]
         for panel, table, title in zip(row, tables, titles, strict=True):
             panel.imshow(table.T, vmin=0, vmax=1, cmap="RdYlGn")
             for turn, agent in np.ndindex(table.shape):
@@ -53,14 +53,14 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(args.out, dpi=90)
 
-    print("paid for the first message of agent_0:\n")
+    print("reward of the first message of agent_0:\n")
     print(f"{'agent_0 ...':14}" + "".join(f"gamma={gamma:<6}" for gamma in GAMMAS))
     for story, scores in STORIES.items():
-        paid = [influence_rewards(scores, gamma)[0, 0] for gamma in GAMMAS]
-        print(f"{story:14}" + "".join(f"{value:<12.3f}" for value in paid))
+        rewards = [influence_rewards(scores, gamma)[0, 0] for gamma in GAMMAS]
+        print(f"{story:14}" + "".join(f"{value:<12.3f}" for value in rewards))
     print(
         "\nWith gamma = 0 nobody gains by convincing. With gamma = 1 a right answer that is ignored"
-        "\nis paid no more than an error that brings the team on the way.\n"
+        "\ngets no more reward than an error that brings the team on the way.\n"
     )
     print(f"picture: {args.out}")
 

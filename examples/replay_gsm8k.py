@@ -33,8 +33,8 @@ def show_one(recording: Recording) -> None:
     while prompts := batch.prompts():
         batch.step(recorded(prompts))
     print(plain_text.lines(batch.transcripts[0].messages))
-    for speaker, paid in zip(recording.speakers, batch.turn_rewards()[0].T, strict=True):
-        print(f"{speaker:20} is paid {np.round(paid, 3)} for its two messages")
+    for speaker, rewards in zip(recording.speakers, batch.turn_rewards()[0].T, strict=True):
+        print(f"{speaker:20} gets the rewards {np.round(rewards, 3)} for its two messages")
 
 
 def vote_accuracy(transcripts: Sequence[Transcript]) -> float:

@@ -3,7 +3,7 @@
 Conventions, for every function that takes a `mask`:
 
 - `mask` is boolean (B, L), True = a real sampled token, one unbroken run per row, anywhere in
-  the row. What stands elsewhere never matters, NaN and infinities included; outputs are 0 there.
+  the row. Values elsewhere, NaN and infinities included, have no effect; outputs are 0 there.
 - Results are targets: they carry no gradient, whatever the inputs require.
 - Half-precision and integer inputs are computed and returned in float32.
 
@@ -44,7 +44,7 @@ def token_rewards(
     kl_coef: float,
     kl: Tensor | None = None,
 ) -> Tensor:
-    """Pay the KL penalty on every real token and the score on the last one.
+    """Return token rewards: the KL penalty on every real token, the score on the last one.
 
     For token x of row b (MAPoRL, arXiv 2502.18439, section 3; InstructGPT, arXiv 2203.02155,
     equation 2, per token):
@@ -57,13 +57,13 @@ def token_rewards(
         logprobs: (B, L), log-probabilities under the policy that sampled.
         ref_logprobs: (B, L), the same tokens under the reference policy.
         mask: (B, L), True = a real token, the terminating EOS included.
-        score: (B,), what the environment pays for the message.
+        score: (B,), the environment's reward of the message.
         kl_coef: weight of the penalty, 0 or more.
         kl: (B, L), another measure of the distance to the reference policy in place of the
             log-ratio, e.g. `losses.kl_estimate` or `losses.full_kl`; None for the log-ratio.
 
     Returns:
-        (B, L) rewards, 0 outside the mask; a row without tokens is all 0, its score unpaid.
+        (B, L) rewards, 0 outside the mask; a row without tokens is all 0, without its score.
 
     Raises:
         ValueError: if shapes disagree, `mask` is not boolean or `kl_coef` is negative.
@@ -183,7 +183,7 @@ def group_advantages(
         baseline: what is subtracted.
         scale: what the difference is divided by.
         mask: (N,) boolean or None for all: True = the sample counts. The others (no tokens, no
-            score) get 0 and move nobody's baseline.
+            score) get 0 and enter no baseline.
 
     Returns:
         (N,) advantages.

@@ -3,8 +3,7 @@
 Conventions, for every function that takes a `mask`:
 
 - `mask` is boolean (B, L), True = a real sampled token, one unbroken run per row, anywhere in
-  the row. What stands elsewhere never matters, NaN and infinities included, neither to the loss
-  nor to its gradient.
+  the row. Values elsewhere, NaN and infinities included, change neither the loss nor its gradient.
 - A batch without real tokens gives exactly 0, and the loss still backpropagates (zeros).
 - Losses of micro-batches *add up* to the loss of the whole accumulation window once each call is
   told the size of the window (`num_tokens`, `num_sequences`): call `backward` on each, then step.
@@ -92,7 +91,7 @@ def full_kl(logits: Tensor, ref_logits: Tensor) -> Tensor:
 
     Args:
         logits: (..., V) of the policy, raw or divided by the sampling temperature.
-        ref_logits: (..., V) of the reference policy, treated alike.
+        ref_logits: (..., V) of the reference policy, divided by the same temperature.
 
     Returns:
         (...), in nats. Select the real tokens first: softmax spreads a NaN over its own token.

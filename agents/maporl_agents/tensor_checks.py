@@ -1,7 +1,7 @@
 """Argument checks shared by the pure tensor functions (`advantages`, `losses`).
 
-One mask polarity everywhere: True marks a real sampled token. What stands where the mask is
-False is replaced by 0 *before* any arithmetic, so that NaN and infinities there can reach
+One mask polarity everywhere: True marks a real sampled token. Values where the mask is
+False are replaced by 0 *before* any arithmetic, so that NaN and infinities there can reach
 neither a value nor a gradient (0 x NaN is NaN: never multiply by a mask).
 """
 

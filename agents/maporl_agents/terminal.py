@@ -49,7 +49,7 @@ def progress_of_steps(first: str, *, console: Console, bar_width: int | None = 4
 
 
 def maporl_command() -> str:
-    """Return what starts `maporl` from the current folder, ready to be pasted into a shell.
+    """Return the command that starts `maporl` from the current folder, to be pasted into a shell.
 
     That is the bare word where the shell finds this very program under it, else the path of its
     script, else a call of this interpreter.

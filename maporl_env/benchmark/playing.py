@@ -23,7 +23,7 @@ from maporl_env.user_functions import texts_of
 from maporl_env.verifiers import Scorer, VerifierLike
 
 BATCH = 100
-"""Debates side by side, the same for everybody: the noise of samplers may depend on it."""
+"""Debates side by side, the same for all players: the noise of samplers may depend on it."""
 
 Watch = Callable[[Case, int], None]
 """Called with a case and the number of its questions that are done."""

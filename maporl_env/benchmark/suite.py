@@ -39,7 +39,7 @@ class Case:
         num_turns: T.
         verdicts: whether agents read the scores of a noisy judge (`NoisyKey()`, right in nine of
             ten cases) of earlier messages; what is measured and paid is always the true score.
-        num_questions: the first so many of the test split are asked, each once.
+        num_questions: how many are asked, each once: the first of the test split.
         seed: names the noise of whoever plays.
         digest: the first 16 digits of `seal`.
     """

@@ -4,7 +4,7 @@ Splits:
 
     train, test    as published; where there is no test file, the development set is the test set
     validation     the development set; where that is the test set, the last 1,200 training pairs,
-                   which leave `train`, if it has so many beside the next two
+                   which leave `train`, if it is large enough for them and the next two
     verifier       the first 10,000 training pairs: what the paper trains its verifier on
     rl             the next 12,800: what it trains the agents on
 """

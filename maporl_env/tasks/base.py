@@ -16,7 +16,7 @@ class Deferred(Sequence[Question]):
     """Questions that are loaded on first use, because loading is slow.
 
     Args:
-        load: returns them; what it raises comes of the first look.
+        load: returns them; its errors are raised on first use.
     """
 
     def __init__(self, load: Callable[[], Sequence[Question]]) -> None:

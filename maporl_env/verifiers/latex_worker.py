@@ -16,7 +16,7 @@ from typing import Any
 from maporl_env.jail import frames
 
 MEMORY_BYTES = 4 << 30
-LAST_RESORT_SECONDS = 60  # beyond the limit of an answer, should nobody be left to end this process
+LAST_RESORT_SECONDS = 60  # beyond the limit of an answer, should no process be left to end this one
 
 
 def main() -> None:

@@ -37,14 +37,14 @@ class TrainStep(Protocol):
         """Improve every policy of a team once.
 
         Args:
-            learner: team and optimiser, what `Scheme.learner` made; updated in place.
+            learner: team and optimiser, made by `Scheme.learner`; updated in place.
             game: the environment, a `maporl_env.batched.BatchedDebate`.
             questions: of this step, one debate or tree each.
             config: the settings of the run.
             seed: names this step's random streams.
 
         Returns:
-            What was played, and what is logged about the step.
+            The rollouts, and the metrics of the step.
         """
         ...
 

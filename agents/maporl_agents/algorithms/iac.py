@@ -1,7 +1,7 @@
 """IAC: independent actor-critics at the level of turns, a critic per agent.
 
-The sibling of MAGRPO (Liu et al., arXiv 2508.04652) that compares with what a critic expects and
-not with other samples of the same node. Read `train_step` top to bottom: play, credit, score
+The sibling of MAGRPO (Liu et al., arXiv 2508.04652) whose baseline is a critic instead of the other
+samples of the same node. Read `train_step` top to bottom: play, credit, score
 tokens, update, log. With h_t what an agent has read when it speaks in turn t, r_t the joint reward
 of that turn, V its own critic, read at the last token of h_t, and t+k the agent's next trained turn
 (k = 1 where all are trained: critics are trained and read in trained turns only):
@@ -94,7 +94,7 @@ def train_step(
         learner.schedule.step()
 
     # Log.
-    played = rollout_metrics([paid_jointly(rollout) for rollout in rollouts])
+    played = rollout_metrics([with_joint_rewards(rollout) for rollout in rollouts])
     metrics = played | magrpo.token_metrics(experience) | updates
     if rows:
         metrics["explained_variance"] = explained_variance(values, targets)
@@ -107,8 +107,8 @@ def train_step(
     return rollouts, metrics
 
 
-def paid_jointly(rollout: Rollout) -> Rollout:
-    """Return a debate with the joint reward of each turn as what its messages are paid."""
+def with_joint_rewards(rollout: Rollout) -> Rollout:
+    """Return a debate in which the reward of each message is the joint reward of its turn."""
     rewards, scored = np.zeros_like(rollout.rewards), np.zeros_like(rollout.scored)
     for turn in range(rollout.transcript.turn):
         reward = joint_reward(rollout.transcript.of_turn(turn))
@@ -118,17 +118,17 @@ def paid_jointly(rollout: Rollout) -> Rollout:
 
 
 def scored_rows(team: Team, rollouts: Sequence[Rollout], gamma: float) -> tuple[list[Row], int]:
-    """Return a row per trained message, its `reward` what is paid until its agent is trained again.
+    """Return a row per trained message.
 
-    Of a debate in which a turn has no score nothing is learnt, as turns before it would not know
-    what came of them; its messages are counted.
+    Its `reward` is the discounted sum of rewards up to its agent's next trained turn. A debate with
+    an unscored turn is left out, since earlier targets need its score; its messages are counted.
     """
     rows: list[Row] = []
     left_out = 0
     for episode, rollout in enumerate(rollouts):
         transcript = rollout.transcript
         rewards = [joint_reward(transcript.of_turn(turn)) for turn in range(transcript.turn)]
-        paid = [reward for reward in rewards if reward is not None]
+        known = [reward for reward in rewards if reward is not None]
         said = zip(
             transcript.messages,
             rollout.prompts,
@@ -140,23 +140,25 @@ def scored_rows(team: Team, rollouts: Sequence[Rollout], gamma: float) -> tuple[
             seat, turn = transcript.agents.index(message.agent), message.turn
             if not team.trains(seat, turn):
                 continue
-            if len(paid) < len(rewards):
+            if len(known) < len(rewards):
                 left_out += 1
                 continue
-            reward = paid_from(team, seat, turn, paid, gamma)
+            reward = reward_until_trained_again(team, seat, turn, known, gamma)
             rows.append(Row(prompt, completion, policy, episode, turn, seat, reward))
     return rows, left_out
 
 
-def paid_from(team: Team, seat: int, turn: int, paid: Sequence[float], gamma: float) -> float:
+def reward_until_trained_again(
+    team: Team, seat: int, turn: int, rewards: Sequence[float], gamma: float
+) -> float:
     """Return r_t + gamma r_t+1 + ... up to the next turn in which the agent is trained, or all."""
-    after = range(turn + 1, len(paid))
-    end = next((later for later in after if team.trains(seat, later)), len(paid))
-    return sum(gamma**k * reward for k, reward in enumerate(paid[turn:end]))
+    after = range(turn + 1, len(rewards))
+    end = next((later for later in after if team.trains(seat, later)), len(rewards))
+    return sum(gamma**k * reward for k, reward in enumerate(rewards[turn:end]))
 
 
 def values_of(team: Team, batch: TokenBatch, settings: IACSettings, temperature: float) -> Tensor:
-    """Return V(h) of every message, (B,): its critic where the agent has read, but not spoken."""
+    """Return V(h) of every message, (B,): its critic at the last token of the prompt."""
     tables = token_tables(
         team,
         batch,
@@ -171,7 +173,7 @@ def values_of(team: Team, batch: TokenBatch, settings: IACSettings, temperature:
 def value_after(batch: TokenBatch, values: Tensor, gamma: float) -> Tensor:
     """Return gamma^k V of what the same agent reads in its next trained turn, k later, (B,).
 
-    0 after its last.
+    0 after its last trained turn.
     """
     index, weights = list(range(len(batch))), [0.0] * len(batch)
     places = zip(batch.episodes.tolist(), batch.seats.tolist(), batch.turns.tolist(), index.copy(),

@@ -1,10 +1,10 @@
-"""MAGRPO: policy gradient without a critic, the joint returns of a node compared with each other.
+"""MAGRPO: policy gradient without a critic, which compares the joint returns of a node.
 
 Liu et al., "LLM Collaboration with Multi-Agent Reinforcement Learning" (arXiv 2508.04652). Read
 `train_step` top to bottom: grow trees, give credit, score tokens, update, log. At a node (a turn,
-and what came before it) the agents sample several joint actions; each is paid once, for all agents,
-and leads to a child node. The returns of a node are one group: the advantage is the same for every
-agent and token. With one agent and one turn this is GRPO without scaling.
+and what came before it) the agents sample several joint actions; each has one reward, for all
+agents, and leads to a child node. The returns of a node are one group: the advantage is the same
+for every agent and token. With one agent and one turn this is GRPO without scaling.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def action_advantages(
 def completion_credit(
     actions: Sequence[Sequence[int]], advantages: Sequence[float | None], settings: MAGRPOSettings
 ) -> list[list[float | None]]:
-    """Return what each completion gets of the joint actions that hold it, (A, G).
+    """Return the advantage of each completion from the joint actions that hold it, (A, G).
 
     Their mean, or their sum; None where none of them has a score. Aligned, each is in one.
     """
@@ -262,7 +262,7 @@ def surrogate(
 
 
 def token_metrics(experience: Experience) -> Metrics:
-    """Return `diagnostics.experience_metrics` without what is about critics and single rewards."""
+    """Return `experience_metrics` without the metrics of critics and of single rewards."""
     metrics = experience_metrics(experience)
     return {k: v for k, v in metrics.items() if k not in ("explained_variance", "zero_spread")}
 
@@ -270,7 +270,7 @@ def token_metrics(experience: Experience) -> Metrics:
 def tree_metrics(
     nodes: Sequence[TreeNode], rows: Sequence[Row], settings: MAGRPOSettings
 ) -> Metrics:
-    """Return what the trees were: returns of the roots, their size, and nodes without a lesson."""
+    """Return metrics of trees: returns of the roots, sizes, and nodes with equal returns."""
     compared = [node_returns(node, settings) for node in nodes]
     flat = [not each or math.isclose(min(each), max(each), abs_tol=1e-9) for each in compared]
     returns = [

@@ -1,13 +1,13 @@
-"""MALT: a generator, a verifier and a refiner, trained on what came of what they said.
+"""MALT: a generator, a verifier and a refiner, trained on the outcomes of their messages.
 
 Motwani et al., "MALT: Improving Reasoning with Multi-Agent LLM Training" (arXiv 2412.01928). The
 generator answers a question several times, the verifier comments on each answer several times, the
-refiner finishes each comment several times. What a message is worth is the mean of what came of it.
-A round has three stages; read them in this order:
+refiner finishes each comment several times. The value of a message is the mean outcome of its
+continuations. A round has three stages; read them in this order:
 
     grow      trees of samples, their values, messages to imitate, pairs of siblings: all in files
     imitate   every role learns its good messages (SFT)
-    prefer    verifier and refiner learn from pairs, held to what they were after `imitate` (DPO)
+    prefer    verifier and refiner learn from pairs; the reference is the team after `imitate` (DPO)
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ from maporl_env.types import Question
 __all__ = ["STAGES", "grow", "imitate", "prefer", "train_step", "tree_values"]
 
 STAGES = ("grow", "imitate", "prefer")
-"""Of a round, in order; each is a step of the run."""
+"""The stages of a round, in order; each is a step of the run."""
 
 # --- Grow: the data of a round ----------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What a round learns from. Made by `grow`, read by `imitate` and `prefer`."""
+    """The training data of a round. Made by `learn_from`, read by `imitate` and `prefer`."""
 
     samples: list[Sample]
     judged: list[Judged]
@@ -73,7 +73,7 @@ def grow(
 ) -> list[Sample]:
     """Return the samples of round `number` from ``trees-0000.jsonl`` and so on, made where missing.
 
-    A run that was cut while it grew goes on behind the last whole file.
+    An interrupted stage continues after the last complete file.
 
     Raises:
         CheckpointError: a file is missing or altered, and there is no `team` to make it again.
@@ -116,7 +116,7 @@ def _grown(
 
 
 def learn_from(samples: list[Sample], settings: MALTSettings, number: int, stages: Stages) -> Data:
-    """Return what round `number` learns from its trees, through ``imitate`` and ``prefer.jsonl``.
+    """Return the training data of round `number`, through ``imitate.jsonl`` and ``prefer.jsonl``.
 
     The files hold the text and name the samples; the tokens are those of the trees.
     """
@@ -148,7 +148,7 @@ def learn_from(samples: list[Sample], settings: MALTSettings, number: int, stage
 
 
 def grow_metrics(data: Data, settings: MALTSettings, passes: Sequence[Rollout]) -> Metrics:
-    """Return what was sampled and what of it is learnt from, by role."""
+    """Return metrics of the samples and of the training data, by role."""
     roles = settings.roles
     leaves = [one for one in data.samples if len(one.path) == len(roles)]
     counts = {f"{kind}/{role}": 0.0 for kind in ("examples", "pairs") for role in roles}
@@ -171,7 +171,7 @@ def grow_metrics(data: Data, settings: MALTSettings, passes: Sequence[Rollout]) 
 
 
 def imitate(team: Team, examples: Sequence[Example], config: MALTConfig, *, seed: int) -> Metrics:
-    """Let every role that is trained learn its examples, each role apart from the others.
+    """Fit every trained role to its examples, each role apart from the others.
 
     Returns:
         `nll/POLICY/first` and `.../last`: negative log-likelihood per token, mean over the updates
@@ -192,7 +192,7 @@ def imitate(team: Team, examples: Sequence[Example], config: MALTConfig, *, seed
 
 
 def prefer(team: Team, pairs: Sequence[Preference], config: MALTConfig, *, seed: int) -> Metrics:
-    """Let the roles that have pairs learn from them; the reference is the team as it comes in.
+    """Fit the roles that have pairs to them; the reference is the team before this stage.
 
     Returns:
         Per policy, mean over the updates of the first and last pass: `preference_loss`,

@@ -4,7 +4,7 @@ Park et al., "MAPoRL: Multi-Agent Post-Co-Training for Collaborative Large Langu
 Reinforcement Learning" (arXiv 2502.18439). Read `train_step` top to bottom: play, collate, score
 tokens, advantages, update, log.
 
-The state of (turn t, agent a) at token x is the question, everybody's earlier turns and the tokens
+The state of (turn t, agent a) at token x is the question, all agents' earlier turns and the tokens
 written so far; the policy is the one `Team.policy(a, t)` names, the critic `Team.critic(a, t)`.
 With one agent and one turn this is PPO.
 """
@@ -106,7 +106,7 @@ def evaluate_tokens(
 ) -> Experience:
     """Score a batch under policy, reference and critics; return it with its advantages.
 
-    token reward r = -kl_coef * KL + 1[last token] * (what the environment pays for the message);
+    token reward r = -kl_coef * KL + 1[last token] * (the environment's reward of the message);
     advantages by GAE over the tokens of one message, the critic's value after the last token 0,
     then whitened per (turn, agent). The KL of a token, estimated by `kl_estimator`, is counted
     here and in no loss.

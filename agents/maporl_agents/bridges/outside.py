@@ -107,7 +107,7 @@ class OutsideGames:
         ]
 
     def step(self, texts: Sequence[str], cut: Sequence[bool] | None = None) -> None:
-        """Let everybody speak who was prompted.
+        """Let all prompted agents speak.
 
         Args:
             texts: one per prompt, in the same order.

@@ -1,4 +1,4 @@
-"""``maporl compare``: carry out studies and show what came of them."""
+"""``maporl compare``: carry out studies and show their results."""
 
 from __future__ import annotations
 

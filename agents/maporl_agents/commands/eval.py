@@ -45,11 +45,11 @@ class Eval:
     protocol_options: tuple[str, ...] = ()
     """Options of your own protocol, KEY=VALUE each."""
     verifier: str = ""
-    """What scores the messages, as for `maporl train --game.verifier`: your own reward as
+    """The verifier of the messages, as for `maporl train --game.verifier`: your own as
     module:function or file.py:function, too. Empty for that of the run, else the answer key.
-    Accuracy is by the key; where scores are something else, they are shown as "paid"."""
+    Accuracy is by the key; where scores are something else, they are in the column "score"."""
     verdicts: str = ""
-    """Show everybody the scores of this verifier, e.g. key or noisy_key; empty for none, or for
+    """Show all agents the scores of this verifier, e.g. key or noisy_key; empty for none, or for
     what the run was trained with."""
     limit: int = 500
     """Largest number of questions."""

@@ -53,10 +53,10 @@ class Play:
     protocol_options: tuple[str, ...] = ()
     """Options of your own protocol, KEY=VALUE each."""
     verifier: str = ""
-    """What scores the messages, your own reward as module:function or file.py:function, too; empty
-    for that of the run, else the answer key."""
+    """The verifier of the messages, your own as module:function or file.py:function, too; empty for
+    that of the run, else the answer key."""
     verdicts: str = ""
-    """Show everybody the scores of this verifier, e.g. key or noisy_key; empty for none, or for
+    """Show all agents the scores of this verifier, e.g. key or noisy_key; empty for none, or for
     what the run was trained with."""
     human: bool = False
     """You are the last agent; type your answers."""

@@ -127,7 +127,7 @@ class Serve:
     verifier: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="VERIFIER")]
     """A folder that `maporl verifier train` made; "key", the answer key (clients send it);
     "tolerance:SHARE", "noisy_key:SHARE", "learned:FOLDER" or "remote:URL"; or your own reward as
-    module:function or file.py:function, which then has to bear what clients send."""
+    module:function or file.py:function, which must accept any text that clients send."""
     host: str = "127.0.0.1"
     """Where to listen; anything but this machine needs a token."""
     port: int = 8000

@@ -80,7 +80,7 @@ def _settings(cls: type[Any], written: Mapping[Any, Any], where: str) -> Any:
 
 
 def _defaults(cls: type[Any]) -> dict[str, Any]:
-    """Return what a section has where a recipe leaves fields of it out: its owner's default."""
+    """Return the default of each section of a dataclass, of which a recipe changes some fields."""
     return {
         field.name: field.default_factory()
         for field in fields(cls)

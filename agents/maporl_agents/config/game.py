@@ -39,15 +39,15 @@ class GameConfig:
     history: History = "all"
     """Earlier turns that are read: "all" of them, the "last" one or "none"."""
     token_budget: int | None = None
-    """At most so many tokens (of four characters) are read; the oldest turns go first, then the
-    middles of long messages. None: all.
+    """The most tokens (of four characters) that an agent reads; the oldest turns go first, then the
+    middles of long messages. None: no limit.
     Append-only prompts, on which fast scoring rests, end where turns are dropped."""
     template: str = ""
     """A JSON file with the words of `maporl_env.prompts.Template`; empty for the task's own."""
     personas: tuple[Typed, ...] = ()
     """A system text per agent; empty for none (or the protocol's roles)."""
     verifier: str = "key"
-    """What scores the messages: "key", the answer key (or the tests, where answers are programs);
+    """The verifier of messages: "key", the answer key (or the tests, where answers are programs);
     "tolerance:1e-6", numbers off by at most this share; "math", answers in LaTeX by value;
     "learned:FOLDER", "remote:URL", or another name of `make_game.VERIFIERS`; or one's own reward as
     module:function or file.py:function, called as `function(questions, responses)`, which returns
@@ -69,7 +69,7 @@ class GameConfig:
     penalties: Penalties = field(default_factory=Penalties)
     """Subtracted from the reward of a message for bad form."""
     reward_feedback: bool = False
-    """Show each message's score to everybody in the next turn."""
+    """Show each message's score to all agents in the next turn."""
     feedback_verifier: str = ""
     """The verifier whose scores are shown, while those of `verifier` are the rewards: a name as for
     `verifier`, e.g. "noisy_key", which is right in 9 of 10 cases; empty shows those of

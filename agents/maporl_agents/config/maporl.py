@@ -33,8 +33,8 @@ class PPOConfig(OptimizerConfig):
     clip_coef: float = 0.2
     """Half width of the band for the ratio. Paper: 0.2."""
     kl_coef: float = 0.02
-    """Price per token of the KL to the reference policy, taken off the reward. Tiny; paper:
-    0.002."""
+    """KL coefficient: the KL to the reference policy times this is subtracted from the reward of
+    each token. Tiny; paper: 0.002."""
     kl_estimator: KLOfReward = "k1"
     """The estimator of the KL: k1, the log-ratio; k2, half its square; k3, exp(-k1) - 1 + k1; or
     "full_ref_policy", KL(ref || pi) exact over the vocabulary, at the cost of a second scoring.
@@ -51,8 +51,8 @@ class PPOConfig(OptimizerConfig):
     entropy_coef: float = 0.0
     """Weight of the entropy per token that is added to the objective; 0 leaves it out. Paper: 0."""
     reduction: Literal["token", "sequence"] = "token"
-    """What the losses are means over: all "token"s of a policy's messages alike, or its messages,
-    each the mean over its own tokens ("sequence"). Paper: a token drawn uniformly in a message."""
+    """Losses are means over all tokens of a policy's messages ("token"), or over its messages of
+    the mean over each one's tokens ("sequence"). Paper: a token drawn uniformly in a message."""
     reward_scale: bool = False
     """Divide rewards by their standard deviation over the run so far; the mean stays."""
     target_kl: float | None = None

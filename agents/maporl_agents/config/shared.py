@@ -31,7 +31,7 @@ class Sampling:
     max_new_tokens: int = 32
     """Limit per message, the EOS included. Paper: 300 for GSM8K, 250 for ANLI."""
     temperature: float = 1.0
-    """Divides the logits, in sampling and in scoring alike; 0 means greedy decoding."""
+    """Divides the logits, in sampling and in training; 0 means greedy decoding."""
     max_rows: int = 512
     """Largest number of prompts that are decoded side by side; bounds memory."""
     agent_max_new_tokens: tuple[int, ...] = ()
@@ -108,7 +108,7 @@ class EvalConfig:
     seed: int = 20_000
     """Names the sampling noise of evaluations, the same before and after training."""
     passes: int = 1
-    """Where all agents give one answer together: so many debates per question, which then vote.
+    """Where all agents give one answer together: the number of debates per question, which vote.
     MALT's paper: 3."""
 
     def __post_init__(self) -> None:

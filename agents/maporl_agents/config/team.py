@@ -26,7 +26,7 @@ class TeamConfig:
     """All weights of each policy, a LoRA adapter per policy on one frozen base, or nothing."""
     sharing: Sharing = "agent"
     """Who shares a policy: each agent its own ("agent"), each (turn, agent) its own ("turn"), each
-    agent two, the first turn apart ("first_turn"), or everybody one ("one")."""
+    agent two, the first turn apart ("first_turn"), or all agents one ("one")."""
     train_turns: str = ">=1"
     """Turns that are trained, counted from 1: ">=1" or "all", ">=2", or a list such as "2,3". In
     the others agents speak as they began and learn nothing. Paper: ">=2" in experiment 1."""
@@ -37,12 +37,12 @@ class TeamConfig:
     lora_alpha: int = 16
     """Scale of the adapters (alpha / rank). Paper: 16."""
     start_from: tuple[str, ...] = ()
-    """With "lora": adapters that the policies begin as, and are held against, instead of the bare
-    base. One folder for all agents or one each: an adapter, or adapters by the policies' names, as
-    below a checkpoint's "policies". Rank and scale are then theirs."""
+    """With "lora": adapters from which the policies start, and which are their reference instead of
+    the bare base. One folder for all agents or one each: an adapter, or adapters by the policies'
+    names, as below a checkpoint's "policies". Rank and scale are then theirs."""
     critic: Literal["trunk", "adapter"] = "trunk"
-    """What a critic reads the history with: its policy's own layers, which it helps to train, or,
-    with "lora", an adapter of its own."""
+    """The layers below a critic's value head: those of its policy, which it helps to train, or with
+    "lora" an adapter of its own."""
     critic_width: int = 64
     """Hidden units of each value head. Tiny."""
     gradient_checkpointing: bool = False

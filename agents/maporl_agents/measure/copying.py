@@ -16,7 +16,7 @@ COPY_WORDS = 4
 """n, the words of an n-gram in `copied_share`: longer than a phrase that two authors share."""
 
 Answers = list[list[Answer | None]]
-"""Answers by complete turn and seat, (T, A); None where a message has none."""
+"""Answers by complete turn and agent, (T, A); None where a message has none."""
 
 
 def answers_of(transcript: Transcript) -> Answers:
@@ -50,7 +50,7 @@ def _grams(words: Sequence[str], width: int) -> list[tuple[str, ...]]:
 def copy_rates(transcript: Transcript) -> list[list[float]]:
     """Return `copied_share` of each message from the others' of the turn before, (T, A).
 
-    0 in the first turn and for a lone agent, who have nobody to copy.
+    0 in the first turn, and in debates of one agent.
     """
     texts = [
         [transcript.message(turn, agent).text for agent in transcript.agents]
@@ -78,7 +78,7 @@ def laziness(answers_TA: Answers) -> list[float]:
         lazy(a) = 1[own first answer ignored] * mean over t >= 2 of 1[answer(t,a) is an answer of
                   another agent in turn t - 1]
 
-    Ignored: there is none, or nobody, a included, gives it in any later turn. 0 in debates of one
+    Ignored: there is none, or no agent, a included, gives it in any later turn. 0 in debates of one
     turn. An agent that is now and then rightly persuaded scores low over many debates; one that
     never brings anything in scores near 1.
     """

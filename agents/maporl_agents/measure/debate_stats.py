@@ -18,7 +18,7 @@ from maporl_env.types import Transcript
 from maporl_env.voting import expected_accuracy
 
 Side = Literal["right", "wrong", "tie"]
-"""Where the strict majority of the other agents stands; a tie is neither, nor is nobody."""
+"""The strict majority of the other agents: right, wrong, or neither; without others a tie."""
 
 
 @dataclass(frozen=True, slots=True)

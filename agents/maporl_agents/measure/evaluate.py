@@ -54,9 +54,9 @@ def evaluate(
     """Let the team debate every question once and report.
 
     Args:
-        team: who speaks.
+        team: the agents.
         debates: the environment; its batch size bounds how many debates run at once.
-        questions: what is asked.
+        questions: to be debated.
         sampling: how messages are drawn.
         seed: names the sampling noise.
         greedy: take the most probable token instead of sampling.

@@ -37,7 +37,7 @@ def rollout_metrics(rollouts: Sequence[Rollout], new_from: Sequence[int] | None 
     played = list(zip(rollouts, starts, strict=True))
     metrics = means(pair for one in played for pair in _message_samples(*one))
     metrics |= means(pair for one in played for pair in _debate_samples(*one))
-    metrics |= means(("reward", paid) for one in played for paid in _paid(*one))
+    metrics |= means(("reward", reward) for one in played for reward in _scored_rewards(*one))
     completions = [c for one in played for _, c in _said(*one)]
     metrics["tokens"] = float(sum(len(c.ids) for c in completions))
     metrics["answers"] = float(len(completions))
@@ -59,10 +59,10 @@ def _said(rollout: Rollout, start: int) -> list[tuple[Message, Completion]]:
     return [(message, completion) for message, completion in pairs if message.turn >= start]
 
 
-def _paid(rollout: Rollout, start: int) -> list[float]:
+def _scored_rewards(rollout: Rollout, start: int) -> list[float]:
     """Return the rewards from turn `start` on of the messages that have a score."""
-    paid: list[float] = rollout.rewards[start:][rollout.scored[start:]].tolist()
-    return paid
+    rewards: list[float] = rollout.rewards[start:][rollout.scored[start:]].tolist()
+    return rewards
 
 
 def _message_samples(rollout: Rollout, start: int) -> Samples:

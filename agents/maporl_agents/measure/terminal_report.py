@@ -30,13 +30,14 @@ def result_table(stages: Mapping[str, Results], title: str) -> Table:
         stages: e.g. {"before": results, "after": results}; one entry for an evaluation alone.
         title: printed above.
     """
-    paid = pays_something_else(stages)
-    caption = f"{CAPTION}{PAID if paid else ''}."
+    with_scores = scores_are_not_accuracy(stages)
+    caption = f"{CAPTION}{SCORE if with_scores else ''}."
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("", overflow="fold")
     for name in ("decoding", "turn"):
         table.add_column(name, no_wrap=True)
-    for name in ("vote", "agents", "w->r", "r->w", "agree", "none", *(["paid"] if paid else [])):
+    figures = ("vote", "agents", "w->r", "r->w", "agree", "none")
+    for name in (*figures, *(["score"] if with_scores else [])):
         table.add_column(name, justify="right", no_wrap=name != "agents")
     for stage, results in stages.items():
         for decoding, evaluation in results.items():
@@ -51,13 +52,13 @@ def result_table(stages: Mapping[str, Results], title: str) -> Table:
                     f"{turn['right_to_wrong']:.3f}" if t else "-",
                     f"{turn['agreement']:.3f}",
                     f"{turn['invalid']:.3f}",
-                    *([_share(turn.get("score"))] if paid else []),
+                    *([_share(turn.get("score"))] if with_scores else []),
                 )
             table.add_section()
     return table
 
 
-def pays_something_else(stages: Mapping[str, Results]) -> bool:
+def scores_are_not_accuracy(stages: Mapping[str, Results]) -> bool:
     """Return whether in some turn the verifier's mean score differs from the key's accuracy."""
     turns = [turn for s in stages.values() for e in s.values() for turn in e["turns"]]
     return any(
@@ -76,7 +77,7 @@ CAPTION = (
     "agents: accuracy of each; w->r, r->w: share of messages that turned from wrong to right, from "
     "right to wrong; agree: questions whose valid answers agree; none: messages without an answer"
 )
-PAID = "; paid: mean score of the verifier, shown where it is not the key's accuracy"
+SCORE = "; score: mean score of the verifier, shown where it is not the key's accuracy"
 
 
 def silence(transcripts: Sequence[Transcript]) -> list[str]:
@@ -100,7 +101,7 @@ def unscored(transcripts: Sequence[Transcript]) -> list[str]:
 
 
 def warnings_of(transcripts: Sequence[Transcript]) -> list[str]:
-    """Return what is wrong with debates as a whole, one sentence each."""
+    """Return warnings about debates as a whole, one sentence each."""
     return [*silence(transcripts), *unscored(transcripts)]
 
 

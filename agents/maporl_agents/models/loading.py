@@ -45,7 +45,7 @@ MERGED_ADAPTERS = (
     "merge the adapter of start_from into its base with peft's merge_and_unload and name that "
     "model as team.model"
 )
-"""What to do where `check` finds that something does not hold."""
+"""Advice for an adapter that `check` refuses."""
 
 Load = Callable[[str, TeamConfig], tuple[PreTrainedModel, Chat]]
 """Makes a model and its chat border of a folder or hub name, as `load_model` does."""
@@ -256,7 +256,7 @@ def load_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
     """Load one checkpoint, from a folder or the hub, with its tokenizer.
 
     Code shipped inside a checkpoint is never run. A pair (model, tokenizer) that this process was
-    given stands for itself, and is copied.
+    given is copied.
 
     Raises:
         ValueError: one sentence that says what is missing and how to get it.

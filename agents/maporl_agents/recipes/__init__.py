@@ -64,7 +64,7 @@ def path_of(source: str | Path) -> Path:
 
 
 _BAD_SCALARS = (ValueError, LookupError, AttributeError)
-"""What PyYAML raises for a value that its tag does not allow, e.g. `!!int ""` or a 13th month."""
+"""Exceptions of PyYAML for a value that its tag does not allow, e.g. `!!int ""` or a 13th month."""
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -360,5 +360,5 @@ def _damage(folder: Path, what: str) -> CheckpointError:
 
 
 def _checksum(body: Mapping[str, Any]) -> str:
-    """SHA-256 of a manifest's content, so that a damaged manifest does not accuse a sound file."""
+    """SHA-256 of a manifest's content; tells a damaged manifest from a damaged file."""
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -125,7 +125,7 @@ def _has(value: Any, **fields: type) -> bool:
 
 
 ADAM = {"step", "exp_avg", "exp_avg_sq"}
-"""What torch's Adam and AdamW keep of a parameter, once it has had a gradient."""
+"""The state that torch's Adam and AdamW keep for a parameter, once it has had a gradient."""
 
 
 def _impossible(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str | None:

@@ -62,7 +62,7 @@ def changes(folder: Path, game: GameConfig, parts: Parts, *, force: bool) -> lis
 
 
 MOST = 100_000
-"""So many questions are compared with a verifier's; each may have to be read from a file."""
+"""The most questions that are compared with a verifier's; each may have to be read from a file."""
 
 
 def fingerprints(questions: Iterable[Question]) -> list[str]:
@@ -74,7 +74,7 @@ def fingerprints(questions: Iterable[Question]) -> list[str]:
 def shared_with_verifiers(game: GameConfig, questions: Sequence[Question]) -> list[str]:
     """Return a sentence on each learned verifier of a game that was trained on its questions.
 
-    It may know their answers by heart, so that its scores mean more there than elsewhere. None
+    It may have memorised their answers, so that its scores are better there than elsewhere. None
     where the verifier's folder does not say what it was trained on.
     """
     found = []

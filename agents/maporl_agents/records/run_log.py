@@ -114,7 +114,7 @@ class RunLog:
         except OSError as error:
             raise _cannot_write(folder, error) from error
         try:
-            require_free(folder, overwrite)  # somebody may have been here before the lock was held
+            require_free(folder, overwrite)  # again, now that the lock is held
             cls._start(folder, plain)
             return cls(folder, plain, lock, loggers)
         except BaseException as error:

@@ -65,7 +65,7 @@ def assemble(
 
 
 def versions_of(origins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what the jobs of a study ran on, taken together; see `Study.versions`."""
+    """Return the versions of all jobs of a study together; see `Study.versions`."""
     packages = [one["packages"] for one in origins]
     names = dict.fromkeys(name for one in packages for name in one)
     return {
@@ -199,7 +199,7 @@ def compare(
 
 
 def show(console: Console, result: Study) -> None:
-    """Print a study's table and what follows from it."""
+    """Print a study's table and its conclusions."""
     table = Table(*BRIEF, title=result.title, title_justify="left")
     for row in rows(result, BRIEF):
         table.add_row(*row)

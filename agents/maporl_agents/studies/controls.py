@@ -53,8 +53,8 @@ class Measure:
     - "peers_shuffled": the peers' messages are taken from the debate of another question.
     - "best_of_n": N first answers, of which the verifier picks the best.
     - "self_consistency": a vote among N first answers, N such that the tokens equal a debate's.
-    - "team": the game as it is, and everybody's answer is the one its protocol pays for: in a
-      debate each agent's own, else the joint answer, or that of the pipeline's last role.
+    - "team": the game as it is, and every agent's answer is the one its protocol rewards: in a
+      debate its own, else the joint answer, or that of the pipeline's last role.
     """
 
     kind: Kind = "debate"
@@ -65,7 +65,7 @@ class Measure:
     turns: int | None = None
     """As many turns are played; None for the game's number."""
     passes: int | None = None
-    """With "team": so many games per question, whose answers vote; None for one game, no vote."""
+    """With "team": the number of games per question, whose answers vote; None for one, no vote."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -141,7 +141,7 @@ class ShuffledVerdicts:
 
 
 class SwappedPeers(BatchedDebate):
-    """Debates in which everybody reads its own messages and the peers of the next question.
+    """Debates in which each agent reads its own messages and the peers of the next question.
 
     The peers are those of the next debate of the batch, for the last debate those of the first;
     agent i there is read as agent i here. All debates must stand at the same turn, so `stop` must
@@ -151,7 +151,7 @@ class SwappedPeers(BatchedDebate):
     def reset(
         self, questions: Sequence[Question] | None = None, *, seed: int | None = None
     ) -> None:
-        """Start new debates; ValueError with fewer than two: there is nobody to swap with."""
+        """Start new debates; ValueError with fewer than two, which cannot be swapped."""
         super().reset(questions, seed=seed)
         if len(self.debates) < 2:
             raise ValueError("peers are swapped between questions: ask at least two at a time")
@@ -304,7 +304,7 @@ def independent(
     *,
     seed: int,
 ) -> Evaluation:
-    """Sample `count` first answers per question, members in rotation: one turn, nobody reads."""
+    """Sample `number` first answers per question in one turn, members in rotation."""
     one_turn = replace(game, num_agents=number, num_turns=1)
     debates = debates_of(one_turn, min(EVAL_BATCH, len(questions)))
     return evaluate(in_rotation(team, number), debates, questions, sampling, seed=seed)

@@ -65,13 +65,13 @@ TRAINING_SETTINGS = (
     *("ppo", "magrpo", "malt", "iac"),
     *("steps", "questions_per_step", "single_agent"),
 )
-"""How a team is trained, which one that is not trained does not notice."""
+"""Settings of training, which change nothing about an untrained team."""
 LAYOUT = 2
 """Of measurements; 2 tells transitions apart by turn. Older ones are not found, so made again."""
 EVAL_SEED_STRIDE = 1_000
-"""Evaluations of different seeds draw different noise: `eval.seed` plus so much times the seed."""
+"""Evaluations of different seeds draw different noise: `eval.seed` plus this times the seed."""
 REWARD_SETTINGS = ("gamma", "horizon", "share", "alpha", "beta", "majority", "penalties")
-"""What a game pays for, which an untrained team does not notice."""
+"""Settings of the reward, which change nothing about an untrained team."""
 READ_BYTES = 16 * 2**20
 """Files of models up to this size are read to tell one model from another."""
 

@@ -215,7 +215,7 @@ def trained_on(arm: Arm) -> str:
 
 
 def sentences(study: Study) -> list[str]:
-    """Return what follows from the numbers, marked for, against or open; greedy ones last."""
+    """Return the conclusions as sentences, marked for, against or open; greedy ones last."""
     return [
         f"({MARKS[v.kind]}) {mark}{study.arm(v.arm).label}. {v.sentence}"
         for decoding, mark in DECODINGS.items()
@@ -245,7 +245,7 @@ def both_judgements(study: Study) -> list[tuple[Judged, Judged]]:
 
 
 def because(study: Study, claim: Judged) -> str:
-    """Return what decided about a claim, with the figures."""
+    """Return the sentence that decided a claim, with the figures."""
     if claim.by is not None:
         return f"{study.arm(claim.by.arm).label}. {claim.by.sentence}"
     return "" if claim.judgement == "not measured" else "Not all of it was measured."
@@ -290,7 +290,7 @@ def short(commit: str) -> str:
 
 
 def budget(study: Study) -> str:
-    """Return what a study cost, in words."""
+    """Return the cost of a study, in words."""
     given = study.budget.get("seeds", [])
     seeds = f"seed{'s' * (len(given) != 1)} {', '.join(map(str, given))}"
     return (

@@ -28,7 +28,7 @@ Role = Literal[
 Stage = Literal["before", "after"]
 Decoding = Literal["sampled", "greedy"]
 Metric = Literal["vote", "mean_accuracy", "score"]
-"""Which of `TurnStats` is compared; "score" is what was paid, right or not."""
+"""Which of `TurnStats` is compared; "score" is that of the verifier, right or not."""
 ControlKind = Literal[
     "alone",  # the trained policies asked alone, one answer
     "verdicts_shuffled",  # the trained team, verdicts dealt out at random

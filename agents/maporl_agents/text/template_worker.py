@@ -17,7 +17,7 @@ from typing import Any
 SECONDS = 2.0
 """Processor time of one rendering."""
 MEMORY_BYTES = 2**30
-"""What a rendering may take on top of what the process has."""
+"""Memory that a rendering may take beyond that of the process."""
 MAX_CHARS = 10**6
 """Of what is rendered."""
 

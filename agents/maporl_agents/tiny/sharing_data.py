@@ -135,7 +135,7 @@ def row(
     labels: TokenIds = ()
     for i, (role, text) in enumerate(view[: last + 1]):
         segment = tuple(chat.encode(text))
-        given = len(segment)  # so many tokens without loss
+        given = len(segment)  # number of tokens without loss
         if role == "own":
             segment = (*segment, chat.tokenizer.eos_token_id)
             given = len(segment) - COPY_TOKENS * (i == last) if drill else 0

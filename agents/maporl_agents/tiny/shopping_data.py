@@ -20,7 +20,7 @@ from maporl_env.tasks import shopping
 from maporl_env.types import Message, Question, Transcript
 
 MOVES = ("keep", "copy", "redo")
-"""What authors do in later turns, blind to what is right; each entry is as probable."""
+"""The authors' moves in later turns, drawn uniformly, whichever is right."""
 
 COOL_DOWN_MOVES = (*MOVES, "redo", "redo", "redo")
 """The same in the second phase."""

@@ -176,9 +176,9 @@ def load_team(folder: str | Path) -> Team:
 
 
 _UNTRAINED = RunConfig(team=TeamConfig(tuning="none"))
-"""What `evaluate` begins with where there is no run."""
+"""The settings that `evaluate` starts from where there is no run."""
 MEASURED = ("game.", "sampling.", "eval.")
-"""Groups of settings that `evaluate` goes by."""
+"""Groups of settings that `evaluate` reads."""
 LOADING = tuple(
     f"team.{name}"
     for name in (
@@ -241,7 +241,7 @@ def _parts(model: Any, verifier: Any) -> dict[str, Any]:
 
 
 def _shown(given: object) -> str:
-    """Return what was given, and what it is, in few words."""
+    """Return a short text of a value and its type, for errors."""
     if isinstance(given, Sequence) and not given:
         return f"{given!r} is empty"
     kind = type(given).__name__

@@ -47,12 +47,12 @@ class Sample:
 
     @property
     def place(self) -> tuple[int, Steps]:
-        """What names it among all samples."""
+        """Its name among all samples: tree and path."""
         return self.tree, self.path
 
     @property
     def parent(self) -> tuple[int, Steps]:
-        """What names the prefix that it shares with its siblings."""
+        """The name of the prefix that it shares with its siblings."""
         return self.tree, self.path[:-1]
 
     def to_dict(self) -> dict[str, Any]:

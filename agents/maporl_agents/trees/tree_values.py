@@ -25,7 +25,7 @@ class Judged:
 
     Attributes:
         sample: the message.
-        value: the share of right leaves below it, each continuation counting alike; in [0, 1].
+        value: the share of right leaves below it, each continuation with equal weight; in [0, 1].
         positive: whether the value is above the threshold.
     """
 
@@ -50,7 +50,7 @@ class Roles(Generic[Number]):
 
 
 class TreeValues(NamedTuple):
-    """What :func:`tree_values` returns: `values` in [0, 1], and `labels`, True = positive."""
+    """The result of :func:`tree_values`: `values` in [0, 1], and `labels`, True = positive."""
 
     values: Roles[float]
     labels: Roles[bool]
@@ -102,8 +102,8 @@ def values_by_path(leaves: Mapping[Steps, Fraction]) -> dict[Steps, Fraction]:
     """Return the value of every leaf and of every node above one, by path.
 
     Args:
-        leaves: values by path; all paths have one length. The root, (), has no value: nobody wrote
-            it.
+        leaves: values by path; all paths have one length. The root, (), is no message and has
+            no value.
     """
     values = dict(leaves)
     level = values

@@ -58,7 +58,7 @@ class FitConfig:
     rows_per_step: int = 64
     """Answers per step."""
     rows_at_once: int = 64
-    """At most so many answers go through the model at once; changes memory, not the result."""
+    """The most answers in one forward pass; changes memory, not the result."""
     learning_rate: float = 2e-3
     """Of adapter or model: AdamW, warm-up over 5 % of the steps, then linear to 0. Measured on the
     tiny model; LoRA on a large one wants about 1e-4."""

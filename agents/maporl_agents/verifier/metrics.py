@@ -71,7 +71,7 @@ def auc_interval(
     """Return the 95 % interval of `auc` over other questions: percentiles of a bootstrap.
 
     Questions are drawn with replacement, each with all its answers, because answers to one question
-    are alike (Efron and Tibshirani, 1993, section 8.5).
+    are correlated (Efron and Tibshirani, 1993, section 8.5).
 
     Returns:
         Its ends; None where fewer than half of the draws have right and wrong answers.

@@ -35,10 +35,9 @@ POLICY = "verifier"
 """Name of the adapter, and of the folder of the weights."""
 
 MAX_ROWS = 64
-"""At most so many answers go through the model at once when scoring; with `MAX_TOKENS` bounds
-memory."""
+"""The most answers in one forward pass of scoring; with `MAX_TOKENS` bounds memory."""
 MAX_TOKENS = 32_768
-"""At most so many tokens, padding included, do; a longer answer goes alone."""
+"""The most tokens in it, padding included; a longer answer goes alone."""
 
 
 class Row(NamedTuple):
@@ -86,7 +85,7 @@ class LearnedVerifier:
     def row(self, question: Question, response: str) -> Row:
         """Return the ids of a question and an answer to it.
 
-        Both are encoded as foreign text: whatever stands in them, no control token comes of it,
+        Both are encoded as foreign text: nothing in them becomes a control token,
         and the answer's share of the ids depends on nothing but its text.
         """
         chat = self.base.chat

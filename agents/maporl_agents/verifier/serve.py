@@ -39,7 +39,7 @@ from maporl_env.types import Question
 from maporl_env.verifiers import VerifierLike
 
 OPEN_PATHS = ("/health",)
-"""What may be read without the token."""
+"""Paths that may be read without the token."""
 
 _FIELDS = {"id": "", "prompt": None, "kind": "number", "answer": ""}
 """Fields of a question and what stands for a missing one; None: it must be there."""

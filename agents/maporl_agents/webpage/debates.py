@@ -12,7 +12,7 @@ from maporl_env.types import Message, Question, Transcript
 from maporl_env.voting import expected_accuracy
 
 MAX_QUESTIONS = 200
-"""The page holds at most so many questions, shared by all sets of debates."""
+"""The most questions on the page, over all sets of debates."""
 MAX_TEXT = 2_000
 """Characters shown of a message or question."""
 MAX_CHARACTERS = 2_000_000

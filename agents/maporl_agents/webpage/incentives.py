@@ -38,13 +38,13 @@ def _title(case: Case, turn: int, pairs: bool) -> list[str]:
 
 
 def _is_of_pairs(arm: Arm, stage: Stage) -> bool:
-    """Return whether two agents were measured, or nobody who had a peer."""
+    """Return whether at most two agents were measured."""
     found = (seed.find(stage, "sampled") for seed in arm.seeds)
     return all(len(m.turns[0].accuracy) <= 2 for m in found if m and m.transitions)
 
 
 def _cell(arm: Arm, stage: Stage, case: Case, turn: int) -> dict[str, Any] | None:
-    """Return mean, half width, and count over seeds; None where nobody had that past."""
+    """Return mean, half width, and count over seeds; None where no message has that past."""
     rates = flip_rates(arm, case, turn, stage=stage)
     if not rates:
         return None

@@ -32,7 +32,7 @@ SCRIPTS = ("dom.js", "charts.js", "sections.js", "debates.js")
 METRICS: dict[Metric, str] = {
     "vote": "accuracy of the vote",
     "mean_accuracy": "mean accuracy",
-    "score": "score paid",
+    "score": "verifier score",
 }
 NOT_CORRECTED = (
     "Claims are judged one by one, at 95 % each, without a correction for their number; the page "

@@ -22,7 +22,7 @@ from maporl_env.types import Transcript
 STAGES: tuple[Stage, ...] = ("before", "after")
 DECODINGS: tuple[Literal["sampled", "greedy"], ...] = ("sampled", "greedy")
 MAX_DEBATE_SETS = 4
-"""A study shows the debates of at most so many arms, of each one seed."""
+"""The most arms whose debates a study shows, of each one seed."""
 
 Debates = Mapping[Stage, Sequence[Transcript]]
 

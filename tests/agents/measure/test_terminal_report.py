@@ -43,13 +43,13 @@ def test_a_row_per_turn_and_no_flips_in_the_first() -> None:
     assert second[5:7] == ["0.125", "0.062"]
 
 
-def test_what_is_paid_is_shown_where_it_is_not_accuracy() -> None:
+def test_scores_are_shown_where_they_are_not_accuracy() -> None:
     """A key's scores are the accuracy, mean over agents; a learned verifier's need not be."""
-    assert " paid " not in shown(turn()).split("vote: ")[0]
+    assert " score " not in shown(turn()).split("vote: ")[0]
     table = shown(turn(), turn(score=0.91)).split("vote: ")[0]
-    assert " paid " in table
+    assert " score " in table
     assert " 0.910 " in table
-    assert " paid " not in shown(turn(score=None)).split("vote: ")[0]
+    assert " score " not in shown(turn(score=None)).split("vote: ")[0]
 
 
 def test_runs_from_before_scores_were_kept_can_be_shown() -> None:
@@ -61,8 +61,8 @@ def test_runs_from_before_scores_were_kept_can_be_shown() -> None:
 def test_the_legend_names_the_columns_that_are_there() -> None:
     legend = shown(turn()).split("vote: ")[1]
     assert "none:" in legend
-    assert "paid" not in legend
-    assert "paid: mean score" in " ".join(shown(turn(score=0.91)).split("vote: ")[1].split())
+    assert "score" not in legend
+    assert "score: mean score" in " ".join(shown(turn(score=0.91)).split("vote: ")[1].split())
 
 
 def test_no_name_is_cut_short() -> None:
