@@ -41,7 +41,11 @@ DEFECTS = (
     ),
     Defects(
         "agents/maporl_agents/models/team.py",
-        ("tests/agents/models/test_team.py", "tests/agents/algorithms/test_trained_slots.py"),
+        (
+            "tests/agents/models/test_team.py",
+            "tests/agents/models/test_lora.py",
+            "tests/agents/algorithms/test_trained_slots.py",
+        ),
         (
             (
                 'return f"agent_{agent}_turn_{turn}"\n        case',

@@ -240,6 +240,14 @@ class TestNames:
         assert team.policy(0, 5) == "agent_0_turn_1"
         assert team.critic(0, 5) == "agent_0_turn_1"
 
+    def test_agents_and_turns_beyond_the_last_learn_as_it_does(self, checkpoint) -> None:
+        settings = {"train_turns": "2", "train_agents": (1,), "num_turns": 2}
+        team = load_team(checkpoint("llama"), tuning="lora", **settings)
+        assert [team.trains(1, turn) for turn in (0, 1, 2, 7)] == [False, True, True, True]
+        assert [team.trains(seat, 7) for seat in (0, 1, 2, 7)] == [False, True, True, True]
+        first = load_team(checkpoint("llama"), tuning="lora", train_turns="1", num_turns=2)
+        assert [first.trains(5, turn) for turn in (0, 1, 2)] == [True, False, False]
+
     def test_adapters_in_one_batch_are_those_of_their_rows(self, checkpoint) -> None:
         team = load_team(checkpoint("gpt2"), num_agents=12, num_turns=1, tuning="lora")
         stir(team)
