@@ -25,9 +25,9 @@ SAMPLING = Sampling(max_new_tokens=3)
 PROMPT = (5, 6, 7, 8)
 
 
-def by_length(_questions: object, texts: list[str]) -> list[float]:
-    """Pays random models differently."""
-    return [len(text) % 3 / 2 for text in texts]
+def every_other(questions: list[Question], texts: list[str]) -> list[float]:
+    """Pays what is said of every other question, whatever a random model says of it."""
+    return [float(int(question.id[2:]) % 2) for question, _ in zip(questions, texts, strict=True)]
 
 
 def hidden(team: Team, policy: str, *, reference: bool = False) -> torch.Tensor:
@@ -150,7 +150,7 @@ class TestTraining:
         first = hidden(team, "agent_0_start")
         assert torch.equal(first, hidden(team, "agent_0", reference=True))
         assert torch.equal(first, hidden(team, "agent_0"))
-        game = DebateConfig(task=QUESTIONS, num_agents=2, num_turns=2, verifier=by_length)
+        game = DebateConfig(task=QUESTIONS, num_agents=2, num_turns=2, verifier=every_other)
         debates = BatchedDebate(game, 4)
         train_step(learner, debates, QUESTIONS, TrainConfig(sampling=SAMPLING), seed=1)
         assert torch.equal(first, hidden(team, "agent_0_start"))
