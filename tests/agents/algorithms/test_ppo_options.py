@@ -94,7 +94,7 @@ class TestLossOptions:
 
 class TestTargetKL:
     def test_the_rest_of_the_step_is_skipped_and_counted(self, checkpoint) -> None:
-        ppo = replace(PPO, epochs=4, minibatches=2, target_kl=1e-12)
+        ppo = replace(PPO, epochs=4, minibatches=2, target_kl=1e-3)
         learner = make_learner(checkpoint, ppo)
         metrics = one_step(learner)
         # The first minibatch begins at ratio 1, the second after a step: it is the last.
