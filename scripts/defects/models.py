@@ -83,4 +83,41 @@ DEFECTS = (
             ("torch.tanh(self.inner(", "(self.inner("),
         ),
     ),
+    Defects(
+        "agents/maporl_agents/models/grouped_products.py",
+        ("tests/agents/models/test_grouped_adapters.py",),
+        (
+            (
+                "_add_product(y[start:end], h, b.t(), scale)",
+                "_add_product(y[start:end], h, b.t(), 1)",
+            ),
+            ("grad_h = (part @ b).mul_(scale)", "grad_h = part @ b"),
+            ("(part.t() @ inner[i]).mul_(scale)", "(part.t() @ inner[i])"),
+            ("else grad @ ctx.weight", "else torch.zeros_like(x)"),
+            ("_add_product(grad_x[start:end], grad_h, a, 1.0)", "pass"),
+            ("x[start:end].to(a.dtype) if wanted", "x[: end - start].to(a.dtype) if wanted"),
+            ("return count // texts", "return 1"),
+            ("s if name == n else 0.0", "s"),
+            ("order[:, None] * per_text + places", "order[:, None] + places"),
+            (
+                "order = sorted(range(len(names)), key",
+                "order = sorted(range(len(names)), reverse=True, key",
+            ),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/models/grouped_adapters.py",
+        ("tests/agents/models/test_grouped_adapters.py",),
+        (
+            ("index_copy(0, order, ordered)", "index_copy(0, order.argsort(), ordered)"),
+            ("torch.is_grad_enabled() or changes != self._changes", "torch.is_grad_enabled()"),
+            ("torch.is_grad_enabled() or changes", "changes"),
+            ("stack is None or not stack.names >= groups.adapters", "stack is None"),
+            ("self._last[1].width != width", "False"),
+            ("self._last[0] != inference", "False"),
+            ("start * per_text, end * per_text", "start, end"),
+            ("return result + y.to(result.dtype)", "return y.to(result.dtype)"),
+            ("and not any(layer.lora_bias.values())", "and True"),
+        ),
+    ),
 )

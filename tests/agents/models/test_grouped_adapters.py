@@ -121,22 +121,17 @@ def dtype(request: pytest.FixtureRequest) -> Iterator[torch.dtype]:
 @pytest.mark.parametrize("count", [1, 3, 8])
 @pytest.mark.parametrize("together", [True, False])
 class TestEqualsPeft:
-    @pytest.mark.parametrize("rows", [7, 50])
-    @pytest.mark.parametrize("width", [1, WIDTH])
-    def test_without_gradients(
-        self, dtype: torch.dtype, count: int, together: bool, rows: int, width: int
-    ) -> None:
-        """Few rows go through stacked matrices, many do not."""
+    def test_without_gradients(self, dtype: torch.dtype, count: int, together: bool) -> None:
+        """Few rows go through stacked matrices, many do not; a layer gets texts or their ids."""
         twins = Twins(some(count), dtype)
-        names = mixed(count, rows, together=together)
-        x = torch.randn(rows, width, 16)
-        with torch.no_grad():
-            expected = twins.by_peft(x, names)
-            close(twins.grouped(x, names, width), expected)
-            flat = twins.grouped(x.flatten(0, 1), names, width)
-            close(flat, expected.flatten(0, 1))
-        with torch.inference_mode():
-            close(twins.grouped(x, names, width), expected)
+        for rows, width in ((7, WIDTH), (50, WIDTH), (50, 1), (7, 1)):
+            names = mixed(count, rows, together=together)
+            x = torch.randn(rows, width, 16)
+            with torch.no_grad():
+                expected = twins.by_peft(x, names)
+                close(twins.grouped(x, names, width), expected)
+                flat = twins.grouped(x.flatten(0, 1), names, width)
+                close(flat, expected.flatten(0, 1))
 
     def test_gradients(self, dtype: torch.dtype, count: int, together: bool) -> None:
         """Of the input and of every adapter, also one whose rows are few or none."""
@@ -245,7 +240,8 @@ class TestKeptMatrices:
         names = mixed(3, 6, together=True)
         x = torch.randn(6, 1, 16)
         with torch.no_grad():
-            twins.grouped(x, names, 1)
+            twins.grouped(x[:2], ["agent_1", NO_ADAPTER], 1)
+            close(twins.grouped(x, names, 1), twins.by_peft(x, names))
             kept = dict(twins.route.stacks)
             twins.grouped(x[:4], names[:4], 1)
             assert twins.route.stacks == kept != {}
@@ -261,13 +257,15 @@ class TestKeptMatrices:
             twins.route.forget()
             close(twins.grouped(x, names, 1), twins.by_peft(x, names))
 
-    def test_they_are_freed_by_a_pass_with_gradients(self) -> None:
+    @pytest.mark.parametrize("rows", [6, 60])
+    def test_they_are_freed_by_a_pass_with_gradients(self, rows: int) -> None:
+        """Of the same rows, for which nothing is left that cannot be differentiated."""
         twins = Twins(some(3))
-        names = mixed(3, 6, together=True)
-        x = torch.randn(6, 1, 16)
+        names = mixed(3, rows, together=False)
+        x = torch.randn(rows, 1, 16)
         with torch.inference_mode():
-            twins.grouped(x, names, 1)
-        assert twins.route.stacks
+            close(twins.grouped(x, names, 1), twins.by_peft(x, names))
+        assert bool(twins.route.stacks) == (rows == 6)
         twins.grouped(x, names, 1).sum().backward()
         assert not twins.route.stacks
 
@@ -302,7 +300,9 @@ def test_other_kinds_of_layers_keep_to_peft(settings: dict[str, Any], gradient: 
     ids = torch.arange(15).view(3, 5) % 9
     names = ["agent_1", "agent_0", NO_ADAPTER]
     with torch.set_grad_enabled(gradient):
-        close(twins.grouped(ids, names), twins.by_peft(ids, names))
+        expected = twins.by_peft(ids, names)
+        close(twins.grouped(ids, names), expected)
+        close(twins.grouped(ids.flatten(), names), expected.flatten(0, 1))
 
 
 def test_outside_of_a_route_it_is_peft() -> None:
