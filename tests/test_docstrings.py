@@ -98,6 +98,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "maporl_env.sandbox": dict,
     "maporl_env.scripted": third_turn,
     "maporl_env.verifiers.latex": lambda: {"Question": Question},
+    "maporl_agents.phases": dict,
     "maporl_agents.verifier": dict,
 }
 # Not run here, because it needs a service, another library or minutes; where the same calls run.
