@@ -124,7 +124,7 @@ class TestEqualsPeft:
     def test_without_gradients(self, dtype: torch.dtype, count: int, together: bool) -> None:
         """Few rows go through stacked matrices, many do not; a layer gets texts or their ids."""
         twins = Twins(some(count), dtype)
-        for rows, width in ((7, WIDTH), (50, WIDTH), (50, 1), (7, 1)):
+        for rows, width in ((7, WIDTH), (50, WIDTH), (50, 2), (7, 1)):
             names = mixed(count, rows, together=together)
             x = torch.randn(rows, width, 16)
             with torch.no_grad():
@@ -190,6 +190,36 @@ def test_adapters_in_float32_on_a_shorter_base(gradient: bool) -> None:
             if own.grad is not None and other.grad is not None:
                 assert own.grad.dtype == torch.float32
                 torch.testing.assert_close(own.grad, other.grad, atol=0.02, rtol=0.05)
+
+
+class Halved(nn.Linear):
+    """A linear layer with a forward pass of its own, as a quantised one has."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / 2
+
+
+class HalvedBlock(Block):
+    """The same with such layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (Halved(16, 24) for _ in range(3))
+        self.o = Halved(24, 16)
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize("rows", [6, 60])
+def test_a_base_with_a_forward_pass_of_its_own(gradient: bool, rows: int) -> None:
+    twins = Twins(some(3), model=HalvedBlock)
+    names = mixed(3, rows, together=False)
+    x = torch.randn(rows, 1, 16, requires_grad=gradient)
+    with torch.set_grad_enabled(gradient):
+        expected, found = twins.by_peft(x, names), twins.grouped(x, names, 1)
+    close(found, expected)
+    if gradient:
+        ours, theirs = (torch.autograd.grad(y.square().sum(), x)[0] for y in (found, expected))
+        close(ours, theirs)
 
 
 @pytest.mark.parametrize("gradient", [False, True])
