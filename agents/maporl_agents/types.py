@@ -100,15 +100,15 @@ class TokenBatch:
         prompts: B tuples of ids.
         ids: (B, L) int64, the completion, 0 outside the mask.
         mask: (B, L) bool, the `completion_mask`: True = a sampled token that may carry loss.
-        sampled_logprobs: (B, L) float32, from the sampler; 0 outside the mask.
+        sampled_logprobs: (B, L) float32 (float64 of models in that format), from the sampler; 0
+            outside the mask.
         policies: B names: which policy wrote the row and is trained on it.
         critics: B names: which value head reads the row.
         seats: (B,) int64, agent index.
         turns: (B,) int64, turn index.
         episodes: (B,) int64, index of the debate in its batch.
         rewards: (B,) float32, paid at the row's last real token.
-        sampled_values: (B, L) float32, from the sampler; 0 outside the mask. None unless every row
-            has its values.
+        sampled_values: (B, L), likewise. None unless every row has its values.
         prompt_ids: (B, P) int64, the prompts flush right; made here unless given.
         ranks: (B,) int64, places of the rows in the order of their ids, prompt and completion;
             likewise.
@@ -212,7 +212,7 @@ class TokenScores:
     Attributes:
         logprobs: log pi(token | what precedes it), at the sampling temperature.
         values: the critic's estimate before the token is written; zeros if not asked for.
-        entropy: of the distribution the token was drawn from, in nats; carries no gradient.
+        entropy: of the distribution the token was drawn from, in nats; zeros if not asked for.
     """
 
     logprobs: Tensor
@@ -231,6 +231,10 @@ class Experience:
         values: (B, L) of the critics before the update.
         advantages: (B, L), whitened per (turn, agent).
         returns: (B, L), the targets of the critics.
+        rescored: (B,) bool, True where the trainer computed `logprobs`, and not the sampler; None
+            if it computed all.
+        fault: the largest difference between sampler and trainer that made the trainer compute
+            all; 0 without such.
     """
 
     batch: TokenBatch
@@ -239,6 +243,8 @@ class Experience:
     values: Tensor
     advantages: Tensor
     returns: Tensor
+    rescored: Tensor | None = None
+    fault: float = 0.0
 
     def select(self, rows: Tensor) -> Experience:
         """Return the given rows, cut to the longest completion among them."""
@@ -251,4 +257,6 @@ class Experience:
             self.values[rows, :width],
             self.advantages[rows, :width],
             self.returns[rows, :width],
+            None if self.rescored is None else self.rescored[rows],
+            self.fault,
         )

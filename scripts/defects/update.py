@@ -55,11 +55,36 @@ DEFECTS = (
         (
             ("starts[local] + columns - 1", "starts[local] + columns"),
             ("starts[local] + columns - 1", "starts[local] + columns - 2"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/update/token_tables.py",
+        ("tests/agents/update/test_token_tables.py",),
+        (
+            ("if distance <= TOLERANCE:", "if True:"),
+            ("fault = distance", "pass"),
+            ("return not quantised and base", "return base"),
+            (" and base.model.dtype in (torch.float32, torch.float64)", ""),
+            ("tables.append(batch.sampled_values)", "tables.append(batch.sampled_logprobs)"),
+            ("rescored[checked] = True", "rescored[:] = True"),
+            ("int(batch.ids.sum()) % step", "0"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/update/read_out.py",
+        ("tests/agents/update/test_read_out.py",),
+        (
             (
                 "logits = temper(base.logits(states, reference=reference), temperature)",
                 "logits = base.logits(states, reference=reference)",
             ),
-            ("return logprobs, -(kept.exp() * kept)", "return logprobs, (kept.exp() * kept)"),
+            ("return logprobs, -(all_logprobs", "return logprobs, (all_logprobs"),
+            ("entropy = -torch.linalg", "entropy = torch.linalg"),
+            ("probabilities * -of_logprobs", "probabilities * of_logprobs"),
+            ("scatter_add_(1, ids[:, None], of_logprobs)", "mul(1)"),
+            ("slice(start, start + size)", "slice(start, start + size - 1)"),
+            ("count = max(1, -(-tokens * vocabulary // CHUNK))", "count = 1"),
+            ("base.logits(ref_states[piece], reference=True)", "base.logits(ref_states[piece])"),
         ),
     ),
     Defects(

@@ -76,14 +76,16 @@ def train_step(
     # Credit: a message is worth what it led to beyond what its critic expected.
     rows, left_out = scored_rows(team, rollouts, settings.turn_gamma)
     batch = batch_of(team, rows)
-    values = values_of(team, batch, settings, temperature)
+    values = values_of(team, batch, settings, temperature, sampled=True)
     targets = batch.rewards + value_after(batch, values, settings.turn_gamma)
     deltas = replace(batch, rewards=targets - values)
 
     # Score tokens, then update once: there is no ratio to correct a second update.
     micro_tokens = settings.micro_tokens
     experience = with_critics(
-        magrpo.evaluate_tokens(team, deltas, micro_tokens=micro_tokens, temperature=temperature),
+        magrpo.evaluate_tokens(
+            team, deltas, micro_tokens=micro_tokens, temperature=temperature, sampled=True
+        ),
         values,
         targets,
     )
@@ -157,8 +159,18 @@ def reward_until_trained_again(
     return sum(gamma**k * reward for k, reward in enumerate(rewards[turn:end]))
 
 
-def values_of(team: Team, batch: TokenBatch, settings: IACSettings, temperature: float) -> Tensor:
-    """Return V(h) of every message, (B,): its critic at the last token of the prompt."""
+def values_of(
+    team: Team,
+    batch: TokenBatch,
+    settings: IACSettings,
+    temperature: float,
+    *,
+    sampled: bool = False,
+) -> Tensor:
+    """Return V(h) of every message, (B,): its critic at the last token of the prompt.
+
+    `sampled` is that of `token_tables`.
+    """
     tables = token_tables(
         team,
         batch,
@@ -166,6 +178,7 @@ def values_of(team: Team, batch: TokenBatch, settings: IACSettings, temperature:
         micro_tokens=settings.micro_tokens,
         with_reference=False,
         with_values=True,
+        sampled=sampled,
     )
     return tables.values[:, :1].sum(1)  # the state before the first token; an empty batch has none
 
@@ -210,7 +223,7 @@ def loss_of(
     Both are means over a policy's own messages of the whole batch.
     """
     batch = part.batch
-    scores = score_tokens(team, batch, temperature=temperature, with_values=True)
+    scores = score_tokens(team, batch, temperature=temperature, with_values=True, with_entropy=True)
     total, statistics = magrpo.surrogate(scores, part, counts, length=settings.length)
     first = first_tokens(batch)
     for policy, rows in batch.by_policy():

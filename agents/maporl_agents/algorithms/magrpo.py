@@ -92,7 +92,11 @@ def train_step(
 
     # Score tokens.
     experience = evaluate_tokens(
-        team, batch, micro_tokens=settings.micro_tokens, temperature=sampling.temperature
+        team,
+        batch,
+        micro_tokens=settings.micro_tokens,
+        temperature=sampling.temperature,
+        sampled=True,
     )
 
     # Update: once, or several times where the ratio corrects for it.
@@ -190,13 +194,19 @@ def node_returns(node: TreeNode, settings: MAGRPOSettings) -> list[float]:
 
 
 def evaluate_tokens(
-    team: Team, batch: TokenBatch, *, micro_tokens: int, temperature: float
+    team: Team, batch: TokenBatch, *, micro_tokens: int, temperature: float, sampled: bool = False
 ) -> Experience:
-    """Return a batch as it is before the update, each token with the advantage of its message."""
-    tables = token_tables(team, batch, temperature=temperature, micro_tokens=micro_tokens)
+    """Return a batch as it is before the update, each token with the advantage of its message.
+
+    `sampled` is that of `token_tables`.
+    """
+    tables = token_tables(
+        team, batch, temperature=temperature, micro_tokens=micro_tokens, sampled=sampled
+    )
     advantages = torch.where(batch.mask, batch.rewards[:, None].to(tables.values.dtype), 0.0)
     nothing = tables.values  # all 0: there are no critics
-    return Experience(batch, tables.logprobs, tables.ref_logprobs, nothing, advantages, nothing)
+    own, reference, told = tables.logprobs, tables.ref_logprobs, (tables.rescored, tables.fault)
+    return Experience(batch, own, reference, nothing, advantages, nothing, *told)
 
 
 def loss_of(
@@ -208,7 +218,7 @@ def loss_of(
     temperature: float,
 ) -> Loss:
     """Return the sum over policies of their losses on a micro-batch, and statistics of each."""
-    scores = score_tokens(team, part.batch, temperature=temperature)
+    scores = score_tokens(team, part.batch, temperature=temperature, with_entropy=True)
     return surrogate(
         scores,
         part,

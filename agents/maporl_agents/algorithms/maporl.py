@@ -75,7 +75,9 @@ def train_step(
 
     # Score tokens and turn the rewards of messages into advantages of tokens.
     batch = learner.scale(batch)
-    experience = evaluate_tokens(team, batch, learner.settings(), sampling.temperature)
+    experience = evaluate_tokens(
+        team, batch, learner.settings(), sampling.temperature, sampled=True
+    )
 
     # Update: a few passes over the batch in minibatches, fewer if the policy moves too far.
     generator = torch.Generator().manual_seed(seed_of(seed, "minibatches"))
@@ -102,14 +104,14 @@ def train_step(
 
 
 def evaluate_tokens(
-    team: Team, batch: TokenBatch, ppo: PPOConfig, temperature: float
+    team: Team, batch: TokenBatch, ppo: PPOConfig, temperature: float, *, sampled: bool = False
 ) -> Experience:
     """Score a batch under policy, reference and critics; return it with its advantages.
 
     token reward r = -kl_coef * KL + 1[last token] * (the environment's reward of the message);
     advantages by GAE over the tokens of one message, the critic's value after the last token 0,
     then whitened per (turn, agent). The KL of a token, estimated by `kl_estimator`, is counted
-    here and in no loss.
+    here and in no loss. `sampled` is that of `token_tables`.
     """
     tables = token_tables(
         team,
@@ -118,8 +120,9 @@ def evaluate_tokens(
         micro_tokens=ppo.micro_tokens,
         with_values=True,
         with_exact_kl=ppo.kl_estimator == "full_ref_policy",
+        sampled=sampled,
     )
-    logprobs, ref_logprobs, values, kl = tables
+    logprobs, ref_logprobs, values, kl = tables[:4]
     if ppo.kl_estimator != "full_ref_policy":
         kl = kl_estimate(logprobs, ref_logprobs, ppo.kl_estimator)
     rewards = token_rewards(
@@ -130,7 +133,8 @@ def evaluate_tokens(
     )
     for _, rows in batch.by_message():
         advantages[rows] = whiten(advantages[rows], batch.mask[rows])
-    return Experience(batch, logprobs, ref_logprobs, values, advantages, returns)
+    told = tables.rescored, tables.fault
+    return Experience(batch, logprobs, ref_logprobs, values, advantages, returns, *told)
 
 
 def update(learner: Learner, experience: Experience, temperature: float) -> Metrics:
@@ -153,6 +157,7 @@ def loss_of(learner: Learner, part: Experience, counts: Counts, temperature: flo
         batch,
         temperature=temperature,
         with_values=True,
+        with_entropy=True,
         train_entropy=ppo.entropy_coef > 0,
     )
     total = scores.logprobs.new_zeros(())

@@ -77,6 +77,7 @@ REMEDIES = {
     "(--game.penalties.no-answer, and --game.penalties.unfinished for those cut off).",
     "invalid answers": "Look at transcripts/train.jsonl; lower the learning rate.",
     "verifier faults": "Check that the verifier runs and answers in time.",
+    "sampler fault": "The step is right, but slower; write a report that names the model.",
     "sampler mismatch": "Use a wider dtype (--team.dtype float32).",
 }
 """Advice by alarm, or by alarm and scheme."""
@@ -224,6 +225,13 @@ sampler_drift = above(
     MISMATCH,
     "trainer and sampler differ by {value:.1%} in the probability of a token.",
 )
+sampler_fault = above(
+    "sampler fault",
+    "sampler_fault",
+    0.0,
+    "sampler and trainer differ by {value:.2g} in the log-probability or value of a token in "
+    "float32, so all messages were scored again.",
+)
 
 
 no_signal = above(
@@ -309,6 +317,7 @@ RULES: tuple[Rule, ...] = (
     invalid_answers,
     verifier_faults,
     sampler_drift,
+    sampler_fault,
 )
 
 

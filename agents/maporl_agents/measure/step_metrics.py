@@ -118,7 +118,10 @@ def experience_metrics(experience: Experience) -> Metrics:
     if not len(batch):
         return {}
     kl = kl_estimate(experience.logprobs, experience.ref_logprobs)
-    log_ratio = (experience.logprobs - batch.sampled_logprobs)[batch.mask]
+    seen = batch.mask
+    if experience.rescored is not None:
+        seen = seen & experience.rescored[:, None]
+    log_ratio = (experience.logprobs - batch.sampled_logprobs)[seen]
     return {
         "kl": float(masked_mean(kl, batch.mask)),
         "explained_variance": explained_variance(
@@ -126,6 +129,7 @@ def experience_metrics(experience: Experience) -> Metrics:
         ),
         "sampler_mismatch": float(log_ratio.abs().max()),
         "ratio_mismatch": float(log_ratio.expm1().abs().mean()),
+        "sampler_fault": experience.fault,
         "zero_spread": zero_spread(batch),
         **entropies(batch, experience.logprobs),
     }

@@ -31,7 +31,7 @@ from maporl_agents.planning.ledger import Cost, Ledger, sketching
 from maporl_agents.text.chat import Chat
 from maporl_agents.text.vocabulary import rows_of
 from maporl_agents.update.layout import lay_out, nest, pack, texts_from
-from maporl_agents.update.token_logprobs import read_out
+from maporl_agents.update.read_out import read_out
 from maporl_agents.verifier.model import LearnedVerifier, read_settings
 
 META = torch.device("meta")
@@ -304,7 +304,9 @@ def _score(
     """Run a micro-batch as `scoring.score_tokens` does; return log-probabilities and values."""
     states = _states(base, shape.owners, shape, reference=reference)
     ids = torch.zeros(shape.tokens, dtype=torch.long, device=META)
-    logprobs, _ = read_out(base, states, ids, temperature, reference=reference)
+    logprobs, _ = read_out(
+        base, states, ids, temperature, reference=reference, with_entropy=torch.is_grad_enabled()
+    )
     if reference:
         return [logprobs]
     if shape.critic_owners:

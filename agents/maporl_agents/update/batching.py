@@ -59,8 +59,9 @@ def batch_of(team: Team, rows: Sequence[Row]) -> TokenBatch:
     episodes, turns, seats = places.reshape(-1, 3).unbind(1)
     lengths = torch.tensor([len(completion.ids) for completion in completions], dtype=torch.long)
     width = int(lengths.max()) if completions else 0
-    logprobs = _pad([completion.logprobs for completion in completions], width, torch.float32)
-    values = _pad([completion.values for completion in completions], width, torch.float32)
+    dtype = torch.float64 if team.bases[0].model.dtype == torch.float64 else torch.float32
+    logprobs = _pad([completion.logprobs for completion in completions], width, dtype)
+    values = _pad([completion.values for completion in completions], width, dtype)
     return TokenBatch(
         prompts=tuple(row.prompt for row in rows),
         ids=_pad([completion.ids for completion in completions], width, torch.long).to(device),

@@ -8,15 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from maporl_agents.losses import full_kl
 from maporl_agents.models.bases import Base
 from maporl_agents.models.critics import critic_adapter
-from maporl_agents.models.lm_head import temper
 from maporl_agents.models.team import Team
 from maporl_agents.tensor_checks import working_dtype
 from maporl_agents.types import TokenBatch, TokenScores
 from maporl_agents.update.batching import rows_by_base
 from maporl_agents.update.layout import lay_out, texts_of
+from maporl_agents.update.read_out import exact_kl, read_out
 
 
 def score_tokens(
@@ -26,6 +25,7 @@ def score_tokens(
     temperature: float,
     reference: bool = False,
     with_values: bool = False,
+    with_entropy: bool = False,
     train_entropy: bool = False,
 ) -> TokenScores:
     """Return log-probabilities, values and entropies of the sampled tokens, (B, L) each.
@@ -35,8 +35,9 @@ def score_tokens(
         batch: the messages.
         temperature: the one they were sampled at.
         reference: score under the reference policy instead of the current one.
-        with_values: also run the critics.
-        train_entropy: let the entropies carry gradient.
+        with_values: also run the critics; values are 0 without it.
+        with_entropy: also compute the entropies; they are 0 without it.
+        train_entropy: likewise, and let them carry gradient.
     """
 
     def score(rows: Tensor) -> Read:
@@ -48,6 +49,7 @@ def score_tokens(
             batch.ids[read.cells],
             temperature,
             reference=reference,
+            with_entropy=with_entropy,
             train_entropy=train_entropy,
         )
         values = torch.zeros_like(logprobs)
@@ -61,30 +63,16 @@ def score_tokens(
     return TokenScores(logprobs=scores[0], values=scores[1], entropy=scores[2])
 
 
-def read_out(
-    base: Base,
-    states: Tensor,
-    ids: Tensor,
-    temperature: float,
-    *,
-    reference: bool = False,
-    train_entropy: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Return the log-probabilities of N ids and the entropies of what they were drawn from, (N,).
+def critic_values(team: Team, batch: TokenBatch) -> Tensor:
+    """Return the critics' values before each token, (B, L), without the policies' heads."""
 
-    Args:
-        base: whose head it is.
-        states: (N, H), the trunk's states just before the ids.
-        ids: (N,).
-        temperature: the one they were sampled at.
-        reference: use the reference policy's head.
-        train_entropy: let the entropies carry gradient.
-    """
-    logits = temper(base.logits(states, reference=reference), temperature)
-    all_logprobs = logits.log_softmax(-1)
-    logprobs = all_logprobs.gather(1, ids[:, None])[:, 0]
-    kept = all_logprobs if train_entropy else all_logprobs.detach()
-    return logprobs, -(kept.exp() * kept).sum(-1)
+    def value(rows: Tensor) -> Read:
+        base, part = _part(team, batch, rows)
+        critics = [critic_adapter(critic) for critic in part.critics]
+        read = _read(base, part, rows, critics if base.critics else part.policies)
+        return Read(read.cells, _values(team, batch, read)[None])
+
+    return _spread([value(rows) for rows in rows_by_base(team, batch)], batch, 1)[0]
 
 
 @torch.no_grad()
@@ -94,10 +82,7 @@ def full_ref_kl(team: Team, batch: TokenBatch, *, temperature: float) -> Tensor:
     def compare(rows: Tensor) -> Read:
         base, part = _part(team, batch, rows)
         own, frozen = (_read(base, part, rows, part.policies, reference=r) for r in (False, True))
-        kl = full_kl(
-            temper(base.logits(own.states), temperature),
-            temper(base.logits(frozen.states, reference=True), temperature),
-        )
+        kl = exact_kl(base, own.states, frozen.states, temperature)
         return Read(own.cells, kl[None])
 
     return _spread([compare(rows) for rows in rows_by_base(team, batch)], batch, 1)[0]

@@ -1,19 +1,31 @@
-"""Log-probabilities and values of a whole batch without gradient, as they are before an update."""
+"""Log-probabilities and values of a whole batch without gradient, as they are before an update.
+
+The sampler has them already where it computes as the trainer does: then only the reference policies
+are run, and a sample of the messages is scored again to see that both still agree.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from maporl_agents.models.bases import Base
 from maporl_agents.models.parallel_bases import side_by_side
 from maporl_agents.models.team import Team
 from maporl_agents.phases import phase
 from maporl_agents.tensor_checks import working_dtype
 from maporl_agents.types import TokenBatch
 from maporl_agents.update.batching import micro_batches, rows_by_base
-from maporl_agents.update.token_logprobs import full_ref_kl, score_tokens
+from maporl_agents.update.token_logprobs import critic_values, full_ref_kl, score_tokens
+
+TOLERANCE = 1e-3
+"""Largest difference between sampler and trainer, in nats and units of value, in float32."""
+MESSAGES_PER_CHECK = 32
+"""One of so many messages is scored again."""
 
 
 class TokenTables(NamedTuple):
@@ -24,12 +36,17 @@ class TokenTables(NamedTuple):
         ref_logprobs: under the reference policy; 0 where it was not asked for.
         values: of the critics; 0 unless they were asked for.
         exact_kl: KL(ref || policy) over the whole vocabulary; 0 unless it was asked for.
+        rescored: (B,) bool, True where the trainer computed logprobs, and not the sampler.
+        fault: the largest difference between sampler and trainer in a sample where it was above
+            `TOLERANCE`, whereupon the trainer computed everything; 0 without such.
     """
 
     logprobs: Tensor
     ref_logprobs: Tensor
     values: Tensor
     exact_kl: Tensor
+    rescored: Tensor
+    fault: float
 
 
 @phase("score")
@@ -42,8 +59,9 @@ def token_tables(
     with_reference: bool = True,
     with_values: bool = False,
     with_exact_kl: bool = False,
+    sampled: bool = False,
 ) -> TokenTables:
-    """Run a batch through policies and reference policies, micro-batch by micro-batch.
+    """Run a batch through policies and reference policies, pass by pass.
 
     Args:
         team: the models.
@@ -53,30 +71,135 @@ def token_tables(
         with_reference: also run the reference policies.
         with_values: also run the critics.
         with_exact_kl: also sum the KL over the vocabulary.
+        sampled: the messages were just sampled by this team: take the sampler's numbers where
+            `samples_exactly` says that they are the trainer's.
     """
 
     @torch.no_grad()
-    def read(base_rows: Tensor) -> list[tuple[Tensor, Tensor]]:
-        found = []
-        for micro_rows in micro_batches(batch.select(base_rows), micro_tokens):
-            rows = base_rows[micro_rows]
-            part = batch.select(rows)
-            now = score_tokens(team, part, temperature=temperature, with_values=with_values)
-            nothing = torch.zeros_like(now.logprobs)
-            reference, kl = nothing, nothing
-            if with_reference:
-                reference = score_tokens(
-                    team, part, temperature=temperature, reference=True
-                ).logprobs
-            if with_exact_kl:
-                kl = full_ref_kl(team, part, temperature=temperature)
-            tables = (now.logprobs, reference, now.values, kl)
-            found.append((rows, torch.stack(tables)))
-        return found
+    def read(rows: Tensor) -> _Part:
+        part = batch.select(rows)
+        by = _Passes(team, part, temperature, micro_tokens)
+        logprobs, values, rescored, fault = _now(by, with_values=with_values, sampled=sampled)
+        nothing = torch.zeros_like(logprobs)
+        reference = by.run(_reference)[0] if with_reference else nothing
+        kl = by.run(_exact_kl)[0] if with_exact_kl else nothing
+        return _Part(rows, torch.stack([logprobs, reference, values, kl]), rescored, fault)
 
-    parts = [part for base in side_by_side(read, rows_by_base(team, batch)) for part in base]
-    dtype = working_dtype(*(numbers for _, numbers in parts))  # float32 in a run
+    parts = side_by_side(read, rows_by_base(team, batch))
+    dtype = working_dtype(*(part.numbers for part in parts))  # float32 in a run
     tables = torch.zeros(4, *batch.mask.shape, dtype=dtype, device=batch.mask.device)
-    for rows, numbers in parts:
-        tables[:, rows, : numbers.shape[2]] = numbers.to(dtype)
-    return TokenTables(*tables)
+    rescored = torch.zeros(len(batch), dtype=torch.bool, device=batch.mask.device)
+    for part in parts:
+        tables[:, part.rows, : part.numbers.shape[2]] = part.numbers.to(dtype)
+        rescored[part.rows] = part.rescored
+    logprobs, reference, values, kl = tables
+    fault = max([0.0, *(part.fault for part in parts)])
+    return TokenTables(logprobs, reference, values, kl, rescored, fault)
+
+
+def samples_exactly(base: Base) -> bool:
+    """Whether the sampler's log-probabilities on a base equal the trainer's within rounding.
+
+    Not in 16 bits or quantised: there one token at a time and whole texts are rounded otherwise,
+    and ratios of probabilities would be off by per cents.
+    """
+    quantised = getattr(base.model.config, "quantization_config", None) is not None
+    return not quantised and base.model.dtype in (torch.float32, torch.float64)
+
+
+class _Part(NamedTuple):
+    """The tables of one base's rows; `numbers` (4, N, L) in the order of `TokenTables`."""
+
+    rows: Tensor
+    numbers: Tensor
+    rescored: Tensor
+    fault: float
+
+
+@dataclass
+class _Passes:
+    """Rows of one base, and how they are run."""
+
+    team: Team
+    batch: TokenBatch
+    temperature: float
+    micro_tokens: int
+
+    @property
+    def base(self) -> Base:
+        """The base that all rows are run on."""
+        return self.team.base_of(self.batch.policies[0])
+
+    def select(self, rows: Tensor) -> _Passes:
+        """Return some of the rows."""
+        return _Passes(self.team, self.batch.select(rows), self.temperature, self.micro_tokens)
+
+    def run(self, read: Callable[[_Passes], Tensor]) -> Tensor:
+        """Return what `read` says of every row, (K, B, L), asked pass by pass."""
+        found = [
+            (rows, read(self.select(rows))) for rows in micro_batches(self.batch, self.micro_tokens)
+        ]
+        _, first = found[0]
+        table = first.new_zeros(len(first), *self.batch.mask.shape)
+        for rows, numbers in found:
+            table[:, rows, : numbers.shape[2]] = numbers
+        return table
+
+
+def _scored(by: _Passes) -> Tensor:
+    """Return log-probabilities, (1, B, L)."""
+    return score_tokens(by.team, by.batch, temperature=by.temperature).logprobs[None]
+
+
+def _scored_with_values(by: _Passes) -> Tensor:
+    """Return log-probabilities and values, (2, B, L)."""
+    now = score_tokens(by.team, by.batch, temperature=by.temperature, with_values=True)
+    return torch.stack([now.logprobs, now.values])
+
+
+def _reference(by: _Passes) -> Tensor:
+    now = score_tokens(by.team, by.batch, temperature=by.temperature, reference=True)
+    return now.logprobs[None]
+
+
+def _critics(by: _Passes) -> Tensor:
+    return critic_values(by.team, by.batch)[None]
+
+
+def _exact_kl(by: _Passes) -> Tensor:
+    return full_ref_kl(by.team, by.batch, temperature=by.temperature)[None]
+
+
+def _now(by: _Passes, *, with_values: bool, sampled: bool) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Return log-probabilities, values, which rows the trainer computed, and the fault."""
+    batch = by.batch
+    # Without values from the sampler the policies' trunks have to be run in any case.
+    runs_anyway = with_values and batch.sampled_values is None and not by.base.critics
+    fault = 0.0
+    if sampled and samples_exactly(by.base) and not runs_anyway:
+        tables = [batch.sampled_logprobs]
+        if with_values and batch.sampled_values is not None:
+            tables.append(batch.sampled_values)
+        checked = rows_to_check(batch)
+        fresh = by.select(checked).run(_scored_with_values if len(tables) == 2 else _scored)
+        taken = torch.stack(tables).to(fresh.dtype)
+        apart = (fresh - taken[:, checked, : fresh.shape[2]]).abs()
+        distance = float((apart / fresh.abs().clamp(min=1)).max())
+        if distance <= TOLERANCE:
+            taken[:, checked, : fresh.shape[2]] = fresh
+            rescored = torch.zeros_like(batch.seats, dtype=torch.bool)
+            rescored[checked] = True
+            values = taken[1] if len(tables) == 2 else torch.zeros_like(taken[0])
+            if with_values and len(tables) == 1:
+                values = by.run(_critics)[0]
+            return taken[0], values, rescored, fault
+        fault = distance
+    fresh = by.run(_scored_with_values if with_values else _scored)
+    values = fresh[1] if with_values else torch.zeros_like(fresh[0])
+    return fresh[0], values, torch.ones_like(batch.seats, dtype=torch.bool), fault
+
+
+def rows_to_check(batch: TokenBatch) -> Tensor:
+    """Return the rows of a batch that are scored again: every 32nd, from one that its ids name."""
+    step = min(MESSAGES_PER_CHECK, len(batch))
+    return torch.arange(int(batch.ids.sum()) % step, len(batch), step, device=batch.ids.device)

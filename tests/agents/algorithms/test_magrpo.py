@@ -46,13 +46,15 @@ def one_step(
 
 
 @pytest.mark.parametrize("clip_coef", [None, 0.2])
-def test_one_agent_and_one_turn_is_grpo_bit_for_bit(
+def test_one_agent_and_one_turn_is_grpo(
     checkpoint: Callable[..., Path], clip_coef: float | None
 ) -> None:
     """GRPO without scaling, written out: sample a group, take its mean off, one PPO-like step."""
     settings = MAGRPOSettings(group_size=4, ratio=True, clip_coef=clip_coef, length="token")
     questions = asked(3)
-    ours, theirs = (load_team(checkpoint("llama"), num_agents=1, num_turns=1) for _ in range(2))
+    start, ours, theirs = (
+        load_team(checkpoint("llama"), num_agents=1, num_turns=1, double=True) for _ in range(3)
+    )
     learner = learner_of(ours, settings)
     game = joint_debates(num_agents=1)
     for step in range(2):
@@ -70,7 +72,7 @@ def test_one_agent_and_one_turn_is_grpo_bit_for_bit(
         with torch.no_grad():
             old = score_tokens(theirs, batch, temperature=1.0).logprobs
         new = score_tokens(theirs, batch, temperature=1.0).logprobs
-        gain = centred.float()[:, None].expand_as(batch.mask)
+        gain = centred[:, None].expand_as(batch.mask)
         bound = math.inf if clip_coef is None else clip_coef
         ratio = (new - old).exp()
         tokens = torch.minimum(ratio * gain, ratio.clamp(1 - bound, 1 + bound) * gain)
@@ -79,9 +81,9 @@ def test_one_agent_and_one_turn_is_grpo_bit_for_bit(
         other.apply_gradients()
         other.schedule.step()
     mine, same = weights(ours), weights(theirs)
-    assert any((mine[name] != start).any() for name, start in weights(
-        load_team(checkpoint("llama"), num_agents=1, num_turns=1)).items())  # fmt: skip
-    assert all(torch.equal(mine[name], same[name]) for name in mine)
+    assert any((mine[name] != before).any() for name, before in weights(start).items())
+    for name in mine:  # a step is 1e-3; advantages are float32 in a batch, and AdamW divides
+        torch.testing.assert_close(mine[name], same[name], atol=1e-6, rtol=1e-6)
 
 
 def game_of_one() -> BatchedDebate:

@@ -123,7 +123,7 @@ def test_alarms_advise_flags_that_their_scheme_has(scheme: str) -> None:
     """Every alarm at once; each flag is a setting of the scheme that would act."""
     now = COLLAPSED | {"copy/turn_2": 1.0, "lazy/agent_0": 1.0, "empty/agent_0": 1.0, "kl": 9.0}
     now |= {"clip_frac": 1.0, "cut_off": 1.0, "zero_spread": 1.0, "invalid/turn_1": 1.0}
-    now |= {"unscored_messages": 5.0, "answers": 6.0, "ratio_mismatch": 1.0}
+    now |= {"unscored_messages": 5.0, "answers": 6.0, "ratio_mismatch": 1.0, "sampler_fault": 1.0}
     raised = alarms(now, FULL, scheme)
     assert len(raised) == len(RULES)
     known = {f"--{name.replace('_', '-')}" for name, _ in leaves(CONFIGS[scheme]())}

@@ -66,7 +66,7 @@ def by_hand(
 
 def score(team: Team, batch: TokenBatch, temperature: float = 0.7, **options: bool) -> TokenScores:
     with torch.no_grad():
-        return score_tokens(team, batch, temperature=temperature, **options)
+        return score_tokens(team, batch, temperature=temperature, with_entropy=True, **options)
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "qwen2"])

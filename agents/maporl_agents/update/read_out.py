@@ -1,0 +1,112 @@
+"""The output head over many tokens: log-probabilities, entropies and exact KLs, chunk by chunk.
+
+A vocabulary of 152,000 words makes 600 KB of float32 per token and copy. Where tokens x vocabulary
+is large, the head therefore runs on some tokens at a time, and each chunk is computed again in the
+backward pass instead of being kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from maporl_agents.losses import full_kl
+from maporl_agents.models.bases import Base
+from maporl_agents.models.lm_head import temper
+
+CHUNK = 2**25
+"""Largest tokens x vocabulary in one chunk; 128 MiB of float32 in each of a few copies."""
+
+
+def read_out(
+    base: Base,
+    states: Tensor,
+    ids: Tensor,
+    temperature: float,
+    *,
+    reference: bool = False,
+    with_entropy: bool = False,
+    train_entropy: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Return the log-probabilities of N ids and the entropies of what they were drawn from, (N,).
+
+    Args:
+        base: whose head it is.
+        states: (N, H), the trunk's states just before the ids.
+        ids: (N,).
+        temperature: the one they were sampled at.
+        reference: use the reference policy's head.
+        with_entropy: also compute the entropies; they are 0 without it.
+        train_entropy: likewise, and let them carry gradient.
+    """
+
+    def of_chunk(states: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        logits = temper(base.logits(states, reference=reference), temperature)
+        if not train_entropy:
+            return _LogProbs.apply(logits, ids, with_entropy)
+        all_logprobs = logits.log_softmax(-1)
+        logprobs = all_logprobs.gather(1, ids[:, None])[:, 0]
+        return logprobs, -(all_logprobs.exp() * all_logprobs).sum(-1)
+
+    pieces = list(_chunks(len(ids), base.vocab_size))
+    if len(pieces) == 1:
+        return of_chunk(states, ids)
+    run: Callable[..., tuple[Tensor, Tensor]] = of_chunk
+    if torch.is_grad_enabled():
+        run = partial(checkpoint, of_chunk, use_reentrant=False, preserve_rng_state=False)
+    found = [run(states[piece], ids[piece]) for piece in pieces]
+    return torch.cat([one[0] for one in found]), torch.cat([one[1] for one in found])
+
+
+def exact_kl(base: Base, states: Tensor, ref_states: Tensor, temperature: float) -> Tensor:
+    """Return KL(ref || policy) over the vocabulary, (N,), from states (N, H); without gradient."""
+    found = [
+        full_kl(
+            temper(base.logits(states[piece]), temperature),
+            temper(base.logits(ref_states[piece], reference=True), temperature),
+        )
+        for piece in _chunks(len(states), base.vocab_size)
+    ]
+    return torch.cat(found)
+
+
+def _chunks(tokens: int, vocabulary: int) -> Iterator[slice]:
+    """Yield slices of at most `CHUNK` numbers, at least one slice; of sizes as equal as can be."""
+    count = max(1, -(-tokens * vocabulary // CHUNK))
+    size = max(1, -(-tokens // count))
+    for start in range(0, max(tokens, 1), size):
+        yield slice(start, start + size)
+
+
+class _LogProbs(torch.autograd.Function):
+    """Log-probabilities of ids, and entropies without gradient, from logits (N, V).
+
+    The probabilities that the entropies need are those of the backward pass, which is thereby
+    d log p(id) / d logit_v = [v = id] - p_v, a third of the passes over (N, V) of log_softmax and
+    gather.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, ids: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor]:
+        all_logprobs = logits.log_softmax(-1)
+        logprobs = all_logprobs.gather(1, ids[:, None])[:, 0]
+        entropy = torch.zeros_like(logprobs)
+        if with_entropy or ctx.needs_input_grad[0]:
+            probabilities = all_logprobs.exp()
+            ctx.save_for_backward(probabilities, ids)
+            if with_entropy:
+                entropy = -torch.linalg.vecdot(probabilities, all_logprobs)
+        ctx.mark_non_differentiable(entropy)
+        return logprobs, entropy
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        probabilities, ids = ctx.saved_tensors
+        of_logprobs = gradients[0][:, None]
+        gradient = probabilities * -of_logprobs
+        return gradient.scatter_add_(1, ids[:, None], of_logprobs), None, None
