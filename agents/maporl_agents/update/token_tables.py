@@ -184,7 +184,8 @@ def _now(by: _Passes, *, with_values: bool, sampled: bool) -> tuple[Tensor, Tens
         fresh = by.select(checked).run(_scored_with_values if len(tables) == 2 else _scored)
         taken = torch.stack(tables).to(fresh.dtype)
         apart = (fresh - taken[:, checked, : fresh.shape[2]]).abs()
-        distance = float((apart / fresh.abs().clamp(min=1)).max())
+        apart[1:] /= fresh[1:].abs().clamp(min=1)  # values are of any size
+        distance = float(apart.max())
         if distance <= TOLERANCE:
             taken[:, checked, : fresh.shape[2]] = fresh
             rescored = torch.zeros_like(batch.seats, dtype=torch.bool)
