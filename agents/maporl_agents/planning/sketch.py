@@ -6,7 +6,8 @@ can be run: a `Ledger` then says how many bytes, products and operators each par
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +77,20 @@ def sketch_team(config: TeamConfig, game: GameConfig) -> Sketch:
         config, num_agents=game.num_agents, num_turns=game.num_turns, seed=0, load=load
     )
     for base in team.bases:
-        base.model.to(META)  # adapters are made on the CPU
+        with _same_parameters():
+            base.model.to(META)  # adapters are made on the CPU
     return Sketch(team, packed, unpacked)
+
+
+@contextmanager
+def _same_parameters() -> Iterator[None]:
+    """Let modules keep their parameter objects, which others hold too, when they change device."""
+    before = torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        yield
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(before)
 
 
 def load_sketch(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
