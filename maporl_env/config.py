@@ -87,7 +87,7 @@ class DebateConfig:
         message_tokens: longest message, the end id not counted.
         obs_dtype: "int64", or "float32" for learners that feed ids to a dense layer.
         feedback: in protocol "joint", `(question, joint answer) -> text` that all agents read
-            before the next turn, e.g. `code_tests.Diagnostics()`; None for none.
+            before the next turn, e.g. `verifiers.programs.Diagnostics()`; None for none.
         show_parts: in protocol "joint", whether agents read each other's parts of earlier turns.
     """
 
