@@ -115,12 +115,12 @@ class Credit:
         A message whose score is missing (a verifier fault) gets no influence-aware reward; for the
         others see `rewards.turn_rewards`.
         """
-        paid = np.zeros((num_turns, len(transcript.agents)))
+        table_TA = np.zeros((num_turns, len(transcript.agents)))  # unplayed turns stay 0
         turns = transcript.turn
         if not turns:
-            return paid
-        given = scores(transcript)
-        paid[:turns] = rewards.turn_rewards(
+            return table_TA
+        given = scores(transcript)  # (turns played, A)
+        table_TA[:turns] = rewards.turn_rewards(
             given,
             horizon=self.horizon,
             share=self.share,
@@ -129,12 +129,12 @@ class Credit:
         )
         if any(self.alpha) or any(self.beta):
             right, judged = correctness(transcript)
-            paid[:turns] += rewards.shaping_bonus(
+            table_TA[:turns] += rewards.shaping_bonus(
                 right, self.alpha, self.beta, self.majority, valid=judged
             )
         if self.penalties:
-            paid[:turns] -= self.costs(transcript)
-        return paid
+            table_TA[:turns] -= self.costs(transcript)
+        return table_TA
 
     def costs(self, transcript: Transcript) -> Floats:
         """Return the penalties of each message of the complete turns, (turns played, A)."""

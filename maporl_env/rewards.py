@@ -143,9 +143,11 @@ def shaping_bonus(
     if not np.isin(correct_TA, (0.0, 1.0)).all():
         raise ValueError("correct must hold booleans, or numbers that are exactly 0 or 1")
     own_TA = np.where(valid_TA, 2.0 * correct_TA - 1.0, 0.0)  # right 1, wrong -1, unknown 0
+    # Right minus wrong answers of the counted agents: (T, A), or (T, 1) with "all".
     counted_TA = own_TA.sum(axis=1, keepdims=True) - (own_TA if majority == "others" else 0.0)
     majority_TA = np.sign(counted_TA) * np.ones_like(own_TA)  # a tie is 0
 
+    # _flips has T - 1 rows, one per step from turn t to t + 1: alpha to t + 1, beta to t.
     bonus_TA = np.zeros_like(own_TA)
     bonus_TA[1:] += _flips(own_TA) * _by_sign(majority_TA[:-1], alpha_wrong, alpha_right)
     bonus_TA[:-1] += _flips(majority_TA) * _by_sign(own_TA[:-1], beta_wrong, beta_right)
@@ -157,7 +159,7 @@ def _discounted(own_TA: Floats, later_TA: Floats, known_TA: Bools, gamma: float)
     rewards_TA = own_TA.copy()
     tail_A = np.zeros(own_TA.shape[1])  # sum over k >= 1 of gamma^k * later score
     discounts_A = np.zeros(own_TA.shape[1])  # sum over k >= 1 of gamma^k
-    for t in range(len(own_TA) - 2, -1, -1):
+    for t in range(len(own_TA) - 2, -1, -1):  # the last turn keeps its own score
         tail_A = gamma * (later_TA[t + 1] + tail_A)
         discounts_A = gamma * (known_TA[t + 1] + discounts_A)
         rewards_TA[t] = (own_TA[t] + tail_A) / (1.0 + discounts_A)

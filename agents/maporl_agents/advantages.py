@@ -73,16 +73,16 @@ def token_rewards(
     require_mask(mask, dims=2)
     require_shape("score", score, mask.shape[:1], like=f"a mask of shape {tuple(mask.shape)}")
     logprobs, ref_logprobs = real_only(mask, logprobs=logprobs, ref_logprobs=ref_logprobs)
-    penalties = kl_coef * (ref_logprobs - logprobs)
+    penalties = kl_coef * (ref_logprobs - logprobs)  # (B, L), minus the KL penalty
     if kl is not None:
         penalties = -kl_coef * real_only(mask, kl=kl)[0]
-    paid = penalties + score.to(penalties.dtype).unsqueeze(1)
-    return torch.where(_is_last_token(mask), paid, penalties)
+    with_score = penalties + score.to(penalties.dtype).unsqueeze(1)  # (B, L), read at last tokens
+    return torch.where(_is_last_token(mask), with_score, penalties)
 
 
 def _is_last_token(mask: Tensor) -> Tensor:
     """True at the last real token of each row, (B, L): one real token from here to the end."""
-    tokens_to_go = mask.flip(1).cumsum(1).flip(1)
+    tokens_to_go = mask.flip(1).cumsum(1).flip(1)  # (B, L), the token itself included
     return mask & (tokens_to_go == 1)
 
 
@@ -127,9 +127,10 @@ def gae(
             raise ValueError(f"{name}={factor!r} is out of range: it lies in [0, 1].")
     require_mask(mask, dims=2)
     rewards, values = real_only(mask, rewards=rewards, values=values)
-    next_value = _row_values(bootstrap, mask, values)
-    advantage = torch.zeros_like(next_value)
+    next_value = _row_values(bootstrap, mask, values)  # (B,), V_{t+1}
+    advantage = torch.zeros_like(next_value)  # (B,), A_{t+1}
     columns = []
+    # All rows at once, from the last column back; padding leaves both (B,) carries unchanged.
     for real, reward, value in _columns_reversed(mask, rewards, values):
         delta = reward + gamma * next_value - value
         advantage = torch.where(real, delta + gamma * lam * advantage, advantage)
@@ -209,15 +210,16 @@ def group_advantages(
 def _compare_in_groups(
     rewards: Tensor, group_ids: Tensor, baseline: Baseline, scale: Scale
 ) -> Tensor:
+    # G groups: ids (G,), the index of each sample's group (N,), counts (G,).
     ids, group, counts = torch.unique(group_ids, return_inverse=True, return_counts=True)
     sizes = counts.to(rewards.dtype)
-    others = (sizes - 1).clamp(min=1)
+    others = (sizes - 1).clamp(min=1)  # (G,), n - 1; a group of one has deviation 0 anyway
     lowest = torch.zeros_like(sizes).scatter_reduce(0, group, rewards, "amin", include_self=False)
-    excess = rewards - lowest[group]
+    excess = rewards - lowest[group]  # (N,), exactly 0 where all rewards of a group are equal
     advantages: Tensor = excess - (_group_sums(excess, group, len(ids)) / sizes)[group]
-    std = (_group_sums(advantages.square(), group, len(ids)) / others).sqrt()
+    std = (_group_sums(advantages.square(), group, len(ids)) / others).sqrt()  # (G,)
     if baseline == "leave_one_out":
-        advantages = advantages * (sizes / others)[group]
+        advantages = advantages * (sizes / others)[group]  # (R - m) n / (n - 1)
     if scale == "std":
         advantages = advantages / (std + GROUP_STD_EPS)[group]
     return advantages

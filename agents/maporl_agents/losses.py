@@ -101,7 +101,7 @@ def full_kl(logits: Tensor, ref_logits: Tensor) -> Tensor:
     """
     require_shape("ref_logits", ref_logits, logits.shape, like="logits")
     dtype = working_dtype(logits, ref_logits)
-    logprobs = logits.to(dtype).log_softmax(-1)
+    logprobs = logits.to(dtype).log_softmax(-1)  # (..., V)
     ref_logprobs = ref_logits.detach().to(dtype).log_softmax(-1)
     return _expectation(ref_logprobs.exp(), ref_logprobs - logprobs)
 
@@ -121,7 +121,7 @@ def entropy(logits: Tensor) -> Tensor:
 
 def _expectation(probs: Tensor, x: Tensor) -> Tensor:
     """Sum of probs * x over the last axis; where probs is 0 the term is 0, even if x is not."""
-    return (probs * torch.where(probs > 0, x, 0.0)).sum(-1)
+    return (probs * torch.where(probs > 0, x, 0.0)).sum(-1)  # 0 * inf would be NaN
 
 
 def masked_mean(x: Tensor, mask: Tensor, *, count: float | Tensor | None = None) -> Tensor:
@@ -205,9 +205,9 @@ def policy_loss(
     logprobs, old_logprobs, advantages = real_only(
         mask, logprobs=logprobs, old_logprobs=old_logprobs, advantages=advantages
     )
-    log_ratio = logprobs - old_logprobs.detach()
+    log_ratio = logprobs - old_logprobs.detach()  # (B, L), 0 outside the mask
     ratio = log_ratio.exp()
-    gain = advantages.detach()
+    gain = advantages.detach()  # (B, L); the loss trains the policy alone
     losses = -torch.minimum(ratio * gain, ratio.clamp(1 - clip_coef, 1 + clip_coef) * gain)
     if reduction == "constant":
         loss = _constant_mean(losses, max_tokens, num_sequences)
@@ -253,8 +253,8 @@ def reduced_mean(
 
 def _sequence_mean(losses: Tensor, mask: Tensor, num_sequences: float | Tensor | None) -> Tensor:
     """Mean over sequences of their token means; `losses` is 0 outside the mask."""
-    lengths_tokens = mask.sum(1)
-    means = losses.sum(1) / lengths_tokens.clamp(min=1)
+    lengths_tokens = mask.sum(1)  # (B,)
+    means = losses.sum(1) / lengths_tokens.clamp(min=1)  # (B,), 0 for a row without tokens
     count = (lengths_tokens > 0).sum() if num_sequences is None else num_sequences
     return _divide(means.sum(), count, "num_sequences")
 
@@ -277,7 +277,7 @@ def _ratio_stats(log_ratio: Tensor, mask: Tensor, clip_coef: float) -> dict[str,
     real_ratio = torch.where(mask, ratio, 0.0)
     return {
         "clip_frac": masked_mean(((ratio - 1).abs() > clip_coef).to(ratio), mask),
-        "approx_kl": masked_mean(_k3(-log_ratio), mask),
+        "approx_kl": masked_mean(_k3(-log_ratio), mask),  # the old policy sampled: d = -log ratio
         "ratio_mean": masked_mean(ratio, mask),
         "ratio_max": real_ratio.amax() if ratio.numel() else real_ratio.sum(),
     }
@@ -325,7 +325,7 @@ def value_loss(
     values, old_values, returns = real_only(
         mask, values=values, old_values=old_values.detach(), returns=returns.detach()
     )
-    errors = (values - returns).square()
+    errors = (values - returns).square()  # (B, L)
     if clip_coef is not None:
         _require_not_negative("clip_coef", clip_coef)
         clipped = old_values + (values - old_values).clamp(-clip_coef, clip_coef)
@@ -378,7 +378,7 @@ def preference_loss(
     dtype = working_dtype(chosen, *named.values())
     chosen_gain = chosen.to(dtype) - ref_chosen.detach().to(dtype)
     rejected_gain = rejected.to(dtype) - ref_rejected.detach().to(dtype)
-    margin = beta * (chosen_gain - rejected_gain)
+    margin = beta * (chosen_gain - rejected_gain)  # (B,), z
     total = F.binary_cross_entropy_with_logits(margin, _preferred(labels, margin), reduction="sum")
     return total / max(len(chosen), 1)
 

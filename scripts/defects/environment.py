@@ -54,7 +54,10 @@ DEFECTS = (
             "tests/env/debate/test_debate.py",
         ),
         (
-            ("paid[:turns] -= self.costs(transcript)", "paid[:turns] += self.costs(transcript)"),
+            (
+                "table_TA[:turns] -= self.costs(transcript)",
+                "table_TA[:turns] += self.costs(transcript)",
+            ),
             ("valid=~np.isnan(given)", "valid=None"),
             (
                 "right, self.alpha, self.beta, self.majority",

@@ -12,8 +12,8 @@ DEFECTS = (
             ("kl_coef * (ref_logprobs - logprobs)", "kl_coef * (logprobs - ref_logprobs)"),
             ("penalties = -kl_coef * real_only", "penalties = kl_coef * real_only"),
             (
-                "torch.where(_is_last_token(mask), paid, penalties)",
-                "torch.where(mask, paid, penalties)",
+                "torch.where(_is_last_token(mask), with_score, penalties)",
+                "torch.where(mask, with_score, penalties)",
             ),
             ("mask & (tokens_to_go == 1)", "mask & (tokens_to_go == 2)"),
             ("mask & (tokens_to_go == 1)", "tokens_to_go == 1"),

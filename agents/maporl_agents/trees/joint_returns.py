@@ -1,6 +1,6 @@
 """Joint returns, the credit of MAGRPO (Liu et al., arXiv 2508.04652).
 
-A joint action is worth its reward and the mean of what its child node is worth.
+The return of a joint action is its reward plus the discounted mean return of its child node.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ def action_returns(node: TreeNode, gamma: float) -> list[float | None]:
         node: of a tree of `sample_tree.grow_trees`.
         gamma: turn discount in [0, 1].
     """
+    # One per joint action; a child none of whose joint actions has a score adds nothing.
     return [
         None if reward is None else _backed_up(reward, _scored_returns(child, gamma), gamma)
         for reward, child in zip(node.rewards, node.children, strict=True)
@@ -41,11 +42,11 @@ def _backed_up(reward: float, later: Sequence[float], gamma: float) -> float:
 # --- The same for a tree of plain lists ------------------------------------------------------
 
 
-class _Paid(TypedDict):
+class _Rewarded(TypedDict):
     rewards: Sequence[float]
 
 
-class Node(_Paid, total=False):
+class Node(_Rewarded, total=False):
     """One turn after one history.
 
     `rewards` holds one number per joint action. `children` holds one node per joint action, None

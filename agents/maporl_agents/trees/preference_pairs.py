@@ -96,6 +96,7 @@ def right_paths(judged: Sequence[Judged]) -> list[Example]:
     for one in judged:
         tree, path = one.sample.place
         if len(path) == depth and one.value == 1:
+            # Each message on the path to a right leaf, the leaf included, led there once more.
             times.update((tree, path[:length]) for length in range(1, depth + 1))
     return [
         Example(one.sample, one.value, times[one.sample.place])

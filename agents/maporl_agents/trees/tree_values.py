@@ -107,6 +107,7 @@ def values_by_path(leaves: Mapping[Steps, Fraction]) -> dict[Steps, Fraction]:
     """
     values = dict(leaves)
     level = values
+    # One level up per pass: group the children by their parent's path and take the mean.
     while any(len(path) > 1 for path in level):
         families: defaultdict[Steps, list[Fraction]] = defaultdict(list)
         for path, value in level.items():
@@ -167,11 +168,11 @@ def judge(samples: Sequence[Sample], threshold: float) -> list[Judged]:
         threshold: a sample is positive if its value is above it; in [0, 1).
     """
     _check(threshold)
-    depth = max((len(sample.path) for sample in samples), default=0)
+    depth = max((len(sample.path) for sample in samples), default=0)  # of the leaves
     leaves: defaultdict[int, dict[Steps, Fraction]] = defaultdict(dict)
     for sample in samples:
         if len(sample.path) == depth and sample.score is not None:
-            leaves[sample.tree][sample.path] = Fraction(sample.score > RIGHT)
+            leaves[sample.tree][sample.path] = Fraction(sample.score > RIGHT)  # 0 or 1
     values = {
         (tree, path): float(value)
         for tree, ends in leaves.items()
