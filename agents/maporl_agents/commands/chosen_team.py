@@ -61,6 +61,8 @@ def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:
         "long_questions": args.long_questions,
     }
     game = replace(game, **{name: value for name, value in wanted.items() if value})
+    if args.verdicts and game.num_turns == 1:
+        raise ValueError("--verdicts are read from the second turn on, and --turns is 1")
     short = game.task in BUILT_IN or not MODELS.keys().isdisjoint(args.model)
     limit = args.max_new_tokens or (32 if short else 300)
     if own is None:

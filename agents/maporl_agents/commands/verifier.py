@@ -53,6 +53,7 @@ class Train:
         from maporl_agents.verifier.training import fit
 
         require_new(self.out)
+        self.config.require_acting()
         examples = load_examples(self.data / "train.jsonl")
         test = load_examples(self.data / "test.jsonl")
         _require_measurable(self.data, examples, test)

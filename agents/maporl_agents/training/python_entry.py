@@ -16,7 +16,7 @@ from typing import Any
 
 from maporl_agents.config import RunConfig, TeamConfig, asking, config_of
 from maporl_agents.config.conditions import CREDIT
-from maporl_agents.config.effects import leaves
+from maporl_agents.config.effects import leaves, why_idle
 from maporl_agents.measure.evaluate import Evaluation
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
@@ -206,6 +206,8 @@ def _refuse_idle(config: RunConfig, start: RunConfig, more: Sequence[str]) -> No
                 + ("" if more else ", and the run has its models")
                 + ": leave it out"
             )
+        if value != usual[name] and (why := why_idle(config, name)):
+            raise ValueError(f"{name}={value!r} would do nothing here: {why}")
 
 
 def _untrained(config: RunConfig) -> Team:

@@ -38,6 +38,18 @@ class VerifierConfig:
             raise ValueError(f"unknown tuning {self.tuning!r}: choose one of lora, full")
         self.team()
 
+    def require_acting(self) -> None:
+        """Raise ValueError for settings that would do nothing in training.
+
+        They may stand in verifiers that are made already.
+        """
+        usual = VerifierConfig()
+        for name in ("lora_rank", "lora_alpha"):
+            if self.tuning == "full" and getattr(self, name) != getattr(usual, name):
+                raise ValueError(
+                    f"{name}={getattr(self, name)} would do nothing: tuning='full' has no adapter"
+                )
+
     def team(self) -> TeamConfig:
         """Return the settings that say how the base is loaded; ValueError if they do not fit."""
         return TeamConfig(

@@ -234,6 +234,16 @@ def test_play_looks_at_its_one_question(
 
 
 @pytest.mark.parametrize("command", ["eval", "play"])
+def test_verdicts_that_nobody_would_read_are_refused(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--turns", "1", "--verdicts", "noisy_key"])
+    assert stop.value.code == 2
+    assert "--verdicts are read from the second turn on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["eval", "play"])
 def test_the_models_of_a_run_are_its_own(
     config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:

@@ -299,6 +299,23 @@ def test_evaluate_refuses_what_is_about_training(given: dict[str, Any], name: st
         maporl_agents.evaluate(**given)
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"history": "last", "num_turns": 2}, "game.history"),
+        ({"reward_feedback": True, "num_turns": 1}, "game.reward_feedback"),
+        ({"agent_max_new_tokens": (5, 5, 5)}, "sampling.agent_max_new_tokens"),
+        (
+            {"double_quant": True, "quantization": "nf4", "device": "cpu", "device_map": "auto"},
+            "team.device",
+        ),
+    ],
+)
+def test_evaluate_refuses_what_does_nothing_in_its_game(given: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{name}=.* would do nothing here: "):
+        maporl_agents.evaluate(**given)
+
+
 def test_evaluate_loads_models_as_it_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[TeamConfig] = []
 

@@ -14,6 +14,7 @@ from conftest import Checkpoint, Native
 from torch import Tensor
 from verifier_cases import QUESTION, TEXTS, TUNINGS, make, scores, stir
 
+from maporl_agents.cli import main
 from maporl_agents.records.storage import CheckpointError
 from maporl_agents.verifier import model
 from maporl_agents.verifier.config import FitConfig, VerifierConfig
@@ -247,3 +248,16 @@ def test_unknown_settings_are_refused() -> None:
         VerifierConfig(tuning="full", quantization="nf4")
     with pytest.raises(ValueError, match="steps must be at least 1"):
         FitConfig(steps=0)
+
+
+def test_settings_of_an_adapter_are_refused_where_there_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the command that trains: a verifier that was made with them can still be read."""
+    VerifierConfig(lora_rank=4, lora_alpha=8).require_acting()
+    VerifierConfig(tuning="full", lora_rank=4)
+    flags = ("--tuning", "full", "--lora-alpha", "8")
+    with pytest.raises(SystemExit) as stop:
+        main(["verifier", "train", str(tmp_path), str(tmp_path / "v"), *flags])
+    assert stop.value.code == 2
+    assert "lora_alpha=8 would do nothing: tuning='full' has no adapter" in capsys.readouterr().err
