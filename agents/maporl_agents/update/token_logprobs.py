@@ -76,16 +76,21 @@ def critic_values(team: Team, batch: TokenBatch) -> Tensor:
 
 
 @torch.no_grad()
-def full_ref_kl(team: Team, batch: TokenBatch, *, temperature: float) -> Tensor:
-    """Return KL(ref || policy), exact over the vocabulary, before each token: (B, L), 0 outside."""
+def reference_and_kl(team: Team, batch: TokenBatch, *, temperature: float) -> Tensor:
+    """Return the reference's log-probabilities and KL(ref || policy), (2, B, L), 0 outside.
+
+    The KL is exact over the vocabulary, before each token.
+    """
 
     def compare(rows: Tensor) -> Read:
         base, part = _part(team, batch, rows)
         own, frozen = (_read(base, part, rows, part.policies, reference=r) for r in (False, True))
         kl = exact_kl(base, own.states, frozen.states, temperature)
-        return Read(own.cells, kl[None])
+        ids = batch.ids[own.cells]
+        logprobs, _ = read_out(base, frozen.states, ids, temperature, reference=True)
+        return Read(own.cells, torch.stack([logprobs.to(kl.dtype), kl]))
 
-    return _spread([compare(rows) for rows in rows_by_base(team, batch)], batch, 1)[0]
+    return _spread([compare(rows) for rows in rows_by_base(team, batch)], batch, 2)
 
 
 class Read(NamedTuple):

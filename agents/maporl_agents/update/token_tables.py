@@ -20,7 +20,7 @@ from maporl_agents.phases import phase
 from maporl_agents.tensor_checks import working_dtype
 from maporl_agents.types import TokenBatch
 from maporl_agents.update.batching import micro_batches, rows_by_base
-from maporl_agents.update.token_logprobs import critic_values, full_ref_kl, score_tokens
+from maporl_agents.update.token_logprobs import critic_values, reference_and_kl, score_tokens
 
 TOLERANCE = 1e-3
 """Largest difference between sampler and trainer, in nats and units of value, in float32."""
@@ -70,7 +70,7 @@ def token_tables(
         micro_tokens: largest number of tokens, padding included, in one pass.
         with_reference: also run the reference policies.
         with_values: also run the critics.
-        with_exact_kl: also sum the KL over the vocabulary.
+        with_exact_kl: run them too, and sum the KL over the vocabulary.
         sampled: the messages were just sampled by this team: take the sampler's numbers where
             `samples_exactly` says that they are the trainer's.
     """
@@ -80,9 +80,11 @@ def token_tables(
         part = batch.select(rows)
         by = _Passes(team, part, temperature, micro_tokens)
         logprobs, values, rescored, fault = _now(by, with_values=with_values, sampled=sampled)
-        nothing = torch.zeros_like(logprobs)
-        reference = by.run(_reference)[0] if with_reference else nothing
-        kl = by.run(_exact_kl)[0] if with_exact_kl else nothing
+        reference = kl = torch.zeros_like(logprobs)
+        if with_exact_kl:
+            reference, kl = by.run(_reference_and_kl)
+        elif with_reference:
+            [reference] = by.run(_reference)
         return _Part(rows, torch.stack([logprobs, reference, values, kl]), rescored, fault)
 
     parts = side_by_side(read, rows_by_base(team, batch))
@@ -166,8 +168,8 @@ def _critics(by: _Passes) -> Tensor:
     return critic_values(by.team, by.batch)[None]
 
 
-def _exact_kl(by: _Passes) -> Tensor:
-    return full_ref_kl(by.team, by.batch, temperature=by.temperature)[None]
+def _reference_and_kl(by: _Passes) -> Tensor:
+    return reference_and_kl(by.team, by.batch, temperature=by.temperature)
 
 
 def _now(by: _Passes, *, with_values: bool, sampled: bool) -> tuple[Tensor, Tensor, Tensor, float]:

@@ -23,7 +23,7 @@ from maporl_agents.config import PPOConfig
 from maporl_agents.losses import full_kl
 from maporl_agents.types import Experience
 from maporl_agents.update.optimiser import Learner, adapted_kl_coef
-from maporl_agents.update.token_logprobs import full_ref_kl
+from maporl_agents.update.token_logprobs import reference_and_kl
 
 
 class TestKLInTheReward:
@@ -73,7 +73,7 @@ class TestKLInTheReward:
                     sides.append(logits[0, len(batch.prompts[row]) - 1 : -1].log_softmax(-1))
             own, frozen = sides
             expected[row, :length] = (frozen.exp() * (frozen - own)).sum(-1)
-        found = full_ref_kl(team, batch, temperature=TEMPERATURE)
+        found = reference_and_kl(team, batch, temperature=TEMPERATURE)[1]
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
         assert (found[batch.mask] > 1e-4).all()
         experience = evaluate_tokens(team, batch, ppo, TEMPERATURE)
@@ -86,7 +86,7 @@ class TestKLInTheReward:
         """Failure A2: fresh weights or adapters."""
         learner = Learner(load_team(checkpoint("gpt2"), num_turns=2, tuning=tuning), PPO, 2)
         batch = make_batch(learner.team)
-        assert not full_ref_kl(learner.team, batch, temperature=TEMPERATURE).any()
+        assert not reference_and_kl(learner.team, batch, temperature=TEMPERATURE)[1].any()
         rows = []
         for estimator in ("k1", "k2", "k3", "full_ref_policy"):
             ppo = replace(PPO, kl_estimator=estimator)  # type: ignore[arg-type]

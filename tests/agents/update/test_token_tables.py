@@ -83,6 +83,15 @@ def test_equal_to_scoring_every_message(checkpoint, tuning: str, double: bool) -
     assert torch.equal(taken.logprobs[~taken.rescored], batch.sampled_logprobs[~taken.rescored])
 
 
+def test_the_exact_kl_brings_the_references_numbers_along(checkpoint) -> None:
+    team = make_team(checkpoint)
+    batch = played(team)
+    plain, exact = (tables(team, batch, with_exact_kl=found) for found in (False, True))
+    torch.testing.assert_close(exact.ref_logprobs, plain.ref_logprobs, atol=1e-5, rtol=1e-5)
+    assert not plain.exact_kl.any()
+    assert (exact.exact_kl[batch.mask] > 0).all()
+
+
 def test_only_the_references_and_a_few_messages_are_read(checkpoint) -> None:
     team = make_team(checkpoint)
     batch = with_values(team, played(team))
