@@ -13,8 +13,20 @@ sys.path.insert(0, str(Path(__file__).parent))  # tests import their factories f
 from dialects import NATIVE, dialect_tokenizer
 from miniatures import save_miniature, shared_tokenizer
 
+from maporl_agents.commands import chosen_team
+from maporl_agents.training import experiment
+
 Checkpoint = Callable[..., Path]
 Native = Callable[..., Path]
+
+
+@pytest.fixture
+def work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the current folder, empty; commands that run in it leave the threads to the tests."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(chosen_team, "share_cores", lambda num_bases: None)
+    monkeypatch.setattr(experiment, "share_cores", lambda num_bases: None)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

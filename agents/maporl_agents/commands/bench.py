@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Env:
     """Score agents on the fixed suite of debates: prints results case by case and a table row.
 
-    Every question of a case is debated once by the agents, who take all seats. Team accuracy by
+    Every question of a case is debated once, by these agents alone. Team accuracy by
     turn, with 95 % intervals, scores, rewards and lengths go to the JSON file.
     docs/how-to/benchmark.md has the rules for comparing and the reference results. Examples:
 

@@ -61,7 +61,7 @@ class Measure:
     task: str | None = None
     """Questions of another task; None for those of the game."""
     agents: int | None = None
-    """As many agents debate, members taking seats in rotation; None for the game's number."""
+    """As many agents debate, played by the members in rotation; None for the game's number."""
     turns: int | None = None
     """As many turns are played; None for the game's number."""
     passes: int | None = None

@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,16 @@ from maporl_agents.records import checkpoint as checkpoints
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debates_of
 from maporl_agents.update.token_logprobs import score_tokens
+
+EVERY_OPTION: dict[str, Any] = {
+    "kl_estimator": "full_ref_policy",
+    "kl_target": 0.01,
+    "reward_scale": True,
+    "entropy_coef": 0.01,
+    "value_clip": 0.2,
+    "target_kl": 0.1,
+    "schedule": "cosine",
+}
 
 
 class TestLossOptions:
@@ -135,35 +146,14 @@ class TestSettings:
             PPOConfig(kl_coef=0.0, kl_target=0.1)
 
     def test_all_survive_json(self) -> None:
-        ppo = PPOConfig(
-            kl_estimator="k3",
-            kl_target=0.1,
-            value_clip=0.2,
-            entropy_coef=0.01,
-            reward_scale=True,
-            target_kl=0.05,
-            schedule="cosine",
-            adam_betas=(0.9, 0.95),
-        )
-        config = TrainConfig(ppo=ppo)
+        config = TrainConfig(ppo=PPOConfig(**EVERY_OPTION, adam_betas=(0.9, 0.95)))
         saved = json.loads(json.dumps(dataclasses.asdict(config)))
         assert from_dict(TrainConfig, saved) == config
 
 
 def test_a_run_with_every_option_resumes_bitwise(tmp_path: Path) -> None:
     """The KL coefficient and the spread of rewards are saved with the weights (figure R2)."""
-    ppo = PPOConfig(
-        warmup_steps=0,
-        epochs=2,
-        minibatches=2,
-        kl_estimator="full_ref_policy",
-        kl_target=0.01,
-        reward_scale=True,
-        entropy_coef=0.01,
-        value_clip=0.2,
-        target_kl=0.1,
-        schedule="cosine",
-    )
+    ppo = PPOConfig(**EVERY_OPTION, warmup_steps=0, epochs=2, minibatches=2)
     config = TrainConfig(steps=3, game=GameConfig(num_turns=2), ppo=ppo)
     ends = []
     for cut in (False, True):

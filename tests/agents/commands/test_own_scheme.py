@@ -9,13 +9,11 @@ import pytest
 from small_runs import maporl
 from study_cases import quiet
 
-from maporl_agents.commands import chosen_team
 from maporl_agents.config import config_of
 from maporl_agents.studies.catalogue import study
 from maporl_agents.studies.controls import Measure
 from maporl_agents.studies.jobs import Job, Recipe, carry_out
 from maporl_agents.studies.pool import Pool, made
-from maporl_agents.training import experiment
 
 SCHEMES = '''
 from dataclasses import dataclass, field, replace
@@ -73,13 +71,9 @@ SHORT = ("--questions-per-step", "2", "--sampling.max-new-tokens", "6", "--eval.
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that holds the schemes; commands leave the threads to the tests."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(chosen_team, "share_cores", lambda num_bases: None)
-    monkeypatch.setattr(experiment, "share_cores", lambda num_bases: None)
-    (tmp_path / "mine.py").write_text(SCHEMES)
-    return tmp_path
+def here(work_folder: Path) -> Path:
+    (work_folder / "mine.py").write_text(SCHEMES)
+    return work_folder
 
 
 @pytest.fixture

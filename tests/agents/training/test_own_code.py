@@ -12,7 +12,6 @@ from maporl_agents.cli import main
 from maporl_agents.commands import chosen_team
 from maporl_agents.commands.verifier import served
 from maporl_agents.config import GameConfig
-from maporl_agents.training import experiment
 from maporl_agents.training.make_game import make_verifiers, protocol_options
 from maporl_env.tasks import files
 from maporl_env.types import Question
@@ -50,12 +49,9 @@ word = "not callable"
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(chosen_team, "share_cores", lambda num_bases: None)
-    monkeypatch.setattr(experiment, "share_cores", lambda num_bases: None)
-    (tmp_path / "mine.py").write_text(MINE)
-    return tmp_path
+def here(work_folder: Path) -> Path:
+    (work_folder / "mine.py").write_text(MINE)
+    return work_folder
 
 
 def maporl(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:

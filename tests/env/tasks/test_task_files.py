@@ -69,14 +69,17 @@ def test_a_wrong_row_is_named_with_file_and_line(tmp_path: Path, line: str, comp
         load_task(path)
 
 
+def assert_refused(path: Path, content: bytes, complaint: str) -> None:
+    """Write a file and check that loading it raises the complaint."""
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=complaint):
+        load_task(path)
+
+
 def test_wrong_csv_and_wrong_encoding_are_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
-    path.write_text("prompt,answer\np,1\nq,2,3\n", "utf-8")
-    with pytest.raises(ValueError, match=r"mine\.csv, line 3: .*as many fields"):
-        load_task(path)
-    path.write_bytes(b"prompt,answer\n\xff\xfe,1\n")
-    with pytest.raises(ValueError, match="not UTF-8"):
-        load_task(path)
+    assert_refused(path, b"prompt,answer\np,1\nq,2,3\n", r"mine\.csv, line 3: .*as many fields")
+    assert_refused(path, b"prompt,answer\n\xff\xfe,1\n", "not UTF-8")
 
 
 MARKS = [
@@ -237,9 +240,8 @@ def test_names_of_splits_in_another_column_are_refused(
 
 def test_names_of_splits_in_another_column_of_a_csv(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
-    path.write_text("prompt,answer,subset\np,1,train\nq,2,test\n", "utf-8")
-    with pytest.raises(ValueError, match=r"mine\.csv, line 2: column 'subset' .*\(test, train\)"):
-        load_task(path)
+    rows = b"prompt,answer,subset\np,1,train\nq,2,test\n"
+    assert_refused(path, rows, r"mine\.csv, line 2: column 'subset' .*\(test, train\)")
     path.write_text("prompt,answer,subset,split\np,1,train,train\nq,2,test,test\n", "utf-8")
     assert len(load_task(path).split("test")) == 1
 
