@@ -1,0 +1,147 @@
+"""The arithmetic of `lean_trunk`: norms, rotations, attention and SwiGLU in few operations.
+
+On a CPU an elementwise operation on activations costs as much as it moves memory, so the backward
+passes here are written by hand where that saves whole tensors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def rms_norm(norm: Any, states: Tensor) -> Tensor:
+    """Return ``weight * states / sqrt(mean(states**2) + eps)`` over the last axis.
+
+    Args:
+        norm: a module of transformers with `weight` and `variance_epsilon`.
+        states: (..., H).
+    """
+    if states.dtype == torch.float64:  # transformers computes it in float32, so that it is rounded
+        normed: Tensor = norm(states)
+        return normed
+    if states.device.type == "cpu":
+        if torch.is_grad_enabled():
+            return _RMSNorm.apply(states, norm.weight, norm.variance_epsilon)  # type: ignore[no-any-return]
+        return _normed(states, norm.variance_epsilon)[0].mul_(norm.weight)
+    return F.rms_norm(states, states.shape[-1:], norm.weight, norm.variance_epsilon)
+
+
+def _normed(states: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return states divided by their size, (..., H), and one over that size, (..., 1)."""
+    wide = states.float()
+    inverse = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    inverse = inverse.square_().div_(wide.shape[-1]).add_(eps).rsqrt_()
+    return (wide * inverse).to(states.dtype), inverse
+
+
+class _RMSNorm(torch.autograd.Function):
+    """RMSNorm whose backward pass reads one saved tensor.
+
+    With n = x / r, r = sqrt(mean(x**2) + eps) and the gradient g of n, that of x is
+    (g - n * mean(g * n)) / r.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, eps: float) -> Tensor:
+        normed, inverse = _normed(states, eps)
+        ctx.save_for_backward(normed, inverse, weight)
+        return normed * weight
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        normed, inverse, weight = ctx.saved_tensors
+        of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = (gradient * normed).flatten(0, -2).sum(0)
+        inner = (gradient * weight).to(inverse.dtype)
+        mean = (inner * normed).sum(-1, keepdim=True).div_(-normed.shape[-1])
+        of_states = inner.addcmul_(normed.to(inner.dtype), mean).mul_(inverse)
+        return of_states.to(gradient.dtype), of_weight, None
+
+
+def rotate(heads: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Turn each pair (i, i + D / 2) of a head's D numbers by the angle of its position.
+
+    Args:
+        heads: (N, S, K, D) of K heads.
+        cosines: (N, S, 1, D).
+        sines: (N, S, 1, D), those of the first half with a minus.
+    """
+    if heads.requires_grad and torch.is_grad_enabled():
+        return _Rotation.apply(heads, cosines, sines)  # type: ignore[no-any-return]
+    return _rotated(heads, cosines, sines, 1)
+
+
+def _rotated(heads: Tensor, cosines: Tensor, sines: Tensor, sign: float) -> Tensor:
+    swapped = heads.roll(heads.shape[-1] // 2, -1)
+    return (heads * cosines).addcmul_(swapped, sines, value=sign)
+
+
+class _Rotation(torch.autograd.Function):
+    """A rotation, which keeps nothing of its input: the gradient is turned back."""
+
+    @staticmethod
+    def forward(ctx: Any, heads: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        ctx.save_for_backward(cosines, sines)
+        return _rotated(heads, cosines, sines, 1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return _rotated(gradients[0], *ctx.saved_tensors, -1), None, None
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """Return ``silu(gate) * up``; without a gradient, in the memory of `gate`."""
+    if torch.is_grad_enabled():
+        return F.silu(gate) * up
+    return F.silu(gate, inplace=True).mul_(up)
+
+
+def grouped_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, causal: bool
+) -> Tensor:
+    """Return the attention heads' outputs side by side, (N, S, Q x D).
+
+    Head q of Q reads head q // (Q / K) of K key-value heads. One query a row goes through two
+    matrix products on CPUs, which is faster there than PyTorch's own kernel.
+
+    Args:
+        queries: (N, S, Q, D).
+        keys: (N, K, L, D).
+        values: (N, K, L, D).
+        mask: added to the scores, (N or 1, 1, S, L).
+        causal: id s sees columns up to s.
+    """
+    num_rows, width, num_heads, _ = queries.shape
+    if width == 1:
+        outputs = _of_one_query(queries[:, 0], keys, values, mask)
+    else:
+        outputs = F.scaled_dot_product_attention(
+            queries.transpose(1, 2),
+            keys,
+            values,
+            attn_mask=mask,
+            is_causal=causal,
+            enable_gqa=num_heads != keys.shape[1],
+        ).transpose(1, 2)
+    return outputs.reshape(num_rows, width, -1)
+
+
+def _of_one_query(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the heads' outputs (N x K, Q / K, D): the queries of a group are one small matrix."""
+    num_rows, num_groups, num_columns, size = keys.shape
+    if queries.device.type != "cpu" or queries.dtype not in (torch.float32, torch.float64):
+        groups = queries.unflatten(1, (num_groups, -1))
+        return F.scaled_dot_product_attention(groups, keys, values, attn_mask=mask)
+    groups = queries.reshape(num_rows * num_groups, -1, size) * size**-0.5
+    scores = torch.bmm(groups, keys.flatten(0, 1).transpose(1, 2))
+    if mask is not None:
+        scores.view(num_rows, num_groups, -1, num_columns).add_(mask)
+    return torch.bmm(scores.softmax(-1), values.flatten(0, 1))

@@ -1,0 +1,291 @@
+"""A forward pass of plain decoder trunks, with less to do than the modules of transformers.
+
+Llama, Mistral (without a sliding window), Qwen2 and Qwen3 share one layer: RMSNorm, grouped-query
+attention with rotary positions, RMSNorm, SwiGLU. `lean_trunk` finds such a trunk, and `LeanTrunk`
+computes with the weights that its modules hold, which it reads anew in each pass: after an
+optimiser step, a `refresh` or a load it computes with the new ones. The mask and the rotations are
+made once a pass. A trunk with anything else in it is not taken, and `models.loading_check` compares
+the results of one that is taken with the modules' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from maporl_agents.models.lean_layers import grouped_attention, rms_norm, rotate, swiglu
+from maporl_agents.models.trunk import trunk_of
+
+Linears = Callable[[Sequence[Any], Tensor], Sequence[Tensor]]
+"""Applies linear layers to the same inputs: (layers, (N, S, I)) -> (N, S, O) of each layer."""
+
+_FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
+_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+"""Rotations that depend on the position alone."""
+
+
+class KeyValues(Protocol):
+    """What a pass needs of a cache: that of transformers has it."""
+
+    def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Append keys and values, (N, K, S, D) each, and return all of a layer, (N, K, C + S, D).
+
+        N rows, K key-value heads of size D, S new ids, C cached ones.
+        """
+
+
+def called(layers: Sequence[Any], inputs: Tensor) -> list[Tensor]:
+    """Call each layer: right for all of them, with adapters or hooks, quantised or not."""
+    return [layer(inputs) for layer in layers]
+
+
+def lean_trunk(model: PreTrainedModel) -> LeanTrunk | None:
+    """Return the lean forward pass of a model's trunk; None for a trunk it is not known to fit.
+
+    Every module but the linear layers must be of a class known here, without hooks, and every
+    setting that changes what such modules compute must be the plain one. Linear layers may be of
+    any class: they are called, or applied as `LeanTrunk.read` is told.
+    """
+    family = next((one for one in _FAMILIES if type(model).__name__ == f"{one}ForCausalLM"), None)
+    if family is None or model.device.type == "meta":
+        return None
+    trunk: Any = trunk_of(model)
+    if not (_plain_settings(model.config) and _plain_modules(trunk, family)):
+        return None
+    if len({parameter.device for parameter in trunk.parameters()}) > 1:
+        return None
+    return LeanTrunk(trunk)
+
+
+def _plain_settings(config: Any) -> bool:
+    """Return whether settings ask for causal attention over all columns, and nothing beside it."""
+    layer_types = getattr(config, "layer_types", None) or ("full_attention",)
+    return (
+        config._attn_implementation == "sdpa"
+        and config.hidden_act == "silu"
+        and getattr(config, "sliding_window", None) is None
+        and set(layer_types) == {"full_attention"}
+        and config.rope_parameters.get("rope_type") in _ROPE_TYPES
+        and getattr(config, "attn_logit_softcapping", None) is None
+    )
+
+
+def _plain_modules(trunk: Any, family: str) -> bool:
+    """Return whether a trunk consists of the modules that `LeanTrunk` stands for, and of no other.
+
+    The classes are those of transformers' own file of the family: a subclass is not taken.
+    """
+    here = f"transformers.models.{family.lower()}.modeling_{family.lower()}"
+
+    def known(module: Any, part: str) -> bool:
+        kind = type(module)
+        return (kind.__module__, kind.__name__) == (here, f"{family}{part}") and _bare(module)
+
+    head = _head_size(trunk.config)
+    return (
+        known(trunk, "Model")
+        and type(trunk.embed_tokens) is nn.Embedding
+        and trunk.embed_tokens.max_norm is None
+        and _bare(trunk.embed_tokens)
+        and known(trunk.norm, "RMSNorm")
+        and known(trunk.rotary_emb, "RotaryEmbedding")
+        and 2 * len(trunk.rotary_emb.inv_freq) == head
+        and len(trunk.layers) == trunk.config.num_hidden_layers
+        and all(
+            known(layer, "DecoderLayer")
+            and known(layer.input_layernorm, "RMSNorm")
+            and known(layer.post_attention_layernorm, "RMSNorm")
+            and known(layer.mlp, "MLP")
+            and type(layer.mlp.act_fn).__name__ in ("SiLUActivation", "SiLU")
+            and known(layer.self_attn, "Attention")
+            and layer.self_attn.head_dim == head
+            and layer.self_attn.scaling == head**-0.5
+            and getattr(layer.self_attn, "sliding_window", None) is None
+            and all(known(norm, "RMSNorm") for norm in _head_norms(layer.self_attn))
+            for layer in trunk.layers
+        )
+    )
+
+
+def _head_size(config: Any) -> int:
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def _head_norms(attention: Any) -> tuple[Any, ...]:
+    """Return the norms of queries and keys: two in Qwen3, else none."""
+    norms = (getattr(attention, "q_norm", None), getattr(attention, "k_norm", None))
+    return tuple(norm for norm in norms if norm is not None)
+
+
+def _bare(module: nn.Module) -> bool:
+    """Return whether calling a module runs its class's `forward` and nothing else."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
+    return not (any(hooks) or "forward" in vars(module) or hasattr(module, "_hf_hook"))
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """The modules of one layer, found once: look-ups in modules are slow."""
+
+    module: Any
+    index: int
+    input_norm: Any
+    heads: tuple[Any, Any, Any]
+    head_norms: tuple[Any, ...]
+    out: tuple[Any]
+    middle_norm: Any
+    gate_and_up: tuple[Any, Any]
+    down: tuple[Any]
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What all layers of one forward pass share.
+
+    Attributes:
+        linears: applies linear layers.
+        rotation: cosines and signed sines, (N, S, 1, D) each; see `rotate`.
+        mask: added to attention scores, (N or 1, 1, S, C + S); None where nothing is hidden, or
+            only what `causal` hides.
+        causal: each id sees those up to itself; else what `mask` leaves.
+        cache: earlier keys and values.
+    """
+
+    linears: Linears
+    rotation: tuple[Tensor, Tensor]
+    mask: Tensor | None
+    causal: bool
+    cache: KeyValues | None
+
+
+class LeanTrunk:
+    """The forward pass of a trunk that `lean_trunk` found fit; it holds no weights of its own."""
+
+    def __init__(self, trunk: Any) -> None:
+        self._embed = trunk.embed_tokens
+        self._rotary = trunk.rotary_emb
+        self._norm = trunk.norm
+        self._head_size = _head_size(trunk.config)
+        self._layers = [_layer(module, index) for index, module in enumerate(trunk.layers)]
+
+    def read(
+        self,
+        ids: Tensor,
+        attention: Tensor,
+        positions: Tensor,
+        cache: KeyValues | None = None,
+        linears: Linears = called,
+    ) -> Tensor:
+        """Return the trunk's last hidden states, (N, S, H), as `trunk.read` does.
+
+        States at columns that `attention` hides are finite numbers without a meaning.
+
+        Args:
+            ids: (N, S), those after what the cache holds.
+            attention: (N, C + S), 1 = real id, C ids of them in the cache.
+            positions: (N, S), the place of each id in its own text, from 0.
+            cache: what was read before; grows by these ids.
+            linears: applies linear layers of the trunk.
+        """
+        states = F.embedding(ids, self._embed.weight)
+        mask, causal = _visible(attention, ids.shape[1], states.dtype)
+        rotation = _rotation(self._rotary, states, positions)
+        shared = _Pass(linears, rotation, mask, causal, cache)
+        for layer in self._layers:
+            states = self._kept_or_run(layer, states, shared)
+        return rms_norm(self._norm, states)
+
+    def _kept_or_run(self, layer: _Layer, states: Tensor, shared: _Pass) -> Tensor:
+        """Run a layer, under gradient checkpointing where its module is set to it."""
+        module = layer.module
+        if module.gradient_checkpointing and torch.is_grad_enabled() and shared.cache is None:
+
+            def run(given: Tensor) -> Tensor:
+                return self._run(layer, given, shared)
+
+            kept: Tensor = module._gradient_checkpointing_func(run, states)
+            return kept
+        return self._run(layer, states, shared)
+
+    def _run(self, layer: _Layer, states: Tensor, shared: _Pass) -> Tensor:
+        """Return the states (N, S, H) after a layer of those before it."""
+        attended = self._attend(layer, rms_norm(layer.input_norm, states), shared)
+        states = _added(states, *shared.linears(layer.out, attended))
+        inner = rms_norm(layer.middle_norm, states)
+        gated = swiglu(*shared.linears(layer.gate_and_up, inner))
+        return _added(states, *shared.linears(layer.down, gated))
+
+    def _attend(self, layer: _Layer, states: Tensor, shared: _Pass) -> Tensor:
+        """Return the heads' outputs side by side, (N, S, heads x D)."""
+        size = (*states.shape[:2], -1, self._head_size)
+        queries, keys, values = (y.view(size) for y in shared.linears(layer.heads, states))
+        if layer.head_norms:
+            query_norm, key_norm = layer.head_norms
+            queries, keys = rms_norm(query_norm, queries), rms_norm(key_norm, keys)
+        queries = rotate(queries, *shared.rotation)
+        keys, values = rotate(keys, *shared.rotation).transpose(1, 2), values.transpose(1, 2)
+        if shared.cache is not None:
+            keys, values = shared.cache.update(keys, values, layer.index)
+        return grouped_attention(queries, keys, values, shared.mask, causal=shared.causal)
+
+
+def _layer(module: Any, index: int) -> _Layer:
+    attention, mlp = module.self_attn, module.mlp
+    return _Layer(
+        module=module,
+        index=index,
+        input_norm=module.input_layernorm,
+        heads=(attention.q_proj, attention.k_proj, attention.v_proj),
+        head_norms=_head_norms(attention),
+        out=(attention.o_proj,),
+        middle_norm=module.post_attention_layernorm,
+        gate_and_up=(mlp.gate_proj, mlp.up_proj),
+        down=(mlp.down_proj,),
+    )
+
+
+def _added(states: Tensor, change: Tensor) -> Tensor:
+    return states + change if torch.is_grad_enabled() else change.add_(states)
+
+
+def _rotation(rotary: Any, states: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cosines and signed sines, (N, S, 1, D) each, of the trunk's own frequencies."""
+    angles = (positions[..., None].float() * rotary.inv_freq.float())[:, :, None]  # (N, S, 1, D / 2)
+    cosines, sines = angles.cos(), angles.sin()
+    if rotary.attention_scaling != 1:
+        cosines, sines = cosines * rotary.attention_scaling, sines * rotary.attention_scaling
+    cosines, sines = cosines.to(states.dtype), sines.to(states.dtype)
+    return torch.cat((cosines, cosines), -1), torch.cat((-sines, sines), -1)
+
+
+def _visible(attention: Tensor, width: int, dtype: torch.dtype) -> tuple[Tensor | None, bool]:
+    """Return the mask of a pass and whether it is causal; see `_Pass`.
+
+    Padding after a text needs no mask: no id of the text comes after it. An id sees itself even
+    where it is padding, so that there is something to see in every row.
+
+    Args:
+        attention: (N, C + S), 1 = real id.
+        width: S.
+        dtype: that of the scores.
+    """
+    columns = attention.shape[1]
+    real = attention.bool()
+    holes = not bool(real.all())
+    if width == 1:
+        lost = (attention - 1).to(dtype).mul_(torch.finfo(dtype).max)[:, None, None]
+        return lost if holes else None, False
+    if width == columns and not (holes and bool((real[:, 1:] > real[:, :-1]).any())):
+        return None, True
+    place = torch.arange(columns, device=attention.device)
+    rows = place[columns - width :, None]
+    seen = (place < rows) & real[:, None, None] if holes else (place < rows)[None, None]
+    seen = seen | (place == rows)
+    mask = torch.zeros(seen.shape, dtype=dtype, device=attention.device)
+    return mask.masked_fill_(~seen, torch.finfo(dtype).min), False
