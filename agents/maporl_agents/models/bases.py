@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
-from maporl_agents.models.gradient_checkpointing import enable_recompute, recomputing
+from maporl_agents.models.gradient_checkpointing import enable_recompute
+from maporl_agents.models.lean_trunk import TrunkReader
 from maporl_agents.models.lm_head import Head
 from maporl_agents.models.master_weights import MasterWeights, pairs_of
-from maporl_agents.models.trunk import read
 from maporl_agents.models.weight_files import WeightPair, pair, read_trained, save_model
 from maporl_agents.text.chat import Chat
 
@@ -51,6 +51,8 @@ class Base(ABC):
     chat: Chat
     policies: tuple[str, ...]
     critics: tuple[str, ...]
+    readers: tuple[TrunkReader, ...]
+    """What reads the trunks of the policies and of the reference policy."""
     _head: Head
 
     @property
@@ -77,14 +79,14 @@ class Base(ABC):
 
         That may also be one of `critics`, those with a trunk of their own.
         """
-        with self._reading(policies, ids.shape[1], reference=reference) as model:
-            return read(model, ids, attention, positions, cache)
+        with self._reading(policies, ids.shape[1], reference=reference) as reader:
+            return reader(ids, attention, positions, cache)
 
     @abstractmethod
     def _reading(
         self, policies: Sequence[str], width: int, *, reference: bool
-    ) -> AbstractContextManager[PreTrainedModel]:
-        """Return the model, set to read text i of `width` ids by `policies[i]` inside the block."""
+    ) -> AbstractContextManager[TrunkReader]:
+        """Return what reads text i of `width` ids by `policies[i]` inside the block."""
 
     @abstractmethod
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
@@ -159,16 +161,15 @@ class FullBase(Base):
         self.model.requires_grad_(trained)
         self._masters = MasterWeights(pairs_of(model))
         self._head = Head(model, chat)
+        self.readers = (TrunkReader(model), TrunkReader(self.reference))
         if gradient_checkpointing and trained:
             enable_recompute(self.model)
 
     @contextmanager
     def _reading(
         self, policies: Sequence[str], width: int, *, reference: bool
-    ) -> Iterator[PreTrainedModel]:
-        model = self.reference if reference else self.model
-        with recomputing(model):
-            yield model
+    ) -> Iterator[TrunkReader]:
+        yield self.readers[reference]
 
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
         """Return logits (..., V) of hidden states (..., H)."""

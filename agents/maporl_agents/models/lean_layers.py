@@ -25,7 +25,8 @@ def rms_norm(norm: Any, states: Tensor) -> Tensor:
         return normed
     if states.device.type == "cpu":
         if torch.is_grad_enabled():
-            return _RMSNorm.apply(states, norm.weight, norm.variance_epsilon)  # type: ignore[no-any-return]
+            graded: Tensor = _RMSNorm.apply(states, norm.weight, norm.variance_epsilon)
+            return graded
         return _normed(states, norm.variance_epsilon)[0].mul_(norm.weight)
     return F.rms_norm(states, states.shape[-1:], norm.weight, norm.variance_epsilon)
 
@@ -74,7 +75,8 @@ def rotate(heads: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         sines: (N, S, 1, D), those of the first half with a minus.
     """
     if heads.requires_grad and torch.is_grad_enabled():
-        return _Rotation.apply(heads, cosines, sines)  # type: ignore[no-any-return]
+        turned: Tensor = _Rotation.apply(heads, cosines, sines)
+        return turned
     return _rotated(heads, cosines, sines, 1)
 
 
@@ -94,7 +96,8 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return _rotated(gradients[0], *ctx.saved_tensors, -1), None, None
+        cosines, sines = ctx.saved_tensors
+        return _rotated(gradients[0], cosines, sines, -1), None, None
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:

@@ -17,10 +17,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
+from maporl_agents.models.gradient_checkpointing import recomputing
 from maporl_agents.models.lean_layers import grouped_attention, rms_norm, rotate, swiglu
-from maporl_agents.models.trunk import trunk_of
+from maporl_agents.models.trunk import read, trunk_of
 
 Linears = Callable[[Sequence[Any], Tensor], Sequence[Tensor]]
 """Applies linear layers to the same inputs: (layers, (N, S, I)) -> (N, S, O) of each layer."""
@@ -43,6 +44,36 @@ class KeyValues(Protocol):
 def called(layers: Sequence[Any], inputs: Tensor) -> list[Tensor]:
     """Call each layer: right for all of them, with adapters or hooks, quantised or not."""
     return [layer(inputs) for layer in layers]
+
+
+class TrunkReader:
+    """Reads a model's trunk: by `LeanTrunk` where that takes it, else by the model's own modules.
+
+    Args:
+        model: the whole model, as it stays but for its linear layers.
+        linears: applies linear layers of the trunk; calling them must give the same.
+
+    Attributes:
+        lean: the lean forward pass; set it to None to read by the modules.
+    """
+
+    def __init__(self, model: PreTrainedModel, linears: Linears = called) -> None:
+        self._model = model
+        self._linears = linears
+        self.lean = lean_trunk(model)
+
+    def __call__(
+        self,
+        ids: Tensor,
+        attention: Tensor,
+        positions: Tensor,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Return the trunk's last hidden states, (N, S, H); see `LeanTrunk.read`."""
+        if self.lean is not None:
+            return self.lean.read(ids, attention, positions, cache, self._linears)
+        with recomputing(self._model):
+            return read(self._model, ids, attention, positions, cache)
 
 
 def lean_trunk(model: PreTrainedModel) -> LeanTrunk | None:
@@ -88,8 +119,10 @@ def _plain_modules(trunk: Any, family: str) -> bool:
         return (kind.__module__, kind.__name__) == (here, f"{family}{part}") and _bare(module)
 
     head = _head_size(trunk.config)
+    vectors = {p.dtype for name, p in trunk.named_parameters() if "norm" in name or "embed" in name}
     return (
-        known(trunk, "Model")
+        len(vectors) == 1
+        and known(trunk, "Model")
         and type(trunk.embed_tokens) is nn.Embedding
         and trunk.embed_tokens.max_norm is None
         and _bare(trunk.embed_tokens)
@@ -256,7 +289,9 @@ def _added(states: Tensor, change: Tensor) -> Tensor:
 
 def _rotation(rotary: Any, states: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     """Return cosines and signed sines, (N, S, 1, D) each, of the trunk's own frequencies."""
-    angles = (positions[..., None].float() * rotary.inv_freq.float())[:, :, None]  # (N, S, 1, D / 2)
+    angles = (positions[..., None].float() * rotary.inv_freq.float())[
+        :, :, None
+    ]  # (N, S, 1, D / 2)
     cosines, sines = angles.cos(), angles.sin()
     if rotary.attention_scaling != 1:
         cosines, sines = cosines * rotary.attention_scaling, sines * rotary.attention_scaling

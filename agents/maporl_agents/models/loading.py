@@ -24,7 +24,7 @@ from maporl_agents.models.adapter_config import adapter_config
 from maporl_agents.models.bases import Base, FullBase
 from maporl_agents.models.critics import critic_adapter, critic_name
 from maporl_agents.models.downloads import require_found
-from maporl_agents.models.loading_check import check
+from maporl_agents.models.loading_check import check, read_by_modules
 from maporl_agents.models.lora import LoraBase, lora_settings
 from maporl_agents.models.quantize import (
     load_options,
@@ -249,7 +249,11 @@ def load_bases(config: TeamConfig, name: str, who: Roster, seed: int, load: Load
         )
         for policy in who.trained
     ]
-    return [*bases, FullBase(model, chat, who.frozen, trained=False)] if who.frozen else bases
+    bases += [FullBase(model, chat, who.frozen, trained=False)] if who.frozen else []
+    if bare.readers[0].lean is None:
+        for one in bases:
+            read_by_modules(one)
+    return bases
 
 
 def load_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:

@@ -55,7 +55,9 @@ class _Text:
 def check(base: Base, policies: Sequence[str], way_out: str) -> None:
     """Compare a model's batches with its plain forward pass.
 
-    A model without weights (device "meta") is not checked. No global random state is used.
+    Where `models.lean_trunk` reads the trunk and its results differ, the model's own modules read
+    it from then on, and are checked in turn. A model without weights (device "meta") is not
+    checked. No global random state is used.
 
     Args:
         base: the model and its policies.
@@ -67,6 +69,9 @@ def check(base: Base, policies: Sequence[str], way_out: str) -> None:
     """
     if base.device.type == "meta":
         return
+    if _lean_holds(base, policies):
+        return
+    read_by_modules(base)
     name = f"{type(base.model).__name__} of {base.model.name_or_path!r}"
     failure = f"{name} cannot run a batch of texts of unequal length"
     with failing_as(failure, way_out), _moved(base, policies):
@@ -76,6 +81,25 @@ def check(base: Base, policies: Sequence[str], way_out: str) -> None:
             f"{name} gives other log-probabilities in a batch than alone (off by {distance:.2g} "
             f"nats on average): {way_out}"
         )
+
+
+def read_by_modules(base: Base) -> None:
+    """Let a base read its trunks by transformers' own modules from now on."""
+    for reader in base.readers:
+        reader.lean = None
+
+
+def _lean_holds(base: Base, policies: Sequence[str]) -> bool:
+    """Return whether there are lean forward passes, and they give what the plain one does."""
+    if not all(reader.lean for reader in base.readers):
+        return False
+    try:
+        with _moved(base, policies):
+            return _distance(base, policies) <= _tolerance(base)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:
+        return False
 
 
 def _tolerance(base: Base) -> float:

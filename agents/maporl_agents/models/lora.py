@@ -20,8 +20,9 @@ from transformers import PreTrainedModel
 
 from maporl_agents.models.adapter_config import adapter_config
 from maporl_agents.models.bases import Base
-from maporl_agents.models.gradient_checkpointing import enable_recompute, recomputing
-from maporl_agents.models.grouped_adapters import NO_ADAPTER, AdapterRoute
+from maporl_agents.models.gradient_checkpointing import enable_recompute
+from maporl_agents.models.grouped_adapters import NO_ADAPTER, AdapterRoute, grouped_linears
+from maporl_agents.models.lean_trunk import TrunkReader
 from maporl_agents.models.lm_head import Head
 from maporl_agents.models.weight_files import WeightPair, pair, read_shards
 from maporl_agents.text.chat import Chat
@@ -85,6 +86,7 @@ class LoraBase(Base):
         self._begin({name: folder for name, folder in origins.items() if folder})
         self.peft.eval()
         self._train_own()
+        self.readers = (TrunkReader(model, grouped_linears),)
         self._route = AdapterRoute(self.peft)
         if gradient_checkpointing:
             enable_recompute(model, context_fn=self._route.again)
@@ -105,11 +107,11 @@ class LoraBase(Base):
     @contextmanager
     def _reading(
         self, policies: Sequence[str], width: int, *, reference: bool
-    ) -> Iterator[PreTrainedModel]:
+    ) -> Iterator[TrunkReader]:
         adapters = self._references if reference else self._adapters
         groups = self._route.grouped([adapters[policy] for policy in policies], width)
-        with self._route.through(groups), recomputing(self.model):
-            yield self.model
+        with self._route.through(groups):
+            yield self.readers[0]
 
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
         """Return logits (..., V) of hidden states (..., H); the head has no adapter."""

@@ -188,7 +188,7 @@ def test_states_after_a_cache(model: PreTrainedModel, dtype: torch.dtype, apart:
 
 
 def gradients(model: PreTrainedModel, reads: Read, padding: str) -> dict[str, Tensor]:
-    """Return the gradient of every weight of the trunk, of one number drawn from all real states."""
+    """Return the gradients of the trunk's weights, of a weighted sum of all real states."""
     ids, attention, positions = batch(padding)
     states = reads(ids, attention, positions)[attention.bool()]
     weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(2))

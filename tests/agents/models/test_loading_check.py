@@ -18,8 +18,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from maporl_agents.config import Sampling, TeamConfig
-from maporl_agents.models import bases, trunk
 from maporl_agents.models.grouped_adapters import AdapterRoute
+from maporl_agents.models.lean_trunk import LeanTrunk, TrunkReader
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
 from maporl_agents.types import TokenIds
@@ -186,16 +186,20 @@ class TestTheCheck:
     def test_finds_what_a_batch_loses(
         self, folder: Path, tuning: str, forgotten: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def lossy(model: Any, ids: Tensor, attention: Tensor, positions: Tensor, cache: Any) -> Any:
+        reads = TrunkReader.__call__
+
+        def lossy(
+            reader: TrunkReader, ids: Tensor, attention: Tensor, positions: Tensor, cache: Any
+        ) -> Any:
             if forgotten == "attention":
                 attention = torch.ones_like(attention)
             if forgotten == "positions":
                 positions = torch.arange(ids.shape[1]).expand_as(ids)
             if forgotten == "cache":
                 attention, cache = attention[:, -ids.shape[1] :], None
-            return trunk.read(model, ids, attention, positions, cache)
+            return reads(reader, ids, attention, positions, cache)
 
-        monkeypatch.setattr(bases, "read", lossy)
+        monkeypatch.setattr(TrunkReader, "__call__", lossy)
         assert "off by" in refusal(folder, tuning=tuning)
 
     def test_finds_rows_of_another_adapter(
@@ -211,8 +215,28 @@ class TestTheCheck:
         def fails(*_: object) -> None:
             raise AttributeError("'X' object has no attribute\n'select'")
 
-        monkeypatch.setattr(bases, "read", fails)
+        monkeypatch.setattr(TrunkReader, "__call__", fails)
         assert "unequal length ('X' object has no attribute)" in refusal(folder, tuning="full")
+
+    @pytest.mark.parametrize("tuning", ["full", "lora", "none"])
+    @pytest.mark.parametrize("wrong", ["error", "states", "nothing"])
+    def test_where_the_lean_pass_differs_the_modules_read(
+        self, folder: Path, tuning: str, wrong: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And where it does not differ, they do not."""
+        reads = LeanTrunk.read
+
+        def differs(lean: LeanTrunk, *given: Any) -> Tensor:
+            if wrong == "error":
+                raise RuntimeError("no such kernel")
+            states = reads(lean, *given)
+            return states * 1.1 if wrong == "states" else states
+
+        monkeypatch.setattr(LeanTrunk, "read", differs)
+        team = team_of(folder, tuning=tuning)
+        lean = [reader.lean for base in team.bases for reader in base.readers]
+        assert {one is not None for one in lean} == {wrong == "nothing"}
+        assert distance(team, [team.bases[0].model] * 2) < 1e-4
 
     def test_fresh_adapters_are_zero_again_and_alone_in_having_gradients(
         self, folder: Path
