@@ -40,6 +40,32 @@ DEFECTS = (
         ),
     ),
     Defects(
+        "agents/maporl_agents/models/lean_trunk.py",
+        ("tests/agents/models/test_lean_trunk.py",),
+        (
+            ("(real[:, 1:] > real[:, :-1])", "(real[:, 1:] < real[:, :-1])"),
+            ("(place < rows) & real[:, None, None]", "(place < rows)[None, None]"),
+            ("seen | (place == rows)", "seen"),
+            ("return lost if holes else None, False", "return None, False"),
+            ('getattr(config, "sliding_window", None) is None', "True"),
+            ('config.rope_parameters.get("rope_type") in _ROPE_TYPES', "True"),
+            ("2 * len(trunk.rotary_emb.inv_freq) == head", "True"),
+            ('config._attn_implementation == "sdpa"', "True"),
+            ("rms_norm(query_norm, queries)", "queries"),
+            ("cosines * rotary.attention_scaling", "cosines"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/models/lean_layers.py",
+        ("tests/agents/models/test_lean_trunk.py",),
+        (
+            ("cosines, sines, -1), None", "cosines, sines, 1), None"),
+            ("inner.addcmul_(normed.to(inner.dtype), mean)", "inner"),
+            ("groups * size**-0.5", "groups"),
+            (".add_(mask)", ".add(mask)"),
+        ),
+    ),
+    Defects(
         "agents/maporl_agents/models/team.py",
         (
             "tests/agents/models/test_team.py",

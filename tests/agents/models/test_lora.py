@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -344,12 +345,20 @@ def test_an_adapters_dropout_is_off(checkpoint, gradient_checkpointing: bool) ->
 
 
 def count_attention_calls(team: Team) -> list[str]:
-    """Every call of an attention module from now on."""
+    """Every run of a layer's attention from now on, by a module or by the lean forward pass."""
     calls: list[str] = []
     for base in team.bases:
         for name, module in base.model.named_modules():
             if name.endswith(("self_attn", ".attn")):
                 module.register_forward_hook(lambda *_, name=name: calls.append(name))
+        for lean in [reader.lean for reader in base.readers if reader.lean]:
+            attend = lean._attend
+
+            def counted(*given: Any, attend: Any = attend) -> Tensor:
+                calls.append("attention")
+                return attend(*given)
+
+            lean._attend = counted
     return calls
 
 

@@ -186,14 +186,20 @@ class TestTheEnd:
         assert first.logprobs[0] == pytest.approx(float(known[first.ids[0]]), abs=1e-5)
 
 
-def test_all_agents_on_one_base_are_generated_in_one_batch(checkpoint) -> None:
+def test_all_agents_on_one_base_are_generated_in_one_batch(
+    checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As many forward passes as the longest completion has tokens, for twelve agents."""
     team = load_team(checkpoint("llama"), num_agents=12, num_turns=1, tuning="lora")
     [base] = team.bases
     calls: list[int] = []
-    base.model.base_model.register_forward_hook(
-        lambda _m, _a, output: calls.append(len(output.last_hidden_state))
-    )
+    reads = base.hidden
+
+    def counted(ids: torch.Tensor, *given: object, **options: object) -> torch.Tensor:
+        calls.append(len(ids))
+        return reads(ids, *given, **options)
+
+    monkeypatch.setattr(base, "hidden", counted)
     policies = [f"agent_{seat}" for seat in range(12)]
     done = sample(team, [(5, 6, seat + 7) for seat in range(12)], policies, SHORT, seed=1)
     assert len(calls) == max(len(one.ids) for one in done)
