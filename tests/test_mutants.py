@@ -13,7 +13,7 @@ COVERED = """
     rewards credit advantages losses batching layout token_logprobs maporl magrpo iac
     sample_tree malt gradient_accumulation preferences preference_pairs tree_values
     joint_returns branches optimiser rollout sampler decoding team speak critics controls
-    verdicts uniforms grouped_products grouped_adapters token_tables read_out
+    verdicts uniforms grouped_products grouped_adapters lean_layers lean_trunk token_tables read_out
 """
 
 
