@@ -69,7 +69,7 @@ def test_a_debate_reads_anew_what_an_append_only_one_reads_once(tmp_path: Path) 
     assert least(rollouts) == 3 * (20 + 21 + 21)  # a message's last id, and two messages of others
     assert sum(map(len, rollouts[0].prompts)) == 3 * (20 + 50 + 80)
     assert stepped(rollouts) == 9 * 9
-    assert [request.agent for request in asked(rollouts[0], 2)] == [0, 1, 2]
+    assert [request.agent for request in asked(rollouts[0], 2, 0)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,9 @@ class Engine:
         ids = ids_of(trainer, 3 * rows, PROMPT)
         own = [ids[agent * rows : (agent + 1) * rows] for agent in range(3)]
         asked = [
-            Request(f"agent_{agent}", prompt, agent) for agent in range(3) for prompt in own[agent]
+            Request(f"agent_{agent}", prompt, agent, debate)
+            for agent in range(3)
+            for debate, prompt in enumerate(own[agent])
         ]
         sampling = Sampling(max_new_tokens=TOKENS)
         ways: dict[str, Callable[[], object]] = {
@@ -96,7 +98,7 @@ class Engine:
         shares = (np.arange(rows) + 0.5) / rows
         lengths = tuple(int(-mean * np.log(1 - share)) + 1 for share in shares)
         sampling = Sampling(agent_max_new_tokens=lengths)
-        asked = [Request("agent_0", prompt, row) for row, prompt in enumerate(ids)]
+        asked = [Request("agent_0", prompt, row, row) for row, prompt in enumerate(ids)]
         return alternate(
             {
                 "ours": lambda: speak(trainer.team, asked, sampling, 0),
@@ -111,7 +113,7 @@ class Engine:
         with counting(trainer) as read:
             rollouts = played(trainer)
         stages = [
-            [request for rollout in rollouts for request in asked(rollout, turn)]
+            [request for debate, one in enumerate(rollouts) for request in asked(one, turn, debate)]
             for turn in range(turns)
         ]
 
@@ -223,11 +225,11 @@ def _of(rollout: Rollout, turn: int) -> slice:
     return slice(turn * agents, (turn + 1) * agents)
 
 
-def asked(rollout: Rollout, turn: int) -> list[Request]:
+def asked(rollout: Rollout, turn: int, debate: int) -> list[Request]:
     """Return the requests of one turn of a debate in which everybody speaks."""
     here = _of(rollout, turn)
     pairs = zip(rollout.policies[here], rollout.prompts[here], strict=True)
-    return [Request(policy, prompt, agent) for agent, (policy, prompt) in enumerate(pairs)]
+    return [Request(policy, prompt, agent, debate) for agent, (policy, prompt) in enumerate(pairs)]
 
 
 def written(rollout: Rollout, turn: int) -> tuple[Completion, ...]:
@@ -320,7 +322,7 @@ def shares(engine: Engine, rows: int = 12) -> dict[str, float]:
     adapter = 8 * layers * (4 * h + h * 2 + kv + 3 * (h + shape.inside))
     trainer = engine.trainer("small", agents=3, rows=rows)
     ids = ids_of(trainer, rows, PROMPT)
-    three = [Request(f"agent_{i % 3}", prompt, 0) for i, prompt in enumerate(ids)]
+    three = [Request(f"agent_{i % 3}", prompt, i % 3, i) for i, prompt in enumerate(ids)]
 
     def say(tokens: int) -> Callable[[], object]:
         sampling = Sampling(max_new_tokens=tokens)

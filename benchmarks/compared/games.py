@@ -83,6 +83,7 @@ def settings(work: Work, folder: Path) -> RunConfig:
     joint = work.scheme == "magrpo"
     debates = work.rows // work.agents
     asked = 1 if joint else debates
+    updates = min(work.minibatches, debates)
     questions = folder / "questions.jsonl"
     rows = [
         {"id": str(i), "prompt": text, "answer": "1", "kind": "number"}
@@ -115,7 +116,7 @@ def settings(work: Work, folder: Path) -> RunConfig:
     return TrainConfig(
         **shared,
         game=GameConfig(**game),
-        ppo=PPOConfig(epochs=work.epochs, minibatches=work.minibatches, learning_rate=1e-5),
+        ppo=PPOConfig(epochs=work.epochs, minibatches=updates, learning_rate=1e-5),
     )
 
 
