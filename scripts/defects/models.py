@@ -45,7 +45,6 @@ DEFECTS = (
         (
             ("(real[:, 1:] > real[:, :-1])", "(real[:, 1:] < real[:, :-1])"),
             ("(place < rows) & real[:, None, None]", "(place < rows)[None, None]"),
-            ("seen | (place == rows)", "seen"),
             ("return lost if holes else None, False", "return None, False"),
             ('getattr(config, "sliding_window", None) is None', "True"),
             ('config.rope_parameters.get("rope_type") in _ROPE_TYPES', "True"),
@@ -61,7 +60,7 @@ DEFECTS = (
         (
             ("cosines, sines, -1), None", "cosines, sines, 1), None"),
             ("inner.addcmul_(normed.to(inner.dtype), mean)", "inner"),
-            ("groups * size**-0.5", "groups"),
+            ("size) * size**-0.5", "size)"),
             (".add_(mask)", ".add(mask)"),
         ),
     ),
