@@ -52,6 +52,12 @@ class Train:
         """Run the command; return the exit code."""
         if self.force and self.resume is None:
             raise ValueError("--force belongs to --resume: give the folder of the run to change")
+        if self.overwrite and self.resume is not None:
+            raise ValueError(
+                "--resume goes on with a run and --overwrite begins it anew: choose one"
+            )
+        if self.runs != Train.runs and self.resume is not None:
+            raise ValueError("--resume names the folder of the run: leave out --runs")
         if self.recipe and self.resume is not None:
             raise ValueError("--resume goes on with the run's own settings: leave out --recipe")
         game = self.config.game

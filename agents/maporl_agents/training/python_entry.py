@@ -109,6 +109,8 @@ def train(
     """
     if recipe and scheme:
         raise ValueError("a recipe tells the scheme: leave one of the two out")
+    if overwrite and resume:
+        raise ValueError("resume goes on with a run and overwrite begins it anew: choose one")
     if force and not resume:
         raise ValueError("force belongs to resume: set both, or none")
     start = recipe_of(recipe) if recipe else config_of(_named(scheme or "maporl", "scheme"))()

@@ -233,6 +233,25 @@ def test_other_settings_of_a_run_are_told_in_keywords_and_can_be_insisted_on(her
         maporl_agents.train(name="c", quiet=True, resume=True, force=True, **SMALL)
     with pytest.raises(ValueError, match="force belongs to resume"):
         maporl_agents.train(name="d", quiet=True, force=True, **SMALL)
+    with pytest.raises(ValueError, match="overwrite begins it anew: choose one"):
+        maporl_agents.train(name="c", quiet=True, resume=True, overwrite=True, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--overwrite"], "--overwrite begins it anew: choose one"),
+        (["--runs", "elsewhere"], "--resume names the folder of the run: leave out --runs"),
+    ],
+)
+def test_flags_that_a_resumed_run_would_ignore_are_refused(
+    here: Path, capsys: pytest.CaptureFixture[str], flags: list[str], words: str
+) -> None:
+    RunLog.create(here / "runs/r", TrainConfig(name="r")).close()
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--resume", "runs/r", *flags])
+    assert stop.value.code == 2
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
