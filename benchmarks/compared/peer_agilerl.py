@@ -1,9 +1,9 @@
 """AgileRL's LLMPPO, of whatever version its environment holds, without vLLM: as it runs on a CPU.
 
-What it does: one agent; adapters for the policy and for the critic, which so has a pass through the
-layers of its own, and a reference; generates one prompt at a time (its batches need vLLM on a GPU);
-advantages of single tokens. What it does not do: several agents in one engine, batched sampling
-here, its fused loss kernel (for GPUs).
+What it does: one agent; adapters for the policy, for the reference and for the critic, which so has
+passes of its own; advantages of single tokens. On a CPU it generates one prompt at a time (its
+batches need vLLM). What it does not do: several agents on one base. Its layers for GPUs, which it
+puts in wherever their package is installed, are switched off from outside.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import sys
 
 import torch
 from agilerl.algorithms import LLMPPO
+from agilerl.algorithms.core import base
 from material import reward_of
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from worker import Worker
 
+base.HAS_LIGER_KERNEL = False  # its layers would be put in, which only a GPU runs
 given = json.loads(sys.argv[1])
 torch.set_num_threads(1)
 worker = Worker()
@@ -25,10 +27,12 @@ tokens, minibatch = given["tokens"], given["rows"] // given["minibatches"]
 tokenizer = AutoTokenizer.from_pretrained(given["model"])
 policy = AutoModelForCausalLM.from_pretrained(given["model"])
 worker.ready(parameters=sum(p.numel() for p in policy.parameters()))
+del policy  # the library loads it itself, with a value head
 agent = LLMPPO(
     pad_token_id=tokenizer.pad_token_id,
     pad_token=tokenizer.pad_token,
-    actor_network=policy,
+    model_name=given["model"],
+    model_config={"torch_dtype": torch.float32, "attn_implementation": "sdpa"},
     batch_size=given["rows"],
     mini_batch_size=minibatch,
     micro_batch_size_per_gpu=minibatch,
