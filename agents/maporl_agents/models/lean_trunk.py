@@ -84,7 +84,7 @@ def lean_trunk(model: PreTrainedModel) -> LeanTrunk | None:
     any class: they are called, or applied as `LeanTrunk.read` is told.
     """
     family = next((one for one in _FAMILIES if type(model).__name__ == f"{one}ForCausalLM"), None)
-    if family is None or model.device.type == "meta":
+    if family is None:
         return None
     trunk: Any = trunk_of(model)
     if not (_plain_settings(model.config) and _plain_modules(trunk, family)):

@@ -312,4 +312,3 @@ def test_what_is_changed_is_not_taken() -> None:
         change(model)
         assert lean_trunk(model) is None, change.__name__
     assert lean_trunk(Other(make_model("Llama").config)) is None
-    assert lean_trunk(make_model("Llama").to("meta")) is None
