@@ -26,6 +26,7 @@ from maporl_agents.commands.report import Report
 from maporl_agents.commands.train import Train, settings_from
 from maporl_agents.commands.verifier import Verifier
 from maporl_agents.config.typed_text import prepared
+from maporl_agents.models.allocator import keep_freed_memory
 from maporl_agents.records.saved_settings import SettingsDiffer
 from maporl_agents.records.storage import CheckpointError
 from maporl_env.sandbox import SandboxUnavailable
@@ -52,6 +53,7 @@ Command = (
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run, and exit: 0 done, 2 the user's mistake, 130 / 143 interrupted and saved."""
+    keep_freed_memory()
     try:
         command = _command(prepared(sys.argv[1:] if argv is None else argv))
         code = 0 if command is None else command()
