@@ -49,6 +49,18 @@ def cell(runs: Path, scheme: str, stage: str, decoding: str, turn: int) -> str:
     return f"{statistics.median(votes):.3f} [{min(votes):.3f}-{max(votes):.3f}]"
 
 
+def asked(runs: Path) -> str:
+    """Return how many questions each stage was asked, in words."""
+    counts: dict[str, set[int]] = {"before": set(), "after": set()}
+    for scheme in SCHEMES:
+        for seed in SEEDS:
+            results = json.loads((folder(runs, scheme, seed) / "results.json").read_text())
+            for stage, numbers in counts.items():
+                numbers.add(results[stage]["sampled"]["num_questions"])
+    words = [f"{', '.join(map(str, sorted(n)))} {stage}" for stage, n in counts.items()]
+    return f"{' and '.join(words)} training"
+
+
 def table(runs: Path) -> str:
     """Return the Markdown table."""
     rows = [
@@ -78,8 +90,8 @@ def main() -> None:
                 train(args.runs, scheme, seed)
     print(table(args.runs))
     print(
-        f"\nMedian [range] over seeds {SEEDS}; {platform.machine()}, Python "
-        f"{platform.python_version()}."
+        f"\nMedian [range] over seeds {SEEDS}; questions: {asked(args.runs)}; "
+        f"{platform.machine()}, Python {platform.python_version()}."
     )
 
 

@@ -103,6 +103,9 @@ class EvalConfig:
 
     questions: int = 500
     """Held-out questions; a figure's standard error is about sqrt(p (1 - p) / questions)."""
+    questions_before: int = 100
+    """As many of them, the first, are also asked before training; at most `questions`. 100 leave a
+    standard error of at most .05, and the measurement before training a fifth of the time."""
     split: str = "test"
     """Which questions of the task."""
     seed: int = 20_000
@@ -112,7 +115,7 @@ class EvalConfig:
     MALT's paper: 3."""
 
     def __post_init__(self) -> None:
-        require_numbers(self, AT_LEAST_1, "questions", "passes")
+        require_numbers(self, AT_LEAST_1, "questions", "questions_before", "passes")
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,14 @@ def result_table(stages: Mapping[str, Results], title: str) -> Table:
     return table
 
 
+def asked_words(stages: Mapping[str, Results]) -> str:
+    """Return how many questions each stage asked, e.g. "500", or "100 before, 500 after"."""
+    asked = {stage: results["sampled"]["num_questions"] for stage, results in stages.items()}
+    if len(set(asked.values())) == 1:
+        return f"{next(iter(asked.values())):,}"
+    return ", ".join(f"{number:,} {stage}" for stage, number in asked.items())
+
+
 def scores_are_not_accuracy(stages: Mapping[str, Results]) -> bool:
     """Return whether in some turn the verifier's mean score differs from the key's accuracy."""
     turns = [turn for s in stages.values() for e in s.values() for turn in e["turns"]]
@@ -123,8 +131,12 @@ def telling_question(before: Sequence[Transcript], after: Sequence[Transcript]) 
     """Return the first question that was wrong at first and that the trained team got right.
 
     Falls back to the first question where there is none.
+
+    Args:
+        before: debates of the untrained team.
+        after: debates on the same questions in the same order, and maybe on more.
     """
-    for index, (old, new) in enumerate(zip(before, after, strict=True)):
+    for index, (old, new) in enumerate(zip(before, after[: len(before)], strict=True)):
         first, last = new.of_turn(0), new.of_turn(new.turn - 1)
         if (
             all(m.score == 0 for m in old.of_turn(old.turn - 1))
@@ -189,6 +201,9 @@ def _draw_bars(axes: Any, stages: Mapping[str, Mapping[str, Any]], title: str) -
                 color=TURN_COLOURS[t % len(TURN_COLOURS)],
                 label=f"turn {t + 1}" if place == 0 else None,
             )
-    axes.set_xticks(range(len(stages)), list(stages))
+    axes.set_xticks(
+        range(len(stages)),
+        [f"{stage}\n{each['num_questions']:,} questions" for stage, each in stages.items()],
+    )
     axes.set(ylim=(0, 1), ylabel="accuracy of the vote", title=title)
     axes.grid(axis="y", alpha=0.3)

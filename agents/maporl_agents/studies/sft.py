@@ -21,7 +21,13 @@ from maporl_agents.play.rollout import play
 from maporl_agents.records import checkpoint
 from maporl_agents.records.run_log import RunLog
 from maporl_agents.seeding import seed_of
-from maporl_agents.training.experiment import build, held_out, measure, save_checkpoint
+from maporl_agents.training.experiment import (
+    asked_before,
+    build,
+    held_out,
+    measure,
+    save_checkpoint,
+)
 from maporl_agents.training.make_game import debates_of, training_questions
 from maporl_agents.types import Rollout, TokenBatch
 from maporl_agents.update import imitation
@@ -64,7 +70,7 @@ def run(
     team, _ = build(config)
     learner = Learner(team, replace(config.ppo, warmup_steps=0), sft.epochs)
     with RunLog.create(folder, config, overwrite=overwrite) as log:
-        before = measure(config, team, held)
+        before = measure(config, team, asked_before(config, held))
         best = best_debates(sampled_debates(config, learner, log), sft.best_share, config.seed)
         console.print(f"imitating {len(best)} debates")
         imitate(config, sft, learner, best, log)

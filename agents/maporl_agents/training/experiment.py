@@ -55,6 +55,7 @@ __all__ = [
     "Interrupted",
     "Learner",
     "Metrics",
+    "asked_before",
     "build",
     "held_out",
     "load_checkpoint",
@@ -123,6 +124,11 @@ def held_out(config: RunConfig, game: LoadedGame | None = None) -> list[Question
     split = config.eval.split
     questions = game.questions(split) if game else questions_of(config.game, split)
     return questions_of_step(questions, 0, min(config.eval.questions, len(questions)), 0)
+
+
+def asked_before(config: RunConfig, held: Sequence[Question]) -> Sequence[Question]:
+    """Return the held-out questions that are also asked before training: the first of them."""
+    return held[: config.eval.questions_before]
 
 
 def build(
@@ -318,6 +324,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Measure, train, measure, show. The part that a fresh and a resumed run share."""
     questions, held = parts["training"], parts["held-out"]
+    few = asked_before(config, held)
     warnings: Sequence[str] = noted.get("warnings", ())
     which = "held-out questions" if not warnings else f"questions of split {config.eval.split!r}"
     source = questions_record.source(config.game, questions)
@@ -328,9 +335,9 @@ def _finish(
     for part, ids in noted.get("left_out", {}).items():
         console.print(f"left out as too long: {len(ids):,} {part} questions ({some(ids)})")
     _shout(console, warnings)
-    console.print(f"measuring the untrained team on {len(held)} {which} ...")
+    console.print(f"measuring the untrained team on {len(few):,} {which} ...")
     with interruptible(start):
-        before = _untrained(config, game, learner, held, start)
+        before = _untrained(config, game, learner, few, start)
     for warning in terminal_report.warnings_of(before["sampled"].transcripts):
         console.print(warning)
     with progress_bar(config, console, start) as on_step:
@@ -346,7 +353,7 @@ def _finish(
         )
     if spent := read_seconds(log.folder):
         console.print(f"time of the steps: {shares(spent)}")
-    console.print("measuring the trained team ...")
+    console.print(f"measuring the trained team on {len(held):,} {which} ...")
     with interruptible(config.steps):
         after = measure(config, learner.team, held, game)
     stages = {
@@ -360,7 +367,8 @@ def _finish(
         *(read_metrics(log.folder), stages["before"], stages["after"], log.folder / "curve.png"),
         which,
     )
-    console.print(terminal_report.result_table(stages, f"{config.game.task}, {len(held)} {which}"))
+    title = f"{config.game.task}, {which}: {terminal_report.asked_words(stages)}"
+    console.print(terminal_report.result_table(stages, title))
     for warning in terminal_report.warnings_of(after["sampled"].transcripts):
         console.print(warning)
     _shout(console, warnings)
@@ -382,11 +390,11 @@ def _untrained(
     config: RunConfig,
     game: LoadedGame,
     learner: PolicyLearner,
-    held: Sequence[Question],
+    questions: Sequence[Question],
     start: int,
 ) -> dict[str, Evaluation]:
     """Measure the team as it began; one made for that is gone before training takes its memory."""
     if not start:
-        return measure(config, learner.team, held, game)
+        return measure(config, learner.team, questions, game)
     team, _ = build(config, kept=config, game=game)
-    return measure(config, team, held, game)
+    return measure(config, team, questions, game)

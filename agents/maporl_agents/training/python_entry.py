@@ -181,6 +181,8 @@ _UNTRAINED = RunConfig(team=TeamConfig(tuning="none"))
 """The settings that `evaluate` starts from where there is no run."""
 MEASURED = ("game.", "sampling.", "eval.")
 """Groups of settings that `evaluate` reads."""
+ONLY_TRAINING = ("game.train_split", "eval.questions_before")
+"""Settings in these groups that act in training only."""
 LOADING = tuple(
     f"team.{name}"
     for name in (
@@ -201,7 +203,7 @@ def _refuse_idle(config: RunConfig, start: RunConfig, more: Sequence[str]) -> No
     usual = dict(leaves(start))
     for name, value in leaves(config):
         paid = any(f"{name}.".startswith(f"{credit}.") for credit in CREDIT)
-        idle = paid or name == "game.train_split" or not name.startswith(MEASURED)
+        idle = paid or name in ONLY_TRAINING or not name.startswith(MEASURED)
         if idle and name not in more and value != usual[name]:
             raise ValueError(
                 f"{name} would do nothing here: evaluate trains nothing"

@@ -24,7 +24,7 @@ from maporl_agents.studies.results import Decoding, Metric, Study
 from maporl_agents.studies.verdicts import Estimate, Verdict, rise_verdict
 from maporl_agents.webpage import debates, figures
 from maporl_agents.webpage.incentives import incentives
-from maporl_agents.webpage.sources import DECODINGS, Source, load
+from maporl_agents.webpage.sources import DECODINGS, STAGES, Source, load
 from maporl_env.rendering.plain_text import harmless
 
 STATIC = files("maporl_agents.webpage") / "static"
@@ -160,20 +160,29 @@ def _verdict(study: Study, verdict: Verdict) -> dict[str, str]:
 def _facts(study: Study) -> list[list[str]]:
     """Return the lines under the title: label and value."""
     seeds = sorted({seed.seed for arm in study.arms for seed in arm.seeds})
-    asked = sorted(
-        {m.num_questions for arm in study.arms for seed in arm.seeds for m in seed.measurements}
-    )
     facts = {
         "made": study.created.replace("T", " ").replace("+00:00", " UTC"),
         "command": study.command,
         "seed" if len(seeds) == 1 else "seeds": ", ".join(map(str, seeds)),
-        "held-out questions": ", ".join(f"{number:,}" for number in asked),
+        "held-out questions": asked_words(study),
         **{name: value for name, value in study.budget.items() if name != "seeds"},
         **study.machine,
         "versions": _packages(study.versions),
         "commit": ", ".join(commit[:12] for commit in _commits(study.versions)),
     }
     return [[key.replace("_", " "), str(value)] for key, value in facts.items() if value]
+
+
+def asked_words(study: Study) -> str:
+    """Return how many questions were asked, as "500" or "100 before, 500 after training"."""
+    measured = [m for arm in study.arms for seed in arm.seeds for m in seed.measurements]
+    told = {}
+    for stage in STAGES:
+        if counts := {m.num_questions for m in measured if m.stage == stage}:
+            told[stage] = ", ".join(f"{count:,}" for count in sorted(counts))
+    if len(set(told.values())) < 2:
+        return "".join(list(told.values())[:1])
+    return ", ".join(f"{counts} {stage}" for stage, counts in told.items()) + " training"
 
 
 def _packages(versions: Mapping[str, Any]) -> str:

@@ -44,6 +44,7 @@ NUMBERS = [
     (MALTSettings(), "beta", (0.0, math.inf), (0.2,)),
     (IACSettings(), "critic_learning_rate", (math.nan,), (1e-3,)),
     (EvalConfig(), "questions", (0,), (1,)),
+    (EvalConfig(), "questions_before", (0,), (1,)),
     (EvalConfig(), "passes", (0,), (3,)),
     (Sampling(), "temperature", (-1.0, math.nan, math.inf), (0.0, 0.7)),
     (TrainConfig(), "steps", (0, -1), (1,)),

@@ -101,6 +101,7 @@ HOW = {
     "sampling.stop": (("end",), "where messages end"),
     "sampling.agent_stop": (("end", ""), "where messages end"),
     "eval.questions": (9, "what is measured"),
+    "eval.questions_before": (9, "what is measured"),
     "eval.split": ("train", "what is measured"),
     "eval.seed": (3, "noise of measuring"),
     "eval.passes": (2, "what is measured"),

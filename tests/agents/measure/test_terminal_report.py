@@ -8,7 +8,13 @@ from typing import Any
 from miniatures import make_transcript
 from rich.console import Console
 
-from maporl_agents.measure.terminal_report import result_table, silence, unscored
+from maporl_agents.measure.terminal_report import (
+    asked_words,
+    result_table,
+    silence,
+    telling_question,
+    unscored,
+)
 
 
 def turn(**changes: Any) -> dict[str, Any]:
@@ -77,6 +83,24 @@ def test_no_name_is_cut_short() -> None:
     first = [line.split("│")[1].strip() for line in table.splitlines() if line.startswith("│")]
     assert "".join(first) == name
     assert all(figure in table for figure in ("0.11", "0.22", "0.33", "0.44", "0.500 ±0.100"))
+
+
+def test_a_table_says_how_many_questions_each_stage_asked() -> None:
+    def asked(**counts: int) -> str:
+        return asked_words({name: {"sampled": {"num_questions": n}} for name, n in counts.items()})
+
+    assert asked(before=100, after=1500) == "100 before, 1,500 after"
+    assert asked(before=100, after=100) == "100"
+
+
+def test_only_questions_asked_in_both_stages_are_compared() -> None:
+    """The trained team is asked more questions; the last one here would be the most telling."""
+    wrong, right = [["x"], ["x"]], [["x"], ["1"]]
+    before = [make_transcript(wrong, scores=[[0], [0]])] * 2
+    after = [make_transcript(wrong, scores=[[0], [0]])] * 2
+    better = make_transcript(right, scores=[[0], [1]])
+    assert telling_question(before, [*after, better]) == 0
+    assert telling_question(before, [after[0], better, better]) == 1
 
 
 def test_an_agent_that_writes_nothing_is_a_warning() -> None:

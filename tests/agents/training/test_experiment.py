@@ -19,6 +19,7 @@ from maporl_agents import cli
 from maporl_agents.algorithms import magrpo
 from maporl_agents.config import (
     CONFIGS,
+    EvalConfig,
     GameConfig,
     MAGRPOConfig,
     RunConfig,
@@ -27,6 +28,8 @@ from maporl_agents.config import (
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.training import experiment, loop
 from maporl_agents.update.optimiser import not_finite
+from maporl_agents.webpage.page import asked_words
+from maporl_agents.webpage.sources import load
 from maporl_env.tasks import load_task
 
 SMALL = TrainConfig(**{**SIZES, "steps": 4, "seed": 3})
@@ -155,6 +158,28 @@ class TestRun:
         for _ in range(2):
             experiment.resume(folder, console())
             assert [(folder / name).read_bytes() for name in names] == once
+
+    def test_the_untrained_team_is_asked_the_first_of_the_questions(self, tmp_path: Path) -> None:
+        """Also by a run that is resumed; every number says how many questions it is of."""
+        config = replace(SMALL, steps=1, eval=EvalConfig(questions=6, questions_before=2))
+        screen = console()
+        results = experiment.run(config, tmp_path / "run", screen)
+        for _ in range(2):
+            asked = {s: [r["num_questions"] for r in results[s].values()] for s in results}
+            assert asked == {"before": [2, 2], "after": [6, 6]}
+            before, after = (
+                [json.loads(line)["question"]["id"] for line in text.splitlines()]
+                for stage in ("before", "after")
+                for text in [(tmp_path / "run" / "transcripts" / f"{stage}.jsonl").read_text()]
+            )
+            assert before == after[:2]
+            results = experiment.resume(tmp_path / "run", screen)
+        said = screen.export_text()
+        assert "measuring the untrained team on 2 held-out questions" in said
+        assert "held-out questions: 2 before, 6 after" in said
+        [arm] = load(tmp_path / "run").study.arms
+        assert [m.num_questions for m in arm.seeds[0].measurements] == [2, 2, 6, 6]
+        assert asked_words(load(tmp_path / "run").study) == "2 before, 6 after training"
 
     @pytest.mark.parametrize("scheme", CONFIGS)
     def test_what_is_not_finite_names_the_flag_of_the_scheme(

@@ -307,6 +307,7 @@ def test_a_recipe_keeps_file_words_and_split_for_its_own_task_alone(
         ({"gamma": 0.5}, "game.gamma"),
         ({"too_short": 0.5}, "game.penalties.too_short"),
         ({"train_split": "rl"}, "game.train_split"),
+        ({"questions_before": 50}, "eval.questions_before"),
         ({"sharing": "one"}, "team.sharing"),
         ({"lora_rank": 2}, "team.lora_rank"),
         ({"eval.seed": 1, "checkpoint_every": 3}, "checkpoint_every"),
