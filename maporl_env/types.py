@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -45,7 +45,7 @@ class Question:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a JSON-ready dict."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Question:
@@ -79,6 +79,10 @@ class Message:
     def feedback(self) -> float | None:
         """The score that readers see where scores are shown; None if there is none."""
         return self.score if isinstance(self.shown, str) else self.shown
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a JSON-ready dict."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ class Transcript:
         return {
             "question": self.question.to_dict(),
             "agents": list(self.agents),
-            "messages": [asdict(message) for message in self.messages],
+            "messages": [message.to_dict() for message in self.messages],
         }
 
     @classmethod

@@ -20,12 +20,10 @@ from transformers import (
 
 from maporl_agents import tiny
 from maporl_agents.config import TeamConfig, turns_of
-from maporl_agents.models.adapter_config import adapter_config
 from maporl_agents.models.bases import Base, FullBase
 from maporl_agents.models.critics import critic_adapter, critic_name
 from maporl_agents.models.downloads import require_found
 from maporl_agents.models.loading_check import check, read_by_modules
-from maporl_agents.models.lora import LoraBase, lora_settings
 from maporl_agents.models.quantize import (
     load_options,
     require_means,
@@ -213,8 +211,7 @@ def load_bases(config: TeamConfig, name: str, who: Roster, seed: int, load: Load
         seed: names the initialisation of adapters.
         load: where the model comes from.
     """
-    for folder in dict.fromkeys(who.starts.values()):
-        adapter_config(folder)  # before any weight is read
+    _check_starts(who)  # before any weight is read
     model, chat = load(name, config)
     speakers = (*who.trained, *who.frozen)
     recompute = config.gradient_checkpointing
@@ -223,6 +220,8 @@ def load_bases(config: TeamConfig, name: str, who: Roster, seed: int, load: Load
     if config.tuning == "none" or not (who.trained or who.starts):
         return [bare]
     if config.tuning == "lora":
+        from maporl_agents.models.lora import LoraBase, lora_settings  # with peft, slow to import
+
         lora = lora_settings(config.lora_rank, config.lora_alpha)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -254,6 +253,16 @@ def load_bases(config: TeamConfig, name: str, who: Roster, seed: int, load: Load
         for one in bases:
             read_by_modules(one)
     return bases
+
+
+def _check_starts(who: Roster) -> None:
+    """Raise ValueError if an adapter that a policy begins as cannot be taken."""
+    if not who.starts:
+        return
+    from maporl_agents.models.adapter_config import adapter_config  # with peft, slow to import
+
+    for folder in dict.fromkeys(who.starts.values()):
+        adapter_config(folder)
 
 
 def load_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:

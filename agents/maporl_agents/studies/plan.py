@@ -129,10 +129,10 @@ def expected_seconds(job: Job) -> float:
     debate = config.game.num_agents * config.game.num_turns
     learnt = training_answers(config) * {"sft": 0.5, "none": 0}.get(method, 1)
     games = sum(len(what.decodings) * (what.passes or 1) for what in job.measures)
-    spoken = games * config.eval.questions
+    debates = games * config.eval.questions
     if method != "none":  # the run measures itself sampled and greedy
-        spoken += 2 * (config.eval.questions + config.eval.questions_before)
-    spoken *= debate * SPEAKING_SHARE
+        debates += 2 * (config.eval.questions + config.eval.questions_before)
+    spoken = debates * debate * SPEAKING_SHARE
     short = isinstance(config, TrainConfig) and config.single_agent
     rate = SECONDS_PER_1000_ANSWERS.get(config.game.task, SECONDS_OF_OTHER_TASKS)
     rate *= 0.5 if short else 1

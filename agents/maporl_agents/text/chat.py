@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import re
 import warnings
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, groupby, pairwise
@@ -34,6 +35,10 @@ _FIXED_DATE = (
 )
 """Before a template: one that asks for the date is told the same on every day, so that a prompt is
 the same too."""
+
+
+REMEMBERED = 1 << 23
+"""Characters of prompts whose ids are kept, at most; each takes a few bytes."""
 
 
 class Chat:
@@ -77,6 +82,8 @@ class Chat:
         self._inner = _without_prefix(tokenizer)
         self._skeletons: dict[tuple[str, ...], list[str]] = {}
         self._splits: dict[str, tuple[str, TokenIds, str]] = {}
+        self._encoded: dict[tuple[str, bool], array[int]] = {}
+        self._remembered = 0
         self._closing = self._closing_id()
         ends = {tokenizer.eos_token_id, *extra_stop_ids}
         if not extra_stop_ids or self._closes_whole_messages():
@@ -141,7 +148,7 @@ class Chat:
             (role == "own" and next(carried, ())) or text for role, text in view
         ]
         if self.tokenizer.chat_template is None:
-            bos = self.tokenizer.bos_token_id if self._adds_bos() else None
+            bos = self.tokenizer.bos_token_id if self._adds_bos else None
             return self._joined([() if bos is None else (bos,), *contents])
         roles: list[str] = [role for role, _ in view]
         if roles[0] == "system" and not self._takes_system:
@@ -155,12 +162,24 @@ class Chat:
         for is_text, neighbours in groupby(parts, key=lambda part: isinstance(part, str)):
             if is_text:
                 first = ids in ([], opened)  # a base model's BOS is put before a text that is first
-                ids += self.encode("".join(map(str, neighbours)), first=first)
+                ids += self._known("".join(map(str, neighbours)), first)
             else:
                 ids += chain.from_iterable(cast("Iterator[TokenIds]", neighbours))
         return tuple(ids)
 
+    def _known(self, text: str, first: bool) -> array[int]:
+        """Return the ids of `encode`; the prompt of a later turn holds the same texts again."""
+        key = text, first
+        if key not in self._encoded:
+            self._remembered += len(text)
+            if self._remembered > REMEMBERED:
+                self._encoded, self._remembered = {}, len(text)
+            self._encoded[key] = array("q", self.encode(text, first=first))
+        return self._encoded[key]
+
+    @cached_property
     def _adds_bos(self) -> bool:
+        """Whether the tokenizer begins every text with its BOS."""
         ids = self.tokenizer("")["input_ids"]
         return bool(ids) and ids[0] == self.tokenizer.bos_token_id
 

@@ -186,9 +186,9 @@ def run(
     config = replace(config, game=with_whole_names(config.game))
     game = make_game(config.game, task)
     parts = _parts(config, game)
-    questions_record.note(parts)  # reads them: before anything is made
+    known = questions_record.note(parts)  # reads them: before anything is made
     team, learner = build(config, game=game)
-    parts, noted = _fitting(config, game, team, parts)
+    parts, noted = _fitting(config, game, team, parts, known)
     with RunLog.create(folder, config, overwrite=overwrite) as log:
         checkpoint.save_json(folder / questions_record.FILE, noted)
         _save_given_questions(config, folder)
@@ -234,8 +234,9 @@ def resume(
     config = replace(config, game=with_whole_names(config.game))
     game = make_game(config.game, task)
     parts = _parts(config, game)
+    known = questions_record.note(parts)
     team, learner = build(config, kept=saved, game=game)
-    parts, noted = _fitting(config, game, team, parts)
+    parts, noted = _fitting(config, game, team, parts, known)
     with RunLog.resume(folder, config, force=force) as log:
         for change in questions_record.changes(folder, config.game, parts, force=force):
             console.print(f"going on although {change}")
@@ -258,9 +259,15 @@ def _parts(config: RunConfig, game: LoadedGame) -> questions_record.Parts:
 
 
 def _fitting(
-    config: RunConfig, game: LoadedGame, team: Team, parts: questions_record.Parts
+    config: RunConfig,
+    game: LoadedGame,
+    team: Team,
+    parts: questions_record.Parts,
+    known: Mapping[str, Any],
 ) -> tuple[questions_record.Parts, dict[str, Any]]:
     """Return the questions that fit the team's models, and what the run's folder notes of them.
+
+    `known` is the note of all `parts`: that of questions which all fit is not made again.
 
     Raises:
         ValueError: some do not fit, and `game.long_questions` does not leave them out.
@@ -270,7 +277,8 @@ def _fitting(
     held, split = kept["held-out"], config.eval.split
     seen = questions_record.seen_in_training(held, game.questions(split), kept["training"])
     warning = questions_record.memory_warning(seen, len(held), split)
-    noted: dict[str, Any] = questions_record.note(kept)
+    fewer = {name: kept[name] for name in kept if kept[name] is not parts[name]}
+    noted: dict[str, Any] = {**known, **questions_record.note(fewer)}
     for name, value in (("left_out", left_out), ("warnings", [warning] * bool(warning))):
         if value:
             noted[name] = value

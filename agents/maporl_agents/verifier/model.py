@@ -22,7 +22,6 @@ from maporl_agents.config import from_dict
 from maporl_agents.models.bases import Base, FullBase, window_of
 from maporl_agents.models.loading import Load, load_model
 from maporl_agents.models.loading_check import check
-from maporl_agents.models.lora import LoraBase, lora_settings
 from maporl_agents.models.trunk import ANOTHER_MODEL, width_of
 from maporl_agents.records import storage
 from maporl_agents.records.storage import CheckpointError
@@ -255,6 +254,8 @@ def _make_base(config: VerifierConfig, seed: int, load: Load) -> Base:
         return FullBase(
             model, chat, [POLICY], trained=True, reference=model, gradient_checkpointing=recompute
         )
+    from maporl_agents.models.lora import LoraBase, lora_settings  # with peft, slow to import
+
     lora = lora_settings(config.lora_rank, config.lora_alpha)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

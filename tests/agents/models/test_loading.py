@@ -39,6 +39,27 @@ def refused(folder: Path | str, match: str, config: TeamConfig = CPU) -> None:
     assert len(str(caught.value)) < 400
 
 
+FULL = """
+import sys
+from maporl_agents.config import TeamConfig
+from maporl_agents.training import experiment
+experiment.make_team(TeamConfig(device="cpu"), num_agents=2, num_turns=1, seed=0)
+print(sorted({"peft", "bitsandbytes", "matplotlib", "tensorboard"} & set(sys.modules)))
+"""
+
+
+def test_a_team_without_adapters_does_not_import_what_adapters_need() -> None:
+    """Together with what it brings, peft takes as long to import as torch."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.stdout == "[]\n", done.stderr
+
+
 OFFLINE = """
 import sys
 from maporl_agents.config import TeamConfig

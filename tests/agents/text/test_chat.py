@@ -9,6 +9,7 @@ import pytest
 from dialects import DIALECTS, dialect_tokenizer
 from miniatures import CHAT_TEMPLATE, make_tokenizer, shared_tokenizer
 
+from maporl_agents.text import chat as chat_module
 from maporl_agents.text import chat_templates
 from maporl_agents.text.chat import Chat
 from maporl_agents.text.chat_templates import render
@@ -146,6 +147,36 @@ class TestCarriedIds:
             debate.post("agent_0", chat.decode(own[-1]))
             debate.post("agent_1", "6")
             debate.settle([0.0, 0.0])
+
+    def test_texts_of_earlier_prompts_are_not_encoded_again(
+        self, chat: Chat, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The prompt of turn t + 1 holds all of the prompt of turn t; its ids are the same."""
+        view = view_of("how many ?")
+        own = (*chat.encode("5"), chat.tokenizer.eos_token_id)
+        wanted = Chat(chat.tokenizer).prompt_ids(view, [own, own])
+        ours, asked = Chat(chat.tokenizer), list[tuple[str, bool]]()
+
+        def noted(text: str, *, first: bool = False) -> list[int]:
+            asked.append((text, first))
+            return chat.encode(text, first=first)
+
+        monkeypatch.setattr(ours, "encode", noted)
+        for shown in (view[:1], view[:3], view):
+            found = ours.prompt_ids(shown, [own] * (len(shown) // 2))
+        assert found == wanted
+        assert len(asked) == len(set(asked))
+
+    def test_what_is_remembered_of_texts_has_a_bound(
+        self, chat: Chat, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(chat_module, "REMEMBERED", 200)
+        ours = Chat(chat.tokenizer)
+        for number in range(20):
+            view = view_of(f"how many {number} ?")
+            assert ours.prompt_ids(view) == Chat(chat.tokenizer).prompt_ids(view)
+            longest = max(len(text) for text, _ in ours._encoded)
+            assert sum(len(text) for text, _ in ours._encoded) <= max(200, longest)
 
     @pytest.mark.parametrize("history", ["last", "none"])
     def test_where_old_turns_are_left_out_the_newest_own_ids_are_carried(
