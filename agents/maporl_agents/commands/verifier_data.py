@@ -92,7 +92,7 @@ class Data:
         if self.recordings is not None and idle:
             names = ", ".join(f"--{name}" for name in sorted(idle))
             raise ValueError(
-                f"with --recordings nothing is asked and nobody answers, so that {names} would do "
+                f"with --recordings no model answers questions, so that {names} would do "
                 "nothing: leave out either"
             )
 

@@ -128,14 +128,14 @@ WHERE = {
     # --- The game ---
     "game.protocol": Where(
         lambda c: c.game.num_agents > 1 or c.game.protocol not in ("sequential", "pipeline"),
-        "one agent (game.num_agents) has nobody to speak before or after it",
+        "with one agent (game.num_agents) no other speaks before or after it",
     ),
     "game.personas": Where(
         lambda c: (
             any(c.game.personas)
             or c.game.protocol not in ("debate", "sequential", "self_correction")
         ),
-        "all of them are empty, and without it there are none either",
+        "all of them are empty, as they are by default",
     ),
     "game.history": Where(
         history_counts,
@@ -161,7 +161,7 @@ WHERE = {
     ),
     "game.horizon": Where(
         lambda c: later_turns_count(c) or (c.game.share == "team" and scores_differ(c)),
-        "no message that is trained has turns after it, and each agent is paid its own score (see "
+        "no trained message has turns after it, and each agent gets its own score (see "
         "game.num_turns, single_agent and team.train_turns)",
     ),
     "game.share": Where(
@@ -172,12 +172,12 @@ WHERE = {
         "there are no scores of others to share: see game.num_agents, game.num_turns, game.gamma, "
         "single_agent, team.train_turns, and game.protocol, which may score one answer for all",
     ),
-    "game.alpha": Where(alpha_counts, f"it pays the later message {BETWEEN_TURNS}"),
-    "game.beta": Where(beta_counts, f"it pays the earlier message {BETWEEN_TURNS}"),
+    "game.alpha": Where(alpha_counts, f"it rewards the later message {BETWEEN_TURNS}"),
+    "game.beta": Where(beta_counts, f"it rewards the earlier message {BETWEEN_TURNS}"),
     "game.majority": Where(
         majority_is_asked,
         "only game.alpha and game.beta look at a majority, between turns, and they are off, or "
-        "are paid for none that is trained",
+        "reward no trained message",
     ),
     "game.penalties.min_words": Where(
         lambda c: c.game.penalties.too_short > 0, "game.penalties.too_short is 0"
@@ -257,7 +257,10 @@ WHERE = {
     "magrpo.ratio": Where(lambda c: several_updates(c, "magrpo"), ONE_UPDATE),
     **dict.fromkeys(
         ("magrpo.joining", "magrpo.credit"),
-        Where(lambda c: c.game.num_agents > 1, "one agent (game.num_agents) has nobody to join"),
+        Where(
+            lambda c: c.game.num_agents > 1,
+            "one agent (game.num_agents) joins no other",
+        ),
     ),
     # --- MALT ---
     "malt.thresholds": Where(
@@ -288,13 +291,17 @@ CREDIT = tuple(
 )
 CRITICS = ("team.critic", "team.critic_width")
 
-JOINT = "is credit of MAPoRL: {0} pays each turn's joint score, and {0}.turn_gamma discounts it"
+JOINT = (
+    "is credit of MAPoRL: {0} rewards each turn by its joint score, and {0}.turn_gamma discounts it"
+)
 NO_CRITIC = "is about critics, and {0} has no critic: leave it out"
 NEVER: dict[str, dict[str, str]] = {
     "maporl": {},
     "magrpo": dict.fromkeys(CREDIT, JOINT) | dict.fromkeys(CRITICS, NO_CRITIC),
     "iac": dict.fromkeys(CREDIT, JOINT),
-    "malt": dict.fromkeys(CREDIT, "is credit of MAPoRL: {0} values a message by what came of it")
+    "malt": dict.fromkeys(
+        CREDIT, "is credit of MAPoRL: {0} values a message by its right continuations"
+    )
     | dict.fromkeys(
         ("game.history", "game.reward_feedback", "game.feedback_verifier", "game.stop"),
         "is about turns after the first, and {0} plays one",

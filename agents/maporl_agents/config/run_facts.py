@@ -68,12 +68,12 @@ def majority_counts(config: Any) -> bool:
 
 
 def alpha_counts(config: Any) -> bool:
-    """Whether a message that is trained can earn `alpha`, which is paid to the later one of two."""
+    """Whether a message that is trained can earn `alpha`, which rewards the later one of two."""
     return majority_counts(config) and max(trained_turns(config), default=0) > 0
 
 
 def beta_counts(config: Any) -> bool:
-    """Whether a message that is trained can earn `beta`, which is paid to the earlier one."""
+    """Whether a message that is trained can earn `beta`, which rewards the earlier one."""
     return majority_counts(config) and later_turns_count(config)
 
 
