@@ -33,8 +33,15 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
 
 
 def cores() -> int:
-    """Return the number of cores this process may use: ``MAPORL_CORES`` if set, else all."""
-    return int(os.environ.get("MAPORL_CORES", 0)) or os.cpu_count() or 1
+    """Return the number of cores this process may use: ``MAPORL_CORES`` if set, else all of its."""
+    return int(os.environ.get("MAPORL_CORES", 0)) or _available()
+
+
+def _available() -> int:
+    """Return the number of cores that the system lets this process run on."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def free_cores() -> int:
@@ -43,5 +50,10 @@ def free_cores() -> int:
 
 
 def share_cores(num_bases: int) -> None:
-    """Give each base its share of the cores; called once by the command line."""
-    torch.set_num_threads(max(1, cores() // max(num_bases, 1)))
+    """Give each base its share of the cores; called once by the command line.
+
+    An operator never takes more threads than ``OMP_NUM_THREADS`` allows.
+    """
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    most = int(allowed) if allowed.isdecimal() and int(allowed) else cores()
+    torch.set_num_threads(min(most, max(1, cores() // max(num_bases, 1))))
