@@ -13,7 +13,8 @@ COVERED = """
     rewards credit advantages losses batching layout token_logprobs maporl magrpo iac
     sample_tree malt gradient_accumulation preferences preference_pairs tree_values
     joint_returns branches optimiser rollout sampler decoding team speak critics controls
-    verdicts uniforms grouped_products grouped_adapters lean_layers lean_trunk token_tables read_out
+    verdicts run_facts uniforms grouped_products grouped_adapters lean_layers lean_trunk
+    token_tables read_out
 """
 
 

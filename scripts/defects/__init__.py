@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import algorithms, environment, losses, models, play, studies, trees, update
+from . import algorithms, config, environment, losses, models, play, studies, trees, update
 from .mutant import Defects, Mutant
 
 ROOMS: tuple[tuple[Defects, ...], ...] = (
@@ -14,6 +14,7 @@ ROOMS: tuple[tuple[Defects, ...], ...] = (
     play.DEFECTS,
     models.DEFECTS,
     studies.DEFECTS,
+    config.DEFECTS,
 )
 
 TESTS = {defects.file: defects.tests for room in ROOMS for defects in room}

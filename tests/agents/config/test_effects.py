@@ -195,6 +195,7 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         [
             {},
             {"game.alpha": (1.0, 0.0)} | FIRST_ALONE,
+            {"game.alpha": (1.0, 0.0)} | SINGLE,
             {"game.beta": (1.0, 0.0)} | LAST_ALONE,
         ],
         {"game.alpha": (1.0, 0.0)},
@@ -381,6 +382,9 @@ def test_a_setting_that_says_what_is_so_anyway_is_refused(
         {"game.personas": ("", ""), "game.protocol": "joint"},  # instead of the task's
         {"game.personas": ("", "b")},
         {"game.history": "last", "game.protocol": "own.py:Protocol"} | TWO,
+        {"game.history": "none"} | TWO,
+        {"game.history": "last", "game.reward_feedback": True},
+        {"game.majority": "all", "game.alpha": (1.0, 0.0)} | LONE,
         {"game.feedback_verifier": "own:f", "game.verifier": "own:f", "game.reward_feedback": True},
         {"game.share": "own", "game.horizon": "last"},
         {"team.lora_rank": 4, "team.critic": "adapter"} | NO_ADAPTERS,
@@ -414,9 +418,9 @@ def test_malt_prefers_among_the_roles_that_are_trained() -> None:
 
 @pytest.mark.parametrize("group", ["imitation", "preference"])
 def test_a_warmup_of_malt_ends_with_the_most_that_can_be_learnt(group: str) -> None:
-    small = {"questions_per_step": 1, "malt.branching": 2}
-    # 8 leaves in 1 tree; 4 parents of 1 pair each; 3 roles; 8 rows to an update
-    most = {"imitation": 3, "preference": 2}[group]
+    small = {"questions_per_step": 1, "malt.branching": 2, f"malt.{group}.epochs": 3}
+    # 8 leaves in 1 tree; 4 parents of 1 pair each; 3 roles; 8 rows to an update; 3 passes
+    most = {"imitation": 9, "preference": 6}[group]
     for steps in (most, most + 1):
         config = put(MALTConfig(), small | {f"malt.{group}.warmup_steps": steps})
         if steps == most:
