@@ -35,7 +35,7 @@ DEFECTS = (
             ("Philox(key=key)", "Philox(key=0)"),
             ("right=True", "right=False"),
             ("* total, below_total)", "* total, total)"),
-            ("chosen.clamp(max=probabilities.shape[1] - 1)", "chosen"),
+            ("chosen.clamp(max=logprobs.shape[1] - 1)", "chosen"),
             ("torch.where(stray, probabilities.argmax(-1), chosen)", "chosen"),
         ),
     ),

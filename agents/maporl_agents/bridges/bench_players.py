@@ -13,6 +13,7 @@ from typing import Any
 
 from maporl_agents import tiny
 from maporl_agents.config import RunConfig, Sampling, TeamConfig, scheme_of
+from maporl_agents.models.kept_caches import KeptCaches
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.team import Team
@@ -52,13 +53,14 @@ class TeamSpeaker:
         self.tokens = 0
         self._calls = 0
         self._own: dict[tuple[int, int], list[TokenIds]] = {}
+        self._kept = KeptCaches(team.bases, sampling.cache_gb)
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[str]:
         """Return one message per prompt."""
         own = [self._own.setdefault((p.debate, p.seat), []) for p in prompts]
         asked = requests(self.team, prompts, own)
         stream = seed_of(self.seed, "sample", self._calls)
-        completions = speak(self.team, asked, self.sampling, stream)
+        completions = speak(self.team, asked, self.sampling, stream, kept=self._kept)
         self._calls += 1
         for said, completion in zip(own, completions, strict=True):
             said.append(completion.ids)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from maporl_agents.bridges.bench_players import is_run, model_sampling, require_model
 from maporl_agents.config import Sampling, TeamConfig
+from maporl_agents.models.kept_caches import KeptCaches
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
 from maporl_agents.play.speak import requests, speak
@@ -55,6 +56,7 @@ class LocalSpeaker:
         team.base_of(team.policy(seat, 0))
         self._calls = 0
         self._talks: dict[str, _Talk] = {}
+        self._kept = KeptCaches(team.bases, sampling.cache_gb)
 
     def __call__(self, prompts: Sequence[str]) -> list[str]:
         """Return one message per prompt.
@@ -68,7 +70,8 @@ class LocalSpeaker:
             for place, (prompt, talk) in enumerate(zip(prompts, talks, strict=True))
         ]
         asked = requests(self.team, read, [talk.own for talk in talks])
-        said = speak(self.team, asked, self.sampling, seed_of(self.seed, "speaker", self._calls))
+        stream = seed_of(self.seed, "speaker", self._calls)
+        said = speak(self.team, asked, self.sampling, stream, kept=self._kept)
         self._calls += 1
         for prompt, talk, one in zip(prompts, talks, said, strict=True):
             view: View = (*talk.view, ("own", one.text))

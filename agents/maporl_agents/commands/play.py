@@ -19,6 +19,7 @@ from maporl_env.batched import BatchedDebate, Prompt
 from maporl_env.rendering import plain_text
 
 if TYPE_CHECKING:
+    from maporl_agents.models.kept_caches import KeptCaches
     from maporl_agents.models.team import Team
     from maporl_agents.types import Completion, TokenIds
     from maporl_env.batched import DebateConfig
@@ -101,6 +102,7 @@ def play_debate(args: Play, console: Console) -> None:
         show(console, introduction(debates.agents))
     turn = 0
     own: list[list[TokenIds]] = [[] for _ in debates.agents]
+    kept = None if team is None else kept_caches(team, sampling)
     while speaking := debates.prompts():
         texts = []
         for prompt in speaking:
@@ -108,7 +110,7 @@ def play_debate(args: Play, console: Console) -> None:
                 texts.append(ask_person(prompt))
             else:
                 assert team is not None
-                message = say(team, prompt, own[prompt.seat], sampling, args.seed)
+                message = say(team, prompt, own[prompt.seat], sampling, args.seed, kept)
                 own[prompt.seat].append(message.ids)
                 texts.append(message.text)
         debates.step(texts)
@@ -173,14 +175,26 @@ def show(console: Console, text: str) -> None:
 
 
 def say(
-    team: Team, prompt: Prompt, own: Sequence[TokenIds], sampling: Sampling, seed: int
+    team: Team,
+    prompt: Prompt,
+    own: Sequence[TokenIds],
+    sampling: Sampling,
+    seed: int,
+    kept: KeptCaches | None = None,
 ) -> Completion:
     """Return one message of one agent, whose earlier ones consist of the ids `own`."""
     from maporl_agents.play.speak import requests, speak
 
     stream = seed_of(seed, "play", prompt.turn, prompt.seat)
-    [completion] = speak(team, requests(team, [prompt], [own]), sampling, stream)
+    [completion] = speak(team, requests(team, [prompt], [own]), sampling, stream, kept=kept)
     return completion
+
+
+def kept_caches(team: Team, sampling: Sampling) -> KeptCaches:
+    """Return empty caches for the debate."""
+    from maporl_agents.models.kept_caches import KeptCaches
+
+    return KeptCaches(team.bases, sampling.cache_gb)
 
 
 def introduction(agents: Sequence[str]) -> str:

@@ -34,6 +34,9 @@ class Sampling:
     """Divides the logits, in sampling and in training; 0 means greedy decoding."""
     max_rows: int = 512
     """Largest number of prompts that are decoded side by side; bounds memory."""
+    cache_gb: float = 2.0
+    """Memory for the key-value caches that are kept from one message of an agent to its next, so
+    that only what is new in a prompt is read: 10^9 bytes; 0 keeps none."""
     agent_max_new_tokens: tuple[int, ...] = ()
     """A limit per agent in place of `max_new_tokens`; agents beyond the list are as its last."""
     stop: tuple[Typed, ...] = ()
@@ -50,7 +53,7 @@ class Sampling:
             )
         if not all(self.stop):
             raise ValueError('stop holds an empty text, which ends every message: leave "" out')
-        require_numbers(self, NOT_NEGATIVE, "temperature")
+        require_numbers(self, NOT_NEGATIVE, "temperature", "cache_gb")
 
     def limit_of(self, seat: int) -> int:
         """Return the most tokens an agent may write in one message."""

@@ -53,6 +53,8 @@ class Base(ABC):
     critics: tuple[str, ...]
     readers: tuple[TrunkReader, ...]
     """What reads the trunks of the policies and of the reference policy."""
+    packs: bool = False
+    """Whether rows of unequal length may be packed into one cache; `loading_check` finds out."""
     _head: Head
 
     @property
@@ -87,6 +89,10 @@ class Base(ABC):
         self, policies: Sequence[str], width: int, *, reference: bool
     ) -> AbstractContextManager[TrunkReader]:
         """Return what reads text i of `width` ids by `policies[i]` inside the block."""
+
+    @abstractmethod
+    def reader(self, policy: str) -> str:
+        """Return the name of the weights that read for a policy: equal names read alike."""
 
     @abstractmethod
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
@@ -170,6 +176,10 @@ class FullBase(Base):
         self, policies: Sequence[str], width: int, *, reference: bool
     ) -> Iterator[TrunkReader]:
         yield self.readers[reference]
+
+    def reader(self, policy: str) -> str:
+        """Return "model": all policies of this base read alike."""
+        return "model"
 
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
         """Return logits (..., V) of hidden states (..., H)."""

@@ -1,7 +1,7 @@
 """Sampling of messages from one base model, token by token, with a key-value cache.
 
 One distribution is sampled, and it is the one that training scores: softmax(raw logits /
-temperature), without truncation. The loop keeps a key-value cache and drops finished rows from it.
+temperature), without truncation. `row_caches` keeps what was read, and drops rows that have ended.
 Each row has a stream of random numbers of its own, one number for each of its tokens.
 """
 
@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from maporl_agents.models.bases import Base
+from maporl_agents.models.kept_caches import BaseCaches, Past
 from maporl_agents.models.lm_head import temper
+from maporl_agents.models.row_caches import BatchRows, StoredRows, batch_rows
 from maporl_agents.models.uniforms import draw, uniforms
 from maporl_agents.text.chat import Chat
 from maporl_agents.types import Completion, StopReason, TokenIds
@@ -26,7 +27,10 @@ _READ_AT_ONCE = 2**23
 
 @dataclass
 class Row:
-    """A prompt and the tokens sampled after it so far; `stream` names its random numbers."""
+    """A prompt and the tokens sampled after it so far.
+
+    `stream` names its random numbers; `past` is what of the prompt need not be read again.
+    """
 
     prompt: TokenIds
     policy: str
@@ -36,6 +40,7 @@ class Row:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     stop: StopReason = StopReason.LENGTH
+    past: Past | None = None
 
     def add(self, token: int, logprob: float, chat: Chat) -> bool:
         """Append a sampled token; return whether another one may follow."""
@@ -60,50 +65,50 @@ class Row:
 
 
 @torch.inference_mode()
-def write_rows(base: Base, rows: list[Row], temperature: float) -> None:
+def write_rows(
+    base: Base, rows: Sequence[Row], temperature: float, kept: BaseCaches | None = None
+) -> None:
     """Sample every row until it ends by a stop token, a stop text or its limit.
 
     N rows are decoded in one batch; rows that end are dropped from it, and from the cache.
+
+    Args:
+        base: the model.
+        rows: N rows without sampled tokens.
+        temperature: 0 takes the most probable token.
+        kept: takes the caches of rows that end.
     """
-    # (N, P) each, P tokens of the longest prompt; later (N, 1), and (N, P + tokens so far)
-    ids, attention = _left_pad([row.prompt for row in rows], base.chat.pad_id, base.device)
-    positions = (attention.cumsum(1) - 1).clamp(min=0)
-    cache = DynamicCache(config=base.model.config)
+    batch = batch_rows(base, rows)
     noise = _noise(rows, temperature, base.device)
-    alive = list(range(len(rows)))
+    hidden = batch.read_prompts()  # (N, H)
     while True:
-        names = [rows[i].policy for i in alive]
-        hidden = base.hidden(ids, attention, positions, names, cache=cache)[:, -1]  # (N, H)
-        place = len(rows[alive[0]].ids)  # rows that go on are equally long
-        numbers = None if noise is None else noise[alive, place]
+        token = len(rows[batch.alive[0]].ids)  # rows that go on are equally long
+        numbers = None if noise is None else noise[batch.alive, token]
         chosen, logprobs = next_tokens(base, hidden, temperature, numbers)
         going = [
-            rows[i].add(token, logprob, base.chat)
-            for i, token, logprob in zip(alive, chosen.tolist(), logprobs.tolist(), strict=True)
+            rows[i].add(new, logprob, base.chat)
+            for i, new, logprob in zip(batch.alive, chosen.tolist(), logprobs.tolist(), strict=True)
         ]
+        if kept is not None:
+            _keep(base, batch, rows, going, kept)
         if not any(going):
             return
-        attention = torch.cat([attention, attention.new_ones(len(attention), 1)], 1)
-        positions = positions[:, -1:] + 1
-        ids = chosen[:, None]
         if not all(going):
-            keep = torch.tensor(going, device=base.device).nonzero()[:, 0]
-            cache.reorder_cache(keep)
-            ids, attention, positions = ids[keep], attention[keep], positions[keep]
-            alive = [i for i, goes in zip(alive, going, strict=True) if goes]
+            chosen = chosen[batch.drop(going)]
+        hidden = batch.read_next(chosen)
 
 
-def _left_pad(
-    prompts: Sequence[TokenIds], pad_id: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Return ids and attention mask, (N, P) each, prompts flush right; the mask is from lengths."""
-    width = max(map(len, prompts))
-    ids = torch.full((len(prompts), width), pad_id)
-    attention = torch.zeros((len(prompts), width), dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        attention[row, width - len(prompt) :] = 1
-    return ids.to(device), attention.to(device)
+def _keep(
+    base: Base, batch: BatchRows, rows: Sequence[Row], going: Sequence[bool], kept: BaseCaches
+) -> None:
+    """Keep what was read of the rows that have ended: all but their last ids."""
+    if not isinstance(batch, StoredRows):
+        return
+    for place, goes in enumerate(going):
+        if not goes:
+            row = rows[batch.alive[place]]
+            ids = (*row.prompt, *row.ids[:-1])
+            kept.put(base.reader(row.policy), ids, batch.states(place))
 
 
 def _noise(rows: Sequence[Row], temperature: float, device: torch.device) -> Tensor | None:

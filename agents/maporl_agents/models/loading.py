@@ -249,9 +249,10 @@ def load_bases(config: TeamConfig, name: str, who: Roster, seed: int, load: Load
         for policy in who.trained
     ]
     bases += [FullBase(model, chat, who.frozen, trained=False)] if who.frozen else []
-    if bare.readers[0].lean is None:
-        for one in bases:
-            read_by_modules(one)
+    for full in bases:
+        full.packs = bare.packs
+        if bare.readers[0].lean is None:
+            read_by_modules(full)
     return bases
 
 

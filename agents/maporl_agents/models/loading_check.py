@@ -4,10 +4,14 @@ Messages are sampled in batches, with padding, with a cache, with rows that end 
 adapter per row, and scored in batches again. Not every architecture or adapter takes all of that,
 and some take it and compute something else without an error. So a few tokens are sampled and scored
 as in a run, and compared with the plain forward pass of transformers and peft on each text alone.
+
+Models of plain attention go on for a second turn, with the caches kept from the first one. Where
+that is exact, runs do the same (`Base.packs`); where it is not, each turn is read anew.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +21,8 @@ from torch import Tensor
 
 from maporl_agents.models.bases import Base, window_of
 from maporl_agents.models.decoding import Row, write_rows
+from maporl_agents.models.kept_caches import BaseCaches
+from maporl_agents.models.row_caches import plain_attention
 from maporl_agents.models.trunk import failing_as
 from maporl_agents.tensor_checks import working_dtype
 from maporl_agents.text.chat import Chat
@@ -30,6 +36,10 @@ _QUANTISED = 0.3
 _TEXT = "Question: how many apples are left when two of the twelve have been eaten?"
 _PROMPTS = ((12, 3), (3, 3), (7, 1))
 """Tokens of a prompt and of what is written after it; the last row ends first."""
+_ADDED = (2, 9, 5)
+"""Tokens that each row's next prompt adds to what it has read and written."""
+_TWO_TURNS = 32
+"""Tokens that a model has to be able to read for two turns."""
 
 
 class _Endless(Row):
@@ -67,11 +77,18 @@ def check(base: Base, policies: Sequence[str], way_out: str) -> None:
     Raises:
         ValueError: log-probabilities differ by more than rounding, or the model cannot do it.
     """
+    can_pack = plain_attention(base.model) and (window_of(base.model) or _TWO_TURNS) >= _TWO_TURNS
+    base.packs = can_pack
     if base.device.type == "meta":
         return
-    if _lean_holds(base, policies):
-        return
-    read_by_modules(base)
+    for lean in (True, False):  # the fastest way first
+        if lean and not all(reader.lean for reader in base.readers):
+            continue
+        if not lean:
+            read_by_modules(base)
+        for base.packs in (True, False) if can_pack else (False,):
+            if _holds(base, policies):
+                return
     name = f"{type(base.model).__name__} of {base.model.name_or_path!r}"
     failure = f"{name} cannot run a batch of texts of unequal length"
     with failing_as(failure, way_out), _moved(base, policies):
@@ -89,10 +106,8 @@ def read_by_modules(base: Base) -> None:
         reader.lean = None
 
 
-def _lean_holds(base: Base, policies: Sequence[str]) -> bool:
-    """Return whether there are lean forward passes, and they give what the plain one does."""
-    if not all(reader.lean for reader in base.readers):
-        return False
+def _holds(base: Base, policies: Sequence[str]) -> bool:
+    """Return whether a base, as it is set to read and to pack, gives what the plain pass does."""
     try:
         with _moved(base, policies):
             return _distance(base, policies) <= _tolerance(base)
@@ -154,7 +169,7 @@ def _distance(base: Base, policies: Sequence[str]) -> float:
 
 
 def _sampled(base: Base, policies: Sequence[str]) -> list[Row]:
-    """Sample a few tokens in one batch, as in a run."""
+    """Sample a few tokens in one batch, as in a run; twice if caches may be kept."""
     ids = base.chat.encode(_TEXT) or [base.chat.pad_id]
     room = (window_of(base.model) or 16) - 3
     rows: list[Row] = [
@@ -162,8 +177,22 @@ def _sampled(base: Base, policies: Sequence[str]) -> list[Row]:
         for policy in policies
         for stream, (length, limit) in enumerate(_PROMPTS)
     ]
-    write_rows(base, rows, 1.0)
-    return rows
+    kept = BaseCaches(base, math.inf)
+    write_rows(base, rows, 1.0, kept)
+    if not base.packs:
+        return rows
+    later: list[Row] = [
+        _Endless(
+            (*row.prompt, *row.ids, *(ids * 12)[:added]), row.policy, row.limit, (), stream + 9
+        )
+        for stream, (row, added) in enumerate(zip(rows, _ADDED * len(policies), strict=True))
+    ]
+    later.append(_Endless(rows[0].prompt[1:], policies[0], 2, (), 8))  # nothing of it is kept
+    pasts = kept.take([base.reader(row.policy) for row in later], [row.prompt for row in later])
+    for row, past in zip(later, pasts, strict=True):
+        row.past = past
+    write_rows(base, later, 1.0)
+    return [*rows, *later]
 
 
 def _scored(base: Base, texts: Sequence[_Text], *, reference: bool = False) -> list[Tensor]:

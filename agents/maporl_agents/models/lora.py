@@ -113,6 +113,10 @@ class LoraBase(Base):
         with self._route.through(groups):
             yield self.readers[0]
 
+    def reader(self, policy: str) -> str:
+        """Return the name of the adapter that reads for a policy."""
+        return self._adapters[policy]
+
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
         """Return logits (..., V) of hidden states (..., H); the head has no adapter."""
         return self._head(self.model, hidden)

@@ -45,12 +45,12 @@ def draw(logprobs: Tensor, uniform: Tensor) -> Tensor:
     below_total = torch.nextafter(total, torch.zeros_like(total))
     levels = torch.minimum(uniform[:, None].to(working_dtype(logprobs)) * total, below_total)
     chosen = torch.searchsorted(cumulated, levels, right=True)[:, 0]
+    chosen = chosen.clamp(max=logprobs.shape[1] - 1)  # beyond the end if one is no number
     # Accelerators add in parallel: by rounding, their sums can change where nothing is added.
     return _possible(probabilities, chosen) if probabilities.is_cuda else chosen
 
 
 def _possible(probabilities: Tensor, chosen: Tensor) -> Tensor:
     """Return chosen ids (N,), the most probable one in place of an id of probability 0."""
-    chosen = chosen.clamp(max=probabilities.shape[1] - 1)
     stray = probabilities.gather(1, chosen[:, None])[:, 0] == 0
     return torch.where(stray, probabilities.argmax(-1), chosen)

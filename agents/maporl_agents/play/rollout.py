@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from maporl_agents.config import Sampling
+from maporl_agents.models.kept_caches import KeptCaches
 from maporl_agents.models.team import Team
 from maporl_agents.phases import phase
 from maporl_agents.play.speak import Engine, requests, speak
@@ -66,12 +67,13 @@ def play(
     """
     debates.reset(questions=questions)
     tapes = [_Tape() for _ in questions]
+    kept = KeptCaches(team.bases, sampling.cache_gb)
     turn = 0
     while prompts := debates.prompts():
         own = [tapes[prompt.debate].own(prompt.seat) for prompt in prompts]
         asked = requests(team, prompts, own, first_debate=first_debate)
         stream = seed_of(seed, "sample", turn)
-        completions = speak(team, asked, sampling, stream, engine=engine)
+        completions = speak(team, asked, sampling, stream, engine=engine, kept=kept)
         for prompt, request, completion in zip(prompts, asked, completions, strict=True):
             tapes[prompt.debate].record(request, completion)
         debates.step(

@@ -10,13 +10,20 @@ from collections.abc import Sequence
 from maporl_agents.config import Sampling
 from maporl_agents.models.bases import Base, window_of
 from maporl_agents.models.decoding import Row, write_rows
+from maporl_agents.models.kept_caches import KeptCaches
 from maporl_agents.models.parallel_bases import side_by_side
 from maporl_agents.models.team import Team
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Completion, Request
 
 
-def sample(team: Team, asked: Sequence[Request], sampling: Sampling, seed: int) -> list[Completion]:
+def sample(
+    team: Team,
+    asked: Sequence[Request],
+    sampling: Sampling,
+    seed: int,
+    kept: KeptCaches | None = None,
+) -> list[Completion]:
     """Draw one completion per request; requests whose policies share a base share their batches.
 
     A completion depends on its own request alone, up to the rounding of log-probabilities.
@@ -26,6 +33,7 @@ def sample(team: Team, asked: Sequence[Request], sampling: Sampling, seed: int) 
         asked: the requests, no two of one debate and agent.
         sampling: limits and temperature.
         seed: names the random numbers; equal arguments give equal completions.
+        kept: caches of earlier calls; they change what is computed again, not the completions.
 
     Raises:
         ValueError: an unknown policy, an empty prompt, or one that leaves too little room in the
@@ -38,8 +46,15 @@ def sample(team: Team, asked: Sequence[Request], sampling: Sampling, seed: int) 
 
     def write(index: int) -> None:
         base, own = team.bases[index], rows_of[index]
+        caches = None if kept is None else kept.of(base)
+        if caches is not None and own:
+            readers = [base.reader(row.policy) for row in own]
+            pasts = caches.take(readers, [row.prompt for row in own])
+            for row, past in zip(own, pasts, strict=True):
+                row.past = past
         for start in range(0, len(own), sampling.max_rows):
-            write_rows(base, own[start : start + sampling.max_rows], sampling.temperature)
+            chunk = own[start : start + sampling.max_rows]
+            write_rows(base, chunk, sampling.temperature, caches)
 
     side_by_side(write, range(len(team.bases)))
     return [row.completion(team.base_of(row.policy).chat) for row in rows]

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from maporl_agents.config import Sampling
+from maporl_agents.models.kept_caches import KeptCaches
 from maporl_agents.models.team import Team
 from maporl_agents.play.sampler import sample
 from maporl_agents.types import Completion, Request, TokenIds
@@ -67,6 +68,7 @@ def speak(
     seed: int,
     *,
     engine: Engine | None = None,
+    kept: KeptCaches | None = None,
 ) -> list[Completion]:
     """Return one completion per request, in their order.
 
@@ -76,9 +78,11 @@ def speak(
         sampling: limits, stop texts and temperature.
         seed: names the random numbers; equal arguments give equal completions.
         engine: writes the completions; None for the models of this process (`sampler.sample`).
+        kept: key-value caches of earlier calls of the same debates, of which this one makes use.
 
     Raises:
         ValueError: a prompt is empty, or leaves too little room in the model's window.
     """
-    write = sample if engine is None else engine
-    return write(team, asked, sampling, seed)
+    if engine is None:
+        return sample(team, asked, sampling, seed, kept)
+    return engine(team, asked, sampling, seed)

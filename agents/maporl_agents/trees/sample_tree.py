@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from maporl_agents.config import Joining, Sampling
+from maporl_agents.models.kept_caches import KeptCaches
 from maporl_agents.models.team import Team
 from maporl_agents.phases import phase
 from maporl_agents.play.speak import requests, speak
@@ -124,11 +125,12 @@ def grow_trees(
         for index, question in enumerate(questions)
     ]
     nodes = roots
+    kept = KeptCaches(team.bases, sampling.cache_gb)
     for level, group_size in enumerate(group_sizes):
         if not nodes:
             break  # every debate has ended early, by consensus
         noise = seed_of(seed, stream, level)
-        _sample(team, debates, nodes, sampling, group_size, joining or "aligned", noise)
+        _sample(team, debates, nodes, sampling, group_size, joining or "aligned", noise, kept)
         _act(debates, nodes)
         nodes = below(nodes)
     return roots
@@ -173,6 +175,7 @@ def _sample(
     group_size: int,
     joining: Joining,
     noise: int,
+    kept: KeptCaches,
 ) -> None:
     """Let every agent that may speak at the nodes write G messages, in one call."""
     debates.take_over([retell(debates.game, node.history) for node in nodes])
@@ -189,7 +192,7 @@ def _sample(
         for sample in range(group_size)
         for one in node.requests
     ]
-    spoken = iter(speak(team, asked, sampling, noise))
+    spoken = iter(speak(team, asked, sampling, noise, kept=kept))
     for node in nodes:
         rows = [[next(spoken) for _ in node.requests] for _ in range(group_size)]  # (G, S)
         node.completions = tuple(zip(*rows, strict=True))  # (S, G)
