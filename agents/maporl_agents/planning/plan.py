@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ from maporl_agents.planning.sketch import (
     passes_of,
     scoring_cost,
     sketch_team,
+    token_bytes,
     update_cost,
     verifier_bytes,
 )
@@ -60,7 +61,7 @@ class Plan:
     Attributes:
         held: bytes that stay from step to step, by their purpose.
         phases: bytes on top of that at the height of each part of a step.
-        prompt_tokens: read by the sampler in one step.
+        prompt_tokens: of all prompts of one step; those of kept caches are not read again.
         new_tokens: written in one step.
         longest_tokens: the longest prompt with its message.
         overflows: model -> the longest text it would have to read, and its window, where that is
@@ -268,12 +269,31 @@ class _Draft:
             return Cost()
         longest = max(rows, key=lambda row: len(row.prompt) + len(row.ids))
         speakers = [row.policy for row in rows if row.turn == longest.turn] * debates
+        kept = self._kept_bytes(base, len(speakers) * (len(longest.prompt) + len(longest.ids) - 1))
         speakers = speakers[: self.config.sampling.max_rows]
-        return self._generate(base, speakers, len(longest.prompt), len(longest.ids))
+        read = self._read_before(base, rows, longest)
+        cost = self._generate(base, speakers, len(longest.prompt), len(longest.ids), read)
+        return replace(cost, peak_bytes=cost.peak_bytes + kept)
 
-    def _generate(self, base: Base, speakers: Sequence[str], width: int, new: int) -> Cost:
+    def _generate(
+        self, base: Base, speakers: Sequence[str], width: int, new: int, read: int
+    ) -> Cost:
         heat = self.config.sampling.temperature
-        return generation_cost(self.sketch.team, base, speakers, width, new, heat)
+        return generation_cost(self.sketch.team, base, speakers, width, new, heat, read=read)
+
+    def _kept_bytes(self, base: Base, tokens: int) -> int:
+        """Return the bytes of the caches that are kept of so many tokens."""
+        room = self.config.sampling.cache_gb * 1e9 / len(self.sketch.team.bases)
+        if not (base.packs and room):
+            return 0
+        return int(min(room, tokens * token_bytes(self.sketch.team, base)))
+
+    def _read_before(self, base: Base, rows: Sequence[Row], row: Row) -> int:
+        """Return the tokens of a prompt whose caches are kept from earlier turns."""
+        if not (base.packs and self.config.sampling.cache_gb):
+            return 0
+        known = ((other.prompt + other.ids)[:-1] for other in rows if other.turn < row.turn)
+        return max((len(ids) for ids in known if row.prompt[: len(ids)] == ids), default=0)
 
     def _scoring(self, base: Base, debates: int, rollout: Rollout) -> Cost:
         passes = self._passes(base, rollout, debates)
@@ -374,8 +394,9 @@ class _Draft:
             turn_rows = [row for row in rows if row.turn == turn]
             speakers = [row.policy for row in turn_rows] * debates
             chunk = speakers[: self.config.sampling.max_rows]
-            width = max(len(row.prompt) for row in turn_rows)
+            longest = max(turn_rows, key=lambda row: len(row.prompt))
             new = max(len(row.ids) for row in turn_rows)
-            one = self._generate(base, chunk, width, new)
+            read = self._read_before(base, rows, longest)
+            one = self._generate(base, chunk, len(longest.prompt), new, read)
             total = total.then(one.times(len(speakers) / len(chunk)))
         return total

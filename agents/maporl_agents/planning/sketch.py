@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
+    Cache,
     DynamicCache,
     PreTrainedConfig,
     PreTrainedModel,
@@ -27,6 +28,7 @@ from maporl_agents.models.bases import Base
 from maporl_agents.models.critics import critic_adapter
 from maporl_agents.models.decoding import next_tokens
 from maporl_agents.models.loading import examine, make_team
+from maporl_agents.models.row_caches import RowCache
 from maporl_agents.models.team import Team
 from maporl_agents.planning.ledger import Cost, Ledger, sketching
 from maporl_agents.text.chat import Chat
@@ -200,7 +202,14 @@ def owned(team: Team) -> list[Tensor]:
 
 
 def generation_cost(
-    team: Team, base: Base, policies: Sequence[str], width: int, new: int, temperature: float
+    team: Team,
+    base: Base,
+    policies: Sequence[str],
+    width: int,
+    new: int,
+    temperature: float,
+    *,
+    read: int = 0,
 ) -> Cost:
     """Return the cost of one call of the sampler.
 
@@ -211,13 +220,20 @@ def generation_cost(
         width: tokens of the longest prompt.
         new: tokens that are written to each row.
         temperature: as in `Sampling`.
+        read: tokens of the prompts whose caches are kept from earlier turns.
     """
     rows = len(policies)
     with torch.inference_mode(), sketching(Ledger(owned(team))) as ledger:
-        cache = DynamicCache(config=base.model.config)
-        _say(base, policies, _places(rows, width), width, cache, temperature)
+        cache: Cache = DynamicCache(config=base.model.config)
+        if base.packs:
+            cache = RowCache(len(cache.layers), rows, width, width + new - 1)
+            cache.length = read
+        _say(base, policies, _places(rows, width - read), width, cache, temperature)
         prefill = ledger.cost()
-        _lengthen(cache, new - 2)
+        if isinstance(cache, RowCache):
+            cache.length = width + max(new - 2, 0)
+        else:
+            _lengthen(cache, new - 2)
         held = ledger.live_bytes
         ledger.start()
         # The last step, the dearest, stands for all: it reads the whole text.
@@ -237,7 +253,7 @@ def _say(
     policies: Sequence[str],
     ids: Tensor,
     context: int,
-    cache: DynamicCache,
+    cache: Cache,
     temperature: float,
 ) -> None:
     """Run the model and draw one token per row, as `sampler` does."""
@@ -247,7 +263,16 @@ def _say(
     next_tokens(base, hidden, temperature, numbers)
 
 
-def _lengthen(cache: DynamicCache, tokens: int) -> None:
+def token_bytes(team: Team, base: Base) -> float:
+    """Return the bytes of one token in a key-value cache of plain attention."""
+    cache = RowCache(len(DynamicCache(config=base.model.config).layers), 1, 1, 1)
+    with torch.inference_mode(), sketching(Ledger(owned(team))):
+        ids = _places(1, 1)
+        base.hidden(ids, torch.ones_like(ids), ids, base.policies[:1], cache=cache)
+    return float(sum(whole.nbytes for layer in cache.layers for whole in layer.stored))
+
+
+def _lengthen(cache: Cache, tokens: int) -> None:
     """Append so many tokens to a cache that holds a prompt."""
     for index, layer in enumerate(cache.layers):
         if tokens > 0:

@@ -98,6 +98,7 @@ HOW = {
     "sampling.agent_max_new_tokens": ((9, 8), "longest message"),
     "sampling.temperature": (0.5, "what is sampled"),
     "sampling.max_rows": (9, "memory"),
+    "sampling.cache_gb": (0.0, "memory"),
     "sampling.stop": (("end",), "where messages end"),
     "sampling.agent_stop": (("end", ""), "where messages end"),
     "eval.questions": (9, "what is measured"),

@@ -209,6 +209,24 @@ class TestTheCheck:
         monkeypatch.setattr(AdapterRoute, "through", lambda *_: nullcontext())
         assert "row by row" in refusal(folder, tuning="lora")
 
+    @pytest.mark.parametrize("tuning", ["full", "lora", "none"])
+    @pytest.mark.parametrize("failing", [False, True])
+    def test_a_model_that_cannot_read_packed_rows_reads_prompts_anew(
+        self, folder: Path, tuning: str, failing: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Holes between kept and new ids are lost on it, or an error; padding is not."""
+
+        def lossy(model: Any, ids: Tensor, attention: Tensor, positions: Tensor, cache: Any) -> Any:
+            if cache is not None and (attention[:, :-1] > attention[:, 1:]).any():
+                if failing:
+                    raise AttributeError("no such mask")
+                attention = attention.cummax(1).values
+            return trunk.read(model, ids, attention, positions, cache)
+
+        assert all(base.packs for base in team_of(folder, tuning=tuning).bases)
+        monkeypatch.setattr(bases, "read", lossy)
+        assert not any(base.packs for base in team_of(folder, tuning=tuning).bases)
+
     def test_an_error_of_an_architecture_becomes_a_sentence(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -35,7 +35,7 @@ FRESH = replace(SAMPLING, cache_gb=0.0)
 
 def debates(agents: int = 3, turns: int = 3, **options: object) -> BatchedDebate:
     config = DebateConfig(task=QUESTIONS, num_agents=agents, num_turns=turns, **options)  # type: ignore[arg-type]
-    return BatchedDebate(config, len(QUESTIONS))
+    return BatchedDebate(config, 2 * len(QUESTIONS))
 
 
 def make_team(checkpoint: Any, family: str = "llama", *, turns: int = 3, **settings: Any) -> Team:
@@ -117,6 +117,30 @@ def test_messages_are_those_of_prompts_that_are_read_anew(
     assert (logprobs(kept) - logprobs(fresh)).abs().max() < 1e-12
     assert anew["read"] > 1.5 * least(fresh)
     assert len({len(ids) for ids in said(kept)}) > 3  # rows ended at different times
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_padded_prompts_and_a_cache_that_grows_give_the_same(checkpoint, family: str) -> None:
+    """As for models that are not of plain attention alone; equal prompts are read once, too."""
+    team = make_team(checkpoint, family, tuning="lora")
+    packed = play(team, debates(), QUESTIONS * 2, SAMPLING, seed=1)
+    for base in team.bases:
+        base.packs = False
+    with counted(team) as found:
+        padded = play(team, debates(), QUESTIONS * 2, SAMPLING, seed=1)
+    assert said(packed) == said(padded)
+    assert (logprobs(packed) - logprobs(padded)).abs().max() < 1e-12
+    prompts = [
+        {
+            (policy, prompt)
+            for one in padded
+            for prompt, policy in zip(
+                one.prompts[turn : turn + 3], one.policies[turn : turn + 3], strict=True
+            )
+        }
+        for turn in (0, 3, 6)
+    ]
+    assert found["read"] == sum(len(prompt) for turn in prompts for _, prompt in turn)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

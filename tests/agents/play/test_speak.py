@@ -85,7 +85,7 @@ def test_every_caller_asks_the_one_engine(team: Team, monkeypatch: pytest.Monkey
     """Training, trees, benchmark players, local speakers and `maporl play` need no other change."""
     asked: list[list[int]] = []
 
-    def engine(team, requests, sampling, seed) -> list[Completion]:
+    def engine(team, requests, sampling, seed, kept=None) -> list[Completion]:
         asked.append([one.agent for one in requests])
         return [Completion((1,), (-1.0,), f"{seed % 7}", StopReason.EOS) for _ in requests]
 
