@@ -23,8 +23,8 @@ DEFECTS = (
         "agents/maporl_agents/models/row_caches.py",
         ("tests/agents/play/test_kept_caches.py",),
         (
-            ("key = base.reader(row.policy), row.prompt", 'key = "", row.prompt'),
-            ("key = base.reader(row.policy), row.prompt", "key = str(index), row.prompt"),
+            ("key = base.weights_of(row.policy), row.prompt", 'key = "", row.prompt'),
+            ("key = base.weights_of(row.policy), row.prompt", "key = str(index), row.prompt"),
             ("whole[rows, :, start:end] = new", "whole[rows, :, : end - start] = new"),
             ("mask[place, : self._kept - length] = 0", "pass"),
             ("start = end - past.length", "start = 0"),

@@ -91,7 +91,7 @@ class Base(ABC):
         """Return what reads text i of `width` ids by `policies[i]` inside the block."""
 
     @abstractmethod
-    def reader(self, policy: str) -> str:
+    def weights_of(self, policy: str) -> str:
         """Return the name of the weights that read for a policy: equal names read alike."""
 
     @abstractmethod
@@ -177,7 +177,7 @@ class FullBase(Base):
     ) -> Iterator[TrunkReader]:
         yield self.readers[reference]
 
-    def reader(self, policy: str) -> str:
+    def weights_of(self, policy: str) -> str:
         """Return "model": all policies of this base read alike."""
         return "model"
 

@@ -108,7 +108,7 @@ def _keep(
         if not goes:
             row = rows[batch.alive[place]]
             ids = (*row.prompt, *row.ids[:-1])
-            kept.put(base.reader(row.policy), ids, batch.states(place))
+            kept.put(base.weights_of(row.policy), ids, batch.states(place))
 
 
 def _noise(rows: Sequence[Row], temperature: float, device: torch.device) -> Tensor | None:

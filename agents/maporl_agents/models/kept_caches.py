@@ -77,7 +77,7 @@ class BaseCaches:
         At least the last id of a prompt is left to be read: a state after it is needed.
 
         Args:
-            readers: N names of the weights that read them, as `Base.reader` says.
+            readers: N names of the weights that read them, as `Base.weights_of` says.
             prompts: N prompts.
         """
         self._begin()

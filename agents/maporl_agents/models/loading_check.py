@@ -188,7 +188,7 @@ def _sampled(base: Base, policies: Sequence[str]) -> list[Row]:
         for stream, (row, added) in enumerate(zip(rows, _ADDED * len(policies), strict=True))
     ]
     later.append(_Endless(rows[0].prompt[1:], policies[0], 2, (), 8))  # nothing of it is kept
-    pasts = kept.take([base.reader(row.policy) for row in later], [row.prompt for row in later])
+    pasts = kept.take([base.weights_of(row.policy) for row in later], [row.prompt for row in later])
     for row, past in zip(later, pasts, strict=True):
         row.past = past
     write_rows(base, later, 1.0)

@@ -113,7 +113,7 @@ class LoraBase(Base):
         with self._route.through(groups):
             yield self.readers[0]
 
-    def reader(self, policy: str) -> str:
+    def weights_of(self, policy: str) -> str:
         """Return the name of the adapter that reads for a policy."""
         return self._adapters[policy]
 

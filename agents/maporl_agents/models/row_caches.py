@@ -101,7 +101,7 @@ def _distinct(base: Base, rows: Sequence[Prompted]) -> list[_Distinct]:
     """Return the prompts that differ, or are read by other weights; the longest to read first."""
     found: dict[tuple[str, TokenIds], _Distinct] = {}
     for index, row in enumerate(rows):
-        key = base.reader(row.policy), row.prompt
+        key = base.weights_of(row.policy), row.prompt
         found.setdefault(key, _Distinct([], row.prompt, row.policy, row.past)).rows.append(index)
     return sorted(found.values(), key=lambda one: -one.unread)
 

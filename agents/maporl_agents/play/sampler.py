@@ -48,7 +48,7 @@ def sample(
         base, own = team.bases[index], rows_of[index]
         caches = None if kept is None else kept.of(base)
         if caches is not None and own:
-            readers = [base.reader(row.policy) for row in own]
+            readers = [base.weights_of(row.policy) for row in own]
             pasts = caches.take(readers, [row.prompt for row in own])
             for row, past in zip(own, pasts, strict=True):
                 row.past = past
