@@ -215,7 +215,6 @@ class TestTheCheck:
         self, folder: Path, tuning: str, failing: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Holes between kept and new ids are lost on it, or an error; padding is not."""
-
         reads = TrunkReader.__call__
 
         def lossy(
