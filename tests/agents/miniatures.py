@@ -242,7 +242,7 @@ def sample(
     given = [0] * len(prompts) if seats is None else seats
     places = range(len(prompts)) if debates is None else debates
     asked = [Request(*row) for row in zip(policies, prompts, given, places, strict=True)]
-    return sampler.sample(team, asked, sampling, seed)
+    return sampler.complete(team, asked, sampling, seed)
 
 
 def completion(

@@ -18,6 +18,7 @@ from maporl_agents.models.kept_caches import BaseCaches, Past
 from maporl_agents.models.lm_head import temper
 from maporl_agents.models.row_caches import BatchRows, StoredRows, batch_rows
 from maporl_agents.models.uniforms import draw, uniforms
+from maporl_agents.phases import phase
 from maporl_agents.text.chat import Chat
 from maporl_agents.types import Completion, StopReason, TokenIds
 
@@ -80,7 +81,22 @@ def write_rows(
     """
     batch = batch_rows(base, rows)
     noise = _noise(rows, temperature, base.device)
-    hidden = batch.read_prompts()  # (N, H)
+    with phase("play/prefill"):
+        hidden = batch.read_prompts()  # (N, H)
+    with phase("play/decode"):
+        _decode(base, rows, batch, hidden, temperature, noise, kept)
+
+
+def _decode(
+    base: Base,
+    rows: Sequence[Row],
+    batch: BatchRows,
+    hidden: Tensor,
+    temperature: float,
+    noise: Tensor | None,
+    kept: BaseCaches | None,
+) -> None:
+    """Sample token after token from the states (N, H) that the prompts end with."""
     while True:
         token = len(rows[batch.alive[0]].ids)  # rows that go on are equally long
         numbers = None if noise is None else noise[batch.alive, token]

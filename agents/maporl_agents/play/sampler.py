@@ -14,10 +14,10 @@ from maporl_agents.models.kept_caches import KeptCaches
 from maporl_agents.models.parallel_bases import side_by_side
 from maporl_agents.models.team import Team
 from maporl_agents.seeding import seed_of
-from maporl_agents.types import Completion, Request
+from maporl_agents.types import Completion, Request, TokenIds
 
 
-def sample(
+def complete(
     team: Team,
     asked: Sequence[Request],
     sampling: Sampling,
@@ -58,6 +58,35 @@ def sample(
 
     side_by_side(write, range(len(team.bases)))
     return [row.completion(team.base_of(row.policy).chat) for row in rows]
+
+
+def sample(
+    team: Team,
+    prompts: Sequence[TokenIds],
+    policies: Sequence[str],
+    sampling: Sampling,
+    seed: int,
+    seats: Sequence[int] | None = None,
+) -> list[Completion]:
+    """Draw one completion for each prompt, as `complete` does for one request each.
+
+    Args:
+        team: the models.
+        prompts: N tuples of ids; equal ones get completions of their own.
+        policies: N names, the policy that continues each prompt.
+        sampling: limits and temperature.
+        seed: names the random numbers.
+        seats: N agent indices, whose own limits and stop texts hold; None: all are agent 0.
+
+    Raises:
+        ValueError: as `complete`.
+    """
+    seats = [0] * len(prompts) if seats is None else seats
+    given = zip(policies, prompts, seats, strict=True)
+    asked = [
+        Request(policy, prompt, seat, index) for index, (policy, prompt, seat) in enumerate(given)
+    ]
+    return complete(team, asked, sampling, seed)
 
 
 def _row(request: Request, sampling: Sampling, seed: int) -> Row:

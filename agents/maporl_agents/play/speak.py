@@ -5,7 +5,7 @@ Training, trees, evaluation, benchmark players and the command line all go this 
     asked = requests(team, debates.prompts(), own)
     completions = speak(team, asked, sampling, seed)
 
-Another engine, such as a server that holds the weights, takes the place of `sampler.sample` here.
+Another engine, such as a server that holds the weights, takes the place of `sampler.complete` here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from maporl_agents.config import Sampling
 from maporl_agents.models.kept_caches import KeptCaches
 from maporl_agents.models.team import Team
-from maporl_agents.play.sampler import sample
+from maporl_agents.play.sampler import complete
 from maporl_agents.types import Completion, Request, TokenIds
 from maporl_env.batched import Prompt
 from maporl_env.types import View
@@ -23,7 +23,7 @@ from maporl_env.types import View
 Engine = Callable[[Team, Sequence[Request], Sampling, int], list[Completion]]
 """Writes one completion per request.
 
-Takes the team, the requests, the sampling settings and the seed, as `sampler.sample` does.
+Takes the team, the requests, the sampling settings and the seed, as `sampler.complete` does.
 """
 
 
@@ -77,12 +77,12 @@ def speak(
         asked: the requests; one call of the engine writes all of them.
         sampling: limits, stop texts and temperature.
         seed: names the random numbers; equal arguments give equal completions.
-        engine: writes the completions; None for the models of this process (`sampler.sample`).
+        engine: writes the completions; None for the models of this process (`sampler.complete`).
         kept: key-value caches of earlier calls of the same debates, of which this one makes use.
 
     Raises:
         ValueError: a prompt is empty, or leaves too little room in the model's window.
     """
     if engine is None:
-        return sample(team, asked, sampling, seed, kept)
+        return complete(team, asked, sampling, seed, kept)
     return engine(team, asked, sampling, seed)

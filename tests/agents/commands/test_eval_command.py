@@ -114,7 +114,7 @@ def test_a_played_debate_carries_ids_too(checkpoint, monkeypatch, capsys) -> Non
             rows[request.policy] = request.prompt + one.ids
         return completions
 
-    monkeypatch.setattr(speak, "sample", watched)
+    monkeypatch.setattr(speak, "complete", watched)
     with pytest.raises(SystemExit) as stop:
         main(["play", "--model", str(checkpoint("llama")), "--turns", "3", "--max-new-tokens", "5"])
     assert stop.value.code == 0

@@ -89,7 +89,7 @@ def test_every_caller_asks_the_one_engine(team: Team, monkeypatch: pytest.Monkey
         asked.append([one.agent for one in requests])
         return [Completion((1,), (-1.0,), f"{seed % 7}", StopReason.EOS) for _ in requests]
 
-    monkeypatch.setattr(module, "sample", engine)
+    monkeypatch.setattr(module, "complete", engine)
     play(team, debates(), QUESTIONS, SAMPLING, seed=0)
     assert [len(call) for call in asked] == [4, 4]
     calls = len(asked)

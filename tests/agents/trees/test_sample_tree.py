@@ -81,8 +81,8 @@ def test_one_generation_call_per_level_and_one_of_the_verifier(
         calls.append(len(prompts))
         return original(team, prompts, *args)
 
-    original = speak.sample
-    monkeypatch.setattr(speak, "sample", counted)
+    original = speak.complete
+    monkeypatch.setattr(speak, "complete", counted)
     verifier = LengthVerifier()
     expand(team, pipeline(verifier), QUESTIONS, SAMPLING, (3, 2, 2), seed=1)
     assert calls == [2 * 3, 2 * 3 * 2, 2 * 3 * 2 * 2]
@@ -197,7 +197,7 @@ def test_a_tree_ends_where_all_debates_agree(team: Team) -> None:
 
     debates = pipeline(protocol="sequential", num_agents=2, num_turns=3, stop="consensus")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speak, "sample", boxed)
+        patch.setattr(speak, "complete", boxed)
         samples = expand(team, debates, QUESTIONS[:1], SAMPLING, (2, 2, 1, 1, 1, 1), seed=3)
     assert Counter(len(one.path) for one in samples) == {1: 2, 2: 4}
     assert [one.score is None for one in samples] == [True] * 2 + [False] * 4
