@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,13 +24,12 @@ from maporl_agents.models.loading import Load, make_team
 from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.team import Team
 from maporl_agents.phases import shares
-from maporl_agents.play.questions import questions_of_step
-from maporl_agents.play.window_check import fitting, some
+from maporl_agents.play.window_check import some
 from maporl_agents.records import checkpoint, questions_record
 from maporl_agents.records.log_lines import read_seconds
 from maporl_agents.records.loggers import make_loggers, require_loggers
 from maporl_agents.records.run_log import RunLog, read_metrics
-from maporl_agents.records.storage import CheckpointError, write_text
+from maporl_agents.records.storage import CheckpointError
 from maporl_agents.seeding import seed_of
 from maporl_agents.terminal import command_line
 from maporl_agents.training import loop
@@ -39,17 +37,22 @@ from maporl_agents.training.loop import Interrupted, interruptible
 from maporl_agents.training.make_game import (
     LoadedGame,
     make_game,
-    questions_of,
     training_split,
     unjudged,
     with_whole_names,
 )
 from maporl_agents.training.progress import progress_bar
 from maporl_agents.training.restore import load_checkpoint, save_checkpoint
+from maporl_agents.training.run_questions import (
+    asked_before,
+    fitting_parts,
+    held_out,
+    parts_of,
+    save_given_questions,
+)
 from maporl_agents.update.optimiser import Learner, PolicyLearner
 from maporl_env.tasks import Task
 from maporl_env.types import Question
-from maporl_env.user_functions import given_as
 
 __all__ = [
     "Interrupted",
@@ -69,8 +72,6 @@ __all__ = [
 ]
 
 EVAL_BATCH = 250
-TASK_FILE = "task.jsonl"
-"""In a run's folder: questions that a Python program handed over."""
 
 
 def train(
@@ -117,18 +118,6 @@ def measure(
             team, debates, questions, config.sampling, passes=passes, seed=config.eval.seed
         )
     return results
-
-
-def held_out(config: RunConfig, game: LoadedGame | None = None) -> list[Question]:
-    """Return the questions of the evaluation: the same for every run with the same settings."""
-    split = config.eval.split
-    questions = game.questions(split) if game else questions_of(config.game, split)
-    return questions_of_step(questions, 0, min(config.eval.questions, len(questions)), 0)
-
-
-def asked_before(config: RunConfig, held: Sequence[Question]) -> Sequence[Question]:
-    """Return the held-out questions that are also asked before training: the first of them."""
-    return held[: config.eval.questions_before]
 
 
 def build(
@@ -185,23 +174,15 @@ def run(
     require_loggers(log_to)
     config = replace(config, game=with_whole_names(config.game))
     game = make_game(config.game, task)
-    parts = _parts(config, game)
+    parts = parts_of(config, game)
     known = questions_record.note(parts)  # reads them: before anything is made
     team, learner = build(config, game=game)
-    parts, noted = _fitting(config, game, team, parts, known)
+    parts, noted = fitting_parts(config, game, team, parts, known)
     with RunLog.create(folder, config, overwrite=overwrite) as log:
         checkpoint.save_json(folder / questions_record.FILE, noted)
-        _save_given_questions(config, folder)
+        save_given_questions(config, folder)
         log.loggers += make_loggers(log_to, config.name, log.config)
         return _finish(config, game, learner, parts, noted, log, console, start=0)
-
-
-def _save_given_questions(config: RunConfig, folder: Path) -> None:
-    """Write the questions that only this process has into the run's folder, to be read later."""
-    path = (folder / TASK_FILE).resolve()
-    if config.game.task == str(path) and (given := given_as(str(path))) is not None:
-        lines = (json.dumps(question.to_dict()) for question in given)
-        write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def resume(
@@ -233,10 +214,10 @@ def resume(
     config = config or saved
     config = replace(config, game=with_whole_names(config.game))
     game = make_game(config.game, task)
-    parts = _parts(config, game)
+    parts = parts_of(config, game)
     known = questions_record.note(parts)
     team, learner = build(config, kept=saved, game=game)
-    parts, noted = _fitting(config, game, team, parts, known)
+    parts, noted = fitting_parts(config, game, team, parts, known)
     with RunLog.resume(folder, config, force=force) as log:
         for change in questions_record.changes(folder, config.game, parts, force=force):
             console.print(f"going on although {change}")
@@ -252,37 +233,6 @@ def resume(
         log.loggers += make_loggers(log_to, config.name, log.config)
         console.print(f"resuming {folder} after step {start} of {config.steps}")
         return _finish(config, game, learner, parts, noted, log, console, start=start)
-
-
-def _parts(config: RunConfig, game: LoadedGame) -> questions_record.Parts:
-    return {"training": game.training_questions(), "held-out": held_out(config, game)}
-
-
-def _fitting(
-    config: RunConfig,
-    game: LoadedGame,
-    team: Team,
-    parts: questions_record.Parts,
-    known: Mapping[str, Any],
-) -> tuple[questions_record.Parts, dict[str, Any]]:
-    """Return the questions that fit the team's models, and what the run's folder notes of them.
-
-    `known` is the note of all `parts`: that of questions which all fit is not made again.
-
-    Raises:
-        ValueError: some do not fit, and `game.long_questions` does not leave them out.
-    """
-    choice = config.game.long_questions
-    kept, left_out = fitting(team, game.config, config.sampling, parts, choice)
-    held, split = kept["held-out"], config.eval.split
-    seen = questions_record.seen_in_training(held, game.questions(split), kept["training"])
-    warning = questions_record.memory_warning(seen, len(held), split)
-    fewer = {name: kept[name] for name in kept if kept[name] is not parts[name]}
-    noted: dict[str, Any] = {**known, **questions_record.note(fewer)}
-    for name, value in (("left_out", left_out), ("warnings", [warning] * bool(warning))):
-        if value:
-            noted[name] = value
-    return kept, noted
 
 
 def read_config(folder: Path) -> RunConfig:

@@ -28,6 +28,7 @@ from maporl_agents.terminal import console
 from maporl_agents.training import experiment
 from maporl_agents.training.keywords import settings_with, told_in_keywords
 from maporl_agents.training.make_game import make_game, unjudged
+from maporl_agents.training.run_questions import TASK_FILE
 from maporl_env.tasks import Task
 from maporl_env.types import Question
 from maporl_env.user_functions import name_as, name_object
@@ -273,6 +274,6 @@ def _task_name(task: TaskLike, folder: Path | None) -> str:
         return str(task)
     if isinstance(task, Task) or folder is None:
         return name_object(task, "task")
-    path = str((folder / experiment.TASK_FILE).resolve())
+    path = str((folder / TASK_FILE).resolve())
     name_as(path, list(task))
     return path
