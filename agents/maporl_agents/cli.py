@@ -7,6 +7,7 @@ to see one).
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import os
 import signal
 import sys
@@ -54,6 +55,8 @@ Command = (
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run, and exit: 0 done, 2 the user's mistake, 130 / 143 interrupted and saved."""
     keep_freed_memory()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # signs that a terminal does not know are no error
+        sys.stdout.reconfigure(errors="replace")
     try:
         command = _command(prepared(sys.argv[1:] if argv is None else argv))
         code = 0 if command is None else command()

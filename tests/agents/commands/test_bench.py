@@ -138,7 +138,7 @@ def test_a_run_that_was_trained_on_the_questions_of_the_benchmark_does_not_play(
 ) -> None:
     folder = tmp_path / "seen"
     shutil.copytree(run_folder, folder)
-    settings = json.loads((folder / "config.json").read_text())
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     settings["game"]["train_split"] = "test"
     (folder / "config.json").write_text(json.dumps(settings))
     players = players_of(str(folder), transfer=transfer)
@@ -286,7 +286,7 @@ def test_the_command_scores_resumes_and_tabulates(
     page = tmp_path / "page.md"
     page.write_text("<!-- benchmark:begin -->\n<!-- benchmark:end -->\n")
     assert run("table", best, mine, "--docs", page) == 0
-    assert table_row(read_report(mine)) in page.read_text()
+    assert table_row(read_report(mine)) in page.read_text(encoding="utf-8")
     assert run("table", mine, "--against", best, "--docs", page) == 2
     assert "--docs takes the tables of results, not differences" in capsys.readouterr().err
     assert run("table", mine, "--against", best) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import io
 import os
 import re
 import subprocess
@@ -55,6 +56,16 @@ def test_the_help_of_training_begins_with_what_most_runs_need(scheme: str) -> No
     assert "--help-all" in text
     assert max(map(len, text.splitlines())) <= 100
     assert "\n\n  --steps\n      Rounds" in text or "Stages" in text
+
+
+def test_a_terminal_of_few_signs_gets_the_help_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(page, encoding="ascii"))
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    sys.stdout.flush()
+    assert not stop.value.code
+    assert b"usage: maporl" in page.getvalue()
 
 
 def test_both_kinds_of_help(capsys) -> None:

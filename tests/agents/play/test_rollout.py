@@ -170,6 +170,19 @@ class TestRandomness:
         assert [r.completions for r in first] == [r.completions for r in second]
         assert [r.completions for r in first] != [r.completions for r in other]
 
+    def test_each_turn_draws_from_a_stream_of_its_own(self, checkpoint) -> None:
+        streams: list[int] = []
+
+        def engine(team, asked, sampling, seed) -> list[Completion]:
+            streams.append(seed)
+            return [Completion((1,), (-1.0,), "no box", StopReason.EOS) for _ in asked]
+
+        for seed in (1, 2):
+            play(
+                make_team(checkpoint), make_debates(), QUESTIONS, SAMPLING, seed=seed, engine=engine
+            )
+        assert len(streams) == len(set(streams)) > 2
+
     def test_the_global_random_state_is_not_touched(self, checkpoint) -> None:
         before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state())  # noqa: NPY002
         for tuning in ("full", "lora"):

@@ -247,8 +247,12 @@ class TestCommandLine:
         assert code == 0
         assert "2 jobs, 0 of them done before" in out
         assert "A note." in out
-        assert "    maporl compare small --seeds 0\n" in (tmp_path / "results/small.md").read_text()
-        study = json.loads((tmp_path / "studies" / "small" / "study.json").read_text())
+        assert "    maporl compare small --seeds 0\n" in (tmp_path / "results/small.md").read_text(
+            encoding="utf-8"
+        )
+        study = json.loads(
+            (tmp_path / "studies" / "small" / "study.json").read_text(encoding="utf-8")
+        )
         assert study["budget"]["seeds"] == [0]
 
 

@@ -98,7 +98,9 @@ def test_the_shipped_summary_is_short_and_shows_every_study() -> None:
     pages = sorted(path.stem for path in TABLES.glob("*.md") if path.stem != "claims")
     assert sorted(re.findall(r"\]\(results/([a-z-]+)\.png\)", text)) == pages
     assert len(text.split()) < 1500
-    assert all(len(path.read_text().splitlines()) < 400 for path in TABLES.glob("*.md"))
+    assert all(
+        len(path.read_text(encoding="utf-8").splitlines()) < 400 for path in TABLES.glob("*.md")
+    )
 
 
 def test_a_study_page_has_claims_table_and_sentences() -> None:
@@ -111,5 +113,5 @@ def test_a_study_page_has_claims_table_and_sentences() -> None:
 
 def test_results_without_studies_have_no_plots(tmp_path: Path) -> None:
     write_printed(tmp_path / "r.md", printed_results([]))
-    assert "No study has been carried out yet" in (tmp_path / "r.md").read_text()
+    assert "No study has been carried out yet" in (tmp_path / "r.md").read_text(encoding="utf-8")
     assert not list(tmp_path.rglob("*.png"))

@@ -74,7 +74,7 @@ def test_the_page_may_run_and_load_nothing_else(run: Path) -> None:
     for name in ("style", "script"):
         digest = base64.b64encode(hashlib.sha256(page.texts[name].encode()).digest()).decode()
         assert f"{name}-src 'sha256-{digest}'" in policy
-    assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:|//)", path.read_text())
+    assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:|//)", path.read_text(encoding="utf-8"))
     parsers = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|DOMParser|Function\("
     assert not re.search(parsers, page.texts["script"])
 

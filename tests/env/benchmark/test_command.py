@@ -33,7 +33,7 @@ def test_one_command_scores_and_writes(tmp_path: Path, capsys: Any) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"{tables.BEGIN}\n{tables.END}\n")
     assert main(["--table", str(out), "--docs", str(page)]) == 0
-    assert table_row(read_report(out)) in page.read_text()
+    assert table_row(read_report(out)) in page.read_text(encoding="utf-8")
 
 
 def test_the_command_compares_by_question(
@@ -50,7 +50,7 @@ def test_the_command_compares_by_question(
     page.write_text(f"{tables.BEGIN}\n{tables.END}\n")
     assert main(["--table", *files, "--against", files[1], "--docs", str(page)]) == 2
     assert "leave one out" in capsys.readouterr().err
-    assert page.read_text() == f"{tables.BEGIN}\n{tables.END}\n"
+    assert page.read_text(encoding="utf-8") == f"{tables.BEGIN}\n{tables.END}\n"
     assert main(["--agents", "keep", "--against", files[1]]) == 2
     assert "add --table FILE" in capsys.readouterr().err
 

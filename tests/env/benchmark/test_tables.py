@@ -44,7 +44,10 @@ def test_a_name_breaks_no_table_and_no_page(keep: Report, tmp_path: Path) -> Non
     page.write_text(f"{tables.BEGIN}\n{tables.END}\nafter")
     write_tables(page, [hostile])
     write_tables(page, [keep])
-    assert page.read_text() == f"{tables.BEGIN}\n{markdown_tables([keep])}\n{tables.END}\nafter"
+    assert (
+        page.read_text(encoding="utf-8")
+        == f"{tables.BEGIN}\n{markdown_tables([keep])}\n{tables.END}\nafter"
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,12 +64,12 @@ def test_tables_go_between_the_markers_of_a_page(
     page = tmp_path / "page.md"
     page.write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n")
     write_tables(page, [keep, best])
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert text.startswith(f"before\n{tables.BEGIN}\nTeam accuracy in the last turn, {VERSION}:")
     assert text.endswith(f"\n{tables.END}\nafter\n")
     assert "old" not in text
     write_tables(page, [keep, best])
-    assert page.read_text() == text
+    assert page.read_text(encoding="utf-8") == text
 
 
 @pytest.mark.parametrize(
@@ -77,7 +80,7 @@ def test_a_page_without_markers_is_left_alone(keep: Report, tmp_path: Path, text
     page.write_text(text)
     with pytest.raises(ValueError, match="once each"):
         write_tables(page, [keep])
-    assert page.read_text() == text
+    assert page.read_text(encoding="utf-8") == text
 
 
 def test_a_table_needs_different_names(keep: Report) -> None:
