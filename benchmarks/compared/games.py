@@ -63,6 +63,8 @@ class Work:
         epochs: passes of the update.
         minibatches: optimiser steps of a pass.
         tuning: "lora" or "full".
+        warm: whether a step of the built-in model comes first, so that what libraries keep for
+            themselves counts as loaded.
     """
 
     scheme: str
@@ -75,6 +77,7 @@ class Work:
     epochs: int = 2
     minibatches: int = 3
     tuning: str = "lora"
+    warm: bool = False
 
 
 def settings(work: Work, folder: Path) -> RunConfig:
@@ -153,6 +156,8 @@ def main() -> None:
     worker = Worker()
     folder = Path(given.pop("folder"))
     work = Work(**given)
+    if work.warm:
+        Trainer(TrainConfig(questions_per_step=4)).train_step()
     trainer = Trainer(settings(work, folder))
     worker.ready(own_bytes=trainer.own_bytes())
     while True:

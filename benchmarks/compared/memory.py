@@ -77,6 +77,7 @@ def by_everything(folder: Path) -> Iterator[Point]:
                 tokens=32,
                 epochs=1,
                 minibatches=4,
+                warm=True,
             )
             yield Point(name, value, *growth_of(work), planned_bytes(work))
 
