@@ -10,7 +10,8 @@ on all linear layers of the same random Llama of 5 M parameters (hidden 256, 4 l
 whose messages never end before the limit. One thread each; processor seconds; one iteration of each
 in turns, the first dropped. A ratio is the peer's median over ours, so that above 1 ours is faster;
 in parentheses the least and largest of single rounds. Memory is the peak of the resident set over
-what was resident when the models were loaded.
+what was resident when the models were loaded. Each library runs as its users run it: the peers by
+their trainers, ours as `maporl train`, which also tells the allocator to keep freed blocks.
 """
 
 from __future__ import annotations

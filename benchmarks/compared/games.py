@@ -25,6 +25,7 @@ from maporl_agents.config import (
     TrainConfig,
 )
 from maporl_agents.measure.step_metrics import Metrics
+from maporl_agents.models.allocator import keep_freed_memory
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debates_of, training_questions
 from maporl_agents.types import Rollout
@@ -151,8 +152,9 @@ class Trainer:
 
 
 def main() -> None:
-    """Train as a worker does, with the work named on the command line."""
+    """Train as `maporl train` does, as a worker, with the work named on the command line."""
     given = json.loads(sys.argv[1])
+    keep_freed_memory()
     worker = Worker()
     folder = Path(given.pop("folder"))
     work = Work(**given)

@@ -51,14 +51,17 @@ class Process:
         python: the interpreter.
         driver: a file of this folder.
         given: what the driver reads as JSON.
+        path: a further PYTHONPATH.
     """
 
-    def __init__(self, python: Path | str, driver: str, given: Mapping[str, Any]) -> None:
+    def __init__(
+        self, python: Path | str, driver: str, given: Mapping[str, Any], path: str = ""
+    ) -> None:
         self.driver = driver
         self.place = tempfile.TemporaryDirectory()
         self.log = Path(self.place.name) / "errors"
-        path = os.pathsep.join([str(HERE.parent), str(HERE)])
-        environment = {**os.environ, **ALONE, **QUIET, "PYTHONPATH": path}
+        places = os.pathsep.join([str(HERE.parent), str(HERE), *filter(None, [path])])
+        environment = {**os.environ, **ALONE, **QUIET, "PYTHONPATH": places}
         environment.pop("VIRTUAL_ENV", None)
         with self.log.open("w") as errors:
             self.child = subprocess.Popen(
@@ -116,4 +119,4 @@ def in_turns(processes: Sequence[Process], repeats: int) -> list[Measured]:
 
 def ours(work: Mapping[str, Any]) -> Process:
     """Return our side as a process in this interpreter."""
-    return Process(sys.executable, "games.py", work)
+    return Process(sys.executable, "games.py", work, os.environ.get("PYTHONPATH", ""))
