@@ -23,7 +23,7 @@ DEFECTS = (
                 "rollout.completions[i], rollout.policies[0])",
             ),
             ("team.critic(row.seat, row.turn)", "team.critic(row.seat, 0)"),
-            ("padded[i, : len(row)]", "padded[i, -len(row) :]"),
+            ("torch.arange(width) < ends", "torch.arange(width) >= width - ends"),
             ("order = names[torch.randperm(len(names), generator=generator)]", "order = names"),
             (
                 "order.tensor_split(min(count, len(order)))",

@@ -7,6 +7,7 @@ never a result.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -79,8 +80,9 @@ def batch_of(team: Team, rows: Sequence[Row]) -> TokenBatch:
 
 def _pad(rows: Sequence[Sequence[float]], width: int, dtype: torch.dtype) -> Tensor:
     padded = torch.zeros(len(rows), width, dtype=dtype)
-    for i, row in enumerate(rows):
-        padded[i, : len(row)] = torch.tensor(row, dtype=dtype)
+    ends = torch.tensor([len(row) for row in rows], dtype=torch.long)[:, None]
+    numbers = list(chain.from_iterable(rows))
+    padded[torch.arange(width) < ends] = torch.tensor(numbers, dtype=dtype)
     return padded
 
 

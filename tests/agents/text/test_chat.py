@@ -121,6 +121,38 @@ class TestControlTokens:
         assert all(isinstance(i, int) for i in ids)
 
 
+class TestQuickEncoding:
+    """Prompts go to the tokenizer's core past transformers, where its class adds nothing."""
+
+    @pytest.mark.parametrize(
+        "text", ["", " 5 of them ", "<|im_end|> \u00e9 \U0001f600\n", "x" * 99]
+    )
+    def test_ids_are_those_of_transformers(self, chat: Chat, text: str) -> None:
+        """Also after a call that splits no markers, or that cut and filled up what it was given."""
+        slow = Chat(chat.tokenizer)
+        slow._quick = None
+        assert chat._quick is not None
+        for first in (True, False):
+            chat.tokenizer(text)
+            chat.tokenizer.backend_tokenizer.enable_truncation(2)
+            chat.tokenizer.backend_tokenizer.enable_padding(length=500)
+            found = chat.encode(text, first=first)
+            assert found == slow.encode(text, first=first)
+
+    def test_a_class_that_does_more_is_asked_itself(self) -> None:
+        tokenizer = make_tokenizer()
+
+        class More(type(tokenizer)):  # type: ignore[misc]
+            def _encode_plus(self, text: str, **options: object) -> object:
+                return super()._encode_plus(f"5{text}", **options)
+
+        plain = Chat(tokenizer).encode("6")
+        tokenizer.__class__ = More
+        more = Chat(tokenizer)
+        assert more._quick is None
+        assert len(more.encode("6")) == len(plain) + 1
+
+
 class TestCarriedIds:
     """Failure A26: ids are carried, never re-encoded."""
 
