@@ -19,7 +19,7 @@ from maporl_agents.models.team import Team
 from maporl_agents.types import Experience, TokenBatch
 from maporl_agents.update.batching import collate
 from maporl_agents.update.gradient_accumulation import accumulate
-from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.optimiser import PPOLearner
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question
 
@@ -53,14 +53,14 @@ def make_debates(**options: object) -> BatchedDebate:
 
 def make_learner(
     checkpoint: Callable[..., Path], ppo: PPOConfig = PPO, *, num_turns: int = 2, **settings: object
-) -> Learner:
+) -> PPOLearner:
     """Return a learner of ten steps whose policies have left their reference."""
     team = load_team(checkpoint("llama"), num_turns=num_turns, **settings)
     stir(team)
-    return Learner(team, ppo, steps=10)
+    return PPOLearner(team, ppo, steps=10)
 
 
-def one_step(learner: Learner, seed: int = 1, **options: object) -> Metrics:
+def one_step(learner: PPOLearner, seed: int = 1, **options: object) -> Metrics:
     """Take one training step on `QUESTIONS` in `make_debates`; return its metrics."""
     return maporl.train_step(learner, make_debates(**options), QUESTIONS, CONFIG, seed=seed)[1]
 
@@ -78,13 +78,13 @@ def make_batch(team: Team, episodes: int = 4) -> TokenBatch:
     return collate(team, rollouts)[0]
 
 
-def make_experience(learner: Learner, episodes: int = 4) -> Experience:
+def make_experience(learner: PPOLearner, episodes: int = 4) -> Experience:
     """Return the debates of `make_batch` with their advantages."""
     batch = make_batch(learner.team, episodes)
     return evaluate_tokens(learner.team, batch, learner.ppo, TEMPERATURE)
 
 
-def gradients_of(learner: Learner, experience: Experience) -> list[Tensor]:
+def gradients_of(learner: PPOLearner, experience: Experience) -> list[Tensor]:
     """Return the gradients that `maporl.update` would clip and apply."""
     loss = partial(maporl.loss_of, learner, temperature=TEMPERATURE)
     accumulate(experience, loss, learner.ppo.micro_tokens)
@@ -95,6 +95,6 @@ def gradients_of(learner: Learner, experience: Experience) -> list[Tensor]:
     return found
 
 
-def parameters_of(learner: Learner) -> list[Tensor]:
+def parameters_of(learner: PPOLearner) -> list[Tensor]:
     """Return a copy of every trained weight, those of policies before those of critics."""
     return [p.detach().clone() for p in learner.parameter_names()]

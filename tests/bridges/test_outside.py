@@ -21,7 +21,7 @@ from maporl_agents.algorithms.maporl import train_step
 from maporl_agents.bridges.outside import OutsideGames, read_text
 from maporl_agents.config import PPOConfig, Sampling
 from maporl_agents.play.rollout import play
-from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.optimiser import PPOLearner
 
 
 class Countdown(AECEnv):  # type: ignore[misc]
@@ -194,10 +194,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_miniature(place, "llama", shared_tokenizer(False))
 
 
-def make_learner(folder: Path, agents: int, turns: int, steps: int) -> Learner:
+def make_learner(folder: Path, agents: int, turns: int, steps: int) -> PPOLearner:
     team = load_team(folder, num_agents=agents, num_turns=turns)
     ppo = PPOConfig(learning_rate=1e-2, minibatches=1, kl_coef=0.0, warmup_steps=0)
-    return Learner(team, ppo, steps)
+    return PPOLearner(team, ppo, steps)
 
 
 def test_the_trainer_takes_a_game_in_which_agents_drop_out(folder: Path) -> None:

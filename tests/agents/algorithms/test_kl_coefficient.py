@@ -22,7 +22,7 @@ from maporl_agents.algorithms.maporl import evaluate_tokens
 from maporl_agents.config import PPOConfig
 from maporl_agents.losses import full_kl
 from maporl_agents.types import Experience
-from maporl_agents.update.optimiser import Learner, adapted_kl_coef
+from maporl_agents.update.optimiser import PPOLearner, adapted_kl_coef
 from maporl_agents.update.token_logprobs import reference_and_kl
 
 
@@ -84,7 +84,7 @@ class TestKLInTheReward:
     @pytest.mark.parametrize("tuning", ["full", "lora"])
     def test_all_are_exactly_zero_at_first(self, checkpoint, tuning: str) -> None:
         """Failure A2: fresh weights or adapters."""
-        learner = Learner(load_team(checkpoint("gpt2"), num_turns=2, tuning=tuning), PPO, 2)
+        learner = PPOLearner(load_team(checkpoint("gpt2"), num_turns=2, tuning=tuning), PPO, 2)
         batch = make_batch(learner.team)
         assert not reference_and_kl(learner.team, batch, temperature=TEMPERATURE)[1].any()
         rows = []

@@ -15,10 +15,10 @@ from maporl_agents.seeding import seed_of
 from maporl_agents.studies.controls import with_shuffled_verdicts
 from maporl_agents.training.experiment import build
 from maporl_agents.training.make_game import debates_of, questions_of
-from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.optimiser import PPOLearner
 
 
-def trained(config: TrainConfig) -> tuple[Learner, list[dict[str, float]]]:
+def trained(config: TrainConfig) -> tuple[PPOLearner, list[dict[str, float]]]:
     """Return a learner after `config.steps` steps, and their metrics."""
     _, learner = build(config)
     questions = questions_of(config.game, "train")
@@ -33,7 +33,7 @@ def trained(config: TrainConfig) -> tuple[Learner, list[dict[str, float]]]:
     return learner, history
 
 
-def accuracy(config: TrainConfig, learner: Learner, *, shuffled: bool = False) -> list[float]:
+def accuracy(config: TrainConfig, learner: PPOLearner, *, shuffled: bool = False) -> list[float]:
     """Return the mean accuracy by turn on 250 held-out questions."""
     asked = questions_of_step(questions_of(config.game, "test"), 0, 250, 0)
     debates = debates_of(config.game, len(asked))

@@ -28,7 +28,7 @@ from torch import Tensor
 from maporl_agents.algorithms.maporl import evaluate_tokens, train_step, update
 from maporl_agents.measure.step_metrics import experience_metrics
 from maporl_agents.update.batching import collate
-from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.optimiser import PPOLearner
 
 
 def mean_by_hand(x: Tensor, mask: Tensor, reduction: str) -> float:
@@ -121,7 +121,7 @@ class TestPieces:
 class TestFaults:
     """Failure A30: nothing that is not finite reaches a weight."""
 
-    def check(self, learner: Learner, before: list[Tensor]) -> None:
+    def check(self, learner: PPOLearner, before: list[Tensor]) -> None:
         assert all(map(torch.equal, parameters_of(learner), before))
         assert all(p.grad is None for p in learner.parameter_names())
 
@@ -266,5 +266,5 @@ class TestStep:
 
     def test_kl_is_zero_at_first(self, checkpoint) -> None:
         for tuning in ("full", "lora"):
-            learner = Learner(load_team(checkpoint("llama"), tuning=tuning), PPO, steps=2)
+            learner = PPOLearner(load_team(checkpoint("llama"), tuning=tuning), PPO, steps=2)
             assert experience_metrics(make_experience(learner))["kl"] == 0

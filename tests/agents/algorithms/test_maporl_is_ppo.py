@@ -16,7 +16,7 @@ from maporl_agents.algorithms.maporl import evaluate_tokens, update
 from maporl_agents.config import PPOConfig
 from maporl_agents.models.bases import FullBase
 from maporl_agents.update.batching import collate
-from maporl_agents.update.optimiser import Learner, learning_rate_factor
+from maporl_agents.update.optimiser import PPOLearner, learning_rate_factor
 
 
 class PlainPPO:
@@ -125,7 +125,7 @@ def test_with_one_agent_and_one_turn_it_is_ppo(checkpoint, family: str) -> None:
     team = load_team(checkpoint(family), num_agents=1, num_turns=1)
     stir(team, scale=0.02)
     make_double(team)
-    learner = Learner(team, PPO, steps=10)
+    learner = PPOLearner(team, PPO, steps=10)
     rows = [
         ((5, 6, 7), (11, 12, 0), 1.0),
         ((9, 8), (13,), -0.5),

@@ -16,7 +16,7 @@ from maporl_agents.models.lora import LoraBase
 from maporl_agents.models.team import Team
 from maporl_agents.training import experiment
 from maporl_agents.update.batching import collate
-from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.optimiser import PPOLearner
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question
 
@@ -138,9 +138,9 @@ def named(team: Team) -> list[tuple[str, torch.nn.Parameter]]:
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 class TestTraining:
-    def learner(self, checkpoint, tuning: str) -> Learner:
+    def learner(self, checkpoint, tuning: str) -> PPOLearner:
         team = load_team(checkpoint("llama"), tuning=tuning, num_turns=2, train_turns=">=2")
-        return Learner(team, PPOConfig(learning_rate=1e-2, minibatches=1), steps=3)
+        return PPOLearner(team, PPOConfig(learning_rate=1e-2, minibatches=1), steps=3)
 
     def test_what_is_not_trained_speaks_as_the_reference_for_ever(
         self, checkpoint, tuning: str

@@ -17,7 +17,7 @@ from maporl_agents.records.run_log import RunLog
 from maporl_agents.training import experiment
 
 
-def saved_run(folder: Path, **team: object) -> tuple[Path, experiment.Learner]:
+def saved_run(folder: Path, **team: object) -> tuple[Path, experiment.PPOLearner]:
     """Save a run whose weights are those of a trained one: moved, everywhere."""
     config = replace(SMALL, team=replace(TeamConfig(device="cpu"), **team))  # type: ignore[arg-type]
     _, learner = experiment.build(config)
@@ -28,7 +28,7 @@ def saved_run(folder: Path, **team: object) -> tuple[Path, experiment.Learner]:
 
 
 @torch.no_grad()
-def own_logits(learner: experiment.Learner, policy: str, ids: torch.Tensor) -> torch.Tensor:
+def own_logits(learner: experiment.PPOLearner, policy: str, ids: torch.Tensor) -> torch.Tensor:
     """What the team itself computes for one policy."""
     base = learner.team.base_of(policy)
     columns = torch.arange(ids.shape[1])[None]

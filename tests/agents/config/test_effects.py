@@ -4,314 +4,36 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from effect_cases import (
+    FIELDS,
+    HOW,
+    IDLE_OR_NOT,
+    LAST_ALONE,
+    LONE,
+    NO_PAIRS,
+    ONE_TURN,
+    OTHERWISE,
+    SINGLE,
+    TWO,
+    changed,
+    kept_but,
+    put,
+)
 
 import maporl_agents
-from maporl_agents.config import CONFIGS, MALTConfig, RunConfig, TrainConfig, scheme_of
-from maporl_agents.config.conditions import OPTIMISERS, WHERE
-from maporl_agents.config.effects import leaves, refuse_without_effect, why_never
+from maporl_agents.config import CONFIGS, MALTConfig, TrainConfig
+from maporl_agents.config.conditions import WHERE
+from maporl_agents.config.effects import refuse_without_effect, why_never
 from maporl_agents.config.run_facts import KEYED
 from maporl_agents.recipes import names, recipe
 from maporl_agents.studies.catalogue import STUDIES
 from maporl_agents.training import experiment
 from maporl_env.tasks import BUILT_IN, load_task
-
-OPTIMISER = {
-    "learning_rate": (0.5, "rate of the policies"),
-    "warmup_steps": (1, "first rates"),
-    "schedule": ("cosine", "way down"),
-    "adam_betas": ((0.5, 0.9), "memory of AdamW"),
-    "adam_eps": (1e-6, "below AdamW's division"),
-    "max_grad_norm": (2.0, "gradient clip"),
-    "micro_tokens": (3, "memory"),
-    "epochs": (2, "passes"),
-    "minibatches": (2, "updates per pass"),
-    "batch_size": (3, "messages per update"),
-    "critic_coef": (0.3, "weight of the value loss"),
-    "critic_learning_rate": (0.1, "rate of the critics"),
-    "length": ("token", "reduction of the loss"),
-    "final_fraction": (0.5, "rate at the end"),
-}
-"""(another value, what it changes), of the groups that are optimisers."""
-HOW = {
-    "name": ("other", "folder of the run"),
-    "seed": (5, "every random stream"),
-    "steps": (30, "length of the run"),
-    "questions_per_step": (7, "size of a batch"),
-    "checkpoint_every": (7, "when it is saved"),
-    "single_agent": (True, "training of one turn"),
-    "game.task": ("gsm8k", "the questions"),
-    "game.data": ("folder", "where they come from"),
-    "game.train_split": ("rl", "which are trained on"),
-    "game.long_questions": ("leave_out", "which questions are asked"),
-    "game.num_agents": (4, "who plays"),
-    "game.num_turns": (2, "how long"),
-    "game.protocol": ("sequential", "who reads what"),
-    "game.protocol_options": (("rounds=2",), "one's own protocol"),
-    "game.history": ("last", "turns that are read"),
-    "game.token_budget": (99, "turns that are read"),
-    "game.template": ("words.json", "the words"),
-    "game.personas": (("a", "b", "c"), "system texts"),
-    "game.verifier": ("noisy_key", "the scores"),
-    "game.verifier_timeout": (3.0, "slow scores are faults"),
-    "game.gamma": (0.3, "the reward"),
-    "game.horizon": ("last", "the reward"),
-    "game.share": ("own", "the reward"),
-    "game.alpha": ((1.0, 0.0), "the reward"),
-    "game.beta": ((0.0, 1.0), "the reward"),
-    "game.majority": ("all", "alpha and beta"),
-    "game.penalties.too_short": (0.1, "the reward"),
-    "game.penalties.min_words": (9, "too_short"),
-    "game.penalties.repetition": (0.1, "the reward"),
-    "game.penalties.max_repeats": (1, "repetition"),
-    "game.penalties.ngram": (2, "repetition"),
-    "game.penalties.no_answer": (0.1, "the reward"),
-    "game.penalties.unfinished": (0.1, "the reward"),
-    "game.reward_feedback": (True, "what is read"),
-    "game.feedback_verifier": ("noisy_key", "which scores are read"),
-    "game.stop": ("consensus", "when a debate ends"),
-    "game.show_parts": (True, "what is read"),
-    "game.feedback": ("tests", "what is read"),
-    "team.model": (("tiny-sharing",), "who speaks"),
-    "team.tuning": ("lora", "which weights move"),
-    "team.sharing": ("one", "which weights move"),
-    "team.train_turns": ("1", "which weights move"),
-    "team.train_agents": ((0,), "which weights move"),
-    "team.lora_rank": (4, "size of adapters"),
-    "team.lora_alpha": (8, "scale of adapters"),
-    "team.start_from": (("folder",), "where policies begin"),
-    "team.critic": ("adapter", "what critics read with"),
-    "team.critic_width": (32, "size of critics"),
-    "team.gradient_checkpointing": (True, "memory"),
-    "team.dtype": ("bfloat16", "rounding"),
-    "team.device": ("cpu", "where it runs"),
-    "team.device_map": ("auto", "where it runs"),
-    "team.attention": ("eager", "kernel"),
-    "team.quantization": ("nf4", "rounding"),
-    "team.double_quant": (True, "rounding"),
-    "sampling.max_new_tokens": (9, "longest message"),
-    "sampling.agent_max_new_tokens": ((9, 8), "longest message"),
-    "sampling.temperature": (0.5, "what is sampled"),
-    "sampling.max_rows": (9, "memory"),
-    "sampling.cache_gb": (0.0, "memory"),
-    "sampling.stop": (("end",), "where messages end"),
-    "sampling.agent_stop": (("end", ""), "where messages end"),
-    "eval.questions": (9, "what is measured"),
-    "eval.questions_before": (9, "what is measured"),
-    "eval.split": ("train", "what is measured"),
-    "eval.seed": (3, "noise of measuring"),
-    "eval.passes": (2, "what is measured"),
-    "ppo.clip_coef": (0.1, "the loss"),
-    "ppo.kl_coef": (0.1, "the reward of a token"),
-    "ppo.kl_estimator": ("k3", "the reward of a token"),
-    "ppo.kl_target": (0.1, "kl_coef, step by step"),
-    "ppo.kl_gain": (0.3, "kl_coef, step by step"),
-    "ppo.value_clip": (0.2, "value loss"),
-    "ppo.entropy_coef": (0.1, "the loss"),
-    "ppo.reduction": ("sequence", "the loss"),
-    "ppo.reward_scale": (True, "the reward"),
-    "ppo.target_kl": (0.1, "updates per step"),
-    "ppo.token_gamma": (0.9, "advantages"),
-    "ppo.gae_lambda": (0.9, "advantages"),
-    "magrpo.group_size": (3, "samples of a node"),
-    "magrpo.joining": ("aligned", "joint actions"),
-    "magrpo.turn_gamma": (0.9, "returns"),
-    "magrpo.comparison": ("raw", "advantages"),
-    "magrpo.credit": ("sum", "advantages"),
-    "magrpo.ratio": (True, "the loss"),
-    "magrpo.clip_coef": (0.2, "the loss"),
-    "iac.turn_gamma": (0.9, "targets"),
-    "malt.roles": (("generator", "refiner"), "who speaks"),
-    "malt.branching": (2, "size of a tree"),
-    "malt.thresholds": ((0.4, 0.5), "what is positive"),
-    "malt.examples": ("right_paths", "what is imitated"),
-    "malt.prefer": (("refiner",), "who learns from pairs"),
-    "malt.beta": (0.1, "DPO"),
-    "malt.labels": ("soft", "DPO"),
-    "malt.trees_per_file": (9, "memory"),
-    **{f"{g}.{name}": how for g in OPTIMISERS for name, how in OPTIMISER.items()},
-}
-"""(another value, what it changes) of every setting."""
-BESIDE: dict[str, dict[str, Any]] = {
-    "game.feedback_verifier": {"game.reward_feedback": True},
-    "team.start_from": {"team.tuning": "lora"},
-    "team.critic": {"team.tuning": "lora"},
-    "team.device_map": {"team.tuning": "lora"},
-    "team.quantization": {"team.tuning": "lora"},
-    "team.double_quant": {"team.tuning": "lora", "team.quantization": "nf4"},
-    "magrpo.clip_coef": {"magrpo.ratio": True, "magrpo.epochs": 2},
-    "magrpo.epochs": {"magrpo.ratio": True},
-    "magrpo.minibatches": {"magrpo.ratio": True},
-}
-"""Without which the settings themselves refuse a value."""
-ONE_TURN = {"game.num_turns": 1}
-TWO = {"game.num_turns": 2}
-UNREAD = {"game.history": "none"}
-LAST_ALONE = {"team.train_turns": "3"}
-FIRST_ALONE = {"team.train_turns": "1"}
-SINGLE = {"single_agent": True}
-LONE = {"game.num_agents": 1}
-NO_PAIRS = {"malt.prefer": ()}
-ONE_UPDATE = {"ppo.minibatches": 1}
-NO_CRITICS = {"ppo.critic_coef": 0.0, "iac.critic_coef": 0.0}
-LONG = 10_000
-"""Steps; longer than any run here."""
-IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
-    "single_agent": ([ONE_TURN], {}),
-    "game.protocol": ([LONE], {}),
-    "game.personas": ([], {}),
-    "game.history": ([ONE_TURN, TWO], {"game.num_turns": 3}),
-    "game.token_budget": ([ONE_TURN, UNREAD], TWO),
-    "game.reward_feedback": ([ONE_TURN, UNREAD], TWO),
-    "game.feedback_verifier": (
-        [
-            {"game.reward_feedback": False},
-            {"game.reward_feedback": True, "game.verifier": "noisy_key"},
-            {"game.reward_feedback": True} | UNREAD,
-        ],
-        TWO,
-    ),
-    "game.stop": ([ONE_TURN], TWO),
-    "game.gamma": ([ONE_TURN, SINGLE, {"game.horizon": "current"}, LAST_ALONE], TWO),
-    "game.horizon": (
-        [
-            *(ONE_TURN | LONE, SINGLE | LONE, LAST_ALONE | LONE),
-            *(beside | {"game.share": "own"} for beside in (ONE_TURN, LAST_ALONE)),
-            ONE_TURN | {"game.protocol": "joint"},
-        ],
-        ONE_TURN,
-    ),
-    "game.share": (
-        [ONE_TURN, LONE, SINGLE, LAST_ALONE, {"game.gamma": 0.0}, {"game.protocol": "joint"}],
-        TWO,
-    ),
-    "game.alpha": ([ONE_TURN, LONE, SINGLE, FIRST_ALONE], LAST_ALONE),
-    "game.beta": ([ONE_TURN, LONE, SINGLE, LAST_ALONE], FIRST_ALONE),
-    "game.majority": (
-        [
-            {},
-            {"game.alpha": (1.0, 0.0)} | FIRST_ALONE,
-            {"game.alpha": (1.0, 0.0)} | SINGLE,
-            {"game.beta": (1.0, 0.0)} | LAST_ALONE,
-        ],
-        {"game.alpha": (1.0, 0.0)},
-    ),
-    "game.penalties.min_words": ([{}], {"game.penalties.too_short": 0.1}),
-    "game.penalties.max_repeats": ([{}], {"game.penalties.repetition": 0.1}),
-    "game.penalties.ngram": ([{}], {"game.penalties.repetition": 0.1}),
-    "game.show_parts": ([ONE_TURN, TWO | LONE, TWO | UNREAD], TWO),
-    "game.feedback": ([ONE_TURN, TWO | UNREAD], TWO),
-    "team.sharing": (
-        [{"team.tuning": "none"}, LONE, {"team.train_agents": (1,)}],
-        {"team.tuning": "lora"},
-    ),
-    "team.gradient_checkpointing": ([{"team.tuning": "none"}], {}),
-    "team.device": ([{"team.tuning": "lora", "team.device_map": "auto"}], {}),
-    "team.lora_rank": (
-        [{}, {"team.tuning": "lora", "team.start_from": ("x",)}],
-        {"team.tuning": "lora"},
-    ),
-    "team.lora_alpha": ([{}], {"team.tuning": "lora"}),
-    "sampling.max_new_tokens": ([{"sampling.agent_max_new_tokens": (5,)}], {}),
-    "sampling.agent_max_new_tokens": ([LONE], {}),
-    "sampling.agent_stop": ([LONE, {"sampling.stop": ("end",)}], {}),
-    "team.critic": ([NO_CRITICS | {"team.tuning": "lora"}], {"team.tuning": "lora"}),
-    "team.critic_width": ([NO_CRITICS], {}),
-    "ppo.clip_coef": (
-        [ONE_UPDATE, {"questions_per_step": 1}],
-        {"ppo.minibatches": 1, "ppo.epochs": 2},
-    ),
-    "ppo.target_kl": ([ONE_UPDATE], {}),
-    "ppo.minibatches": ([{"questions_per_step": 1}], {"questions_per_step": 1} | SINGLE | TWO),
-    "magrpo.minibatches": ([{"questions_per_step": 1}], {}),
-    "ppo.value_clip": ([ONE_UPDATE, {"ppo.critic_coef": 0.0}], {}),
-    "ppo.kl_estimator": ([{"ppo.kl_coef": 0.0}], {}),
-    "ppo.kl_gain": ([{}], {"ppo.kl_target": 0.1}),
-    "ppo.kl_target": ([{"ppo.kl_gain": 0.0}], {}),
-    "ppo.critic_learning_rate": ([{"ppo.critic_coef": 0.0}], {}),
-    "iac.critic_learning_rate": ([{"iac.critic_coef": 0.0}], {}),
-    "iac.turn_gamma": ([ONE_TURN, TWO | {"team.train_turns": "2"}], TWO),
-    "magrpo.turn_gamma": ([ONE_TURN, TWO | {"team.train_turns": "2"}], TWO),
-    **{
-        name: ([{"sampling.max_new_tokens": 1}], {"sampling.agent_max_new_tokens": (1, 2)})
-        for name in (
-            "ppo.token_gamma",
-            "ppo.gae_lambda",
-            "ppo.reduction",
-            "magrpo.length",
-            "iac.length",
-        )
-    },
-    "magrpo.joining": ([LONE], {}),
-    "magrpo.credit": ([LONE], {}),
-    "magrpo.ratio": ([{}], {"magrpo.epochs": 2}),
-    "malt.thresholds": (
-        [{"steps": 3}, {"malt.examples": "right_paths", "malt.prefer": ()}],
-        {"malt.examples": "right_paths"},
-    ),
-    "malt.prefer": (
-        [{"malt.roles": ("generator",)}, {"malt.branching": 1}, {"team.train_agents": (0, 1)}],
-        {"team.train_agents": (2,)},
-    ),
-    "malt.beta": ([NO_PAIRS, {"malt.branching": 1}, {"team.train_agents": (0,)}], {}),
-    "malt.labels": ([NO_PAIRS], {}),
-    **{
-        f"{group}.final_fraction": (
-            [{f"{group}.schedule": "constant"}, {f"{group}.warmup_steps": LONG}],
-            {f"{group}.warmup_steps": 4},
-        )
-        for group in OPTIMISERS
-    },
-    **{
-        f"{group}.schedule": (
-            [{f"{group}.final_fraction": 1.0}, {f"{group}.warmup_steps": LONG}],
-            {f"{group}.warmup_steps": 4},
-        )
-        for group in OPTIMISERS
-    },
-    **{f"{group}.warmup_steps": ([], {}) for group in OPTIMISERS},
-}
-"""Per setting of `WHERE`: settings beside which it does nothing, and some beside which it acts."""
-OTHERWISE = [
-    ("malt", "game.token_budget"),  # in one turn, too, as messages of the same turn are read
-    ("malt", "game.protocol"),  # any other is refused by the scheme
-    *((scheme, "game.protocol") for scheme in ("magrpo", "iac")),
-]
-"""(scheme, name) whose idle cases are other ones than MAPoRL's."""
-FIELDS = [
-    (scheme, name)
-    for scheme, config in CONFIGS.items()
-    for name, _ in leaves(config())
-    if scheme_of(config()) == scheme
-]
-
-
-def put(settings: Any, changes: Mapping[str, Any]) -> Any:
-    """Return settings with some replaced, by dotted name; those of other schemes are left out."""
-    here: dict[str, Any] = {}
-    below: dict[str, dict[str, Any]] = {}
-    for name, value in changes.items():
-        first, _, rest = name.partition(".")
-        if rest and not hasattr(settings, first):
-            continue
-        if rest:
-            below.setdefault(first, {})[rest] = value
-        else:
-            here[first] = value
-    inner = {name: put(getattr(settings, name), wanted) for name, wanted in below.items()}
-    return replace(settings, **here, **inner)
-
-
-def changed(scheme: str, name: str, beside: Mapping[str, Any]) -> RunConfig:
-    value, _ = HOW[name]
-    here = {n: v for n, v in beside.items() if scheme == "maporl" or n != "single_agent"}
-    made: RunConfig = put(CONFIGS[scheme](), {**BESIDE.get(name, {}), **here, name: value})
-    return made
 
 
 @pytest.mark.parametrize(("scheme", "name"), FIELDS)
@@ -334,14 +56,6 @@ def test_every_setting_acts_or_is_refused(scheme: str, name: str) -> None:
             refuse_without_effect(changed(scheme, name, beside), kept_but(scheme, name, beside))
         assert f"run of {scheme}" in str(refused.value)
     refuse_without_effect(changed(scheme, name, acting))
-
-
-def kept_but(scheme: str, name: str, beside: Mapping[str, Any]) -> RunConfig:
-    """Return the settings beside one, which are not what is judged."""
-    here = {n: v for n, v in beside.items() if scheme == "maporl" or n != "single_agent"}
-    needed = BESIDE.get(name, {})
-    made: RunConfig = put(CONFIGS[scheme](), {**needed, **here})
-    return made
 
 
 NO_ADAPTERS = {"team.tuning": "lora", "team.start_from": ("x",)}

@@ -21,7 +21,7 @@ from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
 from maporl_agents.types import Rollout, TokenBatch
 from maporl_agents.update.batching import collate
-from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.optimiser import PPOLearner
 from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.batched import BatchedDebate
 from maporl_env.config import DebateConfig
@@ -167,7 +167,7 @@ def test_a_training_step_and_what_is_saved(
     team = load_team(native(family), num_turns=2, tuning=tuning)
     _, batch = played(team)
     reference = logprobs_of(team, batch, reference=True)
-    learner = Learner(team, PPO, steps=2)
+    learner = PPOLearner(team, PPO, steps=2)
     owned = [p for group in (learner.trained, learner.critics) for ps in group.values() for p in ps]
     stir(team)  # as fresh, adapters and critics hold zeros, which keep gradients from others
     before = [p.detach().clone() for p in owned]
@@ -205,7 +205,7 @@ class TestHeterogeneous:
     def test_two_families_train_together(self, native: Native, tuning: str) -> None:
         team = self.team(native, ("llama", "gemma2"), tuning=tuning)
         stir(team)
-        learner = Learner(team, PPO, steps=2)
+        learner = PPOLearner(team, PPO, steps=2)
         before = {name: [p.clone() for p in ps] for name, ps in learner.trained.items()}
         rollouts, metrics = train_step(
             learner, make_debates(), QUESTIONS, TrainConfig(sampling=SAMPLING), seed=1

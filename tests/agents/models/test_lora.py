@@ -6,45 +6,26 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from miniatures import load_team, make_rollout, stir
-from peft import LoraConfig, PeftModel
+from adapter_cases import make_batch
+from miniatures import load_team, stir
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from maporl_agents.algorithms.maporl import evaluate_tokens, update
 from maporl_agents.config import PPOConfig, TeamConfig
 from maporl_agents.losses import kl_estimate
 from maporl_agents.measure.step_metrics import experience_metrics
-from maporl_agents.models.gradient_checkpointing import enable_recompute
-from maporl_agents.models.loading import load_model
 from maporl_agents.models.lora import LoraBase
 from maporl_agents.models.team import Team
-from maporl_agents.types import TokenBatch
-from maporl_agents.update.batching import collate
-from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.optimiser import PPOLearner
 from maporl_agents.update.token_logprobs import score_tokens
 
 PROMPT = torch.tensor([[5, 6, 7, 8]])
-
-
-def make_batch(team: Team, turns: int = 2) -> TokenBatch:
-    """Debates whose messages nest, of unequal length."""
-    n = team.num_agents
-    prompts, ids = [], []
-    for turn in range(turns):
-        for seat in range(n):
-            before = (5, 6, 7 + seat) if not turn else (5, 6, 7 + seat, 8 + seat, 9, 40, 41)
-            prompts.append(before)
-            ids.append((8 + seat, 9) if not turn else (20, 21 + seat, 22)[: 2 + seat % 2])
-    rewards = np.arange(turns * n, dtype=float).reshape(turns, n)
-    return collate(team, [make_rollout(team, prompts, ids, rewards=rewards)])[0]
 
 
 def logits_of(team: Team, policy: str, *, reference: bool = False) -> Tensor:
@@ -53,20 +34,6 @@ def logits_of(team: Team, policy: str, *, reference: bool = False) -> Tensor:
     with torch.no_grad():
         states = base.hidden(PROMPT, torch.ones_like(PROMPT), places, [policy], reference=reference)
         return base.logits(states, reference=reference)
-
-
-def gradients(team: Team, batch: TokenBatch) -> dict[str, Tensor]:
-    """Of a loss in which every policy and critic has a part, by parameter name."""
-    scores = score_tokens(team, batch, temperature=0.9, with_values=True)
-    weight = torch.linspace(-1, 1, scores.logprobs.numel()).view_as(scores.logprobs)
-    (weight * (scores.logprobs + scores.values)).sum().backward()
-    found = {
-        f"{owner}/{name}": p
-        for group in (team.trainable(), team.trainable_critics())
-        for owner, named in group.items()
-        for name, p in named.items()
-    }
-    return {name: p.grad for name, p in found.items() if p.grad is not None}
 
 
 class TestStart:
@@ -95,7 +62,7 @@ class TestStart:
     def test_kl_is_exactly_zero_at_first(self, checkpoint, begun: Path) -> None:
         """On every token, by every estimator; the bare base is far away."""
         team = load_team(checkpoint("llama"), tuning="lora", start_from=(str(begun),))
-        learner = Learner(team, PPOConfig(), steps=2)
+        learner = PPOLearner(team, PPOConfig(), steps=2)
         batch = make_batch(team)
         experience = evaluate_tokens(team, batch, learner.ppo, 0.9)
         for estimator in ("k1", "k2", "k3"):
@@ -112,7 +79,7 @@ class TestStart:
         stir(team, seed=5)
         assert torch.equal(logits_of(team, "agent_1", reference=True), before)
         assert not torch.equal(logits_of(team, "agent_1"), before)
-        assert not any("start" in name for name in Learner(team, PPOConfig(), 2).trained)
+        assert not any("start" in name for name in PPOLearner(team, PPOConfig(), 2).trained)
 
     def test_untrained_turns_speak_as_the_start(self, checkpoint, begun: Path) -> None:
         team = load_team(
@@ -227,7 +194,7 @@ class TestCriticWithItsOwnAdapter:
         """Failures A11 and B1, adapters of policies and critics together."""
         team = load_team(checkpoint("llama"), num_turns=2, tuning="lora", critic="adapter")
         stir(team)
-        learner = Learner(team, PPOConfig(warmup_steps=0), steps=4)
+        learner = PPOLearner(team, PPOConfig(warmup_steps=0), steps=4)
         experience = evaluate_tokens(team, make_batch(team), learner.ppo, 1.0)
         [base] = team.bases
         assert isinstance(base, LoraBase)
@@ -260,111 +227,6 @@ class TestCriticWithItsOwnAdapter:
     def test_it_needs_adapters(self) -> None:
         with pytest.raises(ValueError, match="critic='adapter' needs tuning='lora', not 'full'"):
             TeamConfig(critic="adapter")
-
-
-@pytest.mark.parametrize(
-    ("family", "settings"),
-    [
-        ("llama", {"tuning": "full"}),
-        pytest.param("gpt2", {"tuning": "full"}, marks=pytest.mark.thorough),
-        pytest.param("llama", {"tuning": "lora"}, marks=pytest.mark.thorough),
-        ("gpt2", {"tuning": "lora"}),
-        ("llama", {"tuning": "lora", "critic": "adapter"}),
-    ],
-)
-class TestGradientCheckpointing:
-    def teams(self, checkpoint, family: str, settings: dict[str, object]) -> list[Team]:
-        teams = [
-            load_team(checkpoint(family), num_turns=2, gradient_checkpointing=on, **settings)
-            for on in (False, True)
-        ]
-        for team in teams:
-            stir(team)
-        return teams
-
-    def test_gradients_are_the_same(self, checkpoint, family: str, settings) -> None:
-        """Failure B7: on frozen inputs none is lost. Rows of both adapters run in one batch."""
-        plain, saving = self.teams(checkpoint, family, settings)
-        expected, found = (gradients(team, make_batch(team)) for team in (plain, saving))
-        assert expected.keys() == found.keys()
-        for name, gradient in expected.items():
-            torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=1e-5, msg=name)
-        assert all(gradient.any() for gradient in found.values())
-
-    def test_it_is_active_although_models_are_in_eval_mode(
-        self, checkpoint, family: str, settings
-    ) -> None:
-        """Failure B8: less is kept for the backward pass, and every layer runs twice."""
-        kept, runs = [], []
-        for team in self.teams(checkpoint, family, settings):
-            sizes: list[int] = []
-
-            def keep(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:
-                sizes.append(tensor.numel())
-                return tensor
-
-            calls = count_attention_calls(team)
-            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-                scores = score_tokens(team, make_batch(team), temperature=1.0, with_values=True)
-            kept.append(sum(sizes))
-            (scores.logprobs.sum() + scores.values.sum()).backward()
-            runs.append(len(calls))
-            assert not any(base.model.training for base in team.bases)
-        assert kept[1] < 0.7 * kept[0]
-        assert runs[1] == 2 * runs[0] > 0
-
-    def test_nothing_else_notices(self, checkpoint, family: str, settings) -> None:
-        """Without a gradient nothing is recomputed; scores are bitwise the same."""
-        plain, saving = self.teams(checkpoint, family, settings)
-        calls = count_attention_calls(saving)
-        with torch.no_grad():
-            one, other = (
-                score_tokens(team, make_batch(team), temperature=1.0, with_values=True)
-                for team in (plain, saving)
-            )
-        assert torch.equal(one.logprobs, other.logprobs)
-        assert torch.equal(one.values, other.values)
-        for base in saving.bases:
-            layers = [m for m in base.model.modules() if isinstance(m, GradientCheckpointingLayer)]
-            assert layers
-            assert not any(layer.training for layer in layers)
-        assert calls
-
-
-@pytest.mark.parametrize("gradient_checkpointing", [False, True])
-def test_an_adapters_dropout_is_off(checkpoint, gradient_checkpointing: bool) -> None:
-    """Failure A4: lora_dropout .5, and layers that are told to train so as to be recomputed."""
-    model, chat = load_model(str(checkpoint("gpt2")), TeamConfig(device="cpu"))
-    lora = LoraConfig(r=4, lora_dropout=0.5, target_modules="all-linear", task_type="CAUSAL_LM")
-    base = LoraBase(model, chat, ["all"], lora, gradient_checkpointing=gradient_checkpointing)
-    team = Team([base], sharing="one", num_agents=2, num_turns=2)
-    stir(team)
-    batch = make_batch(team)
-    first, second = (score_tokens(team, batch, temperature=1.0).logprobs for _ in range(2))
-    assert torch.equal(first, second)
-
-
-def count_attention_calls(team: Team) -> list[str]:
-    """Every run of a layer's attention from now on, by a module or by the lean forward pass."""
-    calls: list[str] = []
-    for base in team.bases:
-        for name, module in base.model.named_modules():
-            if name.endswith(("self_attn", ".attn")):
-                module.register_forward_hook(lambda *_, name=name: calls.append(name))
-        for lean in [reader.lean for reader in base.readers if reader.lean]:
-            attend = lean._attend
-
-            def counted(*given: Any, attend: Any = attend) -> Tensor:
-                calls.append("attention")
-                return attend(*given)
-
-            lean._attend = counted
-    return calls
-
-
-def test_a_model_without_such_layers_is_refused() -> None:
-    with pytest.raises(ValueError, match="Linear cannot recompute its layers"):
-        enable_recompute(torch.nn.Linear(2, 2))  # type: ignore[arg-type]
 
 
 PATCHES = """

@@ -20,7 +20,7 @@ from maporl_agents.studies.sft import SFTConfig, best_debates, imitation_step, m
 from maporl_agents.training import experiment
 from maporl_agents.types import Rollout
 from maporl_agents.update.batching import collate
-from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.optimiser import PPOLearner
 from maporl_agents.update.token_logprobs import score_tokens
 
 SMALL = TrainConfig(
@@ -71,7 +71,7 @@ class TestStep:
         with torch.no_grad():
             logprobs = score_tokens(team, batch, temperature=1.0, with_values=False).logprobs
         by_hand = [-logprobs[row][batch.mask[row]].mean() for row in range(2)]
-        learner = Learner(team, PPOConfig(warmup_steps=0), 1)
+        learner = PPOLearner(team, PPOConfig(warmup_steps=0), 1)
         loss = imitation_step(learner, batch, SMALL)
         assert loss == pytest.approx(float(sum(by_hand) / 2), abs=1e-6)
 
@@ -81,7 +81,7 @@ class TestStep:
         team = load_team(checkpoint("llama"), num_turns=1)
         rollout = make_rollout(team, [(5, 6), (7,)], [(8, 9, 10), (11,)], rewards=np.ones((1, 2)))
         batch, _ = collate(team, [rollout])
-        learner = Learner(team, PPOConfig(warmup_steps=0), 10)
+        learner = PPOLearner(team, PPOConfig(warmup_steps=0), 10)
         first = batch.select([0])  # agent_0's message alone
         others = {name: p.clone() for name, p in team.trainable()["agent_1"].items()}
         losses = [imitation_step(learner, first, SMALL) for _ in range(4)]
@@ -100,7 +100,7 @@ class TestStep:
             ]
             batch, _ = collate(team, rollouts)
             config = replace(SMALL, ppo=replace(SMALL.ppo, micro_tokens=micro_tokens))
-            learner = Learner(team, config.ppo, 1)
+            learner = PPOLearner(team, config.ppo, 1)
             losses.append(imitation_step(learner, batch, config))
         assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import warnings
-
 import pytest
-from dialects import DIALECTS, dialect_tokenizer
-from miniatures import CHAT_TEMPLATE, make_tokenizer, shared_tokenizer
+from chat_cases import TEMPLATES, make_chat, view_of
+from miniatures import CHAT_TEMPLATE, make_tokenizer
 
 from maporl_agents.text import chat as chat_module
-from maporl_agents.text import chat_templates
 from maporl_agents.text.chat import Chat
-from maporl_agents.text.chat_templates import render
-from maporl_agents.tiny.tokenizer import make_tokenizer as make_tiny_tokenizer
 from maporl_env.debate import Debate
 from maporl_env.protocols import SimultaneousDebate
 from maporl_env.types import Question, View
@@ -23,23 +17,6 @@ NO_SYSTEM = (
     "{% endif %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "<|im_start|>assistant\n"
 )
-TRIMMING = CHAT_TEMPLATE.replace("message['content']", "message['content'] | trim")
-BRACKETS = (  # as Mistral's: no header for the assistant, EOS after what it says
-    "<|im_start|>{% for m in messages %}{% if m['role'] == 'user' %}"
-    "[INST] {{ m['content'] }} [/INST]{% else %}{{ m['content'] }}<|im_end|>{% endif %}{% endfor %}"
-)
-TEMPLATES = {"none": None, "chatml": CHAT_TEMPLATE, "trim": TRIMMING, "inst": BRACKETS}
-
-
-def make_chat(name: str) -> Chat:
-    if name == "tiny":
-        return Chat(make_tiny_tokenizer())
-    tokenizer = (
-        make_tokenizer(template=CHAT_TEMPLATE) if TEMPLATES[name] else shared_tokenizer(False)
-    )
-    if TEMPLATES[name]:
-        tokenizer.chat_template = TEMPLATES[name]
-    return Chat(tokenizer)
 
 
 @pytest.fixture(scope="module", params=["tiny", *TEMPLATES])
@@ -50,17 +27,6 @@ def chat(request: pytest.FixtureRequest) -> Chat:
 def markers_of(chat: Chat) -> list[str]:
     added = [token.content for token in chat.tokenizer.added_tokens_decoder.values()]
     return [text for text in added if text != chat.tokenizer.unk_token]
-
-
-def view_of(question: str = "how much ?", own: str = "5", peer: str = "6") -> View:
-    """What agent 0 reads in the third turn of a debate with these texts."""
-    debate = Debate(SimultaneousDebate(num_turns=3), 2)
-    debate.reset(Question("q", question, "5", "number"))
-    for _ in range(2):
-        debate.post("agent_0", own)
-        debate.post("agent_1", peer)
-        debate.settle([0.0, 0.0])
-    return debate.view("agent_0")
 
 
 def count_control(chat: Chat, ids: tuple[int, ...]) -> int:
@@ -315,96 +281,6 @@ def test_a_tokenizer_without_end_token_is_refused() -> None:
     tokenizer.eos_token = None
     with pytest.raises(ValueError, match=r"no EOS token.*tokenizer_config"):
         Chat(tokenizer)
-
-
-class TestForeignTemplates:
-    """Failure X13: a template is code from a model's folder."""
-
-    ENDLESS = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
-    GROWING = "{% set x = namespace(s='x') %}{% for i in range(60) %}{% set x.s = x.s ~ x.s %}"
-
-    @pytest.mark.parametrize(
-        ("template", "reason"),
-        [
-            ("{{ messages.__class__.__mro__ }}", "SecurityError: access to attribute '__class__'"),
-            ("{% for m in messages %}{{ m.content }}", "TemplateSyntaxError: Unexpected end"),
-            pytest.param(ENDLESS, "more than 2 s of processor time", marks=pytest.mark.thorough),
-            ("{{ 9 ** (9 ** 9) }}", "more than 2 s of processor time"),
-            pytest.param(
-                GROWING + "{% endfor %}",
-                "MemoryError|2 s of processor time",
-                marks=pytest.mark.thorough,
-            ),
-            (
-                "{% for i in range(99999) %}{{ 'x' * 99 }}{% endfor %}",
-                "writes 9,899,901 characters",
-            ),
-            ("{{ nothing.at.all }}", "UndefinedError"),
-            ("no content", "leaves out a message"),
-        ],
-    )
-    def test_are_refused_in_a_sentence(self, template: str, reason: str) -> None:
-        tokenizer = make_tokenizer(template=template)
-        with pytest.raises(ValueError, match=reason) as caught:
-            Chat(tokenizer)
-        assert "chat template" in str(caught.value)
-        assert "remove or repair" in str(caught.value)
-        assert "\n" not in str(caught.value)
-
-    @pytest.mark.thorough
-    def test_that_wait_for_a_longer_conversation_are_bounded_too(self) -> None:
-        late = "{% if messages | length > 4 %}" + self.ENDLESS + "{% endif %}" + CHAT_TEMPLATE
-        chat = Chat(make_tokenizer(template=late))
-        with pytest.raises(ValueError, match="more than 2 s of processor time"):
-            chat.prompt_ids(view_of())
-        assert make_chat("chatml").prompt_ids(view_of())  # the next one finds a new process
-
-    def test_a_killed_process_is_replaced(self) -> None:
-        """Whoever killed it, the machine short of memory or a user: later calls find a new one."""
-        for _ in range(2):
-            assert render("{{ messages[0]['content'] }}", [{"content": "how"}], {}) == "how"
-            process = chat_templates._WORKER._process
-            assert process is not None
-            process.kill()
-            process.wait()
-
-    def test_how_the_process_ended_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        render("", [], {})
-        process = chat_templates._WORKER._process
-        assert process is not None
-
-        def killed_meanwhile() -> subprocess.Popen[str]:
-            process.kill()
-            process.wait()
-            return process
-
-        with monkeypatch.context() as patch:
-            patch.setattr(chat_templates._WORKER, "_running", killed_meanwhile)
-            with pytest.raises(ValueError, match="renders it was ended by SIGKILL"):
-                render("", [], {})
-        assert render("a", [], {}) == "a"
-
-    def test_the_others_read_as_the_library_renders_them(self) -> None:
-        for name in DIALECTS:
-            tokenizer = dialect_tokenizer(name)
-            if tokenizer.chat_template and "strftime" not in tokenizer.chat_template:
-                said = [{"role": "user", "content": "how much ?"}]
-                expected = tokenizer.apply_chat_template(
-                    said, tokenize=False, add_generation_prompt=True
-                )
-                found = render(tokenizer.chat_template, said, tokenizer.special_tokens_map)
-                assert found == expected, name
-
-    def test_with_plain_words_for_roles_are_warned_of(self) -> None:
-        words = (
-            "{% for m in messages %}### {{ m['role'] }}:\n{{ m['content'] }}\n{% endfor %}"
-            "### assistant:\n"
-        )
-        with pytest.warns(UserWarning, match="plain words, not control tokens"):
-            Chat(make_tokenizer(template=words))
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            make_chat("chatml")
 
 
 HARMONY = (

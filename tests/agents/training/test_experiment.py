@@ -47,7 +47,7 @@ def killed(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def trained(config: TrainConfig, folder: Path, **events: int) -> experiment.Learner:
+def trained(config: TrainConfig, folder: Path, **events: int) -> experiment.PPOLearner:
     """Train in a folder; `interrupt=k` sends SIGINT during step k and resumes afterwards."""
     questions = load_task("shopping").split("train")
     interrupt = events.get("interrupt", 0)

@@ -13,7 +13,7 @@ from maporl_agents.algorithms.maporl import train_step
 from maporl_agents.config import GameConfig, PPOConfig, Sampling, TrainConfig, from_dict
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debate_config, debates_of, make_verifier, questions_of
-from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.optimiser import PPOLearner
 from maporl_env.batched import DebateConfig
 from maporl_env.credit import Penalties
 from maporl_env.prompts import Template
@@ -122,7 +122,7 @@ def test_each_can_be_trained_on(checkpoint, options: dict[str, object]) -> None:
     """One step on hopeless models: sampler and scorer agree, and updates are made."""
     game = replace(GAME, num_turns=3, **options)  # type: ignore[arg-type]
     team = load_team(checkpoint("llama"), num_agents=game.num_agents, num_turns=3)
-    learner = Learner(team, PPOConfig(), steps=2)
+    learner = PPOLearner(team, PPOConfig(), steps=2)
     questions = questions_of(game, "train")[:3]
     sampling = Sampling(max_new_tokens=4)
     rollouts, metrics = train_step(

@@ -13,16 +13,14 @@ import pytest
 
 import maporl_agents
 from maporl_agents import tiny
-from maporl_agents.algorithms import Scheme
 from maporl_agents.algorithms.maporl import SCHEME
 from maporl_agents.cli import main
 from maporl_agents.commands.train import settings_from
-from maporl_agents.config import GameConfig, MALTConfig, PPOConfig, TeamConfig, TrainConfig
+from maporl_agents.config import GameConfig, PPOConfig, TeamConfig, TrainConfig
 from maporl_agents.recipes import recipe
 from maporl_agents.records.run_log import RunLog, SettingsDiffer
 from maporl_agents.terminal import console
 from maporl_agents.training import experiment, python_entry
-from maporl_agents.training.keywords import in_keywords, settings_with
 from maporl_env import user_functions
 from maporl_env.types import Question
 
@@ -156,41 +154,6 @@ def test_a_scheme_that_cannot_be_had(scheme: object, match: str) -> None:
         maporl_agents.train(scheme=scheme, quiet=True)
 
 
-def test_a_keyword_finds_its_field() -> None:
-    start = TrainConfig()
-    made = settings_with(
-        start,
-        {"steps": 3, "num_agents": 4, "learning_rate": 1, "ppo": {"epochs": 2}, "eval.seed": 5},
-    )
-    assert made == replace(
-        start,
-        steps=3,
-        game=replace(start.game, num_agents=4),
-        ppo=replace(start.ppo, learning_rate=1.0, epochs=2),
-        eval=replace(start.eval, seed=5),
-    )
-    assert settings_with(start, {"ppo": PPOConfig(epochs=7)}).ppo == PPOConfig(epochs=7)
-    assert settings_with(start, {}) == start
-    assert isinstance(TAKEN, Scheme)
-
-
-@pytest.mark.parametrize(
-    ("start", "given", "match"),
-    [
-        (TrainConfig(), {"num_agent": 2}, "unknown setting num_agent: did you mean num_agents"),
-        (TrainConfig(), {"zzz": 2}, "unknown setting zzz: known are name, seed"),
-        (MALTConfig(), {"learning_rate": 1}, r"malt\.imitation\.learning_rate, malt\.preference"),
-        (TrainConfig(), {"epochs": 2, "ppo.epochs": 3}, "epochs and ppo.epochs are one setting"),
-        (TrainConfig(), {"steps": "many"}, "steps is 'many', but it must be a whole number"),
-        (TrainConfig(), {"ppo": {"epoch": 2}}, r"unknown setting ppo\.epoch .did you mean"),
-        (TrainConfig(), {"steps": 0}, "steps must be at least 1"),
-    ],
-)
-def test_a_keyword_that_suits_no_field(start, given, match: str) -> None:
-    with pytest.raises(ValueError, match=match):
-        settings_with(start, given)
-
-
 def test_what_is_no_model() -> None:
     with pytest.raises(ValueError, match=r"a model is a name, a folder, or a pair .* not tuple"):
         maporl_agents.train(model=(object(), object()), quiet=True, **SMALL)
@@ -252,22 +215,6 @@ def test_flags_that_a_resumed_run_would_ignore_are_refused(
         main(["train", "--resume", "runs/r", *flags])
     assert stop.value.code == 2
     assert words in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("told", "wanted"),
-    [
-        ("start another run (--name).", "start another run (name)."),
-        ("go on (--force) or --resume", "go on (force=True) or resume=True"),
-        (
-            "set --eval.passes 1, lower --ppo.learning-rate",
-            "set eval.passes 1, lower ppo.learning_rate",
-        ),
-        ("a text of '--', a--b and --3", "a text of '--', a--b and --3"),
-    ],
-)
-def test_flags_become_keywords(told: str, wanted: str) -> None:
-    assert in_keywords(told) == wanted
 
 
 def test_a_recipe_keeps_file_words_and_split_for_its_own_task_alone(

@@ -31,7 +31,7 @@ from maporl_agents.records import questions_record
 from maporl_agents.records.storage import CheckpointError
 from maporl_agents.training.experiment import read_config
 from maporl_agents.training.restore import load_checkpoint, save_checkpoint
-from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.optimiser import PPOLearner
 
 PPO = PPOConfig(warmup_steps=0, reward_scale=True, kl_target=0.1)
 SHAPE: dict[str, Any] = {
@@ -43,11 +43,11 @@ SHAPE: dict[str, Any] = {
 }
 
 
-def learner_of(team: Team) -> Learner:
-    return Learner(team, PPO, steps=10)
+def learner_of(team: Team) -> PPOLearner:
+    return PPOLearner(team, PPO, steps=10)
 
 
-def stepped(learner: Learner) -> Learner:
+def stepped(learner: PPOLearner) -> PPOLearner:
     """Give every parameter a moment."""
     named = (*learner.team.trainable().values(), *learner.team.trainable_critics().values())
     for parameter in (p for one in named for p in one.values()):
@@ -57,7 +57,7 @@ def stepped(learner: Learner) -> Learner:
     return learner
 
 
-def state_of(learner: Learner) -> dict[str, Any]:
+def state_of(learner: PPOLearner) -> dict[str, Any]:
     """Return all that a checkpoint restores, to be compared."""
     tensors, state = checkpoints.optimizer_state(learner.optimizer, learner.parameter_names())
     tensors |= {name: p.detach().clone() for p, name in learner.parameter_names().items()}
@@ -168,7 +168,7 @@ def test_what_cannot_be_read_back_is_not_saved(
 
 
 @pytest.fixture(scope="module")
-def run(checkpoint, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Learner]:
+def run(checkpoint, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PPOLearner]:
     """A run of two agents with adapters, one step old."""
     folder = tmp_path_factory.mktemp("run")
     learner = learner_of(load_team(checkpoint("llama"), num_turns=1, tuning="lora"))
@@ -276,7 +276,7 @@ FORGED: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("forgery", FORGED)
 def test_a_forged_checkpoint_is_refused_whole(
-    run: tuple[Path, Learner], tmp_path: Path, forgery: str
+    run: tuple[Path, PPOLearner], tmp_path: Path, forgery: str
 ) -> None:
     """Its sums hold; one sentence says what does not, and the learner is as it was."""
     saved, learner = run
@@ -321,7 +321,7 @@ def test_an_unknown_format_of_weights_is_refused() -> None:
 
 
 def test_a_schedule_cannot_bring_attributes_of_its_own(
-    run: tuple[Path, Learner], tmp_path: Path
+    run: tuple[Path, PPOLearner], tmp_path: Path
 ) -> None:
     saved, learner = run
     edited = edit_json(lambda state: state["schedule"].update(optimizer=1, step=2, base_lrs=[9]))
@@ -333,7 +333,7 @@ def test_a_schedule_cannot_bring_attributes_of_its_own(
 
 
 def test_checkpoints_of_earlier_versions_are_read(
-    run: tuple[Path, Learner], tmp_path: Path
+    run: tuple[Path, PPOLearner], tmp_path: Path
 ) -> None:
     """They hold neither controls nor the sum of all weights."""
     saved, learner = run

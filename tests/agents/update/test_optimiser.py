@@ -11,7 +11,7 @@ import torch
 from miniatures import load_team
 from ppo_cases import PPO, make_batch, make_learner, one_step
 
-from maporl_agents.update.optimiser import Learner, RunningSpread, learning_rate_factor
+from maporl_agents.update.optimiser import PPOLearner, RunningSpread, learning_rate_factor
 
 
 def test_the_learning_rate_warms_up_and_decays_to_a_tenth() -> None:
@@ -131,7 +131,7 @@ class TestRewardScale:
                 PPO, epochs=1, reward_scale=scaled, kl_coef=0.0, gae_lambda=1.0, token_gamma=1.0
             )
             team = load_team(checkpoint("llama"), num_turns=2)
-            learner = Learner(team, ppo, steps=10)
+            learner = PPOLearner(team, ppo, steps=10)
             metrics = one_step(learner)
             losses[scaled] = metrics["loss/value"]
         spread = learner.spread.std
