@@ -35,7 +35,7 @@ from maporl_agents.text.chat import Chat
 from maporl_agents.text.vocabulary import rows_of
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import unjudged
-from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.optimiser import PPOLearner
 
 REPEATS = 2
 """So often the sizes that count are timed at least, if there is time; the best is taken."""
@@ -251,7 +251,7 @@ def _stepper(config: TrainConfig, question_tokens: int) -> Callable[[int], Spent
         questions = asked[:size]
         debates = stage(game, questions, made_up=question_tokens > 0)
         start = _now(device)
-        maporl.train_step(cast("Learner", learner), debates, questions, config, seed=0)
+        maporl.train_step(cast("PPOLearner", learner), debates, questions, config, seed=0)
         return Spent(*(end - begin for begin, end in zip(start, _now(device), strict=True)))
 
     return take

@@ -311,7 +311,7 @@ class Pass:
 
 
 def scoring_cost(team: Team, base: Base, shape: Pass, temperature: float) -> Cost:
-    """Return the cost of scoring a micro-batch before the update: policy, critics, reference."""
+    """Return the cost of the pass before the update: policy, critics, reference."""
     total = Cost()
     for reference in (False, True):
         with torch.no_grad(), sketching(Ledger(owned(team), padded=shape.padded)) as ledger:
@@ -339,7 +339,7 @@ def update_cost(team: Team, base: Base, shape: Pass, temperature: float, *, agai
 def _score(
     team: Team, base: Base, shape: Pass, temperature: float, *, reference: bool = False
 ) -> list[Tensor]:
-    """Run a micro-batch as `scoring.score_tokens` does; return log-probabilities and values."""
+    """Run a micro-batch as `token_logprobs.score_tokens` does; return log-probabilities, values."""
     states = _states(base, shape.owners, shape, reference=reference)
     ids = torch.zeros(shape.tokens, dtype=torch.long, device=META)
     logprobs, _ = read_out(
