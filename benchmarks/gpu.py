@@ -208,7 +208,7 @@ def measure(size: str, config: TrainConfig, kind: str, machine: Machine, steps: 
 
 
 @torch.no_grad()
-def laws(config: TrainConfig, learner: maporl.Learner, rollouts: list[Rollout]) -> Iterator[str]:
+def laws(config: TrainConfig, learner: maporl.PPOLearner, rollouts: list[Rollout]) -> Iterator[str]:
     """Check the laws of numerics; yield what was found.
 
     Raises:

@@ -65,7 +65,7 @@ from maporl_agents.text.tokenizer_files import load_tokenizer
 from maporl_agents.text.vocabulary import rows_of
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debates_of, training_questions
-from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.optimiser import PPOLearner
 
 BUILT_IN = ("shopping", "sharing")
 KINDS = {
@@ -136,7 +136,7 @@ class RealSteps:
     def __init__(self, config: TrainConfig, load: Load = load_endless) -> None:
         self.config = config
         self.team, learner = experiment.build(config, load=load)
-        assert isinstance(learner, Learner)
+        assert isinstance(learner, PPOLearner)
         self.learner = learner
         self.game, self.count = config.training_game()
         self.debates = debates_of(self.game, self.count)

@@ -20,7 +20,7 @@ from maporl_agents.play.questions import questions_of_step
 from maporl_agents.seeding import seed_of
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debates_of, training_questions
-from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.optimiser import PPOLearner
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
 
     # The team (models, adapters, critics), its optimiser, the environment, the questions.
     team, learner = experiment.build(config)
-    assert isinstance(learner, Learner)  # that of PPO; other schemes have others
+    assert isinstance(learner, PPOLearner)  # that of PPO; other schemes have others
     debates = debates_of(config.game, config.questions_per_step)
     questions = training_questions(config.game)
     held_out = experiment.held_out(config)  # of pairs of items that training never shows

@@ -18,7 +18,7 @@ from maporl_agents.play.questions import questions_of_step
 from maporl_agents.seeding import seed_of
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debates_of, training_questions
-from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.optimiser import PPOLearner
 
 WORDS = "Mia has 47 coins"
 
@@ -37,7 +37,7 @@ def main() -> None:
         team=TeamConfig(model=("tiny-sharing", "tiny-sharing-qwen2"), train_turns=">=2"),
     )
     team, learner = experiment.build(config)
-    assert isinstance(learner, Learner)  # that of PPO; other schemes have others
+    assert isinstance(learner, PPOLearner)  # that of PPO; other schemes have others
     for seat in range(2):
         base = team.base_of(team.policy(seat, turn=2))
         size = sum(parameter.numel() for parameter in base.model.parameters())

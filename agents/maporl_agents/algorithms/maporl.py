@@ -39,14 +39,14 @@ from maporl_agents.seeding import seed_of
 from maporl_agents.types import Experience, Rollout, TokenBatch
 from maporl_agents.update.batching import collate, minibatches
 from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
-from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.optimiser import PPOLearner
 from maporl_agents.update.token_logprobs import score_tokens
 from maporl_agents.update.token_tables import token_tables
 from maporl_env.types import Question
 
 
 def train_step(
-    learner: Learner,
+    learner: PPOLearner,
     game: Playable,
     questions: Sequence[Question],
     config: TrainConfig,
@@ -137,13 +137,13 @@ def evaluate_tokens(
     return Experience(batch, logprobs, ref_logprobs, values, advantages, returns, *told)
 
 
-def update(learner: Learner, experience: Experience, temperature: float) -> Metrics:
+def update(learner: PPOLearner, experience: Experience, temperature: float) -> Metrics:
     """Take one optimiser step on a minibatch, as `gradient_accumulation.apply` does."""
     loss = partial(loss_of, learner, temperature=temperature)
     return apply(learner, experience, loss, micro_tokens=learner.ppo.micro_tokens)
 
 
-def loss_of(learner: Learner, part: Experience, counts: Counts, temperature: float) -> Loss:
+def loss_of(learner: PPOLearner, part: Experience, counts: Counts, temperature: float) -> Loss:
     """Return the sum over policies of their PPO losses on a micro-batch, and statistics of each.
 
     Each policy's loss is a mean over its own tokens of the whole minibatch, or over its messages of
@@ -217,7 +217,7 @@ def check(config: TrainConfig, game: Playable) -> None:
 SCHEME = Scheme(
     settings=TrainConfig,
     check=check,
-    learner=lambda config, team: Learner(team, config.ppo, config.steps),
+    learner=lambda config, team: PPOLearner(team, config.ppo, config.steps),
     train_step=train_step,
     critics=True,
 )

@@ -32,7 +32,7 @@ from maporl_agents.training.make_game import debates_of, training_questions
 from maporl_agents.types import Rollout, TokenBatch
 from maporl_agents.update import imitation
 from maporl_agents.update.batching import collate, minibatches
-from maporl_agents.update.optimiser import Learner
+from maporl_agents.update.optimiser import PPOLearner
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def run(
     """
     held = held_out(config)
     team, _ = build(config)
-    learner = Learner(team, replace(config.ppo, warmup_steps=0), sft.epochs)
+    learner = PPOLearner(team, replace(config.ppo, warmup_steps=0), sft.epochs)
     with RunLog.create(folder, config, overwrite=overwrite) as log:
         before = measure(config, team, asked_before(config, held))
         best = best_debates(sampled_debates(config, learner, log), sft.best_share, config.seed)
@@ -86,7 +86,7 @@ def run(
     return stages
 
 
-def sampled_debates(config: TrainConfig, learner: Learner, log: RunLog) -> list[Rollout]:
+def sampled_debates(config: TrainConfig, learner: PPOLearner, log: RunLog) -> list[Rollout]:
     """Play all questions of a training run with the team as it is, logging each step's tokens."""
     questions = training_questions(config.game)
     debates = debates_of(config.game, config.questions_per_step)
@@ -120,7 +120,7 @@ def mean_score(rollout: Rollout) -> float:
 
 
 def imitate(
-    config: TrainConfig, sft: SFTConfig, learner: Learner, best: Sequence[Rollout], log: RunLog
+    config: TrainConfig, sft: SFTConfig, learner: PPOLearner, best: Sequence[Rollout], log: RunLog
 ) -> None:
     """Raise the likelihood of the chosen debates, every policy on its own messages.
 
@@ -138,7 +138,7 @@ def imitate(
         log.metrics(config.steps, {"sft_epoch": epoch + 1, "nll": sum(losses) / len(losses)})
 
 
-def imitation_step(learner: Learner, batch: TokenBatch, config: TrainConfig) -> float:
+def imitation_step(learner: PPOLearner, batch: TokenBatch, config: TrainConfig) -> float:
     """Take one optimiser step on a minibatch; return its loss per policy, averaged."""
     return imitation.imitation_step(
         learner,

@@ -50,14 +50,14 @@ from maporl_agents.training.run_questions import (
     parts_of,
     save_given_questions,
 )
-from maporl_agents.update.optimiser import Learner, PolicyLearner
+from maporl_agents.update.optimiser import PolicyLearner, PPOLearner
 from maporl_env.tasks import Task
 from maporl_env.types import Question
 
 __all__ = [
     "Interrupted",
-    "Learner",
     "Metrics",
+    "PPOLearner",
     "asked_before",
     "build",
     "held_out",

@@ -1,7 +1,7 @@
-"""What a run carries from step to step besides weights: optimiser, schedule, running numbers.
+"""The state of a run besides its weights: optimiser, schedule and running statistics.
 
-Those are the price of the KL, where it adapts, and the spread of the rewards, where
-they are scaled. All of it is saved with a checkpoint.
+`PolicyLearner` serves every algorithm. `PPOLearner` adds the KL coefficient, which may adapt, and
+the standard deviation of the rewards, by which they may be divided. Checkpoints hold all of it.
 """
 
 from __future__ import annotations
@@ -23,21 +23,23 @@ from maporl_agents.records.storage import CheckpointError
 from maporl_agents.types import TokenBatch
 
 MAX_KL_ERROR = 0.2
-"""Largest relative error that one step of the adaptive KL price answers to (Ziegler et al.)."""
+"""Bound of the relative error in the rule of the adaptive KL coefficient (Ziegler et al.)."""
 
 
 class PolicyLearner:
-    """What all algorithms train with: one AdamW over every policy of a team, and its schedule.
+    """The learner of every algorithm: one AdamW over all policies of a team, and its schedule.
 
     Args:
-        team: whose weights are trained.
-        settings: step sizes.
-        steps: of the whole run; the schedule ends there.
-        critic_learning_rate: of the team's critics, same schedule; None leaves them alone.
+        team: the team that is trained.
+        settings: learning rate, schedule and gradient clip.
+        steps: steps of the whole run; the schedule ends there.
+        critic_learning_rate: learning rate of the team's critics, on the same schedule; None
+            leaves the critics untrained.
 
     Attributes:
-        steps_done: steps of the run before the next one; set by the training loop.
-        folder: of the run, where a scheme may keep files of its own; set by the training loop.
+        steps_done: steps of the run that are done; set by the training loop.
+        folder: folder of the run, where a scheme may keep files of its own; set by the training
+            loop.
     """
 
     steps_done: int = 0
@@ -94,15 +96,15 @@ class PolicyLearner:
 
     @property
     def learning_rate(self) -> float:
-        """Of the policies, in the next update."""
+        """Learning rate of the policies in the next update."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     def apply_gradients(self) -> Metrics:
-        """Clip each policy's gradient on its own, step, and return the gradient norms.
+        """Clip the gradient of each policy and critic on its own, take a step, return the norms.
 
         Raises:
             FloatingPointError: a gradient is not finite, and parameters stay as they are; or a
-                parameter is not finite after the step, which the message says.
+                parameter is not finite after the step. The message says which.
         """
         groups = {f"grad_norm/{policy}": params for policy, params in self.trained.items()}
         norms = {
@@ -119,20 +121,20 @@ class PolicyLearner:
         return {name: float(norms[name]) for name in groups}
 
     def controls(self) -> dict[str, Any]:
-        """Return what else a checkpoint has to keep, ready for JSON."""
+        """Return the other numbers that a checkpoint has to keep, ready for JSON."""
         return {}
 
     def restore(self, controls: dict[str, Any]) -> None:
-        """Take back what `controls` returned."""
+        """Restore the numbers that `controls` returned."""
 
 
-class Learner(PolicyLearner):
-    """The state of PPO: policies and critics under one AdamW, the price of the KL, reward spread.
+class PPOLearner(PolicyLearner):
+    """The learner of PPO: policies and critics under one AdamW, KL coefficient, reward spread.
 
     Args:
-        team: whose weights are trained.
-        ppo: the settings.
-        steps: of the whole run; the schedule ends there.
+        team: the team that is trained.
+        ppo: settings of PPO.
+        steps: steps of the whole run; the schedule ends there.
     """
 
     def __init__(self, team: Team, ppo: PPOConfig, steps: int) -> None:
@@ -142,21 +144,21 @@ class Learner(PolicyLearner):
         self.spread = RunningSpread()
 
     def scale(self, batch: TokenBatch) -> TokenBatch:
-        """Return a batch with rewards in units of their spread so far, if the settings say so."""
+        """Return the batch with rewards over their running deviation, if `reward_scale` is set."""
         if not self.ppo.reward_scale or not len(batch):
             return batch
         self.spread.add(batch.rewards)
         return replace(batch, rewards=batch.rewards / self.spread.std)
 
     def settings(self) -> PPOConfig:
-        """Return the settings with the price of the KL as it is now."""
+        """Return the settings with the current KL coefficient."""
         return replace(self.ppo, kl_coef=self.kl_coef)
 
     def adapt(self, kl: float | None) -> Metrics:
-        """Move the price of the KL after a step with so much of it; return what is logged.
+        """Adapt the KL coefficient to the KL measured in this step; return metrics to log.
 
         Args:
-            kl: mean per token, in nats; None after a step that taught nothing.
+            kl: mean KL per token, in nats; None after a step without an update.
         """
         metrics: Metrics = {}
         if self.ppo.kl_target is not None:
@@ -170,14 +172,14 @@ class Learner(PolicyLearner):
         return metrics
 
     def controls(self) -> dict[str, Any]:
-        """Return the two running numbers, ready for JSON."""
+        """Return the KL coefficient and the running spread, ready for JSON."""
         return {"kl_coef": self.kl_coef, "spread": asdict(self.spread)}
 
     def restore(self, controls: dict[str, Any]) -> None:
-        """Take back what `controls` returned; a fixed price stays that of the settings.
+        """Restore what `controls` returned; a fixed KL coefficient stays that of the settings.
 
         Raises:
-            CheckpointError: a number is negative that never is.
+            CheckpointError: a number that cannot be negative is negative.
         """
         spread = RunningSpread(**controls["spread"])
         if min(controls["kl_coef"], spread.count, spread.squares) < 0:
@@ -189,11 +191,11 @@ class Learner(PolicyLearner):
 
 @dataclass
 class RunningSpread:
-    """Mean and spread of all rewards a run has seen, without keeping them (Chan et al. 1979).
+    """Running mean and standard deviation of all rewards of a run (Chan et al. 1979).
 
     Attributes:
-        count: how many.
-        mean: of all.
+        count: number of rewards so far.
+        mean: their mean.
         squares: sum of their squared distances from the mean.
     """
 
@@ -202,7 +204,7 @@ class RunningSpread:
     squares: float = 0.0
 
     def add(self, rewards: Tensor) -> None:
-        """Take in one reward per message, (B,), B >= 1."""
+        """Add a batch of rewards, one per message, (B,), B >= 1."""
         new = rewards.double()
         n, mean = len(new), float(new.mean())
         squares = float((new - mean).square().sum())
@@ -213,7 +215,7 @@ class RunningSpread:
 
     @property
     def std(self) -> float:
-        """Their standard deviation over count - 1; 1 while there is no spread."""
+        """Sample standard deviation (over count - 1); 1 while it is zero."""
         return math.sqrt(self.squares / max(self.count - 1, 1)) or 1.0
 
 
@@ -225,14 +227,16 @@ def learning_rate_factor(
     schedule: Schedule = "linear",
     final: float = 0.1,
 ) -> float:
-    """Return the fraction of the peak rate: linear warm-up, then down to `final`, or constant.
+    """Return the learning rate of a step as a fraction of its peak.
+
+    It rises in a line, then falls to `final` or stays.
 
     Args:
-        step: from 0.
-        warmup_steps: of linear warm-up.
-        steps: of the whole run.
-        schedule: the way down: a line, half a cosine wave, or none.
-        final: what is left at the end, in [0, 1]; "constant" has no use for it.
+        step: index of the step, from 0.
+        warmup_steps: steps of the linear warm-up.
+        steps: steps of the whole run.
+        schedule: shape of the fall: "linear", "cosine" (half a wave), or "constant" (none).
+        final: fraction at the end of the run, in [0, 1]; unused by "constant".
     """
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
@@ -245,7 +249,7 @@ def learning_rate_factor(
 
 
 def adapted_kl_coef(kl_coef: float, kl: float, *, target: float, gain: float) -> float:
-    """Return the price of the KL for the next step, higher if the KL is above its target.
+    """Return the KL coefficient for the next step, higher if the KL is above its target.
 
     Ziegler et al., arXiv 1909.08593, section 2.2:
 
@@ -260,17 +264,17 @@ REMEDY = "Look at the last transcripts of the run, or lower the learning rate"
 
 
 def not_finite(what: str, value: Tensor) -> FloatingPointError:
-    """Return the error that says what became infinite or not a number before an update."""
+    """Return an error that names a value that became infinite or NaN before an update."""
     return FloatingPointError(
         f"{what} became {float(value.detach())}; this update was not made. {REMEDY}"
     )
 
 
 def require_finite(trained: Mapping[str, Sequence[Tensor]]) -> None:
-    """Check trained weights after an update, by the largest of each policy or critic.
+    """Check the trained weights after an update, by the largest of each policy or critic.
 
     Raises:
-        FloatingPointError: one is infinite or not a number; names whose.
+        FloatingPointError: one is infinite or NaN; the message names its policy or critic.
     """
     for name, weights in trained.items():
         largest = nn.utils.get_total_norm(weights, math.inf)
