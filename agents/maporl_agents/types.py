@@ -37,12 +37,14 @@ class Request:
         agent: index of the agent, whose own limit and stop texts hold.
         debate: index of the debate, among all that are played under one seed. With the agent it
             names the random numbers of the message.
+        critic: name of the critic that is asked for the value before each token; None for none.
     """
 
     policy: str
     prompt: TokenIds
     agent: int
     debate: int
+    critic: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,16 @@ DEFECTS = (
         ),
     ),
     Defects(
+        "agents/maporl_agents/models/decoding.py",
+        ("tests/agents/play/test_values.py",),
+        (
+            ("hidden if len(places) == len(alive) else hidden[places]", "hidden[: len(places)]"),
+            ("self.owners += [alive[place] for place in places]", "self.owners += places"),
+            ("{} if base.critics or critics is None", "{} if critics is None"),
+            ("values = self.heads[critic](states[own])", "values = self.heads[critic](states)"),
+        ),
+    ),
+    Defects(
         "agents/maporl_agents/models/row_caches.py",
         ("tests/agents/play/test_kept_caches.py",),
         (

@@ -71,7 +71,7 @@ def train_step(
     team, settings, temperature = learner.team, config.iac, config.sampling.temperature
 
     # Play: every agent answers once per turn.
-    rollouts = play(team, game, questions, config.sampling, seed=seed)
+    rollouts = play(team, game, questions, config.sampling, seed=seed, with_values=True)
 
     # Credit: a message is worth what it led to beyond what its critic expected.
     rows, left_out = scored_rows(team, rollouts, settings.turn_gamma)

@@ -68,7 +68,7 @@ def train_step(
     team, ppo, sampling = learner.team, learner.ppo, config.sampling
 
     # Play: every agent answers every question in every turn.
-    rollouts = play(team, game, questions, sampling, seed=seed)
+    rollouts = play(team, game, questions, sampling, seed=seed, with_values=True)
 
     # Collate: one row per message that has a reward; if none has, there is nothing to learn.
     batch, left_out = collate(team, rollouts)

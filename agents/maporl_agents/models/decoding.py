@@ -7,11 +7,11 @@ Each row has a stream of random numbers of its own, one number for each of its t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from maporl_agents.models.bases import Base
 from maporl_agents.models.kept_caches import BaseCaches, Past
@@ -30,7 +30,8 @@ _READ_AT_ONCE = 2**23
 class Row:
     """A prompt and the tokens sampled after it so far.
 
-    `stream` names its random numbers; `past` is what of the prompt need not be read again.
+    `stream` names its random numbers; `past` is what of the prompt need not be read again; `values`
+    are those of `critic` before each token.
     """
 
     prompt: TokenIds
@@ -42,6 +43,8 @@ class Row:
     logprobs: list[float] = field(default_factory=list)
     stop: StopReason = StopReason.LENGTH
     past: Past | None = None
+    critic: str | None = None
+    values: list[float] = field(default_factory=list)
 
     def add(self, token: int, logprob: float, chat: Chat) -> bool:
         """Append a sampled token; return whether another one may follow."""
@@ -62,12 +65,17 @@ class Row:
             logprobs=tuple(self.logprobs),
             text=chat.decode(self.ids),
             stop=self.stop,
+            values=tuple(self.values),
         )
 
 
 @torch.inference_mode()
 def write_rows(
-    base: Base, rows: Sequence[Row], temperature: float, kept: BaseCaches | None = None
+    base: Base,
+    rows: Sequence[Row],
+    temperature: float,
+    kept: BaseCaches | None = None,
+    critics: Mapping[str, nn.Module] | nn.ModuleDict | None = None,
 ) -> None:
     """Sample every row until it ends by a stop token, a stop text or its limit.
 
@@ -78,13 +86,18 @@ def write_rows(
         rows: N rows without sampled tokens.
         temperature: 0 takes the most probable token.
         kept: takes the caches of rows that end.
+        critics: value heads by name, of which rows name theirs. Those with a trunk of their own are
+            not asked.
     """
     batch = batch_rows(base, rows)
+    heads = {} if base.critics or critics is None else dict(critics.items())
+    states = _States(rows, heads)
     noise = _noise(rows, temperature, base.device)
     with phase("play/prefill"):
         hidden = batch.read_prompts()  # (N, H)
     with phase("play/decode"):
-        _decode(base, rows, batch, hidden, temperature, noise, kept)
+        _decode(base, rows, batch, hidden, temperature, noise, kept, states)
+        states.value()
 
 
 def _decode(
@@ -95,9 +108,11 @@ def _decode(
     temperature: float,
     noise: Tensor | None,
     kept: BaseCaches | None,
+    states: _States,
 ) -> None:
     """Sample token after token from the states (N, H) that the prompts end with."""
     while True:
+        states.note(batch.alive, hidden)
         token = len(rows[batch.alive[0]].ids)  # rows that go on are equally long
         numbers = None if noise is None else noise[batch.alive, token]
         chosen, logprobs = next_tokens(base, hidden, temperature, numbers)
@@ -112,6 +127,42 @@ def _decode(
         if not all(going):
             chosen = chosen[batch.drop(going)]
         hidden = batch.read_next(chosen)
+
+
+class _States:
+    """The states before the tokens of rows that have a critic, until their values are asked for.
+
+    Args:
+        rows: N rows.
+        heads: value heads by name.
+    """
+
+    def __init__(self, rows: Sequence[Row], heads: Mapping[str, nn.Module]) -> None:
+        self.rows = rows
+        self.heads = heads
+        self.asked = [row.critic in heads for row in rows]
+        self.owners: list[int] = []
+        self.parts: list[Tensor] = []
+
+    def note(self, alive: Sequence[int], hidden: Tensor) -> None:
+        """Keep the states (N, H) of the rows `alive` that have a critic."""
+        places = [place for place, row in enumerate(alive) if self.asked[row]]
+        if places:
+            self.owners += [alive[place] for place in places]
+            self.parts.append(hidden if len(places) == len(alive) else hidden[places])
+
+    def value(self) -> None:
+        """Write the values of all tokens into the rows: one call per critic."""
+        if not self.parts:
+            return
+        states = torch.cat(self.parts)  # (K, H), a row's tokens in order
+        places: dict[str, list[int]] = {}
+        for place, row in enumerate(self.owners):
+            places.setdefault(str(self.rows[row].critic), []).append(place)
+        for critic, own in places.items():
+            values = self.heads[critic](states[own]).tolist()
+            for place, value in zip(own, values, strict=True):
+                self.rows[self.owners[place]].values.append(value)
 
 
 def _keep(

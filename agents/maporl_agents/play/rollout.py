@@ -51,6 +51,7 @@ def play(
     seed: int,
     first_debate: int = 0,
     engine: Engine | None = None,
+    with_values: bool = False,
 ) -> list[Rollout]:
     """Play one debate per question, all in lock step, one generation call per turn.
 
@@ -64,6 +65,8 @@ def play(
         seed: names the sampling noise.
         first_debate: index of the first debate among those that are played under this seed.
         engine: writes the messages; None for the models of this process (`play.speak`).
+        with_values: also ask the critics of the messages that are trained on, where they read the
+            trunk of the policy (`Completion.values`).
     """
     debates.reset(questions=questions)
     tapes = [_Tape() for _ in questions]
@@ -71,7 +74,7 @@ def play(
     turn = 0
     while prompts := debates.prompts():
         own = [tapes[prompt.debate].own(prompt.seat) for prompt in prompts]
-        asked = requests(team, prompts, own, first_debate=first_debate)
+        asked = requests(team, prompts, own, first_debate=first_debate, with_values=with_values)
         stream = seed_of(seed, "sample", turn)
         completions = speak(team, asked, sampling, stream, engine=engine, kept=kept)
         for prompt, request, completion in zip(prompts, asked, completions, strict=True):

@@ -54,7 +54,7 @@ def complete(
                 row.past = past
         for start in range(0, len(own), sampling.max_rows):
             chunk = own[start : start + sampling.max_rows]
-            write_rows(base, chunk, sampling.temperature, caches)
+            write_rows(base, chunk, sampling.temperature, caches, team.critics)
 
     side_by_side(write, range(len(team.bases)))
     return [row.completion(team.base_of(row.policy).chat) for row in rows]
@@ -96,6 +96,7 @@ def _row(request: Request, sampling: Sampling, seed: int) -> Row:
         sampling.limit_of(request.agent),
         sampling.stops_of(request.agent),
         stream=seed_of(seed, request.debate, request.agent),
+        critic=request.critic,
     )
 
 

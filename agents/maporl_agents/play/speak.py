@@ -33,6 +33,7 @@ def requests(
     own: Sequence[Sequence[TokenIds]],
     *,
     first_debate: int = 0,
+    with_values: bool = False,
 ) -> list[Request]:
     """Return one request per prompt: the policy of the agent in this turn, and its prompt ids.
 
@@ -43,6 +44,7 @@ def requests(
         prompts: N prompts of an environment.
         own: N lists, the ids of each reader's earlier messages, in order.
         first_debate: index of the first debate among those that are played under one seed.
+        with_values: also ask the critics of the messages that are trained on.
 
     Raises:
         ValueError: the team has no policy for an agent and turn.
@@ -57,8 +59,15 @@ def requests(
         if key not in encoded:
             encoded[key] = chat.prompt_ids(prompt.view, earlier)
         debate = first_debate + prompt.debate
-        found.append(Request(policy, encoded[key], prompt.seat, debate))
+        critic = _critic(team, prompt) if with_values else None
+        found.append(Request(policy, encoded[key], prompt.seat, debate, critic))
     return found
+
+
+def _critic(team: Team, prompt: Prompt) -> str | None:
+    """Return the critic of a message; None if the message is not trained on."""
+    trained = team.trains(prompt.seat, prompt.turn)
+    return team.critic(prompt.seat, prompt.turn) if trained else None
 
 
 def speak(
