@@ -24,7 +24,7 @@ DEFECTS = (
         (
             ("team.policy(prompt.seat, prompt.turn)", "team.policy(prompt.seat, 0)"),
             ("(id(chat), prompt.view, tuple(earlier))", "(id(chat), prompt.view, ())"),
-            ("encoded[key], prompt.seat, debate)", "encoded[key], 0, debate)"),
+            ("encoded[key], prompt.seat, debate, critic)", "encoded[key], 0, debate, critic)"),
             ("first_debate + prompt.debate", "first_debate"),
         ),
     ),

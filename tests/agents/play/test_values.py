@@ -33,15 +33,18 @@ def played(team: Team, *, with_values: bool = True) -> list[Rollout]:
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 @pytest.mark.parametrize("double", [False, True])
-@pytest.mark.parametrize("sharing", ["agent", "one"])
+@pytest.mark.parametrize(
+    "options", [{}, {"sharing": "one"}, {"train_agents": (1,)}, {"train_agents": (0,)}]
+)
 def test_equal_to_those_of_a_scoring_pass(
-    checkpoint: Checkpoint, tuning: str, double: bool, sharing: str
+    checkpoint: Checkpoint, tuning: str, double: bool, options: dict[str, object]
 ) -> None:
     """1e-5 in float32, 1e-12 in float64; messages end at different tokens."""
-    team = make_team(checkpoint, tuning=tuning, double=double, sharing=sharing)
-    batch, _ = collate(team, played(team))
+    team = make_team(checkpoint, tuning=tuning, double=double, **options)
+    rollouts = played(team)
+    batch, _ = collate(team, rollouts)
     assert batch.sampled_values is not None
-    assert len({int(n) for n in batch.mask.sum(1)}) > 1
+    assert len({len(c.ids) for rollout in rollouts for c in rollout.completions}) > 1
     with torch.no_grad():
         whole = score_tokens(team, batch, temperature=TEMPERATURE, with_values=True)
     assert whole.values[batch.mask].abs().min() > 0
