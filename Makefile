@@ -12,7 +12,7 @@ unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 BIN := .venv/bin
 READY := .venv/.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations 5
-QUICK := not thorough and not slow and not gpu
+QUICK := not thorough and not slow and not gpu and not real
 
 help: ## show this list
 	@echo 'Start with "make train" (learn to debate, a few minutes) or "make test".'

@@ -19,6 +19,14 @@ settings.register_profile("maporl", deadline=None)
 settings.load_profile("maporl")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a real model as thorough, so that the quick tests download nothing."""
+    for item in items:
+        if item.get_closest_marker("real"):
+            item.add_marker("thorough")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test marked `gpu` where there is none; only such a test imports torch here."""
     if item.get_closest_marker("gpu"):

@@ -21,6 +21,8 @@ from maporl_agents.commands.command_line import HELP, basic_help, parse, sentenc
 from maporl_agents.commands.compare import Compare
 from maporl_agents.commands.eval import Eval
 from maporl_agents.commands.export import Export
+from maporl_agents.commands.fetch import Fetch
+from maporl_agents.commands.import_gguf import Import
 from maporl_agents.commands.plan import Plan
 from maporl_agents.commands.play import Play
 from maporl_agents.commands.report import Report
@@ -45,6 +47,8 @@ Command = (
     | Annotated[Eval, tyro.conf.subcommand("eval")]
     | Annotated[Play, tyro.conf.subcommand("play")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Fetch, tyro.conf.subcommand("fetch")]
+    | Annotated[Import, tyro.conf.subcommand("import")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Verifier, tyro.conf.subcommand("verifier")]

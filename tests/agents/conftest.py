@@ -14,6 +14,7 @@ from dialects import NATIVE, dialect_tokenizer
 from miniatures import save_miniature, shared_tokenizer
 
 from maporl_agents.commands import chosen_team
+from maporl_agents.models.fetched import DownloadError, fetch
 from maporl_agents.training import experiment
 
 Checkpoint = Callable[..., Path]
@@ -62,3 +63,16 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Native:
         return made[family, width]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """Return the folder of SmolLM2-135M-Instruct; fetch it if it is not in the cache.
+
+    For tests marked `real`; they are skipped where it cannot be had within four minutes.
+    """
+    pytest.importorskip("gguf")
+    try:
+        return fetch("smollm2-135m", print, limit_seconds=240)
+    except DownloadError as error:
+        pytest.skip(f"no real model: {error}")

@@ -13,6 +13,7 @@ from typing import Any
 
 from maporl_agents import tiny
 from maporl_agents.config import RunConfig, Sampling, TeamConfig, scheme_of
+from maporl_agents.models.fetched import FETCHABLE, local_name
 from maporl_agents.models.kept_caches import KeptCaches
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.parallel_bases import share_cores
@@ -131,19 +132,21 @@ def players_of(
         raise ValueError(
             f"transfer is for runs, which were trained for some cases; {name!r} is no run"
         )
-    require_model(name, [*SCRIPTED, *tiny.MODELS], "module:function, ")
+    require_model(name, [*SCRIPTED, *tiny.MODELS, *FETCHABLE], "module:function, ")
     return model_players(name, label or name, changed)
 
 
-def require_model(name: str, known: Sequence[str] = tuple(tiny.MODELS), others: str = "") -> None:
-    """Raise ValueError unless a name may be that of a model: built in, a folder's, a hub's.
+def require_model(
+    name: str, known: Sequence[str] = (*tiny.MODELS, *FETCHABLE), others: str = ""
+) -> None:
+    """Raise ValueError unless a name may be a model's: built in, fetched, a folder's, a hub's.
 
     Args:
         name: of the model.
         known: other known names, for the error.
         others: other valid inputs, for the error.
     """
-    if name in tiny.MODELS or Path(name).is_dir() or "/" in name:
+    if name in {*tiny.MODELS, *FETCHABLE} or Path(name).is_dir() or "/" in name:
         return
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -245,7 +248,7 @@ def _model_files(name: str) -> list[Path]:
         models = [name, "tiny-sharing"] if name == "tiny" else [name]
         folders = [tiny.WEIGHTS / folder for model in models for folder in tiny.MODELS[model]]
     else:
-        folders = [Path(name)]
+        folders = [Path(local_name(name))]
     found = [sorted(folder.iterdir()) for folder in folders if folder.is_dir()]
     return [file for files in found for file in files if file.is_file()]
 

@@ -31,8 +31,8 @@ class Eval:
     data: Path | None = None
     """The task's file, for tasks that need one (e.g. GSM8K's test.jsonl); else the hub is asked."""
     model: tuple[str, ...] = ("tiny",)
-    """One for all agents, or one per agent: built in ("tiny", "tiny-sharing"), a folder, or a
-    Hugging Face hub name."""
+    """One for all agents, or one per agent: built in ("tiny", "tiny-sharing"), fetched
+    ("smollm2-135m", see `maporl fetch`), a folder, or a Hugging Face hub name."""
     run: Path | None = None
     """Measure the trained team of this run folder instead of `model`, in the game that it was
     trained in unless flags change it."""

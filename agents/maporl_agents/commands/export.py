@@ -9,7 +9,6 @@ Each folder holds its tokenizer too.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +16,7 @@ from typing import Annotated
 import tyro
 
 from maporl_agents.records import checkpoint
+from maporl_agents.records.storage import new_folder, require_new
 from maporl_agents.terminal import console
 
 _ADAPTER = "adapter_config.json"
@@ -64,23 +64,19 @@ def export(run: Path, to: Path, *, merge: bool = False) -> list[Path]:
     """
     from maporl_agents.training.experiment import read_config
 
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise ValueError(f"{to} is not an empty folder: choose another --to, nothing is replaced")
+    require_new(to, "--to")
     config = read_config(run)
     if config.team.tuning == "none":
         raise ValueError(f"{run} trained no weights (team.tuning is none): there is nothing new")
     newest = checkpoint.latest(run / "checkpoints")
     if newest is None:
         raise ValueError(f"{run} has no checkpoint yet: let it train until it has saved one")
-    to.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as scratch:
-        ready = Path(scratch) / "policies"
+    with new_folder(to, "--to") as ready:
         for policy in sorted((newest / "policies").iterdir()):
             if merge and (policy / _ADAPTER).exists():
                 _merge(policy, ready / policy.name, config.team.dtype)
             else:
                 copy_model(policy, ready / policy.name)
-        ready.replace(to)
     return sorted(to.iterdir())
 
 

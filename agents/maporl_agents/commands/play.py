@@ -36,8 +36,8 @@ class Play:
     data: Path | None = None
     """The task's file, for tasks that need one."""
     model: tuple[str, ...] = ("tiny",)
-    """One for all agents, or one per agent: built in ("tiny", "tiny-sharing"), a folder, or a
-    Hugging Face hub name."""
+    """One for all agents, or one per agent: built in ("tiny", "tiny-sharing"), fetched
+    ("smollm2-135m", see `maporl fetch`), a folder, or a Hugging Face hub name."""
     run: Path | None = None
     """Play with the trained team of this run folder instead of `model`, in the game that it was
     trained in unless flags change it."""

@@ -20,8 +20,8 @@ class TeamConfig:
     """The language models."""
 
     model: tuple[str, ...] = ("tiny",)
-    """One for all agents, or one per agent: built in ("tiny", "tiny-sharing"), a folder, or a
-    Hugging Face hub name."""
+    """One for all agents, or one per agent: built in ("tiny", "tiny-sharing"), fetched
+    ("smollm2-135m", see `maporl fetch`), a folder, or a Hugging Face hub name."""
     tuning: Literal["full", "lora", "none"] = "full"
     """All weights of each policy, a LoRA adapter per policy on one frozen base, or nothing."""
     sharing: Sharing = "agent"

@@ -23,6 +23,7 @@ from maporl_agents.config import TeamConfig, turns_of
 from maporl_agents.models.bases import Base, FullBase
 from maporl_agents.models.critics import critic_adapter, critic_name
 from maporl_agents.models.downloads import require_found
+from maporl_agents.models.fetched import local_name
 from maporl_agents.models.loading_check import check, read_by_modules
 from maporl_agents.models.quantize import (
     load_options,
@@ -189,14 +190,14 @@ def start_folder(config: TeamConfig, seat: int, turn: int, num_agents: int) -> P
 
 
 def model_names(config: TeamConfig, num_agents: int) -> list[str]:
-    """Return the model of each agent; a built-in one becomes the folder of its shipped weights."""
+    """Return the model of each agent; built-in and fetched ones become the folders of weights."""
     if len(config.model) not in (1, num_agents):
         raise ValueError(
             f"{len(config.model)} models for {num_agents} agents: name one for all or one per agent"
         )
     named = list(config.model) * (num_agents if len(config.model) == 1 else 1)
     return [
-        str(tiny.checkpoint(seat, name)) if name in tiny.MODELS else name
+        str(tiny.checkpoint(seat, name)) if name in tiny.MODELS else local_name(name)
         for seat, name in enumerate(named)
     ]
 

@@ -1,4 +1,4 @@
-"""Writes and reads single files: text replaced at once, strict JSON, safetensors.
+"""Writes and reads single files, text replaced at once, strict JSON, safetensors; whole folders.
 
 There is no third format: what JSON and safetensors cannot hold is refused when it is saved, and a
 pickle is never opened. torch is imported where tensors are handled, so that the rest stays quick.
@@ -6,11 +6,16 @@ pickle is never opened. torch is imported where tensors are handled, so that the
 
 from __future__ import annotations
 
+import errno
+import glob
 import json
 import math
 import os
 import secrets
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +27,10 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 """In a checkpoint: size and SHA-256 of every other file."""
+
+
+GGUF_SOURCE = "gguf.json"
+"""In the folder of an imported model: what it was made of."""
 
 
 class CheckpointError(RuntimeError):
@@ -37,7 +46,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OSError: as the system says; the old file is then untouched.
     """
-    fresh = path.with_name(f".saving-{path.name}-{secrets.token_hex(4)}")
+    fresh = path.with_name(f"{_fresh(path)}-{secrets.token_hex(4)}")
     try:
         fresh.write_text(text, encoding="utf-8")
         sync(fresh)
@@ -46,6 +55,60 @@ def write_text(path: Path, text: str) -> None:
         fresh.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def require_new(to: Path, option: str) -> None:
+    """Raise ValueError where `to` is a file or holds something; `option` is what names it."""
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ValueError(
+            f"{to} is not an empty folder: choose another {option}, nothing is replaced"
+        )
+
+
+@contextmanager
+def new_folder(to: Path, option: str) -> Iterator[Path]:
+    """Yield an empty folder beside `to`, which is moved there at the end: `to` is whole or absent.
+
+    Args:
+        to: a new or empty folder.
+        option: what names it on the command line, for the error.
+
+    Raises:
+        ValueError: `to` is a file or holds something.
+        OSError: it cannot be written; where the disk is full, whoever noticed it.
+    """
+    require_new(to, option)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f"{_fresh(to)}-", dir=to.parent) as scratch:
+            ready = Path(scratch) / to.name
+            ready.mkdir()
+            yield ready
+            ready.replace(to)
+    except Exception as error:
+        if _is_full(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(to)) from error
+        raise
+    sync(to.parent)
+
+
+def _fresh(path: Path) -> str:
+    """Return how the name of a file or folder begins that will be moved to `path`."""
+    return f".saving-{path.name}"
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether the disk is full, as the system says it or safetensors, which has no error number."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError):
+        return error.errno in full
+    return any(f"(os error {number})" in str(error) for number in full)
+
+
+def remove_unfinished(to: Path) -> None:
+    """Remove what killed processes left of `new_folder(to)`; no other may be writing it now."""
+    for left in to.parent.glob(f"{glob.escape(_fresh(to))}-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

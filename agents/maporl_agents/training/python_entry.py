@@ -38,7 +38,7 @@ TaskLike = str | Path | Sequence[Question] | Task
 """A name, a file, questions, or a `Task`."""
 
 ModelLike = str | Path | tuple[Any, Any]
-"""A built-in name, a folder, a hub name, or a model of transformers with its tokenizer."""
+"""A built-in or fetched name, a folder, a hub name, or a model with its tokenizer."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from maporl_agents import tiny
 from maporl_agents.config import from_dict
 from maporl_agents.models.bases import Base, FullBase, window_of
+from maporl_agents.models.fetched import local_name
 from maporl_agents.models.loading import Load, load_model
 from maporl_agents.models.loading_check import check
 from maporl_agents.models.trunk import ANOTHER_MODEL, width_of
@@ -247,7 +248,7 @@ def _with(config: VerifierConfig, **changes: Any) -> VerifierConfig:
 
 
 def _make_base(config: VerifierConfig, seed: int, load: Load) -> Base:
-    name = str(tiny.checkpoint(0)) if config.model == "tiny" else config.model
+    name = str(tiny.checkpoint(0)) if config.model == "tiny" else local_name(config.model)
     model, chat = load(name, config.team())
     recompute = config.gradient_checkpointing
     if config.tuning == "full":
