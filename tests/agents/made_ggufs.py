@@ -77,7 +77,7 @@ def write_gguf(
 
 def _add_tokenizer(writer: Any, source: Path, rules: str, rows: int, *, eos: bool) -> None:
     tokenizer = AutoTokenizer.from_pretrained(source)
-    saved = json.loads((source / "tokenizer.json").read_text())
+    saved = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
     special = {token["id"]: token["special"] for token in saved["added_tokens"]}
     by_id = {number: token for token, number in tokenizer.get_vocab().items()}
     kinds = {True: CONTROL, False: USER_DEFINED, None: NORMAL}
