@@ -15,6 +15,7 @@ from material import reward_of
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
+from trl_settings import QUIET
 from worker import Worker
 
 given = json.loads(sys.argv[1])
@@ -52,16 +53,9 @@ trainer = GRPOTrainer(
         num_generations=given["group"],
         max_completion_length=given["tokens"],
         beta=0.02,
-        temperature=1.0,
-        learning_rate=1e-5,
         max_steps=1000 * STEPS,
-        gradient_checkpointing=False,
-        bf16=False,
-        use_cpu=True,
-        report_to="none",
-        disable_tqdm=True,
         logging_strategy="no",
-        save_strategy="no",
+        **QUIET,
     ),
     processing_class=tokenizer,
     train_dataset=Dataset.from_dict({"prompt": given["prompts"]}),

@@ -21,6 +21,7 @@ from transformers import (
     TrainerCallback,
 )
 from trl.experimental.ppo import PPOConfig, PPOTrainer
+from trl_settings import QUIET
 from worker import Worker
 
 given = json.loads(sys.argv[1])
@@ -52,16 +53,9 @@ trainer = PPOTrainer(
         num_ppo_epochs=given["epochs"],
         local_rollout_forward_batch_size=rows,
         response_length=given["tokens"],
-        temperature=1.0,
         total_episodes=rows * 1000,
         num_sample_generations=0,
-        learning_rate=1e-5,
-        gradient_checkpointing=False,
-        bf16=False,
-        use_cpu=True,
-        report_to="none",
-        disable_tqdm=True,
-        save_strategy="no",
+        **QUIET,
     ),
     processing_class=tokenizer,
     model=policy,

@@ -1,5 +1,7 @@
 """GSM8K: grade-school word problems with a number as the answer (Cobbe et al., 2021).
 
+The published answers end in "#### N"; `tasks.files` reads N from them.
+
 Splits:
 
     test           as published: 1,319 problems

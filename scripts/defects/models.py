@@ -35,9 +35,7 @@ DEFECTS = (
         (
             ("key = base.weights_of(row.policy), row.prompt", 'key = "", row.prompt'),
             ("key = base.weights_of(row.policy), row.prompt", "key = str(index), row.prompt"),
-            ("whole[rows, :, start:end] = new", "whole[rows, :, : end - start] = new"),
             ("mask[place, : self._kept - length] = 0", "pass"),
-            ("start = end - past.length", "start = 0"),
             ("(torch.arange(-width, 0) + ends)", "torch.arange(width)"),
             (
                 "self._positions = self._positions + 1\n        self._cache.length",
@@ -48,6 +46,14 @@ DEFECTS = (
             ("hidden[self._select(places)]", "hidden[torch.tensor(places)]"),
             ("attention[row, width - len(prompt) :] = 1", "attention[row, :] = 1"),
             ("self._cache.reorder_cache(index)", "pass"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/models/row_storage.py",
+        ("tests/agents/play/test_kept_caches.py",),
+        (
+            ("whole[rows, :, start:end] = new", "whole[rows, :, : end - start] = new"),
+            ("start = end - past.length", "start = 0"),
         ),
     ),
     Defects(

@@ -40,12 +40,11 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from maporl_agents.config import Sampling, TeamConfig
+from maporl_agents.config import TeamConfig
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
-from maporl_agents.play import sampler
 from maporl_agents.training import loop
-from maporl_agents.types import Completion, Request, Rollout, StopReason, TokenIds
+from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
 from maporl_env.types import Message, Question, Transcript
 
 FAMILIES = {
@@ -227,22 +226,6 @@ def weights(team: Team) -> dict[str, torch.Tensor]:
         policy: torch.cat([p.detach().flatten().clone() for p in named.values()])
         for policy, named in team.trainable().items()
     }
-
-
-def sample(
-    team: Team,
-    prompts: Sequence[TokenIds],
-    policies: Sequence[str],
-    sampling: Sampling,
-    seed: int,
-    seats: Sequence[int] | None = None,
-    debates: Sequence[int] | None = None,
-) -> list[Completion]:
-    """Return a completion of each prompt; a debate each, agent 0, unless given."""
-    given = [0] * len(prompts) if seats is None else seats
-    places = range(len(prompts)) if debates is None else debates
-    asked = [Request(*row) for row in zip(policies, prompts, given, places, strict=True)]
-    return sampler.complete(team, asked, sampling, seed)
 
 
 def completion(

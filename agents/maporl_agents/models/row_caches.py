@@ -12,23 +12,22 @@ In both, equal prompts of the same weights are read once, and rows that have end
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from maporl_agents.models.bases import Base
 from maporl_agents.models.kept_caches import Past, States
+from maporl_agents.models.row_storage import RowCache
 from maporl_agents.types import TokenIds
 
 PREFILL_TOKENS = 8192
 """Largest number of ids that are read in one pass of prompts, longer prompts excepted."""
 _PADDING = 256
 """Ids of padding that cost less than another pass."""
-_AHEAD = 64
-"""Columns for new ids that are allocated at once, at least."""
 
 
 class Prompted(Protocol):
@@ -106,121 +105,37 @@ def _distinct(base: Base, rows: Sequence[Prompted]) -> list[_Distinct]:
     return sorted(found.values(), key=lambda one: -one.unread)
 
 
-class _Layer(DynamicLayer):
-    """Keys and values of one layer, in storage that the rows of a `RowCache` share."""
-
-    def __init__(self, owner: RowCache) -> None:
-        super().__init__()
-        self.owner = owner
-        self.is_initialized = True
-        self.stored: list[Tensor] = []  # keys, values: (rows, heads, columns, size)
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Write the states of new ids (n, heads, S, size); return those of all columns so far."""
-        rows, start = self.owner.rows, self.owner.length
-        end = start + key_states.shape[2]
-        self.reserve((key_states, value_states), end)
-        for whole, new in zip(self.stored, (key_states, value_states), strict=True):
-            whole[rows, :, start:end] = new
-        self.keys, self.values = (whole[rows, :, :end] for whole in self.stored)
-        return self.keys, self.values
-
-    def reserve(self, like: Sequence[Tensor], columns: int) -> None:
-        """Allocate storage for so many columns, and some ahead.
-
-        It begins as zeros: what is in a hole is multiplied by 0, and must be a number.
-        """
-        old = self.stored
-        if old and old[0].shape[2] >= columns:
-            return
-        width = self.owner.width_for(columns)
-        self.stored = []
-        for place, one in enumerate(like):
-            rows = self.owner.num_rows
-            whole = one.new_zeros(rows, one.shape[-3], width, one.shape[-1])
-            if old:
-                whole[:, :, : old[place].shape[2]] = old[place][:rows]
-            self.stored.append(whole)
-
-    def get_seq_length(self) -> int:
-        """Return the number of columns that are written."""
-        return self.owner.length
-
-
-class RowCache(Cache):
-    """A cache in storage that is allocated ahead, with rows that can be dropped.
-
-    Args:
-        num_layers: of the model.
-        num_rows: N.
-        prompt_columns: columns of the prompts.
-        columns: the most there can be.
-
-    Attributes:
-        rows: the rows that the next pass reads.
-        length: columns before those of the next pass.
-    """
-
-    def __init__(self, num_layers: int, num_rows: int, prompt_columns: int, columns: int) -> None:
-        super().__init__(layers=[_Layer(self) for _ in range(num_layers)])
-        self.num_rows = num_rows
-        self.rows = slice(0, num_rows)
-        self.length = 0
-        self._prompt_columns, self._columns = prompt_columns, columns
-
-    def width_for(self, columns: int) -> int:
-        """Return the number of columns to allocate where so many are needed."""
-        ahead = max(_AHEAD, (columns - self._prompt_columns) // 2)
-        return min(max(columns, self._prompt_columns) + ahead, max(self._columns, columns))
-
-    def pack(self, row: int, past: Past, end: int) -> None:
-        """Copy what is read already into a row, so that it ends before column `end`."""
-        start = end - past.length
-        for layer, states in zip(self.layers, past.states, strict=True):
-            layer.reserve(states, end)
-            for whole, kept in zip(layer.stored, states, strict=True):
-                whole[row, :, start:end] = kept[:, : past.length]
-
-    def copy(self, sources: Tensor, first: int, columns: int) -> None:
-        """Copy the first columns of rows to the places from `first` on."""
-        for layer in self.layers:
-            for whole in layer.stored:
-                whole[first : first + len(sources), :, :columns] = whole[sources, :, :columns]
-
-    def move(self, sources: Sequence[int], targets: Sequence[int], count: int) -> None:
-        """Copy rows to other places, and drop all from place `count` on."""
-        for source, target in zip(sources, targets, strict=True):
-            for layer in self.layers:
-                for whole in layer.stored:
-                    whole[target, :, : self.length] = whole[source, :, : self.length]
-        self.num_rows = count
-        self.rows = slice(0, count)
-
-    def states(self, row: int, runs: Sequence[slice]) -> States:
-        """Return a copy of the states in runs of columns of a row."""
-
-        def of(whole: Tensor) -> Tensor:
-            return torch.cat([whole[row, :, run] for run in runs], 1)
-
-        return tuple((of(layer.stored[0]), of(layer.stored[1])) for layer in self.layers)
-
-
-class StoredRows:
-    """Rows whose caches are packed.
-
-    First come columns of kept ids, then columns of new ids of prompts, then a column per token that
-    is sampled. In the first two, rows are flush right.
+class _Rows:
+    """The rows of a batch, and the prompts that differ among them.
 
     Args:
         base: the model.
         rows: N rows.
+
+    Attributes:
+        alive: place -> index of the row; set by the subclass.
     """
+
+    alive: list[int]
 
     def __init__(self, base: Base, rows: Sequence[Prompted]) -> None:
         self._base, self._rows = base, rows
         self._distinct = _distinct(base, rows)
+
+    def _policies(self) -> list[str]:
+        """Return the policy of the row in each place."""
+        return [self._rows[row].policy for row in self.alive]
+
+
+class StoredRows(_Rows):
+    """Rows whose caches are packed.
+
+    First come columns of kept ids, then columns of new ids of prompts, then a column per token that
+    is sampled. In the first two, rows are flush right.
+    """
+
+    def __init__(self, base: Base, rows: Sequence[Prompted]) -> None:
+        super().__init__(base, rows)
         self.alive = [one.rows[0] for one in self._distinct]
         self.alive += [row for one in self._distinct for row in one.rows[1:]]
         self._kept = max(one.length for one in self._distinct)
@@ -284,10 +199,9 @@ class StoredRows:
 
     def read_next(self, ids: Tensor) -> Tensor:
         """Read one id (N,) more of each row; return the states after them, (N, H)."""
-        names = [self._rows[row].policy for row in self.alive]
         attention = self._attention[:, : self._cache.length + 1]
         hidden = self._base.hidden(
-            ids[:, None], attention, self._positions[:, None], names, cache=self._cache
+            ids[:, None], attention, self._positions[:, None], self._policies(), cache=self._cache
         )
         self._positions = self._positions + 1
         self._cache.length += 1
@@ -333,17 +247,11 @@ def _passes(prompts: Sequence[_Distinct]) -> list[tuple[int, int]]:
     return [*found, (first, len(prompts))]
 
 
-class GrowingRows:
-    """Rows that are read from their beginning, with the library's own cache.
-
-    Args:
-        base: the model.
-        rows: N rows.
-    """
+class GrowingRows(_Rows):
+    """Rows that are read from their beginning, with the library's own cache."""
 
     def __init__(self, base: Base, rows: Sequence[Prompted]) -> None:
-        self._base, self._rows = base, rows
-        self._distinct = _distinct(base, rows)
+        super().__init__(base, rows)
         self.alive = [row for one in self._distinct for row in one.rows]
         self._cache = DynamicCache(config=base.model.config)
         prompts = [one.prompt for one in self._distinct]
@@ -362,12 +270,11 @@ class GrowingRows:
 
     def read_next(self, ids: Tensor) -> Tensor:
         """Read one id (N,) more of each row; return the states after them, (N, H)."""
-        names = [self._rows[row].policy for row in self.alive]
         ones = self._attention.new_ones(len(self._attention), 1)
         self._attention = torch.cat([self._attention, ones], 1)
         self._positions = self._positions + 1
         return self._base.hidden(
-            ids[:, None], self._attention, self._positions, names, cache=self._cache
+            ids[:, None], self._attention, self._positions, self._policies(), cache=self._cache
         )[:, -1]
 
     def drop(self, going: Sequence[bool]) -> list[int]:

@@ -28,7 +28,7 @@ from maporl_agents.models.bases import Base
 from maporl_agents.models.critics import critic_adapter
 from maporl_agents.models.decoding import next_tokens
 from maporl_agents.models.loading import examine, make_team
-from maporl_agents.models.row_caches import RowCache
+from maporl_agents.models.row_storage import RowCache
 from maporl_agents.models.team import Team
 from maporl_agents.planning.ledger import Cost, Ledger, sketching
 from maporl_agents.text.chat import Chat

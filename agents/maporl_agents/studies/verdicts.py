@@ -2,6 +2,7 @@
 
 All intervals are 95 % intervals of Student's t distribution over seeds; differences are paired by
 seed. The sentences are decided by rules, never written by hand, so an unwelcome result says so too.
+The correction for the number of claims (Holm) is `claims.holm`.
 """
 
 from __future__ import annotations

@@ -31,10 +31,10 @@ class Row(NamedTuple):
 
 
 def collate(team: Team, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, int]:
-    """Return one row per scored message that is learnt from, and the number of unscored ones.
+    """Return a row per scored message of a trained agent and turn, and the number of unscored ones.
 
-    A message whose verifier failed has no reward; it carries no loss and is only counted, be it of
-    a trained agent and turn or not. What is not trained gives no rows.
+    A message on which the verifier failed has no reward and gives no row. It is counted, whether or
+    not its agent and turn are trained.
     """
     rows: list[Row] = []
     left_out = 0

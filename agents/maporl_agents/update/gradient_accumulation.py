@@ -1,6 +1,6 @@
-"""One optimiser step on a batch of any size: add up gradients over micro-batches, then apply them.
+"""One optimiser step on a batch of any size: accumulate gradients over micro-batches, then step.
 
-All schemes train through `apply`. What differs between them is the loss that they hand over.
+All schemes train through `apply`; each passes its own loss.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from maporl_agents.update.batching import micro_batches, rows_by_base
 from maporl_agents.update.optimiser import PolicyLearner, not_finite
 
 Counts = dict[str, tuple[int, int]]
-"""Tokens and messages of each policy in the whole accumulation window: denominators of means."""
+"""Policy -> (tokens, messages) in the whole accumulation window: the denominators of means."""
 Loss = tuple[Tensor, dict[str, Metrics]]
-"""To be minimised, a scalar, and statistics by policy that add up over micro-batches."""
+"""A scalar to minimise, and statistics by policy that add up over micro-batches."""
 
 
 D = TypeVar("D", bound="Data")
 
 
 class Data(Protocol):
-    """Messages with what a loss needs to know of them, such as `types.Experience`."""
+    """Messages and the numbers that a loss reads beside them, such as `types.Experience`."""
 
     @property
     def batch(self) -> TokenBatch:
@@ -36,7 +36,7 @@ class Data(Protocol):
         ...
 
     def select(self: D, rows: Tensor, /) -> D:
-        """Return the given rows of the batch with what belongs to them."""
+        """Return the given rows of the batch and their numbers."""
         ...
 
 
@@ -54,8 +54,8 @@ def apply(
     Args:
         learner: team and optimiser; updated in place.
         data: the batch; an empty one changes nothing.
-        loss: of a micro-batch, given each policy's counts in the whole batch. Divided by these
-            counts, the losses of micro-batches add up to that of the batch.
+        loss: loss of a micro-batch, given the counts of each policy in the whole batch. It divides
+            by these counts, so that the losses of micro-batches add up to that of the batch.
         micro_tokens: largest number of tokens, padding included, in one pass through the models;
             changes memory and time, not the result.
         whole_episodes: keep all rows of an episode in one pass, such as those of a pair.
@@ -65,7 +65,7 @@ def apply(
 
     Raises:
         FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;
-            or a parameter is not after the step.
+            or a parameter is not finite after the step.
     """
     # Policies on different bases share no parameters: each base accumulates its own rows.
     parts = [data.select(rows) for rows in rows_by_base(learner.team, data.batch)]

@@ -1,4 +1,4 @@
-"""Supervised learning on messages: raise the likelihood of what was said, given what was read."""
+"""Supervised learning on messages: raise the likelihood of each message given its prompt."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def imitation_step(
 
     Args:
         learner: team and optimiser; updated in place.
-        batch: the messages; an empty one changes nothing and costs 0.
+        batch: the messages; an empty batch changes nothing, and its loss is 0.
         micro_tokens: largest number of tokens in one pass; changes memory, not the result.
-        temperature: of the distribution whose likelihood is raised.
+        temperature: sampling temperature of the distribution whose likelihood is raised.
 
     Raises:
         FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;
-            or a parameter is not after the step.
+            or a parameter is not finite after the step.
     """
     loss = partial(nll, team=learner.team, temperature=temperature)
     metrics = apply(learner, Messages(batch), loss, micro_tokens=micro_tokens)
@@ -37,7 +37,7 @@ def imitation_step(
 
 
 class Messages(NamedTuple):
-    """A batch of which nothing more than its tokens is needed."""
+    """A batch whose loss reads nothing but its tokens."""
 
     batch: TokenBatch
 
@@ -47,7 +47,7 @@ class Messages(NamedTuple):
 
 
 def nll(part: Messages, counts: Counts, *, team: Team, temperature: float) -> Loss:
-    """Return the sum over policies of their negative log-likelihood per token, and each one's."""
+    """Return the negative log-likelihood per token: its sum over policies, and that of each."""
     batch = part.batch
     scores = score_tokens(team, batch, temperature=temperature)
     losses = {

@@ -1,9 +1,9 @@
-"""Where the messages of a batch stand in the sequences that a model reads, and in which passes.
+"""Lays messages out in the sequences that a model reads, and divides these into passes.
 
-A debate's messages nest: what an agent wrote in turn t stands, with its prompt, at the start of its
-prompt of turn t + 1. Rows of one policy that are prefixes of another row are read inside it, so
-that one pass over an agent's whole conversation serves all its turns. Exact, because attention is
-causal; tested against reading each row alone.
+A debate's messages nest: the prompt and message of an agent in turn t are a prefix of its prompt of
+turn t + 1. A row that is a prefix of another row of the same policy is read inside that row, so one
+pass over an agent's whole conversation serves all its turns. This is exact, because attention is
+causal; tests compare it with reading each row alone.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Texts:
     """Messages behind their prompts, flush left.
 
     Attributes:
-        ids: (N, S), anything beyond the end.
-        starts: (N,), tokens of the prompt.
+        ids: (N, S); columns from `lengths` on are arbitrary.
+        starts: (N,), tokens of each prompt.
         lengths: (N,), tokens of prompt and completion.
-        ranks: (N,), different numbers in the order of the ids: a prefix comes right before a row
-            that contains it.
+        ranks: (N,), distinct numbers in the lexicographic order of the ids: a row that is a prefix
+            of others comes right before one of them.
     """
 
     ids: Tensor
@@ -43,16 +43,17 @@ def texts_of(batch: TokenBatch) -> Texts:
     device = batch.ids.device
     starts = torch.tensor([len(prompt) for prompt in batch.prompts], dtype=torch.long).to(device)
     lengths = starts + batch.mask.sum(1)
-    joined = torch.cat([batch.prompt_ids, batch.ids], 1)
+    joined = torch.cat([batch.prompt_ids, batch.ids], 1)  # (N, P + L), prompts flush right
     width = int(lengths.max()) if len(batch) else 0
     first = batch.prompt_ids.shape[1] - starts
+    # (N, S): from the first token of the prompt on; clamped below, as shorter rows end before S.
     columns = first[:, None] + torch.arange(width, device=device)
     ids = joined.gather(1, columns.clamp(max=joined.shape[1] - 1)) if width else joined[:, :0]
     return Texts(ids, starts, lengths, batch.ranks)
 
 
 def texts_from(rows: Sequence[TokenIds]) -> Texts:
-    """Return whole texts of which nothing is said about where a completion begins."""
+    """Return texts without a prompt: `starts` are 0."""
     lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
     ids = flush_right([row[::-1] for row in rows]).flip(1)
     return Texts(ids, torch.zeros_like(lengths), lengths, ranks_of(rows))
@@ -60,14 +61,14 @@ def texts_from(rows: Sequence[TokenIds]) -> Texts:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where N texts stand in the Q sequences that are run through the model.
+    """The places of N texts in the Q sequences that are run through the model.
 
     Attributes:
         ids: (Q, S) sequences, flush left.
         attention: (Q, S), 1 = real id.
         positions: (Q, S) position of each id in its own sequence.
-        hosts: (N,), the sequence that contains each text, from its first position on.
-        leaders: (Q,), a text that each sequence is made of.
+        hosts: (N,), index of the sequence that begins with each text.
+        leaders: (Q,), index of the text that each sequence consists of.
     """
 
     ids: Tensor
@@ -78,10 +79,10 @@ class Layout:
 
 
 def lay_out(texts: Texts, owners: Sequence[str], pad_id: int) -> Layout:
-    """Place texts into as few sequences as nesting allows; those of two owners share none."""
+    """Place texts into as few sequences as nesting allows; two owners share no sequence."""
     hosts, leaders = nest(texts, owners)
     columns = torch.arange(texts.ids.shape[1], device=texts.ids.device)
-    real = columns < texts.lengths[leaders, None]
+    real = columns < texts.lengths[leaders, None]  # (Q, S)
     return Layout(
         ids=torch.where(real, texts.ids[leaders], pad_id),
         attention=real.long(),
@@ -92,20 +93,24 @@ def lay_out(texts: Texts, owners: Sequence[str], pad_id: int) -> Layout:
 
 
 def nest(texts: Texts, owners: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Return the host of each text, (N,), and a text that each host is made of, (Q,)."""
+    """Return the index of the sequence that holds each text, (N,), and the leaders, (Q,).
+
+    Sorted by owner, then by rank, each text needs to be compared with its successor alone: if it is
+    a prefix of any text, then of the next one.
+    """
     device = texts.ids.device
     number = {owner: i for i, owner in enumerate(dict.fromkeys(owners))}
     own = torch.tensor([number[owner] for owner in owners], dtype=torch.long).to(device)
     if not len(own):
         return own, own
-    order = (own * (texts.ranks.max() + 1) + texts.ranks).argsort()
+    order = (own * (texts.ranks.max() + 1) + texts.ranks).argsort()  # (N,), by owner, then rank
     one, after = order[:-1], order[1:]
     beyond = torch.arange(texts.ids.shape[1], device=device) >= texts.lengths[one, None]
-    alike = (texts.ids[one] == texts.ids[after]) | beyond
+    alike = (texts.ids[one] == texts.ids[after]) | beyond  # (N - 1, S)
     nested = alike.all(1) & (texts.lengths[one] <= texts.lengths[after]) & (own[one] == own[after])
-    leads = torch.cat([~nested, nested.new_ones(1)])
+    leads = torch.cat([~nested, nested.new_ones(1)])  # (N,): ends a chain of prefixes
     hosts = torch.empty_like(order)
-    hosts[order] = leads.cumsum(0) - leads.long()
+    hosts[order] = leads.cumsum(0) - leads.long()  # chains that ended before this text
     return hosts, order[leads]
 
 
@@ -120,7 +125,7 @@ def pack(units: Sequence[tuple[int, int]], tokens: int) -> list[list[int]]:
         tokens: the largest sequences x longest of a pass.
 
     Returns:
-        The numbers of the units in each pass.
+        The indices of the units in each pass.
     """
     passes: list[list[int]] = []
     sequences = width = padding = 0

@@ -30,7 +30,7 @@ class Pairs(NamedTuple):
     certainty: Tensor
 
     def select(self, rows: Tensor) -> Pairs:
-        """Return some pairs, both rows of each given."""
+        """Return some pairs; `rows` holds both rows of each."""
         return Pairs(self.batch.select(rows), self.reference[rows], self.certainty[rows[::2] // 2])
 
 
@@ -59,14 +59,14 @@ def preference_step(
 
     Args:
         learner: team and optimiser; updated in place.
-        pairs: the messages, both of each pair.
-        beta: of the DPO loss: the larger, the closer the policy stays to the reference.
+        pairs: the pairs of messages.
+        beta: strength of the DPO loss; larger values keep the policy closer to the reference.
         micro_tokens: the largest number of tokens in one pass; changes memory, not the result.
-        temperature: of the distribution whose log-probabilities are compared.
+        temperature: sampling temperature of the log-probabilities that are compared.
 
     Raises:
         FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;
-            or a parameter is not after the step.
+            or a parameter is not finite after the step.
     """
     loss = partial(pair_loss, team=learner.team, beta=beta, temperature=temperature)
     metrics = apply(learner, pairs, loss, micro_tokens=micro_tokens, whole_episodes=True)

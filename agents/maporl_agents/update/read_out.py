@@ -1,8 +1,8 @@
 """The output head over many tokens: log-probabilities, entropies and exact KLs, chunk by chunk.
 
-A vocabulary of 152,000 words makes 600 KB of float32 per token and copy. Where tokens x vocabulary
-is large, the head therefore runs on some tokens at a time, and each chunk is computed again in the
-backward pass instead of being kept.
+A vocabulary of 152,000 tokens takes 600 KB of float32 per position and copy. Where positions x
+vocabulary is large, the head therefore runs on a chunk of positions at a time, and the backward
+pass computes each chunk again instead of keeping its logits.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ def read_out(
     with_entropy: bool = False,
     train_entropy: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Return the log-probabilities of N ids and the entropies of what they were drawn from, (N,).
+    """Return the log-probabilities of N ids and the entropies of their distributions, (N,) each.
 
     Args:
-        base: whose head it is.
+        base: the base model whose output head is used.
         states: (N, H), the trunk's states just before the ids.
         ids: (N,).
-        temperature: the one they were sampled at.
+        temperature: the temperature at which the ids were sampled.
         reference: use the reference policy's head.
         with_entropy: also compute the entropies; they are 0 without it.
-        train_entropy: likewise, and let them carry gradient.
+        train_entropy: also compute the entropies, with gradient.
     """
 
     def of_chunk(states: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        logits = temper(base.logits(states, reference=reference), temperature)
+        logits = temper(base.logits(states, reference=reference), temperature)  # (n, V)
         if not train_entropy:
             return _LogProbs.apply(logits, ids, with_entropy)
         all_logprobs = logits.log_softmax(-1)
@@ -76,7 +76,7 @@ def exact_kl(base: Base, states: Tensor, ref_states: Tensor, temperature: float)
 
 
 def _chunks(tokens: int, vocabulary: int) -> Iterator[slice]:
-    """Yield slices of at most `CHUNK` numbers, at least one slice; of sizes as equal as can be."""
+    """Yield slices of about equal length, each of at most `CHUNK` logits; at least one slice."""
     count = max(1, -(-tokens * vocabulary // CHUNK))
     size = max(1, -(-tokens // count))
     for start in range(0, max(tokens, 1), size):
@@ -86,9 +86,11 @@ def _chunks(tokens: int, vocabulary: int) -> Iterator[slice]:
 class _LogProbs(torch.autograd.Function):
     """Log-probabilities of ids, and entropies without gradient, from logits (N, V).
 
-    The probabilities that the entropies need are those of the backward pass, which is thereby
-    d log p(id) / d logit_v = [v = id] - p_v, a third of the passes over (N, V) of log_softmax and
-    gather.
+    The backward pass reads the probabilities p that the entropies need anyway, (N, V):
+
+        d log p(id) / d logit_v = [v = id] - p_v
+
+    That takes a third of the passes over (N, V) that log_softmax and gather take.
     """
 
     @staticmethod
@@ -107,6 +109,6 @@ class _LogProbs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         probabilities, ids = ctx.saved_tensors
-        of_logprobs = gradients[0][:, None]
-        gradient = probabilities * -of_logprobs
+        of_logprobs = gradients[0][:, None]  # (N, 1)
+        gradient = probabilities * -of_logprobs  # (N, V)
         return gradient.scatter_add_(1, ids[:, None], of_logprobs), None, None

@@ -33,11 +33,11 @@ def score_tokens(
     Args:
         team: the models.
         batch: the messages.
-        temperature: the one they were sampled at.
+        temperature: the temperature at which they were sampled.
         reference: score under the reference policy instead of the current one.
         with_values: also run the critics; values are 0 without it.
         with_entropy: also compute the entropies; they are 0 without it.
-        train_entropy: likewise, and let them carry gradient.
+        train_entropy: also compute the entropies, with gradient.
     """
 
     def score(rows: Tensor) -> Read:
@@ -55,8 +55,9 @@ def score_tokens(
         values = torch.zeros_like(logprobs)
         if with_values:
             critics = [critic_adapter(critic) for critic in part.critics]
-            heard = _read(base, part, rows, critics) if base.critics else read
-            values = _values(team, batch, heard)
+            # Critics without a trunk of their own read the states of the policies.
+            by_critics = _read(base, part, rows, critics) if base.critics else read
+            values = _values(team, batch, by_critics)
         return Read(read.cells, torch.stack([logprobs, values, entropy]))
 
     scores = _spread([score(rows) for rows in rows_by_base(team, batch)], batch, 3)
@@ -77,7 +78,7 @@ def critic_values(team: Team, batch: TokenBatch) -> Tensor:
 
 @torch.no_grad()
 def reference_and_kl(team: Team, batch: TokenBatch, *, temperature: float) -> Tensor:
-    """Return the reference's log-probabilities and KL(ref || policy), (2, B, L), 0 outside.
+    """Return the reference's log-probabilities and KL(ref || policy), (2, B, L), masked by 0.
 
     The KL is exact over the vocabulary, before each token.
     """
@@ -94,7 +95,7 @@ def reference_and_kl(team: Team, batch: TokenBatch, *, temperature: float) -> Te
 
 
 class Read(NamedTuple):
-    """Something of every real token of some rows.
+    """States or numbers of every sampled token of some rows.
 
     Attributes:
         cells: (row, column) of each of the N tokens, two (N,) tensors.
@@ -123,13 +124,13 @@ def _part(team: Team, batch: TokenBatch, rows: Tensor) -> tuple[Base, TokenBatch
 def _read(
     base: Base, part: TokenBatch, rows: Tensor, owners: Sequence[str], *, reference: bool = False
 ) -> Read:
-    """Run rows through their owners, policies or critics, or the reference policies of those.
+    """Run rows through the policies or critics that own them, or through the reference policies.
 
     Args:
-        base: of all the rows.
+        base: the base model of all the rows.
         part: the rows.
-        rows: their numbers in the batch that the result is about.
-        owners: one per row.
+        rows: (B',), indices of the rows in the whole batch, for `Read.cells`.
+        owners: the policy or critic of each row.
         reference: run the reference policies.
     """
     texts = texts_of(part)
@@ -142,7 +143,7 @@ def _read(
         [owners[leader] for leader in layout.leaders.tolist()],
         reference=reference,
     )
-    local, columns = part.mask.nonzero(as_tuple=True)
+    local, columns = part.mask.nonzero(as_tuple=True)  # (N,) each: row of `part`, token of the row
     # The one shift by one: token x of a row is predicted from the state just before it.
     before = texts.starts[local] + columns - 1
     return Read((rows[local], columns), hidden[layout.hosts[local], before])

@@ -1,7 +1,8 @@
-"""Log-probabilities and values of a whole batch without gradient, as they are before an update.
+"""Log-probabilities and values of a whole batch before an update, without gradient.
 
-The sampler has them already where it computes as the trainer does: then only the reference policies
-are run, and a sample of the messages is scored again to see that both still agree.
+Where the sampler computes in the same precision as the trainer, its log-probabilities are taken.
+Then only the reference policies are run, and a part of the messages once more, to check that
+sampler and trainer agree.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ from maporl_agents.update.token_logprobs import critic_values, reference_and_kl,
 TOLERANCE = 1e-3
 """Largest difference between sampler and trainer, in nats and units of value, in float32."""
 MESSAGES_PER_CHECK = 32
-"""One of so many messages is scored again."""
+"""Of this many messages, one is run again to compare sampler and trainer."""
 
 
 class TokenTables(NamedTuple):
     """Numbers about every sampled token, (B, L) each, 0 outside the mask.
 
     Attributes:
-        logprobs: under the policy as it is now.
-        ref_logprobs: under the reference policy; 0 where it was not asked for.
-        values: of the critics; 0 unless they were asked for.
-        exact_kl: KL(ref || policy) over the whole vocabulary; 0 unless it was asked for.
-        rescored: (B,) bool, True where the trainer computed logprobs, and not the sampler.
-        fault: the largest difference between sampler and trainer in a sample where it was above
-            `TOLERANCE`, whereupon the trainer computed everything; 0 without such.
+        logprobs: under the current policy.
+        ref_logprobs: under the reference policy; 0 unless requested.
+        values: of the critics; 0 unless requested.
+        exact_kl: KL(ref || policy) over the whole vocabulary; 0 unless requested.
+        rescored: (B,) bool, True = the trainer computed `logprobs`, False = the sampler did.
+        fault: the largest difference between sampler and trainer among the checked messages, if it
+            exceeds `TOLERANCE`; the trainer then computed all rows. Else 0.
     """
 
     logprobs: Tensor
@@ -66,13 +67,13 @@ def token_tables(
     Args:
         team: the models.
         batch: the messages.
-        temperature: the one they were sampled at.
+        temperature: the temperature at which they were sampled.
         micro_tokens: largest number of tokens, padding included, in one pass.
         with_reference: also run the reference policies.
         with_values: also run the critics.
-        with_exact_kl: run them too, and sum the KL over the vocabulary.
-        sampled: the messages were just sampled by this team: take the sampler's numbers where
-            `samples_exactly` says that they are the trainer's.
+        with_exact_kl: run the reference policies and compute the KL over the vocabulary.
+        sampled: the messages were just sampled by this team: take the sampler's numbers on bases
+            where `samples_exactly` holds.
     """
 
     @torch.no_grad()
@@ -100,10 +101,10 @@ def token_tables(
 
 
 def samples_exactly(base: Base) -> bool:
-    """Whether the sampler's log-probabilities on a base equal the trainer's within rounding.
+    """Return whether the sampler's log-probabilities on a base equal the trainer's within rounding.
 
-    Not in 16 bits or quantised: there one token at a time and whole texts are rounded otherwise,
-    and ratios of probabilities would be off by per cents.
+    False in 16 bits and for quantised bases: there rounding differs between one token at a time and
+    whole texts, so that probability ratios would be off by several per cent.
     """
     quantised = getattr(base.model.config, "quantization_config", None) is not None
     return not quantised and base.model.dtype in (torch.float32, torch.float64)
@@ -120,7 +121,7 @@ class _Part(NamedTuple):
 
 @dataclass
 class _Passes:
-    """Rows of one base, and how they are run."""
+    """Rows of one base and the settings of their passes."""
 
     team: Team
     batch: TokenBatch
@@ -137,7 +138,7 @@ class _Passes:
         return _Passes(self.team, self.batch.select(rows), self.temperature, self.micro_tokens)
 
     def run(self, read: Callable[[_Passes], Tensor]) -> Tensor:
-        """Return what `read` says of every row, (K, B, L), asked pass by pass."""
+        """Return the K numbers per token that `read` computes, (K, B, L), pass by pass."""
         found = [
             (rows, read(self.select(rows))) for rows in micro_batches(self.batch, self.micro_tokens)
         ]
@@ -175,18 +176,18 @@ def _reference_and_kl(by: _Passes) -> Tensor:
 def _now(by: _Passes, *, with_values: bool, sampled: bool) -> tuple[Tensor, Tensor, Tensor, float]:
     """Return log-probabilities, values, which rows the trainer computed, and the fault."""
     batch = by.batch
-    # Without values from the sampler the policies' trunks have to be run in any case.
+    # The sampler gave no values and critics read the policies' states: the trunks must run anyway.
     runs_anyway = with_values and batch.sampled_values is None and not by.base.critics
     fault = 0.0
     if sampled and samples_exactly(by.base) and not runs_anyway:
         tables = [batch.sampled_logprobs]
         if with_values and batch.sampled_values is not None:
             tables.append(batch.sampled_values)
-        checked = rows_to_check(batch)
+        checked = rows_to_check(batch)  # (C,)
         fresh = by.select(checked).run(_scored_with_values if len(tables) == 2 else _scored)
-        taken = torch.stack(tables).to(fresh.dtype)
+        taken = torch.stack(tables).to(fresh.dtype)  # (1 or 2, B, L)
         apart = (fresh - taken[:, checked, : fresh.shape[2]]).abs()
-        apart[1:] /= fresh[1:].abs().clamp(min=1)  # values are of any size
+        apart[1:] /= fresh[1:].abs().clamp(min=1)  # values: relative, they have no fixed scale
         distance = float(apart.max())
         if distance <= TOLERANCE:
             taken[:, checked, : fresh.shape[2]] = fresh
@@ -203,6 +204,6 @@ def _now(by: _Passes, *, with_values: bool, sampled: bool) -> tuple[Tensor, Tens
 
 
 def rows_to_check(batch: TokenBatch) -> Tensor:
-    """Return the rows of a batch that are scored again: every 32nd, from one that its ids name."""
+    """Return the rows that are run again: every 32nd, from a first row that depends on the ids."""
     step = min(MESSAGES_PER_CHECK, len(batch))
     return torch.arange(int(batch.ids.sum()) % step, len(batch), step, device=batch.ids.device)

@@ -7,14 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from miniatures import load_team
-from ppo_cases import (
-    PPO,
-    TEMPERATURE,
-    gradients_of,
-    make_batch,
-    make_learner,
-    one_step,
-)
+from ppo_cases import PPO, TEMPERATURE, gradients_of, make_batch, make_learner, one_step
 from torch import Tensor
 
 from maporl_agents.advantages import gae, token_rewards, whiten

@@ -11,14 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from ppo_cases import (
-    PPO,
-    TEMPERATURE,
-    gradients_of,
-    make_batch,
-    make_learner,
-    one_step,
-)
+from ppo_cases import PPO, TEMPERATURE, gradients_of, make_batch, make_learner, one_step
 
 from maporl_agents.algorithms.maporl import evaluate_tokens, train_step, update
 from maporl_agents.config import GameConfig, PPOConfig, TrainConfig, from_dict

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from miniatures import load_team, make_rollout, sample, stir
+from miniatures import load_team, make_rollout, stir
 
 from maporl_agents.algorithms.maporl import train_step
 from maporl_agents.config import PPOConfig, Sampling, TeamConfig, TrainConfig, turns_of
 from maporl_agents.models.bases import FullBase
 from maporl_agents.models.lora import LoraBase
 from maporl_agents.models.team import Team
+from maporl_agents.play.sampler import sample
 from maporl_agents.training import experiment
 from maporl_agents.update.batching import collate
 from maporl_agents.update.optimiser import PPOLearner

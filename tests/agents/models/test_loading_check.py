@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import transformers
-from miniatures import sample, shared_tokenizer, stir
+from miniatures import shared_tokenizer, stir
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM
@@ -22,6 +22,7 @@ from maporl_agents.models.grouped_adapters import AdapterRoute
 from maporl_agents.models.lean_trunk import LeanTrunk, TrunkReader
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
+from maporl_agents.play.sampler import sample
 from maporl_agents.types import TokenIds
 from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.token_logprobs import score_tokens
@@ -174,6 +175,22 @@ def test_peft_says_in_a_sentence_that_it_has_no_adapters_for_a_family(tmp_path: 
     assert "choose team.tuning full or none" in message
 
 
+Pass = tuple[Tensor, Tensor, Any]
+"""Attention mask, positions and cache of one pass through a trunk."""
+
+
+def change_passes(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[Tensor, Tensor, Tensor, Any], Pass]
+) -> None:
+    """Let every pass of a trunk read what `change` makes of its ids, mask, positions and cache."""
+    reads = TrunkReader.__call__
+    monkeypatch.setattr(
+        TrunkReader,
+        "__call__",
+        lambda reader, ids, *given: reads(reader, ids, *change(ids, *given)),
+    )
+
+
 class TestTheCheck:
     """It finds what is wrong in a batch, and leaves no trace."""
 
@@ -186,20 +203,16 @@ class TestTheCheck:
     def test_finds_what_a_batch_loses(
         self, folder: Path, tuning: str, forgotten: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        reads = TrunkReader.__call__
-
-        def lossy(
-            reader: TrunkReader, ids: Tensor, attention: Tensor, positions: Tensor, cache: Any
-        ) -> Any:
+        def lossy(ids: Tensor, attention: Tensor, positions: Tensor, cache: Any) -> Pass:
             if forgotten == "attention":
                 attention = torch.ones_like(attention)
             if forgotten == "positions":
                 positions = torch.arange(ids.shape[1]).expand_as(ids)
             if forgotten == "cache":
                 attention, cache = attention[:, -ids.shape[1] :], None
-            return reads(reader, ids, attention, positions, cache)
+            return attention, positions, cache
 
-        monkeypatch.setattr(TrunkReader, "__call__", lossy)
+        change_passes(monkeypatch, lossy)
         assert "off by" in refusal(folder, tuning=tuning)
 
     def test_finds_rows_of_another_adapter(
@@ -215,19 +228,16 @@ class TestTheCheck:
         self, folder: Path, tuning: str, failing: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Holes between kept and new ids are lost on it, or an error; padding is not."""
-        reads = TrunkReader.__call__
 
-        def lossy(
-            reader: TrunkReader, ids: Tensor, attention: Tensor, positions: Tensor, cache: Any
-        ) -> Any:
+        def lossy(ids: Tensor, attention: Tensor, positions: Tensor, cache: Any) -> Pass:
             if cache is not None and (attention[:, :-1] > attention[:, 1:]).any():
                 if failing:
                     raise AttributeError("no such mask")
                 attention = attention.cummax(1).values
-            return reads(reader, ids, attention, positions, cache)
+            return attention, positions, cache
 
         assert all(base.packs for base in team_of(folder, tuning=tuning).bases)
-        monkeypatch.setattr(TrunkReader, "__call__", lossy)
+        change_passes(monkeypatch, lossy)
         assert not any(base.packs for base in team_of(folder, tuning=tuning).bases)
 
     def test_an_error_of_an_architecture_becomes_a_sentence(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from miniatures import load_team, make_double, sample, stir
+from miniatures import load_team, make_double, stir
 from torch import Tensor
 
 from maporl_agents.bridges.bench_players import TeamSpeaker
@@ -19,8 +19,9 @@ from maporl_agents.measure.evaluate import evaluate
 from maporl_agents.models.kept_caches import BaseCaches, KeptCaches
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
+from maporl_agents.play.sampler import complete, sample
 from maporl_agents.trees.sample_tree import grow_trees
-from maporl_agents.types import Rollout, TokenIds
+from maporl_agents.types import Request, Rollout, TokenIds
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question
 
@@ -183,9 +184,8 @@ class TestWhatIsRead:
             several = sample(team, prompts, policies, SAMPLING, seed=1)
         assert found["read"] == 2 * (20 + 3)
         for place in (0, 5, 11):
-            [alone] = sample(
-                team, [prompts[place]], [policies[place]], SAMPLING, seed=1, debates=[place]
-            )
+            asked = [Request(policies[place], prompts[place], 0, place)]
+            [alone] = complete(team, asked, SAMPLING, seed=1)
             assert alone.ids == several[place].ids
 
     def test_a_frozen_model_reads_for_all_policies_alike(self, checkpoint) -> None:

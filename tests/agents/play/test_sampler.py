@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from miniatures import load_team, make_model, make_rollout, sample, stir
+from miniatures import load_team, make_model, make_rollout, stir
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -18,8 +18,9 @@ from transformers import PreTrainedTokenizerFast
 from maporl_agents.config import Sampling
 from maporl_agents.models.bases import FullBase
 from maporl_agents.models.team import Team
+from maporl_agents.play.sampler import complete, sample
 from maporl_agents.text.chat import Chat
-from maporl_agents.types import Completion, StopReason, TokenIds
+from maporl_agents.types import Completion, Request, StopReason, TokenIds
 from maporl_agents.update.batching import collate
 from maporl_agents.update.token_logprobs import score_tokens
 
@@ -132,21 +133,17 @@ class TestReproducible:
             split = replace(sampling, max_rows=rows)
             assert ids_of(sample(team, prompts, policies, split, seed=1)) == whole
         some = [7, 2, 11, 4]
-        found = sample(
-            team,
-            [prompts[i] for i in some],
-            [policies[i] for i in some],
-            sampling,
-            seed=1,
-            debates=[debates[i] for i in some],
-        )
+        asked = [Request(policies[i], prompts[i], 0, debates[i]) for i in some]
+        found = complete(team, asked, sampling, seed=1)
         assert ids_of(found) == [whole[i] for i in some]
 
     def test_debate_and_agent_name_the_noise(self, checkpoint) -> None:
         """Equal prompts are answered differently in another debate, or by another agent."""
         team = load_team(checkpoint("llama"), num_turns=1, tuning="none")
         prompts, policies = [PROMPTS[1]] * 3, [team.policy(0, 0)] * 3
-        said = sample(team, prompts, policies, SHORT, 1, seats=[0, 1, 0], debates=[0, 0, 1])
+        agents, debates = [0, 1, 0], [0, 0, 1]
+        asked = [Request(*one) for one in zip(policies, prompts, agents, debates, strict=True)]
+        said = complete(team, asked, SHORT, seed=1)
         assert len(set(ids_of(said))) == 3
 
 

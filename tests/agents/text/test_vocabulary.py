@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from miniatures import CHAT_TEMPLATE, SENTENCES, make_model, make_tokenizer, sample
+from miniatures import CHAT_TEMPLATE, SENTENCES, make_model, make_tokenizer
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from maporl_agents.config import Sampling, TeamConfig
 from maporl_agents.models.loading import load_model, make_team
+from maporl_agents.play.sampler import sample
 from maporl_agents.text.tokenizer_files import load_tokenizer
 from maporl_agents.update.token_logprobs import read_out
 

@@ -177,35 +177,24 @@ def test_groups_come_in_order_of_first_appearance(team: Team) -> None:
     assert [name for name, _ in batch.by_critic()][2] == "agent_0_turn_1"
 
 
-def batch_with(texts: list[list[int]]) -> TokenBatch:
-    """A batch of hand-made texts, all of one policy, whose last token was sampled; two a debate."""
+def batch_with(texts: list[list[int]], per_debate: int = 2) -> TokenBatch:
+    """A batch of hand-made texts, all of one policy, whose last token was sampled."""
     n = len(texts)
+    shape = n, min(n, 1)  # one sampled token in each row; no column without rows
     return TokenBatch(
         prompts=tuple(tuple(text[:-1]) for text in texts),
-        ids=torch.tensor([[text[-1]] for text in texts]).reshape(n, min(n, 1)).long(),
-        mask=torch.ones(n, min(n, 1), dtype=torch.bool),
-        sampled_logprobs=torch.zeros(n, min(n, 1)),
+        ids=torch.tensor([text[-1] for text in texts]).reshape(shape).long(),
+        mask=torch.ones(shape, dtype=torch.bool),
+        sampled_logprobs=torch.zeros(shape),
         policies=("all",) * n,
         critics=("all",) * n,
         seats=torch.zeros(n, dtype=torch.long),
         turns=torch.zeros(n, dtype=torch.long),
-        episodes=torch.arange(n) // 2,
+        episodes=torch.arange(n) // per_debate,
         rewards=torch.zeros(n),
     )
 
 
 def fake_batch(episodes: int) -> TokenBatch:
     """A batch of four messages a debate, one token each."""
-    n = 4 * episodes
-    return TokenBatch(
-        prompts=((1,),) * n,
-        ids=torch.zeros(n, 1, dtype=torch.long),
-        mask=torch.ones(n, 1, dtype=torch.bool),
-        sampled_logprobs=torch.zeros(n, 1),
-        policies=("all",) * n,
-        critics=("all",) * n,
-        seats=torch.zeros(n, dtype=torch.long),
-        turns=torch.zeros(n, dtype=torch.long),
-        episodes=torch.arange(n) // 4,
-        rewards=torch.zeros(n),
-    )
+    return batch_with([[1, 0]] * (4 * episodes), per_debate=4)
