@@ -253,13 +253,18 @@ def _given(question: object, options: Mapping[str, Any]) -> Question:
 
 def _from_mapping(fields: Mapping[Any, Any], options: Mapping[str, Any]) -> Question:
     known = {"id": "given", "answer": options.get("answer"), **fields}
-    unknown = sorted(set(map(str, known)) - {"id", "prompt", "answer", "kind"})
+    fields_known = {"id", "prompt", "answer", "kind", "private", "hidden"}
+    unknown = sorted(set(map(str, known)) - fields_known)
     if unknown or not isinstance(known.get("prompt"), str) or known["answer"] is None:
         raise ValueError(
-            "option question needs prompt and answer, and may have id and kind; "
+            "option question needs prompt and answer, and may have id, kind, private and hidden; "
             f"got {', '.join(map(str, fields)) or 'nothing'}"
         )
-    return Question.from_dict({**known, "id": str(known["id"]), "answer": str(known["answer"])})
+    written = {**known, "id": str(known["id"]), "answer": str(known["answer"])}
+    try:
+        return Question.from_dict(written)
+    except TypeError as error:
+        raise ValueError(f"option question: {error}") from error
 
 
 def needs_reset(what: str) -> ResetNeeded:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from maporl_env import prompts
 from maporl_env.credit import Credit, Penalties
-from maporl_env.debate import MAX_CHARS, OnLong, agent_ids
+from maporl_env.debate import MAX_CHARS, OnLong, agent_ids, require_private
 from maporl_env.game import Game
 from maporl_env.observations.tokens import (
     MESSAGE_TOKENS,
@@ -208,7 +208,10 @@ class DebateConfig:
     def load(self) -> Game:
         """Build what the options describe: task, protocol, credit, verifier."""
         task = load_task(self.task, self.data)
-        task.split(self.split or task.default_split)
+        split = self.split or task.default_split
+        task.split(split)
+        for question in task.private_counts.get(split, ()):
+            require_private(question, self.num_agents)
         return Game(
             task=task,
             protocol=self._protocol(task),

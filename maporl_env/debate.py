@@ -81,14 +81,14 @@ class Debate:
     def reset(self, question: Question) -> None:
         """Start a debate about a question; the debate before it is dropped.
 
-        Lone surrogates in the prompt become U+FFFD, as in messages.
+        Lone surrogates in the prompt and private texts become U+FFFD, as in messages.
 
         Raises:
-            ValueError: some agent's persona and question are over the protocol's token budget.
+            ValueError: some agent's persona and question are over the protocol's token budget, or
+                the question has private texts for another number of agents.
         """
-        prompt = clean(question.prompt)
-        if prompt != question.prompt:
-            question = replace(question, prompt=prompt)
+        require_private(question, len(self.agents))
+        question = _cleaned(question)
         transcript = Transcript(question, self.agents)
         if getattr(self.protocol, "token_budget", None) is not None:
             for agent in self.agents:
@@ -340,6 +340,23 @@ def agent_ids(num_agents: int) -> tuple[AgentID, ...]:
     if num_agents < 1:
         raise ValueError(f"num_agents must be at least 1, not {num_agents}")
     return tuple(f"agent_{seat}" for seat in range(num_agents))
+
+
+def require_private(question: Question, num_agents: int) -> None:
+    """Raise ValueError unless a question has no private texts, or one per agent."""
+    if question.private and len(question.private) != num_agents:
+        raise ValueError(
+            f"question {question.id!r} has private texts for {len(question.private)} agents, not "
+            f"for {num_agents}: set num_agents={len(question.private)}, or give one text per agent"
+        )
+
+
+def _cleaned(question: Question) -> Question:
+    """Return a question whose texts can be encoded; the same where they can be already."""
+    prompt, private = clean(question.prompt), tuple(map(clean, question.private))
+    if (prompt, private) == (question.prompt, question.private):
+        return question
+    return replace(question, prompt=prompt, private=private)
 
 
 def clean(text: str) -> str:

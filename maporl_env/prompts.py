@@ -43,6 +43,8 @@ class Template:
         left_out: stands where the oldest turns were dropped to keep within a token budget.
         shortened: stands behind a text whose middle was left out to keep within a token budget.
             Fields: count (of characters that are missing).
+        private: words for the text that the reader alone is told, directly behind the question
+            wherever that stands. Fields: text.
     """
 
     instruction: str = "Put your final answer in \\boxed{{}}."
@@ -57,6 +59,7 @@ class Template:
     feedback: str = "\nFeedback on the joint answer:\n{fence}\n{text}\n{fence}\n"
     left_out: str = "\n(Earlier turns are left out.)\n"
     shortened: str = "(The middle of this text is left out: {count} characters.)\n"
+    private: str = "\nYou alone were told: {text}"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -76,6 +79,7 @@ _ALLOWED = {
     "feedback": {"fence", "text"},
     "left_out": set(),
     "shortened": {"count"},
+    "private": {"text"},
 }
 
 
@@ -100,15 +104,21 @@ def fence(text: str) -> str:
     return "`" * (longest + 1)
 
 
-def ask(template: Template, question: Question) -> str:
-    """Return the question as it is first put."""
-    return _ask(template.opening, template.instruction, question.prompt)
+def ask(template: Template, question: Question, seat: int | None = None) -> str:
+    """Return the question as it is first put to agent `seat`, with its private text; None: bare."""
+    return _ask(template.opening, template.instruction, question_of(template, question, seat))
 
 
-def ask_again(template: Template, question: Question, turn: int) -> str:
-    """Return the question once more, and the cue to speak in `turn` (0-based)."""
-    again = _ask(template.again, template.instruction, question.prompt)
+def ask_again(template: Template, question: Question, turn: int, seat: int | None = None) -> str:
+    """Return the question once more, as `ask` does, and the cue to speak in `turn` (0-based)."""
+    again = _ask(template.again, template.instruction, question_of(template, question, seat))
     return again + _in_turn(template.cue, turn + 1)
+
+
+def question_of(template: Template, question: Question, seat: int | None) -> str:
+    """Return the prompt and behind it the private text of an agent; None for the prompt alone."""
+    private = "" if seat is None else question.private_of(seat)
+    return question.prompt + template.private.format(text=private) if private else question.prompt
 
 
 def _ask(words: str, instruction: str, prompt: str) -> str:
@@ -126,9 +136,9 @@ def _in_turn(words: str, turn: int) -> str:
     return words.format(turn=turn)
 
 
-def opening(template: Template, question: Question) -> str:
-    """Return the first observation of every agent."""
-    return ask(template, question) + _in_turn(template.cue, 1)
+def opening(template: Template, question: Question, seat: int | None = None) -> str:
+    """Return the first observation of agent `seat`, without its private text if that is None."""
+    return ask(template, question, seat) + _in_turn(template.cue, 1)
 
 
 def reply(
@@ -139,12 +149,16 @@ def reply(
     others: Sequence[Message],
     *,
     show_scores: bool,
+    seat: int | None = None,
 ) -> str:
-    """Return the text between an agent's message of `turn` (0-based) and its next one."""
+    """Return the text between an agent's message of `turn` (0-based) and its next one.
+
+    The private text of agent `seat` stands behind the question, that of nobody if it is None.
+    """
     return (
         own_verdict(template, own, show_scores=show_scores)
         + heard(template, turn, list(enumerate(others, start=1)), show_scores=show_scores)
-        + ask_again(template, question, turn + 1)
+        + ask_again(template, question, turn + 1, seat)
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -29,23 +29,57 @@ View = tuple[Segment, ...]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One task item. Made by a task, read by prompts (id, prompt) and verifiers (answer, kind).
+    """One task item. Made by a task, read by prompts (prompt, private) and verifiers (all fields).
 
     Attributes:
         id: unique within its task, e.g. ``"gsm8k/test/17"``.
         prompt: what the agents are asked. Never contains the answer.
         answer: the gold answer as text that `answers.read_gold` can read. Hidden from agents.
         kind: how answers are read: "number", "nli", "code", "text", ... (see `answers`).
+        private: a text per agent, in order of their index, that this agent alone reads behind the
+            prompt, "" for none; () for no private texts at all.
+        hidden: a reference that verifiers may read and that stands in no agent's observation.
+
+    Raises:
+        TypeError: `private` is no sequence of texts, or `hidden` no text.
     """
 
     id: str
     prompt: str
     answer: str
     kind: str = "number"
+    private: tuple[str, ...] = field(default=(), repr=False)  # error texts may show a question
+    hidden: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.private, list):
+            object.__setattr__(self, "private", tuple(self.private))
+        texts = isinstance(self.private, tuple) and all(isinstance(t, str) for t in self.private)
+        if not texts:
+            raise TypeError("private must be a list of texts, one per agent")
+        if not isinstance(self.hidden, str):
+            raise TypeError("hidden must be a text")
+
+    @property
+    def public(self) -> Question:
+        """This question without private texts and reference."""
+        return replace(self, private=(), hidden="") if self.private or self.hidden else self
+
+    @property
+    def words(self) -> str:
+        """The prompt and all private texts: what tells two questions apart."""
+        return "\n".join((self.prompt, *self.private))
+
+    def private_of(self, seat: int) -> str:
+        """Return the text that the agent of index `seat` alone reads; "" if there is none."""
+        return self.private[seat] if self.private else ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a JSON-ready dict."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        """Return the fields as a JSON-ready dict, `private` and `hidden` only if they are set."""
+        fields = {name: getattr(self, name) for name in ("id", "prompt", "answer", "kind")}
+        if self.private:
+            fields["private"] = list(self.private)
+        return {**fields, "hidden": self.hidden} if self.hidden else fields
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Question:

@@ -17,29 +17,48 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from maporl_env import prompts
+from maporl_env.prompts import Template
 from maporl_env.types import Question
 from maporl_env.verifiers import Scorer, VerifierLike
 
 Row = dict[str, Any]
 
 
-def rows(questions: Iterable[Question], system: str = "") -> list[Row]:
+def rows(questions: Iterable[Question], system: str = "", agent: int = 0) -> list[Row]:
     """Return questions as rows of a data set in TRL's conversational form.
 
     Args:
         questions: of any task.
         system: a system message before each; "" for none.
+        agent: index of the agent whose private text, if there is one, stands behind the question.
+
+    Raises:
+        ValueError: a question has private texts, but none for that agent.
     """
+    questions = list(questions)
     opening = [{"role": "system", "content": system}] if system else []
+    # References are no part of a prompt; a column for them only where there are some.
+    hidden = any(question.hidden for question in questions)
     return [
         {
-            "prompt": [*opening, {"role": "user", "content": question.prompt}],
+            "prompt": [*opening, {"role": "user", "content": _asked(question, agent)}],
             "question_id": question.id,
             "answer": question.answer,
             "kind": question.kind,
+            **({"hidden": question.hidden} if hidden else {}),
         }
         for question in questions
     ]
+
+
+def _asked(question: Question, agent: int) -> str:
+    count = len(question.private)
+    if count and not 0 <= agent < count:
+        raise ValueError(
+            f"question {question.id!r} has private texts for {count} agents, and none for {agent}"
+        )
+    return prompts.question_of(Template(), question, agent)
 
 
 class VerifierReward:
@@ -78,9 +97,9 @@ def reward_function(
 ) -> VerifierReward:
     """Return a reward function of TRL that asks a verifier once per batch.
 
-    It reads the columns `answer`, and `kind` and `question_id` where there are any; a message the
-    verifier gives no score gets None, which TRL leaves out of the sum. A verifier that fails is
-    warned of, and `.scorer.last_error` says why.
+    It reads the columns `answer`, and `kind`, `question_id` and `hidden` where there are any; a
+    message the verifier gives no score gets None, which TRL leaves out of the sum. A verifier that
+    fails is warned of, and `.scorer.last_error` says why.
 
     Args:
         verifier: see `maporl_env.verifiers`.
@@ -92,8 +111,8 @@ def reward_function(
     return VerifierReward(Scorer(verifier, timeout), kind, shown)
 
 
-def _questions(prompts: Sequence[Any], columns: dict[str, Any], kind: str) -> list[Question]:
-    count = len(prompts)
+def _questions(asked: Sequence[Any], columns: dict[str, Any], kind: str) -> list[Question]:
+    count = len(asked)
     answers = columns.get("answer")
     if answers is None:
         raise ValueError(
@@ -102,9 +121,12 @@ def _questions(prompts: Sequence[Any], columns: dict[str, Any], kind: str) -> li
         )
     kinds = columns.get("kind") or [kind] * count
     ids = columns.get("question_id") or [f"row/{number}" for number in range(count)]
+    hidden = columns.get("hidden") or [""] * count
     return [
-        Question(str(id_), _text(prompt), str(answer), str(kind_))
-        for id_, prompt, answer, kind_ in zip(ids, prompts, answers, kinds, strict=True)
+        Question(str(id_), _text(prompt), str(answer), str(kind_), hidden=reference or "")
+        for id_, prompt, answer, kind_, reference in zip(
+            ids, asked, answers, kinds, hidden, strict=True
+        )
     ]
 
 

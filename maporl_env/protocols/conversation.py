@@ -113,7 +113,7 @@ class Conversation(AppendOnly):
 
     def _question(self, seat: int, history: Transcript) -> View:
         """Return persona and question, without any message."""
-        return self._opened(seat, prompts.opening(self.words(seat), history.question))
+        return self._opened(seat, prompts.opening(self.words(seat), history.question, seat))
 
     def _opened(self, seat: int, text: str) -> View:
         persona = self.personas[seat] if self.personas else ""
@@ -133,7 +133,7 @@ class Conversation(AppendOnly):
         own = history.message(turn - 1, agent)
         verdict = prompts.own_verdict(template, own, show_scores=self.reward_feedback)
         news = self.news(seat, turn, history)
-        again = prompts.ask_again(template, history.question, turn)
+        again = prompts.ask_again(template, history.question, turn, seat)
         return (("own", own.text), ("user", verdict + news + again))
 
     def _started(self, seat: int, first: int, history: Transcript) -> View:
@@ -142,8 +142,8 @@ class Conversation(AppendOnly):
         if not news:
             return self._question(seat, history)
         template, question = self.words(seat), history.question
-        again = prompts.ask_again(template, question, first)
-        return self._opened(seat, prompts.ask(template, question) + news + again)
+        again = prompts.ask_again(template, question, first, seat)
+        return self._opened(seat, prompts.ask(template, question, seat) + news + again)
 
     def _read_at_start(self, seat: int, first: int, history: Transcript) -> str:
         # `news` of a turn includes messages of the turn before it, which must not be shown here.

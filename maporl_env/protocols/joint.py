@@ -48,7 +48,8 @@ class JointAnswer(Conversation):
         if self.show_parts:
             news = Conversation.news(self, seat, turn, history)
         if self.feedback is not None:
-            text = self.feedback(history.question, self.joined(turn - 1, history))
+            # All agents read the feedback, so it is made without what not all of them may read.
+            text = self.feedback(history.question.public, self.joined(turn - 1, history))
             news += prompts.feedback(self.words(seat), text, self.max_shown)
         return news
 

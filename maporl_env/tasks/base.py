@@ -64,6 +64,18 @@ class Task:
         """Return the task itself: questions never change, so copied environments share them."""
         return self
 
+    @cached_property
+    def private_counts(self) -> Mapping[str, Sequence[Question]]:
+        """By split, a question for each number of private texts that occurs; not of lazy splits.
+
+        So whether the agents are as many as the texts is known before any question is played.
+        """
+        return {
+            name: tuple({len(q.private): q for q in questions if q.private}.values())
+            for name, questions in self.splits.items()
+            if isinstance(questions, list | tuple)
+        }
+
     @property
     def default_split(self) -> str:
         """The split that is played where none is named: "train", else the first."""

@@ -3,7 +3,9 @@
 Columns are known in any capitalisation; files may be compressed (.gz).
 
 - Your own questions: prompt (or question), answer, and as wanted id, kind ("number" unless given)
-  and split (train, validation, test in their usual spellings, or a name of your own).
+  and split (train, validation, test in their usual spellings, or a name of your own), private (a
+  list with a text per agent, which it alone reads; as JSON in a .csv file) and hidden (a reference
+  for verifiers).
 - GSM8K: question, and an answer that ends in "#### N".
 - ANLI and other entailment sets: premise, hypothesis, label (0, 1, 2 or a word).
 
@@ -14,10 +16,12 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from maporl_env.answers import NLI_LABELS, read_gold
 from maporl_env.prompts import Template
@@ -158,7 +162,24 @@ def _question(row: Row, where: str, name: str) -> Question:
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     given = row.get("id", row.get("uid"))
-    return Question(name if given in (None, "") else str(given), prompt, answer, kind)
+    name = name if given in (None, "") else str(given)
+    private, hidden = _private(row.get("private"), where), row.get("hidden")
+    try:
+        return Question(name, prompt, answer, kind, private, "" if hidden is None else hidden)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _private(value: Any, where: str) -> tuple[str, ...]:
+    """Return the texts of a column "private": () where it is empty."""
+    if isinstance(value, str) and value:
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = ""
+        if not isinstance(value, list):
+            raise ValueError(f"{where}: private must be a list of texts, in a .csv file as JSON")
+    return value or ()
 
 
 def _text(row: Row, column: str, where: str) -> str:

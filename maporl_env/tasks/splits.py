@@ -29,7 +29,7 @@ _STARTS = {"train": "train", "test": "test", "dev": "validation", "valid": "vali
 _KNOWN = {spelling: name for name, spellings in SPELLINGS.items() for spelling in spellings}
 
 FIELDS = frozenset(
-    "split id uid kind prompt question answer premise hypothesis label".split()  # noqa: SIM905
+    "split id uid kind prompt question answer private hidden premise hypothesis label".split()  # noqa: SIM905
 )
 """Columns that mean something, in any capitalisation."""
 

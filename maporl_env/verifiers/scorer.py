@@ -41,7 +41,7 @@ class Scorer:
         )
         if judged is None:
             assert error is not None
-            self.last_error = say(error)
+            self.last_error = _without_secrets(say(error), questions)
             timed_out = isinstance(error, TimeoutError)
             return self._none("timed out" if timed_out else "raised", count)
         if len(judged) != count:
@@ -52,6 +52,15 @@ class Scorer:
     def _none(self, cause: str, count: int) -> list[float | None]:
         self.faults[cause] += count
         return [None] * count
+
+
+def _without_secrets(text: str, questions: Sequence[Question]) -> str:
+    """Return an error text without the references and private texts that its verifier read."""
+    kind, colon, words = text.partition(": ")
+    secrets = {secret for q in questions for secret in (*q.private, q.hidden) if secret}
+    for secret in sorted(secrets, key=len, reverse=True):
+        words = words.replace(secret, "(left out)")
+    return kind + colon + words
 
 
 def _score_function(verifier: VerifierLike) -> ScoreFunction:

@@ -61,3 +61,34 @@ def test_publish_leaves_the_shorter_transcript_alone() -> None:
 
 def test_question_survives_a_dict() -> None:
     assert Question.from_dict(QUESTION.to_dict()) == QUESTION
+
+
+TOLD = Question("q/2", "How many?", "4", private=("You have 3.", ""), hidden="3 + 1")
+
+
+def test_private_and_hidden_survive_json_and_stay_out_of_other_lines() -> None:
+    transcript = Transcript(TOLD, AGENTS).publish([Message(0, "agent_0", "a")])
+    assert Transcript.from_json(transcript.to_json()) == transcript
+    assert TOLD.to_dict()["private"] == ["You have 3.", ""]
+    # Byte for byte as lines were written before there were private texts.
+    assert make_transcript(["a"], [None]).to_json() == (
+        '{"question": {"id": "q/1", "prompt": "How many?", "answer": "4", "kind": "number"}, '
+        '"agents": ["agent_0", "agent_1"], "messages": [{"turn": 0, "agent": "agent_0", '
+        '"text": "a", "score": null, "cut": false, "shown": "score"}]}'
+    )
+
+
+def test_neither_is_shown_in_error_texts() -> None:
+    assert "3" not in f"{TOLD!r} {[TOLD]}"
+
+
+def test_what_is_private_is_a_text_per_agent() -> None:
+    assert [TOLD.private_of(seat) for seat in (0, 1)] == ["You have 3.", ""]
+    assert QUESTION.private_of(5) == ""
+    assert (TOLD.public.private, TOLD.public.hidden, QUESTION.public) == ((), "", QUESTION)
+    assert TOLD.words != Question("q/2", "How many?", "4", private=("You have 2.", "")).words
+    for wrong in ("text", (1,), None):
+        with pytest.raises(TypeError, match="private must be a list of texts"):
+            Question("q", "?", "1", private=wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="hidden must be a text"):
+        Question("q", "?", "1", hidden=None)  # type: ignore[arg-type]

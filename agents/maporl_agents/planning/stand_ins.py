@@ -43,7 +43,7 @@ def first_questions(
     questions = training_questions(config.game)
     asked = questions_of_step(questions, 0, count, config.seed)
     some = (questions[i] for i in range(min(len(questions), LONGEST_OF)))
-    return asked, max([*some, *asked], key=lambda question: len(question.prompt))
+    return asked, max([*some, *asked], key=lambda question: len(question.words))
 
 
 def act(

@@ -174,21 +174,26 @@ def _open(
 
 
 def _length(question: Question) -> int:
-    return len(question.prompt)
+    return len(_longest_words(question))
+
+
+def _longest_words(question: Question) -> str:
+    """Return the prompt with the longest private text, which stands beside it in one view."""
+    return question.prompt + max(question.private, key=len, default="")
 
 
 def _sizes(questions: Sequence[Question]) -> Sequence[int]:
     """Return upper bounds of the bytes of each question's text."""
     if isinstance(questions, IndexedQuestions):
         return questions.row_bytes()
-    return [len(q.prompt.encode("utf-8", "surrogatepass")) for q in questions]
+    return [len(_longest_words(q).encode("utf-8", "surrogatepass")) for q in questions]
 
 
 def _fits_by_tokens(question: Question, places: Sequence[_Place]) -> bool:
     counts: dict[int, int] = {}  # by tokenizer; two more for words that merge with their neighbours
     for at in places:
         if id(at.chat) not in counts:
-            counts[id(at.chat)] = len(at.chat.encode(question.prompt)) + 2
+            counts[id(at.chat)] = len(at.chat.encode(_longest_words(question))) + 2
     return all(counts[id(at.chat)] * at.repeats <= at.room for at in places)
 
 

@@ -67,7 +67,7 @@ MOST = 100_000
 
 def fingerprints(questions: Iterable[Question]) -> list[str]:
     """Return a short SHA-256 of each question's words, sorted; equal words are one question."""
-    words = {question.prompt.encode("utf-8", "backslashreplace") for question in questions}
+    words = {question.words.encode("utf-8", "backslashreplace") for question in questions}
     return sorted(hashlib.sha256(text).hexdigest()[:16] for text in words)
 
 
@@ -105,8 +105,8 @@ def seen_in_training(
     """
     if _same(measured, training):
         return len(held)
-    known = {question.prompt for question in training[:MOST]}
-    return sum(question.prompt in known for question in held)
+    known = {question.words for question in training[:MOST]}
+    return sum(question.words in known for question in held)
 
 
 def _same(one: Sequence[Question], other: Sequence[Question]) -> bool:

@@ -71,6 +71,27 @@ def test_a_repeated_prompt_is_encoded_once(team: Team, monkeypatch: pytest.Monke
     assert asked[2].prompt == asked[4].prompt != asked[3].prompt
 
 
+@pytest.mark.parametrize("silent", [False, True])
+def test_prompts_of_agents_are_shared_only_if_both_were_told_the_same(
+    team: Team, silent: bool
+) -> None:
+    """One question and two private texts make two prompts; each holds its reader's text alone."""
+    private = ("", "") if silent else ("Ann has 2 .", "Ben has 3 .")
+    question = Question("q", "how much ?", "5", private=private, hidden="2 and 3")
+    game = BatchedDebate(DebateConfig(task=[question], num_agents=2), 2)
+    game.reset([question, question])
+    asked = requests(team, game.prompts(), [()] * 4)
+    first, second, *again = (one.prompt for one in asked)
+    assert again == [first, second]  # the same texts in the other debate
+    assert (first == second) == silent
+    for request in asked if not silent else []:
+        text = team.base_of(request.policy).chat.tokenizer.decode(request.prompt)
+        own, other = private[request.agent], private[1 - request.agent]
+        assert f"how much ?\nYou alone were told: {own}" in text
+        assert other not in text
+        assert question.hidden not in text
+
+
 def test_limits_are_those_of_the_agent_who_is_asked(team: Team) -> None:
     [prompt] = {one.prompt for one in requests(team, opening()[:1], [()])}
     asked = [Request(team.policy(agent, 0), prompt, agent, i) for i, agent in enumerate((1, 0, 1))]

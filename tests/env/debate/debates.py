@@ -18,12 +18,22 @@ UNAVOIDABLE = {
     "gymnasium.spaces.discrete",
     "Observation is not a NumPy array",
 }
+TOLD = [
+    Question(f"told/{n}", "What is the sum?", str(n + 9), private=(str(n), "4", ""), hidden="4 + 5")
+    for n in range(8)
+]
+"""Questions that tell two of three agents something."""
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"num_agents": 1, "num_turns": 1},
     {"num_agents": 4, "num_turns": 2, "stop": "consensus", "reward_mode": "score"},
     {"alpha": (1, 2), "beta": (0.5, 1), "reward_feedback": True, "history": "last"},
     {"protocol": "joint", "num_agents": 2},
+    {"task": TOLD},
 ]
 CONVERTED = Converted(debate_v0)
-SEQUENTIAL: list[dict[str, Any]] = [{"protocol": "sequential"}, {"protocol": "pipeline"}]
+SEQUENTIAL: list[dict[str, Any]] = [
+    {"protocol": "sequential"},
+    {"protocol": "pipeline"},
+    {"protocol": "pipeline", "task": TOLD},
+]
