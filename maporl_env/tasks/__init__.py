@@ -19,6 +19,7 @@ from maporl_env.tasks import (
     files,
     gsm8k,
     humaneval,
+    notes,
     receipts,
     sharing,
     shopping,
@@ -55,23 +56,32 @@ TASKS: dict[str, Callable[..., Task]] = {
     "sharing": built_in(sharing.load),
     "coins": built_in(coins.load),
     "receipts": built_in(receipts.load),
+    "notes": built_in(notes.load),
+    "notes_misled": built_in(notes.load_misled),
     "cowrite": cowrite.load,
     "summaries": summaries.load,
     "sections": partial(summaries.load, style="sections"),
 }
 
 BUILT_IN = ("shopping", "sharing", "coins", "receipts")
-"""Those that need no file; their answers are short."""
+"""Those in the words of the shipped tiny models; their answers are short."""
+
+WITH_OPTIONS: dict[str, Callable[[str], Task]] = {
+    "notes": notes.load,
+    "notes_misled": notes.load_misled,
+}
+"""Tasks whose name may be followed by options, as in "notes:agents=3,most=50"."""
 
 
 def load_task(task: str | Path | Sequence[Question] | Task, data: str | Path | None = None) -> Task:
     """Return a task.
 
     Args:
-        task: a name of :data:`TASKS`; the path of a .jsonl or .csv file, or of a folder of them;
-            a list of questions (which is its own training and test set); a `Task`; or
-            "module:name" or "file.py:name", which holds one of these two or a function that returns
-            one. Such a function is called once in a process.
+        task: a name of :data:`TASKS`, for some with options behind it (:data:`WITH_OPTIONS`); the
+            path of a .jsonl or .csv file, or of a folder of them; a list of questions (which is its
+            own training and test set); a `Task`; or "module:name" or "file.py:name", which holds
+            one of these two or a function that returns one. Such a function is called once in a
+            process.
         data: for a name only: the file, folder or hub name to read; a function is called with it.
 
     Raises:
@@ -80,6 +90,8 @@ def load_task(task: str | Path | Sequence[Question] | Task, data: str | Path | N
     """
     if isinstance(task, str) and task in TASKS:
         return TASKS[task](data)
+    if isinstance(task, str) and data is None and (made := _with_options(task)) is not None:
+        return made
     if isinstance(task, str) and given_as(task) is not None:
         task = given_as(task)
     if isinstance(task, str) and is_own_name(task) and not Path(task).exists():
@@ -97,6 +109,13 @@ def load_task(task: str | Path | Sequence[Question] | Task, data: str | Path | N
         "a task is a name, a path, a Task, or a list of at least one Question, not "
         f"{str(task)[:60] or 'an empty text'}"
     )
+
+
+def _with_options(task: str) -> Task | None:
+    """Return the task of a name with options; None if it is no such name."""
+    name, _, options = task.partition(":")
+    # A module of the user's that is called so holds names, in which there is no "=".
+    return WITH_OPTIONS[name](options) if name in WITH_OPTIONS and "=" in options else None
 
 
 @lru_cache(maxsize=8)

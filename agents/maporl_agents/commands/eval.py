@@ -25,9 +25,9 @@ class Eval:
     """Let a team debate held-out questions and print accuracy by turn, votes and flips."""
 
     task: str = ""
-    """A named task (shopping, sharing, coins, gsm8k, anli, ...; docs/reference/environment.md
-    lists all), a JSONL or CSV file of questions, or your own as module:name or file.py:name.
-    Empty for that of the run, else shopping."""
+    """A named task (shopping, sharing, coins, notes, gsm8k, ...; docs/reference/environment.md
+    lists all, and their options), a JSONL or CSV file of questions, or your own as module:name or
+    file.py:name. Empty for that of the run, else shopping."""
     data: Path | None = None
     """The task's file, for tasks that need one (e.g. GSM8K's test.jsonl); else the hub is asked."""
     model: tuple[str, ...] = ("tiny",)

@@ -13,7 +13,7 @@ AT_ONCE = ("debate", "joint", "self_correction")
 """Protocols in which no agent reads a message of the same turn."""
 ONE_ANSWER = ("joint", "pipeline")
 """Protocols in which all agents are scored by the team's one answer."""
-KEYED = ("shopping", "sharing", "coins", "gsm8k", "anli", "tinygsm")
+KEYED = ("shopping", "sharing", "coins", "notes", "notes_misled", "gsm8k", "anli", "tinygsm")
 """Tasks by name whose verifier "key" is the answer key; in others it is a verifier of their own."""
 
 
@@ -53,7 +53,7 @@ def other_scores_are_shown(config: Any) -> bool:
     """Whether `feedback_verifier` is another one than `verifier`; one's own may answer anew."""
     game = config.game
     same = game.feedback_verifier == game.verifier and not is_own_name(game.verifier)
-    return not same or (game.verifier == "key" and game.task not in KEYED)
+    return not same or (game.verifier == "key" and game.task.partition(":")[0] not in KEYED)
 
 
 def scores_differ(config: Any) -> bool:

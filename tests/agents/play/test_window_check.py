@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -77,6 +78,20 @@ def test_the_bounds_find_what_playing_at_full_length_finds(
     assert list(found) == wrong
     limit = "budget of 100" if options.get("token_budget") else "window of 512"
     assert all(limit in reason for reason in found.values())
+
+
+def test_private_texts_count_as_they_stand_beside_the_question(team: Team) -> None:
+    game = GameConfig(num_turns=2)
+    questions = [
+        replace(question(3, f"{seat}"), id=f"{seat}/{words}", private=private)
+        for words in range(3, 300, 12)
+        for seat in (0, 1)
+        for text in [" ".join(["pen"] * words)]
+        for private in [("", text) if seat else (text, "pen")]
+    ]
+    wrong = by_playing(team, game, questions)
+    assert 0 < len(wrong) < len(questions)
+    assert list(too_long(team, debate_config(game), SAMPLING, questions)) == wrong
 
 
 def test_a_question_is_played_only_if_the_bounds_leave_it_open(
@@ -342,3 +357,16 @@ def test_a_training_question_among_the_held_out_ones_is_counted() -> None:
     assert questions_record.seen_in_training(held, held, train) == 1
     assert questions_record.seen_in_training(held[1:], held, train) == 0
     assert questions_record.memory_warning(0, 2, "test") == ""
+
+
+def test_the_same_words_with_other_private_texts_are_another_question() -> None:
+    train = [replace(question(3), private=("pen", str(n))) for n in range(4)]
+    held = [replace(question(3), private=("pen", str(n))) for n in (3, 4, 5)]
+    assert questions_record.seen_in_training(held, held, train) == 1
+    assert len(questions_record.fingerprints([*train, *held])) == 6
+    assert (
+        questions_record.fingerprints([question(3)])
+        == [  # as in folders written before
+            hashlib.sha256(b"pen pen pen").hexdigest()[:16]
+        ]
+    )
