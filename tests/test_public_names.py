@@ -61,7 +61,9 @@ ENVIRONMENT: dict[str, Contract] = {
         lambda num_turns=2, threshold=2, r_col=0.2, r_ind=0.4, r_syn=1.0, timing="next", *,
         tau=0.1: ...
     ),
-    "maporl_env.types.Question": lambda id, prompt, answer, kind: ...,
+    "maporl_env.types.Question": (
+        lambda id, prompt, answer, kind, private=(), hidden="": ...
+    ),
     "maporl_env.answers.extract_answer": lambda text, kind: ...,
     "maporl_env.voting.majority": lambda answers: ...,
     "maporl_env.voting.expected_accuracy": lambda answers, gold: ...,

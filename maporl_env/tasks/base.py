@@ -71,7 +71,7 @@ class Task:
         So whether the agents are as many as the texts is known before any question is played.
         """
         return {
-            name: tuple({len(q.private): q for q in questions if q.private}.values())
+            name: tuple({len(q.private): q for q in reversed(questions) if q.private}.values())
             for name, questions in self.splits.items()
             if isinstance(questions, list | tuple)
         }

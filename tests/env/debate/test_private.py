@@ -268,6 +268,17 @@ def test_the_private_text_stands_behind_the_question_in_every_turn(history: str)
         observations, *_ = env.step(dict.fromkeys(env.agents, "hm"))
 
 
+@pytest.mark.parametrize("history", ["all", "last", "none"])
+def test_whoever_reads_others_before_its_first_message_is_told_again(history: str) -> None:
+    """In a sequential debate the question stands before and behind the first agent's message."""
+    options: dict[str, Any] = {"protocol": "sequential", "history": history}
+    batch = BatchedDebate(DebateConfig(task=[told(2)], num_agents=2, **options), 1)
+    batch.reset()
+    batch.step(["hm"])
+    [prompt] = batch.prompts()
+    assert prompt.text.count(f"What is it?\nYou alone were told: Your word: {mark(1)}\n") == 2
+
+
 def test_words_of_the_template_and_no_words_without_a_text() -> None:
     words = Template(private=" ({text})", again="", cue="")
     assert prompts.ask(words, told(2), 1).startswith(
