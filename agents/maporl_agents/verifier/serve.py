@@ -200,7 +200,7 @@ def _question(item: Any, index: int, limits: Limits) -> Question:
         name: _text(item.get(name, default), f"{where}.{name}", limits)
         for name, default in _FIELDS.items()
     }
-    return Question(**fields)
+    return Question(fields["id"], fields["prompt"], fields["answer"], fields["kind"])
 
 
 def _text(value: Any, where: str, limits: Limits) -> str:
