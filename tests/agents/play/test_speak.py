@@ -92,6 +92,26 @@ def test_prompts_of_agents_are_shared_only_if_both_were_told_the_same(
         assert question.hidden not in text
 
 
+@pytest.mark.parametrize("protocol", ["debate", "sequential", "joint"])
+def test_prompts_of_later_turns_hold_the_readers_text_alone_and_only_grow(
+    team: Team, protocol: str
+) -> None:
+    private = ("Ann has 2 .", "Ben has 3 .")
+    question = Question("q", "how much ?", "5", private=private, hidden="2 and 3")
+    options: dict[str, object] = {"num_agents": 2, "num_turns": 2, "protocol": protocol}
+    game = BatchedDebate(DebateConfig(task=[question], **options), 2)  # type: ignore[arg-type]
+    for one in play(team, game, [question, question], SAMPLING, seed=0):
+        for place, prompt in enumerate(one.prompts):
+            text = team.base_of(one.policies[place]).chat.tokenizer.decode(prompt)
+            assert f"how much ?\nYou alone were told: {private[place % 2]}" in text
+            assert private[1 - place % 2] not in text
+            assert question.hidden not in text
+        for first, second, said in zip(
+            one.prompts[:2], one.prompts[2:], one.completions[:2], strict=True
+        ):
+            assert second[: len(first) + len(said.ids)] == (*first, *said.ids)
+
+
 def test_limits_are_those_of_the_agent_who_is_asked(team: Team) -> None:
     [prompt] = {one.prompt for one in requests(team, opening()[:1], [()])}
     asked = [Request(team.policy(agent, 0), prompt, agent, i) for i, agent in enumerate((1, 0, 1))]

@@ -1,0 +1,241 @@
+"""Private texts are read by their agent alone, hidden references by nobody, whoever plays."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from maporl_env import debate_v0, prompts, replay
+from maporl_env.batched import BatchedDebate, DebateConfig
+from maporl_env.bridges import speakers, trl
+from maporl_env.bridges.single_agent import SingleAgentDebate
+from maporl_env.bridges.vector import VectorDebate
+from maporl_env.observations.tokens import ByteTokenizer
+from maporl_env.protocols import PROTOCOLS
+from maporl_env.types import Question, Transcript
+
+from .private_questions import HIDDEN, mark, told
+from .test_fuzz import hostile_text
+
+Read = dict[str, list[str]]
+"""The texts that came to each agent; what came to everybody stands under ""."""
+
+
+class Raising:
+    """A verifier that reads everything and puts it into its exception."""
+
+    def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float]:
+        raise RuntimeError(f"{questions[0].to_dict()} {questions[0].private} {questions[0].hidden}")
+
+
+def some_options(rng: random.Random) -> dict[str, Any]:
+    protocol = rng.choice(sorted(PROTOCOLS))
+    num_agents = {"self_correction": 1, "pipeline": 3}.get(protocol, rng.randint(1, 4))
+    options: dict[str, Any] = {
+        "task": [told(num_agents, rng.choice([(), (), (0,)]))],
+        "protocol": protocol,
+        "num_agents": num_agents,
+        "num_turns": rng.randint(1, 4),
+        "reward_mode": rng.choice(["terminal", "score"]),
+        "reward_feedback": rng.random() < 0.5,
+        "history": rng.choice(["all", "all", "last", "none"]),
+        "token_budget": rng.choice([None, None, 120]),
+        "max_chars": rng.choice([50, 1_000]),
+        "verifier": Raising() if rng.random() < 0.3 else None,
+        "render_mode": "ansi",
+    }
+    if protocol == "joint":
+        options["feedback"] = lambda question, text: f"{question} {question.to_dict()}"
+        options["show_parts"] = rng.random() < 0.5
+    else:
+        options["stop"] = rng.choice(["fixed", "consensus"])
+    if protocol != "pipeline" and rng.random() < 0.5:
+        options["personas"] = [f"You are {seat}." for seat in range(num_agents)]
+    return options
+
+
+def texts(rng: random.Random) -> Callable[[Sequence[Any]], list[str]]:
+    return lambda asked: [hostile_text(rng) for _ in asked]
+
+
+def watched(rng: random.Random, read: Read, agent: str) -> Callable[[Sequence[str]], list[str]]:
+    """A partner that plays one agent and keeps what it reads."""
+
+    def speak(asked: Sequence[str]) -> list[str]:
+        read[agent] += asked
+        return texts(rng)(asked)
+
+    return speak
+
+
+def bytes_of(state: np.ndarray) -> str:
+    return bytes(state[state > 0].astype(np.uint8)).decode(errors="replace")
+
+
+def look(env: Any, read: Read) -> None:
+    """Note what is for everybody: infos, pictures in text, the state, errors, faults."""
+    core = env.unwrapped
+    read[""] += [str(core.current_infos()), str(core.render()), core.state_text()]
+    read[""] += [bytes_of(env.state()), str(core.faults), str(core.game.scorer.last_error)]
+    for call in (
+        lambda: env.unwrapped.debate.post("agent_9", "x"),
+        lambda: env.unwrapped.debate.post("agent_0", None),
+        lambda: env.reset(options={"question": {"prompt": "x"}}),
+        lambda: env.reset(options={"question": replace(core.debate.question, private=("x",) * 9)}),
+    ):
+        with pytest.raises((ValueError, TypeError)) as error:
+            call()
+        read[""] += [str(error.value), repr(error.value)]
+
+
+def through_aec(options: dict[str, Any], rng: random.Random) -> Read:
+    read: Read = defaultdict(list)
+    env = debate_v0.env(**options)
+    env.reset(seed=0)
+    while env.agents:
+        for agent in env.possible_agents:
+            read[agent] += [str(env.observe(agent)), prompts.render(env.unwrapped.view(agent))]
+            read[agent] += [json.dumps(env.unwrapped.chat(agent))]
+        look(env, read)
+        done = env.terminations[env.agent_selection]
+        env.step(None if done else hostile_text(rng))
+    return read
+
+
+def through_parallel(options: dict[str, Any], rng: random.Random) -> Read:
+    read: Read = defaultdict(list)
+    if options["protocol"] in ("sequential", "pipeline"):
+        options = {**options, "protocol": "debate"}
+    env = debate_v0.parallel_env(**options)
+    observations, infos = env.reset(seed=0)
+    while env.agents:
+        for agent, observation in observations.items():
+            read[agent] += [observation, str(infos[agent])]
+        actions = {agent: hostile_text(rng) for agent in env.agents}
+        observations, _, _, _, infos = env.step(actions)
+    return read
+
+
+def through_gymnasium(options: dict[str, Any], rng: random.Random) -> Read:
+    read: Read = defaultdict(list)
+    agents = [f"agent_{seat}" for seat in range(options["num_agents"])]
+    learner = rng.randrange(len(agents))
+    partners = [watched(rng, read, agent) for agent in agents if agent != agents[learner]]
+    env = SingleAgentDebate(partners, learner, **options)
+    observation, info = env.reset(seed=0)
+    over = False
+    while not over:
+        read[agents[learner]] += [observation, str(info), str(env.render())]
+        observation, _, over, _, info = env.step(hostile_text(rng))
+    return read
+
+
+def through_vector(options: dict[str, Any], rng: random.Random) -> Read:
+    read: Read = defaultdict(list)
+    if options["protocol"] in ("sequential", "pipeline"):
+        options = {**options, "protocol": "debate"}
+    env = VectorDebate(2, texts(rng), **options)
+    observations, infos = env.reset(seed=0)
+    for _ in range(options["num_turns"]):
+        read["agent_0"] += [*observations, str(infos)]
+        if env._ended.all():
+            break
+        observations, *_, infos = env.step([hostile_text(rng), hostile_text(rng)])
+    return read
+
+
+def through_batch(options: dict[str, Any], rng: random.Random) -> Read:
+    """A batch, and then its transcripts played again from their JSON."""
+    read: Read = defaultdict(list)
+    batch = BatchedDebate(DebateConfig(**options), 2)
+    batch.reset()
+    while asked := batch.prompts():
+        for prompt in asked:
+            read[prompt.agent] += [prompt.text, prompts.render(prompt.view)]
+        batch.step(texts(rng)(asked))
+    saved = [Transcript.from_json(one.to_json()) for one in batch.transcripts]
+    recordings = [replay.Recording.of_transcript(one) for one in saved if one.turn]
+    given = {name: options[name] for name in ("protocol", "history")}
+    again = replay.start(recordings, **given)
+    recorded = replay.Recorded(recordings)
+    while asked := again.prompts():
+        for prompt in asked:
+            read[prompt.agent].append(prompt.text)
+        again.step(recorded(asked))
+    return read
+
+
+def through_speakers(options: dict[str, Any], rng: random.Random) -> Read:
+    read: Read = defaultdict(list)
+    given = {name: value for name, value in options.items() if name != "num_agents"}
+    agents = [f"agent_{seat}" for seat in range(options["num_agents"])]
+    speakers.play([watched(rng, read, agent) for agent in agents], seed=0, **given)
+    return read
+
+
+def through_tokens(options: dict[str, Any], rng: random.Random) -> Read:
+    read: Read = defaultdict(list)
+    tokens: dict[str, Any] = {"observation": "tokens", "observation_tokens": 2_048}
+    tokens |= {"message_tokens": 8, "action": rng.choice(["message", "token"])}
+    given = {name: value for name, value in options.items() if name != "token_budget"}
+    env = debate_v0.env(**given, **tokens)
+    env.reset(seed=0)
+    text = ByteTokenizer()
+    while env.agents:
+        for agent in env.possible_agents:
+            ids = env.observe(agent)
+            read[agent].append(text.decode([int(i) - 1 for i in ids if 0 < i <= 256]))
+        ids = [int(i) - 1 for i in env.state() if 0 < i <= 256]
+        read[""] += [text.decode(ids), str(env.infos), str(env.render())]
+        done = env.terminations[env.agent_selection]
+        env.step(None if done else env.action_space(env.agent_selection).sample())
+    return read
+
+
+def through_trl(options: dict[str, Any], rng: random.Random) -> Read:
+    [question] = options["task"]
+    return {
+        f"agent_{seat}": [json.dumps(trl.rows([question], agent=seat)[0]["prompt"])]
+        for seat in range(options["num_agents"])
+    }
+
+
+ROUTES = [
+    *(through_aec, through_parallel, through_gymnasium, through_vector, through_batch),
+    *(through_speakers, through_tokens, through_trl),
+]
+
+
+def check(read: Read, question: Question, num_agents: int) -> Iterator[str]:
+    """Yield the agents that read something; fail where one read what is not its own."""
+    for agent, seen in read.items():
+        others = [mark(s) for s in range(num_agents) if agent != f"agent_{s}"]
+        for text in seen:
+            assert HIDDEN not in text
+            assert not [one for one in others if one in text]
+        if agent and seen:
+            own = question.private_of(int(agent[-1]))
+            assert any(own in text for text in seen)
+            yield agent
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.__name__)
+def test_no_agent_reads_what_is_not_its_own(
+    route: Callable[..., Read], caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = random.Random(route.__name__)
+    readers = 0
+    for _ in range(25):
+        options = some_options(rng)
+        [question] = options["task"]
+        readers += len(list(check(route(options, rng), question, options["num_agents"])))
+    assert readers > 20
+    assert HIDDEN not in caplog.text
+    assert "-alone>" not in caplog.text
