@@ -15,7 +15,7 @@ DEFECTS = (
             ("< turns_in_training(config) - 1", "< turns_in_training(config)"),
             ('game.history != "none" or is_own', 'game.history == "all" or is_own'),
             ("and not is_own_name(game.verifier)", ""),
-            ("game.task not in KEYED", "game.task in KEYED"),
+            ("[0] not in KEYED", "[0] in KEYED"),
             ("and config.game.protocol not in ONE_ANSWER", ""),
             ('or game.majority == "all")', ")"),
             ("return majority_counts(config) and later_turns", "return later_turns"),
