@@ -17,7 +17,7 @@ import tyro
 
 from maporl_agents.records import checkpoint
 from maporl_agents.records.storage import new_folder, require_new
-from maporl_agents.terminal import console
+from maporl_agents.terminal import console, terminated_as_interrupt
 
 _ADAPTER = "adapter_config.json"
 
@@ -39,7 +39,9 @@ class Export:
     def __call__(self) -> int:
         """Run the command; return the exit code."""
         terminal = console()
-        for folder in export(self.run, self.to, merge=self.merge):
+        with terminated_as_interrupt():
+            made = export(self.run, self.to, merge=self.merge)
+        for folder in made:
             terminal.print(f"wrote {folder}")
         return 0
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from maporl_agents.models.fetched import FETCHABLE, fetch
-from maporl_agents.terminal import command_line, console
+from maporl_agents.terminal import command_line, console, terminated_as_interrupt
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,10 @@ class Fetch:
     def __call__(self) -> int:
         """Run the command; return the exit code."""
         terminal = console()
-        folder = fetch(self.name, lambda line: terminal.print(line, soft_wrap=True, markup=False))
+        with terminated_as_interrupt():
+            folder = fetch(
+                self.name, lambda line: terminal.print(line, markup=False, soft_wrap=True)
+            )
         terminal.print(f"next: {command_line('play', '--model', self.name)}", soft_wrap=True)
         terminal.print(str(folder), soft_wrap=True, markup=False)
         return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from maporl_agents.terminal import console
+from maporl_agents.terminal import console, terminated_as_interrupt
 
 if TYPE_CHECKING:
     from maporl_agents.models.gguf_files import Header
@@ -35,7 +35,8 @@ class Import:
         from maporl_agents.models.gguf_files import import_gguf
 
         terminal = console()
-        made = import_gguf(self.file, self.folder, self.dtype)
+        with terminated_as_interrupt():
+            made = import_gguf(self.file, self.folder, self.dtype)
         for warning in made.warnings:
             terminal.print(f"warning: {warning}", soft_wrap=True)
         terminal.print(f"wrote {_formats(made.header)} as {self.dtype} to", soft_wrap=True)

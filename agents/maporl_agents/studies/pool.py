@@ -21,7 +21,7 @@ from maporl_agents.config import scheme_of
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.records.storage import write_text
 from maporl_agents.studies.jobs import Job, Recipe, missing
-from maporl_agents.terminal import progress_of_steps
+from maporl_agents.terminal import progress_of_steps, terminated_as_interrupt
 
 POLL_SECONDS = 0.5
 ONE_CORE = dict.fromkeys(("MAPORL_CORES", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -72,7 +72,7 @@ class Pool:
         """
         waiting = [job for job in jobs if missing(job, self.root / job.key)]
         try:
-            with _terminated_as_interrupt():
+            with terminated_as_interrupt():
                 while waiting or self.running:
                     while waiting and len(self.running) < self.workers:
                         self._start(waiting.pop(0))
@@ -110,20 +110,6 @@ class Pool:
         for one in self.running:
             one.process.wait()
         self.running = []
-
-
-@contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that jobs are told to save."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def last_line(log: Path) -> str:
