@@ -28,12 +28,12 @@ from maporl_agents.text.chat import Chat
 
 
 def window_of(model: PreTrainedModel) -> int | None:
-    """Return the longest text a model can read, in tokens; None if its settings do not say.
+    """Return the longest text a model can read, in tokens; None if its settings give no limit.
 
-    Models with LongRoPE (Phi-3-mini-128k) turn *all* positions by other angles as soon as one text
-    of a batch is longer than `original_max_position_embeddings`. Beyond that a log-probability
-    depends on its neighbours, and the keys of a cache are of other angles than the new ones, so the
-    window ends there.
+    Models with LongRoPE (Phi-3-mini-128k) rotate *all* positions by other angles as soon as one
+    text of a batch is longer than `original_max_position_embeddings`. Beyond that a log-probability
+    depends on the other rows, and cached keys have other angles than new ones, so the window ends
+    there.
     """
     config = model.config.get_text_config()
     limits = [getattr(config, "max_position_embeddings", None)]
@@ -52,7 +52,7 @@ class Base(ABC):
     policies: tuple[str, ...]
     critics: tuple[str, ...]
     readers: tuple[TrunkReader, ...]
-    """What reads the trunks of the policies and of the reference policy."""
+    """Run the trunks of the policies and of the reference policy."""
     packs: bool = False
     """Whether rows of unequal length may be packed into one cache; `loading_check` finds out."""
     _head: Head
@@ -79,7 +79,7 @@ class Base(ABC):
     ) -> Tensor:
         """Return the trunk's last hidden states, (N, S, H); row i is read by `policies[i]`.
 
-        That may also be one of `critics`, those with a trunk of their own.
+        `policies[i]` may also be one of `critics`, those with a trunk of their own.
         """
         with self._reading(policies, ids.shape[1], reference=reference) as reader:
             return reader(ids, attention, positions, cache)
@@ -88,11 +88,11 @@ class Base(ABC):
     def _reading(
         self, policies: Sequence[str], width: int, *, reference: bool
     ) -> AbstractContextManager[TrunkReader]:
-        """Return what reads text i of `width` ids by `policies[i]` inside the block."""
+        """Return the reader that runs text i, of `width` ids, by `policies[i]` inside the block."""
 
     @abstractmethod
     def weights_of(self, policy: str) -> str:
-        """Return the name of the weights that read for a policy: equal names read alike."""
+        """Return the name of a policy's weights: policies with equal names compute the same."""
 
     @abstractmethod
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
@@ -100,10 +100,10 @@ class Base(ABC):
 
     @abstractmethod
     def plain_logits(self, ids: Tensor, policy: str, *, reference: bool = False) -> Tensor:
-        """Return logits (S, V) after each of S ids, as the libraries compute them on their own.
+        """Return logits (S, V) after each of S ids, as transformers and peft compute them.
 
-        One text, no padding, no cache, no routing of rows. `hidden` and `logits` must give the
-        same; `loading_check` compares them when a model is loaded.
+        One text, no padding, no cache, no routing of rows. `hidden` and `logits` must agree with
+        it; `loading_check` compares them when a model is loaded.
         """
 
     @abstractmethod
@@ -130,16 +130,16 @@ class Base(ABC):
 
 
 class FullBase(Base):
-    """A base without adapters: one policy whose weights are all trained, or frozen ones.
+    """A base without adapters: one policy with all weights trained, or any number of frozen ones.
 
     Args:
         model: the causal language model; adopted, not copied.
         chat: its border between text and tokens.
-        policies: names; exactly one if trained, else any number that speak alike.
+        policies: names; exactly one if trained, else any number with equal weights.
         trained: whether the weights are trained. If not, the model is its own reference, has no
             gradient, and nothing of it is saved.
-        reference: the frozen model a trained policy is held against, which bases may share; None
-            for a copy of `model`.
+        reference: the frozen reference model of a trained policy, which bases may share; None for
+            a copy of `model`.
         gradient_checkpointing: recompute activations in the backward pass instead of keeping them.
     """
 
@@ -178,7 +178,7 @@ class FullBase(Base):
         yield self.readers[reference]
 
     def weights_of(self, policy: str) -> str:
-        """Return "model": all policies of this base read alike."""
+        """Return "model": all policies of this base have the same weights."""
         return "model"
 
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
@@ -191,7 +191,7 @@ class FullBase(Base):
         return self._head.known(model(input_ids=ids[None]).logits[0])
 
     def trainable(self, policy: str) -> dict[str, nn.Parameter]:
-        """Return all weights of a trained model: its own, or float32 copies of shorter ones."""
+        """Return all weights of a trained model: its own, or the float32 copies of 16-bit ones."""
         named = self.model.named_parameters()
         return {name: self._masters.of(name, p) for name, p in named if p.requires_grad}
 

@@ -1,4 +1,4 @@
-"""Whether a model of the Hugging Face hub can be had: from the local cache, or by download."""
+"""Checks that a model of the Hugging Face hub is in the local cache or can be downloaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 class _Reach:
-    """Whether this module, and not the user, has cut the hub's library off."""
+    """Holds whether this module, not the user, set the hub's library to offline mode."""
 
     cut_off = False
 
@@ -21,8 +21,8 @@ class _Reach:
 def require_found(name: str) -> None:
     """Raise ValueError at once for a model that is neither a folder, nor cached, nor on the hub.
 
-    Where the hub cannot be reached, its library is told so: it then reads what was downloaded
-    before without repeating requests for minutes. It is told again as soon as the hub answers.
+    Where the hub cannot be reached, its library is set to offline mode: it then reads the local
+    cache instead of repeating requests for minutes. The mode ends as soon as the hub answers again.
     """
     if Path(name).is_dir():
         return

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: keep a layer's input only, and run it again in the backward pass.
+"""Gradient checkpointing: keep only the input of each layer, and recompute it backward.
 
 transformers does so in training mode alone, in which dropout is on too. Here models stay in eval
 mode; only the layers themselves are told to train, only while a gradient is recorded, and only
@@ -59,7 +59,7 @@ def _without_dropout(layer: nn.Module, keep: Callable[..., Any], run: Any, *inpu
 
 @contextmanager
 def recomputing(model: nn.Module) -> Iterator[None]:
-    """Let a prepared model's layers be recomputed later, if a gradient is recorded at all."""
+    """Checkpoint the layers of a prepared model inside the block, if gradients are recorded."""
     layers = [layer for layer in _layers(model) if layer.gradient_checkpointing]
     for layer in layers:
         layer.training = torch.is_grad_enabled()

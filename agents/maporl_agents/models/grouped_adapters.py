@@ -46,8 +46,8 @@ class GroupedLayer:
     """The forward pass of one peft layer: grouped inside `AdapterRoute.through`, else peft's own.
 
     Args:
-        layer: a plain LoRA layer on a linear one (`expressible`), which this stands before.
-        route: says which adapter reads which row.
+        layer: a plain LoRA layer on a linear one (`expressible`), whose forward pass this replaces.
+        route: names the adapter of each row.
     """
 
     def __init__(self, layer: Any, route: AdapterRoute) -> None:
@@ -72,7 +72,7 @@ class GroupedLayer:
         return self.base(rows)
 
     def plain(self, x: Tensor) -> bool:
-        """Return whether the base layer is one frozen matrix, and nothing else happens in it."""
+        """Return whether the base layer is one frozen matrix in the format of x, without hooks."""
         base = self.base
         return (
             type(base) is nn.Linear
@@ -90,7 +90,7 @@ class AdapterRoute:
     backward pass needs the names a second time.
 
     Args:
-        model: what peft wrapped; the forward passes of its layers change in place.
+        model: the model that peft wrapped; the forward passes of its layers change in place.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -123,7 +123,7 @@ class AdapterRoute:
 
     @contextmanager
     def through(self, groups: RowGroups | None) -> Iterator[None]:
-        """Let the adapters of `groups` read their rows inside the block; None is peft's own way."""
+        """Route rows to the adapters of `groups` inside the block; None leaves that to peft."""
         before, self.groups = self.groups, groups
         changes = sum(weight._version for weight in self._weights)
         if torch.is_grad_enabled() or changes != self._changes:
@@ -135,7 +135,7 @@ class AdapterRoute:
             self.groups = before
 
     def again(self) -> tuple[Any, Any]:
-        """Return the contexts of a layer's first run and of its second, which repeats the first."""
+        """Return the contexts of a layer's first run and of its recomputation."""
         return nullcontext(), self.through(self.groups)
 
     def forget(self) -> None:

@@ -12,17 +12,18 @@ from torch.nn import functional as F
 
 
 class RowGroups:
-    """The adapters of the texts of one batch, and where each adapter's texts stand.
+    """The adapters of the texts of one batch, and the places of each adapter's texts.
 
     Args:
-        names: the adapter of each of N texts, or a name that no layer knows for the base alone.
+        names: the adapter of each of N texts; a name that no layer has means the base alone.
         width: S, ids per text. A layer may get N texts of S ids or their N x S ids as rows.
 
     Attributes:
-        adapters: their names, each once.
-        spans: (adapter, first, last + 1) of each adapter's texts, in the order of `order`.
-        order: the permutation of texts that puts those of an adapter together; None if they are.
-        kept: tensors made for these texts (`kept_for`).
+        adapters: the distinct names.
+        spans: (adapter, first, last + 1) of each adapter's texts, after sorting by `order`.
+        order: the permutation of texts that puts those of an adapter together; None where they
+            are together already.
+        kept: tensors made for these texts, by key: scales and permutations that layers share.
     """
 
     def __init__(self, names: Sequence[str], width: int) -> None:
@@ -103,8 +104,8 @@ class LowRank(torch.autograd.Function):
         *matrices: Tensor,
     ) -> Tensor:
         """Return (T, out)."""
-        out = len(matrices[1])
-        y = x.new_zeros(len(x), out) if weight is None else F.linear(x, weight, bias)
+        out = len(matrices[1])  # B is (out, r)
+        y = x.new_zeros(len(x), out) if weight is None else F.linear(x, weight, bias)  # (T, out)
         inner = []
         for (start, end, scale), a, b in zip(spans, matrices[::2], matrices[1::2], strict=True):
             h = x[start:end].to(a.dtype) @ a.t()  # (rows, r)
@@ -123,8 +124,8 @@ class LowRank(torch.autograd.Function):
         matrices, inner = saved[: 2 * count], saved[2 * count :]
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = torch.zeros_like(x) if ctx.weight is None else grad @ ctx.weight
-        wanted = ctx.needs_input_grad[4:]
+            grad_x = torch.zeros_like(x) if ctx.weight is None else grad @ ctx.weight  # (T, in)
+        wanted = ctx.needs_input_grad[4:]  # of A and B of each span in turn
         grads: list[Tensor | None] = []
         for i, (start, end, scale) in enumerate(ctx.spans):
             a, b = matrices[2 * i], matrices[2 * i + 1]
@@ -138,14 +139,17 @@ class LowRank(torch.autograd.Function):
 
 
 class Stack:
-    """The matrices of several adapters on layers that read the same input, one below the other.
+    """The matrices of several adapters on layers that read the same input, stacked.
+
+    One product with all A gives the inner numbers (T, R) of every adapter and layer, R the sum of
+    the ranks. A row keeps those of its own adapter; the others are multiplied by 0.
 
     Args:
         layers: the adapters of each layer, by name.
-        names: those to stack; a layer need not have them all, but one layer has one.
+        names: the adapters to stack; a layer may lack some, but not all layers lack all.
 
     Attributes:
-        names: those stacked.
+        names: the stacked adapters.
     """
 
     def __init__(self, layers: Sequence[Mapping[str, Matrices]], names: Sequence[str]) -> None:
@@ -154,22 +158,23 @@ class Stack:
         self._layout = tuple((n, len(m.a), m.scale) for layer in found for n, m in layer)
         self._ranks = [sum(len(m.a) for _, m in layer) for layer in found]
         self._a = torch.cat([m.a for layer in found for _, m in layer])  # (R, in)
+        # Per layer (sum of its ranks, out).
         self._b = [torch.cat([m.b.t() for _, m in layer]) if layer else None for layer in found]
         self._last: tuple[RowGroups, Tensor] | None = None
 
     def add(self, outputs: Sequence[Tensor], x: Tensor, groups: RowGroups) -> None:
         """Add the adapters' parts to the base's outputs (T, out) of each layer for x (T, in)."""
         h = x.to(self._a.dtype) @ self._a.t()  # (T, R)
-        h.view(len(groups.names), -1, h.shape[1]).mul_(self._scales(groups))
+        h.view(len(groups.names), -1, h.shape[1]).mul_(self._scales(groups))  # (N, T / N, R)
         parts = h.split(self._ranks, 1) if len(outputs) > 1 else [h]
         for y, part, b in zip(outputs, parts, self._b, strict=True):
             if b is not None:
                 _add_product(y, part, b, 1.0)
 
     def _scales(self, groups: RowGroups) -> Tensor:
-        """Return (N, 1, R): an adapter's scale in its columns for the texts it reads, else 0.
+        """Return (N, 1, R): the scale of an adapter in its columns for its own texts, else 0.
 
-        Layers with the same ranks and scales share it.
+        Layers with the same ranks and scales share the tensor.
         """
         if self._last is None or self._last[0] is not groups:
             key = (self._layout, self._a.device)
@@ -188,7 +193,7 @@ class Stack:
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor, scale: float) -> None:
-    """Add scale * left @ right to a tensor in place, rounded first if its format is shorter."""
+    """Add scale * left @ right to a tensor in place, converted to its format first."""
     if total.dtype == left.dtype:
         total.addmm_(left, right, alpha=scale)
     else:

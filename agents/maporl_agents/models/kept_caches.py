@@ -1,9 +1,9 @@
 """Key-value caches that are kept from one message of an agent to its next.
 
-In a debate, an agent's prompt begins with its last prompt and what it then wrote. Their keys and
-values are kept, so that the next turn reads only what is new. A kept cache is found by what it is
-a cache of: the weights that read it and the ids themselves. So it can serve any prompt that begins
-alike: the branches of a tree share the cache of their prefix.
+In a debate, an agent's prompt begins with its previous prompt and message. Their keys and values
+are kept, so that the next turn reads only the new ids. A cache is looked up by the weights that
+computed it and by its ids, so it serves any prompt with the same prefix: the branches of a tree
+share the cache of theirs.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ States = tuple[tuple[Tensor, Tensor], ...]
 
 
 class Past(NamedTuple):
-    """What a row need not read again: the first `length` ids of kept states."""
+    """The kept keys and values of the first `length` ids of a prompt; `states` may hold more."""
 
     states: States
     length: int
 
 
 class KeptCaches:
-    """The caches that one play, tree or speaker keeps: at most so many bytes.
+    """The kept caches of one play, tree or speaker, bounded in bytes.
 
     Args:
-        bases: the models of a team; each has the same share of the room.
-        gigabytes: 10^9 bytes in all; 0 keeps nothing.
+        bases: the models of a team; each may use the same share of the memory.
+        gigabytes: bound of all bases together, in 10^9 bytes; 0 keeps nothing.
     """
 
     def __init__(self, bases: Sequence[Base], gigabytes: float) -> None:
@@ -50,13 +50,13 @@ class KeptCaches:
 class BaseCaches:
     """The kept caches of one base model.
 
-    A cache that is used whole leaves its place here: it comes back longer when its row has ended.
-    Where room is short, caches of earlier calls make way, the oldest first, and those of the same
-    call stay: all of them are equally likely to be used next.
+    A cache that a prompt uses as a whole is removed; it is put back, longer, when the row ends.
+    Where memory is short, caches of earlier calls are removed, the oldest first. Those of the same
+    call stay, because all of them are equally likely to be used next.
 
     Args:
         base: the model.
-        room: bytes.
+        room: bound in bytes.
 
     Attributes:
         nbytes: bytes that are kept now.
@@ -72,12 +72,12 @@ class BaseCaches:
         self._sorted: dict[str, list[TokenIds]] = {}
 
     def take(self, readers: Sequence[str], prompts: Sequence[TokenIds]) -> list[Past | None]:
-        """Begin a call; return the longest known beginning of each of N prompts.
+        """Begin a call; return the longest kept prefix of each of N prompts.
 
-        At least the last id of a prompt is left to be read: a state after it is needed.
+        The last id of a prompt is always left to be read, since sampling needs the state after it.
 
         Args:
-            readers: N names of the weights that read them, as `Base.weights_of` says.
+            readers: N names of weights, as `Base.weights_of` returns them.
             prompts: N prompts.
         """
         self._begin()
@@ -96,12 +96,13 @@ class BaseCaches:
         return found
 
     def put(self, reader: str, ids: TokenIds, states: States) -> None:
-        """Keep the states of ids, if there is room; those of their beginnings go."""
+        """Keep the states of ids, if there is room, and remove those of their prefixes."""
         nbytes = sum(x.nbytes for pair in states for x in pair)
         known = self._sorted.setdefault(reader, [])
+        # Sorted, so prefixes of `ids` stand right before them, and ids that they begin right after.
         place = bisect.bisect_left(known, ids)
         if place < len(known) and known[place][: len(ids)] == ids:
-            return  # the beginning of a longer one
+            return  # a prefix of kept ids
         while place and ids[: len(known[place - 1])] == known[place - 1]:
             place -= 1
             self._remove((reader, known[place]))
@@ -129,9 +130,9 @@ class BaseCaches:
         return hash(tuple((id(p), p._version) for p in self._base.model.parameters()))
 
     def _longest(self, reader: str, prompt: TokenIds) -> tuple[TokenIds, int]:
-        """Return the kept ids that begin most alike, and the length of what they share.
+        """Return the kept ids with the longest prefix in common with a prompt, and its length.
 
-        In sorted order these are neighbours of the prompt.
+        In sorted order they are a neighbour of the prompt.
         """
         known = self._sorted.get(reader, [])
         place = bisect.bisect_right(known, prompt)
@@ -148,7 +149,7 @@ class BaseCaches:
 
 
 def _shared(one: TokenIds, other: TokenIds) -> int:
-    """Return the number of ids that two texts begin with in common."""
+    """Return the length of the common prefix of two texts."""
     shorter = min(len(one), len(other))
     if one[:shorter] == other[:shorter]:
         return shorter

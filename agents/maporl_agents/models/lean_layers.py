@@ -1,7 +1,7 @@
 """The arithmetic of `lean_trunk`: norms, rotations, attention and SwiGLU in few operations.
 
-On a CPU an elementwise operation on activations costs as much as it moves memory, so the backward
-passes here are written by hand where that saves whole tensors.
+On a CPU an elementwise operation on activations takes as long as moving them through memory. The
+backward passes here are written by hand where that saves whole tensors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def rms_norm(norm: Any, states: Tensor) -> Tensor:
         norm: a module of transformers with `weight` and `variance_epsilon`.
         states: (..., H).
     """
-    if states.dtype == torch.float64:  # transformers computes it in float32, so that it is rounded
+    if states.dtype == torch.float64:  # transformers rounds to float32 here: do the same
         normed: Tensor = norm(states)
         return normed
     if states.device.type == "cpu":
@@ -32,7 +32,7 @@ def rms_norm(norm: Any, states: Tensor) -> Tensor:
 
 
 def _normed(states: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Return states divided by their size, (..., H), and one over that size, (..., 1)."""
+    """Return states over their root mean square, (..., H), and its inverse, (..., 1)."""
     wide = states.float()
     inverse = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     inverse = inverse.square_().div_(wide.shape[-1]).add_(eps).rsqrt_()
@@ -60,19 +60,19 @@ class _RMSNorm(torch.autograd.Function):
         of_weight = None
         if ctx.needs_input_grad[1]:
             of_weight = (gradient * normed).flatten(0, -2).sum(0)
-        inner = (gradient * weight).to(inverse.dtype)
-        mean = (inner * normed).sum(-1, keepdim=True).div_(-normed.shape[-1])
+        inner = (gradient * weight).to(inverse.dtype)  # g, the gradient of n, (..., H)
+        mean = (inner * normed).sum(-1, keepdim=True).div_(-normed.shape[-1])  # -mean(g * n)
         of_states = inner.addcmul_(normed.to(inner.dtype), mean).mul_(inverse)
         return of_states.to(gradient.dtype), of_weight, None
 
 
 def rotate(heads: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Turn each pair (i, i + D / 2) of a head's D numbers by the angle of its position.
+    """Rotate each pair (i, i + D / 2) of a head's D numbers by the angle of its position.
 
     Args:
         heads: (N, S, K, D) of K heads.
         cosines: (N, S, 1, D).
-        sines: (N, S, 1, D), those of the first half with a minus.
+        sines: (N, S, 1, D), negated in the first half.
     """
     if heads.requires_grad and torch.is_grad_enabled():
         turned: Tensor = _Rotation.apply(heads, cosines, sines)
@@ -81,12 +81,12 @@ def rotate(heads: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
 
 def _rotated(heads: Tensor, cosines: Tensor, sines: Tensor, sign: float) -> Tensor:
-    swapped = heads.roll(heads.shape[-1] // 2, -1)
+    swapped = heads.roll(heads.shape[-1] // 2, -1)  # the halves of each head exchanged
     return (heads * cosines).addcmul_(swapped, sines, value=sign)
 
 
 class _Rotation(torch.autograd.Function):
-    """A rotation, which keeps nothing of its input: the gradient is turned back."""
+    """A rotation that saves no input for the backward pass, which rotates the gradient back."""
 
     @staticmethod
     def forward(ctx: Any, heads: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class _Rotation(torch.autograd.Function):
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """Return ``silu(gate) * up``; without a gradient, in the memory of `gate`."""
+    """Return ``silu(gate) * up``; where no gradient is recorded, in the memory of `gate`."""
     if torch.is_grad_enabled():
         return F.silu(gate) * up
     return F.silu(gate, inplace=True).mul_(up)
@@ -112,15 +112,15 @@ def grouped_attention(
 ) -> Tensor:
     """Return the attention heads' outputs side by side, (N, S, Q x D).
 
-    Head q of Q reads head q // (Q / K) of K key-value heads. One query a row goes through two
-    matrix products on CPUs, which is faster there than PyTorch's own kernel.
+    Query head q of Q reads key-value head q // (Q / K) of K. A single query per row (S = 1) is
+    computed by two matrix products on CPUs, which is faster there than PyTorch's kernel.
 
     Args:
         queries: (N, S, Q, D).
         keys: (N, K, L, D).
         values: (N, K, L, D).
         mask: added to the scores, (N or 1, 1, S, L).
-        causal: id s sees columns up to s.
+        causal: query s attends to columns up to s alone.
     """
     num_rows, width, num_heads, _ = queries.shape
     if width == 1:
@@ -138,13 +138,13 @@ def grouped_attention(
 
 
 def _of_one_query(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the heads' outputs (N x K, Q / K, D): the queries of a group are one small matrix."""
+    """Return the outputs of one query (N, Q, D) per row, (N x K, Q / K, D), by matrix products."""
     num_rows, num_groups, num_columns, size = keys.shape
     if queries.device.type != "cpu" or queries.dtype not in (torch.float32, torch.float64):
         groups = queries.unflatten(1, (num_groups, -1))
         return F.scaled_dot_product_attention(groups, keys, values, attn_mask=mask)
-    groups = queries.reshape(num_rows * num_groups, -1, size) * size**-0.5
-    scores = torch.bmm(groups, keys.flatten(0, 1).transpose(1, 2))
+    groups = queries.reshape(num_rows * num_groups, -1, size) * size**-0.5  # (N x K, Q / K, D)
+    scores = torch.bmm(groups, keys.flatten(0, 1).transpose(1, 2))  # (N x K, Q / K, L)
     if mask is not None:
         scores.view(num_rows, num_groups, -1, num_columns).add_(mask)
     return torch.bmm(scores.softmax(-1), values.flatten(0, 1))

@@ -1,11 +1,11 @@
-"""A forward pass of plain decoder trunks, with less to do than the modules of transformers.
+"""A forward pass of plain decoder trunks, in fewer operations than the modules of transformers.
 
 Llama, Mistral (without a sliding window), Qwen2 and Qwen3 share one layer: RMSNorm, grouped-query
-attention with rotary positions, RMSNorm, SwiGLU. `lean_trunk` finds such a trunk, and `LeanTrunk`
-computes with the weights that its modules hold, which it reads anew in each pass: after an
-optimiser step, a `refresh` or a load it computes with the new ones. The mask and the rotations are
-made once a pass. A trunk with anything else in it is not taken, and `models.loading_check` compares
-the results of one that is taken with the modules' own.
+attention with rotary positions, RMSNorm, SwiGLU. `lean_trunk` recognises such a trunk, and
+`LeanTrunk` computes with the weights of its modules, which it looks up in each pass, so that it
+follows optimiser steps, `refresh` and loading. The mask and the rotations are computed once per
+pass. Trunks with any other part keep the modules' forward pass, and `models.loading_check` compares
+the results of both.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 
 
 class KeyValues(Protocol):
-    """What a pass needs of a cache: that of transformers has it."""
+    """The part of transformers' `Cache` that a pass uses."""
 
     def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Append keys and values, (N, K, S, D) each, and return all of a layer, (N, K, C + S, D).
@@ -42,19 +42,19 @@ class KeyValues(Protocol):
 
 
 def called(layers: Sequence[Any], inputs: Tensor) -> list[Tensor]:
-    """Call each layer: right for all of them, with adapters or hooks, quantised or not."""
+    """Call each layer, whatever its class: with adapters, hooks or quantised weights."""
     return [layer(inputs) for layer in layers]
 
 
 class TrunkReader:
-    """Reads a model's trunk: by `LeanTrunk` where that takes it, else by the model's own modules.
+    """Runs a model's trunk: by `LeanTrunk` if the trunk is plain, else by the model's modules.
 
     Args:
-        model: the whole model, as it stays but for its linear layers.
-        linears: applies linear layers of the trunk; calling them must give the same.
+        model: the whole model; only its linear layers may be replaced later.
+        linears: applies linear layers of the trunk; must equal calling them.
 
     Attributes:
-        lean: the lean forward pass; set it to None to read by the modules.
+        lean: the lean forward pass; None runs the modules.
     """
 
     def __init__(self, model: PreTrainedModel, linears: Linears = called) -> None:
@@ -77,7 +77,7 @@ class TrunkReader:
 
 
 def lean_trunk(model: PreTrainedModel) -> LeanTrunk | None:
-    """Return the lean forward pass of a model's trunk; None for a trunk it is not known to fit.
+    """Return the lean forward pass of a model's trunk; None for a trunk that is not plain.
 
     Every module but the linear layers must be of a class known here, without hooks, and every
     setting that changes what such modules compute must be the plain one. Linear layers may be of
@@ -95,7 +95,7 @@ def lean_trunk(model: PreTrainedModel) -> LeanTrunk | None:
 
 
 def _plain_settings(config: Any) -> bool:
-    """Return whether settings ask for causal attention over all columns, and nothing beside it."""
+    """Return whether the settings ask for plain causal attention over all columns."""
     layer_types = getattr(config, "layer_types", None) or ("full_attention",)
     return (
         config._attn_implementation == "sdpa"
@@ -108,7 +108,7 @@ def _plain_settings(config: Any) -> bool:
 
 
 def _plain_modules(trunk: Any, family: str) -> bool:
-    """Return whether a trunk consists of the modules that `LeanTrunk` stands for, and of no other.
+    """Return whether a trunk consists of the modules that `LeanTrunk` replaces, and of no other.
 
     The classes are those of transformers' own file of the family: a subclass is not taken.
     """
@@ -179,14 +179,14 @@ class _Layer:
 
 @dataclass(frozen=True)
 class _Pass:
-    """What all layers of one forward pass share.
+    """Values that all layers of one forward pass share.
 
     Attributes:
         linears: applies linear layers.
         rotation: cosines and signed sines, (N, S, 1, D) each; see `rotate`.
-        mask: added to attention scores, (N or 1, 1, S, C + S); None where nothing is hidden, or
-            only what `causal` hides.
-        causal: each id sees those up to itself; else what `mask` leaves.
+        mask: added to attention scores, (N or 1, 1, S, C + S); None where `causal` suffices or
+            every column is visible.
+        causal: each id attends to those up to itself; `mask` is then None.
         cache: earlier keys and values.
     """
 
@@ -198,7 +198,7 @@ class _Pass:
 
 
 class LeanTrunk:
-    """The forward pass of a trunk that `lean_trunk` found fit; it holds no weights of its own."""
+    """The forward pass of a plain trunk; it holds no weights of its own."""
 
     def __init__(self, trunk: Any) -> None:
         self._embed = trunk.embed_tokens
@@ -217,13 +217,13 @@ class LeanTrunk:
     ) -> Tensor:
         """Return the trunk's last hidden states, (N, S, H), as `trunk.read` does.
 
-        States at columns that `attention` hides are finite numbers without a meaning.
+        States at padding are finite but meaningless.
 
         Args:
-            ids: (N, S), those after what the cache holds.
+            ids: (N, S), the ids after the cached ones.
             attention: (N, C + S), 1 = real id, C ids of them in the cache.
             positions: (N, S), the place of each id in its own text, from 0.
-            cache: what was read before; grows by these ids.
+            cache: keys and values of earlier ids; grows by these ids.
             linears: applies linear layers of the trunk.
         """
         states = F.embedding(ids, self._embed.weight)
@@ -235,7 +235,7 @@ class LeanTrunk:
         return rms_norm(self._norm, states)
 
     def _kept_or_run(self, layer: _Layer, states: Tensor, shared: _Pass) -> Tensor:
-        """Run a layer, under gradient checkpointing where its module is set to it."""
+        """Run a layer, with gradient checkpointing if its module is set to it."""
         module = layer.module
         if module.gradient_checkpointing and torch.is_grad_enabled() and shared.cache is None:
 
@@ -302,13 +302,13 @@ def _rotation(rotary: Any, states: Tensor, positions: Tensor) -> tuple[Tensor, T
 def _visible(attention: Tensor, width: int, dtype: torch.dtype) -> tuple[Tensor | None, bool]:
     """Return the mask of a pass and whether it is causal; see `_Pass`.
 
-    Padding after a text needs no mask: no id of the text comes after it. An id sees itself even
-    where it is padding, so that there is something to see in every row.
+    Padding after a text needs no mask, since no id of the text comes after it. Padding attends to
+    itself, so that every row of scores has a visible column.
 
     Args:
         attention: (N, C + S), 1 = real id.
         width: S.
-        dtype: that of the scores.
+        dtype: format of the scores.
     """
     columns = attention.shape[1]
     real = attention.bool()
@@ -319,7 +319,8 @@ def _visible(attention: Tensor, width: int, dtype: torch.dtype) -> tuple[Tensor 
     if width == columns and not (holes and bool((real[:, 1:] > real[:, :-1]).any())):
         return None, True
     place = torch.arange(columns, device=attention.device)
-    rows = place[columns - width :, None]
+    rows = place[columns - width :, None]  # (S, 1), the column of each id
+    # (N or 1, 1, S, C + S), True = visible.
     seen = (place < rows) & real[:, None, None] if holes else (place < rows)[None, None]
     seen = seen | (place == rows)
     mask = torch.zeros(seen.shape, dtype=dtype, device=attention.device)

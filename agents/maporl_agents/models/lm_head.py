@@ -11,13 +11,13 @@ from maporl_agents.tensor_checks import working_dtype
 from maporl_agents.text.chat import Chat
 
 _NEVER = -1e30
-"""A logit that no temperature makes likely."""
+"""A logit whose probability is 0 at any temperature."""
 
 
 def temper(logits: Tensor, temperature: float) -> Tensor:
     """Return logits of the sampled distribution; temperature 0 (greedy) leaves them as is.
 
-    In float32, or float64 if the model is. Sampling and scoring both come through here.
+    In float32, or float64 if the model is. Sampling and training both use this function.
     """
     logits = logits.to(working_dtype(logits))
     return logits if temperature in (0, 1) else logits / temperature
@@ -26,9 +26,9 @@ def temper(logits: Tensor, temperature: float) -> Tensor:
 class Head:
     """The map from trunk states to logits, applied only where it is needed.
 
-    Some families transform logits after the linear head. Soft-capping and scaling are done here.
-    Rather than know them all, a probe at construction compares this shortcut with the model's own
-    logits.
+    Some families transform logits after the linear head; soft-capping and scaling are done here. At
+    construction a probe compares the result with the model's own logits, which finds any other
+    transformation.
 
     Raises:
         ValueError: the model's logits are not its head applied to its trunk.
@@ -59,7 +59,7 @@ class Head:
     def _without_gaps(self, logits: Tensor) -> Tensor:
         if not len(self._gaps):
             return logits
-        # Not -inf, which times a probability of 0 is no number.
+        # Not -inf: times a probability of 0 it would be NaN.
         least = max(torch.finfo(logits.dtype).min, _NEVER)
         return logits.index_fill(-1, self._gaps.to(logits.device), least)
 

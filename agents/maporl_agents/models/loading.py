@@ -81,8 +81,8 @@ def make_team(
     trained = trained_pairs(config, num_agents, num_turns)
     bases: list[Base] = []
     for model in dict.fromkeys(models):
-        seats = [seat for seat in range(num_agents) if models[seat] == model]
-        pairs = [(seat, turn) for seat in seats for turn in range(num_turns)]
+        agents = [agent for agent in range(num_agents) if models[agent] == model]
+        pairs = [(agent, turn) for agent in agents for turn in range(num_turns)]
         who = roster(config, pairs, trained, num_agents)
         bases += load_bases(config, model, who, seed, load or load_model)
     return Team(
@@ -102,13 +102,13 @@ def trained_pairs(config: TeamConfig, num_agents: int, num_turns: int) -> set[tu
     Raises:
         ValueError: one of them names an agent or a turn that does not exist.
     """
-    beyond = [seat for seat in config.train_agents if not 0 <= seat < num_agents]
+    beyond = [agent for agent in config.train_agents if not 0 <= agent < num_agents]
     if beyond:
         raise ValueError(
             f"train_agents names {beyond}, but the {num_agents} agents are 0 to {num_agents - 1}"
         )
     turns = turns_of(config.train_turns, num_turns)
-    return {(seat, turn) for seat in config.train_agents or range(num_agents) for turn in turns}
+    return {(agent, turn) for agent in config.train_agents or range(num_agents) for turn in turns}
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,9 @@ def roster(
     """
     names = {pair: policy_name(config.sharing, *pair, trained=pair in trained) for pair in pairs}
     starts: dict[str, Path] = {}
-    for (seat, turn), policy in names.items():
+    for (agent, turn), policy in names.items():
         if config.start_from:
-            folder = start_folder(config, seat, turn, num_agents)
+            folder = start_folder(config, agent, turn, num_agents)
             if starts.setdefault(policy, folder) != folder:
                 raise ValueError(
                     f"start_from lets the policy {policy!r} begin as {starts[policy]} and as "
@@ -167,7 +167,7 @@ def roster(
     )
 
 
-def start_folder(config: TeamConfig, seat: int, turn: int, num_agents: int) -> Path:
+def start_folder(config: TeamConfig, agent: int, turn: int, num_agents: int) -> Path:
     """Return the folder of the adapter that an agent's policy in a turn begins as.
 
     Raises:
@@ -178,8 +178,8 @@ def start_folder(config: TeamConfig, seat: int, turn: int, num_agents: int) -> P
             f"start_from names {len(config.start_from)} folders for {num_agents} agents: name one "
             "for all or one per agent"
         )
-    given = Path(config.start_from[seat if len(config.start_from) > 1 else 0])
-    policy = policy_name(config.sharing, seat, turn)
+    given = Path(config.start_from[agent if len(config.start_from) > 1 else 0])
+    policy = policy_name(config.sharing, agent, turn)
     for folder in (given, given / policy, given / "policies" / policy):
         if (folder / "adapter_config.json").is_file():
             return folder
@@ -197,8 +197,8 @@ def model_names(config: TeamConfig, num_agents: int) -> list[str]:
         )
     named = list(config.model) * (num_agents if len(config.model) == 1 else 1)
     return [
-        str(tiny.checkpoint(seat, name)) if name in tiny.MODELS else local_name(name)
-        for seat, name in enumerate(named)
+        str(tiny.checkpoint(agent, name)) if name in tiny.MODELS else local_name(name)
+        for agent, name in enumerate(named)
     ]
 
 

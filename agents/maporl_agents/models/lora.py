@@ -40,8 +40,8 @@ class LoraBase(Base):
         model: the causal language model; frozen and wrapped in place.
         chat: its border between text and tokens.
         policies: names of the trained ones, one adapter each.
-        lora: rank, alpha, targets of adapters that begin as the base.
-        frozen: names of policies that speak as the reference policy: they need no weights.
+        lora: rank, alpha and targets of the adapters that begin as the base.
+        frozen: names of policies that equal the reference policy and need no adapter.
         critics: names of critics with an adapter of their own.
         starts: policy, trained or frozen -> folder of the adapter it begins as, in peft's format;
             its rank and scale are kept. The others begin as the base.
@@ -100,7 +100,7 @@ class LoraBase(Base):
                 weight.copy_(saved)
 
     def _train_own(self) -> None:
-        """Let the trained adapters have gradients, and nothing else."""
+        """Require gradients of the trained adapters alone."""
         self.peft.requires_grad_(False)
         self.peft.set_requires_grad([*self.trained, *self.critics], True)
 
@@ -114,7 +114,7 @@ class LoraBase(Base):
             yield self.readers[0]
 
     def weights_of(self, policy: str) -> str:
-        """Return the name of the adapter that reads for a policy."""
+        """Return the name of a policy's adapter."""
         return self._adapters[policy]
 
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
@@ -142,7 +142,7 @@ class LoraBase(Base):
         return {name: p for name, p in self.peft.named_parameters() if policy in name.split(".")}
 
     def refresh(self) -> None:
-        """Forget what was made of the adapters' earlier values: peft computes with them as is."""
+        """Forget the stacked matrices of earlier weights; peft reads the parameters directly."""
         self._route.forget()
 
     def save(self, folder: Path, *, critics: bool = False) -> None:
@@ -188,7 +188,7 @@ def _with_adapters(model: PreTrainedModel, configs: Mapping[str, LoraConfig]) ->
 
 
 def _inner_layers(lora: LoraConfig, model: PreTrainedModel) -> LoraConfig:
-    """Return settings without what peft cannot run row by row.
+    """Return settings that leave out the layers that peft cannot run row by row.
 
     - Experts of a mixture: for some families peft itself turns "all-linear" into adapters on their
       fused weights.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 Pairs = Mapping[str, tuple[nn.Parameter, nn.Parameter]]
-"""Of each short weight by its name in the model: the model's own, and its float32 copy."""
+"""Name of a 16-bit weight -> (the model's parameter, its float32 copy)."""
 
 
 class MasterWeights:

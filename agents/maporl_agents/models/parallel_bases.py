@@ -33,7 +33,7 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
 
 
 def cores() -> int:
-    """Return the number of cores this process may use: ``MAPORL_CORES`` if set, else all of its."""
+    """Return ``MAPORL_CORES`` if set, else the number of cores that this process may run on."""
     return int(os.environ.get("MAPORL_CORES", 0)) or _available()
 
 

@@ -31,7 +31,7 @@ _PADDING = 256
 
 
 class Prompted(Protocol):
-    """A row: its prompt, who reads it, how many ids may follow, and what is read already."""
+    """A row: its prompt, its policy, how many ids may follow, and the kept cache of its prefix."""
 
     prompt: TokenIds
     policy: str
@@ -52,23 +52,23 @@ class BatchRows(Protocol):
         """Read all prompts; return the states after their last ids, (N, H) by place."""
 
     def read_next(self, ids: Tensor) -> Tensor:
-        """Read one id (N,) more of each row; return the states after them, (N, H)."""
+        """Read one more id of each row, (N,); return the states after them, (N, H)."""
 
     def drop(self, going: Sequence[bool]) -> list[int]:
         """Keep the rows that go on; return for each new place the place it had before."""
 
 
 def batch_rows(base: Base, rows: Sequence[Prompted]) -> BatchRows:
-    """Return rows as the model can be run with them."""
+    """Return the rows in the form that suits the model: stored ahead or growing."""
     return StoredRows(base, rows) if base.packs else GrowingRows(base, rows)
 
 
 def plain_attention(model: PreTrainedModel) -> bool:
-    """Return whether all layers attend to all that precedes, by the model's settings.
+    """Return whether every layer attends to all earlier ids, by the model's settings.
 
-    Then keys and values of a text stay what they are whatever follows, wherever they are stored.
-    Not so with sliding windows, whose masks count columns, with states in place of keys, and with
-    angles that depend on the longest text.
+    Then the keys and values of a text do not depend on what follows, nor on the columns they are
+    stored in. That fails for sliding windows, whose masks count columns, for state spaces, which
+    have no keys, and for rotary angles that depend on the longest text of the batch.
     """
     rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
     layers = DynamicCache(config=model.config).layers
@@ -80,7 +80,7 @@ def plain_attention(model: PreTrainedModel) -> bool:
 
 
 class _Distinct(NamedTuple):
-    """A prompt and the rows that begin with it; `length` ids of it are read already."""
+    """A prompt and the indices of its rows. `length` of its ids are cached, `unread` are not."""
 
     rows: list[int]
     prompt: TokenIds
@@ -97,7 +97,7 @@ class _Distinct(NamedTuple):
 
 
 def _distinct(base: Base, rows: Sequence[Prompted]) -> list[_Distinct]:
-    """Return the prompts that differ, or are read by other weights; the longest to read first."""
+    """Return the distinct pairs of prompt and weights, those with most unread ids first."""
     found: dict[tuple[str, TokenIds], _Distinct] = {}
     for index, row in enumerate(rows):
         key = base.weights_of(row.policy), row.prompt
@@ -128,18 +128,23 @@ class _Rows:
 
 
 class StoredRows(_Rows):
-    """Rows whose caches are packed.
+    """Rows whose caches are packed into storage that is allocated ahead.
 
-    First come columns of kept ids, then columns of new ids of prompts, then a column per token that
-    is sampled. In the first two, rows are flush right.
+    Columns, for rows with K kept ids of at most K*, and U unread ids of at most U*:
+
+        0 .. K*            kept ids, flush right
+        K* .. K* + U*      unread ids of the prompt, flush right (`_prompts` = K* + U*)
+        from K* + U* on    a column per sampled token
+
+    The attention mask is 0 in the columns between, which hold no id of the row.
     """
 
     def __init__(self, base: Base, rows: Sequence[Prompted]) -> None:
         super().__init__(base, rows)
         self.alive = [one.rows[0] for one in self._distinct]
         self.alive += [row for one in self._distinct for row in one.rows[1:]]
-        self._kept = max(one.length for one in self._distinct)
-        self._prompts = self._kept + self._distinct[0].unread
+        self._kept = max(one.length for one in self._distinct)  # K*
+        self._prompts = self._kept + self._distinct[0].unread  # K* + U*: most unread come first
         columns = self._prompts + max(row.limit for row in rows)
         layers = len(DynamicCache(config=base.model.config).layers)
         self._cache = RowCache(layers, len(rows), self._prompts, columns - 1)
@@ -160,14 +165,14 @@ class StoredRows(_Rows):
         return mask
 
     def read_prompts(self) -> Tensor:
-        """Read what is new in all prompts; return the states after their last ids, (N, H)."""
+        """Read the unread ids of all prompts; return the states after their last ids, (N, H)."""
         for place, one in enumerate(self._distinct):
             if one.past is not None:
                 self._cache.pack(place, one.past, self._kept)
         for row in self._rows:
-            row.past = None  # copied: its memory can be had for something else
+            row.past = None  # copied: frees its memory
         states = [self._read(first, last) for first, last in _passes(self._distinct)]
-        hidden = torch.cat(states)
+        hidden = torch.cat(states)  # (distinct prompts, H)
         repeats = [place for place, one in enumerate(self._distinct) for _ in one.rows[1:]]
         if repeats:
             sources = torch.tensor(repeats, device=hidden.device)
@@ -178,14 +183,14 @@ class StoredRows(_Rows):
         return hidden
 
     def _read(self, first: int, last: int) -> Tensor:
-        """Read the prompts in some places; return the states after their last ids."""
+        """Read the prompts in places first to last - 1; return the states after their last ids."""
         some = self._distinct[first:last]
         width = some[0].unread
         start = self._prompts - width
         ids = torch.full((len(some), width), self._base.chat.pad_id)
         for place, one in enumerate(some):
             ids[place, width - one.unread :] = torch.tensor(one.prompt[one.length :])
-        ends = torch.tensor([len(one.prompt) for one in some])[:, None]
+        ends = torch.tensor([len(one.prompt) for one in some])[:, None]  # (n, 1)
         positions = (torch.arange(-width, 0) + ends).clamp(min=0)
         self._cache.rows, self._cache.length = slice(first, last), start
         device = self._base.device
@@ -222,7 +227,7 @@ class StoredRows(_Rows):
         return places
 
     def states(self, place: int) -> States:
-        """Return what is read of a row, prompt and sampled tokens, in the order of its ids."""
+        """Return the keys and values of a row, of its prompt and sampled tokens, in order of its ids."""
         row = self.alive[place]
         length = self._lengths[row]
         unread = len(self._rows[row].prompt) - length
@@ -248,7 +253,7 @@ def _passes(prompts: Sequence[_Distinct]) -> list[tuple[int, int]]:
 
 
 class GrowingRows(_Rows):
-    """Rows that are read from their beginning, with the library's own cache."""
+    """Rows whose prompts are read from the beginning, with the library's cache."""
 
     def __init__(self, base: Base, rows: Sequence[Prompted]) -> None:
         super().__init__(base, rows)
@@ -285,7 +290,7 @@ class GrowingRows(_Rows):
         return places
 
     def _select(self, places: list[int]) -> Tensor:
-        """Let the i-th row be that of the i-th place."""
+        """Move the row at `places[i]` to place i; return `places` as a tensor."""
         index = torch.tensor(places, device=self._base.device)
         self._cache.reorder_cache(index)
         self._attention, self._positions = self._attention[index], self._positions[index]
@@ -295,7 +300,7 @@ class GrowingRows(_Rows):
 def _left_pad(
     prompts: Sequence[TokenIds], pad_id: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return ids and attention mask, (N, P) each, prompts flush right; the mask is from lengths."""
+    """Return ids and attention mask, (N, P) each, with the prompts flush right."""
     width = max(map(len, prompts))
     ids = torch.full((len(prompts), width), pad_id)
     attention = torch.zeros((len(prompts), width), dtype=torch.long)

@@ -41,9 +41,9 @@ class _Layer(DynamicLayer):
         return self.keys, self.values
 
     def reserve(self, like: Sequence[Tensor], columns: int) -> None:
-        """Allocate storage for so many columns, and some ahead.
+        """Allocate storage for at least `columns` columns, keeping what is written.
 
-        It begins as zeros: what is in a hole is multiplied by 0, and must be a number.
+        It is filled with zeros: an attention weight of 0 times NaN in a masked column would be NaN.
         """
         old = self.stored
         if old and old[0].shape[2] >= columns:
@@ -66,10 +66,10 @@ class RowCache(Cache):
     """A cache in storage that is allocated ahead, with rows that can be dropped.
 
     Args:
-        num_layers: of the model.
+        num_layers: number of layers of the model.
         num_rows: N.
         prompt_columns: columns of the prompts.
-        columns: the most there can be.
+        columns: largest number of columns that the batch can need.
 
     Attributes:
         rows: the rows that the next pass reads.
@@ -84,20 +84,20 @@ class RowCache(Cache):
         self._prompt_columns, self._columns = prompt_columns, columns
 
     def width_for(self, columns: int) -> int:
-        """Return the number of columns to allocate where so many are needed."""
+        """Return the number of columns to allocate where `columns` are needed."""
         ahead = max(_AHEAD, (columns - self._prompt_columns) // 2)
         return min(max(columns, self._prompt_columns) + ahead, max(self._columns, columns))
 
     def pack(self, row: int, past: Past, end: int) -> None:
-        """Copy what is read already into a row, so that it ends before column `end`."""
+        """Copy a kept cache into a row, so that it ends before column `end`."""
         start = end - past.length
         for layer, states in zip(self.layers, past.states, strict=True):
             layer.reserve(states, end)
             for whole, kept in zip(layer.stored, states, strict=True):
-                whole[row, :, start:end] = kept[:, : past.length]
+                whole[row, :, start:end] = kept[:, : past.length]  # (heads, length, size)
 
     def copy(self, sources: Tensor, first: int, columns: int) -> None:
-        """Copy the first columns of rows to the places from `first` on."""
+        """Copy the first `columns` columns of the rows `sources` to the places from `first` on."""
         for layer in self.layers:
             for whole in layer.stored:
                 whole[first : first + len(sources), :, :columns] = whole[sources, :, :columns]
@@ -112,7 +112,7 @@ class RowCache(Cache):
         self.rows = slice(0, count)
 
     def states(self, row: int, runs: Sequence[slice]) -> States:
-        """Return a copy of the states in runs of columns of a row."""
+        """Return a copy of the keys and values of a row in some runs of columns."""
 
         def of(whole: Tensor) -> Tensor:
             return torch.cat([whole[row, :, run] for run in runs], 1)

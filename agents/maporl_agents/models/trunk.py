@@ -14,7 +14,7 @@ from transformers import Cache, PreTrainedModel
 from maporl_agents.text.tokenizer_files import first_line
 
 ANOTHER_MODEL = "choose a model of a family that docs/how-to/models.md names"
-"""What to do with a model that cannot be run as it has to be."""
+"""Advice for a model that cannot be run correctly."""
 
 
 def trunk_of(model: PreTrainedModel) -> nn.Module:
@@ -37,11 +37,11 @@ def trunk_of(model: PreTrainedModel) -> nn.Module:
 
 @contextmanager
 def failing_as(failure: str, way_out: str) -> Iterator[None]:
-    """Turn whatever the code of an unknown architecture raises into one sentence.
+    """Turn any exception of the code of an unknown architecture into one sentence.
 
     Args:
-        failure: what the model cannot do.
-        way_out: what the user can do.
+        failure: sentence that says that the model cannot do something.
+        way_out: advice for the user.
 
     Raises:
         ValueError: the code inside raised an exception other than a lack of GPU memory.
@@ -71,10 +71,10 @@ def read(
 
     Args:
         model: the whole model.
-        ids: (N, S), those after what the cache holds.
+        ids: (N, S), the ids after the cached ones.
         attention: (N, C + S), 1 = real id, C ids of them in the cache.
         positions: (N, S), the place of each id in its own text, from 0.
-        cache: what was read before; grows by these ids.
+        cache: keys and values of earlier ids; grows by these ids.
     """
     trunk = trunk_of(model)
     takes = _arguments(type(trunk).forward)

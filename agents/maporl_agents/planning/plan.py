@@ -1,8 +1,8 @@
 """Plans a run: the memory it would hold, and the time of a step, part by part.
 
-Nothing is guessed from a table of models. The run's own team is made without weights (`sketch`),
-its first step is played with stand-in messages of full length, and the code of sampling, scoring
-and updating is run on the shapes that come out, while a `Ledger` counts.
+No table of models is used. The run's own team is made without weights (`sketch`), its first step is
+played with stand-in messages of full length, and the code of sampling and updating is run on the
+resulting shapes, while a `Ledger` counts.
 
 Assumptions, all stated where the plan is printed: every message is as long as its limit; attention
 is computed by a fused kernel; what the library and the device's driver take for themselves, and the
@@ -30,7 +30,7 @@ from maporl_agents.types import Rollout
 USABLE = 0.9
 """Share of a device's memory that a plan may fill: the rest is for drivers, libraries and gaps."""
 TIME_FACTOR = 3
-"""A step is said to take between the limit of the device and so many times as long."""
+"""A step is said to take between the limit of the device and this many times as long."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Plan:
 
     Attributes:
         held: bytes that stay from step to step, by their purpose.
-        phases: bytes on top of that at the height of each part of a step.
+        phases: peak bytes of each part of a step, on top of `held`.
         prompt_tokens: of all prompts of one step; those of kept caches are not read again.
         new_tokens: written in one step.
         longest_tokens: the longest prompt with its message.
@@ -64,7 +64,7 @@ class Plan:
 
     @property
     def peak_bytes(self) -> float:
-        """The most that tensors take at once."""
+        """Peak memory of tensors, in bytes."""
         return sum(self.held.values()) + max(self.phases.values())
 
     @property
@@ -88,7 +88,7 @@ def plan_of(
     """Plan a run.
 
     Args:
-        config: its settings.
+        config: settings of the run.
         machine: the device that the run is planned for.
         message_tokens: length of each message; 0 for its limit.
         question_tokens: length of the questions; 0 to read those of the task.
@@ -137,7 +137,7 @@ def _has_update_of_maporl(config: RunConfig) -> bool:
 
 
 def _overflows(team: Team, worst: Rollout, limits: Sampling) -> dict[str, tuple[int, int]]:
-    """Return which models could not read the longest debate, as the sampler would find."""
+    """Return the models that cannot read the longest debate, as the sampler would find."""
     found: dict[str, tuple[int, int]] = {}
     for message, prompt, policy in zip(
         worst.transcript.messages, worst.prompts, worst.policies, strict=True

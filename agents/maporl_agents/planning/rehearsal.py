@@ -1,10 +1,10 @@
 """A rehearsal: steps of a run, taken and timed with random weights, which forecast the real ones.
 
-A step takes the time that its shapes take; what the weights say matters only for where messages
-end. So the run is built as ever, but with random weights of the same shapes (nothing is read but
-settings and tokenizers), and its own training step is taken with ever more debates, every message
-at its limit. If the whole step can be afforded, its time is measured; else it is read off a
-straight line through the two largest that could.
+The time of a step depends on its shapes; the weights matter only for the lengths of messages. So
+the run is built with random weights of the same shapes (only settings and tokenizers are read), and
+its own training step is taken with more and more debates, every message at its limit. If the time
+allows the whole step, it is measured; else it is extrapolated by a straight line through the two
+largest steps that were taken.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from maporl_agents.training.make_game import unjudged
 from maporl_agents.update.optimiser import PPOLearner
 
 REPEATS = 2
-"""So often the sizes that count are timed at least, if there is time; the best is taken."""
+"""Least number of timings of the sizes that count, if there is time; the best is taken."""
 MOST_REPEATS = 6
 ERROR = 0.15
 """Largest relative error of a rehearsal on idle machines: docs/explanation/performance.md."""
@@ -75,7 +75,7 @@ class Rehearsal:
 
     @property
     def forecast(self) -> Spent:
-        """What the whole step takes: as measured, or by a line through the two largest."""
+        """Time of the whole step: measured, or extrapolated through the two largest."""
         return self.timed.get(self.count) or on_line(self.timed, self.count)
 
     @property
@@ -208,7 +208,7 @@ class Watched:
         self.slowest: dict[int, Spent] = {}
 
     def __call__(self, size: int) -> Spent:
-        """Take a step of `size` debates; return what it took."""
+        """Take a step of `size` debates; return its time."""
         spent = self._take(size)
         if self._warm:
             self.slowest[size] = Spent(*map(max, spent, self.slowest.get(size, spent)))

@@ -1,4 +1,4 @@
-"""Debates in which every message is a stand-in of full length: what a run can come to at most."""
+"""Debates in which every message is a stand-in of full length: the largest step of a run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
 
 LONGEST_OF = 5000
-"""So many questions are looked through for the longest one."""
+"""Number of questions that are searched for the longest."""
 
 
 def with_message_tokens(config: TrainConfig, tokens: int) -> TrainConfig:
-    """Return a run in which every message may have so many tokens; as it is, if that is 0."""
+    """Return a run with `tokens` as the limit of every message; unchanged if that is 0."""
     if not tokens:
         return config
     limits = replace(config.sampling, max_new_tokens=tokens, agent_max_new_tokens=())
@@ -33,9 +33,9 @@ def with_message_tokens(config: TrainConfig, tokens: int) -> TrainConfig:
 def first_questions(
     config: TrainConfig, count: int, tokens: int, chat: Chat
 ) -> tuple[list[Question], Question]:
-    """Return the questions of the first step, and the longest one there is.
+    """Return the questions of the first step, and the longest question.
 
-    If `tokens` is not 0 they are made up, of so many tokens.
+    If `tokens` is not 0, they are made up and have `tokens` tokens.
     """
     if tokens:
         filler = Question("stand-in", chat.decode(filler_ids(chat, tokens)), "0", "number")
@@ -60,9 +60,9 @@ def act(
 
 
 def stage(game: GameConfig, questions: Sequence[Question], *, made_up: bool) -> BatchedDebate:
-    """Return an environment in which all messages score alike, so that no verifier is loaded.
+    """Return an environment in which all messages have the same score: no verifier is loaded.
 
-    Made-up questions need no task and no data; they are put in the default words.
+    Made-up questions need no task and no data; they use the default prompt template.
     """
     plain = debate_config(unjudged(game))
     if made_up:
@@ -71,10 +71,10 @@ def stage(game: GameConfig, questions: Sequence[Question], *, made_up: bool) -> 
 
 
 class EndlessChat(Chat):
-    """The border of a model whose messages all reach their limits, whatever it samples.
+    """The border of a model whose messages always reach their limits.
 
-    Nothing ends a message. Its own ids stay in its prompts; the others read a stand-in in its
-    place, of as many tokens. The work of reading what was sampled is done all the same.
+    Nothing ends a message. Its own ids stay in its prompts; the others read a stand-in of equal
+    length in its place. Sampled ids are still decoded, so that this work is timed.
     """
 
     def __init__(
@@ -83,16 +83,16 @@ class EndlessChat(Chat):
         super().__init__(tokenizer, embeddings=embeddings)
         self.stop_ids = frozenset()
         self._plain = Chat(tokenizer, embeddings=embeddings)
-        self._heard: dict[int, str] = {}
+        self._texts: dict[int, str] = {}
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return a text of as many tokens."""
+        """Return a stand-in text of the same number of tokens."""
         self._plain.decode(ids)
-        if len(ids) not in self._heard:
-            self._heard[len(ids)] = stand_in(self._plain, len(ids)).text
-        return self._heard[len(ids)]
+        if len(ids) not in self._texts:
+            self._texts[len(ids)] = stand_in(self._plain, len(ids)).text
+        return self._texts[len(ids)]
 
     def completes(self, ids: Sequence[int], texts: Sequence[str]) -> bool:
-        """Return False, after the same search as ever."""
+        """Return False, after the same search as in a real run."""
         self._plain.completes(ids, texts)
         return False

@@ -39,7 +39,7 @@ advantages, and the tables they are computed in."""
 
 
 def _share(passes: Sequence[Pass]) -> float:
-    """Return the padded tokens of all passes over those of the largest."""
+    """Return the padded tokens of all passes over those of the largest pass."""
     tokens = [one.padded_tokens for one in passes]
     return sum(tokens) / max(tokens) if tokens else 0.0
 
@@ -51,7 +51,7 @@ class Row(NamedTuple):
     ids: TokenIds
     policy: str
     critic: str
-    seat: int
+    agent: int
     turn: int
     trained: bool
 
@@ -151,14 +151,14 @@ class StepCosts:
         return generation_cost(self.sketch.team, base, speakers, width, new, heat, read=read)
 
     def _kept_bytes(self, base: Base, tokens: int) -> int:
-        """Return the bytes of the caches that are kept of so many tokens."""
+        """Return the bytes of the caches that are kept of `tokens` tokens."""
         room = self.config.sampling.cache_gb * 1e9 / len(self.sketch.team.bases)
         if not (base.packs and room):
             return 0
         return int(min(room, tokens * token_bytes(self.sketch.team, base)))
 
     def _read_before(self, base: Base, rows: Sequence[Row], row: Row) -> int:
-        """Return the tokens of a prompt whose caches are kept from earlier turns."""
+        """Return the number of tokens of a prompt that are cached from earlier turns."""
         if not (base.packs and self.config.sampling.cache_gb):
             return 0
         known = ((other.prompt + other.ids)[:-1] for other in rows if other.turn < row.turn)
@@ -207,29 +207,29 @@ class StepCosts:
     ) -> list[tuple[TokenIds, int, str, str]]:
         """Return the trained rows of `debates` debates.
 
-        Stand-ins of several agents and debates are alike, sampled ones are not: a first token of
-        its own tells each conversation apart.
+        Stand-ins of several agents and debates are equal, sampled messages are not: each
+        conversation gets a first token of its own, so that they are not taken for nested ones.
         """
         rows = [row for row in self._rows(rollout) if row.trained and row.policy in base.policies]
         return [
             ((-place, *row.prompt[1:], *row.ids), len(row.ids), row.policy, row.critic)
             for debate in range(1, debates + 1)
             for row in rows
-            for place in [debate * len(rollout.transcript.agents) + row.seat]
+            for place in [debate * len(rollout.transcript.agents) + row.agent]
         ]
 
     def _rows(self, rollout: Rollout) -> list[Row]:
         team = self.sketch.team
-        seats = {agent: seat for seat, agent in enumerate(rollout.transcript.agents)}
+        indices = {agent: index for index, agent in enumerate(rollout.transcript.agents)}
         return [
             Row(
                 prompt,
                 completion.ids,
                 policy,
-                team.critic(seats[message.agent], message.turn),
-                seats[message.agent],
+                team.critic(indices[message.agent], message.turn),
+                indices[message.agent],
                 message.turn,
-                team.trains(seats[message.agent], message.turn),
+                team.trains(indices[message.agent], message.turn),
             )
             for message, prompt, completion, policy in zip(
                 rollout.transcript.messages,

@@ -1,8 +1,8 @@
-"""Which questions are too long for a team's models, found before anything is played.
+"""Finds questions that are too long for a team's models before anything is played.
 
-A question fits if every prompt of its debate fits the window of the model that reads it, also
-where every message before it is as long as it may be. A message that another tokenizer reads, or
-whose ids no text gives, may still come to more tokens than its limit.
+A question fits if every prompt of its debate fits the window of the model that reads it, even where
+every earlier message has the largest allowed length. A message may still take more tokens than its
+limit under another agent's tokenizer, or where its ids are not those of its text.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from maporl_env.tasks.index import IndexedQuestions
 from maporl_env.types import Question
 
 PROBED = 1_000
-"""Questions among which the shortest is looked for."""
+"""Number of questions that are searched for the shortest."""
 PLAYED = 200
-"""The longest questions, which are played where there is a token budget."""
+"""Number of the longest questions that are played where there is a token budget."""
 NAMED = 3
-"""Questions that a refusal names."""
+"""Number of questions that an error names."""
 
 
 class NoneFits(ValueError):
@@ -44,7 +44,7 @@ class NoneFits(ValueError):
 
 Parts = Mapping[str, Sequence[Question]]
 Reasons = dict[int, str]
-"""Why a question does not fit, by its place."""
+"""Index of a question -> why it does not fit."""
 
 
 def fitting(
@@ -53,16 +53,16 @@ def fitting(
     """Return the questions of each part that fit, and the ids of those that were left out.
 
     Args:
-        team: who reads them.
+        team: the team that reads them.
         config: the debate.
         sampling: limits of the messages.
-        parts: questions by what they are for, e.g. "training".
-        choice: "refuse" questions that do not fit, "leave_out" them, or "keep" them and look at
-            none.
+        parts: purpose, e.g. "training" -> its questions.
+        choice: "refuse" questions that do not fit, "leave_out" them, or "keep" all without a
+            check.
 
     Raises:
-        ValueError: some do not fit, and they are not to be left out.
-        NoneFits: none of a part does.
+        ValueError: some questions do not fit, and `choice` is "refuse".
+        NoneFits: no question of a part fits.
     """
     if choice == "keep":
         return dict(parts), {}
@@ -115,9 +115,9 @@ class _Place:
     """One message of a debate on the shortest question.
 
     Attributes:
-        chat: of the model that reads its prompt.
-        room: tokens of its window that are left if nothing of the question stood there.
-        repeats: how often the question stands there.
+        chat: border between text and tokens of the model that reads its prompt.
+        room: tokens of the window that the prompt leaves to all copies of the question.
+        repeats: number of copies of the question in the prompt.
     """
 
     chat: Chat
@@ -133,11 +133,12 @@ def too_long(
     *,
     most: int = 0,
 ) -> Reasons:
-    """Return why questions do not fit, by place; no more than `most` of them, if that is not 0.
+    """Return why questions do not fit, by index; at most `most` of them unless that is 0.
 
-    Cheap bounds come first: a text has no more tokens than bytes. Only what they leave open is
-    played with messages of full length. With a token budget, which drops old turns, there are no
-    such bounds: the longest questions are played, and the others only if one of those is too long.
+    Cheap bounds come first: a text has at most as many tokens as bytes. Questions beyond the bounds
+    are played with messages of full length. With a token budget, which drops old turns, there are
+    no such bounds: the longest questions are played, and the others only if one of those is too
+    long.
     """
     if not questions:
         return {}
@@ -166,7 +167,7 @@ def too_long(
 def _open(
     questions: Sequence[Question], sizes: Sequence[int], places: Sequence[_Place]
 ) -> Iterator[int]:
-    """Yield the places of the questions that the bounds do not show to fit."""
+    """Yield the indices of the questions that exceed a bound."""
     for place, size in enumerate(sizes):
         by_bytes = all(size * at.repeats <= at.room for at in places)
         if not by_bytes and not _fits_by_tokens(questions[place], places):
@@ -200,7 +201,7 @@ def _fits_by_tokens(question: Question, places: Sequence[_Place]) -> bool:
 def _places(
     team: Team, debates: BatchedDebate, sampling: Sampling, questions: Sequence[Question]
 ) -> list[_Place]:
-    """Measure where the question stands, by a debate on the shortest one and on a longer text."""
+    """Return room and copies of the question per message, from two debates of different length."""
     short = min(questions[:PROBED], key=_length)
     text = "".join(f"\n{number}" for number in range(40))
     engine = full_length(team)
@@ -227,7 +228,7 @@ def _places(
 def why_too_long(
     team: Team, debates: BatchedDebate, sampling: Sampling, question: Question, engine: Engine
 ) -> str | None:
-    """Return why a question does not fit, by a debate with messages of full length; None if so."""
+    """Return why a question does not fit, by a debate of full length; None if it fits."""
     try:
         [rollout] = play(team, debates, [question], sampling, seed=0, engine=engine)
     except ValueError as error:  # more than the token budget
@@ -247,11 +248,11 @@ def why_too_long(
     return None
 
 
-# -- Debates in which every message is as long as it may be -----------------------------
+# -- Debates in which every message has the largest allowed length -----------------------------
 
 
 def unscored(config: DebateConfig) -> DebateConfig:
-    """Return a debate in which all messages score alike, so that no verifier is asked."""
+    """Return a debate in which all messages have the same score, so that no verifier is called."""
     return replace(config, verifier=_any_score, feedback_verifier=None)
 
 
@@ -278,13 +279,13 @@ def full_length(team: Team) -> Engine:
 
 
 def stand_in(chat: Chat, tokens: int) -> Completion:
-    """Return a message of exactly `tokens` tokens, which others read as as many, if that can be."""
+    """Return a message of exactly `tokens` tokens, if possible also after re-tokenisation."""
     ids = tuple(filler_ids(chat, tokens))
     return Completion(ids, (0.0,) * tokens, chat.decode(ids), StopReason.LENGTH)
 
 
 def filler_ids(chat: Chat, tokens: int) -> list[int]:
-    """Return ids, `tokens` of them, whose text is encoded as equally many, or nearly so."""
+    """Return `tokens` ids whose text is encoded as `tokens` ids again, or nearly so."""
     words = [i for text in (" a", " the", " one", "a", "x") for i in chat.encode(text)]
     rows = [[word] * tokens for word in words if word not in chat.stop_ids]
     return min(rows, key=lambda row: abs(len(chat.encode(chat.decode(row))) - tokens))

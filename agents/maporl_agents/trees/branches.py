@@ -1,4 +1,4 @@
-"""Every path from the root of a tree to a leaf as the debate that it is."""
+"""Turns every path from the root of a tree to a leaf into a debate."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Path = list[tuple[TreeNode, int]]
 
 
 def branches(root: TreeNode) -> Iterator[Rollout]:
-    """Yield every path through a tree as a debate; a shared beginning occurs in several of them."""
+    """Yield every path through a tree as a debate; debates may share their first turns."""
     yield from map(_rollout, _paths(root, []))
 
 
 def first_new_turns(root: TreeNode) -> Iterator[int]:
-    """Yield per path, in the order of `branches`, the first turn that no path before it has.
+    """Yield, in the order of `branches`, the first turn of each path that no earlier path contains.
 
-    A path shares its beginning with the one before, up to the last action that is not the first of
-    its node.
+    Paths come depth first: a path shares all turns with the one before, up to its last action with
+    an index above 0.
     """
     for path in _paths(root, []):
         yield max((node.turn for node, action in path if action), default=0)

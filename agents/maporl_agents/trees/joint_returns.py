@@ -19,10 +19,10 @@ def action_returns(node: TreeNode, gamma: float) -> list[float | None]:
     As `joint_returns` of the tree without the joint actions that have no score.
 
     Args:
-        node: of a tree of `sample_tree.grow_trees`.
+        node: a node of a tree that `sample_tree.grow_trees` made.
         gamma: turn discount in [0, 1].
     """
-    # One per joint action; a child none of whose joint actions has a score adds nothing.
+    # A child whose joint actions all lack a score adds nothing.
     return [
         None if reward is None else _backed_up(reward, _scored_returns(child, gamma), gamma)
         for reward, child in zip(node.rewards, node.children, strict=True)
@@ -57,7 +57,7 @@ class Node(_Rewarded, total=False):
 
 
 def joint_returns(tree: Node, gamma: float) -> list[float]:
-    """Return the return of each joint action of the root: its reward and what follows.
+    """Return the return of each joint action of the root: its reward plus the returns below.
 
     With r_j the reward of joint action j::
 

@@ -86,17 +86,17 @@ def positives(judged: Sequence[Judged]) -> list[Example]:
 
 
 def right_paths(judged: Sequence[Judged]) -> list[Example]:
-    """Return all messages of the debates that ended right (STaR), as often as they led there.
+    """Return the messages of all debates with a right final answer, weighted by these (STaR).
 
-    A leaf's value is 1 where it is right. A message that several right leaves share counts once for
-    each of them.
+    A leaf's value is 1 where it is right. `times` of a message is the number of right leaves below
+    it.
     """
     depth = max((len(one.sample.path) for one in judged), default=0)
     times: Counter[Place] = Counter()
     for one in judged:
         tree, path = one.sample.place
         if len(path) == depth and one.value == 1:
-            # Each message on the path to a right leaf, the leaf included, led there once more.
+            # Count this leaf for every message on its path, itself included.
             times.update((tree, path[:length]) for length in range(1, depth + 1))
     return [
         Example(one.sample, one.value, times[one.sample.place])
@@ -108,8 +108,8 @@ def right_paths(judged: Sequence[Judged]) -> list[Example]:
 def sibling_pairs(judged: Sequence[Judged]) -> list[Preference]:
     """Return every pair of a positive and a negative sample that continue the same prefix.
 
-    p positives among n siblings make p (n - p) pairs. Siblings with the same tokens make none:
-    their labels differ only by the noise of what followed.
+    p positives among n siblings make p (n - p) pairs. Siblings with equal tokens make none: their
+    labels differ only by sampling noise in the continuations.
     """
     families: defaultdict[Place, list[Judged]] = defaultdict(list)
     for one in judged:

@@ -1,9 +1,9 @@
-"""Trees of samples: at each node the agents who may speak sample several messages.
+"""Trees of samples: at each node the agents that may speak sample several messages.
 
 A node is a prefix of a debate. Its samples are joined into joint actions, each of which leads to a
-child node; where one agent speaks at a time, a joint action is one message. A prefix is a state of
-the game, so nothing is cloned: it is told again to a fresh debate. All messages of a level are
-generated in one call, all joint actions of a level scored in one.
+child node; where one agent speaks at a time, a joint action is one message. A prefix determines the
+state of the game, so environments are not cloned: its messages are replayed in a fresh debate. All
+messages of a level are generated in one call, and all joint actions of a level scored in one.
 
 MAGRPO grows trees of joint answers (arXiv 2508.04652): T turns, G or G^A joint actions a node. MALT
 grows trees of single messages (arXiv 2412.01928, section 3.2): with three roles and three samples
@@ -35,14 +35,14 @@ Steps = tuple[int, ...]
 
 @dataclass(slots=True)
 class TreeNode:
-    """A prefix of a debate and what was sampled there. Made by `grow_trees`.
+    """A prefix of a debate and the messages sampled after it. Made by `grow_trees`.
 
     S agents speak at a node (all A, or one), each G times; their samples make J joint actions.
 
     Attributes:
         tree: index of the question among those that were asked; they may repeat.
-        place: index of the node among all that its level has if no debate ends early. It names the
-            sampling noise, so that what is sampled does not depend on the other branches.
+        place: index of the node in its level, counted as if no debate ended early. It names the
+            sampling noise, so that samples do not depend on the other branches.
         history: the prefix.
         path: the joint actions that led here; () at the root.
         own: ids of each agent's messages in the prefix, by agent index.
@@ -101,7 +101,7 @@ def grow_trees(
     """Grow one tree per question; return the roots.
 
     Args:
-        team: who speaks.
+        team: the team that speaks.
         debates: the environment; its debates are replaced. Every branch is played to the end that
             its protocol sets: no reward ends it early.
         questions: one tree each.
@@ -177,7 +177,7 @@ def _sample(
     noise: int,
     kept: KeptCaches,
 ) -> None:
-    """Let every agent that may speak at the nodes write G messages, in one call."""
+    """Sample G messages of every agent that may speak at the nodes, in one call."""
     debates.take_over([retell(debates.game, node.history) for node in nodes])
     prompts = debates.prompts()
     own = [nodes[prompt.debate].own.get(prompt.seat, ()) for prompt in prompts]
@@ -200,7 +200,7 @@ def _sample(
 
 
 def _act(debates: BatchedDebate, nodes: Sequence[TreeNode]) -> None:
-    """Carry out all joint actions of the nodes, in one call of the verifier; add their children."""
+    """Step all joint actions of the nodes, with one verifier call, and add the children."""
     taken = [(node, node.said(action)) for node in nodes for action in range(len(node.actions))]
     debates.take_over([retell(debates.game, node.history) for node, _ in taken])
     debates.step(
@@ -227,14 +227,14 @@ def _child(node: TreeNode, said: Sequence[Completion], transcript: Transcript) -
 
 
 def joint_reward(messages: Sequence[Message]) -> float | None:
-    """Return the mean score of messages (all the same in protocol "joint"), None without one."""
+    """Return the mean score of messages (equal in protocol "joint"); None if one has no score."""
     scores = [message.score for message in messages]
     known = [score for score in scores if score is not None]
     return statistics.fmean(known) if len(known) == len(scores) else None
 
 
 def retell(game: Game, history: Transcript) -> Debate:
-    """Return a fresh debate in which the messages of `history` are said and scored as they were."""
+    """Return a fresh debate with the messages and scores of `history` replayed."""
     debate = game.debate()
     debate.reset(history.question)
     for message in history.messages:

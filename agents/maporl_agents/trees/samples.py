@@ -1,7 +1,7 @@
-"""The messages of trees as rows: what MALT keeps in its files and learns from.
+"""The messages of trees as rows, which MALT stores in its files and trains on.
 
-A row holds a message and its place in the tree of its question, so that a later stage, or a run
-that was cut, reads nothing but a file of rows.
+A row holds a message and its place in the tree of its question, so that a later stage, or a resumed
+run, reads nothing but a file of rows.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class Sample:
 
     Attributes:
         tree: index of the question among those that were asked; they may repeat.
-        path: its place among its siblings, behind those of the messages before it: (2, 0) is the
-            first message that continues the third one.
+        path: the indices among siblings of the earlier messages and, last, of this one: (2, 0) is
+            the first continuation of the third message.
         question: id of the question.
         seat: index of the agent.
         turn: in [0, T).
-        policy: who wrote it.
-        prompt: what it continues.
-        completion: what was written.
-        score: the verifier's, of the finished debate; None unless this is a leaf, and where the
+        policy: name of the policy that wrote it.
+        prompt: ids of its prompt.
+        completion: the message.
+        score: the verifier's score of the finished debate; None where this is no leaf or the
             verifier failed.
     """
 
@@ -47,16 +47,16 @@ class Sample:
 
     @property
     def place(self) -> tuple[int, Steps]:
-        """Its name among all samples: tree and path."""
+        """Tree and path, unique among all samples."""
         return self.tree, self.path
 
     @property
     def parent(self) -> tuple[int, Steps]:
-        """The name of the prefix that it shares with its siblings."""
+        """Tree and path of the prefix that it shares with its siblings."""
         return self.tree, self.path[:-1]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict, what people read first."""
+        """Return a JSON-ready dict; long lists of ids come last."""
         return {
             "tree": self.tree,
             "path": list(self.path),
@@ -117,7 +117,9 @@ def _samples(node: TreeNode) -> Iterator[Sample]:
             policy=request.policy,
             prompt=request.prompt,
             completion=completion,
-            score=reward if child is None else None,  # a turn's score says nothing of the debate's
+            score=reward
+            if child is None
+            else None,  # the score of a turn is not that of the debate
         )
 
 
@@ -126,8 +128,7 @@ def first_passes(
 ) -> list[Rollout]:
     """Return the debate of first siblings of every tree: one ordinary pass over each question.
 
-    All messages carry the score of the leaf, as in `protocols.Pipeline`, and it is all they are
-    paid.
+    All messages have the score of the leaf, as in `protocols.Pipeline`, and it is their reward.
     """
     firsts: dict[int, list[Sample]] = {index: [] for index in range(len(questions))}
     for one in samples:

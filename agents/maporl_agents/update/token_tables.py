@@ -1,8 +1,7 @@
 """Log-probabilities and values of a whole batch before an update, without gradient.
 
-Where the sampler computes in the same precision as the trainer, its log-probabilities are taken.
-Then only the reference policies are run, and a part of the messages once more, to check that
-sampler and trainer agree.
+Where the sampler's log-probabilities equal the trainer's within rounding, they are taken. Then only
+the reference policies are run, and a part of the messages once more, to check that both agree.
 """
 
 from __future__ import annotations
