@@ -28,7 +28,7 @@ from maporl_agents.tensor_checks import working_dtype
 from maporl_agents.text.chat import Chat
 
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.15}
-"""Largest mean distance of log-probabilities, in nats: what rounding explains."""
+"""Largest mean distance of log-probabilities, in nats, that rounding explains."""
 
 _QUANTISED = 0.3
 """The same where inputs are rounded by scales that a batch shares (int8 on GPUs)."""
@@ -101,13 +101,13 @@ def check(base: Base, policies: Sequence[str], way_out: str) -> None:
 
 
 def read_by_modules(base: Base) -> None:
-    """Let a base read its trunks by transformers' own modules from now on."""
+    """Make a base run its trunks by transformers' own modules from now on."""
     for reader in base.readers:
         reader.lean = None
 
 
 def _holds(base: Base, policies: Sequence[str]) -> bool:
-    """Return whether a base, as it is set to read and to pack, gives what the plain pass does."""
+    """Return whether a base, in its present mode, agrees with the plain forward pass."""
     try:
         with _moved(base, policies):
             return _distance(base, policies) <= _tolerance(base)
@@ -126,7 +126,7 @@ def _tolerance(base: Base) -> float:
 
 @contextmanager
 def _moved(base: Base, policies: Sequence[str]) -> Iterator[None]:
-    """Give adapters that are still zero other weights for a while: unlike the base."""
+    """Give adapters that are still zero random weights inside the block."""
     generator = torch.Generator().manual_seed(0)
     owned = [named for policy in policies for named in base.trainable(policy).items()]
     zero = [p for name, p in owned if "lora_" in name and p.dim() > 1 and not p.any()]

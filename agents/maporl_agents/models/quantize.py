@@ -115,7 +115,7 @@ def _inputs(layer: nn.Module) -> int:
 
 
 def load_options(config: TeamConfig, device: torch.device) -> dict[str, Any]:
-    """Return the arguments of `from_pretrained` that say how and where weights are kept."""
+    """Return the arguments of `from_pretrained` for quantisation and placement of weights."""
     if config.quantization == "none":
         return {"device_map": "auto"} if config.device_map == "auto" else {}
     if config.quantization == "nf4":
@@ -133,7 +133,7 @@ def load_options(config: TeamConfig, device: torch.device) -> dict[str, Any]:
 
 
 def settle(model: PreTrainedModel) -> None:
-    """Let quantised layers compute alike with and without gradient, and alone or in a batch.
+    """Make quantised layers compute the same with and without gradient, alone and in a batch.
 
     - On some CPUs bitsandbytes repacks a 4-bit layer when it is first evaluated, for a kernel that
       rounds to bfloat16, takes widths of multiples of 32 only and passes no gradient back. That

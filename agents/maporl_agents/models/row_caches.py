@@ -227,7 +227,7 @@ class StoredRows(_Rows):
         return places
 
     def states(self, place: int) -> States:
-        """Return the keys and values of a row, of its prompt and sampled tokens, in order of its ids."""
+        """Return the keys and values of a row, in the order of its ids."""
         row = self.alive[place]
         length = self._lengths[row]
         unread = len(self._rows[row].prompt) - length

@@ -14,7 +14,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from maporl_agents.records.storage import CheckpointError, reason, save_tensors
 
 WeightPair = tuple[Tensor, Tensor]
-"""A weight of a team, and the saved one that belongs into it."""
+"""A weight of a team and the saved weight to copy into it."""
 
 TRAINED = "trained"
 """Sub-folder of a saved model: its trained weights by the names and in the format that they are
@@ -58,7 +58,7 @@ def write_model(model: PreTrainedModel, folder: Path) -> None:
 
 
 def _holds(folder: Path, trained: Mapping[str, Tensor]) -> bool:
-    """Whether the files of a saved model are its trained weights, name by name and bit by bit."""
+    """Return whether the files of a saved model equal its trained weights, by name and bit."""
     saved = read_shards(folder)
     return saved.keys() == trained.keys() and all(
         saved[name].dtype == weight.dtype and torch.equal(saved[name], weight.cpu())

@@ -1,7 +1,8 @@
-"""Teams without weights, and what their work costs: the code of training, on shapes alone.
+"""Teams without weights and the cost of their work: the code of training, run on shapes alone.
 
-A sketch is an ordinary `Team` whose models lie on torch's device "meta". It can be counted, and it
-can be run: a `Ledger` then says how many bytes, products and operators each part of a step takes.
+A sketch is an ordinary `Team` whose models lie on torch's device "meta". Its weights can be
+counted, and it can be run: a `Ledger` then counts the bytes, products and operators of each part of
+a step.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Sketch:
 
     Attributes:
         team: on the device "meta".
-        packed_bytes: what quantisation saves of its bases.
-        unpacked_bytes: what one quantised layer takes while it is being used.
+        packed_bytes: bytes that quantisation saves of its bases.
+        unpacked_bytes: bytes of the largest quantised layer, unpacked while it is used.
     """
 
     team: Team
@@ -108,12 +109,10 @@ def load_sketch(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
 def bare_model(
     name: str, config: TeamConfig, device: torch.device
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Return a model as it begins, freshly drawn on a device, and its tokenizer.
-
-    No file of weights is read.
+    """Return a model with random weights on a device, and its tokenizer; reads no weights.
 
     Raises:
-        ValueError: the model's settings or tokenizer cannot be read, or it could not be loaded so.
+        ValueError: the model's settings or tokenizer cannot be read, or do not suit `config`.
     """
     tokenizer, architecture = examine(name, config)
     try:
@@ -215,7 +214,7 @@ def generation_cost(
 
     Args:
         team: the sketch.
-        base: who writes.
+        base: the base model that writes.
         policies: one per row.
         width: tokens of the longest prompt.
         new: tokens that are written to each row.
@@ -273,7 +272,7 @@ def token_bytes(team: Team, base: Base) -> float:
 
 
 def _lengthen(cache: Cache, tokens: int) -> None:
-    """Append so many tokens to a cache that holds a prompt."""
+    """Append `tokens` tokens to a cache that holds a prompt."""
     for index, layer in enumerate(cache.layers):
         if tokens > 0:
             rows, heads, _, size = layer.keys.shape
@@ -288,8 +287,8 @@ class Pass:
     Attributes:
         owners: the policy of each sequence.
         width: tokens of the longest sequence.
-        padded: whether others are shorter.
-        critics: the critic of each sampled token's row, and how many tokens it reads.
+        padded: whether some sequences are shorter.
+        critics: critic -> number of sampled tokens whose values it computes.
         critic_owners: as `owners`, where critics have a trunk of their own.
     """
 
@@ -301,7 +300,7 @@ class Pass:
 
     @property
     def tokens(self) -> int:
-        """Sampled tokens that are scored."""
+        """Number of sampled tokens."""
         return sum(self.critics.values())
 
     @property
@@ -323,7 +322,7 @@ def scoring_cost(team: Team, base: Base, shape: Pass, temperature: float) -> Cos
 def update_cost(team: Team, base: Base, shape: Pass, temperature: float, *, again: bool) -> Cost:
     """Return the cost of one forward and backward pass.
 
-    The peak holds the base's gradients; `again` says that a pass before has left some.
+    The peak includes the base's gradients; with `again`, those of an earlier pass exist already.
     """
     with sketching(Ledger(owned(team), padded=shape.padded)) as ledger:
         for _ in range(2 if again else 1):

@@ -17,7 +17,7 @@ QUESTIONS = 400
 
 
 def settings_of(name: str) -> TrainConfig:
-    """Return a recipe for MAPoRL, measured on as many questions as all studies."""
+    """Return a recipe for MAPoRL, measured on `QUESTIONS` held-out questions."""
     config = recipe(name)
     if not isinstance(config, TrainConfig):
         raise ValueError(f"the recipe {name!r} is none for MAPoRL, which the studies train")
@@ -37,7 +37,7 @@ THREE_OR_MORE = (
     "The base model was pre-trained on debates of one or two authors, so before its training it "
     "never saw three or more debaters."
 )
-"""A note."""
+"""A note of studies with three or more agents."""
 
 
 def together(name: str, label: str, config: TrainConfig, **arm: Any) -> ArmPlan:

@@ -38,7 +38,7 @@ from maporl_agents.studies.results import Arm, Measurement, SeedResult, Stage, S
 def assemble(
     plan: StudyPlan, seeds: Sequence[int], root: Path, *, command: str, errors: dict[str, str]
 ) -> Study:
-    """Return the study as far as its jobs were carried out; what failed is said in its notes."""
+    """Return the results of the jobs that were carried out; notes name those that failed."""
     jobs = plan.jobs(tuple(seeds))
     failures = [
         f"Failed, so left out: {title_of(job)}: {errors[job.key]}"
@@ -177,7 +177,7 @@ def compare(
         runs: folder of all runs; everything goes below its ``studies``.
         console: where progress and the table are shown.
         workers: processes at once.
-        command: how the study was asked for, for the record.
+        command: the command line, saved with the results.
 
     Returns:
         The errors of failed jobs by key.

@@ -1,8 +1,9 @@
 """Controls: measurements of a team alone, with shuffled verdicts or peers, best of N, and others.
 
-A rise over turns is collaboration only if it needs the others. So the same policies are measured
-alone, with their verdicts shuffled, and with peers who talk about another question; and the same
-number of samples or tokens is spent without any debate, on the best of N or a vote among N.
+A rise over turns is collaboration only if it depends on the other agents. So the same policies are
+measured alone, with shuffled verdicts, and with the peers' messages of another question. Two more
+controls spend the same number of samples or tokens without a debate: the best of N samples, and a
+vote among N.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ Kind = Literal[
 SAMPLED_ONLY = ("best_of_n", "self_consistency")
 """Kinds whose samples would all be equal if they were greedy."""
 PILOT_QUESTIONS = 100
-"""How many debates tell what a debate costs in tokens."""
+"""Number of debates from which the mean tokens of a debate are estimated."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ class Measure:
     task: str | None = None
     """Questions of another task; None for those of the game."""
     agents: int | None = None
-    """As many agents debate, played by the members in rotation; None for the game's number."""
+    """Number of agents, played by the members in rotation; None for the game's number."""
     turns: int | None = None
-    """As many turns are played; None for the game's number."""
+    """Number of turns; None for the game's number."""
     passes: int | None = None
     """With "team": the number of games per question, whose answers vote; None for one, no vote."""
 
@@ -81,7 +82,7 @@ class Measure:
 
     @property
     def decodings(self) -> tuple[str, ...]:
-        """How messages are drawn: "sampled", and "greedy" where that says something."""
+        """Decodings to measure: "sampled", and "greedy" unless it needs samples that differ."""
         alike = self.kind in SAMPLED_ONLY or self.passes is not None
         return ("sampled",) if alike else ("sampled", "greedy")
 
@@ -115,7 +116,7 @@ class Cast(Team):
 
 
 def in_rotation(team: Team, num_agents: int, *, turn: int | None = None) -> Team:
-    """Return a cast of `count` agents: members 0, 1, ..., A - 1, 0, 1, ..."""
+    """Return a cast of `num_agents` agents: members 0, 1, ..., A - 1, 0, 1, ..."""
     return Cast(team, tuple(islice(cycle(range(team.num_agents)), num_agents)), turn=turn)
 
 
@@ -126,7 +127,7 @@ class ShuffledVerdicts:
 
     Args:
         scorer: gives the scores.
-        seed: of the shuffling; calls are shuffled one after the other from one stream.
+        seed: seed of the random stream that shuffles call after call.
     """
 
     def __init__(self, scorer: Scorer, seed: int) -> None:
@@ -187,7 +188,7 @@ def measure(
     *,
     seed: int,
 ) -> dict[str, Evaluation]:
-    """Carry out a measurement, sampled and (where it says something) greedy.
+    """Carry out a measurement in each of its decodings.
 
     Args:
         what: kind and size of the measurement.
@@ -279,7 +280,7 @@ def with_shuffled_verdicts(debates: BatchedDebate, seed: int) -> BatchedDebate:
 def self_refinement(
     team: Team, game: GameConfig, questions: Sequence[Question], sampling: Sampling, *, seed: int
 ) -> Evaluation:
-    """Let one member at a time debate with itself; each takes its share of the questions."""
+    """Measure each member in debates with itself, on its share of the questions."""
     debates = debates_of(replace(game, num_agents=1), min(EVAL_BATCH, len(questions)))
     parts = [
         evaluate(Cast(team, (member,)), debates, part, sampling, seed=seed_of(seed, "self", member))
@@ -313,7 +314,7 @@ def independent(
 def samples_for_tokens(
     team: Team, game: GameConfig, questions: Sequence[Question], sampling: Sampling, *, seed: int
 ) -> int:
-    """Return the number of first answers that cost the tokens of a debate, at least one."""
+    """Return the number of first answers that take as many tokens as a debate, at least 1."""
     pilot = questions[:PILOT_QUESTIONS]
     players = in_rotation(team, game.num_agents)
     debate = evaluate(players, debates_of(game, len(pilot)), pilot, sampling, seed=seed)

@@ -1,4 +1,4 @@
-"""Whether the bonuses `alpha` and `beta` changed the behaviour that they reward, from flip rates.
+"""Judges by flip rates whether the bonuses `alpha` and `beta` changed the rewarded behaviour.
 
 Tables 1 and 2 of the paper (arXiv 2502.18439) reward a wrong answer or majority that becomes right
 and penalise a right one that becomes wrong: `alpha` the later message whose own answer changed,
@@ -17,7 +17,7 @@ from maporl_agents.studies.results import Arm, Decoding, Measurement, Stage, Stu
 from maporl_agents.studies.verdicts import Estimate, Verdict, difference
 
 CEILING = 0.94
-"""Share of right outcomes without bonus from which on there is no room to see an incentive in."""
+"""Share of right outcomes without bonus above which an incentive has no room to show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +92,11 @@ def _rate(measurement: Measurement, case: Case, turn: int) -> tuple[float | None
 
 
 def incentive_verdicts(study: Study, decoding: Decoding = "sampled") -> list[Verdict]:
-    """Say whether each incentive moved the changes it rewards, and which others it moved.
+    """Return verdicts: did each incentive change the rewarded flip rates, and which others?
 
     Arms are told by ``settings["incentive"]``: "none", "alpha0", "alpha1", "beta0" or "beta1";
-    ``settings["trained_turns"]``, counted from 1, are the turns whose messages learn from what they
-    are paid (all without it).
+    ``settings["trained_turns"]``, counted from 1, are the turns whose messages are trained on their
+    rewards (all without it).
     """
     arms = {arm.settings.get("incentive"): arm for arm in study.arms}
     base = arms.pop("none", None)

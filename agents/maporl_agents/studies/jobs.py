@@ -67,7 +67,7 @@ TRAINING_SETTINGS = (
 )
 """Settings of training, which change nothing about an untrained team."""
 LAYOUT = 2
-"""Of measurements; 2 tells transitions apart by turn. Older ones are not found, so made again."""
+"""Version of measurements; 2 tells transitions apart by turn. Older ones are made again."""
 EVAL_SEED_STRIDE = 1_000
 """Evaluations of different seeds draw different noise: `eval.seed` plus this times the seed."""
 REWARD_SETTINGS = ("gamma", "horizon", "share", "alpha", "beta", "majority", "penalties")
@@ -78,7 +78,7 @@ READ_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a team is made: untrained ("none"), by a scheme's training, or by imitation ("sft").
+    """The way a team is made: untrained ("none"), by a scheme's training, or by imitation ("sft").
 
     "ppo" is MAPoRL's training, "own" that of a user's own scheme, which the settings name; the
     others are called as their schemes.

@@ -113,9 +113,9 @@ START_SECONDS = 12.0
 SECONDS_PER_1000_ANSWERS = {"shopping": 9.3, "receipts": 9.3, "sharing": 3.8, "coins": 3.8}
 """Processor seconds of training per 1,000 answers of three-turn debates. Measured."""
 SECONDS_OF_OTHER_TASKS = 9.3
-"""Of tasks that were not measured: those of the longest messages."""
+"""The same for tasks that were not measured: the value of the longest messages."""
 SPEAKING_SHARE = 0.22
-"""Part of it that is generation: the cost of an answer that is not learnt from."""
+"""Share of generation in it: the cost of an answer that is not trained on."""
 
 
 def expected_minutes(plan: StudyPlan, seeds: Sequence[int]) -> float:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from maporl_agents.studies.printed import COLUMNS, PrintedClaim, PrintedStudy
 
 COLOURS = {"holds": "tab:green", "fails": "tab:red"}
-"""By judgement; others are grey."""
+"""Judgement -> colour; others are grey."""
 FIGURE = r"([+-]?\d*\.\d+)(?: ± (\d*\.\d+))?"
 """A printed mean, with the half width of its interval where there is one."""
 SIGNED = FIGURE.replace("[+-]?", "[+-]")
@@ -53,7 +53,7 @@ def last_scores(study: PrintedStudy) -> list[tuple[str, float | None, Point | No
 
 
 def deciding_difference(claim: PrintedClaim) -> Point | None:
-    """Return the difference that decided about a claim: what shuffling takes, else the first."""
+    """Return the difference that decided a claim: the loss by shuffling, else the first."""
     lost = re.search("lost by shuffling " + SIGNED, claim.because)
     return _point(lost or re.search(SIGNED, claim.because))
 

@@ -31,7 +31,7 @@ LEVEL = 0.05
 """Family-wise error rate of the correction."""
 MARKS = {"supports": "+", "contradicts": "-", "open": "?", "neutral": "="}
 DECODINGS: dict[Decoding, str] = {"sampled": "", "greedy": "greedy: "}
-"""How messages were drawn, and how sentences about it are marked."""
+"""Decoding -> the mark of sentences about it."""
 SCORES = {
     "vote": "Score: expected accuracy of the majority answer, ties shared.",
     "mean_accuracy": "Score: mean accuracy of the agents.",

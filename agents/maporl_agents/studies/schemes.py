@@ -31,7 +31,7 @@ C = TypeVar("C", bound=RunConfig)
 
 ONE_PASS, THREE_PASSES = Measure("team"), Measure("team", passes=3)
 NINE_ANSWERS = Measure("team", passes=9)
-"""Of one agent: as many answers as three passes of three roles."""
+"""Nine answers of one agent, as many as three passes of three roles give."""
 
 
 def measured_as(config: C, other: TrainConfig) -> C:
@@ -106,7 +106,7 @@ def roles(config: MALTConfig, *chosen: Role, branching: int) -> MALTConfig:
 
 
 def single(config: MALTConfig) -> MALTConfig:
-    """Let one agent answer alone, on as many generations: it imitates its right answers."""
+    """Return the baseline of one agent that imitates its right answers, at equal generations."""
     n = config.malt.branching
     return roles(config, "generator", branching=n + n**2 + n**3)
 

@@ -37,7 +37,7 @@ from maporl_agents.update.optimiser import PPOLearner
 
 @dataclass(frozen=True)
 class SFTConfig:
-    """How the best debates are imitated."""
+    """Settings of the imitation of the best debates."""
 
     best_share: float = 0.1
     """Share of the debates that is imitated, in (0, 1]. Paper: the best tenth."""
