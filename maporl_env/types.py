@@ -9,7 +9,7 @@ rendering are functions of it, so a prefix of a transcript *is* a state of the g
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Literal
@@ -73,6 +73,12 @@ class Question:
     def private_of(self, seat: int) -> str:
         """Return the text that the agent of index `seat` alone reads; "" if there is none."""
         return self.private[seat] if self.private else ""
+
+    def dealt_to(self, seats: Sequence[int]) -> Question:
+        """Return the question for other agents: the i-th is told what agent `seats[i]` is told."""
+        if not self.private:
+            return self
+        return replace(self, private=tuple(self.private[seat] for seat in seats))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a JSON-ready dict, `private` and `hidden` only if they are set."""

@@ -85,6 +85,8 @@ def test_neither_is_shown_in_error_texts() -> None:
 def test_what_is_private_is_a_text_per_agent() -> None:
     assert [TOLD.private_of(seat) for seat in (0, 1)] == ["You have 3.", ""]
     assert QUESTION.private_of(5) == ""
+    assert TOLD.dealt_to((1, 0, 0)).private == ("", "You have 3.", "You have 3.")
+    assert QUESTION.dealt_to((0,)) is QUESTION
     assert (TOLD.public.private, TOLD.public.hidden, QUESTION.public) == ((), "", QUESTION)
     assert TOLD.words != Question("q/2", "How many?", "4", private=("You have 2.", "")).words
     for wrong in ("text", (1,), None):

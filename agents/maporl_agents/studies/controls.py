@@ -20,10 +20,11 @@ from maporl_agents.measure.vote_of_passes import as_one, vote_of_passes
 from maporl_agents.models.team import Team
 from maporl_agents.seeding import seed_of
 from maporl_agents.training.experiment import EVAL_BATCH
-from maporl_agents.training.make_game import debates_of
+from maporl_agents.training.make_game import debates_of, make_game
 from maporl_env.answers import answers_equal, extract_answer, read_gold
 from maporl_env.batched import BatchedDebate, Prompt
 from maporl_env.prompts import render
+from maporl_env.tasks import load_task
 from maporl_env.types import Question, Transcript
 from maporl_env.verifiers import Scorer
 
@@ -281,9 +282,13 @@ def self_refinement(
     team: Team, game: GameConfig, questions: Sequence[Question], sampling: Sampling, *, seed: int
 ) -> Evaluation:
     """Measure each member in debates with itself, on its share of the questions."""
-    debates = debates_of(replace(game, num_agents=1), min(EVAL_BATCH, len(questions)))
     parts = [
-        evaluate(Cast(team, (member,)), debates, part, sampling, seed=seed_of(seed, "self", member))
+        evaluate(
+            Cast(team, (member,)),
+            *_told_as(game, (member,), part),
+            sampling,
+            seed=seed_of(seed, "self", member),
+        )
         for member in range(team.num_agents)
         if (part := questions[member :: team.num_agents])
     ]
@@ -306,9 +311,19 @@ def independent(
     seed: int,
 ) -> Evaluation:
     """Sample `number` first answers per question in one turn, members in rotation."""
-    one_turn = replace(game, num_agents=number, num_turns=1)
-    debates = debates_of(one_turn, min(EVAL_BATCH, len(questions)))
-    return evaluate(in_rotation(team, number), debates, questions, sampling, seed=seed)
+    members = [seat % team.num_agents for seat in range(number)]
+    debates, asked = _told_as(replace(game, num_turns=1), members, questions)
+    return evaluate(in_rotation(team, number), debates, asked, sampling, seed=seed)
+
+
+def _told_as(
+    game: GameConfig, members: Sequence[int], questions: Sequence[Question]
+) -> tuple[BatchedDebate, list[Question]]:
+    """Return debates and questions in which the i-th agent is told what member `members[i]` is."""
+    asked = [question.dealt_to(members) for question in questions]
+    task = replace(load_task(game.task, game.data or None), splits={"asked": asked})
+    loaded = make_game(replace(game, num_agents=len(members)), task)
+    return loaded.debates(min(EVAL_BATCH, len(asked))), asked
 
 
 def samples_for_tokens(

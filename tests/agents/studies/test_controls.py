@@ -221,6 +221,25 @@ class TestMeasure:
                 q.id for q in QUESTIONS
             )
 
+    @pytest.mark.parametrize(
+        "kind", ["alone", "self_refinement", "peers_shuffled", "best_of_n", "self_consistency"]
+    )
+    def test_every_member_is_told_what_it_is_told_in_the_debate(
+        self, checkpoint, kind: str
+    ) -> None:
+        """Also where a member plays alone, or several times: with its own private text."""
+        game = replace(GAME, task="notes", num_turns=2)
+        asked = questions_of(game, "test")[:5]
+        by_id = {question.id: question.private for question in asked}
+        team = load_team(checkpoint("llama"))
+        results = measure(Measure(kind), team, game, asked, SHORT, seed=1)  # type: ignore[arg-type]
+        for transcript in results["sampled"].transcripts:
+            told, private = transcript.question.private, by_id[transcript.question.id]
+            if kind == "self_refinement":
+                assert told == (private[list(by_id).index(transcript.question.id) % 2],)
+            else:
+                assert told == tuple(private[seat % 2] for seat in range(len(transcript.agents)))
+
     def test_alone_everybody_speaks_as_in_its_last_turn(self, checkpoint, monkeypatch) -> None:
         asked: list[set[str]] = []
 
