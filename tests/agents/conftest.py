@@ -14,7 +14,7 @@ from dialects import NATIVE, dialect_tokenizer
 from miniatures import save_miniature, shared_tokenizer
 
 from maporl_agents.commands import chosen_team
-from maporl_agents.models.fetched import DownloadError, fetch
+from maporl_agents.models.sources.fetched import DownloadError, fetch
 from maporl_agents.training import experiment
 
 Checkpoint = Callable[..., Path]

@@ -13,10 +13,10 @@ from typing import Any
 
 from maporl_agents import tiny
 from maporl_agents.config import RunConfig, Sampling, TeamConfig, scheme_of
-from maporl_agents.models.fetched import FETCHABLE, local_name
 from maporl_agents.models.kept_caches import KeptCaches
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.parallel_bases import share_cores
+from maporl_agents.models.sources.fetched import FETCHABLE, local_name
 from maporl_agents.models.team import Team
 from maporl_agents.play.speak import requests, speak
 from maporl_agents.records.checkpoint import fingerprint, latest, step_of

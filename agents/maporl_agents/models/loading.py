@@ -22,8 +22,6 @@ from maporl_agents import tiny
 from maporl_agents.config import TeamConfig, turns_of
 from maporl_agents.models.bases import Base, FullBase
 from maporl_agents.models.critics import critic_adapter, critic_name
-from maporl_agents.models.downloads import require_found
-from maporl_agents.models.fetched import local_name
 from maporl_agents.models.loading_check import check, read_by_modules
 from maporl_agents.models.quantize import (
     load_options,
@@ -32,6 +30,8 @@ from maporl_agents.models.quantize import (
     require_widths,
     settle,
 )
+from maporl_agents.models.sources.downloads import require_found
+from maporl_agents.models.sources.fetched import local_name
 from maporl_agents.models.team import Team, policy_name
 from maporl_agents.models.trunk import ANOTHER_MODEL
 from maporl_agents.text.chat import Chat

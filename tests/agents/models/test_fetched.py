@@ -21,9 +21,9 @@ from small_runs import maporl
 import maporl_agents
 from maporl_agents.bridges.speaker import load_speaker
 from maporl_agents.config import TeamConfig
-from maporl_agents.models import fetched
-from maporl_agents.models.fetched import FETCHABLE, DownloadError, Origin, fetch, local_name
 from maporl_agents.models.loading import make_team
+from maporl_agents.models.sources import fetched
+from maporl_agents.models.sources.fetched import FETCHABLE, DownloadError, Origin, fetch, local_name
 
 FILE = "mini.gguf"
 

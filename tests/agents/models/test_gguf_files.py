@@ -20,9 +20,9 @@ from small_runs import maporl
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from maporl_agents.config import TeamConfig
-from maporl_agents.models import gguf_files
-from maporl_agents.models.gguf_files import import_gguf
 from maporl_agents.models.loading import make_team
+from maporl_agents.models.sources import gguf_files
+from maporl_agents.models.sources.gguf_files import import_gguf
 
 TEXTS = (
     "Question: how much is two and three ? Put it in \\boxed{12}.",
