@@ -187,6 +187,8 @@ def through_tokens(options: dict[str, Any], rng: random.Random) -> Read:
     given = {name: value for name, value in options.items() if name != "token_budget"}
     env = debate_v0.env(**given, **tokens)
     env.reset(seed=0)
+    for agent in env.possible_agents:
+        env.action_space(agent).seed(rng.randrange(2**31))
     text = ByteTokenizer()
     while env.agents:
         for agent in env.possible_agents:
@@ -196,6 +198,26 @@ def through_tokens(options: dict[str, Any], rng: random.Random) -> Read:
         read[""] += [text.decode(ids), str(env.infos), str(env.render())]
         done = env.terminations[env.agent_selection]
         env.step(None if done else env.action_space(env.agent_selection).sample())
+    return read
+
+
+def through_sb3(options: dict[str, Any], rng: random.Random) -> Read:
+    sb3 = pytest.importorskip("maporl_env.bridges.sb3", reason="needs stable-baselines3")
+    read: Read = defaultdict(list)
+    given = {name: value for name, value in options.items() if name != "token_budget"}
+    if given["protocol"] in ("sequential", "pipeline"):
+        given["protocol"] = "debate"
+    tokens: dict[str, Any] = {"observation": "tokens", "observation_tokens": 2_048}
+    envs = sb3.DebateVecEnv(
+        given["num_agents"], learner="all", message_tokens=8, action="message", **given, **tokens
+    )
+    envs.action_space.seed(rng.randrange(2**31))
+    seen, infos, text = envs.reset(), envs.reset_infos, ByteTokenizer()
+    for _ in range(given["num_turns"]):
+        for seat, (ids, info) in enumerate(zip(seen, infos, strict=True)):
+            said = text.decode([int(i) - 1 for i in ids if 0 < i <= 256])
+            read[f"agent_{seat}"] += [said, str({**info, "terminal_observation": None})]
+        seen, _, _, infos = envs.step(np.array([envs.action_space.sample() for _ in infos]))
     return read
 
 
@@ -209,7 +231,7 @@ def through_trl(options: dict[str, Any], rng: random.Random) -> Read:
 
 ROUTES = [
     *(through_aec, through_parallel, through_gymnasium, through_vector, through_batch),
-    *(through_speakers, through_tokens, through_trl),
+    *(through_speakers, through_tokens, through_sb3, through_trl),
 ]
 
 
