@@ -21,7 +21,7 @@ from maporl_agents.play.questions import questions_of_step
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.records.storage import CheckpointError
 from maporl_agents.training import experiment
-from maporl_agents.training.make_game import debates_of
+from maporl_agents.training.make_game import debates_of, questions_of
 from maporl_agents.trees.samples import Sample
 from maporl_agents.types import Rollout
 from maporl_agents.update.optimiser import PolicyLearner
@@ -42,7 +42,7 @@ RUN = MALTConfig(
 def train(folder: Path, *, resume: bool = False, config: MALTConfig = RUN) -> Team:
     """Do the training of `experiment.run` or `experiment.resume`, without what is measured."""
     _, learner = experiment.build(config)
-    questions = experiment.questions_of(config.game, "train")
+    questions = questions_of(config.game, "train")
     opened = RunLog.resume(folder, config) if resume else RunLog.create(folder, config)
     with opened as log:
         start = experiment.load_checkpoint(folder, learner)
@@ -90,7 +90,7 @@ def test_a_cut_run_goes_on_as_if_it_had_not_been_cut(
     # What is gone cannot be grown again by a team that has learnt since.
     (cut / "malt" / "round-1" / "trees-0001.jsonl").unlink()
     debates = debates_of(RUN.game, 3)
-    asked = questions_of_step(experiment.questions_of(RUN.game, "train"), 0, 3, RUN.seed)
+    asked = questions_of_step(questions_of(RUN.game, "train"), 0, 3, RUN.seed)
     with pytest.raises(CheckpointError, match="trees from 2 on are missing"):
         stage(resumed, debates, asked, 1, cut)
 
@@ -167,7 +167,7 @@ def test_growth_that_was_cut_goes_on_behind_the_last_whole_file(
 ) -> None:
     team, _ = experiment.build(RUN)
     debates = debates_of(RUN.game, 3)
-    asked = questions_of_step(experiment.questions_of(RUN.game, "train"), 0, 3, RUN.seed)
+    asked = questions_of_step(questions_of(RUN.game, "train"), 0, 3, RUN.seed)
     calls: list[int] = []
     original = malt.grow_trees
 
@@ -208,6 +208,6 @@ def test_the_pipeline_learns(tmp_path: Path, seed: int) -> None:
     team, learner = experiment.build(config)
     before = final_answers(config, team)
     with RunLog.create(tmp_path / "run", config) as log:
-        experiment.train(config, learner, experiment.questions_of(config.game, "train"), log)
+        experiment.train(config, learner, questions_of(config.game, "train"), log)
     assert before < 0.25
     assert final_answers(config, team) > before + 0.26

@@ -17,7 +17,7 @@ from maporl_agents.algorithms.maporl import evaluate_tokens, train_step, update
 from maporl_agents.config import GameConfig, PPOConfig, TrainConfig, from_dict
 from maporl_agents.records import checkpoint as checkpoints
 from maporl_agents.training import experiment
-from maporl_agents.training.make_game import debates_of
+from maporl_agents.training.make_game import debates_of, questions_of
 from maporl_agents.update.token_logprobs import score_tokens
 
 EVERY_OPTION: dict[str, Any] = {
@@ -158,7 +158,7 @@ def test_a_run_with_every_option_resumes_bitwise(tmp_path: Path) -> None:
                 _, learner = experiment.build(config)
                 assert experiment.load_checkpoint(tmp_path, learner) == 2
             debates = debates_of(config.game, 3)
-            asked = experiment.questions_of(config.game, "train")[3 * step : 3 * step + 3]
+            asked = questions_of(config.game, "train")[3 * step : 3 * step + 3]
             _, metrics = train_step(learner, debates, asked, config, seed=step)
             logged.append(metrics)
         weights = [p.detach().clone() for p in learner.parameter_names()]

@@ -11,7 +11,7 @@ from miniatures import CHAT_TEMPLATE, make_tokenizer, save_miniature
 from maporl_agents.cli import main
 from maporl_agents.commands import chosen_team
 from maporl_agents.play import speak
-from maporl_agents.play.sampler import sample
+from maporl_agents.play.sampler import complete
 from maporl_env.tasks import load_task
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -107,7 +107,7 @@ def test_a_played_debate_carries_ids_too(checkpoint, monkeypatch, capsys) -> Non
     rows: dict[str, tuple[int, ...]] = {}
 
     def watched(team, asked, *arguments):
-        completions = sample(team, asked, *arguments)
+        completions = complete(team, asked, *arguments)
         for request, one in zip(asked, completions, strict=True):
             before = rows.get(request.policy, ())
             assert request.prompt[: len(before)] == before
