@@ -1,4 +1,4 @@
-"""What flows between the parts of the learners: completions, rollouts, token batches, experience.
+"""Data passed between the parts of training: completions, rollouts, token batches, experience.
 
 Text lives in the environment, ids in `Completion` and `Rollout`, tensors only from `TokenBatch` on.
 """
@@ -79,7 +79,7 @@ class Rollout:
         prompts: ids each message was conditioned on.
         completions: ids each message consists of.
         policies: name of the policy that wrote each message.
-        rewards: (T, A), what the environment pays to each message; 0 for unplayed turns.
+        rewards: (T, A), reward of each message; 0 for turns that were not played.
         scored: (T, A) bool, True where the verifier gave a score (False: masked, no loss).
     """
 
@@ -109,7 +109,7 @@ class TokenBatch:
         seats: (B,) int64, agent index.
         turns: (B,) int64, turn index.
         episodes: (B,) int64, index of the debate in its batch.
-        rewards: (B,) float32, paid at the row's last real token.
+        rewards: (B,) float32, credited at the row's last real token.
         sampled_values: (B, L), likewise. None unless every row has its values.
         prompt_ids: (B, P) int64, the prompts flush right; made here unless given.
         ranks: (B,) int64, places of the rows in the order of their ids, prompt and completion;
@@ -209,12 +209,12 @@ def _groups(keys: Sequence[Key], device: torch.device) -> Iterator[tuple[Key, Te
 
 @dataclass(frozen=True, slots=True)
 class TokenScores:
-    """What one forward pass says about a `TokenBatch`; all (B, L), 0 outside the mask.
+    """Results of one forward pass over a `TokenBatch`; all (B, L), 0 outside the mask.
 
     Attributes:
         logprobs: log pi(token | what precedes it), at the sampling temperature.
-        values: the critic's estimate before the token is written; zeros if not asked for.
-        entropy: of the distribution the token was drawn from, in nats; zeros if not asked for.
+        values: the critic's estimate before the token is written; zeros unless requested.
+        entropy: of the distribution the token was drawn from, in nats; zeros unless requested.
     """
 
     logprobs: Tensor

@@ -4,11 +4,12 @@
     learners = [PPO(policy=..., critic=..., optim=...) for _ in env.agents]
     SimultaneousOnPolicy(algorithms=learners, env=env).run_training(OnPolicyTrainerParams(...))
 
-Tianshou keeps for each step what all agents are paid right after it, and gives a learner its own
-steps. What is paid when a turn is over then reaches only the agent that acted last in it, only
-that agent sees the game end, and what comes next is another agent's observation. Here a step of an
-agent has all that it is paid until it acts again, its first also what it was paid before, and leads
-to what it sees then. Only who never acts in a game has no step that could be paid.
+Tianshou stores with each step the rewards of all agents right after it, and trains a learner on its
+own steps. Where rewards come at the end of a turn, only the agent that acted last gets them, only
+that agent sees the game end, and the next observation is another agent's. Here the reward of an
+agent's step is the sum of its rewards until it acts again; its first step also gets those from
+before. The next observation is the one that it acts on next. An agent that never acts in a game has
+no step to be rewarded.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def train_step(
     """
     team, settings, sampling = learner.team, config.magrpo, config.sampling
 
-    # Grow: at every node each agent samples a group, whose joint actions are paid and continued.
+    # Grow: at every node each agent samples a group; its joint actions are scored and continued.
     trees = grow_trees(
         team,
         game,

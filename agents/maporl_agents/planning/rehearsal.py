@@ -80,9 +80,9 @@ class Rehearsal:
 
     @property
     def busy(self) -> bool:
-        """Whether others were at work, or repeated steps differ so much that they must have been.
+        """Whether other processes were at work, by the load or by the spread of repeated steps.
 
-        Times on the clock then say little about another hour.
+        Measured times then do not predict those of another hour.
         """
         slow = any(most.wall > BUSY_SPREAD * self.timed[n].wall for n, most in self.slowest.items())
         return slow or (self.load is not None and self.load > BUSY_LOAD * self.cores)
