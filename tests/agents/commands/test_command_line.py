@@ -25,7 +25,7 @@ from maporl_agents.commands.command_line import (
     sentence_of,
 )
 from maporl_agents.config import CONFIGS, PPOConfig
-from maporl_agents.models import downloads
+from maporl_agents.models.sources import downloads
 from maporl_agents.training.keywords import places_of
 
 
