@@ -85,11 +85,7 @@ class _Distinct(NamedTuple):
     rows: list[int]
     prompt: TokenIds
     policy: str
-    past: Past | None
-
-    @property
-    def length(self) -> int:
-        return 0 if self.past is None else self.past.length
+    length: int
 
     @property
     def unread(self) -> int:
@@ -101,7 +97,8 @@ def _distinct(base: Base, rows: Sequence[Prompted]) -> list[_Distinct]:
     found: dict[tuple[str, TokenIds], _Distinct] = {}
     for index, row in enumerate(rows):
         key = base.weights_of(row.policy), row.prompt
-        found.setdefault(key, _Distinct([], row.prompt, row.policy, row.past)).rows.append(index)
+        length = 0 if row.past is None else row.past.length
+        found.setdefault(key, _Distinct([], row.prompt, row.policy, length)).rows.append(index)
     return sorted(found.values(), key=lambda one: -one.unread)
 
 
@@ -166,11 +163,7 @@ class StoredRows(_Rows):
 
     def read_prompts(self) -> Tensor:
         """Read the unread ids of all prompts; return the states after their last ids, (N, H)."""
-        for place, one in enumerate(self._distinct):
-            if one.past is not None:
-                self._cache.pack(place, one.past, self._kept)
-        for row in self._rows:
-            row.past = None  # copied: frees its memory
+        self._pack()
         states = [self._read(first, last) for first, last in _passes(self._distinct)]
         hidden = torch.cat(states)  # (distinct prompts, H)
         repeats = [place for place, one in enumerate(self._distinct) for _ in one.rows[1:]]
@@ -181,6 +174,14 @@ class StoredRows(_Rows):
         self._cache.rows = slice(0, len(self.alive))
         self._cache.length = self._prompts
         return hidden
+
+    def _pack(self) -> None:
+        """Copy what is kept of the prompts, and let each go: its memory can be had again."""
+        for place, one in enumerate(self._distinct):
+            if (past := self._rows[one.rows[0]].past) is not None:
+                self._cache.pack(place, past, self._kept)
+            for row in one.rows:
+                self._rows[row].past = None
 
     def _read(self, first: int, last: int) -> Tensor:
         """Read the prompts in places first to last - 1; return the states after their last ids."""

@@ -5,6 +5,7 @@ Rows share one tensor per layer, so that reading one more id of each copies no c
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,8 @@ class _Layer(DynamicLayer):
 
     def __init__(self, owner: RowCache) -> None:
         super().__init__()
-        self.owner = owner
+        # A cycle would keep the storage in memory until Python looks for cycles.
+        self.owner: RowCache = weakref.proxy(owner)
         self.is_initialized = True
         self.stored: list[Tensor] = []  # keys, values: (rows, heads, columns, size)
 

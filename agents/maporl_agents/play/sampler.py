@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from maporl_agents.config import Sampling
 from maporl_agents.models.bases import Base, window_of
 from maporl_agents.models.decoding import Row, write_rows
-from maporl_agents.models.kept_caches import KeptCaches
+from maporl_agents.models.kept_caches import BaseCaches, KeptCaches
 from maporl_agents.models.parallel_bases import side_by_side
 from maporl_agents.models.team import Team
 from maporl_agents.seeding import seed_of
@@ -48,16 +48,21 @@ def complete(
         base, own = team.bases[index], rows_of[index]
         caches = None if kept is None else kept.of(base)
         if caches is not None and own:
-            readers = [base.weights_of(row.policy) for row in own]
-            pasts = caches.take(readers, [row.prompt for row in own])
-            for row, past in zip(own, pasts, strict=True):
-                row.past = past
+            _recall(base, own, caches)
         for start in range(0, len(own), sampling.max_rows):
             chunk = own[start : start + sampling.max_rows]
             write_rows(base, chunk, sampling.temperature, caches, team.critics)
 
     side_by_side(write, range(len(team.bases)))
     return [row.completion(team.base_of(row.policy).chat) for row in rows]
+
+
+def _recall(base: Base, rows: Sequence[Row], caches: BaseCaches) -> None:
+    """Give rows what is kept of their prompts, and hold on to none of it."""
+    readers = [base.weights_of(row.policy) for row in rows]
+    pasts = caches.take(readers, [row.prompt for row in rows])
+    for row, past in zip(rows, pasts, strict=True):
+        row.past = past
 
 
 def sample(
