@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ class _Layer(DynamicLayer):
     def __init__(self, owner: RowCache) -> None:
         super().__init__()
         # A cycle would keep the storage in memory until Python looks for cycles.
-        self.owner: RowCache = weakref.proxy(owner)
+        self.owner = cast("RowCache", weakref.proxy(owner))
         self.is_initialized = True
         self.stored: list[Tensor] = []  # keys, values: (rows, heads, columns, size)
 
