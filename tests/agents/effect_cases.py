@@ -263,7 +263,6 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         )
         for group in OPTIMISERS
     },
-    **{f"{group}.warmup_steps": ([], {}) for group in OPTIMISERS},
 }
 """Per setting of `WHERE`: settings beside which it does nothing, and some beside which it acts."""
 OTHERWISE = [

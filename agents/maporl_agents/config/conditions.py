@@ -83,16 +83,6 @@ NO_PAIRS = (
 )
 
 
-def _ends(group: str) -> Where:
-    """Return the condition of `warmup_steps` of a group."""
-    return Where(
-        lambda config: group_of(config, group).warmup_steps <= most_updates(config, group),
-        f"there are fewer updates, so that the rate would never come to {group}.learning_rate; "
-        "lower one of the two",
-        "would not come to an end",
-    )
-
-
 def _falling(group: str) -> Where:
     """Return the condition of `schedule` of a group."""
     return Where(
@@ -279,7 +269,6 @@ WHERE = {
     "malt.beta": Where(learns_from_pairs, NO_PAIRS),
     "malt.labels": Where(learns_from_pairs, NO_PAIRS),
     # --- Every optimiser ---
-    **{f"{group}.warmup_steps": _ends(group) for group in OPTIMISERS},
     **{f"{group}.final_fraction": _fading(group) for group in OPTIMISERS},
     **{f"{group}.schedule": _falling(group) for group in OPTIMISERS},
 }

@@ -73,8 +73,6 @@ NO_ADAPTERS = {"team.tuning": "lora", "team.start_from": ("x",)}
         ("team.sharing", "first_turn", ONE_TURN),
         ("team.sharing", "turn", LAST_ALONE),
         ("team.sharing", "first_turn", {"team.train_turns": ">=2"}),
-        ("ppo.warmup_steps", 51, {}),
-        ("ppo.warmup_steps", 7, {"steps": 6}),
     ],
 )
 def test_a_setting_that_says_what_is_so_anyway_is_refused(
@@ -103,7 +101,7 @@ def test_a_setting_that_says_what_is_so_anyway_is_refused(
         {"game.feedback_verifier": "own:f", "game.verifier": "own:f", "game.reward_feedback": True},
         {"game.share": "own", "game.horizon": "last"},
         {"team.lora_rank": 4, "team.critic": "adapter"} | NO_ADAPTERS,
-        {"ppo.warmup_steps": 50},
+        {"ppo.warmup_steps": 60},  # longer than the run: lower rates, as in a run cut short
     ],
 )
 def test_what_differs_or_says_the_default_in_other_words_is_accepted(
@@ -129,20 +127,6 @@ def test_malt_prefers_among_the_roles_that_are_trained() -> None:
         refuse_without_effect(
             put(MALTConfig(), {"malt.preference.epochs": 2, "team.train_agents": (0,)})
         )
-
-
-@pytest.mark.parametrize("group", ["imitation", "preference"])
-def test_a_warmup_of_malt_ends_with_the_most_that_can_be_learnt(group: str) -> None:
-    small = {"questions_per_step": 1, "malt.branching": 2, f"malt.{group}.epochs": 3}
-    # 8 leaves in 1 tree; 4 parents of 1 pair each; 3 roles; 8 rows to an update; 3 passes
-    most = {"imitation": 9, "preference": 6}[group]
-    for steps in (most, most + 1):
-        config = put(MALTConfig(), small | {f"malt.{group}.warmup_steps": steps})
-        if steps == most:
-            refuse_without_effect(config)
-        else:
-            with pytest.raises(ValueError, match=rf"malt\.{group}\.warmup_steps=.* not come to an"):
-                refuse_without_effect(config)
 
 
 def test_the_tables_name_fields_that_exist() -> None:
