@@ -27,6 +27,7 @@ DEFECTS = (
             ("self.owners += [alive[place] for place in places]", "self.owners += places"),
             ("{} if base.critics or critics is None", "{} if critics is None"),
             ("values = self.heads[critic](states[own])", "values = self.heads[critic](states)"),
+            ("self.owners.clear()", "pass"),
         ),
     ),
     Defects(

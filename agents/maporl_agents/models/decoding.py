@@ -24,6 +24,8 @@ from maporl_agents.types import Completion, StopReason, TokenIds
 
 _READ_AT_ONCE = 2**23
 """Logits that are computed at a time: 32 MiB of float32."""
+VALUED_AT_ONCE = 2**23
+"""Numbers of the states that wait for their values before the critics are called."""
 
 
 @dataclass
@@ -150,12 +152,15 @@ class _States:
         if places:
             self.owners += [alive[place] for place in places]
             self.parts.append(hidden if len(places) == len(alive) else hidden[places])
+            if len(self.owners) * hidden.shape[1] >= VALUED_AT_ONCE:
+                self.value()
 
     def value(self) -> None:
-        """Write the values of all tokens into the rows: one call per critic."""
+        """Write the values of the tokens noted since the last call: one call per critic."""
         if not self.parts:
             return
         states = torch.cat(self.parts)  # (K, H), a row's tokens in order
+        self.parts.clear()
         places: dict[str, list[int]] = {}
         for place, row in enumerate(self.owners):
             places.setdefault(str(self.rows[row].critic), []).append(place)
@@ -163,6 +168,7 @@ class _States:
             values = self.heads[critic](states[own]).tolist()
             for place, value in zip(own, values, strict=True):
                 self.rows[self.owners[place]].values.append(value)
+        self.owners.clear()
 
 
 def _keep(

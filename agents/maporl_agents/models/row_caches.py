@@ -201,7 +201,7 @@ class StoredRows(_Rows):
             positions.to(device),
             [one.policy for one in some],
             cache=self._cache,
-        )[:, -1]
+        )[:, -1].clone()  # frees the other states
 
     def read_next(self, ids: Tensor) -> Tensor:
         """Read one id (N,) more of each row; return the states after them, (N, H)."""

@@ -16,8 +16,6 @@ import torch
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
-    Cache,
-    DynamicCache,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -27,9 +25,7 @@ from transformers.pytorch_utils import Conv1D
 from maporl_agents.config import GameConfig, TeamConfig
 from maporl_agents.models.bases import Base
 from maporl_agents.models.critics import critic_adapter
-from maporl_agents.models.decoding import next_tokens
 from maporl_agents.models.loading import examine, make_team
-from maporl_agents.models.row_storage import RowCache
 from maporl_agents.models.team import Team
 from maporl_agents.planning.ledger import Cost, Ledger, sketching
 from maporl_agents.text.chat import Chat
@@ -200,84 +196,9 @@ def owned(team: Team) -> list[Tensor]:
     return [*trained, *(one for m in modules for one in (*m.parameters(), *m.buffers()))]
 
 
-def generation_cost(
-    team: Team,
-    base: Base,
-    policies: Sequence[str],
-    width: int,
-    new: int,
-    temperature: float,
-    *,
-    read: int = 0,
-) -> Cost:
-    """Return the cost of one call of the sampler.
-
-    Args:
-        team: the sketch.
-        base: the base model that writes.
-        policies: one per row.
-        width: tokens of the longest prompt.
-        new: tokens that are written to each row.
-        temperature: as in `Sampling`.
-        read: tokens of the prompts whose caches are kept from earlier turns.
-    """
-    rows = len(policies)
-    with torch.inference_mode(), sketching(Ledger(owned(team))) as ledger:
-        cache: Cache = DynamicCache(config=base.model.config)
-        if base.packs:
-            cache = RowCache(len(cache.layers), rows, width, width + new - 1)
-            cache.length = read
-        _say(base, policies, _places(rows, width - read), width, cache, temperature)
-        prefill = ledger.cost()
-        if isinstance(cache, RowCache):
-            cache.length = width + max(new - 2, 0)
-        else:
-            _lengthen(cache, new - 2)
-        held = ledger.live_bytes
-        ledger.start()
-        # The last step, the dearest, stands for all: it reads the whole text.
-        _say(base, policies, _places(rows, 1), width + new - 1, cache, temperature)
-        step = ledger.cost()
-    whole = prefill.then(step.times(new - 1)) if new > 1 else prefill
-    peak = max(prefill.peak_bytes, held + step.peak_bytes if new > 1 else 0)
-    return Cost(whole.flops, whole.moved_bytes, whole.ops, peak)
-
-
-def _places(rows: int, width: int) -> Tensor:
+def places(rows: int, width: int) -> Tensor:
+    """Return ids (rows, width) without content."""
     return torch.zeros(rows, width, dtype=torch.long, device=META)
-
-
-def _say(
-    base: Base,
-    policies: Sequence[str],
-    ids: Tensor,
-    context: int,
-    cache: Cache,
-    temperature: float,
-) -> None:
-    """Run the model and draw one token per row, as `sampler` does."""
-    attention = torch.ones(len(ids), context, dtype=torch.long, device=META)
-    hidden = base.hidden(ids, attention, ids, policies, cache=cache)[:, -1]
-    numbers = torch.empty(len(ids), dtype=torch.float64, device=META)
-    next_tokens(base, hidden, temperature, numbers)
-
-
-def token_bytes(team: Team, base: Base) -> float:
-    """Return the bytes of one token in a key-value cache of plain attention."""
-    cache = RowCache(len(DynamicCache(config=base.model.config).layers), 1, 1, 1)
-    with torch.inference_mode(), sketching(Ledger(owned(team))):
-        ids = _places(1, 1)
-        base.hidden(ids, torch.ones_like(ids), ids, base.policies[:1], cache=cache)
-    return float(sum(whole.nbytes for layer in cache.layers for whole in layer.stored))
-
-
-def _lengthen(cache: Cache, tokens: int) -> None:
-    """Append `tokens` tokens to a cache that holds a prompt."""
-    for index, layer in enumerate(cache.layers):
-        if tokens > 0:
-            rows, heads, _, size = layer.keys.shape
-            more = layer.keys.new_empty(rows, heads, tokens, size)
-            cache.update(more, more, index)
 
 
 @dataclass(frozen=True)
@@ -354,7 +275,7 @@ def _score(
 
 
 def _states(base: Base, owners: Sequence[str], shape: Pass, *, reference: bool = False) -> Tensor:
-    ids = _places(len(owners), shape.width)
+    ids = places(len(owners), shape.width)
     hidden = base.hidden(ids, torch.ones_like(ids), ids, owners, reference=reference)
     cells = torch.zeros(shape.tokens, dtype=torch.long, device=META)
     return hidden[cells, cells]

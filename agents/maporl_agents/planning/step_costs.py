@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,16 +18,15 @@ from maporl_agents.planning.ledger import Cost
 from maporl_agents.planning.sketch import (
     Pass,
     Sketch,
-    generation_cost,
     largest,
     nbytes,
     owned,
     passes_of,
     scoring_cost,
-    token_bytes,
     update_cost,
     verifier_bytes,
 )
+from maporl_agents.planning.turns import KeptTexts, Turn, token_bytes, turn_cost
 from maporl_agents.training.experiment import EVAL_BATCH
 from maporl_agents.types import Rollout, TokenIds
 
@@ -112,57 +111,111 @@ class StepCosts:
         # On a GPU all parameters are stepped together, through temporary copies.
         copies = gradients if self.device == "cuda" else 0
         return {
-            "sampling": self._height(lambda b: self._longest_turn(b, len(rollouts), worst)),
-            "evaluation": self._height(lambda b: self._longest_turn(b, questions, worst)),
+            "sampling": self._playing(len(rollouts), worst, with_values=True),
+            "evaluation": self._playing(questions, worst),
             "scoring": self._height(lambda b: self._scoring(b, len(rollouts), worst)),
-            "update": self._height(lambda b: self._update(b, len(rollouts), worst), gradients),
+            "update": self._height(
+                lambda b: self._update(b, len(rollouts), worst), self._own_gradients
+            )
+            + (gradients - sum(map(self._own_gradients, self.sketch.team.bases))),
             "optimiser step": float(gradients + copies),
         }
 
-    def _height(self, cost: Callable[[Base], Cost], gradients: int = 0) -> float:
-        """Add up the peaks of the bases that work side by side; `gradients` are those of all."""
-        team = self.sketch.team
-        own = {id(base): 0 for base in team.bases}
-        if gradients:
-            for base in team.bases:
-                names = (*base.policies, *base.critics)
-                own[id(base)] = nbytes(p for name in names for p in base.trainable(name).values())
-        extra = sorted((cost(base).peak_bytes - own[id(base)] for base in team.bases), reverse=True)
+    def _own_gradients(self, base: Base) -> int:
+        """Return the bytes of the gradients of what is trained on a base."""
+        names = (*base.policies, *base.critics)
+        return nbytes(p for name in names for p in base.trainable(name).values())
+
+    def _playing(self, debates: int, worst: Rollout, *, with_values: bool = False) -> float:
+        """Return the peak bytes of playing; bases keep their caches while others write."""
+        return self._height(
+            lambda b: self._dearest_turn(b, debates, worst, with_values=with_values),
+            lambda b: self._kept_at_end(b, debates, worst),
+        )
+
+    def _height(
+        self, cost: Callable[[Base], Cost], stays: Callable[[Base], float] = lambda _: 0.0
+    ) -> float:
+        """Add up the peaks of the bases that work side by side.
+
+        Args:
+            cost: of a base.
+            stays: bytes in a base's peak that are there while other bases work, too.
+        """
+        held = {id(base): stays(base) for base in self.sketch.team.bases}
+        peaks = [cost(base).peak_bytes - held[id(base)] for base in self.sketch.team.bases]
         at_once = cores() if self.device == "cpu" else 1
-        return sum(extra[:at_once]) + gradients + self.sketch.unpacked_bytes
+        extra = sum(sorted(peaks, reverse=True)[:at_once])
+        return extra + sum(held.values()) + self.sketch.unpacked_bytes
 
-    def _longest_turn(self, base: Base, debates: int, worst: Rollout) -> Cost:
-        """Return the cost of the turn with the longest texts, in one batch of the sampler."""
-        rows = [row for row in self._rows(worst) if row.policy in base.policies]
-        if not rows:
-            return Cost()
-        longest = max(rows, key=lambda row: len(row.prompt) + len(row.ids))
-        speakers = [row.policy for row in rows if row.turn == longest.turn] * debates
-        kept = self._kept_bytes(base, len(speakers) * (len(longest.prompt) + len(longest.ids) - 1))
-        speakers = speakers[: self.config.sampling.max_rows]
-        read = self._read_before(base, rows, longest)
-        cost = self._generate(base, speakers, len(longest.prompt), len(longest.ids), read)
-        return replace(cost, peak_bytes=cost.peak_bytes + kept)
+    def _kept_at_end(self, base: Base, debates: int, worst: Rollout) -> float:
+        """Return the bytes of the caches that a base keeps after the last turn."""
+        turns, room = self._turns(base, worst), self._room(base)
+        if not (turns and room):
+            return 0.0
+        tokens = turns[-1].kept_after * debates
+        return min(room, tokens * token_bytes(self.sketch.team, base))
 
-    def _generate(
-        self, base: Base, speakers: Sequence[str], width: int, new: int, read: int
+    def _dearest_turn(
+        self, base: Base, debates: int, worst: Rollout, *, with_values: bool = False
     ) -> Cost:
-        heat = self.config.sampling.temperature
-        return generation_cost(self.sketch.team, base, speakers, width, new, heat, read=read)
+        """Return the cost of the turn of which most is in memory at once."""
+        turns = self._turns(base, worst, with_values=with_values)
+        costs = [self._turn_cost(base, turn, debates) for turn in turns]
+        return max(costs, key=lambda cost: cost.peak_bytes, default=Cost())
 
-    def _kept_bytes(self, base: Base, tokens: int) -> int:
-        """Return the bytes of the caches that are kept of `tokens` tokens."""
+    def _turn_cost(self, base: Base, turn: Turn, debates: int) -> Cost:
+        sampling = self.config.sampling
+        return turn_cost(
+            self.sketch.team,
+            base,
+            turn,
+            debates,
+            rows=sampling.max_rows,
+            temperature=sampling.temperature,
+            room=self._room(base),
+        )
+
+    def _room(self, base: Base) -> float:
+        """Return the bytes of caches that a base may keep."""
         room = self.config.sampling.cache_gb * 1e9 / len(self.sketch.team.bases)
-        if not (base.packs and room):
-            return 0
-        return int(min(room, tokens * token_bytes(self.sketch.team, base)))
+        return room if base.packs else 0.0
 
-    def _read_before(self, base: Base, rows: Sequence[Row], row: Row) -> int:
-        """Return the number of tokens of a prompt that are cached from earlier turns."""
-        if not (base.packs and self.config.sampling.cache_gb):
-            return 0
-        known = ((other.prompt + other.ids)[:-1] for other in rows if other.turn < row.turn)
-        return max((len(ids) for ids in known if row.prompt[: len(ids)] == ids), default=0)
+    def _turns(self, base: Base, rollout: Rollout, *, with_values: bool = False) -> list[Turn]:
+        """Return the turns of one debate in which a base writes, with the caches it keeps."""
+        rows = [row for row in self._rows(rollout) if row.policy in base.policies]
+        kept = KeptTexts()
+        turns = []
+        for number in sorted({row.turn for row in rows}):
+            own = [row for row in rows if row.turn == number]
+            distinct = {(base.weights_of(row.policy), row.prompt): row.policy for row in own}
+            before = kept.tokens
+            read = [kept.take(reader, prompt) for reader, prompt in distinct]
+            unread = max(
+                len(prompt) - count for (_, prompt), count in zip(distinct, read, strict=True)
+            )
+            idle = kept.tokens
+            if self._room(base):
+                for row in own:
+                    kept.put(base.weights_of(row.policy), (row.prompt + row.ids)[:-1])
+            critics: dict[str, int] = {}
+            for row in own:
+                if with_values and row.trained and not base.critics:
+                    critics[row.critic] = critics.get(row.critic, 0) + len(row.ids)
+            turns.append(
+                Turn(
+                    policies=tuple(row.policy for row in own),
+                    distinct=tuple(distinct.values()),
+                    width=max(read) + unread,
+                    new=max(len(row.ids) for row in own),
+                    read=max(read),
+                    critics=critics,
+                    kept_before=before,
+                    idle=idle,
+                    kept_after=kept.tokens,
+                )
+            )
+        return turns
 
     def _scoring(self, base: Base, debates: int, rollout: Rollout) -> Cost:
         passes = self._passes(base, rollout, debates)
@@ -258,14 +311,6 @@ class StepCosts:
     def _play(self, base: Base, rollout: Rollout, debates: int) -> Cost:
         """Return the cost of all turns of `debates` debates like this one."""
         total = Cost()
-        rows = [row for row in self._rows(rollout) if row.policy in base.policies]
-        for turn in sorted({row.turn for row in rows}):
-            turn_rows = [row for row in rows if row.turn == turn]
-            speakers = [row.policy for row in turn_rows] * debates
-            chunk = speakers[: self.config.sampling.max_rows]
-            longest = max(turn_rows, key=lambda row: len(row.prompt))
-            new = max(len(row.ids) for row in turn_rows)
-            read = self._read_before(base, rows, longest)
-            one = self._generate(base, chunk, len(longest.prompt), new, read)
-            total = total.then(one.times(len(speakers) / len(chunk)))
+        for turn in self._turns(base, rollout, with_values=True):
+            total = total.then(self._turn_cost(base, turn, debates))
         return total

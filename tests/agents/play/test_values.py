@@ -11,6 +11,7 @@ import torch
 from miniatures import load_team, stir
 from ppo_cases import CONFIG, QUESTIONS, TEMPERATURE, make_debates
 
+from maporl_agents.models import decoding
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
 from maporl_agents.types import Rollout
@@ -50,6 +51,18 @@ def test_equal_to_those_of_a_scoring_pass(
     assert whole.values[batch.mask].abs().min() > 0
     tolerance = 1e-12 if double else 1e-5
     torch.testing.assert_close(batch.sampled_values, whole.values, atol=tolerance, rtol=tolerance)
+
+
+def test_values_do_not_depend_on_how_often_critics_are_called(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team = make_team(checkpoint, double=True)
+    once, _ = collate(team, played(team))
+    monkeypatch.setattr(decoding, "VALUED_AT_ONCE", 1)
+    often, _ = collate(team, played(team))
+    assert once.sampled_values is not None
+    assert often.sampled_values is not None
+    torch.testing.assert_close(often.sampled_values, once.sampled_values, atol=1e-12, rtol=1e-12)
 
 
 def test_the_messages_are_those_without_values(checkpoint: Checkpoint) -> None:
