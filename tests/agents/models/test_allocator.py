@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-# Frees and asks for 64 MB thirty times; prints the page faults per round after the first ones.
+# Frees and asks for 16 MB thirty times; prints the page faults per round after the first ones.
 PROBE = """
 import resource, sys
 import numpy as np
@@ -18,7 +18,7 @@ taken = keep_freed_memory() if sys.argv[1] == "keep" else None
 for round in range(30):
     if round == 10:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    block = np.empty(2**23)
+    block = np.empty(2**21)
     block[:] = 1.0
     del block
 print(taken, (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 20)
