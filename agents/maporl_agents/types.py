@@ -179,10 +179,10 @@ class TokenBatch:
         )
 
 
-def flush_right(rows: Sequence[TokenIds]) -> Tensor:
-    """Return ids (N, S) that end in the last column, 0 before their first."""
+def flush_right(rows: Sequence[TokenIds], fill: int = 0) -> Tensor:
+    """Return ids (N, S) that end in the last column, `fill` before their first."""
     width = max(map(len, rows), default=0)
-    padded = np.zeros((len(rows), width), dtype=np.int64)
+    padded = np.full((len(rows), width), fill, dtype=np.int64)
     for place, row in zip(padded, rows, strict=True):
         place[width - len(row) :] = row
     return torch.from_numpy(padded)

@@ -45,7 +45,10 @@ DEFECTS = (
             ("places[target] = source", "pass"),
             ("self._cache.move(late, free, count)", "self._cache.move([], [], count)"),
             ("hidden[self._select(places)]", "hidden[torch.tensor(places)]"),
-            ("attention[row, width - len(prompt) :] = 1", "attention[row, :] = 1"),
+            (
+                "[(1,) * len(prompt) for prompt in prompts])",
+                "[(1,) * len(prompt) for prompt in prompts], 1)",
+            ),
             ("self._cache.reorder_cache(index)", "pass"),
         ),
     ),

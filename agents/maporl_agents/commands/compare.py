@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from maporl_agents.terminal import console
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,6 @@ from maporl_agents.config.run_facts import (
     turns_are_read,
 )
 
-NOTHING = "would do nothing"
-
 
 @dataclass(frozen=True, slots=True)
 class Where:
@@ -37,12 +35,10 @@ class Where:
     Attributes:
         holds: whether the settings of a run let it act.
         why_not: completes "would do nothing in this run: ...".
-        verdict: in place of "would do nothing".
     """
 
     holds: Callable[[Any], bool]
     why_not: str
-    verdict: str = NOTHING
 
 
 # --- Conditions of several settings ---------------------------------------------------

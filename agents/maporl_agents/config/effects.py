@@ -14,7 +14,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from maporl_agents.config import RunConfig, scheme_of
-from maporl_agents.config.conditions import NEVER, NO_PAIRS, NOTHING, WHERE
+from maporl_agents.config.conditions import NEVER, NO_PAIRS, WHERE
 from maporl_agents.config.run_facts import learns_from_pairs
 
 
@@ -40,8 +40,7 @@ def refuse_without_effect(config: RunConfig, kept: RunConfig | None = None) -> N
         if why := why_never(scheme, name):
             raise ValueError(f"{name} {why}")
         if why := why_idle(config, name):
-            verdict = WHERE[name].verdict if name in WHERE else NOTHING
-            raise ValueError(f"{name}={value!r} {verdict} in this run of {scheme}: {why}")
+            raise ValueError(f"{name}={value!r} would do nothing in this run of {scheme}: {why}")
 
 
 def _refuse_no_training(config: RunConfig, usual: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from transformers.cache_utils import DynamicLayer
 from maporl_agents.models.bases import Base
 from maporl_agents.models.kept_caches import Past, States
 from maporl_agents.models.row_storage import RowCache
-from maporl_agents.types import TokenIds
+from maporl_agents.types import TokenIds, flush_right
 
 PREFILL_TOKENS = 8192
 """Largest number of ids that are read in one pass of prompts, longer prompts excepted."""
@@ -188,9 +188,7 @@ class StoredRows(_Rows):
         some = self._distinct[first:last]
         width = some[0].unread
         start = self._prompts - width
-        ids = torch.full((len(some), width), self._base.chat.pad_id)
-        for place, one in enumerate(some):
-            ids[place, width - one.unread :] = torch.tensor(one.prompt[one.length :])
+        ids = flush_right([one.prompt[one.length :] for one in some], self._base.chat.pad_id)
         ends = torch.tensor([len(one.prompt) for one in some])[:, None]  # (n, 1)
         positions = (torch.arange(-width, 0) + ends).clamp(min=0)
         self._cache.rows, self._cache.length = slice(first, last), start
@@ -302,10 +300,6 @@ def _left_pad(
     prompts: Sequence[TokenIds], pad_id: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Return ids and attention mask, (N, P) each, with the prompts flush right."""
-    width = max(map(len, prompts))
-    ids = torch.full((len(prompts), width), pad_id)
-    attention = torch.zeros((len(prompts), width), dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        attention[row, width - len(prompt) :] = 1
+    ids = flush_right(prompts, pad_id)
+    attention = flush_right([(1,) * len(prompt) for prompt in prompts])
     return ids.to(device), attention.to(device)

@@ -40,9 +40,13 @@ def complete(
             model's window for `max_new_tokens`.
     """
     rows = [_row(request, sampling, seed) for request in asked]
-    for row in rows:
-        _require_room(team.base_of(row.policy), len(row.prompt), row.limit)
-    rows_of = [[row for row in rows if row.policy in base.policies] for base in team.bases]
+    bases = [team.base_of(row.policy) for row in rows]
+    rows_of = [
+        [row for row, its_base in zip(rows, bases, strict=True) if its_base is base]
+        for base in team.bases
+    ]
+    for base, own in zip(team.bases, rows_of, strict=True):
+        _require_room(base, own)
 
     def write(index: int) -> None:
         base, own = team.bases[index], rows_of[index]
@@ -54,7 +58,7 @@ def complete(
             write_rows(base, chunk, sampling.temperature, caches, team.critics)
 
     side_by_side(write, range(len(team.bases)))
-    return [row.completion(team.base_of(row.policy).chat) for row in rows]
+    return [row.completion(base.chat) for row, base in zip(rows, bases, strict=True)]
 
 
 def _recall(base: Base, rows: Sequence[Row], caches: BaseCaches) -> None:
@@ -105,14 +109,17 @@ def _row(request: Request, sampling: Sampling, seed: int) -> Row:
     )
 
 
-def _require_room(base: Base, length: int, max_new_tokens: int) -> None:
-    if length == 0:
-        raise ValueError("a prompt has no tokens: a model needs at least one to continue")
+def _require_room(base: Base, rows: Sequence[Row]) -> None:
+    """Raise ValueError for a row without a prompt, or with too little room in the base's window."""
     window = window_of(base.model)
-    if window is not None and length + max_new_tokens > window:
-        raise ValueError(
-            f"a prompt of {length} tokens and {max_new_tokens} new ones do not fit the window of "
-            f"{window} tokens of {base.model.name_or_path or type(base.model).__name__!r}: lower "
-            "max_new_tokens, take fewer agents or turns, set the debate's token_budget, or take a "
-            "model with a longer window"
-        )
+    for row in rows:
+        length = len(row.prompt)
+        if length == 0:
+            raise ValueError("a prompt has no tokens: a model needs at least one to continue")
+        if window is not None and length + row.limit > window:
+            raise ValueError(
+                f"a prompt of {length} tokens and {row.limit} new ones do not fit the window of "
+                f"{window} tokens of {base.model.name_or_path or type(base.model).__name__!r}: "
+                "lower max_new_tokens, take fewer agents or turns, set the debate's token_budget, "
+                "or take a model with a longer window"
+            )
