@@ -5,9 +5,10 @@ Text lives in the environment, ids in `Completion` and `Rollout`, tensors only f
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -48,10 +49,47 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptIds:
+    """The ids that each token of a message was drawn from, where sampling truncates.
+
+    Attributes:
+        counts: (L,), ids in the set of each token; 0 stands for the whole vocabulary.
+        ids: the sets one after another, each ascending: int32, as bytes to be small.
+        forced: places of tokens that a rule wrote, not the policy: each is the one id of its set,
+            of probability 1, so that it has no gradient.
+    """
+
+    counts: tuple[int, ...]
+    ids: bytes
+    forced: tuple[int, ...] = ()
+
+    def whole(self) -> KeptIds | None:
+        """Return the sets without truncation: those of forced tokens alone; None without any."""
+        own = self.sets()
+        return KeptIds.of_forced({place: own[place][0] for place in self.forced}, len(own))
+
+    @classmethod
+    def of_forced(cls, forced: Mapping[int, int], length: int) -> KeptIds | None:
+        """Return the sets of a message of `length` tokens, forced ones by place; None without."""
+        if not forced:
+            return None
+        counts = tuple(int(place in forced) for place in range(length))
+        ids = np.array([forced[place] for place in sorted(forced)], dtype=np.int32)
+        return cls(counts, ids.tobytes(), tuple(sorted(forced)))
+
+    def sets(self) -> list[TokenIds]:
+        """Return the set of each token; () for the whole vocabulary."""
+        flat = np.frombuffer(self.ids, dtype=np.int32)
+        ends = np.cumsum((0, *self.counts)).tolist()
+        return [tuple(flat[a:b].tolist()) for a, b in pairwise(ends)]
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """One sampled message as token ids. Made by `sampler`, never re-encoded from text.
 
-    Guaranteed: as many `logprobs` as `ids`, at least one of each; as many `values`, or none.
+    Guaranteed: as many `logprobs` as `ids`, at least one of each; as many `values`, or none; as
+    many sets in `kept`, each with the id that was drawn from it.
 
     Attributes:
         ids: sampled ids in order, the terminating EOS included.
@@ -59,6 +97,7 @@ class Completion:
         text: decode(ids without a terminating EOS); exactly what the other agents read.
         stop: why it ended.
         values: the critic's value before each id; () if no critic was read while sampling.
+        kept: the ids that each id was drawn from; None for the whole vocabulary.
     """
 
     ids: TokenIds
@@ -66,6 +105,7 @@ class Completion:
     text: str
     stop: StopReason
     values: tuple[float, ...] = ()
+    kept: KeptIds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +154,8 @@ class TokenBatch:
         prompt_ids: (B, P) int64, the prompts flush right; made here unless given.
         ranks: (B,) int64, places of the rows in the order of their ids, prompt and completion;
             likewise.
+        kept: B sets of ids that the tokens of each row were drawn from, None for a row of the whole
+            vocabulary; None if all are.
     """
 
     prompts: tuple[TokenIds, ...]
@@ -129,6 +171,7 @@ class TokenBatch:
     sampled_values: Tensor | None = None
     prompt_ids: Tensor = None  # type: ignore[assignment]
     ranks: Tensor = None  # type: ignore[assignment]
+    kept: tuple[KeptIds | None, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.prompt_ids is None:
@@ -162,7 +205,18 @@ class TokenBatch:
             sampled_values=None if values is None else values[index, :width],
             prompt_ids=self.prompt_ids[index],
             ranks=self.ranks[index],
+            kept=None if self.kept is None else tuple(self.kept[i] for i in chosen),
         )
+
+    def untruncated(self) -> TokenBatch:
+        """Return the batch with distributions over the whole vocabulary, forced tokens excepted.
+
+        For learning from given messages: their policy may leave the sets they were drawn from.
+        """
+        if self.kept is None:
+            return self
+        whole = tuple(one and one.whole() for one in self.kept)
+        return replace(self, kept=whole if any(whole) else None)
 
     def by_policy(self) -> Iterator[tuple[str, Tensor]]:
         """Yield (policy name, its row indices), in order of first appearance."""
@@ -212,7 +266,8 @@ class TokenScores:
     """Results of one forward pass over a `TokenBatch`; all (B, L), 0 outside the mask.
 
     Attributes:
-        logprobs: log pi(token | what precedes it), at the sampling temperature.
+        logprobs: log pi(token | what precedes it), at the sampling temperature, over the ids that
+            the token was drawn from.
         values: the critic's estimate before the token is written; zeros unless requested.
         entropy: of the distribution the token was drawn from, in nats; zeros unless requested.
     """

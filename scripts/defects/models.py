@@ -16,7 +16,7 @@ DEFECTS = (
             ("noise[batch.alive, token]", "noise[batch.alive, 0]"),
             ("chosen = chosen[batch.drop(going)]", "chosen = chosen[: len(batch.drop(going))]"),
             ("(*row.prompt, *row.ids[:-1])", "(*row.prompt, *row.ids)"),
-            ("temper(logits, temperature).log_softmax(-1)", "logits.log_softmax(-1)"),
+            ("logits = temper(logits, drawing.temperature)", "pass"),
         ),
     ),
     Defects(
@@ -28,6 +28,29 @@ DEFECTS = (
             ("{} if base.critics or critics is None", "{} if critics is None"),
             ("values = self.heads[critic](states[own])", "values = self.heads[critic](states)"),
             ("self.owners.clear()", "pass"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/models/truncation.py",
+        ("tests/agents/models/test_truncation.py", "tests/agents/play/test_truncated_sampling.py"),
+        (
+            ("(before < top_p)", "(before <= top_p)"),
+            ("[:, :-1]  # (N, W - 1)", "[:, 1:]  # (N, W - 1)"),
+            ("if 0 < truncation.top_k < logits.shape[1]", "if truncation.top_k > 1"),
+            ("logits.topk(truncation.top_k).values[:, -1:]", "largest"),
+            ("_nucleus_floor(only(logits, logits >= floor)", "_nucleus_floor(logits"),
+            ("largest + share.log()", "share.log()"),
+            ("(self.counts == 0)[:, None]", "(self.counts < 0)[:, None]"),
+            ("(0,) * length", "(1,) * length"),
+            ("larger = (ordered - total).exp().sum(-1) < top_p", "larger = total[:, 0] < -1e9"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/models/decoding.py",
+        ("tests/agents/play/test_truncated_sampling.py",),
+        (
+            ("logits = only(logits, mask)", "pass"),
+            ("zip(alive, [0, *ends], ends, strict=False)", "zip(alive, ends, ends, strict=False)"),
         ),
     ),
     Defects(

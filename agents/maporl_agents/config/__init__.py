@@ -16,7 +16,14 @@ from maporl_agents.config.registry import (
     read_settings,
     scheme_of,
 )
-from maporl_agents.config.shared import EvalConfig, OptimizerConfig, RunConfig, Sampling, Schedule
+from maporl_agents.config.shared import (
+    EvalConfig,
+    OptimizerConfig,
+    RunConfig,
+    Sampling,
+    Schedule,
+    Truncation,
+)
 from maporl_agents.config.team import Attention, Quantization, Sharing, TeamConfig, turns_of
 
 __all__ = [
@@ -49,6 +56,7 @@ __all__ = [
     "Sharing",
     "TeamConfig",
     "TrainConfig",
+    "Truncation",
     "asking",
     "config_of",
     "from_dict",

@@ -28,6 +28,12 @@ LIMIT = Range("a number above 0, or inf for no limit", lambda x: x > 0)
 
 UNIT = Range("in [0, 1]", lambda x: 0 <= x <= 1)
 
+UNIT_OR_NONE = Range("in [0, 1], or None", lambda x: x is None or UNIT.holds(x))
+
+SHARE_ABOVE_0_OR_NONE = Range("in (0, 1], or None", lambda x: x is None or 0 < x <= 1)
+
+COUNT_OR_NONE = Range("at least 0, or None", lambda x: x is None or x >= 0)
+
 
 def require_numbers(settings: Any, allowed: Range, *names: str) -> None:
     """Raise ValueError unless the named fields of `settings` lie in the allowed range."""

@@ -7,13 +7,16 @@ paper or its code; "tiny" = measured here on the built-in model and task, see do
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 from maporl_agents.config.checks import (
     AT_LEAST_1,
+    COUNT_OR_NONE,
     LIMIT,
     NOT_NEGATIVE,
+    SHARE_ABOVE_0_OR_NONE,
     UNIT,
+    UNIT_OR_NONE,
     require_choice,
     require_numbers,
 )
@@ -24,14 +27,31 @@ from maporl_agents.config.typed_text import Typed
 Schedule = Literal["linear", "cosine", "constant"]
 
 
+class Truncation(NamedTuple):
+    """Which ids are left out of a distribution; the values here leave out none."""
+
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+
 @dataclass(frozen=True)
 class Sampling:
-    """How messages are drawn: from softmax(logits / temperature), without truncation."""
+    """How messages are drawn: from softmax(logits / temperature), over the ids that are kept."""
 
     max_new_tokens: int = 32
     """Limit per message, the EOS included. Paper: 300 for GSM8K, 250 for ANLI."""
     temperature: float = 1.0
     """Divides the logits, in sampling and in training; 0 means greedy decoding."""
+    top_k: int | None = None
+    """Draw among the k most probable tokens, over which probabilities are renormalised here and in
+    training; 0 or None for all. Equally probable ones are kept together."""
+    top_p: float | None = None
+    """Then among the fewest tokens that have this probability together, in (0, 1]; 1 or None for
+    all."""
+    min_p: float | None = None
+    """Then among those at least this times as probable as the most probable one, in [0, 1]; 0 or
+    None for all."""
     max_rows: int = 512
     """Largest number of prompts that are decoded side by side; bounds memory."""
     cache_gb: float = 2.0
@@ -54,6 +74,17 @@ class Sampling:
         if not all(self.stop):
             raise ValueError('stop holds an empty text, which ends every message: leave "" out')
         require_numbers(self, NOT_NEGATIVE, "temperature", "cache_gb")
+        require_numbers(self, COUNT_OR_NONE, "top_k")
+        require_numbers(self, SHARE_ABOVE_0_OR_NONE, "top_p")
+        require_numbers(self, UNIT_OR_NONE, "min_p")
+
+    @property
+    def truncation(self) -> Truncation | None:
+        """The settings of truncation, None where nothing is left out."""
+        found = Truncation(
+            self.top_k or 0, 1.0 if self.top_p is None else self.top_p, self.min_p or 0.0
+        )
+        return None if found == Truncation() else found
 
     def limit_of(self, seat: int) -> int:
         """Return the most tokens an agent may write in one message."""
@@ -149,6 +180,11 @@ class RunConfig:
             raise ValueError(
                 "sampling.temperature must be above 0 in training: greedy messages are all alike, "
                 "so that there is nothing to compare"
+            )
+        if self.sampling.top_k == 1 or self.sampling.min_p == 1:
+            raise ValueError(
+                "sampling.top_k=1 and sampling.min_p=1 keep one token, which is greedy decoding: "
+                "messages are all alike, so that there is nothing to compare"
             )
 
     def training_game(self) -> tuple[GameConfig, int]:

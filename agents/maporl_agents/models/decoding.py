@@ -1,29 +1,34 @@
 """Sampling of messages from one base model, token by token, with a key-value cache.
 
 One distribution is sampled, and it is the one that training scores: softmax(raw logits /
-temperature), without truncation. `row_caches` keeps what was read, and drops rows that have ended.
-Each row has a stream of random numbers of its own, one number for each of its tokens.
+temperature), over the ids that truncation leaves (`truncation`). `row_caches` keeps what was read,
+and drops rows that have ended. Each row has a stream of random numbers of its own, one number for
+each of its tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from maporl_agents.config import Truncation
 from maporl_agents.models.bases import Base
 from maporl_agents.models.kept_caches import BaseCaches, Past
 from maporl_agents.models.lm_head import temper
 from maporl_agents.models.row_caches import BatchRows, StoredRows, batch_rows
+from maporl_agents.models.truncation import KeptSets, kept_mask, only
 from maporl_agents.models.uniforms import draw, uniforms
 from maporl_agents.phases import phase
 from maporl_agents.text.chat import Chat
-from maporl_agents.types import Completion, StopReason, TokenIds
+from maporl_agents.types import Completion, KeptIds, StopReason, TokenIds
 
 _READ_AT_ONCE = 2**23
 """Logits that are computed at a time: 32 MiB of float32."""
+_ID_BYTES = 4
 VALUED_AT_ONCE = 2**23
 """Numbers of the states that wait for their values before the critics are called."""
 
@@ -33,7 +38,8 @@ class Row:
     """A prompt and the tokens sampled after it so far.
 
     `stream` names its random numbers; `past` is what of the prompt need not be read again; `values`
-    are those of `critic` before each token.
+    are those of `critic` before each token, `kept` the ids each token was drawn from (int32), where
+    there is truncation.
     """
 
     prompt: TokenIds
@@ -47,6 +53,7 @@ class Row:
     past: Past | None = None
     critic: str | None = None
     values: list[float] = field(default_factory=list)
+    kept: list[bytes] = field(default_factory=list)
 
     def add(self, token: int, logprob: float, chat: Chat) -> bool:
         """Append a sampled token; return whether another one may follow."""
@@ -68,7 +75,13 @@ class Row:
             text=chat.decode(self.ids),
             stop=self.stop,
             values=tuple(self.values),
+            kept=self._kept_ids(),
         )
+
+    def _kept_ids(self) -> KeptIds | None:
+        if not self.kept:
+            return None
+        return KeptIds(tuple(len(one) // _ID_BYTES for one in self.kept), b"".join(self.kept))
 
 
 @torch.inference_mode()
@@ -78,6 +91,7 @@ def write_rows(
     temperature: float,
     kept: BaseCaches | None = None,
     critics: Mapping[str, nn.Module] | nn.ModuleDict | None = None,
+    truncation: Truncation | None = None,
 ) -> None:
     """Sample every row until it ends by a stop token, a stop text or its limit.
 
@@ -90,7 +104,9 @@ def write_rows(
         kept: takes the caches of rows that end.
         critics: value heads by name, of which rows name theirs. Those with a trunk of their own are
             not asked.
+        truncation: leaves out improbable ids; None draws from the whole vocabulary.
     """
+    drawing = Drawing(temperature, truncation if temperature else None)
     batch = batch_rows(base, rows)
     heads = {} if base.critics or critics is None else dict(critics.items())
     states = _States(rows, heads)
@@ -98,7 +114,7 @@ def write_rows(
     with phase("play/prefill"):
         hidden = batch.read_prompts()  # (N, H)
     with phase("play/decode"):
-        _decode(base, rows, batch, hidden, temperature, noise, kept, states)
+        _decode(base, rows, batch, hidden, drawing, noise, kept, states)
         states.value()
 
 
@@ -107,7 +123,7 @@ def _decode(
     rows: Sequence[Row],
     batch: BatchRows,
     hidden: Tensor,
-    temperature: float,
+    drawing: Drawing,
     noise: Tensor | None,
     kept: BaseCaches | None,
     states: _States,
@@ -117,7 +133,9 @@ def _decode(
         states.note(batch.alive, hidden)
         token = len(rows[batch.alive[0]].ids)  # rows that go on are equally long
         numbers = None if noise is None else noise[batch.alive, token]
-        chosen, logprobs = next_tokens(base, hidden, temperature, numbers)
+        chosen, logprobs, sets = next_tokens(base, hidden, drawing, numbers)
+        if sets is not None:
+            _note_kept(rows, batch.alive, sets)
         going = [
             rows[i].add(new, logprob, base.chat)
             for i, new, logprob in zip(batch.alive, chosen.tolist(), logprobs.tolist(), strict=True)
@@ -194,23 +212,49 @@ def _noise(rows: Sequence[Row], temperature: float, device: torch.device) -> Ten
     return torch.from_numpy(table).to(device, dtype)
 
 
+class Drawing(NamedTuple):
+    """How tokens are drawn: temperature 0 takes the most probable one, whatever truncation."""
+
+    temperature: float
+    truncation: Truncation | None = None
+
+
 def next_tokens(
-    base: Base, hidden: Tensor, temperature: float, numbers: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Return ids drawn after states (N, H) and their log-probabilities, (N,) each.
+    base: Base, hidden: Tensor, drawing: Drawing, numbers: Tensor | None
+) -> tuple[Tensor, Tensor, KeptSets | None]:
+    """Return ids drawn after states (N, H), their log-probabilities, (N,) each, and kept sets.
 
     Rows are read out in parts, so that no table grows with rows times vocabulary.
     """
     rows = max(1, _READ_AT_ONCE // base.vocab_size)
     parts = hidden.split(rows)
     given = [None] * len(parts) if numbers is None else numbers.split(rows)
-    drawn = [_draw(base.logits(h), temperature, u) for h, u in zip(parts, given, strict=True)]
-    chosen, logprobs = zip(*drawn, strict=True)
-    return torch.cat(chosen), torch.cat(logprobs)
+    drawn = [_draw(base.logits(h), drawing, u) for h, u in zip(parts, given, strict=True)]
+    chosen, logprobs, sets = zip(*drawn, strict=True)
+    if drawing.truncation is None:
+        return torch.cat(chosen), torch.cat(logprobs), None
+    kept = KeptSets(*(torch.cat(part) for part in zip(*sets, strict=True)))
+    return torch.cat(chosen), torch.cat(logprobs), kept
 
 
-def _draw(logits: Tensor, temperature: float, numbers: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return chosen ids and their log-probabilities, (N,) each."""
-    logprobs = temper(logits, temperature).log_softmax(-1)
+def _draw(
+    logits: Tensor, drawing: Drawing, numbers: Tensor | None
+) -> tuple[Tensor, Tensor, KeptSets | None]:
+    """Return chosen ids, their log-probabilities, (N,) each, and what they were drawn from."""
+    logits = temper(logits, drawing.temperature)
+    sets = None
+    if drawing.truncation is not None:
+        mask = kept_mask(logits, drawing.truncation)
+        logits = only(logits, mask)
+        sets = KeptSets(mask.sum(-1), mask.nonzero()[:, 1])
+    logprobs = logits.log_softmax(-1)
     chosen = logprobs.argmax(-1) if numbers is None else draw(logprobs, numbers)
-    return chosen, logprobs.gather(1, chosen[:, None])[:, 0]
+    return chosen, logprobs.gather(1, chosen[:, None])[:, 0], sets
+
+
+def _note_kept(rows: Sequence[Row], alive: Sequence[int], sets: KeptSets) -> None:
+    """Note of the rows `alive` what their newest tokens were drawn from."""
+    ids = sets.ids.int().cpu().numpy()
+    ends = sets.counts.cumsum(0).tolist()
+    for row, first, last in zip(alive, [0, *ends], ends, strict=False):
+        rows[row].kept.append(ids[first:last].tobytes())

@@ -6,12 +6,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from maporl_agents.models.truncation import NEVER
 from maporl_agents.models.trunk import ANOTHER_MODEL, failing_as, trunk_of
 from maporl_agents.tensor_checks import working_dtype
 from maporl_agents.text.chat import Chat
-
-_NEVER = -1e30
-"""A logit whose probability is 0 at any temperature."""
 
 
 def temper(logits: Tensor, temperature: float) -> Tensor:
@@ -59,8 +57,7 @@ class Head:
     def _without_gaps(self, logits: Tensor) -> Tensor:
         if not len(self._gaps):
             return logits
-        # Not -inf: times a probability of 0 it would be NaN.
-        least = max(torch.finfo(logits.dtype).min, _NEVER)
+        least = max(torch.finfo(logits.dtype).min, NEVER)
         return logits.index_fill(-1, self._gaps.to(logits.device), least)
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from transformers import Cache, DynamicCache
 
 from maporl_agents.models.bases import Base
-from maporl_agents.models.decoding import VALUED_AT_ONCE, next_tokens
+from maporl_agents.models.decoding import VALUED_AT_ONCE, Drawing, next_tokens
 from maporl_agents.models.row_caches import PREFILL_TOKENS
 from maporl_agents.models.row_storage import RowCache
 from maporl_agents.models.team import Team
@@ -168,7 +168,7 @@ def _say(
     ids = places(len(policies), width)
     hidden = base.hidden(ids, places(len(ids), columns), ids, policies, cache=cache)[:, -1]
     numbers = torch.empty(len(ids), dtype=torch.float64, device=META)
-    next_tokens(base, hidden, temperature, numbers)
+    next_tokens(base, hidden, Drawing(temperature), numbers)
 
 
 def token_bytes(team: Team, base: Base) -> float:

@@ -31,7 +31,7 @@ def complete(
     Args:
         team: the models.
         asked: the requests, no two of one debate and agent.
-        sampling: limits and temperature.
+        sampling: limits, temperature and truncation.
         seed: names the random numbers; equal arguments give equal completions.
         kept: caches of earlier calls; they change what is computed again, not the completions.
 
@@ -55,7 +55,7 @@ def complete(
             _recall(base, own, caches)
         for start in range(0, len(own), sampling.max_rows):
             chunk = own[start : start + sampling.max_rows]
-            write_rows(base, chunk, sampling.temperature, caches, team.critics)
+            write_rows(base, chunk, sampling.temperature, caches, team.critics, sampling.truncation)
 
     side_by_side(write, range(len(team.bases)))
     return [row.completion(base.chat) for row, base in zip(rows, bases, strict=True)]
@@ -83,7 +83,7 @@ def sample(
         team: the models.
         prompts: N tuples of ids; equal ones get completions of their own.
         policies: N names, the policy that continues each prompt.
-        sampling: limits and temperature.
+        sampling: limits, temperature and truncation.
         seed: names the random numbers.
         seats: N agent indices, whose own limits and stop texts hold; None: all are agent 0.
 

@@ -90,8 +90,15 @@ def speak(
         kept: key-value caches of earlier calls of the same debates, of which this one makes use.
 
     Raises:
-        ValueError: a prompt is empty, or leaves too little room in the model's window.
+        ValueError: a prompt is empty, or leaves too little room in the model's window; or an engine
+            truncates and does not say what it kept.
     """
     if engine is None:
         return complete(team, asked, sampling, seed, kept)
-    return engine(team, asked, sampling, seed)
+    written = engine(team, asked, sampling, seed)
+    if sampling.temperature and sampling.truncation and not all(one.kept for one in written):
+        raise ValueError(
+            "the engine does not say which ids its tokens were drawn from (Completion.kept), so "
+            "their probabilities cannot be computed: set sampling top_k 0, top_p 1 and min_p 0"
+        )
+    return written

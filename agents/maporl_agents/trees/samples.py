@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from maporl_agents.trees.sample_tree import Steps, TreeNode, below
-from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
+from maporl_agents.types import Completion, KeptIds, Rollout, StopReason, TokenIds
 from maporl_env.types import Message, Question, Transcript
 
 
@@ -56,7 +56,11 @@ class Sample:
         return self.tree, self.path[:-1]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict; long lists of ids come last."""
+        """Return a JSON-ready dict; long lists of ids come last.
+
+        Kept sets are left out: what is learnt from trees is over the whole vocabulary.
+        """
+        forced = self.completion.kept.forced if self.completion.kept else ()
         return {
             "tree": self.tree,
             "path": list(self.path),
@@ -70,16 +74,18 @@ class Sample:
             "ids": list(self.completion.ids),
             "logprobs": list(self.completion.logprobs),
             "prompt": list(self.prompt),
-        }
+        } | ({"forced": list(forced)} if forced else {})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Sample:
         """Inverse of :meth:`to_dict`."""
+        ids = tuple(data["ids"])
         completion = Completion(
-            ids=tuple(data["ids"]),
+            ids=ids,
             logprobs=tuple(data["logprobs"]),
             text=data["text"],
             stop=StopReason(data["stop"]),
+            kept=KeptIds.of_forced({i: ids[i] for i in data.get("forced", ())}, len(ids)),
         )
         return cls(
             tree=data["tree"],

@@ -56,6 +56,7 @@ def batch_of(team: Team, rows: Sequence[Row]) -> TokenBatch:
     """Return messages as tensors, on the device of the team's first base."""
     device = team.bases[0].device
     completions = [row.completion for row in rows]
+    kept = tuple(one.kept for one in completions)
     places = torch.tensor([(row.episode, row.turn, row.seat) for row in rows], dtype=torch.long)
     episodes, turns, seats = places.reshape(-1, 3).unbind(1)
     lengths = torch.tensor([len(completion.ids) for completion in completions], dtype=torch.long)
@@ -75,6 +76,7 @@ def batch_of(team: Team, rows: Sequence[Row]) -> TokenBatch:
         episodes=episodes.to(device),
         rewards=torch.tensor([row.reward for row in rows], dtype=torch.float32, device=device),
         sampled_values=values.to(device) if all(one.values for one in completions) else None,
+        kept=kept if any(kept) else None,
     )
 
 

@@ -21,6 +21,8 @@ def imitation_step(
 ) -> float:
     """Take one optimiser step on a batch; return its loss per policy, averaged.
 
+    Likelihoods are over the whole vocabulary, also where sampling truncates.
+
     Args:
         learner: team and optimiser; updated in place.
         batch: the messages; an empty batch changes nothing, and its loss is 0.
@@ -32,7 +34,7 @@ def imitation_step(
             or a parameter is not finite after the step.
     """
     loss = partial(nll, team=learner.team, temperature=temperature)
-    metrics = apply(learner, Messages(batch), loss, micro_tokens=micro_tokens)
+    metrics = apply(learner, Messages(batch.untruncated()), loss, micro_tokens=micro_tokens)
     return metrics.get("nll", 0.0)
 
 

@@ -39,6 +39,7 @@ def reference_logprobs(
     team: Team, batch: TokenBatch, micro_tokens: int, temperature: float
 ) -> Tensor:
     """Return the summed log-probability of every row under the team as it is now, (B,)."""
+    batch = batch.untruncated()
     passes = list(micro_batches(batch, micro_tokens))
     sums = [
         score_tokens(team, batch.select(rows), temperature=temperature).logprobs.sum(1)
@@ -57,6 +58,8 @@ def preference_step(
 ) -> Metrics:
     """Take one optimiser step on pairs of one policy; return its metrics from before the step.
 
+    Log-probabilities are over the whole vocabulary, also where sampling truncates.
+
     Args:
         learner: team and optimiser; updated in place.
         pairs: the pairs of messages.
@@ -69,6 +72,7 @@ def preference_step(
             or a parameter is not finite after the step.
     """
     loss = partial(pair_loss, team=learner.team, beta=beta, temperature=temperature)
+    pairs = pairs._replace(batch=pairs.batch.untruncated())
     metrics = apply(learner, pairs, loss, micro_tokens=micro_tokens, whole_episodes=True)
     return {name: x for name, x in metrics.items() if not name.startswith("grad_norm/")}
 

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from maporl_agents.losses import full_kl
 from maporl_agents.models.bases import Base
 from maporl_agents.models.lm_head import temper
+from maporl_agents.models.truncation import KeptSets, only
 
 CHUNK = 2**25
 """Largest tokens x vocabulary in one chunk; 128 MiB of float32 in each of a few copies."""
@@ -29,6 +30,7 @@ def read_out(
     ids: Tensor,
     temperature: float,
     *,
+    kept: KeptSets | None = None,
     reference: bool = False,
     with_entropy: bool = False,
     train_entropy: bool = False,
@@ -40,13 +42,16 @@ def read_out(
         states: (N, H), the trunk's states just before the ids.
         ids: (N,).
         temperature: the temperature at which the ids were sampled.
+        kept: the N sets that the ids were drawn from, over which distributions are renormalised;
+            None for the whole vocabulary.
         reference: use the reference policy's head.
         with_entropy: also compute the entropies; they are 0 without it.
         train_entropy: also compute the entropies, with gradient.
     """
 
-    def of_chunk(states: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    def of_chunk(states: Tensor, ids: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         logits = temper(base.logits(states, reference=reference), temperature)  # (n, V)
+        logits = only(logits, mask)
         if not train_entropy:
             return _LogProbs.apply(logits, ids, with_entropy)
         all_logprobs = logits.log_softmax(-1)
@@ -55,24 +60,38 @@ def read_out(
 
     pieces = list(_chunks(len(ids), base.vocab_size))
     if len(pieces) == 1:
-        return of_chunk(states, ids)
+        return of_chunk(states, ids, _mask(kept, pieces[0], base))
     run: Callable[..., tuple[Tensor, Tensor]] = of_chunk
     if torch.is_grad_enabled():
         run = partial(checkpoint, of_chunk, use_reentrant=False, preserve_rng_state=False)
-    found = [run(states[piece], ids[piece]) for piece in pieces]
+    found = [run(states[piece], ids[piece], _mask(kept, piece, base)) for piece in pieces]
     return torch.cat([one[0] for one in found]), torch.cat([one[1] for one in found])
 
 
-def exact_kl(base: Base, states: Tensor, ref_states: Tensor, temperature: float) -> Tensor:
-    """Return KL(ref || policy) over the vocabulary, (N,), from states (N, H); without gradient."""
-    found = [
-        full_kl(
-            temper(base.logits(states[piece]), temperature),
-            temper(base.logits(ref_states[piece], reference=True), temperature),
-        )
-        for piece in _chunks(len(states), base.vocab_size)
-    ]
-    return torch.cat(found)
+def exact_kl(
+    base: Base,
+    states: Tensor,
+    ref_states: Tensor,
+    temperature: float,
+    kept: KeptSets | None = None,
+) -> Tensor:
+    """Return KL(ref || policy) over the vocabulary, (N,), from states (N, H); without gradient.
+
+    With `kept`, both are renormalised over the sets that tokens were drawn from.
+    """
+
+    def of_chunk(piece: slice) -> Tensor:
+        mask = _mask(kept, piece, base)
+        own = temper(base.logits(states[piece]), temperature)
+        frozen = temper(base.logits(ref_states[piece], reference=True), temperature)
+        return full_kl(only(own, mask), only(frozen, mask))
+
+    return torch.cat([of_chunk(piece) for piece in _chunks(len(states), base.vocab_size)])
+
+
+def _mask(kept: KeptSets | None, piece: slice, base: Base) -> Tensor | None:
+    """Return the kept sets of some tokens as booleans, (n, V); None for the whole vocabulary."""
+    return None if kept is None else kept.part(piece).mask(base.vocab_size)
 
 
 def _chunks(tokens: int, vocabulary: int) -> Iterator[slice]:

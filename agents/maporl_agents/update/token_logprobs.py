@@ -11,6 +11,7 @@ from torch import Tensor
 from maporl_agents.models.bases import Base
 from maporl_agents.models.critics import critic_adapter
 from maporl_agents.models.team import Team
+from maporl_agents.models.truncation import kept_sets
 from maporl_agents.tensor_checks import working_dtype
 from maporl_agents.types import TokenBatch, TokenScores
 from maporl_agents.update.batching import rows_by_base
@@ -30,6 +31,9 @@ def score_tokens(
 ) -> TokenScores:
     """Return log-probabilities, values and entropies of the sampled tokens, (B, L) each.
 
+    Distributions are those that were sampled: at the temperature, renormalised over the kept set of
+    each token where the batch has some (`TokenBatch.kept`), of the reference policy too.
+
     Args:
         team: the models.
         batch: the messages.
@@ -48,6 +52,7 @@ def score_tokens(
             read.states,
             batch.ids[read.cells],
             temperature,
+            kept=kept_sets(part),
             reference=reference,
             with_entropy=with_entropy,
             train_entropy=train_entropy,
@@ -80,15 +85,16 @@ def critic_values(team: Team, batch: TokenBatch) -> Tensor:
 def reference_and_kl(team: Team, batch: TokenBatch, *, temperature: float) -> Tensor:
     """Return the reference's log-probabilities and KL(ref || policy), (2, B, L), masked by 0.
 
-    The KL is exact over the vocabulary, before each token.
+    The KL is exact over the vocabulary, or over the kept set of each token, before each token.
     """
 
     def compare(rows: Tensor) -> Read:
         base, part = _part(team, batch, rows)
         own, frozen = (_read(base, part, rows, part.policies, reference=r) for r in (False, True))
-        kl = exact_kl(base, own.states, frozen.states, temperature)
+        kept = kept_sets(part)
+        kl = exact_kl(base, own.states, frozen.states, temperature, kept)
         ids = batch.ids[own.cells]
-        logprobs, _ = read_out(base, frozen.states, ids, temperature, reference=True)
+        logprobs, _ = read_out(base, frozen.states, ids, temperature, kept=kept, reference=True)
         return Read(own.cells, torch.stack([logprobs.to(kl.dtype), kl]))
 
     return _spread([compare(rows) for rows in rows_by_base(team, batch)], batch, 2)
