@@ -4,7 +4,8 @@
     scores = verifier.score(questions, responses)
 
 One request is `POST /score` with `{"questions": [{"id", "prompt", "kind"}], "responses": [...]}`;
-the answer is `{"scores": [...]}`: one number in [0, 1] per response, null where there is none.
+the answer is `{"scores": [...]}`: one number in [0, 1] per response, null where there is none. A
+question that has a reference for verifiers brings it as "hidden"; private texts are never sent.
 """
 
 from __future__ import annotations
@@ -84,9 +85,14 @@ class RemoteVerifier:
         return scores
 
     def _body(self, pairs: Sequence[tuple[Question, str]]) -> bytes:
-        questions = [{name: getattr(q, name) for name in self._fields} for q, _ in pairs]
+        questions = [self._told(question) for question, _ in pairs]
         request = {"questions": questions, "responses": [str(text) for _, text in pairs]}
         return json.dumps(request).encode("ascii")
+
+    def _told(self, question: Question) -> dict[str, str]:
+        """Return what the service may know of a question; `hidden` is made for verifiers."""
+        fields = {name: getattr(question, name) for name in self._fields}
+        return {**fields, "hidden": question.hidden} if question.hidden else fields
 
 
 def _scores(content: bytes, count: int, url: str) -> list[float | None]:

@@ -125,11 +125,12 @@ def sample_answers(
         The answers, those to one question together.
 
     Raises:
-        ValueError: no debate, questions that are too long and refused, or a score other than 0 and
-            1, which is no label.
+        ValueError: no debate, questions that are too long and refused or that have private texts,
+            or a score other than 0 and 1, which is no label.
     """
     if debates_per_question < 1:
         raise ValueError(f"debates_per_question must be at least 1, not {debates_per_question}")
+    require_public(questions)
     parts, left_out = fitting(team, game, sampling, {"chosen": questions}, long_questions)
     asked = [question for question in parts["chosen"] for _ in range(debates_per_question)]
     debates = BatchedDebate(replace(game, verifier=verifier), min(batch_size, len(asked)))
@@ -145,6 +146,19 @@ def sample_answers(
         unjudged += len(said) - len(judged)
         on_batch(start + len(part))
     return Sampled(examples, unjudged, tuple(left_out.get("chosen", ())))
+
+
+def require_public(questions: Iterable[Question]) -> None:
+    """Raise ValueError for a question with private texts: the verifier would read the prompt alone.
+
+    Two such questions may have one prompt and different right answers.
+    """
+    for question in questions:
+        if question.private:
+            raise ValueError(
+                f"question {question.id!r} has private texts, which a learned verifier does not "
+                "read: choose questions whose prompts tell all that their answers depend on"
+            )
 
 
 def _is_right(question: Question, score: float) -> bool:

@@ -5,9 +5,9 @@
                     where the scoring thread has ended
     GET  /metrics   counters in the text format that Prometheus reads
 
-A question may also have `id`, `kind` and `answer`. A score is null where the verifier has none.
-Errors are `{"error": {"type": ..., "message": ...}}`, without traceback and without the request's
-text. Requests wait in a bounded queue; one thread scores what waits, in batches.
+A question may also have `id`, `kind`, `answer` and `hidden`, a reference for verifiers. A score is
+null where the verifier has none. Errors are `{"error": {"type": ..., "message": ...}}`, without
+traceback and without the request's text. Requests wait in a bounded queue; one thread scores what waits, in batches.
 
 It listens on the loopback interface; elsewhere it starts only with a token. Clients that keep it
 waiting lose their place (`service_connections`). It speaks plain HTTP: beyond this machine, put a
@@ -41,7 +41,7 @@ from maporl_env.verifiers import VerifierLike
 OPEN_PATHS = ("/health",)
 """Paths that may be read without the token."""
 
-_FIELDS = {"id": "", "prompt": None, "kind": "number", "answer": ""}
+_FIELDS = {"id": "", "prompt": None, "kind": "number", "answer": "", "hidden": ""}
 """Fields of a question and what stands for a missing one; None: it must be there."""
 
 
@@ -195,12 +195,12 @@ def parse(body: bytes, limits: Limits) -> tuple[list[Question], list[str]]:
 def _question(item: Any, index: int, limits: Limits) -> Question:
     where = f"questions[{index}]"
     if not isinstance(item, dict) or not item.keys() <= _FIELDS.keys() or "prompt" not in item:
-        raise _malformed(f"{where} must have prompt and may have id, kind and answer")
+        raise _malformed(f"{where} must have prompt and may have id, kind, answer and hidden")
     fields = {
         name: _text(item.get(name, default), f"{where}.{name}", limits)
         for name, default in _FIELDS.items()
     }
-    return Question(fields["id"], fields["prompt"], fields["answer"], fields["kind"])
+    return Question(**fields)
 
 
 def _text(value: Any, where: str, limits: Limits) -> str:

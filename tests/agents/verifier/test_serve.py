@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from service_cases import GOOD, MALFORMED, QUESTION, TOKEN, Running, serving
 from maporl_agents.verifier import serve
 from maporl_agents.verifier.serve import is_loopback, make_app, require_token
 from maporl_agents.verifier.service_queue import Limits
+from maporl_env.types import Question
 from maporl_env.verifiers import (
     AnswerKey,
     RemoteRefused,
@@ -39,6 +41,15 @@ def test_the_answer_key_can_be_served() -> None:
     with serving(AnswerKey()) as running:
         remote = RemoteVerifier(running.url, send_answers=True)
         assert remote.score([QUESTION] * 2, ["\\boxed{4}", "\\boxed{5}"]) == [1.0, 0.0]
+
+
+def test_a_served_verifier_reads_the_reference_of_a_question() -> None:
+    def by_reference(questions: Sequence[Question], responses: Sequence[str]) -> list[float]:
+        return [float(q.hidden in text) for q, text in zip(questions, responses, strict=True)]
+
+    asked = [replace(QUESTION, hidden=word) for word in ("blue", "red")]
+    with serving(by_reference) as running:
+        assert RemoteVerifier(running.url).score(asked, ["a red one", "a red one"]) == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("text", ["nan", "7.0", "-1", "inf", "no number"])

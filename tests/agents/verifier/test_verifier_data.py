@@ -51,6 +51,16 @@ def test_the_key_labels() -> None:
     assert [example.right for example in made] == [True, False, False]
 
 
+def test_questions_with_private_texts_are_refused(checkpoint: Checkpoint) -> None:
+    told = Question("notes/1", "how much ?", "4", private=("one", "three"))
+    team = load_team(checkpoint("llama"), num_turns=1)
+    game = DebateConfig(task=[question("a"), told], num_agents=2, num_turns=1)
+    with pytest.raises(ValueError, match="'notes/1' has private texts, which a learned"):
+        sample_answers(
+            team, game, [question("a"), told], Sampling(), debates_per_question=1, seed=0
+        )
+
+
 def test_balance_by_hand() -> None:
     examples = answers("a", 3, 1) + answers("b", 0, 4) + answers("c", 2, 0) + answers("d", 2, 5)
     kept, counts = balance(examples, seed=0)

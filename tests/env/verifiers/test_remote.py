@@ -140,6 +140,15 @@ def test_the_key_and_the_token_are_sent_where_asked_for() -> None:
     assert service.body()["questions"][0]["answer"] == "4"
 
 
+def test_the_reference_for_verifiers_is_sent_and_private_texts_are_not() -> None:
+    told = Question("q2", "3 + 3?", "6", private=("only you", ""), hidden="six, counted twice")
+    with serving(answer(0.5, 0.5)) as service:
+        client(service).score([told, QUESTION], ["a", "b"])
+    first, second = service.body()["questions"]
+    assert first == {"id": "q2", "prompt": "3 + 3?", "kind": "number", "hidden": told.hidden}
+    assert "hidden" not in second
+
+
 def test_many_responses_go_in_several_requests() -> None:
     with serving(answer(0.1, 0.2), answer(0.3, 0.4), answer(0.5)) as service:
         scores = client(service, max_items=2).score([QUESTION] * 5, list("abcde"))
