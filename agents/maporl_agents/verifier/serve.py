@@ -7,7 +7,8 @@
 
 A question may also have `id`, `kind`, `answer` and `hidden`, a reference for verifiers. A score is
 null where the verifier has none. Errors are `{"error": {"type": ..., "message": ...}}`, without
-traceback and without the request's text. Requests wait in a bounded queue; one thread scores what waits, in batches.
+traceback and without the request's text. Requests wait in a bounded queue; one thread scores what
+waits, in batches.
 
 It listens on the loopback interface; elsewhere it starts only with a token. Clients that keep it
 waiting lose their place (`service_connections`). It speaks plain HTTP: beyond this machine, put a
