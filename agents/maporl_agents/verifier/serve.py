@@ -24,6 +24,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import uvicorn
@@ -201,7 +202,8 @@ def _question(item: Any, index: int, limits: Limits) -> Question:
         name: _text(item.get(name, default), f"{where}.{name}", limits)
         for name, default in _FIELDS.items()
     }
-    return Question(**fields)
+    question = Question(fields["id"], fields["prompt"], fields["answer"], fields["kind"])
+    return replace(question, hidden=fields["hidden"])
 
 
 def _text(value: Any, where: str, limits: Limits) -> str:
