@@ -23,8 +23,9 @@ in running text. Rules:
 - **"text"**: the content of the box, trimmed, not empty, without LaTeX wrappers around the whole
   (`\text{red}.` is `red`, `\text{a}\text{ b}` is `a b`) and without the backslash of `\_`, `\&`,
   `\#`, `\%` and `\$`; compared exactly.
-- **"last_line"**: a number, marked not by a box but by `A:` at the start of the last line that is
-  not blank, as in `A: 34`; for recorded texts that end so.
+- **"answer_line"**: a number on a line that begins with `Answer:`, see `answer_lines`; the option
+  `answer_rule` reads questions of kind "number" so. **"last_line"**: a number after `A:` at the
+  start of the last line that is not blank, as in `A: 34`; for recorded texts that end so.
 - **"code"**: of the complete fenced blocks whose language is Python or not given, the last one that
   defines a function or class; if none does, the last one marked as Python; else the last one. So
   output or an example that stands behind the program is not taken for it. Fences are those of
@@ -45,6 +46,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from maporl_env.answer_lines import answer_line
 from maporl_env.code_blocks import TooMuchMarkdown, bindings, code_blocks
 from maporl_env.types import Answer
 
@@ -388,6 +390,7 @@ KINDS: dict[str, AnswerKind] = {
     "text": AnswerKind(_read_text),
     "code": AnswerKind(_read_code, find=_find_program, keyed=False),
     "last_line": AnswerKind(_read_number, find=_last_line),
+    "answer_line": AnswerKind(_read_number, find=answer_line),
 }
 
 

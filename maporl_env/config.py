@@ -27,6 +27,13 @@ from maporl_env.protocols import PROTOCOLS, Feedback, History, Protocol, Stop
 from maporl_env.rewards import Horizon, Majority, Share
 from maporl_env.tasks import load_task
 from maporl_env.tasks.base import Task
+from maporl_env.tasks.worked import (
+    AnswerRule,
+    WorkedExamples,
+    instructing,
+    require_numbers,
+    worked_examples,
+)
 from maporl_env.types import Question
 from maporl_env.user_functions import function_named, is_own_name
 from maporl_env.verifiers import AnswerKey, Scorer, VerifierLike
@@ -89,6 +96,10 @@ class DebateConfig:
         feedback: in protocol "joint", `(question, joint answer) -> text` that all agents read
             before the next turn, e.g. `verifiers.programs.Diagnostics()`; None for none.
         show_parts: in protocol "joint", whether agents read each other's parts of earlier turns.
+        shots: number of worked examples that every agent reads first, of the task's training
+            questions; see `tasks.worked`.
+        answer_rule: how answers that are numbers are read: in a "box", or "answer_line", the last
+            number on the line that begins with `Answer:`; see `answers` and `answer_lines`.
     """
 
     task: str | Path | Sequence[Question] | Task = "shopping"
@@ -128,6 +139,8 @@ class DebateConfig:
     feedback: Feedback | None = None
     show_parts: bool = True
     protocol_options: Mapping[str, Any] | None = None
+    shots: int = 0
+    answer_rule: AnswerRule = "box"
 
     @classmethod
     def of(cls, *args: Any, **options: Any) -> DebateConfig:
@@ -148,6 +161,9 @@ class DebateConfig:
         _choice("on_long", self.on_long, typing.get_args(OnLong))
         _choice("history", self.history, typing.get_args(History))
         _choice("stop", self.stop, typing.get_args(Stop))
+        _choice("answer_rule", self.answer_rule, typing.get_args(AnswerRule))
+        if isinstance(self.shots, bool) or not isinstance(self.shots, int) or self.shots < 0:
+            raise ValueError(f"shots must be an integer >= 0, not {self.shots!r}")
         for name in ("reward_feedback", "show_parts"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
@@ -212,9 +228,12 @@ class DebateConfig:
         task.split(split)
         for question in task.private_counts.get(split, ()):
             require_private(question, self.num_agents)
+        require_numbers(task.split(split), self.answer_rule)
+        protocol, examples = self._with_examples(task, self._protocol(task))
         return Game(
             task=task,
-            protocol=self._protocol(task),
+            protocol=protocol,
+            examples=examples,
             credit=self._credit(),
             scorer=self._scorer(self._verifier(task)),
             config=self,
@@ -222,6 +241,27 @@ class DebateConfig:
                 None if self.feedback_verifier is None else self._scorer(self.feedback_verifier)
             ),
         )
+
+    def _with_examples(
+        self, task: Task, protocol: Protocol
+    ) -> tuple[Protocol, WorkedExamples | None]:
+        """Return the protocol, its token budget less the worked examples, and the examples."""
+        budget = getattr(protocol, "token_budget", None)
+        whole = protocol if budget is None else replace(protocol, token_budget=None)  # type: ignore[type-var]
+        words = getattr(protocol, "template", task.template)
+        each = words if isinstance(words, tuple) else (words,) * self.num_agents
+        agents = agent_ids(self.num_agents)
+        examples = worked_examples(task, whole, agents, self.shots, self.answer_rule, each)
+        if examples is None or budget is None:
+            return protocol, examples
+        longest = [examples.longest(seat) for seat in range(self.num_agents)]
+        room = budget - max(map(protocol.count_tokens, longest))  # type: ignore[attr-defined]
+        if room < 1:
+            raise ValueError(
+                f"{self.shots} worked examples take {budget - room} tokens, all of the {budget} of "
+                "the token budget: lower shots, or raise it"
+            )
+        return replace(protocol, token_budget=room), examples  # type: ignore[type-var]
 
     def _verifier(self, task: Task) -> VerifierLike:
         if self.verifier is not None:
@@ -243,8 +283,24 @@ class DebateConfig:
             penalties=self.penalties if self.penalties is not None else Penalties(),
         )
 
+    def _template(self, task: Task) -> Template | Sequence[Template]:
+        """Return the words of the debate, which say how an answer is marked.
+
+        Raises:
+            ValueError: templates that were given ask for a box, and `answer_rule` reads none.
+        """
+        if self.template is None:
+            return instructing(task.template, self.answer_rule)
+        given = [self.template] if isinstance(self.template, Template) else self.template
+        if self.answer_rule != "box" and any("\\boxed" in one.instruction for one in given):
+            raise ValueError(
+                f"the template asks for a \\boxed answer, and answer_rule={self.answer_rule!r} "
+                "reads none: change its instruction, or leave answer_rule out"
+            )
+        return self.template
+
     def _protocol(self, task: Task) -> Protocol:
-        template = self.template if self.template is not None else task.template
+        template = self._template(task)
         if not isinstance(self.protocol, str):
             protocol = self.protocol
             if self.protocol_options:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from maporl_env import prompts
 from maporl_env.credit import Credit
 from maporl_env.protocols import AppendOnly, Protocol
+from maporl_env.tasks.worked import AnswerRule, WorkedExamples, read_by
 from maporl_env.types import AgentID, Answer, Message, Question, Transcript, View
 
 MAX_CHARS = 100_000
@@ -50,6 +51,8 @@ class Debate:
         max_chars: longest message, in characters.
         on_long: "truncate" cuts the end of a longer message and flags it; "error" raises
             ValueError.
+        answer_rule: how answers that are numbers are read.
+        examples: worked examples that every agent reads first.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class Debate:
         credit: Credit | None = None,
         max_chars: int = MAX_CHARS,
         on_long: OnLong = "truncate",
+        answer_rule: AnswerRule = "box",
+        examples: WorkedExamples | None = None,
     ) -> None:
         self.protocol = protocol
         self.agents: tuple[AgentID, ...] = agent_ids(num_agents)
@@ -67,6 +72,8 @@ class Debate:
         self.credit = credit if credit is not None else Credit()
         self.max_chars = max_chars
         self.on_long = on_long
+        self.answer_rule: AnswerRule = answer_rule
+        self.examples = examples
         self.truncated = False
         self.truncation_reason = ""
         self._transcript: Transcript | None = None
@@ -88,7 +95,7 @@ class Debate:
                 the question has private texts for another number of agents.
         """
         require_private(question, len(self.agents))
-        question = _cleaned(question)
+        question = read_by(_cleaned(question), self.answer_rule)
         transcript = Transcript(question, self.agents)
         if getattr(self.protocol, "token_budget", None) is not None:
             for agent in self.agents:
@@ -158,11 +165,22 @@ class Debate:
             reading = self._read.get(agent, _NOTHING)
             if reading.turns <= turn:
                 while reading.turns <= turn:
-                    reading = reading.then(protocol.added(agent, reading.turns, transcript))
+                    added = protocol.added(agent, reading.turns, transcript)
+                    reading = reading.then(added if reading.turns else self._begun(agent, added))
                 self._read[agent] = reading
             return reading
-        view = protocol.view(agent, transcript)
+        view = self.view_after(agent, transcript)
         return Reading(0, view, prompts.render(view))
+
+    def view_after(self, agent: AgentID, history: Transcript) -> View:
+        """Return the view of an agent after any history of this game."""
+        return self._begun(agent, self.protocol.view(agent, history), history.question)
+
+    def _begun(self, agent: AgentID, view: View, asked: Question | None = None) -> View:
+        """Return a view with the worked examples before it."""
+        if self.examples is None:
+            return view
+        return self.examples.before(view, self.seats[agent], asked or self.question)
 
     def check(self, agent: AgentID, text: object) -> None:
         """Raise what :meth:`post` would raise; change nothing.

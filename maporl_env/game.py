@@ -11,6 +11,7 @@ from maporl_env.credit import Credit
 from maporl_env.debate import Debate
 from maporl_env.protocols import Protocol
 from maporl_env.tasks.base import Task
+from maporl_env.tasks.worked import WorkedExamples
 from maporl_env.types import Question
 from maporl_env.verifiers import Scorer
 
@@ -31,6 +32,7 @@ class Game:
         scorer: the verifier, guarded against faults.
         config: the options from which this game was built.
         feedback: the verifier whose scores agents read; None if they read those of `scorer`.
+        examples: worked examples that every agent reads first; None for none.
     """
 
     task: Task
@@ -39,6 +41,7 @@ class Game:
     scorer: Scorer
     config: DebateConfig
     feedback: Scorer | None = None
+    examples: WorkedExamples | None = None
 
     def score(
         self, questions: Sequence[Question], responses: Sequence[str]
@@ -71,6 +74,8 @@ class Game:
             credit=self.credit,
             max_chars=self.config.max_chars,
             on_long=self.config.on_long,
+            answer_rule=self.config.answer_rule,
+            examples=self.examples,
         )
 
 

@@ -45,6 +45,7 @@ class Template:
             Fields: count (of characters that are missing).
         private: words for the text that the reader alone is told, directly behind the question
             wherever that stands. Fields: text.
+        example: one worked example, before the first view. Fields: number (1-based), text.
     """
 
     instruction: str = "Put your final answer in \\boxed{{}}."
@@ -60,6 +61,7 @@ class Template:
     left_out: str = "\n(Earlier turns are left out.)\n"
     shortened: str = "(The middle of this text is left out: {count} characters.)\n"
     private: str = "\nYou alone were told: {text}"
+    example: str = "Example {number}, with good answers:\n{text}\n\n"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -80,6 +82,7 @@ _ALLOWED = {
     "left_out": set(),
     "shortened": {"count"},
     "private": {"text"},
+    "example": {"number", "text"},
 }
 
 

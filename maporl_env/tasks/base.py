@@ -51,6 +51,8 @@ class Task:
         make_verifier: makes what scores answers where none is chosen; None for the answer key.
         joiner: makes one text of the agents' parts, in protocol "joint".
         roles: a system text per agent in protocol "joint", if the parts differ; () if they do not.
+        worked: makes the messages of a good debate on a question, for worked examples: a text per
+            agent for each turn that they show. None for the bare answer in one turn (see `worked`).
     """
 
     name: str
@@ -59,6 +61,7 @@ class Task:
     make_verifier: Callable[[], Any] | None = None
     joiner: Joiner = "\n".join
     roles: tuple[str, ...] = ()
+    worked: Callable[[Question, int], Sequence[Sequence[str]]] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Task:
         """Return the task itself: questions never change, so copied environments share them."""

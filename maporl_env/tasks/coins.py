@@ -74,4 +74,5 @@ def load() -> Task:
         name="coins",
         splits={split: tuple(questions(split)) for split in NUM_SETS},
         template=sharing.TEMPLATE,
+        worked=sharing.worked,
     )

@@ -20,20 +20,23 @@ Splits:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from maporl_env.tasks import tinygsm
 from maporl_env.tasks.base import Deferred, Task
-from maporl_env.tasks.files import published_splits, read_questions
+from maporl_env.tasks.files import published_splits, read_questions, read_rows
 from maporl_env.tasks.hub import read_hub, source
 from maporl_env.tasks.splits import Splits, carve_validation
+from maporl_env.tasks.worked import marked
 from maporl_env.types import Question
 
 HUB_NAME = "openai/gsm8k"
 NUM_VERIFIER = 7_463
 NUM_VALIDATION = 500
+_CALCULATION = re.compile(r"<<[^<>]*>>")
 
 
 def load(data: str | Path | None = None) -> Task:
@@ -53,7 +56,28 @@ def load(data: str | Path | None = None) -> Task:
         verifier = splits["train"][:NUM_VERIFIER]
         splits = carve_validation(splits, NUM_VALIDATION, 10 * NUM_VALIDATION)
         splits |= _parts(splits["train"], verifier, place)
-    return Task(name="gsm8k", splits=splits)
+    return Task(name="gsm8k", splits=splits, worked=partial(_worked, place))
+
+
+def _worked(place: Path | str, question: Question, agents: int) -> list[list[str]]:
+    """Return the published solution for every agent, in one turn; see `Task.worked`."""
+    solution = _solutions(place).get(question.prompt, "")
+    return [[f"{solution}\n{marked(question.answer, question.kind)}".lstrip()] * agents]
+
+
+@lru_cache(maxsize=2)
+def _solutions(place: Path | str) -> dict[str, str]:
+    """Return the published solutions by question, without their notes for a calculator."""
+    if isinstance(place, Path):
+        files = [place] if place.is_file() else sorted(place.glob("train*.jsonl*"))
+        rows = [row for file in files for _, row in read_rows(file)]
+    else:
+        rows = [row for _, row in read_hub(place, "main", "train")]
+    return {
+        str(row["question"]): _CALCULATION.sub("", str(row["answer"]).rpartition("####")[0]).strip()
+        for row in rows
+        if {"question", "answer"} <= row.keys()
+    }
 
 
 def _parts(train: Sequence[Question], verifier: Sequence[Question], place: Path | str) -> Splits:

@@ -26,17 +26,18 @@ Splits: every set of numbers (in any order) belongs to one split, whatever the o
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from maporl_env.prompts import Template
 from maporl_env.tasks.base import Task
+from maporl_env.tasks.worked import marked
+from maporl_env.tasks.written_options import read_options
 from maporl_env.types import Question
 
 NAMES = ("Ann", "Ben", "Cem", "Dora", "Emil", "Fay", "Gil", "Hana", "Ivo", "Jun", "Kim", "Lea")
@@ -275,8 +276,8 @@ def _distraction(facts: Sequence[Fact], options: Options, rng: random.Random) ->
     return Fact(rng.choice([name for name in NAMES if name not in asked]), fact.thing, number)
 
 
-def questions(task: str, options: Options, split: str) -> Iterator[Question]:
-    """Yield as many different questions of a split as the options say."""
+def questions(task: str, options: Options, split: str) -> Iterator[tuple[Question, str]]:
+    """Yield as many different questions of a split as the options say, each with its working."""
     rng = random.Random(f"{task}/{split}/{options.seed}")
     seen: set[str] = set()
     tries = 0
@@ -284,13 +285,13 @@ def questions(task: str, options: Options, split: str) -> Iterator[Question]:
         tries += 1
         if tries > getattr(options, split) + MAX_TRIES:
             raise _too_few(options, split)
-        question = _question(f"{task}/{split}/{len(seen)}", options, split, rng)
+        question, working = _question(f"{task}/{split}/{len(seen)}", options, split, rng)
         if question.words not in seen:
             seen.add(question.words)
-            yield question
+            yield question, working
 
 
-def _question(name: str, options: Options, split: str, rng: random.Random) -> Question:
+def _question(name: str, options: Options, split: str, rng: random.Random) -> tuple[Question, str]:
     kind, thing = rng.choice(options.ask), rng.choice(THINGS)
     numbers = _numbers(options, split, kind, rng)
     names = rng.sample(NAMES, len(numbers))
@@ -302,13 +303,40 @@ def _question(name: str, options: Options, split: str, rng: random.Random) -> Qu
     if options.distract:
         for known in told:
             known.insert(rng.randint(0, len(known)), _distraction(facts, options, rng))
-    return Question(
+    question = Question(
         id=name,
         prompt=_asked(kind, facts, rng),
         answer=str(solve(kind, numbers)),
         kind="number",
         private=tuple(" ".join(fact.words(rng) for fact in known) for known in told),
     )
+    return question, _working(kind, numbers)
+
+
+def _working(kind: str, numbers: Sequence[int]) -> str:
+    """Return how the answer is worked out, "3 + 4 = 7"."""
+    if kind == "comparison":
+        return f"{max(numbers)} - {min(numbers)} = {solve(kind, numbers)}"
+    last = " + " if kind == "sum" else " - "
+    *first, end = map(str, numbers)
+    return f"{' + '.join(first)}{last}{end} = {solve(kind, numbers)}"
+
+
+def worked(question: Question, agents: int, *, task: str, options: Options) -> list[list[str]]:
+    """Return two turns: each agent says what it was told, then all work it out."""
+    working = {q.id: how for q, how in _training(task, options)}[question.id]
+    boxed = question.kind == "number"
+    answer = (
+        f"{working} {marked(question.answer, 'number')}"
+        if boxed
+        else marked(working, question.kind)
+    )
+    return [list(question.private), [answer] * agents]
+
+
+@lru_cache(maxsize=8)
+def _training(task: str, options: Options) -> tuple[tuple[Question, str], ...]:
+    return tuple(questions(task, options, "train"))
 
 
 def load(written: str = "", **options: Any) -> Task:
@@ -321,12 +349,12 @@ def load(written: str = "", **options: Any) -> Task:
     Raises:
         ValueError: an option that does not exist, or that makes no questions.
     """
-    return _load("notes", _read("notes", Options, written, options))
+    return _load("notes", read_options("notes", Options, written, options))
 
 
 def load_misled(written: str = "", **options: Any) -> Task:
     """Return the task `notes_misled`; see :func:`load`, with the fields of `MisledOptions`."""
-    return _load("notes_misled", _read("notes_misled", MisledOptions, written, options))
+    return _load("notes_misled", read_options("notes_misled", MisledOptions, written, options))
 
 
 @lru_cache(maxsize=8)
@@ -334,50 +362,9 @@ def _load(name: str, options: Options) -> Task:
     return Task(
         name=name,
         splits={
-            split: tuple(questions(name, options, split))
+            split: tuple(question for question, _ in questions(name, options, split))
             for split in ("train", "validation", "test")
         },
         template=TEMPLATE if name == "notes" else MISLED_TEMPLATE,
+        worked=partial(worked, task=name, options=options),
     )
-
-
-def _read(task: str, kind: type[Options], written: str, given: dict[str, Any]) -> Options:
-    """Return options from text and keywords."""
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    values = dict(given)
-    for text in filter(None, map(str.strip, written.split(","))):
-        name, equals, value = (part.strip() for part in text.partition("="))
-        if not equals or not value:
-            raise ValueError(f"options of task {task!r} are written KEY=VALUE, not {text!r}")
-        if name in values:
-            raise ValueError(f"options of task {task!r} set {name} twice")
-        values[name] = _value(task, name, value, fields[name].default if name in fields else value)
-    for name in values:
-        if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(fields)}"
-            raise ValueError(f"task {task!r} has no option {name!r}: {hint}")
-    if isinstance(values.get("ask"), str):
-        values["ask"] = (values["ask"],)
-    elif "ask" in values:
-        values["ask"] = tuple(values["ask"])
-    try:
-        return kind(**values)
-    except ValueError as error:
-        raise ValueError(f"task {task!r}: {error}") from error
-
-
-def _value(task: str, name: str, text: str, default: Any) -> Any:
-    """Return the value of an option that is written as text, of the type of its default."""
-    if isinstance(default, bool):
-        if text.lower() not in ("true", "false"):
-            raise ValueError(f"option {name} of task {task!r} is true or false, not {text!r}")
-        return text.lower() == "true"
-    if isinstance(default, int):
-        try:
-            return int(text)
-        except ValueError:
-            raise ValueError(
-                f"option {name} of task {task!r} is a whole number, not {text!r}"
-            ) from None
-    return tuple(text.split("+")) if isinstance(default, tuple) else text

@@ -86,4 +86,5 @@ def load() -> Task:
         template=shopping.TEMPLATE,
         make_verifier=Agreement,
         joiner=json.dumps,
+        worked=shopping.worked,
     )

@@ -27,6 +27,7 @@ from functools import cache
 from maporl_env.prompts import Template
 from maporl_env.tasks.base import Task
 from maporl_env.tasks.shopping import split_pairs
+from maporl_env.tasks.worked import marked
 from maporl_env.types import Question
 
 NAMES = ("Mia", "Tom", "Ana", "Ben", "Eva", "Sam", "Lea", "Max")
@@ -46,6 +47,7 @@ TEMPLATE = Template(
     again="",
     cue="\nyou : ",
     nobody="\nnobody else .",
+    example="{text}\n",
 )
 """Shared by `coins`. As short as possible; the question is at the top of every view."""
 
@@ -62,6 +64,13 @@ def answer(value: int, move: str | None = None, scores: Sequence[float] = ()) ->
         return f"\\boxed{{ {value} }}"
     read_back = " ".join(f"{score:.1f}" for score in scores)
     return f"scores {read_back} {move} {value} \\boxed{{ {value} }}"
+
+
+def worked(question: Question, agents: int) -> list[list[str]]:
+    """Return the answer of every agent as in a first turn; see `Task.worked`."""
+    boxed = question.kind == "number"
+    text = answer(int(question.answer)) if boxed else marked(question.answer, question.kind)
+    return [[text] * agents]
 
 
 def pairs() -> dict[str, list[tuple[int, int]]]:
@@ -93,4 +102,5 @@ def load() -> Task:
         name="sharing",
         splits={split: tuple(questions(split)) for split in pairs()},
         template=TEMPLATE,
+        worked=worked,
     )

@@ -23,6 +23,7 @@ from typing import TypeVar
 
 from maporl_env.prompts import Template
 from maporl_env.tasks.base import Task
+from maporl_env.tasks.worked import marked
 from maporl_env.types import Question
 
 ITEMS = [
@@ -64,6 +65,7 @@ TEMPLATE = Template(
     again="\nagain {question} {instruction}",
     cue="\nyou : ",
     nobody="\nthink once more .",
+    example="{text}\n",
 )
 
 
@@ -77,6 +79,15 @@ def solution(quantities: tuple[int, int], prices: tuple[int, int]) -> str:
     """Return the worked answer, as the tiny agents write it, for given (perhaps wrong) prices."""
     (n, m), (p, q) = quantities, prices
     return f"{n} * {p} = {n * p} , {m} * {q} = {m * q} , \\boxed{{ {n * p + m * q} }}"
+
+
+def worked(question: Question, agents: int) -> list[list[str]]:
+    """Return the worked answer of every agent, in one turn; see `Task.worked`."""
+    n, first, m, second = question.id.split("/")[1].split("-")
+    text = solution((int(n), int(m)), (PRICES[first], PRICES[second]))
+    if question.kind != "number":
+        text = f"{text.partition(' , ' + chr(92))[0]}\n{marked(question.answer, question.kind)}"
+    return [[text] * agents]
 
 
 def item_pairs() -> dict[str, list[tuple[str, str]]]:
@@ -124,4 +135,5 @@ def load() -> Task:
             for split, pairs in item_pairs().items()
         },
         template=TEMPLATE,
+        worked=worked,
     )

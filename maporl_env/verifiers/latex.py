@@ -22,6 +22,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
+from maporl_env.answer_lines import answer_line
 from maporl_env.answers import join_thousands, last_box, parse_answer
 from maporl_env.jail import frames
 from maporl_env.types import Question
@@ -82,7 +83,7 @@ class MathVerifier:
         gold = _prepared(last_box(question.answer) or question.answer)
         if len(gold) > MAX_CHARS or not self._ask(gold, None):
             return None
-        box = last_box(text)
+        box = answer_line(text) if question.kind == "answer_line" else last_box(text)
         if box is None or len(box) > MAX_CHARS:
             return 0.0
         answer = _prepared(box)

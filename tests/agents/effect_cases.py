@@ -42,6 +42,8 @@ HOW = {
     "game.num_turns": (2, "how long"),
     "game.protocol": ("sequential", "who reads what"),
     "game.protocol_options": (("rounds=2",), "one's own protocol"),
+    "game.shots": (2, "what is read"),
+    "game.answer_rule": ("answer_line", "how answers are read"),
     "game.history": ("last", "turns that are read"),
     "game.token_budget": (99, "turns that are read"),
     "game.template": ("words.json", "the words"),

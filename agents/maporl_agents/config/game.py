@@ -9,6 +9,7 @@ from maporl_agents.config.typed_text import Typed
 from maporl_env.credit import Penalties
 from maporl_env.protocols import History, Stop
 from maporl_env.rewards import Horizon, Majority, Share
+from maporl_env.tasks.worked import AnswerRule
 
 LongQuestions = Literal["refuse", "leave_out", "keep"]
 
@@ -82,6 +83,12 @@ class GameConfig:
     end where one does not fit."""
     protocol_options: tuple[str, ...] = ()
     """Options of one's own protocol, KEY=VALUE each: fields of its class that are none here."""
+    shots: int = 0
+    """Worked examples that every agent reads first, drawn from the task's training questions: never
+    the question that is asked, nor one that is measured on."""
+    answer_rule: AnswerRule = "box"
+    """How an answer that is a number is read: from the last "box", \\boxed{}, or as the last number
+    on the line that begins with Answer: ("answer_line"), which small models write more easily."""
 
 
 G = TypeVar("G", bound=GameConfig)

@@ -167,7 +167,8 @@ class SwappedPeers(BatchedDebate):
 
     def _swapped(self, prompt: Prompt, transcripts: Sequence[Transcript]) -> Prompt:
         own, other = (transcripts[(prompt.debate + i) % len(transcripts)] for i in (0, 1))
-        view = self.game.protocol.view(prompt.agent, with_peers_of(own, other, prompt.agent))
+        debate = self.debates[prompt.debate]
+        view = debate.view_after(prompt.agent, with_peers_of(own, other, prompt.agent))
         return prompt._replace(view=view, text=render(view))
 
 
@@ -321,7 +322,11 @@ def _told_as(
 ) -> tuple[BatchedDebate, list[Question]]:
     """Return debates and questions in which the i-th agent is told what member `members[i]` is."""
     asked = [question.dealt_to(members) for question in questions]
-    task = replace(load_task(game.task, game.data or None), splits={"asked": asked})
+    task = load_task(game.task, game.data or None)
+    splits = {"asked": asked}
+    if game.shots:  # examples are told to the same members
+        splits["train"] = [one.dealt_to(members) for one in task.split("train")]
+    task = replace(task, splits=splits)
     loaded = make_game(replace(game, num_agents=len(members)), task)
     return loaded.debates(min(EVAL_BATCH, len(asked))), asked
 
