@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maporl_env.types import Transcript
+from maporl_env.types import Message, Transcript
 
 TokenIds = tuple[int, ...]
 
@@ -129,6 +129,11 @@ class Rollout:
     policies: tuple[str, ...]
     rewards: np.ndarray
     scored: np.ndarray
+
+    def spoken(self) -> Iterator[tuple[Message, TokenIds, Completion, str]]:
+        """Yield (message, prompt, completion, policy) in the order of the transcript."""
+        said = self.transcript.messages, self.prompts, self.completions, self.policies
+        return zip(*said, strict=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ DEFECTS = (
                 "advantages[rows] = advantages[rows]",
             ),
             ("for _, rows in batch.by_message():", "for _, rows in batch.by_policy():"),
-            ("total - ppo.entropy_coef * spread", "total + ppo.entropy_coef * spread"),
+            ("total - ppo.entropy_coef * reduced", "total + ppo.entropy_coef * reduced"),
             (
                 "if updates:\n        learner.schedule.step()",
                 "for _ in updates:\n        learner.schedule.step()",

@@ -17,11 +17,8 @@ DEFECTS = (
                 "torch.arange(width) < lengths[:, None]",
                 "torch.arange(width) < lengths[:, None] - 1",
             ),
-            ("said = (rollout.prompts[i],", "said = (rollout.prompts[0],"),
-            (
-                "rollout.completions[i], rollout.policies[i])",
-                "rollout.completions[i], rollout.policies[0])",
-            ),
+            ("Row(prompt, completion, policy,", "Row(rollout.prompts[0], completion, policy,"),
+            ("Row(prompt, completion, policy,", "Row(prompt, completion, rollout.policies[0],"),
             ("team.critic(row.seat, row.turn)", "team.critic(row.seat, 0)"),
             ("torch.arange(width) < ends", "torch.arange(width) >= width - ends"),
             ("order = names[torch.randperm(len(names), generator=generator)]", "order = names"),

@@ -54,15 +54,7 @@ def train_step(
 ) -> tuple[list[Rollout], Metrics]:
     """Play one debate per question and improve every policy and critic on it, once.
 
-    Args:
-        learner: team and optimiser; updated in place.
-        game: the environment, in which all agents speak at once.
-        questions: one debate each.
-        config: the settings of the run: how messages are drawn, credit and update.
-        seed: names this step's random streams.
-
-    Returns:
-        The rollouts and the metrics (docs/explanation/schemes/magrpo.md).
+    Arguments and results as of `magrpo.train_step`, with one debate in place of a tree.
 
     Raises:
         FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;
@@ -131,14 +123,7 @@ def scored_rows(team: Team, rollouts: Sequence[Rollout], gamma: float) -> tuple[
         transcript = rollout.transcript
         rewards = [joint_reward(transcript.of_turn(turn)) for turn in range(transcript.turn)]
         known = [reward for reward in rewards if reward is not None]
-        said = zip(
-            transcript.messages,
-            rollout.prompts,
-            rollout.completions,
-            rollout.policies,
-            strict=True,
-        )
-        for message, prompt, completion, policy in said:
+        for message, prompt, completion, policy in rollout.spoken():
             seat, turn = transcript.agents.index(message.agent), message.turn
             if not team.trains(seat, turn):
                 continue

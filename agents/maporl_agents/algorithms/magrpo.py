@@ -61,12 +61,7 @@ def train_step(
 ) -> tuple[list[Rollout], Metrics]:
     """Grow one tree per question and improve every policy on it.
 
-    Args:
-        learner: team and optimiser; updated in place.
-        game: the environment, in which all agents speak at once.
-        questions: one tree each.
-        config: the settings of the run: how messages are drawn, trees, credit and update.
-        seed: names this step's random streams.
+    Arguments as of `algorithms.TrainStep`; in `game` all agents speak at once.
 
     Returns:
         Every path through the trees as a rollout, and the metrics that

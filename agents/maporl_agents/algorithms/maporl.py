@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal, TypedDict
 
 import torch
 
@@ -55,12 +56,7 @@ def train_step(
 ) -> tuple[list[Rollout], Metrics]:
     """Play one debate per question and improve every policy on it.
 
-    Args:
-        learner: team and optimiser; updated in place.
-        game: the environment.
-        questions: one per debate.
-        config: the settings of the run; how messages are drawn. Those of PPO are the learner's.
-        seed: names this step's random streams.
+    Arguments as of `algorithms.TrainStep`; the settings of PPO are those of `learner`.
 
     Returns:
         The rollouts and the metrics of the step (meanings in docs/explanation/schemes/maporl.md).
@@ -143,6 +139,14 @@ def update(learner: PPOLearner, experience: Experience, temperature: float) -> M
     return apply(learner, experience, loss, micro_tokens=learner.ppo.micro_tokens)
 
 
+class Mean(TypedDict):
+    """The mean that a loss is; the fields are arguments of `losses.policy_loss` and others."""
+
+    reduction: Literal["token", "sequence"]
+    num_tokens: int
+    num_sequences: int
+
+
 def loss_of(learner: PPOLearner, part: Experience, counts: Counts, temperature: float) -> Loss:
     """Return the sum over policies of their PPO losses on a micro-batch, and statistics of each.
 
@@ -163,34 +167,23 @@ def loss_of(learner: PPOLearner, part: Experience, counts: Counts, temperature: 
     total = scores.logprobs.new_zeros(())
     statistics: dict[str, Metrics] = {}
     for policy, rows in batch.by_policy():
-        mask = batch.mask[rows]
-        num_tokens, num_sequences = counts[policy]
+        num_tokens, num_sequences = counts[policy]  # of the whole minibatch
+        over: Mean = {
+            "reduction": ppo.reduction,
+            "num_tokens": num_tokens,
+            "num_sequences": num_sequences,
+        }
+        mask, old = batch.mask[rows], part.logprobs[rows]  # (rows of the policy, L), as all here
+        values, before = scores.values[rows], part.values[rows]
         improve, stats = policy_loss(
-            scores.logprobs[rows],
-            part.logprobs[rows],
-            part.advantages[rows],
-            mask,
-            clip_coef=ppo.clip_coef,
-            reduction=ppo.reduction,
-            num_tokens=num_tokens,
-            num_sequences=num_sequences,
+            scores.logprobs[rows], old, part.advantages[rows], mask, clip_coef=ppo.clip_coef, **over
         )
         critic = value_loss(
-            scores.values[rows],
-            part.values[rows],
-            part.returns[rows],
-            mask,
-            clip_coef=ppo.value_clip,
-            reduction=ppo.reduction,
-            num_tokens=num_tokens,
-            num_sequences=num_sequences,
+            values, before, part.returns[rows], mask, clip_coef=ppo.value_clip, **over
         )
         total = total + improve + ppo.critic_coef * critic
         if ppo.entropy_coef > 0:
-            spread = reduced_mean(
-                scores.entropy[rows], mask, ppo.reduction, num_tokens, num_sequences
-            )
-            total = total - ppo.entropy_coef * spread
+            total = total - ppo.entropy_coef * reduced_mean(scores.entropy[rows], mask, **over)
         share = float(mask.sum()) / num_tokens
         statistics[policy] = {
             "loss/policy": float(improve.detach()),
@@ -200,7 +193,7 @@ def loss_of(learner: PPOLearner, part: Experience, counts: Counts, temperature: 
             "approx_kl": float(stats["approx_kl"]) * share,
         }
         if ppo.value_clip is not None:
-            moved = share_beyond(scores.values[rows], part.values[rows], mask, ppo.value_clip)
+            moved = share_beyond(values, before, mask, ppo.value_clip)
             statistics[policy]["value_clip_frac"] = moved * share
     return total, statistics
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from maporl_agents.config.checks import NOT_NEGATIVE, UNIT, require_choice, require_numbers
-from maporl_agents.config.game import JointGameConfig
 from maporl_agents.config.magrpo import Length
-from maporl_agents.config.shared import OptimizerConfig, RunConfig
+from maporl_agents.config.shared import JointRunConfig, OptimizerConfig
 
 
 @dataclass(frozen=True)
@@ -32,14 +31,11 @@ class IACSettings(OptimizerConfig):
 
 
 @dataclass(frozen=True)
-class IACConfig(RunConfig):
+class IACConfig(JointRunConfig):
     """A run of independent actor-critics."""
 
     name: str = "iac-receipts"
     """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
-    steps: int = 100
-    """Rounds of play and update. As MAGRPO's."""
     questions_per_step: int = 32
     """Debates per step: as many answers as MAGRPO's trees."""
-    game: JointGameConfig = field(default_factory=JointGameConfig)
     iac: IACSettings = field(default_factory=IACSettings)

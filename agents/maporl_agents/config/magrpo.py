@@ -5,15 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from maporl_agents.config.checks import (
-    ABOVE_0_OR_NONE,
-    AT_LEAST_1,
-    UNIT,
-    require_choice,
-    require_numbers,
-)
-from maporl_agents.config.game import JointGameConfig
-from maporl_agents.config.shared import OptimizerConfig, RunConfig
+from maporl_agents.config import checks
+from maporl_agents.config.shared import JointRunConfig, OptimizerConfig
 
 Joining = Literal["aligned", "cross"]
 
@@ -57,15 +50,15 @@ class MAGRPOSettings(OptimizerConfig):
 
     def __post_init__(self) -> None:
         OptimizerConfig.__post_init__(self)
-        require_choice("joining", self.joining, get_args(Joining))
-        require_choice("comparison", self.comparison, get_args(Comparison))
-        require_choice("credit", self.credit, ("mean", "sum"))
-        require_choice("length", self.length, get_args(Length))
-        require_numbers(self, AT_LEAST_1, "epochs", "minibatches")
+        checks.require_choice("joining", self.joining, get_args(Joining))
+        checks.require_choice("comparison", self.comparison, get_args(Comparison))
+        checks.require_choice("credit", self.credit, ("mean", "sum"))
+        checks.require_choice("length", self.length, get_args(Length))
+        checks.require_numbers(self, checks.AT_LEAST_1, "epochs", "minibatches")
         if self.group_size < 2:
             raise ValueError(f"group_size must be at least 2, not {self.group_size}")
-        require_numbers(self, UNIT, "turn_gamma")
-        require_numbers(self, ABOVE_0_OR_NONE, "clip_coef")
+        checks.require_numbers(self, checks.UNIT, "turn_gamma")
+        checks.require_numbers(self, checks.ABOVE_0_OR_NONE, "clip_coef")
         if not self.ratio and (self.clip_coef is not None or self.epochs * self.minibatches > 1):
             raise ValueError(
                 "clip_coef, and more than one update per batch, need the ratio: set ratio, or "
@@ -76,14 +69,11 @@ class MAGRPOSettings(OptimizerConfig):
 
 
 @dataclass(frozen=True)
-class MAGRPOConfig(RunConfig):
+class MAGRPOConfig(JointRunConfig):
     """A run of MAGRPO."""
 
     name: str = "magrpo-receipts"
     """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
-    steps: int = 100
-    """Rounds of play and update. Tiny: many small ones; each batch allows one update."""
     questions_per_step: int = 4
     """Trees per step. Tiny."""
-    game: JointGameConfig = field(default_factory=JointGameConfig)
     magrpo: MAGRPOSettings = field(default_factory=lambda: MAGRPOSettings(joining="cross"))

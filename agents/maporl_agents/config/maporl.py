@@ -5,16 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from maporl_agents.config import GameConfig
-from maporl_agents.config.checks import (
-    ABOVE_0_OR_NONE,
-    AT_LEAST_1,
-    LIMIT,
-    NOT_NEGATIVE,
-    UNIT,
-    require_choice,
-    require_numbers,
-)
+from maporl_agents.config import GameConfig, checks
 from maporl_agents.config.shared import OptimizerConfig, RunConfig
 
 KLOfReward = Literal["k1", "k2", "k3", "full_ref_policy"]
@@ -65,14 +56,16 @@ class PPOConfig(OptimizerConfig):
 
     def __post_init__(self) -> None:
         OptimizerConfig.__post_init__(self)
-        require_choice("kl_estimator", self.kl_estimator, get_args(KLOfReward))
-        require_choice("reduction", self.reduction, ("token", "sequence"))
-        require_numbers(self, AT_LEAST_1, "epochs", "minibatches")
-        require_numbers(self, LIMIT, "clip_coef")
-        require_numbers(self, ABOVE_0_OR_NONE, "kl_target", "value_clip", "target_kl")
-        require_numbers(self, NOT_NEGATIVE, "kl_coef", "kl_gain", "entropy_coef", "critic_coef")
-        require_numbers(self, NOT_NEGATIVE, "critic_learning_rate")
-        require_numbers(self, UNIT, "token_gamma", "gae_lambda")
+        checks.require_choice("kl_estimator", self.kl_estimator, get_args(KLOfReward))
+        checks.require_choice("reduction", self.reduction, ("token", "sequence"))
+        checks.require_numbers(self, checks.AT_LEAST_1, "epochs", "minibatches")
+        checks.require_numbers(self, checks.LIMIT, "clip_coef")
+        checks.require_numbers(self, checks.ABOVE_0_OR_NONE, "kl_target", "value_clip", "target_kl")
+        checks.require_numbers(
+            self, checks.NOT_NEGATIVE, "kl_coef", "kl_gain", "entropy_coef", "critic_coef"
+        )
+        checks.require_numbers(self, checks.NOT_NEGATIVE, "critic_learning_rate")
+        checks.require_numbers(self, checks.UNIT, "token_gamma", "gae_lambda")
         if self.kl_target is not None and self.kl_coef == 0:
             raise ValueError("kl_target adapts kl_coef by factors, so kl_coef must be above 0")
 

@@ -9,18 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple, get_args
 
-from maporl_agents.config.checks import (
-    AT_LEAST_1,
-    COUNT_OR_NONE,
-    LIMIT,
-    NOT_NEGATIVE,
-    SHARE_ABOVE_0_OR_NONE,
-    UNIT,
-    UNIT_OR_NONE,
-    require_choice,
-    require_numbers,
-)
-from maporl_agents.config.game import GameConfig
+from maporl_agents.config import checks
+from maporl_agents.config.game import GameConfig, JointGameConfig
 from maporl_agents.config.team import TeamConfig
 from maporl_agents.config.typed_text import Typed
 
@@ -66,17 +56,17 @@ class Sampling:
     """A further such text per agent, "" for none; agents beyond the list are as its last."""
 
     def __post_init__(self) -> None:
-        require_numbers(self, AT_LEAST_1, "max_new_tokens", "max_rows")
+        checks.require_numbers(self, checks.AT_LEAST_1, "max_new_tokens", "max_rows")
         if any(limit < 1 for limit in self.agent_max_new_tokens):
             raise ValueError(
                 f"agent_max_new_tokens must be at least 1 each, not {self.agent_max_new_tokens}"
             )
         if not all(self.stop):
             raise ValueError('stop holds an empty text, which ends every message: leave "" out')
-        require_numbers(self, NOT_NEGATIVE, "temperature", "cache_gb")
-        require_numbers(self, COUNT_OR_NONE, "top_k")
-        require_numbers(self, SHARE_ABOVE_0_OR_NONE, "top_p")
-        require_numbers(self, UNIT_OR_NONE, "min_p")
+        checks.require_numbers(self, checks.NOT_NEGATIVE, "temperature", "cache_gb")
+        checks.require_numbers(self, checks.COUNT_OR_NONE, "top_k")
+        checks.require_numbers(self, checks.SHARE_ABOVE_0_OR_NONE, "top_p")
+        checks.require_numbers(self, checks.UNIT_OR_NONE, "min_p")
 
     @property
     def truncation(self) -> Truncation | None:
@@ -122,11 +112,13 @@ class OptimizerConfig:
     that is longer goes alone. Changes memory and time, not the result."""
 
     def __post_init__(self) -> None:
-        require_choice("schedule", self.schedule, get_args(Schedule))
-        require_numbers(self, NOT_NEGATIVE, "learning_rate", "warmup_steps", "adam_eps")
-        require_numbers(self, UNIT, "final_fraction")
-        require_numbers(self, LIMIT, "max_grad_norm")
-        require_numbers(self, AT_LEAST_1, "micro_tokens")
+        checks.require_choice("schedule", self.schedule, get_args(Schedule))
+        checks.require_numbers(
+            self, checks.NOT_NEGATIVE, "learning_rate", "warmup_steps", "adam_eps"
+        )
+        checks.require_numbers(self, checks.UNIT, "final_fraction")
+        checks.require_numbers(self, checks.LIMIT, "max_grad_norm")
+        checks.require_numbers(self, checks.AT_LEAST_1, "micro_tokens")
         if not all(0 <= beta < 1 for beta in self.adam_betas):
             raise ValueError(f"adam_betas must lie in [0, 1), not {self.adam_betas}")
 
@@ -149,7 +141,7 @@ class EvalConfig:
     MALT's paper: 3."""
 
     def __post_init__(self) -> None:
-        require_numbers(self, AT_LEAST_1, "questions", "questions_before", "passes")
+        checks.require_numbers(self, checks.AT_LEAST_1, "questions", "questions_before", "passes")
 
 
 @dataclass(frozen=True)
@@ -175,7 +167,9 @@ class RunConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
-        require_numbers(self, AT_LEAST_1, "steps", "questions_per_step", "checkpoint_every")
+        checks.require_numbers(
+            self, checks.AT_LEAST_1, "steps", "questions_per_step", "checkpoint_every"
+        )
         if not self.sampling.temperature:
             raise ValueError(
                 "sampling.temperature must be above 0 in training: greedy messages are all alike, "
@@ -190,3 +184,12 @@ class RunConfig:
     def training_game(self) -> tuple[GameConfig, int]:
         """Return the game that is trained on, and the number of questions of a step."""
         return self.game, self.questions_per_step
+
+
+@dataclass(frozen=True)
+class JointRunConfig(RunConfig):
+    """A run in which agents write joint answers, each with one reward for all agents."""
+
+    steps: int = 100
+    """Rounds of play and update. Tiny: many small ones; each batch allows one update."""
+    game: JointGameConfig = field(default_factory=JointGameConfig)

@@ -139,9 +139,7 @@ def _has_update_of_maporl(config: RunConfig) -> bool:
 def _overflows(team: Team, worst: Rollout, limits: Sampling) -> dict[str, tuple[int, int]]:
     """Return the models that cannot read the longest debate, as the sampler would find."""
     found: dict[str, tuple[int, int]] = {}
-    for message, prompt, policy in zip(
-        worst.transcript.messages, worst.prompts, worst.policies, strict=True
-    ):
+    for message, prompt, _, policy in worst.spoken():
         model = team.base_of(policy).model
         window = window_of(model)
         needed = len(prompt) + limits.limit_of(worst.transcript.agents.index(message.agent))

@@ -284,13 +284,7 @@ class StepCosts:
                 message.turn,
                 team.trains(indices[message.agent], message.turn),
             )
-            for message, prompt, completion, policy in zip(
-                rollout.transcript.messages,
-                rollout.prompts,
-                rollout.completions,
-                rollout.policies,
-                strict=True,
-            )
+            for message, prompt, completion, policy in rollout.spoken()
         ]
 
     def costs(self, rollouts: Sequence[Rollout]) -> dict[str, Cost]:

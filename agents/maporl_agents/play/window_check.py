@@ -233,9 +233,7 @@ def why_too_long(
         [rollout] = play(team, debates, [question], sampling, seed=0, engine=engine)
     except ValueError as error:  # more than the token budget
         return str(error)
-    for message, policy, prompt in zip(
-        rollout.transcript.messages, rollout.policies, rollout.prompts, strict=True
-    ):
+    for message, prompt, _, policy in rollout.spoken():
         model = team.base_of(policy).model
         window = window_of(model)
         limit = sampling.limit_of(rollout.transcript.agents.index(message.agent))

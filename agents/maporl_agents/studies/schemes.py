@@ -63,7 +63,7 @@ def magrpo(shopping: TrainConfig) -> StudyPlan:
     """MAGRPO on the joint task, whose reward is agreement."""
     return StudyPlan(
         name="magrpo",
-        title="MAGRPO: two who are paid to agree",
+        title="MAGRPO: two clerks rewarded for agreement",
         claim="Do two clerks who write the same bill unseen by each other learn to agree?",
         metric="score",
         arms=clerks(shopping),
@@ -72,7 +72,7 @@ def magrpo(shopping: TrainConfig) -> StudyPlan:
             "bills agree, right or wrong; `agreement` in the study's file asks for equal sums.",
         ),
         claims=(
-            Claim("Two clerks who are paid to agree learn to agree.", ("magrpo/training",)),
+            Claim("Two clerks rewarded for agreement learn to agree.", ("magrpo/training",)),
             Claim("MAGRPO is ahead of independent actor-critics.", ("magrpo/iac",)),
         ),
     )
@@ -80,14 +80,15 @@ def magrpo(shopping: TrainConfig) -> StudyPlan:
 
 def rightness(shopping: TrainConfig) -> StudyPlan:
     """The teams of `magrpo`, measured by the answer key, which their reward leaves out."""
-    return StudyPlan(
+    note = "The teams are those of `magrpo`. Agreeing on wrong prices is rewarded just as well."
+    return replace(
+        magrpo(shopping),
         name="magrpo-right",
-        title="MAGRPO: does agreeing make right?",
-        claim="Do two clerks who are paid only where their bills agree become right?",
+        title="MAGRPO: does agreement lead to correct bills?",
+        claim="Do two clerks become correct whose only reward is that their bills agree?",
         metric="mean_accuracy",
-        arms=clerks(shopping),
-        notes=("The teams are those of `magrpo`. Agreeing on wrong prices is paid just as well.",),
-        claims=(Claim("Two clerks who are paid to agree become right.", ("magrpo/training",)),),
+        notes=(note,),
+        claims=(Claim("Two clerks rewarded for agreement become correct.", ("magrpo/training",)),),
     )
 
 

@@ -40,15 +40,15 @@ def collate(team: Team, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, int]:
     left_out = 0
     for episode, rollout in enumerate(rollouts):
         seats = {agent: seat for seat, agent in enumerate(rollout.transcript.agents)}
-        for i, message in enumerate(rollout.transcript.messages):
+        for message, prompt, completion, policy in rollout.spoken():
             seat, turn = seats[message.agent], message.turn
             if not rollout.scored[turn, seat]:
                 left_out += 1
                 continue
             if not team.trains(seat, turn):
                 continue
-            said = (rollout.prompts[i], rollout.completions[i], rollout.policies[i])
-            rows.append(Row(*said, episode, turn, seat, float(rollout.rewards[turn, seat])))
+            reward = float(rollout.rewards[turn, seat])
+            rows.append(Row(prompt, completion, policy, episode, turn, seat, reward))
     return batch_of(team, rows), left_out
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -65,6 +66,7 @@ def auc_interval(
     labels: ArrayLike,
     questions: Sequence[Hashable],
     *,
+    within: bool = False,
     draws: int = 1000,
     seed: int = 0,
 ) -> Interval | None:
@@ -73,12 +75,23 @@ def auc_interval(
     Questions are drawn with replacement, each with all its answers, because answers to one question
     are correlated (Efron and Tibshirani, 1993, section 8.5).
 
+    Args:
+        scores: of the answers, as for `auc`.
+        labels: whether each is right.
+        questions: that each answers.
+        within: the interval of `within_question_auc` instead.
+        draws: number of bootstrap samples.
+        seed: names their random stream.
+
     Returns:
         Its ends; None where fewer than half of the draws have right and wrong answers.
 
     Raises:
         ValueError: as `within_question_auc`.
     """
+    if within:
+        known = np.array(_areas(scores, labels, questions))
+        return _bootstrap(lambda chosen: float(known[chosen].mean()), len(known), draws, seed)
     score, right = _checked(scores, labels)
     rows = [np.array(chosen) for chosen in _rows_of(questions, len(score))]
 
@@ -90,17 +103,7 @@ def auc_interval(
     return _bootstrap(value, len(rows), draws, seed)
 
 
-def within_question_interval(
-    scores: ArrayLike,
-    labels: ArrayLike,
-    questions: Sequence[Hashable],
-    *,
-    draws: int = 1000,
-    seed: int = 0,
-) -> Interval | None:
-    """Return the 95 % interval of `within_question_auc`, as `auc_interval` does."""
-    known = np.array(_areas(scores, labels, questions))
-    return _bootstrap(lambda chosen: float(known[chosen].mean()), len(known), draws, seed)
+within_question_interval = partial(auc_interval, within=True)
 
 
 def _areas(scores: ArrayLike, labels: ArrayLike, questions: Sequence[Hashable]) -> list[float]:

@@ -227,13 +227,7 @@ class TestHeterogeneous:
 
     def check_texts(self, team: Team, rollout: Rollout) -> None:
         """What others read is the decoded sample; a prompt has the markers of its own dialect."""
-        for message, prompt, one, policy in zip(
-            rollout.transcript.messages,
-            rollout.prompts,
-            rollout.completions,
-            rollout.policies,
-            strict=True,
-        ):
+        for message, prompt, one, policy in rollout.spoken():
             tokenizer = team.base_of(policy).chat.tokenizer
             assert message.text == one.text == team.base_of(policy).chat.decode(one.ids)
             read = tokenizer.decode(list(prompt))
