@@ -183,7 +183,7 @@ def compare(config: TrainConfig, seconds: float, repeats: int, *, usual: bool) -
     plan = plan_of(config, here, message_tokens=length)
     took, foretold = [], []
     for _ in range(repeats):
-        foretold.append(rehearse(config, plan, seconds, message_tokens=length))
+        foretold.append(rehearse(config, plan, seconds))
         took.append(steps.take())
     whole = min(each.forecast.processor for each in foretold)
     real = min(took)

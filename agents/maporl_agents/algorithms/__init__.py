@@ -50,6 +50,32 @@ class TrainStep(Protocol):
 
 
 @dataclass(frozen=True)
+class StepWork:
+    """The work of one step, as `maporl plan` counts it. Returned by `Scheme.work`.
+
+    A step plays debates or, where `branching` or `group_size` is more than 1, trees of samples: one
+    per question. Then it scores all trained messages and updates the policies on them.
+
+    Attributes:
+        micro_tokens: largest number of tokens, padding included, in one pass of scoring or update.
+        epochs: passes over the batch.
+        minibatches: optimiser steps of one pass over the batch.
+        group_size: samples of each speaker at each node of a tree.
+        branching: nodes that each node leads to.
+        speak_in_turn: one agent speaks at a node; otherwise all agents of a turn do.
+        note: what the figures assume or leave out, one sentence; "" for nothing.
+    """
+
+    micro_tokens: int
+    epochs: int = 1
+    minibatches: int = 1
+    group_size: int = 1
+    branching: int = 1
+    speak_in_turn: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Scheme:
     """How a run is trained. Team, evaluation, run folder and report are the same for all schemes.
 
@@ -60,6 +86,8 @@ class Scheme:
         learner: `learner(config, team)` makes what is trained, from settings and a fresh team.
         train_step: see `TrainStep`.
         critics: the team has value heads.
+        work: `work(config)` declares the work of a step for `maporl plan`; None plans what all
+            schemes have in common (weights, play, optimiser) and says what is left out.
     """
 
     settings: type[RunConfig]
@@ -67,6 +95,7 @@ class Scheme:
     learner: Callable[[Any, Team], PolicyLearner]
     train_step: TrainStep
     critics: bool = False
+    work: Callable[[Any], StepWork] | None = None
 
 
 def scheme_for(config: RunConfig) -> Scheme:

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maporl_agents.algorithms import Scheme, magrpo
+from maporl_agents.algorithms import Scheme, StepWork, magrpo
 from maporl_agents.config import IACConfig, IACSettings
 from maporl_agents.losses import value_loss
 from maporl_agents.measure.step_metrics import Metrics, explained_variance, rollout_metrics
@@ -232,4 +232,5 @@ SCHEME = Scheme(
     ),
     train_step=train_step,
     critics=True,
+    work=lambda config: StepWork(config.iac.micro_tokens),
 )

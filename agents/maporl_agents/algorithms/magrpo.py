@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from maporl_agents.advantages import Baseline, Scale, group_advantages
-from maporl_agents.algorithms import Scheme
+from maporl_agents.algorithms import Scheme, StepWork
 from maporl_agents.config import IACConfig, Length, MAGRPOConfig, MAGRPOSettings, scheme_of
 from maporl_agents.losses import Reduction, policy_loss
 from maporl_agents.measure.step_metrics import (
@@ -303,9 +303,23 @@ def check(config: MAGRPOConfig | IACConfig, game: BatchedDebate) -> None:
         )
 
 
+def work(config: MAGRPOConfig) -> StepWork:
+    """Return the work of a step: a tree per question, G or G^A joint actions at each node."""
+    settings = config.magrpo
+    joined = 1 if settings.joining == "aligned" else config.game.num_agents
+    return StepWork(
+        settings.micro_tokens,
+        epochs=settings.epochs,
+        minibatches=settings.minibatches,
+        group_size=settings.group_size,
+        branching=settings.group_size**joined,
+    )
+
+
 SCHEME = Scheme(
     settings=MAGRPOConfig,
     check=check,
     learner=lambda config, team: PolicyLearner(team, config.magrpo, config.steps),
     train_step=train_step,
+    work=work,
 )

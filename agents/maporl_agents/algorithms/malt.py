@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maporl_agents.algorithms import Scheme
+from maporl_agents.algorithms import Scheme, StepWork
 from maporl_agents.config import FitConfig, MALTConfig, MALTSettings, Sampling
 from maporl_agents.measure.step_metrics import Metrics, mean_of, means, rollout_metrics
 from maporl_agents.models.team import Team
@@ -326,10 +326,29 @@ def check(config: MALTConfig, game: BatchedDebate) -> None:
         )
 
 
+def work(config: MALTConfig) -> StepWork:
+    """Return the work of a round, as if every message were imitated and preferred."""
+    settings, first, second = config.malt, config.malt.imitation, config.malt.preference
+    last_role = config.questions_per_step * settings.branching ** len(settings.roles)
+    return StepWork(
+        max(first.micro_tokens, second.micro_tokens),
+        epochs=first.epochs + second.epochs,
+        minibatches=-(-last_role // min(first.batch_size, 2 * second.batch_size)),
+        group_size=settings.branching,
+        branching=settings.branching,
+        speak_in_turn=True,
+        note=(
+            "Which messages are learnt from depends on their outcomes: time and memory are those "
+            "of learning from all of them, and a step is the mean of the three of a round"
+        ),
+    )
+
+
 SCHEME = Scheme(
     settings=MALTConfig,
     check=check,
     # A stage fits each role with an optimiser of its own; this one only stands for the team.
     learner=lambda config, team: PolicyLearner(team, config.malt.imitation, config.steps),
     train_step=train_step,
+    work=work,
 )

@@ -18,7 +18,7 @@ from typing import Literal, TypedDict
 import torch
 
 from maporl_agents.advantages import gae, token_rewards, whiten
-from maporl_agents.algorithms import Scheme
+from maporl_agents.algorithms import Scheme, StepWork
 from maporl_agents.config import PPOConfig, TrainConfig, turns_of
 from maporl_agents.losses import (
     kl_estimate,
@@ -207,10 +207,17 @@ def check(config: TrainConfig, game: Playable) -> None:
         )
 
 
+def work(config: TrainConfig) -> StepWork:
+    """Return the work of a step: one debate per question."""
+    ppo = config.ppo
+    return StepWork(ppo.micro_tokens, epochs=ppo.epochs, minibatches=ppo.minibatches)
+
+
 SCHEME = Scheme(
     settings=TrainConfig,
     check=check,
     learner=lambda config, team: PPOLearner(team, config.ppo, config.steps),
     train_step=train_step,
     critics=True,
+    work=work,
 )

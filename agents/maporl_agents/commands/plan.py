@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -64,10 +64,14 @@ class Plan:
 
         config, screen = self._settings(), console()
         refuse_without_effect(config)
-        lengths = {"message_tokens": self.message_tokens, "question_tokens": self.question_tokens}
-        plan = plan_of(config, self._machine(config), **lengths)
+        plan = plan_of(
+            config,
+            self._machine(config),
+            message_tokens=self.message_tokens,
+            question_tokens=self.question_tokens,
+        )
         show(plan, config, screen)
-        show_time(plan, config, self._rehearsed(config, plan, lengths), screen)
+        show_time(plan, config, self._rehearsed(config, plan), screen)
         return 0 if plan.fits else 1
 
     def _settings(self) -> RunConfig:
@@ -82,9 +86,7 @@ class Plan:
         )
         return replace(config, team=team, game=game)
 
-    def _rehearsed(
-        self, config: RunConfig, plan: Forecast, lengths: dict[str, int]
-    ) -> Rehearsal | str:
+    def _rehearsed(self, config: RunConfig, plan: Forecast) -> Rehearsal | str:
         """Return the rehearsal of a run, or the reason why there is none."""
         from maporl_agents.planning.rehearsal import rehearse
 
@@ -93,7 +95,7 @@ class Plan:
         if self._is_described:
             return "the device described is not here"
         try:
-            return rehearse(cast("TrainConfig", config), plan, self.rehearsal_seconds, **lengths)
+            return rehearse(config, plan, self.rehearsal_seconds)
         except ValueError as error:
             return str(error)
 

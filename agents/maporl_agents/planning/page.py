@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from maporl_agents.config import RunConfig
+from maporl_agents.config import RunConfig, learning_rate_flags
 from maporl_agents.planning.machine import GIB, resident_bytes
 from maporl_agents.planning.plan import TIME_FACTOR, USABLE, Plan
 from maporl_agents.planning.rehearsal import ERROR, Rehearsal
@@ -20,7 +20,9 @@ def show(plan: Plan, config: RunConfig, console: Console) -> None:
         table.add_row(f"  and while in {what}", f"+ {amount(size)}")
     table.add_row("most at once", amount(plan.peak_bytes), style="bold")
     console.print(table)
-    console.print(_verdict(plan))
+    console.print(_verdict(plan, config))
+    if plan.note:
+        console.print(f"{plan.note}.")
     console.print(
         f"\na step reads {plan.prompt_tokens:,} prompt tokens and writes {plan.new_tokens:,}; "
         f"the longest text has {plan.longest_tokens:,}"
@@ -67,11 +69,10 @@ def _how(rehearsal: Rehearsal) -> str:
     """Return a sentence on the steps that were rehearsed."""
     *rest, large = sorted(rehearsal.timed)
     if large == rehearsal.count:
-        how = f"a step of all {large} debates"
+        how = f"a step of all {large} questions"
     else:
-        how = (
-            f"steps of {rest[-1]} and {large} debates, and a line through them to {rehearsal.count}"
-        )
+        sizes = f"{rest[-1]} and {large} questions"
+        how = f"steps of {sizes}, and a line through them to {rehearsal.count}"
     return (
         f"Rehearsed: {how}, with random weights of the same shapes, every message at its limit. "
         "Messages that end earlier take less; verifiers are left out."
@@ -97,7 +98,7 @@ def _how_sure(rehearsal: Rehearsal) -> str:
     )
 
 
-def _verdict(plan: Plan) -> str:
+def _verdict(plan: Plan, config: RunConfig) -> str:
     size = amount(plan.machine.memory_bytes)
     for model, (tokens, window) in plan.overflows.items():
         return (
@@ -111,9 +112,12 @@ def _verdict(plan: Plan) -> str:
         text = f"fits {plan.machine.name} ({size})."
     if plan.max_rows is None or plan.micro_tokens is None:
         return text + " Nor would one row: take a smaller model, nf4, lora or shorter texts."
+    text += f" There is room for about {plan.max_rows} prompts side by side (--sampling.max-rows)"
+    if not plan.micro_tokens:
+        return text + "."
+    flags = [flag.replace("learning-rate", "micro-tokens") for flag in learning_rate_flags(config)]
     return text + (
-        f" There is room for about {plan.max_rows} prompts side by side (--sampling.max-rows) and "
-        f"{plan.micro_tokens:,} tokens in one pass of the update (--ppo.micro-tokens)."
+        f" and {plan.micro_tokens:,} tokens in one pass of the update ({' and '.join(flags)})."
     )
 
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from maporl_agents.algorithms import maporl, scheme_for
-from maporl_agents.config import RunConfig, Sampling, TrainConfig, scheme_of
+from maporl_agents.algorithms import StepWork, scheme_for
+from maporl_agents.config import RunConfig, Sampling, scheme_of
 from maporl_agents.models.bases import window_of
 from maporl_agents.models.loading import pick_device
 from maporl_agents.models.team import Team
@@ -45,10 +45,14 @@ class Plan:
         longest_tokens: the longest prompt with its message.
         overflows: model -> the longest text it would have to read, and its window, where that is
             less; such a run would end with an error.
-        costs: work of one step: "play", "score", "update".
+        costs: work of one step: "play" and, if the scheme declares them, "score" and "update".
         machine: the device that the run is planned for.
         max_rows: prompts that would fit side by side, by proportion; None if not even one does.
-        micro_tokens: tokens that would fit in one pass of the update, likewise.
+        micro_tokens: tokens that would fit in one pass of the update, likewise; 0 if the scheme
+            does not declare its update.
+        minibatches: optimiser steps of one pass over the batch.
+        note: what the figures of this scheme assume or leave out; "" for nothing.
+        lengths: tokens of each message and of each question, as given to `plan_of`.
     """
 
     held: dict[str, float]
@@ -61,6 +65,9 @@ class Plan:
     machine: Machine
     max_rows: int | None
     micro_tokens: int | None
+    minibatches: int
+    note: str
+    lengths: tuple[int, int]
 
     @property
     def peak_bytes(self) -> float:
@@ -94,19 +101,18 @@ def plan_of(
         question_tokens: length of the questions; 0 to read those of the task.
 
     Raises:
-        ValueError: a scheme with another update than maporl's; or settings, models or questions
-            that cannot be had.
+        ValueError: settings, models or questions that cannot be had.
     """
-    if not isinstance(config, TrainConfig) or not _has_update_of_maporl(config):
-        raise ValueError(
-            f"only runs of maporl can be planned, not of {scheme_of(config)}, which has another "
-            "update: train it for a few steps to see what they take"
-        )
+    scheme = scheme_for(config)
+    declared = getattr(scheme, "work", None)
+    work: StepWork | None = declared(config) if declared else None
+    lengths = message_tokens, question_tokens
     limits = config.sampling
     config = with_message_tokens(config, message_tokens)
     game, count = config.training_game()
-    sketch = sketch_team(config.team, config.game)
-    step = StepCosts(config, sketch, pick_device(config.team.device).type)
+    critics = getattr(scheme, "critics", False)
+    sketch = sketch_team(config.team, config.game, critics=critics)
+    step = StepCosts(config, sketch, work, pick_device(config.team.device).type)
     asked, longest = first_questions(config, count, question_tokens, sketch.team.bases[0].chat)
     made_up = question_tokens > 0
     rollouts = act(sketch.team, game, asked, config.sampling, made_up=made_up)
@@ -116,11 +122,12 @@ def plan_of(
     room = USABLE * machine.memory_bytes - sum(held.values())
     rows = min(config.sampling.max_rows, step.rows_at_once(worst) * len(rollouts))
     tokens = step.update_tokens(len(rollouts), worst)
+    prompt_tokens, new_tokens = step.tokens(rollouts)
     return Plan(
         held=held,
         phases=phases,
-        prompt_tokens=sum(len(p) for rollout in rollouts for p in rollout.prompts),
-        new_tokens=sum(len(c.ids) for rollout in rollouts for c in rollout.completions),
+        prompt_tokens=prompt_tokens,
+        new_tokens=new_tokens,
         longest_tokens=max(
             len(p) + len(c.ids) for p, c in zip(worst.prompts, worst.completions, strict=True)
         ),
@@ -128,12 +135,19 @@ def plan_of(
         costs=step.costs(rollouts),
         machine=machine,
         max_rows=_fitting(room, phases["sampling"], rows),
-        micro_tokens=_fitting(room - step.gradient_bytes, phases["update"], tokens),
+        micro_tokens=_fitting(room - step.gradient_bytes, phases["update"], tokens) if work else 0,
+        minibatches=work.minibatches if work else 1,
+        note=work.note if work else _undeclared(config),
+        lengths=lengths,
     )
 
 
-def _has_update_of_maporl(config: RunConfig) -> bool:
-    return scheme_for(config).train_step is maporl.train_step
+def _undeclared(config: RunConfig) -> str:
+    """Return what a plan leaves out of a scheme that declares no work."""
+    return (
+        f"Not included: what {scheme_of(config)} computes between play and the optimiser step, "
+        "because its Scheme declares no `work`; only a rehearsal times it"
+    )
 
 
 def _overflows(team: Team, worst: Rollout, limits: Sampling) -> dict[str, tuple[int, int]]:

@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedModel
 
-from maporl_agents.algorithms import maporl
-from maporl_agents.config import GameConfig, TeamConfig, TrainConfig
+from maporl_agents.algorithms import scheme_for
+from maporl_agents.config import GameConfig, RunConfig, TeamConfig, scheme_of
 from maporl_agents.models.loading import pick_device
 from maporl_agents.models.parallel_bases import cores
 from maporl_agents.planning.plan import Plan
@@ -35,7 +35,6 @@ from maporl_agents.text.chat import Chat
 from maporl_agents.text.vocabulary import rows_of
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import unjudged
-from maporl_agents.update.optimiser import PPOLearner
 
 REPEATS = 2
 """Least number of timings of the sizes that count, if there is time; the best is taken."""
@@ -161,12 +160,9 @@ def time_steps(
 
 
 def rehearse(
-    config: TrainConfig,
+    config: RunConfig,
     plan: Plan,
     seconds: float,
-    *,
-    message_tokens: int = 0,
-    question_tokens: int = 0,
 ) -> Rehearsal:
     """Time steps of a run with random weights.
 
@@ -174,15 +170,14 @@ def rehearse(
         config: its settings.
         plan: made of them, for this device.
         seconds: that it may take.
-        message_tokens: as for `plan_of`.
-        question_tokens: as for `plan_of`.
 
     Raises:
         ValueError: it cannot be rehearsed, or not in so short a time; says why.
     """
+    message_tokens, question_tokens = plan.lengths
     config = with_message_tokens(config, message_tokens)
     count = config.training_game()[1]
-    least = min(config.ppo.minibatches, count)
+    least = min(plan.minibatches, count)
     _require_means(config, plan, seconds, sum(plan.seconds.values()) * least / count)
     began = time.perf_counter()
     load = waiting_processes()
@@ -224,8 +219,10 @@ def waiting_processes() -> float | None:
         return None
 
 
-def _require_means(config: TrainConfig, plan: Plan, seconds: float, shortest: float) -> None:
+def _require_means(config: RunConfig, plan: Plan, seconds: float, shortest: float) -> None:
     """Raise ValueError if a rehearsal would not fit; `shortest` is of its smallest step."""
+    if config.steps_per_round > 1:
+        raise ValueError(f"the steps of a round of {scheme_of(config)} differ from each other")
     if not plan.fits:
         raise ValueError("the run does not fit")
     if config.team.quantization != "none" or config.team.device_map == "auto":
@@ -237,21 +234,21 @@ def _require_means(config: TrainConfig, plan: Plan, seconds: float, shortest: fl
         )
 
 
-def _stepper(config: TrainConfig, question_tokens: int) -> Callable[[int], Spent]:
+def _stepper(config: RunConfig, question_tokens: int) -> Callable[[int], Spent]:
     """Return a function that takes a training step on a number of the run's first questions."""
     game, count = config.training_game()
     plain = unjudged(config.game)
     if question_tokens:  # the task may not be there
         plain = replace(plain, task=GameConfig().task, data="")
     team, learner = experiment.build(replace(config, game=plain), load=load_random)
-    device = team.bases[0].device
+    device, train_step = team.bases[0].device, scheme_for(config).train_step
     asked, _ = first_questions(config, count, question_tokens, team.bases[0].chat)
 
     def take(size: int) -> Spent:
         questions = asked[:size]
         debates = stage(game, questions, made_up=question_tokens > 0)
         start = _now(device)
-        maporl.train_step(cast("PPOLearner", learner), debates, questions, config, seed=0)
+        train_step(learner, debates, questions, config, seed=0)
         return Spent(*(end - begin for begin, end in zip(start, _now(device), strict=True)))
 
     return take

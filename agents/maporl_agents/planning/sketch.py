@@ -52,8 +52,8 @@ class Sketch:
     unpacked_bytes: float
 
 
-def sketch_team(config: TeamConfig, game: GameConfig) -> Sketch:
-    """Return the team of a run without its weights.
+def sketch_team(config: TeamConfig, game: GameConfig, *, critics: bool = True) -> Sketch:
+    """Return the team of a run without its weights; with `critics`, it has value heads.
 
     Raises:
         ValueError: as `loading.make_team`, e.g. a hub name that cannot be read for want of network.
@@ -73,7 +73,12 @@ def sketch_team(config: TeamConfig, game: GameConfig) -> Sketch:
         return model, chat
 
     team = make_team(
-        config, num_agents=game.num_agents, num_turns=game.num_turns, seed=0, load=load
+        config,
+        num_agents=game.num_agents,
+        num_turns=game.num_turns,
+        seed=0,
+        load=load,
+        critics=critics,
     )
     for base in team.bases:
         with _same_parameters():
@@ -209,6 +214,7 @@ class Pass:
         owners: the policy of each sequence.
         width: tokens of the longest sequence.
         padded: whether some sequences are shorter.
+        tokens: number of sampled tokens.
         critics: critic -> number of sampled tokens whose values it computes.
         critic_owners: as `owners`, where critics have a trunk of their own.
     """
@@ -216,13 +222,9 @@ class Pass:
     owners: tuple[str, ...]
     width: int
     padded: bool
+    tokens: int
     critics: dict[str, int]
     critic_owners: tuple[str, ...] = ()
-
-    @property
-    def tokens(self) -> int:
-        """Number of sampled tokens."""
-        return sum(self.critics.values())
 
     @property
     def padded_tokens(self) -> int:
@@ -269,6 +271,8 @@ def _score(
         return [logprobs]
     if shape.critic_owners:
         states = _states(base, shape.critic_owners, shape)
+    if not shape.critics:
+        return [logprobs]
     parts = states.split(list(shape.critics.values()))
     values = [team.critics[name](part) for name, part in zip(shape.critics, parts, strict=True)]
     return [logprobs, *values]
@@ -281,8 +285,8 @@ def _states(base: Base, owners: Sequence[str], shape: Pass, *, reference: bool =
     return hidden[cells, cells]
 
 
-MessageRow = tuple[tuple[int, ...], int, str, str]
-"""(prompt and completion, length of the completion, policy, critic) of a message."""
+MessageRow = tuple[tuple[int, ...], int, str, str | None]
+"""(prompt and completion, length of the completion, policy, critic or None) of a message."""
 
 
 def passes_of(base: Base, rows: Sequence[MessageRow], tokens: int) -> list[Pass]:
@@ -314,6 +318,9 @@ def pass_of(base: Base, rows: Sequence[MessageRow]) -> Pass:
     owners, attention = laid([row[2] for row in rows])
     critics: dict[str, int] = {}
     for _, tokens, _, critic in rows:
-        critics[critic] = critics.get(critic, 0) + tokens
-    own_trunks = laid([critic_adapter(row[3]) for row in rows])[0] if base.critics else ()
-    return Pass(owners, attention.shape[1], not bool(attention.all()), critics, own_trunks)
+        if critic is not None:
+            critics[critic] = critics.get(critic, 0) + tokens
+    names = [critic_adapter(row[3]) for row in rows if row[3] is not None]
+    own_trunks = laid(names)[0] if base.critics else ()
+    total, padded = sum(row[1] for row in rows), not bool(attention.all())
+    return Pass(owners, attention.shape[1], padded, total, critics, own_trunks)

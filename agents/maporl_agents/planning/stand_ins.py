@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
-from maporl_agents.config import GameConfig, Sampling, TrainConfig
+from maporl_agents.config import GameConfig, RunConfig, Sampling
 from maporl_agents.models.team import Team
 from maporl_agents.play.questions import questions_of_step
 from maporl_agents.play.rollout import play
@@ -22,7 +22,7 @@ LONGEST_OF = 5000
 """Number of questions that are searched for the longest."""
 
 
-def with_message_tokens(config: TrainConfig, tokens: int) -> TrainConfig:
+def with_message_tokens(config: RunConfig, tokens: int) -> RunConfig:
     """Return a run with `tokens` as the limit of every message; unchanged if that is 0."""
     if not tokens:
         return config
@@ -31,7 +31,7 @@ def with_message_tokens(config: TrainConfig, tokens: int) -> TrainConfig:
 
 
 def first_questions(
-    config: TrainConfig, count: int, tokens: int, chat: Chat
+    config: RunConfig, count: int, tokens: int, chat: Chat
 ) -> tuple[list[Question], Question]:
     """Return the questions of the first step, and the longest question.
 

@@ -20,7 +20,7 @@ from maporl_agents.types import TokenIds
 
 @dataclass(frozen=True)
 class Turn:
-    """The rows of one turn that one base writes, in one debate.
+    """The rows of one turn that one base writes, in one debate, or at one node of a tree.
 
     Attributes:
         policies: of each row.
@@ -32,6 +32,7 @@ class Turn:
         kept_before: tokens of all kept caches of the debate as the turn begins.
         idle: those among them that the turn does not use.
         kept_after: tokens of all kept caches after the turn.
+        nodes: number of such nodes in a tree; 1 for a debate.
     """
 
     policies: tuple[str, ...]
@@ -43,6 +44,7 @@ class Turn:
     kept_before: int = 0
     idle: int = 0
     kept_after: int = 0
+    nodes: int = 1
 
 
 class KeptTexts:

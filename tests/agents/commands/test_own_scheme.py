@@ -1,4 +1,4 @@
-"""A scheme of one's own, named as file.py:name: planned or refused, compared, and benchmarked."""
+"""A scheme of one's own, named as file.py:name: planned, compared, and benchmarked."""
 
 from __future__ import annotations
 
@@ -56,16 +56,6 @@ class Slower(TrainConfig):
 
 
 SLOWER = replace(maporl.SCHEME, settings=Slower)
-
-
-@dataclass(frozen=True)
-class Other(TrainConfig):
-    """MAPoRL's settings for another update."""
-
-    name: str = "other"
-
-
-OTHER = replace(maporl.SCHEME, settings=Other, train_step=train_step)
 '''
 SHORT = ("--questions-per-step", "2", "--sampling.max-new-tokens", "6", "--eval.questions", "2")
 
@@ -85,21 +75,40 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pool, "run", run)
 
 
-def test_a_scheme_with_maporls_update_is_planned(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ("--scheme", "mine.py:SLOWER", "--rehearsal-seconds", 0, *SHORT)
-    assert maporl("plan", *flags) == 0
-    assert "AdamW" in capsys.readouterr().out
+def planned(capsys: pytest.CaptureFixture[str], name: str, *flags: object) -> str:
+    """The page of `maporl plan` for a scheme of the file, on one line."""
+    assert maporl("plan", "--scheme", f"mine.py:{name}", *SHORT, *flags) == 0
+    return " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("name", ["IDLE", "OTHER"])
-def test_a_scheme_with_another_update_cannot_be_planned_and_one_sentence_says_so(
-    capsys: pytest.CaptureFixture[str], name: str
+def test_a_scheme_that_declares_its_work_is_planned_whole(
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert maporl("plan", "--scheme", f"mine.py:{name}", "--rehearsal-seconds", 0) == 2
-    said = " ".join(capsys.readouterr().err.split())
-    assert "only runs of maporl can be planned" in said
-    assert f"mine.py:{name}" in said
-    assert "Traceback" not in said
+    said = planned(capsys, "SLOWER", "--rehearsal-seconds", 0)
+    assert "while in update" in said
+    assert "(--ppo.micro-tokens)" in said
+    assert "Not included" not in said
+
+
+def test_a_scheme_that_declares_nothing_is_planned_without_its_update(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = planned(capsys, "IDLE", "--rehearsal-seconds", 0)
+    assert "AdamW's two moments" in said
+    assert "while in sampling" in said
+    assert "while in update" not in said
+    assert "Not included: what" in said
+    assert "mine.py:IDLE computes between play and the optimiser step" in said
+    assert "critics 0.00" in said, "it has no value heads"
+
+
+@pytest.mark.thorough
+def test_a_scheme_of_ones_own_is_rehearsed_by_its_own_step(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = planned(capsys, "IDLE", "--rehearsal-seconds", 60)
+    assert "a step takes about" in said
+    assert "Rehearsed: a step of all 2 questions" in said
 
 
 def test_the_study_of_a_scheme(here: Path) -> None:

@@ -14,7 +14,7 @@ from plan_cases import MACHINE, miniature, tiny
 
 from maporl_agents import cli
 from maporl_agents.algorithms import maporl
-from maporl_agents.config import MALTConfig, Sampling, TrainConfig
+from maporl_agents.config import Sampling, TrainConfig
 from maporl_agents.models import quantize
 from maporl_agents.models.loading import make_team
 from maporl_agents.planning.machine import this_machine
@@ -111,10 +111,6 @@ class TestPlan:
         narrow = miniature(checkpoint("llama"), tuning="lora", quantization="nf4")
         with pytest.raises(ValueError, match="with the scales of others"):
             plan_of(narrow, MACHINE)
-
-    def test_another_scheme_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="only runs of maporl can be planned, not of malt"):
-            plan_of(MALTConfig(), MACHINE)
 
     def test_stand_ins_have_the_length_that_is_asked_for(
         self, checkpoint: Callable[..., Path]

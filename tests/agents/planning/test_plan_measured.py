@@ -227,7 +227,7 @@ class TestRehearsal:
         config = replace(config, game=replace(config.game, task="gsm8k", data="/none"))
         lengths = {"message_tokens": 3, "question_tokens": 20}
         plan = plan_of(config, MACHINE, **lengths)
-        assert set(rehearse(config, plan, PATIENCE, **lengths).timed) == {2, 4}
+        assert set(rehearse(config, plan, PATIENCE).timed) == {2, 4}
 
     def test_refuses_what_it_cannot_do(self, checkpoint: Callable[..., Path]) -> None:
         config = small(checkpoint("llama"))
@@ -260,7 +260,7 @@ class TestCommand:
         text = self.said(capsys, "--rehearsal-seconds", str(PATIENCE))
         assert "a step takes about" in text
         assert "The range: fastest to slowest" in text
-        assert "Rehearsed: a step of all 2 debates" in text
+        assert "Rehearsed: a step of all 2 questions" in text
         assert "Python and its libraries take about" in text
 
     @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ class TestAgainstRealSteps:
         plan = plan_of(config, here, message_tokens=length)
         foretold, real = float("inf"), float("inf")
         for _ in range(self.ROUNDS):
-            rehearsal = rehearse(config, plan, PATIENCE, message_tokens=length)
+            rehearsal = rehearse(config, plan, PATIENCE)
             foretold = min(foretold, rehearsal.forecast.processor)
             real = min(real, *(steps.take() for _ in range(3)))
             if foretold == pytest.approx(real, rel=WITHIN / 2):
