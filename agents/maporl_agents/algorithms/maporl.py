@@ -207,17 +207,13 @@ def check(config: TrainConfig, game: Playable) -> None:
         )
 
 
-def work(config: TrainConfig) -> StepWork:
-    """Return the work of a step: one debate per question."""
-    ppo = config.ppo
-    return StepWork(ppo.micro_tokens, epochs=ppo.epochs, minibatches=ppo.minibatches)
-
-
 SCHEME = Scheme(
     settings=TrainConfig,
     check=check,
     learner=lambda config, team: PPOLearner(team, config.ppo, config.steps),
     train_step=train_step,
     critics=True,
-    work=work,
+    work=lambda config: StepWork(
+        config.ppo.micro_tokens, epochs=config.ppo.epochs, minibatches=config.ppo.minibatches
+    ),
 )

@@ -145,22 +145,16 @@ class Claim:
 
 @dataclass(frozen=True)
 class Study:
-    """A finished study.
+    """A finished study: what its `StudyPlan` says, its measured arms, and where they come from.
 
     Attributes:
-        name: as in ``maporl compare NAME``.
-        title: as people read it.
-        claim: the tested claim, in words.
         command: that made it.
         created: date and time, ISO 8601, UTC.
-        arms: in the order of the table.
-        metric: which score the table and the sentences compare.
         machine: that its jobs ran on, e.g. {"platform": "Linux x86_64", "cpu_count": "2"}.
         versions: of its jobs: "python", "packages" by name, and "commits", all there were.
         budget: its cost, e.g. {"core-minutes": "41.5"}.
         settings: common to all arms.
         notes: sentences that a reader must know, failed jobs included.
-        claims: the claim in parts that can be judged; none in a survey.
         schema: version of this layout.
     """
 

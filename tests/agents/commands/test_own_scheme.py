@@ -81,25 +81,22 @@ def planned(capsys: pytest.CaptureFixture[str], name: str, *flags: object) -> st
     return " ".join(capsys.readouterr().out.split())
 
 
-def test_a_scheme_that_declares_its_work_is_planned_whole(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    said = planned(capsys, "SLOWER", "--rehearsal-seconds", 0)
-    assert "while in update" in said
-    assert "(--ppo.micro-tokens)" in said
-    assert "Not included" not in said
+COMMON = ("AdamW's two moments", "while in sampling", "while in optimiser step")
+OWN = ("while in scoring", "while in update", "(--ppo.micro-tokens)")
+NOTE = "mine.py:IDLE computes between play and the optimiser step"
 
 
-def test_a_scheme_that_declares_nothing_is_planned_without_its_update(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize(
+    ("name", "there", "absent"),
+    [("SLOWER", (*COMMON, *OWN), (NOTE,)), ("IDLE", (*COMMON, NOTE), OWN)],
+)
+def test_a_scheme_is_planned_as_far_as_it_declares_its_work(
+    capsys: pytest.CaptureFixture[str], name: str, there: tuple[str, ...], absent: tuple[str, ...]
 ) -> None:
-    said = planned(capsys, "IDLE", "--rehearsal-seconds", 0)
-    assert "AdamW's two moments" in said
-    assert "while in sampling" in said
-    assert "while in update" not in said
-    assert "Not included: what" in said
-    assert "mine.py:IDLE computes between play and the optimiser step" in said
-    assert "critics 0.00" in said, "it has no value heads"
+    said = planned(capsys, name, "--rehearsal-seconds", 0)
+    assert [words for words in there if words not in said] == []
+    assert [words for words in absent if words in said] == []
+    assert ("critics │ 0.00 MiB" in said) == (name == "IDLE"), "it has no value heads"
 
 
 @pytest.mark.thorough

@@ -9,19 +9,9 @@ from pathlib import Path
 import pytest
 from plan_cases import MACHINE
 
+from maporl_agents import config as settings
 from maporl_agents.algorithms import scheme_for
-from maporl_agents.config import (
-    CONFIGS,
-    FitConfig,
-    IACConfig,
-    MAGRPOConfig,
-    MAGRPOSettings,
-    MALTConfig,
-    MALTSettings,
-    RunConfig,
-    Sampling,
-    TeamConfig,
-)
+from maporl_agents.config import MAGRPOConfig, MAGRPOSettings, MALTConfig, RunConfig
 from maporl_agents.planning.page import show_time
 from maporl_agents.planning.plan import Plan, plan_of
 from maporl_agents.planning.rehearsal import load_random, rehearse
@@ -37,8 +27,8 @@ def small(config: RunConfig, folder: Path) -> RunConfig:
     return replace(
         config,
         questions_per_step=2,
-        team=TeamConfig(model=(str(folder),), device="cpu"),
-        sampling=Sampling(max_new_tokens=TOKENS),
+        team=settings.TeamConfig(model=(str(folder),), device="cpu"),
+        sampling=settings.Sampling(max_new_tokens=TOKENS),
     )
 
 
@@ -62,13 +52,13 @@ def written(config: RunConfig) -> float:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", sorted(CONFIGS))
+@pytest.mark.parametrize("name", sorted(settings.CONFIGS))
 def test_every_shipped_scheme_is_planned(checkpoint: Callable[..., Path], name: str) -> None:
-    plan = plan_of(small(CONFIGS[name](), checkpoint("llama")), MACHINE)
+    plan = plan_of(small(settings.CONFIGS[name](), checkpoint("llama")), MACHINE)
     assert set(plan.costs) == {"play", "score", "update"}
     assert min(cost.flops for cost in plan.costs.values()) > 0
     assert set(plan.phases) >= {"sampling", "scoring", "update", "optimiser step"}
-    assert bool(plan.held["critics"]) == scheme_for(CONFIGS[name]()).critics
+    assert bool(plan.held["critics"]) == scheme_for(settings.CONFIGS[name]()).critics
 
 
 @pytest.mark.thorough
@@ -83,7 +73,9 @@ def test_the_trees_of_magrpo_are_counted_as_they_grow(
 
 
 def test_the_trees_of_malt_are_counted_as_they_grow(checkpoint: Callable[..., Path]) -> None:
-    config = MALTConfig(malt=MALTSettings(branching=3, imitation=FitConfig(epochs=1)))
+    config = MALTConfig(
+        malt=settings.MALTSettings(branching=3, imitation=settings.FitConfig(epochs=1))
+    )
     plan = plan_of(small(config, checkpoint("llama")), MACHINE)
     assert plan.new_tokens == TOKENS * 2 * (3 + 9 + 27)
     assert "the mean of the three of a round" in plan.note
@@ -91,8 +83,8 @@ def test_the_trees_of_malt_are_counted_as_they_grow(checkpoint: Callable[..., Pa
 
 @pytest.mark.thorough
 def test_more_epochs_and_more_samples_take_more_work(checkpoint: Callable[..., Path]) -> None:
-    def update(settings: MAGRPOSettings) -> Plan:
-        return plan_of(small(MAGRPOConfig(magrpo=settings), checkpoint("llama")), MACHINE)
+    def update(magrpo: MAGRPOSettings) -> Plan:
+        return plan_of(small(MAGRPOConfig(magrpo=magrpo), checkpoint("llama")), MACHINE)
 
     one = update(MAGRPOSettings(group_size=2))
     twice = update(MAGRPOSettings(group_size=2, ratio=True, epochs=2))
@@ -105,7 +97,7 @@ def test_more_epochs_and_more_samples_take_more_work(checkpoint: Callable[..., P
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("config", [tree("cross"), IACConfig()], ids=["magrpo", "iac"])
+@pytest.mark.parametrize("config", [tree("cross"), settings.IACConfig()], ids=["magrpo", "iac"])
 def test_steps_of_other_schemes_are_rehearsed(
     checkpoint: Callable[..., Path], config: RunConfig
 ) -> None:
