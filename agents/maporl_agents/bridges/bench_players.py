@@ -18,6 +18,7 @@ from maporl_agents.models.loading import make_team
 from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.sources.fetched import FETCHABLE, local_name
 from maporl_agents.models.team import Team
+from maporl_agents.play.model_defaults import with_model_defaults
 from maporl_agents.play.speak import requests, speak
 from maporl_agents.records.checkpoint import fingerprint, latest, step_of
 from maporl_agents.seeding import seed_of
@@ -238,8 +239,9 @@ def model_players(name: str, label: str, changed: dict[str, Any]) -> TeamPlayers
 
 
 def model_sampling(name: str) -> Sampling:
-    """Return the default sampling of an untrained model."""
-    return Sampling(max_new_tokens=32 if name in tiny.MODELS else 300)
+    """Return the default sampling of an untrained model, with the truncation that it names."""
+    plain = Sampling(max_new_tokens=32 if name in tiny.MODELS else 300)
+    return with_model_defaults(plain, [name])[0]
 
 
 def _model_files(name: str) -> list[Path]:
@@ -265,7 +267,12 @@ def _fingerprint(files: Sequence[Path], saved: Path | None = None) -> str:
 
 
 def _decoding(sampling: Sampling) -> dict[str, Any]:
-    return {"temperature": sampling.temperature, "max_new_tokens": sampling.max_new_tokens}
+    cut = sampling.truncation
+    return {
+        "temperature": sampling.temperature,
+        "max_new_tokens": sampling.max_new_tokens,
+        **(cut._asdict() if cut else {}),
+    }
 
 
 @lru_cache(maxsize=1)

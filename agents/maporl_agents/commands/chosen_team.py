@@ -14,6 +14,7 @@ from maporl_agents.config import GameConfig, Sampling, TeamConfig, asking
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.team import Team
+from maporl_agents.play.model_defaults import with_model_defaults
 from maporl_agents.records import questions_record
 from maporl_agents.tiny import MODELS
 from maporl_agents.training.experiment import load_team, read_config
@@ -27,19 +28,25 @@ if TYPE_CHECKING:
 
 
 class ChosenGame(NamedTuple):
-    """The game that a command plays, and the split of its questions."""
+    """The game that a command plays, and the split of its questions.
+
+    `told` is a sentence on the truncation that models bring along, "" for none.
+    """
 
     settings: GameConfig
     sampling: Sampling
     loaded: LoadedGame
     split: str
+    told: str = ""
 
 
 def chosen_game(args: Eval | Play) -> ChosenGame:
     """Return the game of the run, changed by the flags, and the split that they name."""
     settings, sampling = game_and_sampling(args)
-    loaded = make_game(settings)
-    return ChosenGame(settings, sampling, loaded, args.split or loaded.task.measured_split)
+    loaded, told = make_game(settings), ""
+    if args.run is None:
+        sampling, told = with_model_defaults(sampling, args.model)
+    return ChosenGame(settings, sampling, loaded, args.split or loaded.task.measured_split, told)
 
 
 def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:

@@ -86,7 +86,9 @@ def evaluate_team(args: Eval, console: Console) -> None:
     if args.limit < 1:
         raise ValueError(f"--limit is the number of questions, at least 1, not {args.limit}")
     chosen = chosen_game(args)
-    game, sampling, made, split = chosen
+    game, sampling, made, split, told = chosen
+    if told:
+        console.print(told)
     measured = made.questions(split)
     questions = questions_of_step(measured, 0, min(args.limit, len(measured)), seed=0)
     team = team_of(args, game)

@@ -87,7 +87,9 @@ def play_debate(args: Play, console: Console) -> None:
     from maporl_agents.commands.chosen_team import chosen_game, memory_warning_of, shout, team_of
 
     chosen = chosen_game(args)
-    game, sampling, made, split = chosen
+    game, sampling, made, split, told = chosen
+    if told:
+        console.print(told)
     questions = made.questions(split)
     index = pick_index(args, len(questions))
     debates = made.debates(1)

@@ -35,13 +35,13 @@ class Sampling:
     """Divides the logits, in sampling and in training; 0 means greedy decoding."""
     top_k: int | None = None
     """Draw among the k most probable tokens, over which probabilities are renormalised here and in
-    training; 0 or None for all. Equally probable ones are kept together."""
+    training; 0 for all. None: as the models' generation_config.json says, all for built-in ones."""
     top_p: float | None = None
-    """Then among the fewest tokens that have this probability together, in (0, 1]; 1 or None for
-    all."""
+    """Then among the fewest tokens that have this probability together, in (0, 1]; 1 for all. None:
+    as above."""
     min_p: float | None = None
-    """Then among those at least this times as probable as the most probable one, in [0, 1]; 0 or
-    None for all."""
+    """Then among those at least this times as probable as the most probable one, in [0, 1]; 0 for
+    all. None: as above."""
     max_rows: int = 512
     """Largest number of prompts that are decoded side by side; bounds memory."""
     cache_gb: float = 2.0

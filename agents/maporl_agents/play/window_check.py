@@ -17,7 +17,7 @@ from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
 from maporl_agents.play.speak import Engine
 from maporl_agents.text.chat import Chat
-from maporl_agents.types import Completion, Request, StopReason
+from maporl_agents.types import Completion, KeptIds, Request, StopReason
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.tasks.index import IndexedQuestions
 from maporl_env.types import Question
@@ -279,7 +279,8 @@ def full_length(team: Team) -> Engine:
 def stand_in(chat: Chat, tokens: int) -> Completion:
     """Return a message of exactly `tokens` tokens, if possible also after re-tokenisation."""
     ids = tuple(filler_ids(chat, tokens))
-    return Completion(ids, (0.0,) * tokens, chat.decode(ids), StopReason.LENGTH)
+    undrawn = KeptIds((0,) * tokens, b"")
+    return Completion(ids, (0.0,) * tokens, chat.decode(ids), StopReason.LENGTH, kept=undrawn)
 
 
 def filler_ids(chat: Chat, tokens: int) -> list[int]:

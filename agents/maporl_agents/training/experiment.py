@@ -24,6 +24,7 @@ from maporl_agents.models.loading import Load, make_team
 from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.team import Team
 from maporl_agents.phases import shares
+from maporl_agents.play.model_defaults import kept_open, with_model_defaults
 from maporl_agents.play.window_check import some
 from maporl_agents.records import checkpoint, questions_record
 from maporl_agents.records.log_lines import read_seconds
@@ -172,10 +173,13 @@ def run(
     Metrics go to the folder, to TensorBoard and to the names of `loggers.LOGGERS` in `log_to`.
     """
     require_loggers(log_to)
-    config = replace(config, game=with_whole_names(config.game))
+    sampling, told = with_model_defaults(config.sampling, config.team.model)
+    config = replace(config, game=with_whole_names(config.game), sampling=sampling)
     game = make_game(config.game, task)
     parts = parts_of(config, game)
     known = questions_record.note(parts)  # reads them: before anything is made
+    if told:
+        console.print(told)
     team, learner = build(config, game=game)
     parts, noted = fitting_parts(config, game, team, parts, known)
     with RunLog.create(folder, config, overwrite=overwrite) as log:
@@ -212,7 +216,8 @@ def resume(
     require_loggers(log_to)
     saved = read_config(folder)
     config = config or saved
-    config = replace(config, game=with_whole_names(config.game))
+    sampling = kept_open(config.sampling, saved.sampling)
+    config = replace(config, game=with_whole_names(config.game), sampling=sampling)
     game = make_game(config.game, task)
     parts = parts_of(config, game)
     known = questions_record.note(parts)

@@ -20,6 +20,7 @@ from maporl_agents.config.effects import leaves, why_idle
 from maporl_agents.measure.evaluate import Evaluation
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
+from maporl_agents.play.model_defaults import with_model_defaults
 from maporl_agents.play.window_check import fitting
 from maporl_agents.recipes import recipe as recipe_of
 from maporl_agents.records.run_folder import folder_of
@@ -166,6 +167,9 @@ def evaluate(
         _refuse_idle(config, start, LOADING if folder is None else ())
         made = make_game(config.game)
         questions = experiment.held_out(config, made)
+        if folder is None:
+            sampling, _ = with_model_defaults(config.sampling, config.team.model)
+            config = replace(config, sampling=sampling)
         team = _untrained(config) if folder is None else load_team(folder)
         parts, _ = fitting(
             team, made.config, config.sampling, {"held-out": questions}, config.game.long_questions

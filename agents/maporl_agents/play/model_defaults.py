@@ -1,0 +1,120 @@
+"""Truncation by a model's own generation settings, where the settings of a run leave it open.
+
+Built-in models have none. `generate` in transformers goes by the file generation_config.json beside
+the weights; a run takes its `top_k`, `top_p` and `min_p` where the file samples (`do_sample`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import cached_file
+
+from maporl_agents.config import Sampling, Truncation
+from maporl_agents.models.sources.fetched import local_name
+from maporl_agents.tiny import MODELS
+from maporl_env.user_functions import PYTHON, object_named
+
+FILE = "generation_config.json"
+"""Beside the weights of a model."""
+
+
+def with_model_defaults(sampling: Sampling, models: Sequence[str]) -> tuple[Sampling, str]:
+    """Return settings with the truncation of the models, and a sentence on what was filled in.
+
+    Args:
+        sampling: None in `top_k`, `top_p` and `min_p` is open, and stays None where models keep all
+            tokens.
+        models: of the agents. Where their own settings differ, all tokens are kept.
+
+    Returns:
+        The settings; and the sentence, "" if no model names a truncation that is taken.
+    """
+    own = {name: own_truncation(name) for name in dict.fromkeys(models)}
+    differ = len(set(own.values())) > 1
+    taken = Truncation() if differ else own[models[0]]
+    told = [
+        name
+        for name in Truncation._fields
+        if getattr(sampling, name) is None and any(_says(one, name) for one in own.values())
+    ]
+    if not told:
+        return sampling, ""
+    filled = replace(sampling, **{name: getattr(taken, name) for name in told})
+    flags = ", ".join(f"--sampling.{name.replace('_', '-')}" for name in told)
+    if differ:
+        return filled, (
+            "the models' generation settings differ in which tokens they leave out ("
+            + "; ".join(f"{name}: {_words(one, told)}" for name, one in own.items())
+            + f"), so none is left out: set {flags} for all of them"
+        )
+    names = ", ".join(own)
+    return filled, (
+        f"drawing with {_words(taken, told)}, as the generation settings of {names} say; {flags} "
+        "set another value"
+    )
+
+
+def kept_open(sampling: Sampling, saved: Sampling) -> Sampling:
+    """Return settings in which what is open is as in those of a saved run."""
+    names = [name for name in Truncation._fields if getattr(sampling, name) is None]
+    return replace(sampling, **{name: getattr(saved, name) for name in names})
+
+
+def _says(own: Truncation, name: str) -> bool:
+    return bool(getattr(own, name) != getattr(Truncation(), name))
+
+
+def _words(own: Truncation, names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {getattr(own, name):g}" for name in names)
+
+
+def own_truncation(name: str) -> Truncation:
+    """Return the truncation that a model's generation settings name; none for built-in models.
+
+    Raises:
+        ValueError: a value is outside the range of `Sampling`; names the file.
+    """
+    said = generation_settings(name)
+    if said.get("do_sample") is not True:  # then `generate` is greedy, and reads none of them
+        return Truncation()
+    given = {one: said[one] for one in Truncation._fields if said.get(one) is not None}
+    try:
+        return Sampling(**given).truncation or Truncation()
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{FILE} of {name!r}: {error}; repair it, or set the option of --sampling"
+        ) from error
+
+
+def generation_settings(name: str) -> Mapping[str, Any]:
+    """Return the generation settings of a model, a folder's or a hub's; {} if it has none."""
+    if name in MODELS:
+        return {}
+    if name.startswith(f"{PYTHON}:"):
+        given = object_named(name)
+        model = given[0] if isinstance(given, tuple) and given else None
+        own = getattr(model, "generation_config", None)
+        return {} if own is None else own.to_diff_dict()
+    file = _file(local_name(name))
+    if file is None:
+        return {}
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON ({error}): repair or remove it") from error
+    return said if isinstance(said, dict) else {}
+
+
+def _file(name: str) -> Path | None:
+    if (folder := Path(name)).is_dir():
+        return folder / FILE if (folder / FILE).is_file() else None
+    try:
+        found = cached_file(name, FILE, _raise_exceptions_for_missing_entries=False)
+    except (OSError, ValueError):  # no such model: loading it says so, and what to do
+        return None
+    return None if found is None else Path(found)
