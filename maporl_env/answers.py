@@ -26,6 +26,8 @@ in running text. Rules:
 - **"answer_line"**: a number on a line that begins with `Answer:`, see `answer_lines`; the option
   `answer_rule` reads questions of kind "number" so. **"last_line"**: a number after `A:` at the
   start of the last line that is not blank, as in `A: 34`; for recorded texts that end so.
+- **"scored"**: a number if the content of the box reads as one, else its text; right is what a
+  scorer says.
 - **"code"**: of the complete fenced blocks whose language is Python or not given, the last one that
   defines a function or class; if none does, the last one marked as Python; else the last one. So
   output or an example that stands behind the program is not taken for it. Fences are those of
@@ -366,6 +368,11 @@ def _read_text(text: str) -> str | None:
     return text or None
 
 
+def _read_any(text: str) -> Answer | None:
+    number = _read_number(text)
+    return _read_text(text) if number is None else number
+
+
 def _read_code(text: str) -> str | None:
     return text.strip("\r\n").rstrip() or None  # the first line's indentation has a meaning
 
@@ -391,6 +398,7 @@ KINDS: dict[str, AnswerKind] = {
     "code": AnswerKind(_read_code, find=_find_program, keyed=False),
     "last_line": AnswerKind(_read_number, find=_last_line),
     "answer_line": AnswerKind(_read_number, find=answer_line),
+    "scored": AnswerKind(_read_any, keyed=False),
 }
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from maporl_env import rewards
 from maporl_env.answers import KINDS, extract_answer, gold
 from maporl_env.rewards import Bools, Floats, Horizon, Majority, Share
-from maporl_env.types import Message, Transcript
+from maporl_env.types import Message, Question, Transcript
 
 RIGHT_SCORE = 0.5
 
@@ -161,6 +161,14 @@ def correctness(transcript: Transcript) -> tuple[Bools, Bools]:
     key = gold(transcript.question.answer, kind)
     right = _by_seat(transcript, lambda m: extract_answer(m.text, kind) == key).astype(bool)
     return right, np.ones_like(right)
+
+
+def is_right(message: Message, question: Question) -> bool | None:
+    """Return whether one message is right, as `correctness` tells; None if that is unknown."""
+    if KINDS[question.kind].keyed:
+        key = gold(question.answer, question.kind)
+        return extract_answer(message.text, question.kind) == key
+    return None if message.score is None else message.score >= RIGHT_SCORE
 
 
 def _by_seat(transcript: Transcript, value: Callable[[Message], float]) -> Floats:

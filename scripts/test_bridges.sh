@@ -7,9 +7,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 declare -A extras=(
     [plain]="train" [sb3]="train,sb3" [trl]="train,trl"
     [torchrl]="torchrl" [supersuit]="supersuit" [tianshou]="tianshou" [rllib]="rllib"
-    [benchmarl]="benchmarl" [agilerl]="agilerl"
+    [benchmarl]="benchmarl" [agilerl]="agilerl" [reasoning]="reasoning"
 )
 declare -A tests=(
+    [reasoning]="tests/env/tasks/test_reasoning_gym.py tests/env/tasks/test_reasoning_options.py"
     [plain]="tests/bridges"
     [sb3]="tests/bridges tests/env/observations/test_tokens_official.py tests/env/collaboration"
     [trl]="tests/bridges/test_trl.py tests/bridges/test_trl_trainer.py
@@ -20,8 +21,9 @@ declare -A modules=(
     [plain]="maporl_agents" [sb3]="stable_baselines3, sb3_contrib" [trl]="trl, datasets"
     [torchrl]="torchrl.envs" [supersuit]="supersuit, stable_baselines3" [tianshou]="tianshou.data"
     [rllib]="ray.rllib" [benchmarl]="benchmarl.environments" [agilerl]="agilerl.algorithms"
+    [reasoning]="reasoning_gym, reasoning_gym.factory"
 )
-order=(plain sb3 torchrl supersuit tianshou rllib benchmarl agilerl trl)
+order=(plain sb3 torchrl supersuit tianshou rllib benchmarl agilerl reasoning trl)
 
 usage() {
     cat <<'END'

@@ -20,6 +20,7 @@ from maporl_env.tasks import (
     gsm8k,
     humaneval,
     notes,
+    reasoning,
     receipts,
     sharing,
     shopping,
@@ -61,6 +62,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "cowrite": cowrite.load,
     "summaries": summaries.load,
     "sections": partial(summaries.load, style="sections"),
+    reasoning.PREFIX: partial(reasoning.load, ""),
 }
 
 BUILT_IN = ("shopping", "sharing", "coins", "receipts")
@@ -114,6 +116,8 @@ def load_task(task: str | Path | Sequence[Question] | Task, data: str | Path | N
 def _with_options(task: str) -> Task | None:
     """Return the task of a name with options; None if it is no such name."""
     name, _, options = task.partition(":")
+    if name == reasoning.PREFIX:
+        return reasoning.load(options)
     # A module of the user's that is called so holds names, in which there is no "=".
     return WITH_OPTIONS[name](options) if name in WITH_OPTIONS and "=" in options else None
 

@@ -6,17 +6,19 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
-from maporl_env.answers import extract_answer, gold
+from maporl_env.answers import KINDS, extract_answer, gold
 from maporl_env.types import Question
 
 
 class AnswerKey:
     """1 if the answer read from the response is the gold answer, else 0. Never fails."""
 
-    def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float]:
-        """Return 1.0 or 0.0 per response."""
+    def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float | None]:
+        """Return 1.0 or 0.0 per response; None where no key can tell (`AnswerKind.keyed`)."""
         return [
-            1.0 if extract_answer(text, q.kind) == gold(q.answer, q.kind) else 0.0
+            float(extract_answer(text, q.kind) == gold(q.answer, q.kind))
+            if KINDS[q.kind].keyed
+            else None
             for q, text in zip(questions, responses, strict=True)
         ]
 

@@ -12,29 +12,20 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import os
 import re
-import subprocess
-import sys
 import threading
-import time
-import weakref
 from collections.abc import Sequence
-from typing import Any
 
 from maporl_env.answer_lines import answer_line
 from maporl_env.answers import join_thousands, last_box, parse_answer
-from maporl_env.jail import frames
 from maporl_env.types import Question
+from maporl_env.verifiers.library_process import LibraryProcess
 
 MAX_CHARS = 1_000  # of an answer; a longer one is wrong
-START_SECONDS = 60.0  # to import the library, on a very busy machine
 MAX_REMEMBERED = 4_096
 _DIGITS = re.compile(r"[-+0-9.,\s~\\:;]*")
 _SEVERAL = re.compile(r"[0-9](?:\s|~|\\[,:; ])+[0-9]")  # which the library multiplies
-_BOOT = (
-    "import sys; sys.path[:] = {path!r}; from maporl_env.verifiers.latex_worker import main; main()"
-)
+WORKER = "maporl_env.verifiers.latex_worker"
 
 
 class MathVerifier:
@@ -64,7 +55,7 @@ class MathVerifier:
             )
         self.seconds = seconds
         self._lock = threading.Lock()
-        self._worker: _Worker | None = None
+        self._worker: LibraryProcess | None = None
         self._known: dict[tuple[str, str | None], bool] = {}
 
     def __reduce__(self) -> tuple[type[MathVerifier], tuple[float]]:
@@ -105,9 +96,9 @@ class MathVerifier:
         request = {"gold": gold, "answer": answer, "seconds": self.seconds}
         for _ in range(2):  # once more, should something else have ended the process
             if self._worker is None or not self._worker.is_mine():
-                self._worker = _Worker()
+                self._worker = LibraryProcess(WORKER, "math_verify")
             try:
-                return self._worker.ask(request, self.seconds)
+                return bool(self._worker.ask(request, self.seconds)["equal"])
             except (EOFError, OSError, ValueError) as error:
                 self._worker.end()
                 self._worker = None
@@ -119,52 +110,3 @@ class MathVerifier:
 def _prepared(text: str) -> str:
     r"""An answer as the library should see it: it reads `12\,000` as 12 times 0."""
     return join_thousands(text).replace("\\boxed", " ").strip()
-
-
-class _Worker:
-    """The process of the library."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT.format(path=sys.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the caller, who ends this process
-            bufsize=0,
-        )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.requests, self.replies = self.process.stdin.fileno(), self.process.stdout.fileno()
-        self.owner = os.getpid()
-        self.end_process = weakref.finalize(self, _end, self.process)
-        try:
-            reply = frames.receive(self.replies, time.monotonic() + START_SECONDS)
-        except (EOFError, OSError, ValueError) as error:
-            self.end()
-            raise RuntimeError(f"math_verify does not start: {error}") from error
-        if "refused" in reply:
-            self.end()
-            raise RuntimeError(f"math_verify does not start: {reply['refused']}")
-
-    def is_mine(self) -> bool:
-        """Whether this process started it; a fork of that process shares its pipes."""
-        return self.owner == os.getpid()
-
-    def ask(self, request: dict[str, Any], seconds: float) -> bool:
-        """Return the reply; TimeoutError, EOFError, OSError or ValueError without one."""
-        deadline = time.monotonic() + seconds
-        frames.send(self.requests, request, deadline)
-        return bool(frames.receive(self.replies, deadline)["equal"])
-
-    def end(self) -> None:
-        """End the process."""
-        self.end_process()
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()

@@ -25,7 +25,7 @@ def main() -> None:
     nothing = os.open("/dev/null", os.O_RDWR)
     for pipe in (0, 1, 2):  # a library that prints writes no reply
         os.dup2(nothing, pipe)
-    _limit_memory()
+    limit_memory()
     try:
         compare = _comparison()
     except Exception as error:
@@ -41,7 +41,8 @@ def main() -> None:
     frames.serve(requests, replies, answer)
 
 
-def _limit_memory() -> None:
+def limit_memory() -> None:
+    """Set the address space of this process to at most `MEMORY_BYTES`, where that is offered."""
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     allowed = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
     try:

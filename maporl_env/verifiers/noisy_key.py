@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from maporl_env.answers import extract_answer, gold
+from maporl_env.answers import KINDS, extract_answer, gold
 from maporl_env.types import Question
 
 
@@ -32,11 +32,13 @@ class NoisyKey:
         self.unsure = unsure
         self.seed = seed
 
-    def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float]:
-        """Return 1.0, 0.5 or 0.0 per response."""
+    def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float | None]:
+        """Return 1.0, 0.5 or 0.0 per response; None where no key can tell (`AnswerKind.keyed`)."""
         return [self._one(q, text) for q, text in zip(questions, responses, strict=True)]
 
-    def _one(self, question: Question, text: str) -> float:
+    def _one(self, question: Question, text: str) -> float | None:
+        if not KINDS[question.kind].keyed:
+            return None
         answer = extract_answer(text, question.kind)
         right = answer == gold(question.answer, question.kind)
         drawn = _fraction(self.seed, question.id, question.prompt, answer)

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = (
     *("plain", "sb3", "torchrl", "supersuit", "tianshou"),
-    *("rllib", "benchmarl", "agilerl", "trl"),
+    *("rllib", "benchmarl", "agilerl", "reasoning", "trl"),
 )
 FAKE = """#!/usr/bin/env bash
 # An interpreter whose environments can do all but import what is named in $MISSING.
@@ -52,7 +52,10 @@ def test_a_library_is_imported_before_its_tests(python: Path, library: str) -> N
     assert "-m pytest" in calls[imports + 1]
     assert calls[imports - 1].startswith("-m pip install")
     module = what.removeprefix("-c import ").split(",")[0]
-    assert module.split(".")[0] in {"maporl_agents", "stable_baselines3", "ray", library}
+    assert module.split(".")[0] in {
+        *("maporl_agents", "stable_baselines3", "ray", "reasoning_gym"),
+        library,
+    }
 
 
 def test_a_library_that_does_not_import_fails(python: Path) -> None:

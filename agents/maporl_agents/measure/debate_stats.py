@@ -1,6 +1,7 @@
 """Statistics of finished debates: accuracy by turn, majority vote, changes of answers.
 
-Functions of transcripts alone, without torch. An answer is right if it equals the answer key.
+Functions of transcripts alone, without torch. An answer is right if it equals the answer key; where
+there are many right answers (`AnswerKind.keyed` is False), if its verifier gave at least 0.5.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from maporl_env.answers import answers_equal, extract_answer, read_gold
-from maporl_env.types import Transcript
-from maporl_env.voting import expected_accuracy
+from maporl_env.answers import extract_answer
+from maporl_env.credit import is_right
+from maporl_env.types import Answer, Message, Question, Transcript
+from maporl_env.voting import majority
 
 Side = Literal["right", "wrong", "tie"]
 """The strict majority of the other agents: right, wrong, or neither; without others a tie."""
@@ -79,7 +81,7 @@ def turn_stats(transcripts: Sequence[Transcript]) -> tuple[TurnStats, ...]:
     horizon = max(transcript.turn for transcript in transcripts)
     read = [_read(transcript, horizon) for transcript in transcripts]
     correct_NTA = np.array([[[right for _, right in turn] for turn in debate] for debate in read])
-    votes_NT = np.array([_votes(t, debate) for t, debate in zip(transcripts, read, strict=True)])
+    votes_NT = np.array([_votes(debate) for debate in read])
     return tuple(
         _turn(t, [debate[t] for debate in read], correct_NTA, votes_NT, _scores(transcripts, t))
         for t in range(horizon)
@@ -89,15 +91,30 @@ def turn_stats(transcripts: Sequence[Transcript]) -> tuple[TurnStats, ...]:
 def _read(transcript: Transcript, horizon: int) -> list[list[tuple[Any, bool]]]:
     """Return (answer, right?) of every message by turn; an early end repeats the last turn."""
     question = transcript.question
-    gold = read_gold(question.answer, question.kind)
     turns = []
     for t in range(horizon):
         by_agent = {m.agent: m for m in transcript.of_turn(min(t, transcript.turn - 1))}
-        answers = [
-            extract_answer(by_agent[agent].text, question.kind) for agent in transcript.agents
-        ]
-        turns.append([(answer, answers_equal(answer, gold)) for answer in answers])
+        messages = [by_agent[agent] for agent in transcript.agents]
+        turns.append(
+            [(extract_answer(m.text, question.kind), right(m, question)) for m in messages]
+        )
     return turns
+
+
+def right(message: Message, question: Question) -> bool:
+    """Return whether a message is right; one of which that is unknown is not."""
+    return bool(is_right(message, question))
+
+
+def vote_accuracy(turn: Sequence[tuple[Answer | None, bool]]) -> float:
+    """Return the chance that a most common answer drawn at random is right; 0 without answers.
+
+    Args:
+        turn: the answer of each message, and whether it is right.
+    """
+    winners = majority(answer for answer, _ in turn)
+    correct = {answer for answer, is_correct in turn if is_correct}
+    return sum(winner in correct for winner in winners) / len(winners) if winners else 0.0
 
 
 def _scores(transcripts: Sequence[Transcript], t: int) -> list[float]:
@@ -110,9 +127,8 @@ def _scores(transcripts: Sequence[Transcript], t: int) -> list[float]:
     ]
 
 
-def _votes(transcript: Transcript, debate: list[list[tuple[Any, bool]]]) -> list[float]:
-    gold = read_gold(transcript.question.answer, transcript.question.kind)
-    return [expected_accuracy([answer for answer, _ in turn], gold) for turn in debate]
+def _votes(debate: list[list[tuple[Any, bool]]]) -> list[float]:
+    return [vote_accuracy(turn) for turn in debate]
 
 
 def _turn(

@@ -15,13 +15,13 @@ from itertools import cycle, islice
 from typing import Literal, get_args
 
 from maporl_agents.config import GameConfig, Sampling
+from maporl_agents.measure.debate_stats import right
 from maporl_agents.measure.evaluate import Evaluation, TurnStats, evaluate, turn_stats
 from maporl_agents.measure.vote_of_passes import as_one, vote_of_passes
 from maporl_agents.models.team import Team
 from maporl_agents.seeding import seed_of
 from maporl_agents.training.experiment import EVAL_BATCH
 from maporl_agents.training.make_game import debates_of, make_game
-from maporl_env.answers import answers_equal, extract_answer, read_gold
 from maporl_env.batched import BatchedDebate, Prompt
 from maporl_env.prompts import render
 from maporl_env.tasks import load_task
@@ -362,14 +362,9 @@ def best_of(transcripts: Sequence[Transcript]) -> TurnStats:
 
 def _expected_of_best(transcript: Transcript) -> float:
     question = transcript.question
-    scored = [(m.feedback, m.text) for m in transcript.of_turn(0) if m.feedback is not None]
+    scored = [(m.feedback, m) for m in transcript.of_turn(0) if m.feedback is not None]
     if not scored:
         return 0.0
     top = max(score for score, _ in scored)
-    gold = read_gold(question.answer, question.kind)
-    right = [
-        answers_equal(extract_answer(text, question.kind), gold)
-        for score, text in scored
-        if score == top
-    ]
-    return sum(right) / len(right)
+    best = [right(message, question) for score, message in scored if score == top]
+    return sum(best) / len(best)

@@ -121,7 +121,7 @@ def _speak(history: Transcript, moves: list[str], guess: Guess, rng: random.Rand
     return history.publish(messages)
 
 
-def _judged(history: Transcript, scores: list[float]) -> Transcript:
+def _judged(history: Transcript, scores: list[float | None]) -> Transcript:
     return history.with_scores(history.turn - 1, dict(zip(history.agents, scores, strict=True)))
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from maporl_agents.measure.debate_stats import right, vote_accuracy
 from maporl_agents.webpage.sources import Debates
-from maporl_env.answers import answers_equal, extract_answer, read_gold
+from maporl_env.answers import extract_answer
 from maporl_env.rendering.plain_text import harmless
 from maporl_env.types import Message, Question, Transcript
-from maporl_env.voting import expected_accuracy
 
 MAX_QUESTIONS = 200
 """The most questions on the page, over all sets of debates."""
@@ -84,12 +84,13 @@ def _mark(message: Message, question: Question) -> Mark:
     answer = extract_answer(message.text, question.kind)
     if answer is None:
         return "none"
-    return "right" if answers_equal(answer, read_gold(question.answer, question.kind)) else "wrong"
+    return "right" if right(message, question) else "wrong"
 
 
 def _vote(turn: Sequence[Message], question: Question) -> float:
-    answers = [extract_answer(message.text, question.kind) for message in turn]
-    return expected_accuracy(answers, read_gold(question.answer, question.kind))
+    return vote_accuracy(
+        [(extract_answer(m.text, question.kind), right(m, question)) for m in turn]
+    )
 
 
 def shown(text: str, limit: int = MAX_TEXT) -> str:

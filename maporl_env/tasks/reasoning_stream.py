@@ -1,0 +1,174 @@
+"""One stream of procedural items of the library reasoning-gym, divided into splits.
+
+Item i of a data set with seed s is drawn by a random number generator with seed s + i, so items
+have seeds of their own. Which split an item belongs to follows from the text of its question, so no
+question is in two splits, whatever the seed and the numbers of questions are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import math
+import random
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from numpy import random as numpy_random
+
+from maporl_env.types import Question
+
+SHARES = {"train": 7, "validation": 1, "test": 2}
+"""Tenths of all items that belong to each split."""
+SEED_STRIDE = 1_000_000
+"""Between the streams of two seeds, so that they share no item."""
+MAX_SEED = 4_000
+"""Seeds of items stay below 2**32, as numpy asks."""
+NO_KEY = "any that the scorer accepts"
+"""The answer key of a question to which its data set gives no answer."""
+UNSUITABLE = {"composite": "it is a mixture of the others: name one of them"}
+
+
+def library() -> Any:
+    """Return the module of the library; ImportError names the extra where it is missing."""
+    if importlib.util.find_spec("reasoning_gym") is None:
+        raise ImportError(
+            "the tasks reasoning_gym:NAME need the library reasoning-gym: install the extra, "
+            "pip install 'maporl[reasoning]'"
+        )
+    return importlib.import_module("reasoning_gym")
+
+
+def config_classes() -> dict[str, type]:
+    """Return the settings class of every data set that can be a task, by name."""
+    library()
+    known = importlib.import_module("reasoning_gym.factory").DATASETS
+    return {name: pair[1] for name, pair in known.items() if name not in UNSUITABLE}
+
+
+def make_dataset(name: str, settings: Mapping[str, Any]) -> Any:
+    """Return a data set of the library; ValueError for settings that it refuses."""
+    try:
+        return library().create_dataset(name, **settings)
+    except (AssertionError, ValueError, TypeError, LookupError) as error:
+        words = str(error) or repr(error)
+        raise ValueError(f"reasoning_gym refuses these options: {words}") from error
+
+
+def items_needed(counts: Mapping[str, int]) -> int:
+    """Return the length of a stream in which every split has as many items, but for rare chance."""
+    return max(math.ceil(10 * counts[split] / share * 1.2) + 100 for split, share in SHARES.items())
+
+
+def split_of(prompt: str) -> str:
+    """Return the split that a question belongs to."""
+    digest = hashlib.sha256(f"reasoning_gym/{prompt}".encode("utf-8", "replace")).digest()
+    part = int.from_bytes(digest[:8], "big") % 10
+    return "test" if part < 2 else "validation" if part == 2 else "train"
+
+
+class Stream:
+    """The items of one data set, made when they are asked for. Safe to use from several threads.
+
+    Args:
+        name: of the data set.
+        settings: its own settings, without seed and size.
+        seed: of the stream, in [0, `MAX_SEED`].
+        counts: the largest number of questions per split.
+    """
+
+    def __init__(
+        self, name: str, settings: Mapping[str, Any], seed: int, counts: Mapping[str, int]
+    ) -> None:
+        self.name = name
+        self.counts = dict(counts)
+        self.settings = {**settings, "seed": SEED_STRIDE * seed, "size": items_needed(counts)}
+        self._dataset = self._made()
+        self._entries: dict[int, dict[str, Any]] = {}
+        self._splits: dict[str, list[Question]] = {split: [] for split in SHARES}
+        self._seen: set[str] = set()
+        self._next = 0
+        self._lock = threading.RLock()
+
+    def _made(self) -> Any:
+        with kept_randomness():
+            _seed(0)
+            return make_dataset(self.name, self.settings)
+
+    def questions(self, split: str) -> list[Question]:
+        """Return the questions of a split: as many as were asked for, or all there are.
+
+        Raises:
+            ValueError: there is none.
+        """
+        wanted, found = self.counts[split], self._splits[split]
+        with self._lock, kept_randomness():
+            while len(found) < wanted and self._next < self.settings["size"]:
+                self._grow()
+        if not found:
+            raise ValueError(
+                f"task 'reasoning_gym:{self.name}' has no question for split {split!r} among its "
+                f"{len(self._seen)} different ones: choose options that allow more"
+            )
+        return found[:wanted]
+
+    def _grow(self) -> None:
+        """Make the next item; the second of two equal questions is dropped."""
+        place, self._next = self._next, self._next + 1
+        try:
+            entry = self._entries[place] = self._item(place)
+        except IndexError:  # of data sets with an end
+            self._next = self.settings["size"]
+            return
+        prompt = str(entry["question"])
+        if prompt in self._seen:
+            del self._entries[place]
+            return
+        self._seen.add(prompt)
+        answer = entry["answer"]
+        key = NO_KEY if answer is None or not str(answer).strip() else str(answer)
+        question = Question(f"{self.name}/{place}", prompt, key, kind="scored")
+        self._splits[split_of(prompt)].append(question)
+
+    def entry(self, place: int) -> dict[str, Any]:
+        """Return the library's item at a place of the stream; it is made at most once."""
+        with self._lock:
+            if place not in self._entries:
+                with kept_randomness():
+                    self._entries[place] = self._item(place)
+            return self._entries[place]
+
+    def _item(self, place: int) -> dict[str, Any]:
+        _seed(self.settings["seed"] + place)
+        item: dict[str, Any] = self._dataset[place]
+        return item
+
+    def entry_of(self, question: Question) -> dict[str, Any] | None:
+        """Return the item that a question was made of; None if it is not of this stream."""
+        name, _, place = question.id.rpartition("/")
+        if name != self.name or not place.isdecimal() or int(place) >= self.settings["size"]:
+            return None
+        entry = self.entry(int(place))
+        return entry if str(entry["question"]) == question.prompt else None
+
+
+@contextmanager
+def kept_randomness() -> Iterator[None]:
+    """Put the global random numbers, which some data sets draw from, back afterwards."""
+    python, numpy = random.getstate(), numpy_random.get_state()  # noqa: NPY002
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        random.setstate(python)
+        numpy_random.set_state(numpy)  # noqa: NPY002
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    numpy_random.seed(seed % 2**32)  # noqa: NPY002

@@ -1,0 +1,80 @@
+"""A library in a process of its own, which is ended where a request takes too long.
+
+No time-out inside Python stops what an answer can ask of a library, such as `9^{9^{9^9}}`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import weakref
+from typing import Any
+
+from maporl_env.jail import frames
+
+START_SECONDS = 60.0  # to import a library, on a very busy machine
+_BOOT = "import sys; sys.path[:] = {path!r}; from {module} import main; main()"
+
+
+class LibraryProcess:
+    """A process that runs `main()` of a module and answers requests; see `jail.frames.serve`.
+
+    Args:
+        module: whose `main` reads requests from standard input and replies on standard output;
+            its first message is {"ready": true}, or {"refused": reason}.
+        library: the name of what it runs, for errors.
+        first: a request that is sent before the first message is awaited; None for none.
+
+    Raises:
+        RuntimeError: the library does not start.
+    """
+
+    def __init__(self, module: str, library: str, first: dict[str, Any] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _BOOT.format(path=sys.path, module=module)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the caller, who ends this process
+            bufsize=0,
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.requests, self.replies = self.process.stdin.fileno(), self.process.stdout.fileno()
+        self.owner = os.getpid()
+        self.end_process = weakref.finalize(self, _end, self.process)
+        deadline = time.monotonic() + START_SECONDS
+        try:
+            if first is not None:
+                frames.send(self.requests, first, deadline)
+            reply = frames.receive(self.replies, deadline)
+        except (EOFError, OSError, ValueError) as error:
+            self.end()
+            raise RuntimeError(f"{library} does not start: {error}") from error
+        if "refused" in reply:
+            self.end()
+            raise RuntimeError(f"{library} does not start: {reply['refused']}")
+
+    def is_mine(self) -> bool:
+        """Whether this process started it; a fork of that process shares its pipes."""
+        return self.owner == os.getpid()
+
+    def ask(self, request: dict[str, Any], seconds: float) -> Any:
+        """Return the reply; TimeoutError, EOFError, OSError or ValueError without one."""
+        deadline = time.monotonic() + seconds
+        frames.send(self.requests, request, deadline)
+        return frames.receive(self.replies, deadline)
+
+    def end(self) -> None:
+        """End the process."""
+        self.end_process()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()

@@ -1,0 +1,90 @@
+"""The process in which a scorer of `reasoning_gym` runs: see `verifiers.reasoning`.
+
+Run as `main()` with messages of `jail.frames` on standard input and output. The first message names
+the data set; a request is one of its items and answers to it; the reply is the best score.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import pickle
+import random
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from maporl_env.jail import frames
+from maporl_env.verifiers.latex_worker import LAST_RESORT_SECONDS, limit_memory
+
+REFUSED = (
+    *("os.", "subprocess.", "socket.", "shutil.", "ctypes.", "pty.", "fcntl.", "resource."),
+    *("signal.", "mmap.", "urllib.", "http.", "ftplib.", "smtplib.", "webbrowser.", "sqlite3."),
+)
+"""Starts of the names of audit events that an answer may not cause."""
+ALLOWED = ("os.listdir", "os.scandir", "os.walk")
+"""Events of an import."""
+
+
+def main() -> None:
+    """Answer requests until the other side is gone."""
+    requests, replies = os.dup(0), os.dup(1)
+    nothing = os.open("/dev/null", os.O_RDWR)
+    for pipe in (0, 1, 2):  # a library that prints writes no reply
+        os.dup2(nothing, pipe)
+    limit_memory()
+    try:
+        name, settings = _unpacked(frames.receive(requests)["dataset"])
+        score = _scorer(name, settings)
+    except Exception as error:
+        frames.send(replies, {"refused": f"{type(error).__name__}: {error}"})
+        return
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        alarm(int(request["seconds"]) + LAST_RESORT_SECONDS)  # whose default is the end
+        result = score(_unpacked(request["item"]), request["answers"])
+        alarm(0)
+        return {"score": result}
+
+    alarm = signal.alarm
+    sys.addaudithook(refuse)
+    frames.serve(requests, replies, answer)
+
+
+def _unpacked(text: str) -> Any:
+    """Return what the caller, who is trusted, packed."""
+    return pickle.loads(base64.b64decode(text))
+
+
+def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+    """Raise PermissionError for an event that reaches beyond this process."""
+    if event == "open":
+        mode, flags = arguments[1], arguments[2]
+        writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        if writes or (isinstance(mode, str) and set(mode) & set("wax+")):
+            raise PermissionError("a scorer writes no file")
+    elif event.startswith(REFUSED) and event not in ALLOWED:
+        raise PermissionError(f"a scorer may not use {event}")
+
+
+def _scorer(name: str, settings: dict[str, Any]) -> Callable[[Any, list[str]], float | None]:
+    import reasoning_gym
+
+    dataset = reasoning_gym.create_dataset(name, **settings)
+
+    def attempt(answer: Any, item: Any) -> float | None:
+        random.seed(0)
+        try:
+            return float(dataset.score_answer(answer, item))
+        except BaseException:  # an answer may raise anything, also SystemExit
+            return None
+
+    def score(item: Any, answers: list[str]) -> float | None:
+        found = [attempt(answer, item) for answer in answers]
+        scores = [one for one in found if one is not None]
+        if not scores and attempt(item["answer"], item) is None:
+            return None
+        return max(scores, default=0.0)
+
+    return score
