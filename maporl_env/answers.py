@@ -26,12 +26,10 @@ in running text. Rules:
 - **"answer_line"**: a number on a line that begins with `Answer:`, see `answer_lines`; the option
   `answer_rule` reads questions of kind "number" so. **"last_line"**: a number after `A:` at the
   start of the last line that is not blank, as in `A: 34`; for recorded texts that end so.
-- **"scored"**: a number if the content of the box reads as one, else its text; right is what a
-  scorer says.
+- **"scored"**: a "number" if the box reads as one, else a "text"; a scorer tells what is right.
 - **"code"**: of the complete fenced blocks whose language is Python or not given, the last one that
-  defines a function or class; if none does, the last one marked as Python; else the last one. So
-  output or an example that stands behind the program is not taken for it. Fences are those of
-  Markdown (see `code_blocks`). If the message has no fence at all, the content of the box.
+  defines a function or class; if none does, the last one marked as Python; else the last one
+  (fences: see `code_blocks`). If the message has no fence at all, the content of the box.
 
 Every function takes time linear in the text, and no string raises. The caller guarantees `str`.
 """
@@ -164,10 +162,7 @@ def answers_equal(a: Answer | None, b: Answer | None) -> bool:
 
 
 def last_line_answer(text: str, marker: str = "A:") -> int | Fraction | None:
-    """Return the number after `marker`, which must open the last non-empty line; else None.
-
-    For recorded texts that end in a line such as `A: 34`. The rules for numbers are those of boxes.
-    """
+    """Return the number after `marker`, which must open the last non-empty line; else None."""
     marked = _last_line(text, marker)
     return None if marked is None else _read_number(marked)
 
@@ -368,11 +363,6 @@ def _read_text(text: str) -> str | None:
     return text or None
 
 
-def _read_any(text: str) -> Answer | None:
-    number = _read_number(text)
-    return _read_text(text) if number is None else number
-
-
 def _read_code(text: str) -> str | None:
     return text.strip("\r\n").rstrip() or None  # the first line's indentation has a meaning
 
@@ -398,7 +388,9 @@ KINDS: dict[str, AnswerKind] = {
     "code": AnswerKind(_read_code, find=_find_program, keyed=False),
     "last_line": AnswerKind(_read_number, find=_last_line),
     "answer_line": AnswerKind(_read_number, find=answer_line),
-    "scored": AnswerKind(_read_any, keyed=False),
+    "scored": AnswerKind(
+        lambda text: _read_text(text) if (n := _read_number(text)) is None else n, keyed=False
+    ),
 }
 
 
