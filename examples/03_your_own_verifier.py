@@ -70,9 +70,7 @@ def main() -> None:
         print(f"{name:22}" + "".join(f"{cell:>9}" for cell in cells))
     print(f"\nfaults that the environment counted in the last line: {dict(env.faults)}")
     print("agent_1 is not punished for them: it has no score, and training leaves it out.")
-    print(
-        "agent_3 fools `working`: what the verifier pays is what will be learnt. Read transcripts."
-    )
+    print("agent_3 fools `working`: agents learn what the verifier rewards. Read transcripts.")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ r"""Scripted agents and voting: the gain of a team that does not learn.
     python examples/05_scripted_agents_and_voting.py               # three seconds
     python examples/05_scripted_agents_and_voting.py --reliability 0.45
 
-You learn: to seat any Python function at the debate, what a majority gains over its members, that
+You learn: to let any Python function debate, what a majority gains over its members, that
 copies of one model gain nothing, and why a rise over the turns is no sign of reasoning: agents that
 merely join the majority rise as well. It is the least that a trained team has to beat.
 """

@@ -4,7 +4,7 @@ r"""Stable-Baselines3 on the collaboration game: what a lone learner finds, besi
 
 You learn: that the environments are ordinary Gymnasium environments, and why the paper trains
 agents together. One PPO learner plays the two-agent game of the paper's section 2 with a partner
-who does not learn. Whether it pays to collaborate depends on that partner, not on the learner: the
+who does not learn. Whether to collaborate depends on that partner, not on the learner: the
 exact best response says so, PPO finds it, and two agents in equilibrium do better than both.
 """
 

@@ -4,7 +4,7 @@ r"""An endpoint as agent: a served model debates with a function, nothing is tra
     python examples/11_endpoint_as_agent.py --url http://127.0.0.1:8000/v1 --model my-model
 
 You learn: that whatever answers an OpenAI-compatible `/chat/completions` (vLLM, SGLang, llama.cpp,
-Ollama, hosted services) takes a seat like any other; a key is read from $OPENAI_API_KEY. A server
+Ollama, hosted services) is an agent like any other; a key is read from $OPENAI_API_KEY. A server
 that fails raises an error: it never turns into an empty message that would count as wrong.
 """
 

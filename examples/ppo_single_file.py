@@ -114,7 +114,7 @@ def questions() -> list[Question]:
 def read(prompt: Prompt, blotted: np.ndarray) -> list[int]:
     """Return the ids of what an agent reads: digits of the question, then answers of turn 1.
 
-    The own answer comes first, whatever the seat.
+    The own answer comes first, whatever the agent index.
     """
     question, *others = [text for role, text in prompt.view if role == "user"]
     own = [text for role, text in prompt.view if role == "own"]
@@ -135,11 +135,11 @@ def play(
     blotted = rng.random((len(asked), len(debates.agents), 2)) < blots
     parts, places = [], []
     while prompts := debates.prompts():
-        seen = torch.tensor([read(p, blotted[p.debate, p.seat]) for p in prompts])
+        seen = torch.tensor([read(p, blotted[p.debate, p.agent_index]) for p in prompts])
         logprobs, values = network(seen)
         said = torch.multinomial(logprobs.exp(), 1, generator=generator)[:, 0]
         parts.append((seen, said, logprobs.gather(1, said[:, None])[:, 0], values))
-        places += [(p.debate, p.turn, p.seat) for p in prompts]
+        places += [(p.debate, p.turn, p.agent_index) for p in prompts]
         debates.step([rf"\boxed{{{answer}}}" for answer in said.tolist()])
     index = tuple(np.array(places).T)
     rewards = torch.tensor(debates.turn_rewards()[index], dtype=torch.float32)

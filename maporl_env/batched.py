@@ -32,7 +32,7 @@ class Prompt(NamedTuple):
     Attributes:
         debate: index in the batch.
         agent: the reader.
-        seat: agent index: the column in (T, A) arrays.
+        agent_index: its index: the column in (T, A) arrays.
         turn: the turn that is being played, from 0.
         view: the text as segments, for a chat template.
         text: the same as one text.
@@ -40,10 +40,15 @@ class Prompt(NamedTuple):
 
     debate: int
     agent: AgentID
-    seat: int
+    agent_index: int
     turn: int
     view: View
     text: str
+
+    @property
+    def seat(self) -> int:
+        """The former name of `agent_index`."""
+        return self.agent_index
 
 
 class BatchedDebate:

@@ -1,4 +1,4 @@
-"""# Collaboration: two agents who may invest in a synergy that pays both.
+"""# Collaboration: two agents who may invest in a synergy that rewards both.
 
 | | |
 |---|---|

@@ -93,7 +93,7 @@ class Recorded:
 
     def __call__(self, prompts: Iterable[Prompt]) -> list[str]:
         """Return the recorded text for each prompt of a `BatchedDebate`."""
-        return [self.recordings[p.debate].text(p.seat, p.turn) for p in prompts]
+        return [self.recordings[p.debate].text(p.agent_index, p.turn) for p in prompts]
 
 
 def start(

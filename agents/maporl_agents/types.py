@@ -151,7 +151,7 @@ class TokenBatch:
             outside the mask.
         policies: B names: which policy wrote the row and is trained on it.
         critics: B names: which value head reads the row.
-        seats: (B,) int64, agent index.
+        agents: (B,) int64, agent index.
         turns: (B,) int64, turn index.
         episodes: (B,) int64, index of the debate in its batch.
         rewards: (B,) float32, credited at the row's last real token.
@@ -169,7 +169,7 @@ class TokenBatch:
     sampled_logprobs: Tensor
     policies: tuple[str, ...]
     critics: tuple[str, ...]
-    seats: Tensor
+    agents: Tensor
     turns: Tensor
     episodes: Tensor
     rewards: Tensor
@@ -203,7 +203,7 @@ class TokenBatch:
             sampled_logprobs=self.sampled_logprobs[index, :width],
             policies=tuple(self.policies[i] for i in chosen),
             critics=tuple(self.critics[i] for i in chosen),
-            seats=self.seats[index],
+            agents=self.agents[index],
             turns=self.turns[index],
             episodes=self.episodes[index],
             rewards=self.rewards[index],
@@ -223,6 +223,11 @@ class TokenBatch:
         whole = tuple(one and one.whole() for one in self.kept)
         return replace(self, kept=whole if any(whole) else None)
 
+    @property
+    def seats(self) -> Tensor:
+        """The former name of `agents`."""
+        return self.agents
+
     def by_policy(self) -> Iterator[tuple[str, Tensor]]:
         """Yield (policy name, its row indices), in order of first appearance."""
         return _groups(self.policies, self.ids.device)
@@ -232,9 +237,9 @@ class TokenBatch:
         return _groups(self.critics, self.ids.device)
 
     def by_message(self) -> Iterator[tuple[tuple[int, int], Tensor]]:
-        """Yield ((turn, seat), its row indices), in order of first appearance."""
+        """Yield ((turn, agent index), its row indices), in order of first appearance."""
         return _groups(
-            list(zip(self.turns.tolist(), self.seats.tolist(), strict=True)), self.ids.device
+            list(zip(self.turns.tolist(), self.agents.tolist(), strict=True)), self.ids.device
         )
 
 

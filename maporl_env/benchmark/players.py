@@ -138,7 +138,7 @@ def scripted_agents(
 
 def _guessing(case: Case, questions: Sequence[Question], seed: int) -> Speak:
     return lambda prompts: [
-        knowledge.random_message(questions[p.debate], p.seat, p.turn) for p in prompts
+        knowledge.random_message(questions[p.debate], p.agent_index, p.turn) for p in prompts
     ]
 
 
@@ -150,7 +150,7 @@ def _script(
 
         def say(prompt: Prompt) -> str:
             question = questions[prompt.debate]
-            first = knowledge.first_message(question, prompt.seat, accuracy)
+            first = knowledge.first_message(question, prompt.agent_index, accuracy)
             return strategy(read(prompt.view, template, first, question.kind))
 
         return lambda prompts: [say(prompt) for prompt in prompts]

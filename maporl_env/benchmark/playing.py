@@ -36,7 +36,7 @@ class _Played:
     Attributes:
         transcript: what was said.
         team: accuracy of the team's answer, by turn.
-        reward: mean over agents of what each is paid.
+        reward: mean over agents of the sum of their rewards.
     """
 
     transcript: Transcript

@@ -38,7 +38,7 @@ class Case:
         num_agents: A.
         num_turns: T.
         verdicts: whether agents read the scores of a noisy judge (`NoisyKey()`, right in nine of
-            ten cases) of earlier messages; what is measured and paid is always the true score.
+            ten cases) of earlier messages; measures and rewards always use the true score.
         num_questions: how many are asked, each once: the first of the test split.
         seed: names the noise of whoever plays.
         digest: the first 16 digits of `seal`.
@@ -104,7 +104,7 @@ def seal(case: Case) -> str:
     facts: list[Any] = [case.seed, [(q.id, q.prompt, q.answer, q.kind) for q in questions]]
     while prompts := batch.prompts():
         facts.append([(prompt.agent, prompt.view) for prompt in prompts])
-        batch.step([_probe(prompt.seat, prompt.turn) for prompt in prompts])
+        batch.step([_probe(prompt.agent_index, prompt.turn) for prompt in prompts])
     facts += [[m.score for m in transcript.messages] for transcript in batch.transcripts]
     facts += [[str(answer) for answer in debate.outcome()] for debate in batch.debates]
     facts.append(batch.turn_rewards().round(9).tolist())

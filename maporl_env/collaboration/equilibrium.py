@@ -8,7 +8,7 @@ If the partner collaborates with probability q, collaborating is worth more than
     gap(q) = (1 - q) * [Q(1, 0) - Q(0, 0)] + q * [Q(1, 1) - Q(0, 1)]
     Q(a, b) = payment + V(t + 1, count + a + b)        a: own action, b: the partner's
 
-and an agent that is also paid tau times the entropy of its policy collaborates with probability
+and an agent whose reward also has tau times the entropy of its policy collaborates with probability
 sigmoid(gap / tau), the logit response. Without entropy (tau = 0) that is the best response.
 
 Source: Park et al., "MAPoRL" (arXiv 2502.18439), section 2; McKelvey and Palfrey, "Quantal Response

@@ -25,9 +25,9 @@ class Rules:
         num_turns: the horizon T >= 1.
         threshold: how many collaborations, of both agents and all turns together, synergy takes;
             K >= 1. A turn adds at most two: above 2T it is never met.
-        r_col: paid for collaborating before synergy; below r_ind.
-        r_ind: paid for acting alone before synergy.
-        r_syn: paid to both agents in every turn with synergy, whatever they do.
+        r_col: reward for collaborating before synergy; below r_ind.
+        r_ind: reward for acting alone before synergy.
+        r_syn: reward of both agents in every turn with synergy, whatever they do.
         timing: "next", synergy starts in the turn after the threshold was met; "same", in the
             turn that meets it.
 

@@ -63,7 +63,7 @@ DEFECTS = (
         "agents/maporl_agents/algorithms/malt.py",
         ("tests/agents/algorithms/test_malt.py",),
         (
-            ("settings.roles[pair.chosen.seat] in settings.prefer", "True"),
+            ("settings.roles[pair.chosen.agent] in settings.prefer", "True"),
             ('"right_paths": right_paths}', '"right_paths": positives}'),
             ("certainties(pairs, settings.labels)", 'certainties(pairs, "hard")'),
             ("beta=settings.beta", "beta=0.2"),

@@ -9,7 +9,7 @@ DEFECTS = (
         "agents/maporl_agents/play/rollout.py",
         ("tests/agents/play/test_rollout.py",),
         (
-            ("tapes[prompt.debate].own(prompt.seat)", "tapes[prompt.debate].own(0)"),
+            ("tapes[prompt.debate].own(prompt.agent_index)", "tapes[prompt.debate].own(0)"),
             ('stream = seed_of(seed, "sample", turn)', 'stream = seed_of(seed, "sample", 0)'),
             ('stream = seed_of(seed, "sample", turn)', 'stream = seed_of(0, "sample", turn)'),
             ("completion.stop is StopReason.LENGTH", "completion.stop is StopReason.EOS"),
@@ -22,9 +22,12 @@ DEFECTS = (
         "agents/maporl_agents/play/speak.py",
         ("tests/agents/play/test_speak.py", "tests/agents/play/test_rollout.py"),
         (
-            ("team.policy(prompt.seat, prompt.turn)", "team.policy(prompt.seat, 0)"),
+            ("team.policy(prompt.agent_index, prompt.turn)", "team.policy(prompt.agent_index, 0)"),
             ("(id(chat), prompt.view, tuple(earlier))", "(id(chat), prompt.view, ())"),
-            ("encoded[key], prompt.seat, debate, critic)", "encoded[key], 0, debate, critic)"),
+            (
+                "encoded[key], prompt.agent_index, debate, critic)",
+                "encoded[key], 0, debate, critic)",
+            ),
             ("first_debate + prompt.debate", "first_debate"),
         ),
     ),

@@ -10,7 +10,7 @@ DEFECTS = (
         ("tests/agents/studies/test_controls.py",),
         (
             ("if score == top", "if score >= top * 0.5"),
-            ("self.members[seat], turn if", "seat, turn if"),
+            ("self.members[agent], turn if", "agent, turn if"),
             ("turn if self.always is None else self.always", "turn"),
             ("islice(cycle(range(team.num_agents)), num_agents)", "range(num_agents)"),
             ("self._rng.shuffle(scores)", "scores.reverse()"),

@@ -12,7 +12,7 @@ DEFECTS = (
             "tests/agents/trees/test_sample_tree.py",
         ),
         (
-            ("own.get(prompt.seat, ())", "own.get(0, ())"),
+            ("own.get(prompt.agent_index, ())", "own.get(0, ())"),
             ("{**node.own, **spoken}", "spoken"),
             ("for one in node.requests\n", "for one in node.requests[::-1]\n"),
             ("messages[len(node.history.messages) :]", "messages"),

@@ -9,8 +9,8 @@ DEFECTS = (
         "agents/maporl_agents/update/batching.py",
         ("tests/agents/update/test_batching.py",),
         (
-            ("float(rollout.rewards[turn, seat])", "float(rollout.rewards[turn, 0])"),
-            ("if not rollout.scored[turn, seat]:", "if rollout.scored[turn, seat]:"),
+            ("float(rollout.rewards[turn, agent])", "float(rollout.rewards[turn, 0])"),
+            ("if not rollout.scored[turn, agent]:", "if rollout.scored[turn, agent]:"),
             ("left_out += 1", "left_out += 0"),
             ("torch.arange(width) < lengths[:, None]", "torch.arange(width) <= lengths[:, None]"),
             (
@@ -19,7 +19,7 @@ DEFECTS = (
             ),
             ("Row(prompt, completion, policy,", "Row(rollout.prompts[0], completion, policy,"),
             ("Row(prompt, completion, policy,", "Row(prompt, completion, rollout.policies[0],"),
-            ("team.critic(row.seat, row.turn)", "team.critic(row.seat, 0)"),
+            ("team.critic(row.agent, row.turn)", "team.critic(row.agent, 0)"),
             ("torch.arange(width) < ends", "torch.arange(width) >= width - ends"),
             ("order = names[torch.randperm(len(names), generator=generator)]", "order = names"),
             (

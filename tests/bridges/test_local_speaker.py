@@ -51,7 +51,7 @@ def debate(speak: Callable[[list[Prompt]], Sequence[str]]) -> list[list[str]]:
 
 def by_seat(speakers: Sequence[LocalSpeaker]) -> Callable[[list[Prompt]], Sequence[str]]:
     """Return a function that asks each agent's own speaker, with text alone."""
-    return lambda prompts: [speakers[prompt.seat]([prompt.text])[0] for prompt in prompts]
+    return lambda prompts: [speakers[prompt.agent_index]([prompt.text])[0] for prompt in prompts]
 
 
 def test_it_says_what_the_same_model_says_in_its_seat() -> None:

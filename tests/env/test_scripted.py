@@ -69,7 +69,7 @@ def test_an_agent_reads_exactly_what_it_was_told(task: str, protocol: str, shown
                 scores = {as_shown(m.feedback) for m in since if m.text == message.text}
                 assert message.score in scores
                 seen += 1
-        batch.step([text_of(prompt.seat, prompt.turn) for prompt in prompts])
+        batch.step([text_of(prompt.agent_index, prompt.turn) for prompt in prompts])
     # 5 debates x 3 agents x 2 others x 3 later turns; one after the other, the first turn has
     # 0 + 1 + 2 messages to read, and the last agent reads two fresh ones in each.
     assert seen == 5 * (18 if protocol == "debate" else 18 + 3)

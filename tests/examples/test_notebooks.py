@@ -93,7 +93,7 @@ def test_what_a_debate_is_prints_what_is_saved(tmp_path: Path) -> None:
     assert pictures(now) == pictures(saved)
     text = "".join(printed(now))
     # (0 + .3 * .5 + .09) / 1.39, then right twice.
-    assert "agent_0 is paid [0.173 1.    1.   ] and in sum 2.173" in text
+    assert "rewards of agent_0: [0.173 1.    1.   ], their sum: 2.173" in text
     assert "collaborate with probability [0.0, 0.5, 1.0]" in text  # Observation 1
 
 

@@ -124,23 +124,23 @@ def scored_rows(team: Team, rollouts: Sequence[Rollout], gamma: float) -> tuple[
         rewards = [joint_reward(transcript.of_turn(turn)) for turn in range(transcript.turn)]
         known = [reward for reward in rewards if reward is not None]
         for message, prompt, completion, policy in rollout.spoken():
-            seat, turn = transcript.agents.index(message.agent), message.turn
-            if not team.trains(seat, turn):
+            agent, turn = transcript.agents.index(message.agent), message.turn
+            if not team.trains(agent, turn):
                 continue
             if len(known) < len(rewards):
                 left_out += 1
                 continue
-            reward = reward_until_trained_again(team, seat, turn, known, gamma)
-            rows.append(Row(prompt, completion, policy, episode, turn, seat, reward))
+            reward = reward_until_trained_again(team, agent, turn, known, gamma)
+            rows.append(Row(prompt, completion, policy, episode, turn, agent, reward))
     return rows, left_out
 
 
 def reward_until_trained_again(
-    team: Team, seat: int, turn: int, rewards: Sequence[float], gamma: float
+    team: Team, agent: int, turn: int, rewards: Sequence[float], gamma: float
 ) -> float:
     """Return r_t + gamma r_t+1 + ... up to the next turn in which the agent is trained, or all."""
     after = range(turn + 1, len(rewards))
-    end = next((later for later in after if team.trains(seat, later)), len(rewards))
+    end = next((later for later in after if team.trains(agent, later)), len(rewards))
     return sum(gamma**k * reward for k, reward in enumerate(rewards[turn:end]))
 
 
@@ -174,7 +174,7 @@ def value_after(batch: TokenBatch, values: Tensor, gamma: float) -> Tensor:
     0 after its last trained turn.
     """
     index, weights = list(range(len(batch))), [0.0] * len(batch)
-    places = zip(batch.episodes.tolist(), batch.seats.tolist(), batch.turns.tolist(), index.copy(),
+    places = zip(batch.episodes.tolist(), batch.agents.tolist(), batch.turns.tolist(), index.copy(),
                  strict=True)  # fmt: skip
     for (*agent, turn, row), (*following, later, next_row) in pairwise(sorted(places)):
         if agent == following:

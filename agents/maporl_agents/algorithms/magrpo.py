@@ -175,11 +175,11 @@ def completion_credit(
     width = max(max(action) for action in actions) + 1
     held: list[list[list[float]]] = [[[] for _ in range(width)] for _ in actions[0]]
     for action, advantage in zip(actions, advantages, strict=True):
-        for seat, sample in enumerate(action):
+        for speaker, sample in enumerate(action):
             if advantage is not None:
-                held[seat][sample].append(advantage)
+                held[speaker][sample].append(advantage)
     combine = fmean if settings.credit == "mean" else math.fsum
-    return [[combine(each) if each else None for each in of_seat] for of_seat in held]
+    return [[combine(each) if each else None for each in of_agent] for of_agent in held]
 
 
 def node_returns(node: TreeNode, settings: MAGRPOSettings) -> list[float]:
@@ -282,7 +282,7 @@ def tree_metrics(
         fmean(each) for node, each in zip(nodes, compared, strict=True) if node.turn == 0 and each
     ]
     spoken = [
-        completion for node in nodes for of_seat in node.completions for completion in of_seat
+        completion for node in nodes for of_agent in node.completions for completion in of_agent
     ]
     metrics: dict[str, Any] = {
         "nodes": len(nodes),
@@ -298,8 +298,9 @@ def check(config: MAGRPOConfig | IACConfig, game: BatchedDebate) -> None:
     """Raise ValueError for protocols without joint answers."""
     if not game.game.protocol.simultaneous:
         raise ValueError(
-            f"game.protocol={config.game.protocol!r}: {scheme_of(config)} pays joint scores, which "
-            "need a protocol in which all agents speak at once, such as 'joint' or 'debate'"
+            f"game.protocol={config.game.protocol!r}: {scheme_of(config)} rewards joint "
+            "scores, which need a protocol in which all agents speak at once, such as 'joint' or "
+            "'debate'"
         )
 
 

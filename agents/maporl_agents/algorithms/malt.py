@@ -136,7 +136,7 @@ def learn_from(samples: list[Sample], settings: MALTSettings, number: int, stage
         lambda: (
             pair.to_dict()
             for pair in sibling_pairs(judged)
-            if settings.roles[pair.chosen.seat] in settings.prefer
+            if settings.roles[pair.chosen.agent] in settings.prefer
         ),
     )
     return Data(
@@ -153,13 +153,13 @@ def grow_metrics(data: Data, settings: MALTSettings, passes: Sequence[Rollout]) 
     leaves = [one for one in data.samples if len(one.path) == len(roles)]
     counts = {f"{kind}/{role}": 0.0 for kind in ("examples", "pairs") for role in roles}
     for example in data.examples:
-        counts[f"examples/{roles[example.sample.seat]}"] += example.times
+        counts[f"examples/{roles[example.sample.agent]}"] += example.times
     for pair in data.pairs:
-        counts[f"pairs/{roles[pair.chosen.seat]}"] += 1
+        counts[f"pairs/{roles[pair.chosen.agent]}"] += 1
     return {
         **rollout_metrics(passes),
-        **means((f"value/{roles[one.sample.seat]}", one.value) for one in data.judged),
-        **means((f"positive/{roles[one.sample.seat]}", one.positive) for one in data.judged),
+        **means((f"value/{roles[one.sample.agent]}", one.value) for one in data.judged),
+        **means((f"positive/{roles[one.sample.agent]}", one.positive) for one in data.judged),
         **counts,
         "answers": float(len(data.samples)),
         "tokens": float(sum(len(one.completion.ids) for one in data.samples)),
@@ -178,7 +178,7 @@ def imitate(team: Team, examples: Sequence[Example], config: MALTConfig, *, seed
         of the first and last pass.
     """
     fit, temperature = config.malt.imitation, config.sampling.temperature
-    trained = [one for one in examples if team.trains(one.sample.seat, one.sample.turn)]
+    trained = [one for one in examples if team.trains(one.sample.agent, one.sample.turn)]
     said = [one.sample for one in trained for _ in range(one.times)]
     batch = as_batch(team, said, range(len(said)))
 
@@ -202,7 +202,7 @@ def prefer(team: Team, pairs: Sequence[Preference], config: MALTConfig, *, seed:
     """
     settings, temperature = config.malt, config.sampling.temperature
     fit = settings.preference
-    pairs = [pair for pair in pairs if team.trains(pair.chosen.seat, pair.chosen.turn)]
+    pairs = [pair for pair in pairs if team.trains(pair.chosen.agent, pair.chosen.turn)]
     said = [one for pair in pairs for one in (pair.chosen, pair.rejected)]
     batch = as_batch(team, said, [i // 2 for i in range(len(said))])
     certainty = certainties(pairs, settings.labels).to(batch.ids.device)
@@ -224,7 +224,7 @@ def prefer(team: Team, pairs: Sequence[Preference], config: MALTConfig, *, seed:
 def as_batch(team: Team, samples: Sequence[Sample], episodes: Sequence[int]) -> TokenBatch:
     """Return samples as tensors; rows with one episode number stay together."""
     rows = [
-        Row(one.prompt, one.completion, one.policy, episode, one.turn, one.seat, 0.0)
+        Row(one.prompt, one.completion, one.policy, episode, one.turn, one.agent, 0.0)
         for one, episode in zip(samples, episodes, strict=True)
     ]
     return batch_of(team, rows)

@@ -59,7 +59,7 @@ class TeamSpeaker:
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[str]:
         """Return one message per prompt."""
-        own = [self._own.setdefault((p.debate, p.seat), []) for p in prompts]
+        own = [self._own.setdefault((p.debate, p.agent_index), []) for p in prompts]
         asked = requests(self.team, prompts, own)
         stream = seed_of(self.seed, "sample", self._calls)
         completions = speak(self.team, asked, self.sampling, stream, kept=self._kept)

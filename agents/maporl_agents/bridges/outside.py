@@ -25,7 +25,7 @@ from maporl_env.types import AgentID, Message, Question, Transcript
 Read = Callable[[Any], str]
 Write = Callable[[str], Any]
 NO_KEY = "code"
-"""The kind of answer that no key tells right from wrong: only the environment pays."""
+"""The kind of answers without a key: only the environment gives rewards."""
 
 
 def read_text(observation: Any) -> str:
@@ -100,7 +100,7 @@ class OutsideGames:
     def prompts(self) -> list[Prompt]:
         """Return the prompts of the agents that speak next, one per game; [] at the end."""
         return [
-            Prompt(index, game.speaker, game.seat, game.turn, (("user", text),), text)
+            Prompt(index, game.speaker, game.agent_index, game.turn, (("user", text),), text)
             for index, game in enumerate(self._playing)
             if not game.over
             for text in [game.text()]
@@ -131,7 +131,7 @@ class OutsideGames:
 
     def turn_rewards(self) -> np.ndarray:
         """Return the reward of each message, (B, T, A): R[t] = reward[t] + gamma * R[t + 1]."""
-        values = np.stack([game.pay for game in self._playing])
+        values = np.stack([game.rewards for game in self._playing])
         for turn in reversed(range(self.num_turns - 1)):
             values[:, turn] += self.gamma * values[:, turn + 1]
         return np.where(self.score_mask(), values, 0.0)
@@ -150,7 +150,7 @@ class _Game:
         if not names:
             raise ValueError("the environment must name its agents in possible_agents")
         self.agents: tuple[AgentID, ...] = tuple(names)
-        self.seats = {agent: seat for seat, agent in enumerate(self.agents)}
+        self.indices = {agent: index for index, agent in enumerate(self.agents)}
         self.num_turns = num_turns
         self.read, self.write = read, write
         self.over = True
@@ -158,8 +158,8 @@ class _Game:
     def reset(self, question: Question) -> None:
         """Reset the environment with the question's seed."""
         self.transcript = Transcript(question, self.agents)
-        self.pay = np.zeros((self.num_turns, len(self.agents)))
-        self.spoken = np.zeros(self.pay.shape, dtype=bool)
+        self.rewards = np.zeros((self.num_turns, len(self.agents)))
+        self.spoken = np.zeros(self.rewards.shape, dtype=bool)
         self.over = False
         self.env.reset(seed=int(question.answer))
         self._advance()
@@ -170,14 +170,14 @@ class _Game:
         return str(self.env.agent_selection)
 
     @property
-    def seat(self) -> int:
+    def agent_index(self) -> int:
         """Index of the agent that speaks next."""
-        return self.seats[self.env.agent_selection]
+        return self.indices[self.env.agent_selection]
 
     @property
     def turn(self) -> int:
         """Number of messages that the speaker has written."""
-        return int(self.spoken[:, self.seat].sum())
+        return int(self.spoken[:, self.agent_index].sum())
 
     def text(self) -> str:
         """Return the observation of the speaker as text."""
@@ -188,16 +188,16 @@ class _Game:
         message = Message(self.turn, self.speaker, text, cut=cut)
         self.env.step(self.write(text))
         self.transcript = self.transcript.publish([message])
-        self.spoken[message.turn, self.seats[message.agent]] = True
+        self.spoken[message.turn, self.indices[message.agent]] = True
         self._collect()
         self._advance()
 
     def _collect(self) -> None:
         """Add new rewards to each agent's last message, or to the first it will write."""
         for agent, reward in self.env.rewards.items():
-            seat = self.seats[agent]
-            last = int(self.spoken[:, seat].sum()) - 1
-            self.pay[max(last, 0), seat] += float(reward)
+            index = self.indices[agent]
+            last = int(self.spoken[:, index].sum()) - 1
+            self.rewards[max(last, 0), index] += float(reward)
 
     def _advance(self) -> None:
         """Go on to the next agent that acts; the game is over if there is none or no turn left."""

@@ -108,12 +108,12 @@ def play_debate(args: Play, console: Console) -> None:
     while speaking := debates.prompts():
         texts = []
         for prompt in speaking:
-            if prompt.seat == person:
+            if prompt.agent_index == person:
                 texts.append(ask_person(prompt))
             else:
                 assert team is not None
-                message = say(team, prompt, own[prompt.seat], sampling, args.seed, kept)
-                own[prompt.seat].append(message.ids)
+                message = say(team, prompt, own[prompt.agent_index], sampling, args.seed, kept)
+                own[prompt.agent_index].append(message.ids)
                 texts.append(message.text)
         debates.step(texts)
         if debates.played[0] > turn:
@@ -187,7 +187,7 @@ def say(
     """Return one message of one agent, whose earlier ones consist of the ids `own`."""
     from maporl_agents.play.speak import requests, speak
 
-    stream = seed_of(seed, "play", prompt.turn, prompt.seat)
+    stream = seed_of(seed, "play", prompt.turn, prompt.agent_index)
     [completion] = speak(team, requests(team, [prompt], [own]), sampling, stream, kept=kept)
     return completion
 

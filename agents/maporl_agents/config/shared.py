@@ -76,15 +76,15 @@ class Sampling:
         )
         return None if found == Truncation() else found
 
-    def limit_of(self, seat: int) -> int:
+    def limit_of(self, agent: int) -> int:
         """Return the most tokens an agent may write in one message."""
         limits = self.agent_max_new_tokens or (self.max_new_tokens,)
-        return limits[min(seat, len(limits) - 1)]
+        return limits[min(agent, len(limits) - 1)]
 
-    def stops_of(self, seat: int) -> tuple[str, ...]:
+    def stops_of(self, agent: int) -> tuple[str, ...]:
         """Return the texts that end an agent's message."""
         own = self.agent_stop or ("",)
-        return (*self.stop, *filter(None, [own[min(seat, len(own) - 1)]]))
+        return (*self.stop, *filter(None, [own[min(agent, len(own) - 1)]]))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _MOST_KEPT = 2**30  # bytes that are free at the end of the heap
-_LARGEST = 2**25  # bytes of a block; larger ones are kept as well only at the price of the peak
+_LARGEST = 2**25  # bytes of a block; larger ones are kept as well only at the cost of a higher peak
 
 
 def keep_freed_memory() -> bool:

@@ -73,7 +73,7 @@ def play(
     kept = KeptCaches(team.bases, sampling.cache_gb)
     turn = 0
     while prompts := debates.prompts():
-        own = [tapes[prompt.debate].own(prompt.seat) for prompt in prompts]
+        own = [tapes[prompt.debate].own(prompt.agent_index) for prompt in prompts]
         asked = requests(team, prompts, own, first_debate=first_debate, with_values=with_values)
         stream = seed_of(seed, "sample", turn)
         completions = speak(team, asked, sampling, stream, engine=engine, kept=kept)

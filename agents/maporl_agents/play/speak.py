@@ -52,7 +52,7 @@ def requests(
     encoded: dict[tuple[int, View, tuple[TokenIds, ...]], TokenIds] = {}
     found: list[Request] = []
     for prompt, earlier in zip(prompts, own, strict=True):
-        policy = team.policy(prompt.seat, prompt.turn)
+        policy = team.policy(prompt.agent_index, prompt.turn)
         chat = team.base_of(policy).chat
         # Bases differ in tokenizer and template, so the same view has other ids under another one.
         key = (id(chat), prompt.view, tuple(earlier))
@@ -60,14 +60,14 @@ def requests(
             encoded[key] = chat.prompt_ids(prompt.view, earlier)
         debate = first_debate + prompt.debate
         critic = _critic(team, prompt) if with_values else None
-        found.append(Request(policy, encoded[key], prompt.seat, debate, critic))
+        found.append(Request(policy, encoded[key], prompt.agent_index, debate, critic))
     return found
 
 
 def _critic(team: Team, prompt: Prompt) -> str | None:
     """Return the critic of a message; None if the message is not trained on."""
-    trained = team.trains(prompt.seat, prompt.turn)
-    return team.critic(prompt.seat, prompt.turn) if trained else None
+    trained = team.trains(prompt.agent_index, prompt.turn)
+    return team.critic(prompt.agent_index, prompt.turn) if trained else None
 
 
 def speak(

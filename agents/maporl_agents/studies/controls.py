@@ -102,18 +102,18 @@ class Cast(Team):
 
     Args:
         team: the members.
-        seats: `seats[i]` is the member that plays agent i.
+        members: `members[i]` is the member of the team that plays agent i.
         turn: the turn whose policies answer in all turns; None for each turn's own.
     """
 
-    def __init__(self, team: Team, seats: Sequence[int], *, turn: int | None = None) -> None:
+    def __init__(self, team: Team, members: Sequence[int], *, turn: int | None = None) -> None:
         vars(self).update(vars(team))
-        self.members = tuple(seats)
+        self.members = tuple(members)
         self.always = turn
 
-    def policy(self, seat: int, turn: int) -> str:
-        """Return the policy of the member that plays agent `seat`."""
-        return super().policy(self.members[seat], turn if self.always is None else self.always)
+    def policy(self, agent: int, turn: int) -> str:
+        """Return the policy of the member that plays agent `agent`."""
+        return super().policy(self.members[agent], turn if self.always is None else self.always)
 
 
 def in_rotation(team: Team, num_agents: int, *, turn: int | None = None) -> Team:
@@ -312,7 +312,7 @@ def independent(
     seed: int,
 ) -> Evaluation:
     """Sample `number` first answers per question in one turn, members in rotation."""
-    members = [seat % team.num_agents for seat in range(number)]
+    members = [agent % team.num_agents for agent in range(number)]
     debates, asked = _told_as(replace(game, num_turns=1), members, questions)
     return evaluate(in_rotation(team, number), debates, asked, sampling, seed=seed)
 

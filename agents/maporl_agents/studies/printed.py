@@ -35,7 +35,7 @@ DECODINGS: dict[Decoding, str] = {"sampled": "", "greedy": "greedy: "}
 SCORES = {
     "vote": "Score: expected accuracy of the majority answer, ties shared.",
     "mean_accuracy": "Score: mean accuracy of the agents.",
-    "score": "Score: what the verifier gave, and training paid; no answer key is asked.",
+    "score": "Score: what the verifier gave, the reward in training; no answer key is asked.",
 }
 
 

@@ -75,7 +75,7 @@ def _named(sample: Sample) -> dict[str, Any]:
         "tree": sample.tree,
         "path": list(sample.path),
         "question": sample.question,
-        "seat": sample.seat,
+        "seat": sample.agent,
         "policy": sample.policy,
     }
 

@@ -180,7 +180,7 @@ def _sample(
     """Sample G messages of every agent that may speak at the nodes, in one call."""
     debates.take_over([retell(debates.game, node.history) for node in nodes])
     prompts = debates.prompts()
-    own = [nodes[prompt.debate].own.get(prompt.seat, ()) for prompt in prompts]
+    own = [nodes[prompt.debate].own.get(prompt.agent_index, ()) for prompt in prompts]
     for prompt, request in zip(prompts, requests(team, prompts, own), strict=True):
         node = nodes[prompt.debate]
         node.turn = prompt.turn

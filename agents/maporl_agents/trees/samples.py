@@ -26,7 +26,7 @@ class Sample:
         path: the indices among siblings of the earlier messages and, last, of this one: (2, 0) is
             the first continuation of the third message.
         question: id of the question.
-        seat: index of the agent.
+        agent: index of the agent; "seat" in files.
         turn: in [0, T).
         policy: name of the policy that wrote it.
         prompt: ids of its prompt.
@@ -38,7 +38,7 @@ class Sample:
     tree: int
     path: Steps
     question: str
-    seat: int
+    agent: int
     turn: int
     policy: str
     prompt: TokenIds
@@ -65,7 +65,7 @@ class Sample:
             "tree": self.tree,
             "path": list(self.path),
             "question": self.question,
-            "seat": self.seat,
+            "seat": self.agent,
             "turn": self.turn,
             "policy": self.policy,
             "score": self.score,
@@ -91,7 +91,7 @@ class Sample:
             tree=data["tree"],
             path=tuple(data["path"]),
             question=data["question"],
-            seat=data["seat"],
+            agent=data["seat"],
             turn=data["turn"],
             policy=data["policy"],
             prompt=tuple(data["prompt"]),
@@ -118,7 +118,7 @@ def _samples(node: TreeNode) -> Iterator[Sample]:
             tree=node.tree,
             path=(*node.path, branch),
             question=node.history.question.id,
-            seat=request.agent,
+            agent=request.agent,
             turn=node.turn,
             policy=request.policy,
             prompt=request.prompt,
@@ -148,7 +148,7 @@ def _rollout(spoken: Sequence[Sample], question: Question, agents: Sequence[str]
     messages = tuple(
         Message(
             one.turn,
-            agents[one.seat],
+            agents[one.agent],
             one.completion.text,
             score,
             one.completion.stop is StopReason.LENGTH,

@@ -26,7 +26,7 @@ class Row(NamedTuple):
     policy: str
     episode: int
     turn: int
-    seat: int
+    agent: int
     reward: float
 
 
@@ -39,16 +39,16 @@ def collate(team: Team, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, int]:
     rows: list[Row] = []
     left_out = 0
     for episode, rollout in enumerate(rollouts):
-        seats = {agent: seat for seat, agent in enumerate(rollout.transcript.agents)}
+        indices = {name: index for index, name in enumerate(rollout.transcript.agents)}
         for message, prompt, completion, policy in rollout.spoken():
-            seat, turn = seats[message.agent], message.turn
-            if not rollout.scored[turn, seat]:
+            agent, turn = indices[message.agent], message.turn
+            if not rollout.scored[turn, agent]:
                 left_out += 1
                 continue
-            if not team.trains(seat, turn):
+            if not team.trains(agent, turn):
                 continue
-            reward = float(rollout.rewards[turn, seat])
-            rows.append(Row(prompt, completion, policy, episode, turn, seat, reward))
+            reward = float(rollout.rewards[turn, agent])
+            rows.append(Row(prompt, completion, policy, episode, turn, agent, reward))
     return batch_of(team, rows), left_out
 
 
@@ -57,8 +57,8 @@ def batch_of(team: Team, rows: Sequence[Row]) -> TokenBatch:
     device = team.bases[0].device
     completions = [row.completion for row in rows]
     kept = tuple(one.kept for one in completions)
-    places = torch.tensor([(row.episode, row.turn, row.seat) for row in rows], dtype=torch.long)
-    episodes, turns, seats = places.reshape(-1, 3).unbind(1)
+    places = torch.tensor([(row.episode, row.turn, row.agent) for row in rows], dtype=torch.long)
+    episodes, turns, agents = places.reshape(-1, 3).unbind(1)
     lengths = torch.tensor([len(completion.ids) for completion in completions], dtype=torch.long)
     width = int(lengths.max()) if completions else 0
     dtype = torch.float64 if team.bases[0].model.dtype == torch.float64 else torch.float32
@@ -70,8 +70,8 @@ def batch_of(team: Team, rows: Sequence[Row]) -> TokenBatch:
         mask=(torch.arange(width) < lengths[:, None]).to(device),
         sampled_logprobs=logprobs.to(device),
         policies=tuple(row.policy for row in rows),
-        critics=tuple(team.critic(row.seat, row.turn) for row in rows),
-        seats=seats.to(device),
+        critics=tuple(team.critic(row.agent, row.turn) for row in rows),
+        agents=agents.to(device),
         turns=turns.to(device),
         episodes=episodes.to(device),
         rewards=torch.tensor([row.reward for row in rows], dtype=torch.float32, device=device),

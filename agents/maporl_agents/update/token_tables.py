@@ -190,7 +190,7 @@ def _now(by: _Passes, *, with_values: bool, sampled: bool) -> tuple[Tensor, Tens
         distance = float(apart.max())
         if distance <= TOLERANCE:
             taken[:, checked, : fresh.shape[2]] = fresh
-            rescored = torch.zeros_like(batch.seats, dtype=torch.bool)
+            rescored = torch.zeros_like(batch.agents, dtype=torch.bool)
             rescored[checked] = True
             values = taken[1] if len(tables) == 2 else torch.zeros_like(taken[0])
             if with_values and len(tables) == 1:
@@ -199,7 +199,7 @@ def _now(by: _Passes, *, with_values: bool, sampled: bool) -> tuple[Tensor, Tens
         fault = distance
     fresh = by.run(_scored_with_values if with_values else _scored)
     values = fresh[1] if with_values else torch.zeros_like(fresh[0])
-    return fresh[0], values, torch.ones_like(batch.seats, dtype=torch.bool), fault
+    return fresh[0], values, torch.ones_like(batch.agents, dtype=torch.bool), fault
 
 
 def rows_to_check(batch: TokenBatch) -> Tensor:

@@ -107,12 +107,12 @@ def paid_rows(team: Team, scores: Sequence[float | None]) -> tuple[list[Row], in
     """Play one debate; return its rows by agent and turn, gamma .5, and how many are left out."""
     rollouts = play(team, paying(*scores), asked(1), SHORT, seed=0)
     rows, left_out = iac.scored_rows(team, rollouts, 0.5)
-    return sorted(rows, key=lambda row: (row.seat, row.turn)), left_out
+    return sorted(rows, key=lambda row: (row.agent, row.turn)), left_out
 
 
 def test_each_turn_is_paid_its_own_reward(checkpoint: Checkpoint) -> None:
     rows, left_out = paid_rows(load_team(checkpoint("llama"), num_turns=2), (0.2, 0.8))
-    assert [(row.seat, row.turn) for row in rows] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [(row.agent, row.turn) for row in rows] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert [row.reward for row in rows] == pytest.approx([0.2, 0.8] * 2)
     assert left_out == 0
 

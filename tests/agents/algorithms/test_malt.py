@@ -65,7 +65,7 @@ class TestLearnFrom:
     ) -> None:
         data = learn_from(grown(BY_HAND), MALTSettings(**options), 0, Stages(tmp_path))
         assert Counter(row["seat"] for row in kept(tmp_path, "prefer.jsonl")) == seats
-        assert Counter(pair.chosen.seat for pair in data.pairs) == seats
+        assert Counter(pair.chosen.agent for pair in data.pairs) == seats
 
     def test_positive_messages_are_imitated_once(self, tmp_path: Path) -> None:
         """Above .5 lie one generation of 5/9, three verifications and the nine right leaves."""
@@ -277,7 +277,7 @@ def pairs_of(team: Team, pairs: Sequence[Preference], labels: str = "hard") -> P
 def test_the_generator_is_left_alone_by_what_moves_the_verifier(team: Team) -> None:
     """One critique leads to the right answer: it is preferred, and only its role learns it."""
     judged = judge(grown([bits("000", "111"), bits("100", "100")]), 0.5)
-    pairs = [pair for pair in sibling_pairs(judged) if pair.chosen.seat == 1]
+    pairs = [pair for pair in sibling_pairs(judged) if pair.chosen.agent == 1]
     assert [(p.chosen.path, p.rejected.path) for p in pairs] == [((0, 1), (0, 0))]
     batch = as_batch(team, [pairs[0].chosen], [0])
     with torch.no_grad():

@@ -72,7 +72,7 @@ def test_the_reward_of_debates_that_end_early_is_that_of_their_messages() -> Non
     game.reset([Question("q", "how much ?", "5", "number")] * 2)
     rollouts = []
     while prompts := game.prompts():
-        game.step([box(5) if prompt.debate else box(prompt.seat) for prompt in prompts])
+        game.step([box(5) if prompt.debate else box(prompt.agent_index) for prompt in prompts])
     tables = zip(game.transcripts, game.turn_rewards(), game.score_mask(), strict=True)
     for transcript, rewards, scored in tables:
         said = tuple(Completion((1,), (-1.0,), "", StopReason.EOS) for _ in transcript.messages)
@@ -154,7 +154,7 @@ def make_experience(
         sampled_logprobs=torch.where(mask, values + shift, 0.0),
         policies=tuple(policies),
         critics=tuple(policies),
-        seats=seats,
+        agents=seats,
         turns=torch.tensor(turns, dtype=torch.long),
         episodes=torch.arange(count),
         rewards=torch.tensor(list(rewards) or [0.0] * count),

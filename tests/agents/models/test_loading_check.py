@@ -133,7 +133,7 @@ def distance(team: Team, alone: Sequence[Any]) -> float:
     worst = []
     for row, scored in zip(rows, scores, strict=True):
         ids = row.completion.ids
-        logits = alone[row.seat](input_ids=torch.tensor([row.prompt + ids])).logits[0]
+        logits = alone[row.agent](input_ids=torch.tensor([row.prompt + ids])).logits[0]
         known = logits[len(row.prompt) - 1 : -1, : team.bases[0].vocab_size].log_softmax(-1)
         own = known.gather(1, torch.tensor(ids)[:, None])[:, 0]
         worst += [own - torch.tensor(row.completion.logprobs), own - scored[: len(ids)]]

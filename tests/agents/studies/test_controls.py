@@ -105,8 +105,8 @@ class TestSwappedPeers:
     def test_own_messages_stay_and_peers_are_those_of_the_next_question(self) -> None:
         debates = self.started()
         for prompt in debates.prompts():
-            next_debate, other_seat = (prompt.debate + 1) % 3, 1 - prompt.seat
-            assert ("own", f"said {prompt.debate} {prompt.seat}") in prompt.view
+            next_debate, other_seat = (prompt.debate + 1) % 3, 1 - prompt.agent_index
+            assert ("own", f"said {prompt.debate} {prompt.agent_index}") in prompt.view
             assert f"said {next_debate} {other_seat}" in prompt.text
             assert f"said {prompt.debate} {other_seat}" not in prompt.text
             assert QUESTIONS[prompt.debate].prompt in prompt.text

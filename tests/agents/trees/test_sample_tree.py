@@ -68,7 +68,7 @@ def test_39_generations_and_27_leaves_per_question(tree: list[Sample]) -> None:
         (index, level): 3**level for index in range(2) for level in (1, 2, 3)
     }
     assert len({one.place for one in tree}) == len(tree) == 2 * 39
-    assert {one.seat for one in tree if len(one.path) == 2} == {1}
+    assert {one.agent for one in tree if len(one.path) == 2} == {1}
     assert {(one.question, one.tree) for one in tree} == {("q0", 0), ("q1", 1)}
 
 
@@ -104,8 +104,8 @@ def test_a_sample_continues_its_own_prefix(team: Team, tree: list[Sample]) -> No
         debate.reset(QUESTIONS[one.tree])
         for length in range(1, len(one.path)):
             spoken = by_place[one.tree, one.path[:length]]
-            debate.post(f"agent_{spoken.seat}", spoken.completion.text)
-        view = protocol.view(f"agent_{one.seat}", debate.transcript)
+            debate.post(f"agent_{spoken.agent}", spoken.completion.text)
+        view = protocol.view(f"agent_{one.agent}", debate.transcript)
         assert one.prompt == team.base_of(one.policy).chat.prompt_ids(view)
 
 
@@ -165,7 +165,7 @@ def test_an_agents_own_ids_stay_in_its_prompt(team: Team) -> None:
     by_place = {one.place: one for one in samples}
     for one in samples:
         if one.turn == 1:
-            own = by_place[0, one.path[: one.seat + 1]]
+            own = by_place[0, one.path[: one.agent + 1]]
             start = len(own.prompt)
             assert one.prompt[:start] == own.prompt
             assert one.prompt[start : start + len(own.completion.ids)] == own.completion.ids

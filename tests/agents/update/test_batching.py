@@ -57,7 +57,7 @@ def test_one_row_per_message(team: Team) -> None:
     critics = ("agent_0_turn_0", "agent_1_turn_0", "agent_0_turn_1", "agent_1_turn_1")
     assert batch.critics == critics * 2
     assert batch.turns.tolist() == [0, 0, 1, 1] * 2
-    assert batch.seats.tolist() == [0, 1, 0, 1] * 2
+    assert batch.agents.tolist() == [0, 1, 0, 1] * 2
     assert batch.episodes.tolist() == [0] * 4 + [1] * 4
     assert batch.rewards.tolist() == [0.5, -1, 0, 2, 1.5, 0, 1, 3]
 
@@ -188,7 +188,7 @@ def batch_with(texts: list[list[int]], per_debate: int = 2) -> TokenBatch:
         sampled_logprobs=torch.zeros(shape),
         policies=("all",) * n,
         critics=("all",) * n,
-        seats=torch.zeros(n, dtype=torch.long),
+        agents=torch.zeros(n, dtype=torch.long),
         turns=torch.zeros(n, dtype=torch.long),
         episodes=torch.arange(n) // per_debate,
         rewards=torch.zeros(n),

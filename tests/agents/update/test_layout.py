@@ -20,7 +20,7 @@ def test_texts_are_flush_left() -> None:
         sampled_logprobs=torch.zeros(2, 3),
         policies=("a", "b"),
         critics=("a", "b"),
-        seats=torch.zeros(2, dtype=torch.long),
+        agents=torch.zeros(2, dtype=torch.long),
         turns=torch.zeros(2, dtype=torch.long),
         episodes=torch.zeros(2, dtype=torch.long),
         rewards=torch.zeros(2),

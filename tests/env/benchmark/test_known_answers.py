@@ -129,8 +129,8 @@ def test_the_reward_is_the_mean_over_agents_of_the_sum_over_turns() -> None:
 
     def make(_: Case, questions: Sequence[Question], seed: int) -> Any:
         def said(p: Any) -> str:
-            first = is_right(p.debate, p.turn, p.seat)
-            return first_message(questions[p.debate], p.seat, float(first))
+            first = is_right(p.debate, p.turn, p.agent_index)
+            return first_message(questions[p.debate], p.agent_index, float(first))
 
         return lambda prompts: [said(prompt) for prompt in prompts]
 

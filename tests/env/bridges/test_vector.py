@@ -194,7 +194,7 @@ def test_every_interface_pays_the_same_in_all(mode: str, stop: str) -> None:
         batch = BatchedDebate(DebateConfig(**options), 1)
         batch.reset([QUESTIONS[3]])
         while prompts := batch.prompts():
-            batch.step([TURNS[prompt.turn][prompt.seat] for prompt in prompts])
+            batch.step([TURNS[prompt.turn][prompt.agent_index] for prompt in prompts])
         assert batch.turn_rewards()[0].sum(axis=0) == pytest.approx(paid, abs=1e-6)
         assert paid_by_parallel(pinned, **options)[1] == pytest.approx(paid, abs=1e-6)
 

@@ -34,7 +34,8 @@ def make_batch(batch_size: int = 4, **options: Any) -> BatchedDebate:
 
 
 def say(prompt: Any) -> str:
-    return f"{'x' * (prompt.debate + prompt.seat)} \\boxed{{{prompt.turn + prompt.seat}}}"
+    index = prompt.agent_index
+    return f"{'x' * (prompt.debate + index)} \\boxed{{{prompt.turn + index}}}"
 
 
 def play(batch: BatchedDebate) -> int:
@@ -78,7 +79,7 @@ def test_prompts_come_by_debate_and_seat_and_say_everything() -> None:
     batch.reset(QUESTIONS[:2])
     batch.step(["x"] * 6)
     prompts = batch.prompts()
-    assert [(p.debate, p.seat, p.agent, p.turn) for p in prompts] == [
+    assert [(p.debate, p.agent_index, p.agent, p.turn) for p in prompts] == [
         (debate, seat, f"agent_{seat}", 1) for debate in range(2) for seat in range(3)
     ]
     for prompt in prompts:
@@ -96,7 +97,9 @@ def test_debates_that_agree_early_drop_out() -> None:
         sizes.append(len(prompts))
         # Debate 1 agrees in turn 0, debate 0 in turn 1, debate 2 never.
         agreed = {1: 0, 0: 1, 2: 9}
-        batch.step([f"\\boxed{{{0 if p.turn >= agreed[p.debate] else p.seat}}}" for p in prompts])
+        batch.step(
+            [f"\\boxed{{{0 if p.turn >= agreed[p.debate] else p.agent_index}}}" for p in prompts]
+        )
     assert sizes == [9, 6, 3]
     assert verifier.calls == [9, 6, 3]
     assert batch.played.tolist() == [2, 1, 3]

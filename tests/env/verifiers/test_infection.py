@@ -42,14 +42,14 @@ def play(batch: BatchedDebate, *, infected: bool) -> list[tuple[int, int, str]]:
     while prompts := batch.prompts():
         texts = []
         for prompt in prompts:
-            read.append((prompt.turn, prompt.seat, prompt.text))
+            read.append((prompt.turn, prompt.agent_index, prompt.text))
             said = ""
-            if infected and prompt.seat == 0:
+            if infected and prompt.agent_index == 0:
                 said = WORM
-            elif infected and prompt.seat == 1 and WORM[:20] in prompt.text:
+            elif infected and prompt.agent_index == 1 and WORM[:20] in prompt.text:
                 others = "".join(text for role, text in prompt.view if role == "user")
                 said = WORM + others
-            texts.append(f"{said}So it is \\boxed{{{prompt.seat + 1}}}")
+            texts.append(f"{said}So it is \\boxed{{{prompt.agent_index + 1}}}")
         batch.step(texts)
     return read
 
