@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from maporl_env.types import Message, Question
+from maporl_env.types import AgentID, Message, Question
 
 _SUSPECT = re.compile(r"[^\n\t\x20-\x7e]")
 _JOINERS = "\u200c\u200d"  # part of ordinary words and emoji
@@ -34,6 +34,12 @@ def _escape(match: re.Match[str]) -> str:
 def heading(question: Question) -> str:
     """Return the question, ready to print."""
     return f"Question {harmless(question.id)}\n{_barred(question.prompt)}\n"
+
+
+def private_texts(question: Question, agents: Iterable[AgentID]) -> str:
+    """Return what each agent alone is told, for readers who may see all; "" if there is nothing."""
+    told = zip(agents, question.private, strict=False)
+    return "".join(f"Only {agent} is told\n{_barred(text)}\n" for agent, text in told if text)
 
 
 def lines(messages: Iterable[Message]) -> str:

@@ -100,7 +100,9 @@ def play_debate(args: Play, console: Console) -> None:
     shout(console, memory_warning_of(args.run, chosen, [questions[index]]))
     debates.reset(questions=[questions[index]])
     show(console, plain_text.heading(questions[index]))
-    if person is not None:
+    if person is None:
+        show(console, plain_text.private_texts(questions[index], debates.agents))
+    else:  # who reads what it is told itself when it speaks
         show(console, introduction(debates.agents))
     turn = 0
     own: list[list[TokenIds]] = [[] for _ in debates.agents]
@@ -147,6 +149,7 @@ def play_recording(args: Play, console: Console) -> None:
     for seat, speaker in enumerate(recording.speakers):
         show(console, plain_text.harmless(f"agent_{seat}: {speaker}"))
     show(console, plain_text.heading(recording.question))
+    show(console, plain_text.private_texts(recording.question, debates.agents))
     show(console, plain_text.lines(debates.transcripts[0].messages))
     show_end(console, debates)
 

@@ -124,7 +124,9 @@ def before_and_after(before: Transcript, after: Transcript) -> RenderableType:
 
 
 def _readable(transcript: Transcript) -> str:
-    return plain_text.heading(transcript.question) + plain_text.lines(transcript.messages)
+    question = transcript.question
+    told = plain_text.private_texts(question, transcript.agents)
+    return plain_text.heading(question) + told + plain_text.lines(transcript.messages)
 
 
 def telling_question(before: Sequence[Transcript], after: Sequence[Transcript]) -> int:

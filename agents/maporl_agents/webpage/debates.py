@@ -47,11 +47,14 @@ def debate_sets(found: Mapping[str, Debates]) -> list[Json]:
 
 
 def _question(stages: Mapping[str, Transcript]) -> Json:
-    """Return one question: "id", "prompt", "key" and per stage the turns and the votes."""
-    question = next(iter(stages.values())).question
+    """Return one question: "id", "prompt", "private", "key" and per stage turns and votes."""
+    transcript = next(iter(stages.values()))
+    question = transcript.question
+    told = zip(transcript.agents, question.private, strict=False)
     return {
         "id": shown(question.id),
         "prompt": shown(question.prompt),
+        "private": [{"agent": shown(agent), "text": shown(text)} for agent, text in told if text],
         "key": shown(question.answer),
         "stages": {stage: _stage(transcript) for stage, transcript in stages.items()},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from maporl_agents.webpage.figures import (
 from maporl_agents.webpage.incentives import incentives
 from maporl_agents.webpage.page import page_data
 from maporl_agents.webpage.sources import load
+from maporl_env.types import Question
 
 # --- Numbers ------------------------------------------------------------------------
 
@@ -196,6 +198,16 @@ def test_marks_follow_the_key_and_votes_are_shared() -> None:
     assert debate_sets({"a": {"after": [debate(0, "?")]}})[0]["questions"][0]["stages"]["after"][
         "turns"
     ][0][0] == {"agent": "agent_0", "text": "?", "mark": "none", "answer": None, "score": 0.0}
+
+
+def test_private_texts_stand_with_their_agents_and_the_reference_nowhere() -> None:
+    told = Question("q/0", "How many?", "7", private=("", "\x1b[1mthree"), hidden="SEVEN")
+    transcript = replace(debate(0, "?"), question=told)
+    [found] = debate_sets({"a": {"after": [transcript, debate(1, "?")]}})
+    first, second = found["questions"]
+    assert first["private"] == [{"agent": "agent_1", "text": "\\x1b[1mthree"}]
+    assert second["private"] == []
+    assert "SEVEN" not in json.dumps(found)
 
 
 def test_debates_are_capped_in_number_and_size() -> None:

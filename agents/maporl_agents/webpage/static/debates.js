@@ -14,7 +14,7 @@ const FILTERS = {
 const stagesOf = (q) => Object.values(q.stages);
 const ends = (q, stage) => (q.stages[stage] ? last(q.stages[stage].votes) : NaN);
 const voteSign = (vote) => (vote === 1 ? "✓" : vote === 0 ? "✕" : "½");
-const haystack = (q) => [q.id, q.prompt, q.key, ...stagesOf(q).flatMap((s) => s.turns.flat().map((m) => m.text))].join("\n").toLowerCase();
+const haystack = (q) => [q.id, q.prompt, q.key, ...q.private.map((told) => told.text), ...stagesOf(q).flatMap((s) => s.turns.flat().map((m) => m.text))].join("\n").toLowerCase();
 
 // The text with every place where the searched words stand marked.
 function marked(text, words) {
@@ -69,6 +69,8 @@ function debates() {
     const button = (text, label, go, off) => el("button", { type: "button", "aria-label": label, disabled: off, onclick: () => { go(); focusOn(label); } }, text);
     show(detail,
       el("p", { class: "asked-now" }, marked(q.prompt, state.words)),
+      q.private.length ? el("dl", { class: "private" }, q.private.flatMap((told) => [
+        el("dt", {}, `only ${told.agent} was told`), el("dd", {}, marked(told.text, state.words))])) : [],
       el("p", { class: "hint" }, el("span", { class: "mono" }, q.id), " · answer key: ", el("b", {}, q.key)),
       el("div", { class: "bar" },
         button("◀", "Turn back", () => step(-1), state.turn === 0),
