@@ -12,6 +12,7 @@ DEFECTS = (
             "tests/agents/algorithms/test_maporl.py",
             "tests/agents/algorithms/test_kl_coefficient.py",
             "tests/agents/algorithms/test_ppo_options.py",
+            "tests/agents/algorithms/test_messages_alike.py",
         ),
         (
             (
@@ -23,6 +24,7 @@ DEFECTS = (
                 "advantages[rows] = advantages[rows]",
             ),
             ("for _, rows in batch.by_message():", "for _, rows in batch.by_policy():"),
+            ("advantages[rows] = 0.0", "pass"),
             ("total - ppo.entropy_coef * reduced", "total + ppo.entropy_coef * reduced"),
             (
                 "if updates:\n        learner.schedule.step()",

@@ -12,6 +12,7 @@ With one agent and one turn this is PPO.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Literal, TypedDict
 
@@ -74,6 +75,7 @@ def train_step(
     experience = evaluate_tokens(
         team, batch, learner.settings(), sampling.temperature, sampled=True
     )
+    experience = compared(experience)
 
     # Update: a few passes over the batch in minibatches, fewer if the policy moves too far.
     generator = torch.Generator().manual_seed(seed_of(seed, "minibatches"))
@@ -131,6 +133,21 @@ def evaluate_tokens(
         advantages[rows] = whiten(advantages[rows], batch.mask[rows])
     told = tables.rescored, tables.fault
     return Experience(batch, logprobs, ref_logprobs, values, advantages, returns, *told)
+
+
+def compared(experience: Experience) -> Experience:
+    """Return the experience with advantages of 0 where no message was better than another.
+
+    Where all messages of a (turn, agent) have the same reward, their advantages differ by errors of
+    the critic and by KL alone. Whitening has scaled these to the size of a reward's effect, so that
+    a policy that is right every time would drift away from what it has learnt.
+    """
+    batch, advantages = experience.batch, experience.advantages.clone()
+    for _, rows in batch.by_message():
+        rewards = batch.rewards[rows]
+        if not whiten(rewards, torch.ones_like(rewards, dtype=torch.bool)).any():  # no spread
+            advantages[rows] = 0.0
+    return replace(experience, advantages=advantages)
 
 
 def update(learner: PPOLearner, experience: Experience, temperature: float) -> Metrics:
