@@ -34,8 +34,15 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
-from maporl_env.prompts import Template
 from maporl_env.tasks.base import Task
+from maporl_env.tasks.notes_words import (
+    COMPARISONS,
+    COMPARISONS_OF_TWO,
+    DIFFERENCES,
+    NOTES,
+    SUMS,
+    TEMPLATES,
+)
 from maporl_env.tasks.worked import marked
 from maporl_env.tasks.written_options import read_options
 from maporl_env.types import Question
@@ -43,51 +50,8 @@ from maporl_env.types import Question
 NAMES = ("Ann", "Ben", "Cem", "Dora", "Emil", "Fay", "Gil", "Hana", "Ivo", "Jun", "Kim", "Lea")
 THINGS = ("apple", "book", "button", "card", "coin", "marble", "pear", "plum", "shell", "stamp")
 
-NOTES = (
-    "{name}'s {things}: {number}.",
-    "{name} has {counted}.",
-    "{name} owns {counted}.",
-    "The number of {things} that {name} has is {number}.",
-    "You counted {name}'s {things} and found {number}.",
-)
-"""Wordings of a fact."""
-SUMS = (
-    "How many {things} do {all} have together?",
-    "What is the total number of {things} that {all} have?",
-    "{all} put all their {things} on one table. How many {things} are on it?",
-    "{all} count their {things} as one. How many {things} are there in all?",
-)
-DIFFERENCES = (
-    "How many more {things} {do} {others} have than {last}?",
-    "{others} {have} more {things} than {last}. How many more?",
-    "By how many {things} {be} {others} ahead of {last}?",
-    "How many {things} would {last} need to get to have as many as {others}?",
-)
-COMPARISONS_OF_TWO = (
-    "{all} compare their {things}. How many more does the one with more have than the other?",
-    "One of {all} has more {things} than the other. How many more?",
-    "What is the difference between {first}'s and {last}'s number of {things}?",
-)
-COMPARISONS = (
-    "{all} compare their {things}. How many more does the one with the most have than the one with "
-    "the fewest?",
-    "One of {all} has the most {things} and another the fewest. How many more does the first have?",
-    "What is the difference between the largest and the smallest number of {things} that one of "
-    "{all} has?",
-)
 KINDS = ("sum", "difference", "comparison")
 MAX_TRIES = 10_000
-
-TEMPLATE = Template(
-    instruction="Each of you was told something that the others were not: write what you know.\n"
-    "Put your final answer in \\boxed{{}}.",
-    private="\nYou were told: {text}",
-)
-MISLED_TEMPLATE = dataclasses.replace(
-    TEMPLATE,
-    instruction="One of you was told a wrong number: write what you know, and compare.\n"
-    "Put your final answer in \\boxed{{}}.",
-)
 
 
 class Fact(NamedTuple):
@@ -121,6 +85,8 @@ class Options:
         validation: see `train`.
         test: see `train`.
         seed: draws other questions; no set of numbers changes its split.
+        brief: prompts of few words with one example, for small models that continue plain text;
+            messages are one line, and answers of kind "answer_line" (`answers`).
 
     Raises:
         ValueError: options that make no questions.
@@ -136,6 +102,7 @@ class Options:
     validation: int = 200
     test: int = 400
     seed: int = 0
+    brief: bool = False
 
     def __post_init__(self) -> None:
         if self.agents not in (2, 3):
@@ -307,7 +274,7 @@ def _question(name: str, options: Options, split: str, rng: random.Random) -> tu
         id=name,
         prompt=_asked(kind, facts, rng),
         answer=str(solve(kind, numbers)),
-        kind="number",
+        kind="answer_line" if options.brief else "number",
         private=tuple(" ".join(fact.words(rng) for fact in known) for known in told),
     )
     return question, _working(kind, numbers)
@@ -365,6 +332,6 @@ def _load(name: str, options: Options) -> Task:
             split: tuple(question for question, _ in questions(name, options, split))
             for split in ("train", "validation", "test")
         },
-        template=TEMPLATE if name == "notes" else MISLED_TEMPLATE,
+        template=TEMPLATES[name, options.brief],
         worked=partial(worked, task=name, options=options),
     )

@@ -69,6 +69,7 @@ HOW = {
     "game.show_parts": (True, "what is read"),
     "game.feedback": ("tests", "what is read"),
     "team.model": (("tiny-sharing",), "who speaks"),
+    "team.prompts": ("plain", "what is read"),
     "team.tuning": ("lora", "which weights move"),
     "team.sharing": ("one", "which weights move"),
     "team.train_turns": ("1", "which weights move"),

@@ -14,6 +14,8 @@ Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attentio
 
 Quantization = Literal["none", "nf4", "int8"]
 
+Prompts = Literal["chat", "plain"]
+
 
 @dataclass(frozen=True)
 class TeamConfig:
@@ -22,6 +24,9 @@ class TeamConfig:
     model: tuple[str, ...] = ("tiny",)
     """One for all agents, or one per agent: built in ("tiny", "tiny-sharing"), fetched
     ("smollm2-135m", see `maporl fetch`), a folder, or a Hugging Face hub name."""
+    prompts: Prompts = "chat"
+    """How a model that has a chat template is spoken to: by that template ("chat"), or by the bare
+    text of the debate ("plain"), which it continues. A model without one always reads "plain"."""
     tuning: Literal["full", "lora", "none"] = "full"
     """All weights of each policy, a LoRA adapter per policy on one frozen base, or nothing."""
     sharing: Sharing = "agent"
@@ -65,6 +70,7 @@ class TeamConfig:
         _read_turns(self.train_turns)
         require_choice("dtype", self.dtype, ("float32", "bfloat16", "float16"))
         require_choice("device_map", self.device_map, ("one", "auto"))
+        require_choice("prompts", self.prompts, get_args(Prompts))
         require_choice("attention", self.attention, get_args(Attention))
         require_choice("quantization", self.quantization, get_args(Quantization))
         if self.tuning == "full":

@@ -322,6 +322,7 @@ def _given_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
         )
     device, dtype = pick_device(config.device), getattr(torch, config.dtype)
     model = copy.deepcopy(model).to(device=device, dtype=dtype)
+    tokenizer = _speaking(copy.deepcopy(tokenizer), config)
     settle(model)
     return model, Chat(tokenizer, _stop_ids(model), rows_of(model.config))
 
@@ -341,13 +342,20 @@ def examine(name: str, config: TeamConfig) -> tuple[PreTrainedTokenizerBase, Pre
     device = pick_device(config.device)
     _require_attention(config, device)
     require_found(name)
-    tokenizer = load_tokenizer(name)
+    tokenizer = _speaking(load_tokenizer(name), config)
     architecture: PreTrainedConfig = _read(AutoConfig, name)
     vocabulary_of(tokenizer, rows_of(architecture))
     require_plain(name, architecture, config)
     if config.quantization == "nf4" and device.type == "cpu":
         require_widths(name, architecture, config)
     return tokenizer, architecture
+
+
+def _speaking(tokenizer: PreTrainedTokenizerBase, config: TeamConfig) -> PreTrainedTokenizerBase:
+    """Return a tokenizer without its chat template where prompts are plain text."""
+    if config.prompts == "plain":
+        tokenizer.chat_template = None
+    return tokenizer
 
 
 def read_weights(name: str, **options: Any) -> Any:

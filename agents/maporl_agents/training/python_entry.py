@@ -191,7 +191,16 @@ ONLY_TRAINING = ("game.train_split", "eval.questions_before")
 LOADING = tuple(
     f"team.{name}"
     for name in (
-        *("model", "dtype", "device", "device_map", "attention", "quantization", "double_quant"),
+        *(
+            "model",
+            "prompts",
+            "dtype",
+            "device",
+            "device_map",
+            "attention",
+            "quantization",
+            "double_quant",
+        ),
     )
 )
 """Settings by which models are loaded that are not trained."""

@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from maporl_agents.commands.export import _merge
 from maporl_agents.config import TeamConfig
 from maporl_agents.models.loading import load_model, make_team, model_names
 from maporl_agents.tiny import checkpoint as tiny_checkpoint
+from maporl_env.user_functions import name_object
 
 CPU = TeamConfig(device="cpu")
 
@@ -37,6 +39,22 @@ def refused(folder: Path | str, match: str, config: TeamConfig = CPU) -> None:
         load_model(str(folder), config)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_plain_prompts_are_the_text_of_the_debate_alone(checkpoint, given: bool) -> None:
+    """Of a model by name and of one that is handed over, whose own tokenizer stays as it is."""
+    folder = str(checkpoint("llama", templated=True))
+    model, chat = load_model(folder, CPU)
+    pair = (model, chat.tokenizer)
+    name = name_object(pair, "model") if given else folder
+    plain = load_model(name, replace(CPU, prompts="plain"))[1]
+    view = (("user", "how much ?"), ("own", "5"), ("user", " and now ?"))
+    ids = plain.prompt_ids(view)
+    assert plain.tokenizer.decode(ids) == "how much ?5 and now ?"
+    assert chat.tokenizer.chat_template is not None
+    assert len(chat.prompt_ids(view)) > len(ids)
+    assert plain.stop_ids == {plain.tokenizer.eos_token_id}
 
 
 FULL = """

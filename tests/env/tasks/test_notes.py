@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import pytest
 
 from maporl_env import debate_v0
+from maporl_env.answers import extract_answer
 from maporl_env.batched import BatchedDebate, DebateConfig, Prompt
 from maporl_env.tasks import Task, load_task, notes
 from maporl_env.types import Question
@@ -244,6 +245,35 @@ def test_agents_that_pool_their_notes_are_always_right(name: str) -> None:
         assert first == 0.0  # none knows enough alone
     if name == "notes_misled":
         assert 0.15 < first < 0.30  # has the second number, and is not misled: 2 of 9
+
+
+def test_brief_prompts_ask_the_same_questions_in_few_words() -> None:
+    """And a line of working that ends with the answer is read."""
+    task, usual = load_task("notes:brief=true,test=40"), load_task("notes:test=40")
+    whole = [(q.id, q.prompt, q.answer, q.private) for q in usual.split("test")]
+    assert [(q.id, q.prompt, q.answer, q.private) for q in task.split("test")] == whole
+
+    def speak(prompts: Sequence[Prompt]) -> list[str]:
+        said = []
+        for prompt in prompts:
+            asked_now = prompt.text.rpartition("Question: ")[2]
+            question, own, *rest = asked_now.split("\n")
+            others = [line for line in rest if line.startswith("Other: ")]
+            known = itertools.chain.from_iterable(map(facts_in, [own, *others]))
+            answer = recompute(question, known)
+            note = own.removeprefix("Your note:") + "\n"
+            said.append(note if answer is None else f" Answer: 0 + {answer} = {answer}\n")
+        return said
+
+    assert score(task, 2, speak) == [0.0, 1.0]
+
+
+def test_the_brief_example_is_right() -> None:
+    for name in ("notes", "notes_misled"):
+        template = load_task(f"{name}:brief=true").template
+        example = template.opening.rpartition("Question: ")[0].strip()
+        assert "{" not in example
+        assert extract_answer(example.rpartition("You:")[2], "answer_line") == 8
 
 
 @pytest.mark.parametrize(
