@@ -41,7 +41,7 @@ _MULTIPLES = frozenset(
 
 
 def answer_line(text: str) -> str | None:
-    """Return what stands for the last number on the last answer line; None if no rule finds one.
+    """Return the text of the last number on the last answer line; None if no rule finds one.
 
     The text returned may still be no number: `answers` reads it.
     """
@@ -60,7 +60,7 @@ def answer_line(text: str) -> str | None:
 
 
 def _last_line(text: str) -> str | None:
-    """Return what stands behind the marker of the last line that begins with it."""
+    """Return the text behind the marker of the last line that begins with it."""
     first, last = text.find(MARKER), text.rfind(MARKER)
     if first < 0:
         return None

@@ -14,7 +14,7 @@ COVERED = """
     sample_tree malt gradient_accumulation preferences preference_pairs tree_values
     joint_returns branches optimiser rollout sampler decoding team speak critics controls
     verdicts run_facts uniforms grouped_products grouped_adapters lean_layers lean_trunk
-    token_tables read_out row_caches row_storage kept_caches truncation
+    token_tables read_out row_caches row_storage kept_caches truncation lm_head
 """
 
 

@@ -35,7 +35,7 @@ class Tokenizer(typing.Protocol):
 
     @property
     def vocab_size(self) -> int:
-        """How many ids there are."""
+        """Number of ids."""
 
     def encode(self, text: str) -> Sequence[int]:
         """Return the ids of a text."""
@@ -100,7 +100,7 @@ class TokenCodec:
 
     @property
     def num_ids(self) -> int:
-        """How many ids there are, padding and end included."""
+        """Number of ids, padding and end included."""
         return self.end + 1
 
     def observation_space(self) -> Box:

@@ -71,7 +71,7 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True)
 class Options:
-    """What the questions of `notes` are like. Made by `load`.
+    """Options of the questions of `notes`. Made by `load`.
 
     Attributes:
         agents: 2 or 3; the debate must have as many.
@@ -119,7 +119,7 @@ class Options:
             raise ValueError("train, validation and test must be at least 1")
 
     def __str__(self) -> str:
-        """Return what differs from the defaults, as it is written behind the task's name."""
+        """Return the options that differ from the defaults, as written behind the task's name."""
         return ",".join(
             f"{f.name}={'+'.join(v) if isinstance(v, tuple) else v}"
             for f in dataclasses.fields(self)
@@ -134,7 +134,7 @@ class Options:
 
 @dataclass(frozen=True)
 class MisledOptions(Options):
-    """What the questions of `notes_misled` are like: three agents, two numbers.
+    """Options of the questions of `notes_misled`: three agents, two numbers.
 
     Attributes:
         shared: both numbers are told to all three; else one of them is told to one agent alone.

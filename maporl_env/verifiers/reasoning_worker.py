@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _unpacked(text: str) -> Any:
-    """Return what the caller, who is trusted, packed."""
+    """Return the object that the caller packed; the caller is trusted."""
     return pickle.loads(base64.b64decode(text))
 
 

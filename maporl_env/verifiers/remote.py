@@ -90,7 +90,7 @@ class RemoteVerifier:
         return json.dumps(request).encode("ascii")
 
     def _told(self, question: Question) -> dict[str, str]:
-        """Return what the service may know of a question; `hidden` is made for verifiers."""
+        """Return the fields of a question that are sent; `hidden` is made for verifiers."""
         fields = {name: getattr(question, name) for name in self._fields}
         return {**fields, "hidden": question.hidden} if question.hidden else fields
 

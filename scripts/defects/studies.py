@@ -27,7 +27,7 @@ DEFECTS = (
             ("max(len(picked) - 1, 1)", "len(picked)"),
             ("if m.feedback is not None]", "if m.feedback]"),
             ("if not scored:\n        return 0.0", "if not scored:\n        return 1.0"),
-            ("return sum(right) / len(right)", "return float(right[0])"),
+            ("return sum(best) / len(best)", "return float(best[0])"),
             ("replace(sampling, temperature=0.0)", "sampling"),
             ("feedback=shuffled)", "scorer=shuffled)"),
         ),

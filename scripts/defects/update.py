@@ -68,6 +68,14 @@ DEFECTS = (
         ),
     ),
     Defects(
+        "agents/maporl_agents/models/lm_head.py",
+        ("tests/agents/update/test_read_out.py",),
+        (
+            ("slice(start, start + size)", "slice(start, start + size - 1)"),
+            ("count = max(1, -(-tokens * vocabulary // most))", "count = 1"),
+        ),
+    ),
+    Defects(
         "agents/maporl_agents/update/read_out.py",
         ("tests/agents/update/test_read_out.py",),
         (
@@ -79,8 +87,7 @@ DEFECTS = (
             ("entropy = -torch.linalg", "entropy = torch.linalg"),
             ("probabilities * -of_logprobs", "probabilities * of_logprobs"),
             ("scatter_add_(1, ids[:, None], of_logprobs)", "mul(1)"),
-            ("slice(start, start + size)", "slice(start, start + size - 1)"),
-            ("count = max(1, -(-tokens * vocabulary // CHUNK))", "count = 1"),
+            ("chunks(len(ids), base.vocab_size, CHUNK)", "chunks(len(ids), 1, CHUNK)"),
             ("base.logits(ref_states[piece], reference=True)", "base.logits(ref_states[piece])"),
         ),
     ),

@@ -150,6 +150,7 @@ def action_advantages(
     """
     scored = [[j for j, r in enumerate(node.rewards) if r is not None] for node in nodes]
     returns = [node_returns(node, settings) for node in nodes]
+    # One number per scored joint action of all nodes, (S,), and the node it belongs to, (S,).
     flat = torch.tensor([r for each in returns for r in each], dtype=torch.float64)
     groups = torch.tensor([i for i, each in enumerate(returns) for _ in each], dtype=torch.long)
     if settings.comparison == "raw":

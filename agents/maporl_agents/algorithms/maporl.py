@@ -123,7 +123,7 @@ def evaluate_tokens(
     logprobs, ref_logprobs, values, kl = tables[:4]
     if ppo.kl_estimator != "full_ref_policy":
         kl = kl_estimate(logprobs, ref_logprobs, ppo.kl_estimator)
-    rewards = token_rewards(
+    rewards = token_rewards(  # (B, L); batch.rewards (B,) at the last token of each message
         logprobs, ref_logprobs, batch.mask, batch.rewards, kl_coef=ppo.kl_coef, kl=kl
     )
     advantages, returns = gae(

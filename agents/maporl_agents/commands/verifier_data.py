@@ -46,9 +46,9 @@ class Data:
     test_split: str = "test"
     """Questions to measure on."""
     questions: int = 2000
-    """How many to train on."""
+    """Number of questions to train on."""
     test_questions: int = 300
-    """How many to measure on."""
+    """Number of questions to measure on."""
     long_questions: LongQuestions = "refuse"
     """Questions whose debate may not fit a model's window: as for `maporl train
     --game.long-questions`."""

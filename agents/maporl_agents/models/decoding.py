@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from maporl_agents.config import Truncation
 from maporl_agents.models.bases import Base
 from maporl_agents.models.kept_caches import BaseCaches, Past
-from maporl_agents.models.lm_head import temper
+from maporl_agents.models.lm_head import chunks, temper
 from maporl_agents.models.row_caches import BatchRows, StoredRows, batch_rows
 from maporl_agents.models.truncation import KeptSets, kept_mask, only
 from maporl_agents.models.uniforms import draw, uniforms
@@ -27,7 +27,7 @@ from maporl_agents.text.chat import Chat
 from maporl_agents.types import Completion, KeptIds, StopReason, TokenIds
 
 _READ_AT_ONCE = 2**23
-"""Logits that are computed at a time: 32 MiB of float32."""
+"""Largest rows x vocabulary whose logits are computed at a time: 32 MiB of float32."""
 _ID_BYTES = 4
 VALUED_AT_ONCE = 2**23
 """Numbers of the states that wait for their values before the critics are called."""
@@ -226,10 +226,10 @@ def next_tokens(
 
     Rows are read out in parts, so that no table grows with rows times vocabulary.
     """
-    rows = max(1, _READ_AT_ONCE // base.vocab_size)
-    parts = hidden.split(rows)
-    given = [None] * len(parts) if numbers is None else numbers.split(rows)
-    drawn = [_draw(base.logits(h), drawing, u) for h, u in zip(parts, given, strict=True)]
+    drawn = [
+        _draw(base.logits(hidden[part]), drawing, None if numbers is None else numbers[part])
+        for part in chunks(len(hidden), base.vocab_size, _READ_AT_ONCE)
+    ]
     chosen, logprobs, sets = zip(*drawn, strict=True)
     if drawing.truncation is None:
         return torch.cat(chosen), torch.cat(logprobs), None

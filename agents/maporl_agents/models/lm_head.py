@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -19,6 +21,14 @@ def temper(logits: Tensor, temperature: float) -> Tensor:
     """
     logits = logits.to(working_dtype(logits))
     return logits if temperature in (0, 1) else logits / temperature
+
+
+def chunks(tokens: int, vocabulary: int, most: int) -> Iterator[slice]:
+    """Yield slices of about equal length, each of at most `most` logits; at least one slice."""
+    count = max(1, -(-tokens * vocabulary // most))
+    size = max(1, -(-tokens // count))
+    for start in range(0, max(tokens, 1), size):
+        yield slice(start, start + size)
 
 
 class Head:

@@ -143,7 +143,7 @@ def plan_of(
 
 
 def _undeclared(config: RunConfig) -> str:
-    """Return what a plan leaves out of a scheme that declares no work."""
+    """Return a sentence on the part that a plan leaves out where a scheme declares no work."""
     return (
         f"Not included: what {scheme_of(config)} computes between play and the optimiser step, "
         "because its Scheme declares no `work`; only a rehearsal times it"

@@ -149,7 +149,7 @@ class StepCosts:
     def _playing(self, debates: int, worst: Rollout, *, training: bool = False) -> float:
         """Return the peak bytes of playing; bases keep their caches while others write."""
         return self._height(
-            lambda b: self._dearest_turn(b, debates, worst, training=training),
+            lambda b: self._largest_turn(b, debates, worst, training=training),
             lambda b: self._kept_at_end(b, debates, worst, training=training),
         )
 
@@ -176,7 +176,7 @@ class StepCosts:
         tokens = turns[-1].kept_after * turns[-1].nodes * debates
         return min(room, tokens * token_bytes(self.sketch.team, base))
 
-    def _dearest_turn(
+    def _largest_turn(
         self, base: Base, debates: int, worst: Rollout, *, training: bool = False
     ) -> Cost:
         """Return the cost of the turn of which most is in memory at once."""

@@ -97,7 +97,7 @@ def turn_cost(
             _lengthen(cache, turn.width, turn.new - 2)
             before = ledger.live_bytes
             ledger.start()
-            # The last step, the dearest, stands for all: it reads the whole text.
+            # The last step, which costs most, stands for all: it reads the whole text.
             _say(base, chunk, (1, turn.width + turn.new - 1), cache, temperature)
             step, stored = ledger.cost(), ledger.live_bytes
             decode = before + step.peak_bytes

@@ -316,7 +316,7 @@ class Chat:
 
 
 def _bare(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
-    """Return what encodes texts for a tokenizer, in half the time; None if its class does more."""
+    """Return the bare tokenizer, which takes half the time; None if its class adds to it."""
     encode = getattr(type(tokenizer), "_encode_plus", None)
     if encode is None or encode is not getattr(PreTrainedTokenizerFast, "_encode_plus", None):
         return None

@@ -7,7 +7,7 @@ pass computes each chunk again instead of keeping its logits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from maporl_agents.losses import full_kl
 from maporl_agents.models.bases import Base
-from maporl_agents.models.lm_head import temper
+from maporl_agents.models.lm_head import chunks, temper
 from maporl_agents.models.truncation import KeptSets, only
 
 CHUNK = 2**25
@@ -58,7 +58,7 @@ def read_out(
         logprobs = all_logprobs.gather(1, ids[:, None])[:, 0]
         return logprobs, -(all_logprobs.exp() * all_logprobs).sum(-1)
 
-    pieces = list(_chunks(len(ids), base.vocab_size))
+    pieces = list(chunks(len(ids), base.vocab_size, CHUNK))
     if len(pieces) == 1:
         return of_chunk(states, ids, _mask(kept, pieces[0], base))
     run: Callable[..., tuple[Tensor, Tensor]] = of_chunk
@@ -86,20 +86,12 @@ def exact_kl(
         frozen = temper(base.logits(ref_states[piece], reference=True), temperature)
         return full_kl(only(own, mask), only(frozen, mask))
 
-    return torch.cat([of_chunk(piece) for piece in _chunks(len(states), base.vocab_size)])
+    return torch.cat([of_chunk(piece) for piece in chunks(len(states), base.vocab_size, CHUNK)])
 
 
 def _mask(kept: KeptSets | None, piece: slice, base: Base) -> Tensor | None:
     """Return the kept sets of some tokens as booleans, (n, V); None for the whole vocabulary."""
     return None if kept is None else kept.part(piece).mask(base.vocab_size)
-
-
-def _chunks(tokens: int, vocabulary: int) -> Iterator[slice]:
-    """Yield slices of about equal length, each of at most `CHUNK` logits; at least one slice."""
-    count = max(1, -(-tokens * vocabulary // CHUNK))
-    size = max(1, -(-tokens // count))
-    for start in range(0, max(tokens, 1), size):
-        yield slice(start, start + size)
 
 
 class _LogProbs(torch.autograd.Function):

@@ -47,7 +47,7 @@ def score_tokens(
     def score(rows: Tensor) -> Read:
         base, part = _part(team, batch, rows)
         read = _read(base, part, rows, part.policies, reference=reference)
-        logprobs, entropy = read_out(
+        logprobs, entropy = read_out(  # (N,) each: the N sampled tokens of these rows
             base,
             read.states,
             batch.ids[read.cells],
@@ -63,9 +63,9 @@ def score_tokens(
             # Critics without a trunk of their own read the states of the policies.
             by_critics = _read(base, part, rows, critics) if base.critics else read
             values = _values(team, batch, by_critics)
-        return Read(read.cells, torch.stack([logprobs, values, entropy]))
+        return Read(read.cells, torch.stack([logprobs, values, entropy]))  # (3, N)
 
-    scores = _spread([score(rows) for rows in rows_by_base(team, batch)], batch, 3)
+    scores = _spread([score(rows) for rows in rows_by_base(team, batch)], batch, 3)  # (3, B, L)
     return TokenScores(logprobs=scores[0], values=scores[1], entropy=scores[2])
 
 
@@ -92,7 +92,7 @@ def reference_and_kl(team: Team, batch: TokenBatch, *, temperature: float) -> Te
         base, part = _part(team, batch, rows)
         own, frozen = (_read(base, part, rows, part.policies, reference=r) for r in (False, True))
         kept = kept_sets(part)
-        kl = exact_kl(base, own.states, frozen.states, temperature, kept)
+        kl = exact_kl(base, own.states, frozen.states, temperature, kept)  # (N,)
         ids = batch.ids[own.cells]
         logprobs, _ = read_out(base, frozen.states, ids, temperature, kept=kept, reference=True)
         return Read(own.cells, torch.stack([logprobs.to(kl.dtype), kl]))

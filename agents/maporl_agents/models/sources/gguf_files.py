@@ -39,7 +39,7 @@ WeightType = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class Header:
-    """What is needed of a GGUF file beside what transformers reads.
+    """The fields of a GGUF file that are needed beside those that transformers reads.
 
     Attributes:
         architecture: `general.architecture`, e.g. "llama".
