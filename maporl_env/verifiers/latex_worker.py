@@ -19,12 +19,18 @@ MEMORY_BYTES = 4 << 30
 LAST_RESORT_SECONDS = 60  # beyond the limit of an answer, should no process be left to end this one
 
 
-def main() -> None:
-    """Answer requests until the other side is gone."""
+def taken_pipes() -> tuple[int, int]:
+    """Return descriptors of requests and replies; a library that prints then writes no reply."""
     requests, replies = os.dup(0), os.dup(1)
     nothing = os.open("/dev/null", os.O_RDWR)
-    for pipe in (0, 1, 2):  # a library that prints writes no reply
+    for pipe in (0, 1, 2):
         os.dup2(nothing, pipe)
+    return requests, replies
+
+
+def main() -> None:
+    """Answer requests until the other side is gone."""
+    requests, replies = taken_pipes()
     limit_memory()
     try:
         compare = _comparison()

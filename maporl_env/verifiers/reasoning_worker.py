@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from maporl_env.jail import frames
-from maporl_env.verifiers.latex_worker import LAST_RESORT_SECONDS, limit_memory
+from maporl_env.verifiers.latex_worker import LAST_RESORT_SECONDS, limit_memory, taken_pipes
 
 REFUSED = (
     *("os.", "subprocess.", "socket.", "shutil.", "ctypes.", "pty.", "fcntl.", "resource."),
@@ -29,10 +29,7 @@ ALLOWED = ("os.listdir", "os.scandir", "os.walk")
 
 def main() -> None:
     """Answer requests until the other side is gone."""
-    requests, replies = os.dup(0), os.dup(1)
-    nothing = os.open("/dev/null", os.O_RDWR)
-    for pipe in (0, 1, 2):  # a library that prints writes no reply
-        os.dup2(nothing, pipe)
+    requests, replies = taken_pipes()
     limit_memory()
     try:
         name, settings = _unpacked(frames.receive(requests)["dataset"])
