@@ -20,10 +20,11 @@ from maporl_agents.models.sources.fetched import FETCHABLE, local_name
 from maporl_agents.models.team import Team
 from maporl_agents.play.model_defaults import with_model_defaults
 from maporl_agents.play.speak import requests, speak
-from maporl_agents.records.checkpoint import fingerprint, latest, step_of
+from maporl_agents.records.checkpoint import fingerprint, step_of
 from maporl_agents.seeding import seed_of
 from maporl_agents.training.experiment import load_team
 from maporl_agents.training.make_game import training_split
+from maporl_agents.training.validation import chosen_checkpoint
 from maporl_agents.types import TokenIds
 from maporl_env.batched import Prompt
 from maporl_env.benchmark.players import SCRIPTED, Players, named_agents
@@ -171,7 +172,7 @@ def run_players(folder: Path, label: str, changed: dict[str, Any], transfer: boo
     config, team = load_team(folder)
     own_limits = () if "max_new_tokens" in changed else config.sampling.agent_max_new_tokens
     sampling = replace(config.sampling, **changed, agent_max_new_tokens=own_limits)
-    saved = latest(folder / "checkpoints")
+    saved = chosen_checkpoint(folder, config.eval.use)
     about = {
         "kind": "run",
         "scheme": scheme_of(config),

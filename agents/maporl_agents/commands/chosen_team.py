@@ -52,6 +52,8 @@ def chosen_game(args: Eval | Play) -> ChosenGame:
 def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:
     """Return the game and the sampling settings: those of the run, changed by the flags."""
     own = None if args.run is None else read_config(args.run)
+    if own is None and args.checkpoint:
+        raise ValueError("--checkpoint is one of a run: give its folder by --run, or leave it out")
     if own is not None and args.model != type(args)().model:
         raise ValueError("--run brings its own models: leave out --model, or the run")
     game = GameConfig() if own is None else own.game
@@ -64,10 +66,13 @@ def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:
         "protocol_options": args.protocol_options,
         "verifier": args.verifier,
         "feedback_verifier": args.verdicts,
+        "answer_rule": args.answer_rule,
         "reward_feedback": bool(args.verdicts),
         "long_questions": args.long_questions,
     }
     game = replace(game, **{name: value for name, value in wanted.items() if value})
+    if args.shots is not None:
+        game = replace(game, shots=args.shots)
     if args.verdicts and game.num_turns == 1:
         raise ValueError("--verdicts are read from the second turn on, and --turns is 1")
     short = game.task in BUILT_IN or not MODELS.keys().isdisjoint(args.model)
@@ -83,7 +88,7 @@ def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:
 def team_of(args: Eval | Play, game: GameConfig) -> Team:
     """Return the team of a run, or of the named models, for speaking only."""
     if args.run is not None:
-        return load_team(args.run)[1]
+        return load_team(args.run, args.checkpoint)[1]
     team = make_team(
         TeamConfig(model=args.model, tuning="none"),
         num_agents=game.num_agents,

@@ -36,6 +36,9 @@ class Eval:
     run: Path | None = None
     """Measure the trained team of this run folder instead of `model`, in the game that it was
     trained in unless flags change it."""
+    checkpoint: Literal["", "best", "last"] = ""
+    """Of the run: the "best" checkpoint on its validation slice or the "last"; empty for what the
+    run's settings (eval.use) say."""
     agents: int = 0
     """A, how many take part; 0 for as many as the run has, else 2."""
     turns: int = 0
@@ -48,11 +51,19 @@ class Eval:
     """The verifier of the messages, as for `maporl train --game.verifier`: your own as
     module:function or file.py:function, too. Empty for that of the run, else the answer key.
     Accuracy is by the key; where scores are something else, they are in the column "score"."""
+    shots: int | None = None
+    """Worked examples that agents read first, as for `maporl train --game.shots`; left out for as
+    many as the run has, else none."""
+    answer_rule: Literal["", "box", "answer_line"] = ""
+    """How numbers are read, as for `maporl train --game.answer-rule`; empty for that of the run,
+    else from the last box."""
     verdicts: str = ""
     """Show all agents the scores of this verifier, e.g. key or noisy_key; empty for none, or for
     what the run was trained with."""
     limit: int = 500
     """Largest number of questions."""
+    greedy: bool = True
+    """Also measure greedy decoding, which takes as long again as sampling."""
     max_new_tokens: int = 0
     """Limit per message; 0 for that of the run, else 32 for built-in tasks or models, else 300."""
     temperature: float = 1.0
@@ -97,7 +108,7 @@ def evaluate_team(args: Eval, console: Console) -> None:
     shout(console, memory)
     debates = made.debates(min(args.batch, len(questions)))
     results = {}
-    for decoding, greedy in (("sampled", False), ("greedy", True)):
+    for decoding, greedy in (("sampled", False), ("greedy", True))[: 1 + args.greedy]:
         with console.status(f"{len(questions)} questions, {decoding} ..."):
             results[decoding] = evaluate(
                 team, debates, questions, sampling, seed=args.seed, greedy=greedy

@@ -11,13 +11,15 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from maporl_agents.records import checkpoint
 from maporl_agents.records.storage import new_folder, require_new
 from maporl_agents.terminal import console, terminated_as_interrupt
+
+if TYPE_CHECKING:
+    from maporl_agents.config import Use
 
 _ADAPTER = "adapter_config.json"
 
@@ -35,25 +37,29 @@ class Export:
     """A new folder; each policy becomes a sub-folder of its name."""
     merge: bool = False
     """Add the adapters to their base model: whole models for transformers."""
+    checkpoint: Literal["", "best", "last"] = ""
+    """The "best" checkpoint on the run's validation slice or the "last"; empty for what the run's
+    settings (eval.use) say."""
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""
         terminal = console()
         with terminated_as_interrupt():
-            made = export(self.run, self.to, merge=self.merge)
+            made = export(self.run, self.to, merge=self.merge, use=self.checkpoint)
         for folder in made:
             terminal.print(f"wrote {folder}")
         return 0
 
 
-def export(run: Path, to: Path, *, merge: bool = False) -> list[Path]:
-    """Write every trained policy of a run's newest checkpoint into a folder of its own.
+def export(run: Path, to: Path, *, merge: bool = False, use: Use | Literal[""] = "") -> list[Path]:
+    """Write every trained policy of a run's best or last checkpoint into a folder of its own.
 
     Args:
         run: folder of the run.
         to: a new or empty folder; made whole or not at all.
         merge: add each adapter to its base model, so that it is a whole model. Policies whose
             weights were all trained are whole models anyway.
+        use: which checkpoint; empty for what the run's settings say.
 
     Returns:
         The folders, `to/<policy>`.
@@ -64,17 +70,18 @@ def export(run: Path, to: Path, *, merge: bool = False) -> list[Path]:
         FileNotFoundError: `run` is no run.
         CheckpointError: all checkpoints are damaged.
     """
-    from maporl_agents.training.experiment import read_config
+    from maporl_agents.training.saved_run import read_config
+    from maporl_agents.training.validation import chosen_checkpoint
 
     require_new(to, "--to")
     config = read_config(run)
     if config.team.tuning == "none":
         raise ValueError(f"{run} trained no weights (team.tuning is none): there is nothing new")
-    newest = checkpoint.latest(run / "checkpoints")
-    if newest is None:
+    chosen = chosen_checkpoint(run, use or config.eval.use)
+    if chosen is None:
         raise ValueError(f"{run} has no checkpoint yet: let it train until it has saved one")
     with new_folder(to, "--to") as ready:
-        for policy in sorted((newest / "policies").iterdir()):
+        for policy in sorted((chosen / "policies").iterdir()):
             if merge and (policy / _ADAPTER).exists():
                 _merge(policy, ready / policy.name, config.team.dtype)
             else:

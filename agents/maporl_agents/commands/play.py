@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from maporl_agents.models.team import Team
     from maporl_agents.types import Completion, TokenIds
     from maporl_env.batched import DebateConfig
+    from maporl_env.tasks.worked import AnswerRule
     from maporl_env.types import Question
 
 
@@ -41,6 +42,9 @@ class Play:
     run: Path | None = None
     """Play with the trained team of this run folder instead of `model`, in the game that it was
     trained in unless flags change it."""
+    checkpoint: Literal["", "best", "last"] = ""
+    """Of the run: the "best" checkpoint on its validation slice or the "last"; empty for what the
+    run's settings (eval.use) say."""
     replay: Path | None = None
     """Play this file of recorded text: transcripts, or GSM8K's example_model_solutions.jsonl."""
     agents: int = 0
@@ -56,6 +60,12 @@ class Play:
     verifier: str = ""
     """The verifier of the messages, your own as module:function or file.py:function, too; empty for
     that of the run, else the answer key."""
+    shots: int | None = None
+    """Worked examples that agents read first, as for `maporl train --game.shots`; left out for as
+    many as the run has, else none."""
+    answer_rule: Literal["", "box", "answer_line"] = ""
+    """How numbers are read, as for `maporl train --game.answer-rule`; empty for that of the run,
+    else from the last box."""
     verdicts: str = ""
     """Show all agents the scores of this verifier, e.g. key or noisy_key; empty for none, or for
     what the run was trained with."""
@@ -103,7 +113,7 @@ def play_debate(args: Play, console: Console) -> None:
     if person is None:
         show(console, plain_text.private_texts(questions[index], debates.agents))
     else:  # who reads what it is told itself when it speaks
-        show(console, introduction(debates.agents))
+        show(console, introduction(debates.agents, game.answer_rule))
     turn = 0
     own: list[list[TokenIds]] = [[] for _ in debates.agents]
     kept = None if team is None else kept_caches(team, sampling)
@@ -202,13 +212,14 @@ def kept_caches(team: Team, sampling: Sampling) -> KeptCaches:
     return KeptCaches(team.bases, sampling.cache_gb)
 
 
-def introduction(agents: Sequence[str]) -> str:
+def introduction(agents: Sequence[str], answer_rule: AnswerRule) -> str:
     """Return who plays, and how a person answers."""
+    written = "\\boxed{...}" if answer_rule == "box" else "Answer: ..."
     *others, you = agents
     models = f"{', '.join(others)}: {'a model' if len(others) == 1 else 'models'}. " * bool(others)
     return (
         f"You are {you}. {models}Each turn shows what {you} reads; type one line, Enter sends it. "
-        "Write your final answer as \\boxed{...}; an empty line is a message without an answer."
+        f"Write your final answer as {written}; an empty line is a message without an answer."
     )
 
 

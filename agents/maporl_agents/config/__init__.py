@@ -23,6 +23,7 @@ from maporl_agents.config.shared import (
     Sampling,
     Schedule,
     Truncation,
+    Use,
 )
 from maporl_agents.config.team import Attention, Quantization, Sharing, TeamConfig, turns_of
 
@@ -57,6 +58,7 @@ __all__ = [
     "TeamConfig",
     "TrainConfig",
     "Truncation",
+    "Use",
     "asking",
     "config_of",
     "from_dict",

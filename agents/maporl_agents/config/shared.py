@@ -16,6 +16,9 @@ from maporl_agents.config.typed_text import Typed
 
 Schedule = Literal["linear", "cosine", "constant"]
 
+Use = Literal["best", "last"]
+"""Which checkpoint of a run is used."""
+
 
 class Truncation(NamedTuple):
     """Which ids are left out of a distribution; the values here leave out none."""
@@ -139,9 +142,19 @@ class EvalConfig:
     passes: int = 1
     """Where all agents give one answer together: the number of debates per question, which vote.
     MALT's paper: 3."""
+    greedy: bool = True
+    """Whether the questions are also answered greedily, which takes as long again."""
+    use: Use = "best"
+    """The checkpoint that is measured, exported and played with: the "best" one on the validation
+    slice, or the "last"."""
+    validation_questions: int = 100
+    """Questions of the split "validation" that are asked at every checkpoint, to find the best; at
+    most `questions`. None is among those that are measured on."""
 
     def __post_init__(self) -> None:
-        checks.require_numbers(self, checks.AT_LEAST_1, "questions", "questions_before", "passes")
+        counts = ("questions", "questions_before", "passes", "validation_questions")
+        checks.require_numbers(self, checks.AT_LEAST_1, *counts)
+        checks.require_choice("use", self.use, get_args(Use))
 
 
 @dataclass(frozen=True)

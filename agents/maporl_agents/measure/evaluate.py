@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,7 +14,13 @@ from maporl_agents.seeding import seed_of
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question, Transcript
 
-__all__ = ["Evaluation", "TurnStats", "evaluate", "turn_stats"]
+__all__ = ["EVAL_BATCH", "Evaluation", "TurnStats", "evaluate", "turn_stats"]
+
+EVAL_BATCH = 100
+"""Debates that are played side by side; what they said is told after each such part."""
+
+OnPart = Callable[[Sequence[Transcript]], None]
+"""Told the debates of each part as they are over."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ def evaluate(
     *,
     seed: int,
     greedy: bool = False,
+    on_part: OnPart = lambda transcripts: None,
 ) -> Evaluation:
     """Let the team debate every question once and report.
 
@@ -60,6 +67,7 @@ def evaluate(
         sampling: how messages are drawn.
         seed: names the sampling noise.
         greedy: take the most probable token instead of sampling.
+        on_part: told the finished debates of each part, in the order of the questions.
     """
     if greedy:
         sampling = replace(sampling, temperature=0.0)
@@ -69,6 +77,7 @@ def evaluate(
     for start in range(0, len(questions), debates.batch_size):
         part = questions[start : start + debates.batch_size]
         rollouts = play(team, debates, part, sampling, seed=noise, first_debate=start)
-        transcripts += [rollout.transcript for rollout in rollouts]
+        transcripts += (finished := [rollout.transcript for rollout in rollouts])
+        on_part(finished)
         num_tokens += sum(len(c.ids) for rollout in rollouts for c in rollout.completions)
     return Evaluation(turn_stats(transcripts), len(questions), num_tokens, tuple(transcripts))

@@ -28,15 +28,19 @@ _FILES = (
     "metrics.jsonl",
     "alarms.jsonl",
     "seconds.jsonl",
+    "validation.jsonl",
+    "before.json",
     "results.json",
     "curve.png",
     "report.html",
 )
+_CHECKPOINTS = re.compile(r"step-[0-9]+(\.old)?|latest|\.(saving|removing)-.+-[0-9a-f]{8}")
 _FOLDERS = {  # what a run writes into each
     "tensorboard": re.compile(r"events\.out\.tfevents\..*"),
     "transcripts": re.compile(r"[\w.-]+\.jsonl"),
     "malt": re.compile(r"round-[0-9]+"),
-    "checkpoints": re.compile(r"step-[0-9]+(\.old)?|latest|\.(saving|removing)-.+-[0-9a-f]{8}"),
+    "checkpoints": _CHECKPOINTS,
+    "best": _CHECKPOINTS,
 }
 _OF_A_ROUND = re.compile(r"[\w.-]+\.jsonl|manifest\.json|\.saving-.+-[0-9a-f]{8}")
 _HALF_WRITTEN = re.compile(r"\.saving-.+-[0-9a-f]{8}")

@@ -6,9 +6,11 @@
     metrics.jsonl             one JSON object a line, "step" first, steps never falling
     tensorboard/              the same as TensorBoard events
     alarms.jsonl              early warnings, one a line: "step", then "name", "where", "text"
+    validation.jsonl          score of each checkpoint on the validation slice, one a line
     seconds.jsonl             seconds of each phase of a step, one step a line: see `phases`
     transcripts/<name>.jsonl  one debate a line: "step", then the fields of a `Transcript`
     checkpoints/              see `checkpoint`
+    best/                     the checkpoint that did best on the validation slice, likewise
     .lock                     held by the process that writes here
 
 NaN and infinities are no JSON: such a metric is null, and "nonfinite" at the end of the line counts
@@ -287,6 +289,20 @@ class RunLog:
         for logger in self.loggers:
             logger.log(self._step, {f"seconds/{name}": spent for name, spent in line.items()})
 
+    def validation(self, values: Mapping[str, float]) -> None:
+        """Append the scores of a checkpoint to validation.jsonl; pass them to the loggers.
+
+        Args:
+            values: numbers by name, of the step of the newest metrics.
+
+        Raises:
+            OSError: disk full or not writable; the file ends with the last whole line.
+        """
+        self._append("validation.jsonl", [json.dumps({"step": self._step, **values})])
+        for logger in self.loggers:
+            named = {f"validation/{name}": value for name, value in values.items()}
+            logger.log(self._step, named)
+
     def truncate_after(self, step: int) -> None:
         """Remove the log lines of later steps, to continue from the checkpoint of `step`.
 
@@ -304,7 +320,9 @@ class RunLog:
     def _cut(self, step: float) -> None:
         self._step = 0
         metrics = self.folder / "metrics.jsonl"
-        others = (self.folder / name for name in ("alarms.jsonl", "seconds.jsonl"))
+        others = (
+            self.folder / name for name in ("alarms.jsonl", "seconds.jsonl", "validation.jsonl")
+        )
         for path in (metrics, *others, *self.folder.glob("transcripts/*.jsonl")):
             end = 0
             for record, after in log_lines(path):

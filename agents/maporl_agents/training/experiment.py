@@ -5,19 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.text import Text
 
 from maporl_agents.algorithms import scheme_for
-from maporl_agents.config import RunConfig, learning_rate_flags, read_settings
+from maporl_agents.config import RunConfig, Use, learning_rate_flags
 from maporl_agents.config.effects import refuse_without_effect
 from maporl_agents.measure import terminal_report
-from maporl_agents.measure.evaluate import Evaluation, evaluate
+from maporl_agents.measure.evaluate import EVAL_BATCH, Evaluation, evaluate
 from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.measure.vote_of_passes import vote_of_passes
 from maporl_agents.models.loading import Load, make_team
@@ -30,10 +31,11 @@ from maporl_agents.records import checkpoint, questions_record
 from maporl_agents.records.log_lines import read_seconds
 from maporl_agents.records.loggers import make_loggers, require_loggers
 from maporl_agents.records.run_log import RunLog, read_metrics
-from maporl_agents.records.storage import CheckpointError
 from maporl_agents.seeding import seed_of
 from maporl_agents.terminal import command_line
+from maporl_agents.training import before as before_training
 from maporl_agents.training import loop
+from maporl_agents.training.before import Before
 from maporl_agents.training.loop import Interrupted, interruptible
 from maporl_agents.training.make_game import (
     LoadedGame,
@@ -42,8 +44,8 @@ from maporl_agents.training.make_game import (
     unjudged,
     with_whole_names,
 )
-from maporl_agents.training.progress import progress_bar
-from maporl_agents.training.restore import load_checkpoint, save_checkpoint
+from maporl_agents.training.progress import evaluation_progress, progress_bar
+from maporl_agents.training.restore import load_checkpoint, load_weights, save_checkpoint
 from maporl_agents.training.run_questions import (
     asked_before,
     fitting_parts,
@@ -51,11 +53,19 @@ from maporl_agents.training.run_questions import (
     parts_of,
     save_given_questions,
 )
+from maporl_agents.training.saved_run import read_config
+from maporl_agents.training.validation import (
+    BEST,
+    Validation,
+    chosen_checkpoint,
+    validation_slice,
+)
 from maporl_agents.update.optimiser import PolicyLearner, PPOLearner
 from maporl_env.tasks import Task
-from maporl_env.types import Question
+from maporl_env.types import Question, Transcript
 
 __all__ = [
+    "EVAL_BATCH",
     "Interrupted",
     "Metrics",
     "PPOLearner",
@@ -71,8 +81,6 @@ __all__ = [
     "save_checkpoint",
     "train",
 ]
-
-EVAL_BATCH = 250
 
 
 def train(
@@ -100,19 +108,27 @@ def train(
 
 
 def measure(
-    config: RunConfig, team: Team, questions: Sequence[Question], game: LoadedGame | None = None
+    config: RunConfig,
+    team: Team,
+    questions: Sequence[Question],
+    game: LoadedGame | None = None,
+    on_part: Callable[[str, Sequence[Transcript]], None] = lambda decoding, transcripts: None,
 ) -> dict[str, Evaluation]:
-    """Evaluate a team sampled, greedy and, where passes vote, by their vote.
+    """Evaluate a team sampled, greedy if wished and, where passes vote, by their vote.
 
-    The game is made from the settings if it is not given.
+    The game is made from the settings if it is not given. `on_part` is told the debates of each
+    part as they are over: "sampled" or "greedy", and the transcripts.
     """
     game = game or make_game(config.game)
     debates = game.debates(min(EVAL_BATCH, len(questions)))
     results = {
         name: evaluate(
-            team, debates, questions, config.sampling, seed=config.eval.seed, greedy=greedy
+            *(team, debates, questions, config.sampling),
+            seed=config.eval.seed,
+            greedy=greedy,
+            on_part=partial(on_part, name),
         )
-        for name, greedy in (("sampled", False), ("greedy", True))
+        for name, greedy in (("sampled", False), ("greedy", True))[: 1 + config.eval.greedy]
     }
     if (passes := config.eval.passes) > 1:
         results["passes"] = vote_of_passes(
@@ -240,37 +256,19 @@ def resume(
         return _finish(config, game, learner, parts, noted, log, console, start=start)
 
 
-def read_config(folder: Path) -> RunConfig:
-    """Return the settings of a run.
+def load_team(folder: Path, use: Use | Literal[""] = "") -> tuple[RunConfig, Team]:
+    """Return the settings and the trained team of a run: of its best checkpoint, or the last.
 
-    Raises:
-        FileNotFoundError: the folder is no run.
-        CheckpointError: its config.json does not hold settings.
+    `use` says which; empty for what the settings say.
     """
-    path = folder / "config.json"
-    if not path.is_file():
-        there = sorted(str(path.parent) for path in folder.parent.glob("*/config.json"))
-        raise FileNotFoundError(
-            f"{folder} is no run: "
-            + ("it has no config.json" if folder.is_dir() else "there is no such folder")
-            + (f"; runs beside it: {', '.join(there)}" if there else "")
-        )
-    try:
-        return read_settings(checkpoint.load_json(path))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    except (TypeError, AttributeError, KeyError) as error:
-        raise CheckpointError(
-            f"{path} does not hold the settings of a run ({error}): restore it from a copy"
-        ) from error
-
-
-def load_team(folder: Path) -> tuple[RunConfig, Team]:
-    """Return the settings and the trained team of a run."""
     config = read_config(folder)
     speaking = replace(config, game=unjudged(config.game))  # which needs no verdict
     team, learner = build(speaking, kept=speaking)
-    load_checkpoint(folder, learner)
+    best = chosen_checkpoint(folder, use or config.eval.use)
+    if best is None or best.parent.name != BEST:
+        load_checkpoint(folder, learner)
+    else:
+        load_weights(best, team)
     return config, team
 
 
@@ -298,11 +296,14 @@ def _finish(
     for part, ids in noted.get("left_out", {}).items():
         console.print(f"left out as too long: {len(ids):,} {part} questions ({some(ids)})")
     _shout(console, warnings)
-    console.print(f"measuring the untrained team on {len(few):,} {which} ...")
-    with interruptible(start):
-        before = _untrained(config, game, learner, few, start)
-    for warning in terminal_report.warnings_of(before["sampled"].transcripts):
+    before = _untrained(config, game, learner, few, log, console, which, start)
+    for warning in terminal_report.warnings_of(before.transcripts):
         console.print(warning)
+    slice_, why = validation_slice(config, game, learner.team, held)
+    validation = Validation(config, game, learner.team, log, slice_)
+    if why:
+        console.print(why, soft_wrap=True)
+    validation.begin(start)
     with progress_bar(config, console, start) as on_step:
         train(
             config,
@@ -313,19 +314,18 @@ def _finish(
             start=start,
             on_step=on_step,
             on_alarm=lambda step, alarm: console.print(f"step {step}, warning: {alarm}"),
+            on_checkpoint=validation.compare,
         )
     if spent := read_seconds(log.folder):
         console.print(f"time of the steps: {shares(spent)}")
-    console.print(f"measuring the trained team on {len(held):,} {which} ...")
-    with interruptible(config.steps):
-        after = measure(config, learner.team, held, game)
+    if told := validation.take_best():
+        console.print(told, soft_wrap=True)
+    after = _measured(config, game, learner.team, held, log, console, "after", which)
     stages = {
-        stage: {decoding: result.to_dict() for decoding, result in results.items()}
-        for stage, results in (("before", before), ("after", after))
+        "before": before.results,
+        "after": {decoding: result.to_dict() for decoding, result in after.items()},
     }
     checkpoint.save_json(log.folder / "results.json", stages)
-    for stage, results in (("before", before), ("after", after)):
-        log.transcripts(stage, results["sampled"].transcripts, replace=True)
     terminal_report.draw_curve(
         *(read_metrics(log.folder), stages["before"], stages["after"], log.folder / "curve.png"),
         which,
@@ -335,7 +335,7 @@ def _finish(
     for warning in terminal_report.warnings_of(after["sampled"].transcripts):
         console.print(warning)
     _shout(console, warnings)
-    old, new = before["sampled"].transcripts, after["sampled"].transcripts
+    old, new = before.transcripts, after["sampled"].transcripts
     index = terminal_report.telling_question(old, new)
     console.print(terminal_report.before_and_after(old[index], new[index]))
     console.print(f"\nrun folder: {log.folder}    picture: {log.folder / 'curve.png'}")
@@ -354,10 +354,49 @@ def _untrained(
     game: LoadedGame,
     learner: PolicyLearner,
     questions: Sequence[Question],
+    log: RunLog,
+    console: Console,
+    which: str,
     start: int,
+) -> Before:
+    """Return what the team did as it began: measured once, and written when it is measured."""
+    if (known := before_training.read(log.folder, config, questions)) is not None:
+        return known
+    team = learner.team
+    if start:  # one made for this is gone before training takes its memory
+        team, _ = build(config, kept=config, game=game)
+    measured = _measured(config, game, team, questions, log, console, "before", which, start)
+    before = Before.of(measured)
+    before_training.save(log, config, questions, before)
+    return before
+
+
+def _measured(
+    config: RunConfig,
+    game: LoadedGame,
+    team: Team,
+    questions: Sequence[Question],
+    log: RunLog,
+    console: Console,
+    stage: str,
+    which: str,
+    step: int | None = None,
 ) -> dict[str, Evaluation]:
-    """Measure the team as it began; one made for that is gone before training takes its memory."""
-    if not start:
-        return measure(config, learner.team, questions, game)
-    team, _ = build(config, kept=config, game=game)
-    return measure(config, team, questions, game)
+    """Measure the team of a stage; the sampled debates are written as they are over."""
+    kind = "untrained" if stage == "before" else "trained"
+    console.print(f"measuring the {kind} team on {len(questions):,} {which} ...")
+    written = False
+
+    def on_part(decoding: str, transcripts: Sequence[Transcript]) -> None:
+        nonlocal written
+        shown(len(transcripts))
+        if decoding == "sampled":
+            log.transcripts(stage, transcripts, replace=not written)
+            written = True
+
+    rounds = len(questions) * (1 + config.eval.greedy)
+    with (
+        evaluation_progress(rounds, console) as shown,
+        interruptible(config.steps if step is None else step),
+    ):
+        return measure(config, team, questions, game, on_part)

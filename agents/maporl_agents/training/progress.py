@@ -29,3 +29,14 @@ def progress_bar(
                 console.print(f"step {step:3d} / {config.steps}  {now}")
 
         yield on_step
+
+
+@contextmanager
+def evaluation_progress(debates: int, console: Console) -> Iterator[Callable[[int], None]]:
+    """Show how many debates are over, in a terminal; yields the function to add some."""
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with progress_of_steps("debates", console=console) as progress:
+        task = progress.add_task("measure", total=debates, now="")
+        yield lambda count: progress.update(task, advance=count)

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from maporl_agents.config import RunConfig, TeamConfig, asking, config_of
+from maporl_agents.config import RunConfig, TeamConfig, Use, asking, config_of
 from maporl_agents.config.conditions import CREDIT
 from maporl_agents.config.effects import leaves, why_idle
 from maporl_agents.measure.evaluate import Evaluation
@@ -58,7 +58,7 @@ class Run:
 
     @cached_property
     def team(self) -> Team:
-        """The trained team, read from the newest checkpoint."""
+        """The trained team, read from the best checkpoint, or the last (`eval.use`)."""
         return load_team(self.folder)
 
     @property
@@ -170,23 +170,28 @@ def evaluate(
         if folder is None:
             sampling, _ = with_model_defaults(config.sampling, config.team.model)
             config = replace(config, sampling=sampling)
-        team = _untrained(config) if folder is None else load_team(folder)
+        team = _untrained(config) if folder is None else load_team(folder, config.eval.use)
         parts, _ = fitting(
             team, made.config, config.sampling, {"held-out": questions}, config.game.long_questions
         )
         return experiment.measure(config, team, parts["held-out"], made)
 
 
-def load_team(folder: str | Path) -> Team:
-    """Return the trained team of a run; FileNotFoundError if the folder is no run."""
-    return experiment.load_team(Path(folder))[1]
+def load_team(folder: str | Path, checkpoint: Use | Literal[""] = "") -> Team:
+    """Return the trained team of a run; FileNotFoundError if the folder is no run.
+
+    Args:
+        folder: of the run.
+        checkpoint: "best", on the run's validation slice, or "last"; "" for what its settings say.
+    """
+    return experiment.load_team(Path(folder), checkpoint)[1]
 
 
 _UNTRAINED = RunConfig(team=TeamConfig(tuning="none"))
 """The settings that `evaluate` starts from where there is no run."""
 MEASURED = ("game.", "sampling.", "eval.")
 """Groups of settings that `evaluate` reads."""
-ONLY_TRAINING = ("game.train_split", "eval.questions_before")
+ONLY_TRAINING = ("game.train_split", "eval.questions_before", "eval.validation_questions")
 """Settings in these groups that act in training only."""
 LOADING = tuple(
     f"team.{name}"
@@ -218,6 +223,7 @@ def _refuse_idle(config: RunConfig, start: RunConfig, more: Sequence[str]) -> No
     for name, value in leaves(config):
         paid = any(f"{name}.".startswith(f"{credit}.") for credit in CREDIT)
         idle = paid or name in ONLY_TRAINING or not name.startswith(MEASURED)
+        idle = idle or (bool(more) and name == "eval.use")  # models have no checkpoints
         if idle and name not in more and value != usual[name]:
             raise ValueError(
                 f"{name} would do nothing here: evaluate trains nothing"

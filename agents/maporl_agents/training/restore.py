@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from maporl_agents.models.team import Team
 from maporl_agents.models.weight_files import WeightPair, fingerprint
 from maporl_agents.records import checkpoint
 from maporl_agents.records.checkpoint import CheckpointError
@@ -79,6 +80,21 @@ def load_checkpoint(folder: Path, learner: PolicyLearner) -> int:
         problem = str(error).removesuffix(".")
         raise CheckpointError(f"Checkpoint {newest} is damaged: {problem}. {REMEDY}") from error
     return checkpoint.step_of(newest)
+
+
+def load_weights(checkpoint_folder: Path, team: Team) -> None:
+    """Read the weights of one checkpoint into a team.
+
+    Raises:
+        CheckpointError: they are damaged. The team is unchanged.
+    """
+    try:
+        team.take_over(team.read(checkpoint_folder))
+    except CheckpointError as error:
+        problem = str(error).removesuffix(".")
+        raise CheckpointError(
+            f"Checkpoint {checkpoint_folder} is damaged: {problem}. {REMEDY}"
+        ) from error
 
 
 @dataclass(frozen=True)
