@@ -320,7 +320,7 @@ def _finish(
         console.print(f"time of the steps: {shares(spent)}")
     if told := validation.take_best():
         console.print(told, soft_wrap=True)
-    after = _measured(config, game, learner.team, held, log, console, "after", which)
+    after = _measured(config, game, learner.team, held, log, console, "after", which, config.steps)
     stages = {
         "before": before.results,
         "after": {decoding: result.to_dict() for decoding, result in after.items()},
@@ -380,7 +380,7 @@ def _measured(
     console: Console,
     stage: str,
     which: str,
-    step: int | None = None,
+    step: int,
 ) -> dict[str, Evaluation]:
     """Measure the team of a stage; the sampled debates are written as they are over."""
     kind = "untrained" if stage == "before" else "trained"
@@ -395,8 +395,5 @@ def _measured(
             written = True
 
     rounds = len(questions) * (1 + config.eval.greedy)
-    with (
-        evaluation_progress(rounds, console) as shown,
-        interruptible(config.steps if step is None else step),
-    ):
+    with evaluation_progress(rounds, console) as shown, interruptible(step):
         return measure(config, team, questions, game, on_part)
