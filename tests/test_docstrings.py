@@ -107,6 +107,7 @@ ELSEWHERE = {
     "maporl_env.bridges.speakers": "tests/bridges/test_speakers.py",
     "maporl_env.bridges.tianshou": "tests/bridges/test_tianshou.py",
     "maporl_env.bridges.trl": "tests/bridges/test_trl.py",
+    "maporl_env.tasks.reasoning": "tests/env/tasks/test_reasoning_gym.py",
     "maporl_env.verifiers.remote": "tests/env/verifiers/test_remote.py",
     "maporl_agents": "tests/examples/test_readme.py",
     "maporl_agents.models.grouped_adapters": "tests/agents/models/test_grouped_adapters.py",

@@ -23,7 +23,10 @@ DEFECTS = (
                 "advantages[rows] = whiten(advantages[rows], batch.mask[rows])",
                 "advantages[rows] = advantages[rows]",
             ),
-            ("for _, rows in batch.by_message():", "for _, rows in batch.by_policy():"),
+            (
+                "by_message():\n        advantages[rows]",
+                "by_policy():\n        advantages[rows]",
+            ),
             ("advantages[rows] = 0.0", "pass"),
             ("total - ppo.entropy_coef * reduced", "total + ppo.entropy_coef * reduced"),
             (
