@@ -215,14 +215,8 @@ def loss_of(
 ) -> Loss:
     """Return the sum over policies of their losses on a micro-batch, and statistics of each."""
     scores = score_tokens(team, part.batch, temperature=temperature, with_entropy=True)
-    return surrogate(
-        scores,
-        part,
-        counts,
-        length=settings.length,
-        ratio=settings.ratio,
-        clip_coef=settings.clip_coef,
-    )
+    ratio, clip = settings.ratio, settings.clip_coef
+    return surrogate(scores, part, counts, length=settings.length, ratio=ratio, clip_coef=clip)
 
 
 def surrogate(
