@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from maporl_agents.config import Truncation
 from maporl_agents.models.bases import Base
-from maporl_agents.models.kept_caches import BaseCaches, Past
+from maporl_agents.models.kept_caches import BaseCaches, Past, States
 from maporl_agents.models.lm_head import chunks, temper
 from maporl_agents.models.row_caches import BatchRows, StoredRows, batch_rows
 from maporl_agents.models.truncation import KeptSets, kept_mask, only
@@ -116,6 +116,15 @@ def write_rows(
     with phase("play/decode"):
         _decode(base, rows, batch, hidden, drawing, noise, kept, states)
         states.value()
+
+
+@torch.inference_mode()
+def read_ids(base: Base, ids: TokenIds, policy: str) -> States:
+    """Return the keys and values of some ids; for bases that pack rows (`Base.packs`)."""
+    batch = StoredRows(base, [Row(ids, policy, limit=1, stops=(), stream=0)])
+    with phase("play/prefill"):
+        batch.read_prompts()
+    return batch.states(0)
 
 
 def _decode(

@@ -95,6 +95,13 @@ class BaseCaches:
             self._remove(key)
         return found
 
+    def holds(self, reader: str, ids: TokenIds) -> bool:
+        """Whether all of `ids` are kept, as the beginning of some text."""
+        self._forget_other_weights()
+        known = self._sorted.get(reader, [])
+        place = bisect.bisect_left(known, ids)
+        return place < len(known) and known[place][: len(ids)] == ids
+
     def put(self, reader: str, ids: TokenIds, states: States) -> None:
         """Keep the states of ids, if there is room, and remove those of their prefixes."""
         nbytes = sum(x.nbytes for pair in states for x in pair)
@@ -119,6 +126,9 @@ class BaseCaches:
     def _begin(self) -> None:
         """Count a call; forget everything if the weights have changed since the last one."""
         self._call += 1
+        self._forget_other_weights()
+
+    def _forget_other_weights(self) -> None:
         if (weights := self._versions()) != self._weights:
             self._weights = weights
             self._kept.clear()

@@ -6,15 +6,21 @@ Rows whose policies share a base model are decoded in one batch (`decoding`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 from maporl_agents.config import Sampling
 from maporl_agents.models.bases import Base, window_of
-from maporl_agents.models.decoding import Row, write_rows
+from maporl_agents.models.decoding import Row, read_ids, write_rows
 from maporl_agents.models.kept_caches import BaseCaches, KeptCaches
 from maporl_agents.models.parallel_bases import side_by_side
 from maporl_agents.models.team import Team
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Completion, Request, TokenIds
+
+FEWEST_PROMPTS = 4
+"""Number of different prompts from which on their common beginning is read by itself."""
+SHORTEST_BEGINNING = 32
+"""Ids of a common beginning that are worth a pass of their own."""
 
 
 def complete(
@@ -64,9 +70,32 @@ def complete(
 def _recall(base: Base, rows: Sequence[Row], caches: BaseCaches) -> None:
     """Give rows what is kept of their prompts, and hold on to none of it."""
     readers = [base.weights_of(row.policy) for row in rows]
+    for reader in dict.fromkeys(readers):
+        alike = [row for row, its in zip(rows, readers, strict=True) if its == reader]
+        _read_beginning(base, alike, caches)
     pasts = caches.take(readers, [row.prompt for row in rows])
     for row, past in zip(rows, pasts, strict=True):
         row.past = past
+
+
+def _read_beginning(base: Base, rows: Sequence[Row], caches: BaseCaches) -> None:
+    """Keep the beginning that all prompts of the same weights have in common, if it is long.
+
+    Such as instructions and worked examples: it is then read once, and not with each prompt.
+    """
+    prompts = {row.prompt for row in rows}
+    common = _beginning(min(prompts), max(prompts))  # in sorted order all others lie between
+    if len(prompts) < FEWEST_PROMPTS or len(common) < SHORTEST_BEGINNING:
+        return
+    reader = base.weights_of(rows[0].policy)
+    if not caches.holds(reader, common):
+        caches.put(reader, common, read_ids(base, common, rows[0].policy))
+
+
+def _beginning(one: TokenIds, other: TokenIds) -> TokenIds:
+    """Return the ids with which both prompts begin."""
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return tuple(first for first, _ in same)
 
 
 def sample(

@@ -188,6 +188,30 @@ class TestWhatIsRead:
             [alone] = complete(team, asked, SAMPLING, seed=1)
             assert alone.ids == several[place].ids
 
+    def test_a_long_common_beginning_once(self, checkpoint) -> None:
+        """Of each policy's weights; what is said is the same as by prompts that are read whole."""
+        team = make_team(checkpoint, tuning="lora")
+        common = tuple(5 + i % 60 for i in range(40))
+        prompts = [(*common, 7 + i, 9) for i in range(8)]
+        policies = [team.policy(i % 2, 0) for i in range(8)]
+        asked = [
+            Request(policy, prompt, 0, i)
+            for i, (policy, prompt) in enumerate(zip(policies, prompts, strict=True))
+        ]
+        kept = KeptCaches(team.bases, 1.0)
+        with counted(team) as found:
+            several = complete(team, asked, SAMPLING, seed=1, kept=kept)
+        assert found["read"] == 2 * 40 + 8 * 2
+        whole = complete(team, asked, SAMPLING, seed=1)
+        assert [one.ids for one in several] == [one.ids for one in whole]
+        for one, other in zip(several, whole, strict=True):
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-12)
+        with counted(team) as found:  # the beginning went on with the messages, and is still known
+            complete(team, asked, SAMPLING, seed=1, kept=kept)
+        assert found["read"] <= 8 * 2
+        few = complete(team, asked[:4], SAMPLING, seed=1, kept=KeptCaches(team.bases, 1.0))
+        assert [one.ids for one in few] == [one.ids for one in whole[:4]]
+
     def test_a_frozen_model_reads_for_all_policies_alike(self, checkpoint) -> None:
         team = make_team(checkpoint, tuning="none")
         policies = [team.policy(agent, 0) for agent in range(3)]
