@@ -63,6 +63,7 @@ BRIEF = Template(
     peers="",
     peer="Other:{text}",
     again="",
+    nobody="",
 )
 """Few words and one example, for models that continue plain text; a message is one line."""
 MISLED_BRIEF = dataclasses.replace(

@@ -35,7 +35,8 @@ class Train:
     scheme: Annotated[str, tyro.conf.arg(help=SCHEME_HELP)] = "maporl"
     recipe: str = ""
     """Start from these settings: a YAML file, or shopping (the defaults), sharing, coins,
-    phi3-gsm8k, phi3-anli, phi3-qwen-gsm8k, phi3-llama-gsm8k or small-gpu. Flags change them."""
+    smollm2-notes, phi3-gsm8k, phi3-anli, phi3-qwen-gsm8k, phi3-llama-gsm8k or small-gpu. Flags
+    change them."""
     runs: Path = Path("runs")
     """Folder of all runs."""
     overwrite: bool = False

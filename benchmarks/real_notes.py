@@ -1,0 +1,340 @@
+"""A real language model learns to tell and to ask: the recipe `smollm2-notes`, seeds and controls.
+
+    maporl fetch smollm2-135m
+    python benchmarks/real_notes.py run [--seeds 0 1 2 3 4] [--questions 200]
+    python benchmarks/real_notes.py show [--picture docs/images/real-notes.png]
+
+`run` trains one team per seed by the recipe as it is and measures it on the held-out questions of
+the split "test". What is done is kept, in the runs' folders and as one small JSON file per
+measurement, so the command may be stopped and given again. `show` prints the table, says which bars
+are met, and draws the picture from these files alone.
+
+Measurements, in both turns; "greedy" takes the most probable token, all others are sampled:
+
+before          the untrained team, the same for every seed
+after           the trained team
+before greedy, after greedy
+peers shuffled  the trained team, where each agent reads the peer's messages of another question
+alone           each member debates with nobody: it tells its note, reads nothing, and answers
+two alone       of these answers of both members, as many tokens as a debate, the better one by key
+vote alone      the vote of both
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from maporl_agents.config import TrainConfig
+from maporl_agents.measure.debate_stats import turn_stats
+from maporl_agents.measure.evaluate import Evaluation, evaluate
+from maporl_agents.models.team import Team
+from maporl_agents.recipes import recipe
+from maporl_agents.records.run_log import RunLog, read_metrics
+from maporl_agents.studies.controls import Cast, SwappedPeers
+from maporl_agents.training import experiment
+from maporl_agents.training.make_game import LoadedGame, make_game
+from maporl_env.tasks import Task
+from maporl_env.types import Question, Transcript
+
+RESULTS = Path(__file__).resolve().parents[1] / "docs/explanation/results/real-notes"
+Result = dict[str, Any]
+
+
+class Lab:
+    """One seed of the recipe: its game and the questions it is measured on.
+
+    Args:
+        seed: of the run.
+        questions: number of held-out questions.
+        runs: folder of all runs.
+    """
+
+    def __init__(self, seed: int, questions: int, runs: Path) -> None:
+        config = recipe("smollm2-notes")
+        assert isinstance(config, TrainConfig)
+        asked = replace(config.eval, questions=questions, questions_before=questions)
+        self.config = replace(config, name=f"smollm2-notes-{seed}", seed=seed, eval=asked)
+        self.folder = runs / self.config.name
+        self.game = make_game(self.config.game)
+        self.held = experiment.held_out(self.config, self.game)
+
+    def trained(self) -> Team:
+        """Return the trained team; trains it, or what is missing of its steps."""
+        done = len(read_metrics(self.folder)) if (self.folder / "metrics.jsonl").exists() else 0
+        if done < self.config.steps:
+            self._train()
+        return experiment.load_team(self.folder)[1]
+
+    def _train(self) -> None:
+        _, learner = experiment.build(self.config, game=self.game)
+        begun = (self.folder / "config.json").is_file()
+        opened = RunLog.resume if begun else RunLog.create
+        with opened(self.folder, self.config) as log:
+            start = experiment.load_checkpoint(self.folder, learner) if begun else 0
+            log.truncate_after(start)
+            experiment.train(
+                self.config,
+                learner,
+                self.game.training_questions(),
+                log,
+                self.game,
+                start=start,
+                on_step=lambda step, m: print(
+                    f"step {step}: score of turn 2 {m['score/turn_2']:.2f}", flush=True
+                ),
+            )
+
+    def untrained(self) -> Team:
+        """Return the team as it begins."""
+        return experiment.build(self.config, game=self.game)[0]
+
+    def debate(self, team: Team, *, greedy: bool = False) -> Evaluation:
+        """Return the result of debates as they are."""
+        debates = self.game.debates(min(experiment.EVAL_BATCH, len(self.held)))
+        return self._asked(team, debates, greedy=greedy)
+
+    def swapped(self, team: Team) -> Evaluation:
+        """Return the result where each agent reads messages about another question."""
+        return self._asked(team, SwappedPeers(self.game.config, len(self.held)))
+
+    def alone(self, team: Team) -> list[Evaluation]:
+        """Return the result of each member that reads nobody."""
+        return [
+            evaluate(
+                Cast(team, (member,)),
+                alone_in(self.game, [q.dealt_to((member,)) for q in self.held]),
+                [q.dealt_to((member,)) for q in self.held],
+                self.config.sampling,
+                seed=self.config.eval.seed + member,
+            )
+            for member in range(team.num_agents)
+        ]
+
+    def _asked(self, team: Team, debates: Any, *, greedy: bool = False) -> Evaluation:
+        sampling, seed = self.config.sampling, self.config.eval.seed
+        return evaluate(team, debates, self.held, sampling, seed=seed, greedy=greedy)
+
+
+def alone_in(game: LoadedGame, questions: Sequence[Question]) -> Any:
+    """Return debates of one agent on questions that are told to it alone."""
+    task = Task("alone", {"test": tuple(questions)}, template=game.task.template)
+    config = replace(game.config, task=task, num_agents=1, split="test")
+    return replace(game, task=task, config=config).debates(len(questions))
+
+
+def together(parts: Sequence[Evaluation]) -> list[Transcript]:
+    """Return debates in which the members' last messages of single debates stand side by side."""
+    agents = tuple(f"agent_{seat}" for seat in range(len(parts)))
+    merged = []
+    for each in zip(*(part.transcripts for part in parts), strict=True):
+        question = replace(each[0].question, private=())
+        last = [
+            replace(one.messages[-1], turn=0, agent=agent)
+            for one, agent in zip(each, agents, strict=True)
+        ]
+        merged.append(Transcript(question, agents, tuple(last)))
+    return merged
+
+
+def of_turns(result: Evaluation) -> Result:
+    """Return the figures of an evaluation, by turn."""
+    return {
+        "vote": [round(turn.vote, 4) for turn in result.turns],
+        "half": [round(turn.vote_interval, 4) for turn in result.turns],
+        "accuracy": [round(sum(t.accuracy) / len(t.accuracy), 4) for t in result.turns],
+        "tokens": result.num_tokens,
+        "questions": result.num_questions,
+    }
+
+
+def of_singles(parts: Sequence[Evaluation]) -> Result:
+    """Return the figures of members that debate with nobody: each, the better, and the vote."""
+    merged = together(parts)
+    [stats] = turn_stats(merged)
+    better = [max(message.score or 0.0 for message in one.messages) for one in merged]
+    return {
+        "alone": round(sum(stats.accuracy) / len(stats.accuracy), 4),
+        "two alone": round(sum(better) / len(better), 4),
+        "vote alone": round(stats.vote, 4),
+        "tokens": sum(part.num_tokens for part in parts),
+        "questions": len(merged),
+    }
+
+
+def kept(folder: Path, name: str, measure: Callable[[], Result]) -> None:
+    """Write the result of a measurement, unless it is there already."""
+    path = folder / f"{name}.json"
+    if path.exists():
+        return
+    started, began = time.process_time(), time.strftime("%Y-%m-%d")
+    found = measure()
+    seconds = round(time.process_time() - started)
+    facts = {"cpu_seconds": seconds, "date": began, "machine": platform.machine()}
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**found, **facts}) + "\n", encoding="utf-8")
+    print(f"{name}: {json.dumps(found)} in {seconds} CPU-s", flush=True)
+
+
+def run(seeds: Sequence[int], questions: int, runs: Path, results: Path) -> None:
+    """Train and measure what is missing: all seeds' debates first, then the controls."""
+    labs = {seed: Lab(seed, questions, runs) for seed in seeds}
+    for seed, lab in labs.items():
+        kept(results, f"training-{seed}", lambda lab=lab: training(lab))
+        kept(results, f"after-{seed}", lambda lab=lab: of_turns(lab.debate(lab.trained())))
+    first = labs[seeds[0]]
+    kept(results, "before", lambda: of_turns(first.debate(first.untrained())))
+    kept(results, "before greedy", lambda: of_turns(first.debate(first.untrained(), greedy=True)))
+    for seed, lab in labs.items():
+        for name, measure in {
+            f"after greedy-{seed}": lambda lab=lab: of_turns(
+                lab.debate(lab.trained(), greedy=True)
+            ),
+            f"peers shuffled-{seed}": lambda lab=lab: of_turns(lab.swapped(lab.trained())),
+            f"alone-{seed}": lambda lab=lab: of_singles(lab.alone(lab.trained())),
+        }.items():
+            kept(results, name, measure)
+
+
+def training(lab: Lab) -> Result:
+    """Train a seed; return the scores of its steps in turn 2."""
+    lab.trained()
+    rows = read_metrics(lab.folder)
+    return {"score": [round(row["score/turn_2"], 4) for row in rows]}
+
+
+# --- The table and the picture --------------------------------------------------------
+
+
+def read(results: Path) -> dict[str, Result]:
+    """Return what was measured, by the names of the files."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
+
+
+def column(found: Mapping[str, Result], name: str, key: str | None = None) -> dict[int, float]:
+    """Return one figure per seed: the vote of the last turn, or `key`."""
+    values = {}
+    for file, result in found.items():
+        begin, _, seed = file.rpartition("-")
+        if begin == name:
+            values[int(seed)] = result[key] if key else result["vote"][-1]
+    return values
+
+
+ROWS = (
+    ("after training, sampled", "after", None),
+    ("after training, greedy", "after greedy", None),
+    ("peers' messages of other questions", "peers shuffled", None),
+    ("each alone", "alone", "alone"),
+    ("best of two alone, by the key", "alone", "two alone"),
+    ("vote of two alone", "alone", "vote alone"),
+)
+CHANCE = 1 / 9
+"""Share of right guesses by an agent that knows one of two numbers from 1 to 9."""
+
+
+def bars(found: Mapping[str, Result]) -> list[tuple[str, bool]]:
+    """Return what was set out to be shown, and whether it was; only what is measured."""
+    after, greedy = column(found, "after"), column(found, "after greedy")
+    shuffled, alone = column(found, "peers shuffled"), column(found, "alone", "alone")
+    best, vote = column(found, "alone", "two alone"), column(found, "alone", "vote alone")
+    said: list[tuple[str, bool]] = []
+    if "before" in found:
+        before = found["before"]["vote"][-1]
+        said.append((f"before training at most .35: {before:.3f}", before <= 0.35))
+    if after:
+        said.append((f"after training at least .80 in every seed ({len(after)})", worst(after)))
+    if "before greedy" in found and greedy:
+        start = found["before greedy"]["vote"][-1]
+        said.append((f"greedy at most .60 before: {start:.3f}", start <= 0.6))
+        rise = min(greedy.values()) - start
+        said.append((f"greedy rises by .20 or more: {rise:+.3f}", rise >= 0.2))
+    for what, values, limit in (
+        ("peers shuffled: falls back below .35", shuffled, 0.35),
+        (f"alone: at most chance + .1 = {CHANCE + 0.1:.2f}", alone, CHANCE + 0.1),
+    ):
+        if values:
+            said.append((what, max(values.values()) <= limit))
+    for what, values in (("best of two alone", best), ("vote of two alone", vote)):
+        if values:
+            said.append((f"{what}: below", all(values[s] < after[s] for s in values)))
+    return said
+
+
+def worst(after: Mapping[int, float]) -> bool:
+    """Whether every seed reaches .80."""
+    return min(after.values()) >= 0.80
+
+
+def show(results: Path, picture: Path | None) -> None:
+    """Print the table in Markdown and the bars; draw the picture if a path is given."""
+    found = read(results)
+    seeds = sorted(column(found, "after"))
+    print("| vote of the last turn, held-out |", " | ".join(f"seed {s}" for s in seeds), "|")
+    print("|---" * (len(seeds) + 1) + "|")
+    for words, name in (("sampled", "before"), ("greedy", "before greedy")):
+        if name in found:
+            start = f"{found[name]['vote'][-1]:.3f}"
+            print(f"| before training, {words} |", " | ".join([start] * len(seeds)), "|")
+    for words, name, key in ROWS:
+        values = column(found, name, key)
+        cells = [f"{values[s]:.3f}" if s in values else "-" for s in seeds]
+        print(f"| {words} |", " | ".join(cells), "|")
+    for what, met in bars(found):
+        print(f"{'met' if met else 'NOT MET'}: {what}")
+    if picture:
+        draw(found, picture)
+        print(picture)
+
+
+def draw(found: Mapping[str, Result], path: Path) -> None:
+    """Draw the learning curves of all seeds, and beside them what was measured."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.5, 3.6), layout="constrained")
+    curves, points = figure.subplots(1, 2, width_ratios=(3, 2))
+    for seed, scores in sorted(column(found, "training", "score").items()):
+        curves.plot(range(1, len(scores) + 1), scores, label=f"seed {seed}", linewidth=1.6)  # type: ignore[arg-type]
+    curves.set(xlabel="step of 8 debates", ylabel="right answers in turn 2", ylim=(-0.03, 1.03))
+    curves.set_title("training, sampled", fontsize=10)
+    curves.legend(frameon=False, fontsize=8, loc="lower right")
+    rows = [("before", [found["before"]["vote"][-1]])] if "before" in found else []
+    rows += [
+        (words.replace(" training, sampled", "").replace(" training,", ","), list(values.values()))
+        for words, name, key in ROWS
+        if (values := column(found, name, key))
+    ]
+    for place, (_, values) in enumerate(rows):
+        points.plot(values, [place] * len(values), "o", color="tab:blue", alpha=0.7)
+    points.set_yticks(range(len(rows)), [words for words, _ in rows], fontsize=8)
+    points.invert_yaxis()
+    points.set(xlim=(-0.03, 1.03), xlabel="right votes on held-out questions")
+    points.set_title("a point per seed", fontsize=10)
+    points.grid(axis="x", alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("command", choices=("run", "show"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--picture", type=Path)
+    given = parser.parse_args()
+    if given.command == "run":
+        run(given.seeds, given.questions, given.runs, given.results)
+    show(given.results, given.picture)
+
+
+if __name__ == "__main__":
+    main()
