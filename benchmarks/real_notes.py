@@ -2,12 +2,12 @@
 
     maporl fetch smollm2-135m
     python benchmarks/real_notes.py run [--seeds 0 1 2 3 4] [--questions 200]
-    python benchmarks/real_notes.py show [--picture docs/images/real-notes.png]
+    python benchmarks/real_notes.py show [--docs PAGE.md] [--picture docs/images/real-notes.png]
 
 `run` trains one team per seed by the recipe as it is and measures it on the held-out questions of
 the split "test". What is done is kept, in the runs' folders and as one small JSON file per
 measurement, so the command may be stopped and given again. `show` prints the table, says which bars
-are met, and draws the picture from these files alone.
+are met, writes both into a page and draws the picture, from these files alone.
 
 Measurements, in both turns; "greedy" takes the most probable token, all others are sampled:
 
@@ -28,6 +28,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -186,20 +187,29 @@ def run(seeds: Sequence[int], questions: int, runs: Path, results: Path) -> None
     """Train and measure what is missing: all seeds' debates first, then the controls."""
     labs = {seed: Lab(seed, questions, runs) for seed in seeds}
     for seed, lab in labs.items():
-        kept(results, f"training-{seed}", lambda lab=lab: training(lab))
-        kept(results, f"after-{seed}", lambda lab=lab: of_turns(lab.debate(lab.trained())))
-    first = labs[seeds[0]]
-    kept(results, "before", lambda: of_turns(first.debate(first.untrained())))
-    kept(results, "before greedy", lambda: of_turns(first.debate(first.untrained(), greedy=True)))
+        kept(results, f"training-{seed}", partial(training, lab))
+        kept(results, f"after-{seed}", partial(debates, lab))
+    kept(results, "before", partial(debates, labs[seeds[0]], trained=False))
+    kept(results, "before greedy", partial(debates, labs[seeds[0]], trained=False, greedy=True))
     for seed, lab in labs.items():
-        for name, measure in {
-            f"after greedy-{seed}": lambda lab=lab: of_turns(
-                lab.debate(lab.trained(), greedy=True)
-            ),
-            f"peers shuffled-{seed}": lambda lab=lab: of_turns(lab.swapped(lab.trained())),
-            f"alone-{seed}": lambda lab=lab: of_singles(lab.alone(lab.trained())),
-        }.items():
-            kept(results, name, measure)
+        kept(results, f"after greedy-{seed}", partial(debates, lab, greedy=True))
+        kept(results, f"peers shuffled-{seed}", partial(shuffled, lab))
+        kept(results, f"alone-{seed}", partial(alone, lab))
+
+
+def debates(lab: Lab, *, trained: bool = True, greedy: bool = False) -> Result:
+    """Measure debates as they are."""
+    return of_turns(lab.debate(lab.trained() if trained else lab.untrained(), greedy=greedy))
+
+
+def shuffled(lab: Lab) -> Result:
+    """Measure debates in which agents read messages about other questions."""
+    return of_turns(lab.swapped(lab.trained()))
+
+
+def alone(lab: Lab) -> Result:
+    """Measure members that debate with nobody."""
+    return of_singles(lab.alone(lab.trained()))
 
 
 def training(lab: Lab) -> Result:
@@ -272,25 +282,39 @@ def worst(after: Mapping[int, float]) -> bool:
     return min(after.values()) >= 0.80
 
 
-def show(results: Path, picture: Path | None) -> None:
-    """Print the table in Markdown and the bars; draw the picture if a path is given."""
-    found = read(results)
+def shown(found: Mapping[str, Result]) -> str:
+    """Return the table and the bars in Markdown."""
     seeds = sorted(column(found, "after"))
-    print("| vote of the last turn, held-out |", " | ".join(f"seed {s}" for s in seeds), "|")
-    print("|---" * (len(seeds) + 1) + "|")
+    lines = ["| vote of the last turn, held-out | " + " | ".join(f"seed {s}" for s in seeds) + " |"]
+    lines.append("|---" * (len(seeds) + 1) + "|")
     for words, name in (("sampled", "before"), ("greedy", "before greedy")):
         if name in found:
             start = f"{found[name]['vote'][-1]:.3f}"
-            print(f"| before training, {words} |", " | ".join([start] * len(seeds)), "|")
+            lines.append(f"| before training, {words} | " + " | ".join([start] * len(seeds)) + " |")
     for words, name, key in ROWS:
         values = column(found, name, key)
-        cells = [f"{values[s]:.3f}" if s in values else "-" for s in seeds]
-        print(f"| {words} |", " | ".join(cells), "|")
-    for what, met in bars(found):
-        print(f"{'met' if met else 'NOT MET'}: {what}")
+        cells = [f"{values[s]:.3f}" if s in values else "not measured" for s in seeds]
+        lines.append(f"| {words} | " + " | ".join(cells) + " |")
+    spent = [sum(r["cpu_seconds"] for n, r in found.items() if n.endswith(f"-{s}")) for s in seeds]
+    dates = sorted({result["date"] for result in found.values()})
+    count = found[f"after-{seeds[0]}"]["questions"]
+    lines += ["", f"{count} held-out questions, {dates[0]} to {dates[-1]}; CPU seconds by seed, "]
+    lines[-1] += f"training and measuring: {', '.join(map(str, spent))}."
+    lines.append("")
+    lines += [f"- {'met' if met else '**not met**'}: {what}" for what, met in bars(found)]
+    return "\n".join(lines) + "\n"
+
+
+def show(results: Path, page: Path | None, picture: Path | None) -> None:
+    """Print the table and the bars, put them into a page, and draw the picture."""
+    found = read(results)
+    print(text := shown(found))
+    if page:
+        before, begin, rest = page.read_text(encoding="utf-8").partition("<!-- result:begin -->\n")
+        _, end, after = rest.partition("<!-- result:end -->\n")
+        page.write_text(f"{before}{begin}{text}{end}{after}", encoding="utf-8")
     if picture:
         draw(found, picture)
-        print(picture)
 
 
 def draw(found: Mapping[str, Result], path: Path) -> None:
@@ -299,16 +323,26 @@ def draw(found: Mapping[str, Result], path: Path) -> None:
 
     figure = Figure(figsize=(9.5, 3.6), layout="constrained")
     curves, points = figure.subplots(1, 2, width_ratios=(3, 2))
-    for seed, scores in sorted(column(found, "training", "score").items()):
-        curves.plot(range(1, len(scores) + 1), scores, label=f"seed {seed}", linewidth=1.6)  # type: ignore[arg-type]
+    for name, result in found.items():
+        if name.startswith("training-"):
+            scores = result["score"]
+            curves.plot(range(1, len(scores) + 1), scores, label=f"seed {name[9:]}")
     curves.set(xlabel="step of 8 debates", ylabel="right answers in turn 2", ylim=(-0.03, 1.03))
     curves.set_title("training, sampled", fontsize=10)
+    curves.xaxis.get_major_locator().set_params(integer=True)
     curves.legend(frameon=False, fontsize=8, loc="lower right")
-    rows = [("before", [found["before"]["vote"][-1]])] if "before" in found else []
+    rows = [
+        (words, [found[name]["vote"][-1]])
+        for words, name in (("before", "before"), ("before, greedy", "before greedy"))
+        if name in found
+    ]
     rows += [
-        (words.replace(" training, sampled", "").replace(" training,", ","), list(values.values()))
+        (
+            words.replace(" training, sampled", "").replace(" training,", ","),
+            list(measured.values()),
+        )
         for words, name, key in ROWS
-        if (values := column(found, name, key))
+        if (measured := column(found, name, key))
     ]
     for place, (_, values) in enumerate(rows):
         points.plot(values, [place] * len(values), "o", color="tab:blue", alpha=0.7)
@@ -329,11 +363,12 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--docs", type=Path)
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
     if given.command == "run":
         run(given.seeds, given.questions, given.runs, given.results)
-    show(given.results, given.picture)
+    show(given.results, given.docs, given.picture)
 
 
 if __name__ == "__main__":

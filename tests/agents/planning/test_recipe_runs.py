@@ -28,7 +28,7 @@ ROWS = {
     "gsm8k": {"question": "How much is 2 and 3 ?", "answer": "2 + 3 = 5\n#### 5"},
     "anli": {"premise": "It rains.", "hypothesis": "It is dry.", "label": 2},
 }
-FAMILIES = {"Phi-3": "phi3", "Qwen2.5": "qwen2", "Llama-3": "llama"}
+FAMILIES = {"Phi-3": "phi3", "Qwen2.5": "qwen2", "Llama-3": "llama", "smollm2": "llama"}
 """Of a recipe's model: the miniature of its architecture, which writes in its family's dialect."""
 RL_ROW = {"question": "How much is 3 and 3 ?", "answer": "6"}
 """Of TinyGSM, which the paper trains its agents on."""
