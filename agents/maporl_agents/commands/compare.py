@@ -22,7 +22,8 @@ class Compare:
     studies: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[STUDY ...]")
     ] = ()
-    """Names of studies, or "all"; or a scheme of your own as module:name or file.py:name, which is
+    """Names of studies; "all" for those of the built-in models, "smollm2" for those of a real one,
+    which take hours; or a scheme of your own as module:name or file.py:name, which is
     compared with MAPoRL and with the untrained team on its own game."""
     list: bool = False
     """Only explain the studies: claim, arms, expected core-minutes."""
@@ -34,27 +35,36 @@ class Compare:
     """Processes at once, one core each; 0 takes one per core."""
     runs: Path = Path("runs")
     """Folder of all runs."""
+    kept: Path | None = None
+    """Folder of the figures of finished jobs, without weights: what is there is not run again, and
+    what is finished is copied to it, so that a repository can hold it."""
+    collect: bool = False
+    """Run nothing: put together what is there, and say what is missing."""
     docs: Path | None = None
-    """Write a summary of all finished studies to this Markdown file, and their tables and plots to
-    the folder of the same name beside it."""
+    """Write a summary of all finished studies (of "smollm2", where its studies are named) to this
+    Markdown file, and their tables and plots to the folder of the same name beside it."""
 
     def __call__(self) -> int:
         """Run the command; return the exit code: 1 if a job failed."""
         from maporl_agents.models.parallel_bases import cores
         from maporl_agents.studies.carry_out import compare, explain, finished
-        from maporl_agents.studies.catalogue import STUDIES, study
+        from maporl_agents.studies.catalogue import groups, known, study
         from maporl_agents.studies.page import write_pages
 
         screen = console()
-        names = tuple(STUDIES) if self.studies == ("all",) else self.studies
+        named = groups()
+        [only, *others] = self.studies or ("",)
+        names = self.studies if others else named.get(only, self.studies)
         plans = [study(name) for name in names]
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ValueError(f"give every seed once, at least one, not {list(self.seeds)}")
         if self.list:
-            explain(screen, plans or [study(name) for name in STUDIES], self.seeds)
+            explain(screen, plans or [study(name) for name in known()], self.seeds)
             return 0
         if not plans and self.docs is None:
-            raise ValueError(f"name a study: {', '.join(STUDIES)}, or all; --list explains them")
+            raise ValueError(
+                f"name a study: {', '.join(known())}, all, or smollm2; --list explains them"
+            )
         errors: dict[str, str] = {}
         for name, plan in zip(names, plans, strict=True):
             errors |= compare(
@@ -64,9 +74,12 @@ class Compare:
                 screen,
                 workers=self.jobs or cores(),
                 command=self._again(name),
+                kept=self.kept,
+                collect=self.collect,
             )
         if self.docs is not None:
-            write_pages(self.docs, finished(self.runs))
+            real = bool(names) and set(names) <= set(named["smollm2"])
+            write_pages(self.docs, finished(self.runs, named["smollm2" if real else "all"]))
             tables = self.docs.with_suffix("")
             screen.print(f"wrote {self.docs}, and tables and plots to {tables}")
         return 1 if errors else 0

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from maporl_agents.config import TrainConfig
+from maporl_agents.config import TrainConfig, turns_of
 from maporl_agents.recipes import recipe
+from maporl_agents.studies.incentives import CASES, CEILING, learns, paid_topic
 from maporl_agents.studies.jobs import Recipe
-from maporl_agents.studies.plan import ArmPlan
+from maporl_agents.studies.plan import ArmPlan, StudyPlan
 from maporl_agents.studies.results import Claim, Role
 
 QUESTIONS = 400
@@ -38,6 +39,21 @@ THREE_OR_MORE = (
     "never saw three or more debaters."
 )
 """A note of studies with three or more agents."""
+
+
+NO_ROOM = (
+    f"Where more than {CEILING} of the outcomes are right without bonus there is no room to see an "
+    "incentive in. Of changes that are not paid for, one in twenty moves beyond the spread by "
+    "chance."
+)
+"""A note of studies of incentives."""
+BONUSES: dict[str, dict[str, tuple[float, float]]] = {
+    "none": {},
+    "alpha0": {"alpha": (2.0, 0.0)},
+    "alpha1": {"alpha": (0.0, 2.0)},
+    "beta0": {"beta": (2.0, 0.0)},
+    "beta1": {"beta": (0.0, 2.0)},
+}
 
 
 def together(name: str, label: str, config: TrainConfig, **arm: Any) -> ArmPlan:
@@ -89,6 +105,54 @@ def claims_of_a_debate(*shuffled: str) -> tuple[Claim, ...]:
         Claim(
             "The trained debate beats as much sampling without training or debate.",
             on("maporl-best_of_n", "maporl-self_consistency"),
+        ),
+    )
+
+
+def incentive_study(
+    name: str, title: str, config: TrainConfig, notes: tuple[str, ...]
+) -> StudyPlan:
+    """Return study 3: a team without bonus, and one for each of alpha and beta.
+
+    Args:
+        name: of the study.
+        title: for people.
+        config: the settings without bonus, of three agents.
+        notes: what a reader must know.
+    """
+    trained = [
+        turn + 1 for turn in sorted(turns_of(config.team.train_turns, config.game.num_turns))
+    ]
+    return StudyPlan(
+        name=name,
+        title=title,
+        claim=(
+            "A bonus of 2 for alpha0, alpha1, beta0 or beta1 moves the transitions that Tables 1 "
+            "and 2 of the paper pay for."
+        ),
+        arms=tuple(
+            ArmPlan(
+                weight,
+                "no bonus" if weight == "none" else f"{weight} = 2",
+                "method" if weight == "none" else "variant",
+                Recipe("ppo", with_game(config, **bonus)),
+                settings={"incentive": weight, "trained_turns": trained},
+            )
+            for weight, bonus in BONUSES.items()
+        ),
+        notes=notes,
+        claims=tuple(
+            Claim(
+                f"{weight} moves every change that it pays for.",
+                tuple(
+                    f"{weight}/{paid_topic(case, turn)}"
+                    for turn in range(config.game.num_turns - 1)
+                    for case in CASES
+                    if case.weight == weight and learns(trained, case, turn)
+                ),
+            )
+            for weight in BONUSES
+            if weight != "none"
         ),
     )
 

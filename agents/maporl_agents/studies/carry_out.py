@@ -19,10 +19,15 @@ from rich.text import Text
 
 from maporl_agents.measure.debate_stats import Transition, TurnStats
 from maporl_agents.records.run_log import read_metrics
-from maporl_agents.studies.catalogue import STUDIES
 from maporl_agents.studies.controls import Measure
 from maporl_agents.studies.jobs import cost, missing, ran_on, read_measure
-from maporl_agents.studies.plan import ArmPlan, StudyPlan, expected_minutes
+from maporl_agents.studies.kept import bring, keep
+from maporl_agents.studies.plan import (
+    ArmPlan,
+    StudyPlan,
+    expected_minutes,
+    expected_seconds,
+)
 from maporl_agents.studies.pool import Pool, made, progress_view, title_of
 from maporl_agents.studies.printed import (
     BRIEF,
@@ -32,7 +37,7 @@ from maporl_agents.studies.printed import (
     sentences,
     short,
 )
-from maporl_agents.studies.results import Arm, Measurement, SeedResult, Stage, Study
+from maporl_agents.studies.results import NOT_YET, Arm, Measurement, SeedResult, Stage, Study
 
 
 def assemble(
@@ -59,9 +64,34 @@ def assemble(
         machine={name: all_of(origins, name) for name in ("platform", "cpu_count")},
         versions=made_by,
         budget={"core-minutes": round(minutes, 1), "jobs": len(jobs), "seeds": list(seeds)},
-        notes=(*plan.notes, *several_commits(made_by["commits"]), *failures),
+        notes=(
+            *plan.notes,
+            *several_commits(made_by["commits"]),
+            *failures,
+            *not_carried_out(plan, seeds, root, errors),
+        ),
         claims=plan.claims,
     )
+
+
+def not_carried_out(
+    plan: StudyPlan, seeds: Sequence[int], root: Path, errors: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return a note of the rows that have not all seeds, if there are any."""
+    waiting = {
+        arm.label: [
+            seed
+            for seed in seeds
+            if (job := arm.job(seed)).key not in errors and missing(job, root / job.key)
+        ]
+        for arm in plan.arms
+    }
+    words = [
+        f"{label} (seed{'s' * (len(left) > 1)} {', '.join(map(str, left))})"
+        for label, left in waiting.items()
+        if left
+    ]
+    return (f"{NOT_YET}: {'; '.join(words)}.",) if words else ()
 
 
 def versions_of(origins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -142,9 +172,9 @@ def measurements_of(folder: Path, what: Measure, stage: Stage) -> list[Measureme
     ]
 
 
-def finished(runs: Path) -> list[Study]:
-    """Return all full studies that were carried out, in the order of `STUDIES`."""
-    paths = [runs / "studies" / name / "study.json" for name in STUDIES]
+def finished(runs: Path, names: Sequence[str]) -> list[Study]:
+    """Return those of some studies that were carried out, in their order."""
+    paths = [runs / "studies" / name / "study.json" for name in names]
     return [Study.load(path) for path in paths if path.is_file()]
 
 
@@ -168,6 +198,8 @@ def compare(
     *,
     workers: int,
     command: str,
+    kept: Path | None = None,
+    collect: bool = False,
 ) -> dict[str, str]:
     """Carry out a study and write its file.
 
@@ -178,17 +210,30 @@ def compare(
         console: where progress and the table are shown.
         workers: processes at once.
         command: the command line, saved with the results.
+        kept: folder of figures of jobs, see `studies.kept`; None for none.
+        collect: run nothing, and put together what is there.
 
     Returns:
         The errors of failed jobs by key.
     """
     root = runs / "studies" / "jobs"
     jobs = plan.jobs(tuple(seeds))
+    if kept is not None:
+        bring(jobs, kept, root)
     todo = [job for job in jobs if missing(job, root / job.key)]
     console.print(f"{plan.name}: {len(jobs)} jobs, {len(jobs) - len(todo)} of them done before")
     pool = Pool(root, workers)
-    with progress_view(console, len(todo)) as tick:
-        pool.run(todo, tick)
+    if todo and not collect:
+        minutes = sum(map(expected_seconds, todo)) / 60
+        console.print(
+            f"about {minutes:.0f} core-minutes, {minutes / workers:.0f} on {workers} cores"
+        )
+        try:
+            with progress_view(console, len(todo)) as tick:
+                pool.run(todo, tick)
+        finally:
+            if kept is not None:
+                keep(jobs, root, kept)
     result = assemble(plan, seeds, root, command=command, errors=pool.errors)
     folder = runs / "studies" / plan.name
     folder.mkdir(parents=True, exist_ok=True)

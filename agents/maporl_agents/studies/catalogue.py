@@ -6,16 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from maporl_agents.config import TrainConfig, config_of, turns_of
-from maporl_agents.studies import schemes
+from maporl_agents.config import TrainConfig, config_of
+from maporl_agents.studies import schemes, smollm2
 from maporl_agents.studies.arms import (
     COINS,
+    NO_ROOM,
     SHARING,
     SHOPPING,
     THREE_OR_MORE,
     TRAINED,
     WITH_VERDICTS,
     claims_of_a_debate,
+    incentive_study,
     on,
     refining,
     together,
@@ -25,7 +27,6 @@ from maporl_agents.studies.arms import (
     with_team,
 )
 from maporl_agents.studies.controls import Measure
-from maporl_agents.studies.incentives import CASES, CEILING, learns, paid_topic
 from maporl_agents.studies.jobs import Recipe
 from maporl_agents.studies.plan import ArmPlan, StudyPlan
 from maporl_agents.studies.results import Claim
@@ -144,53 +145,17 @@ def alone_config(times: int) -> TrainConfig:
 
 def incentives() -> StudyPlan:
     """Study 3: alpha and beta, one at a time."""
-    pairs = {
-        "none": {},
-        "alpha0": {"alpha": (2.0, 0.0)},
-        "alpha1": {"alpha": (0.0, 2.0)},
-        "beta0": {"beta": (2.0, 0.0)},
-        "beta1": {"beta": (0.0, 2.0)},
-    }
-    trained = [turn + 1 for turn in sorted(turns_of(SHARING.team.train_turns, 3))]
-    return StudyPlan(
-        name="incentives",
-        title="Do incentives steer behaviour?",
-        claim=(
-            "A bonus of 2 for alpha0, alpha1, beta0 or beta1 moves the transitions that Tables 1 "
-            "and 2 of the paper pay for."
-        ),
-        arms=tuple(
-            ArmPlan(
-                name,
-                "no bonus" if name == "none" else f"{name} = 2",
-                "method" if name == "none" else "variant",
-                Recipe("ppo", with_game(SHARING, num_agents=3, **bonus)),
-                settings={"incentive": name, "trained_turns": trained},
-            )
-            for name, bonus in pairs.items()
-        ),
+    return incentive_study(
+        "incentives",
+        "Do incentives steer behaviour?",
+        with_game(SHARING, num_agents=3),
         notes=(
             "Three agents; a majority of the two others is both of them, else it is a tie, for "
             "which nothing is paid: counted are changes between right and wrong.",
             THREE_OR_MORE,
             "The first turn is frozen. alpha is paid to the later message, so both steps count; "
             "beta is paid to the earlier one, so only the step from turn 2 to 3 does.",
-            f"Where more than {CEILING} of the outcomes are right without bonus there is no room "
-            "to see an incentive in. Of changes that are not paid for, one in twenty moves beyond "
-            "the spread by chance.",
-        ),
-        claims=tuple(
-            Claim(
-                f"{weight} moves every change that it pays for.",
-                tuple(
-                    f"{weight}/{paid_topic(case, turn)}"
-                    for turn in range(SHARING.game.num_turns - 1)
-                    for case in CASES
-                    if case.weight == weight and learns(trained, case, turn)
-                ),
-            )
-            for weight in pairs
-            if weight != "none"
+            NO_ROOM,
         ),
     )
 
@@ -363,16 +328,26 @@ STUDIES: dict[str, Callable[[], StudyPlan]] = {
     "malt": lambda: schemes.malt(SHOPPING),
     "schemes": lambda: schemes.schemes(SHOPPING),
 }
-"""All studies by name."""
+"""The studies of the built-in models by name."""
+
+
+def groups() -> dict[str, tuple[str, ...]]:
+    """Return the names that stand for several studies, with these."""
+    return {"all": tuple(STUDIES), "smollm2": tuple(smollm2.STUDIES)}
+
+
+def known() -> dict[str, Callable[[], StudyPlan]]:
+    """Return all studies by name."""
+    return {**STUDIES, **smollm2.STUDIES}
 
 
 def study(name: str) -> StudyPlan:
     """Return a study by name, or of a scheme of one's own; ValueError names those there are."""
-    if name in STUDIES:
-        return STUDIES[name]()
+    if name in (plans := known()):
+        return plans[name]()
     if is_own_name(name):
         return schemes.own(config_of(name)())
     raise ValueError(
-        f"unknown study {name!r}: choose one of {', '.join(STUDIES)}, or a scheme of your own as "
+        f"unknown study {name!r}: choose one of {', '.join(plans)}, or a scheme of your own as "
         f"{FORMS}"
     )

@@ -40,6 +40,7 @@ from maporl_agents.config import (
 from maporl_agents.measure.debate_stats import transitions
 from maporl_agents.measure.evaluate import Evaluation
 from maporl_agents.models.loading import model_names
+from maporl_agents.models.sources.fetched import FETCHABLE
 from maporl_agents.models.team import Team
 from maporl_agents.records.run_folder import versions
 from maporl_agents.records.saved_settings import plain_settings
@@ -72,6 +73,8 @@ EVAL_SEED_STRIDE = 1_000
 """Evaluations of different seeds draw different noise: `eval.seed` plus this times the seed."""
 REWARD_SETTINGS = ("gamma", "horizon", "share", "alpha", "beta", "majority", "penalties")
 """Settings of the reward, which change nothing about an untrained team."""
+RUN_QUESTIONS = 10
+"""Held-out questions that the run of a job measures itself on; the figures are the measures'."""
 READ_BYTES = 16 * 2**20
 """Files of models up to this size are read to tell one model from another."""
 
@@ -138,8 +141,7 @@ class Job:
             settings = without_training(settings)
         if self.recipe.method == "sft":
             settings["sft"] = changes(self.recipe.sft, SFTConfig())
-        models = model_names(config.team, config.game.num_agents)
-        weights = [fingerprint(Path(model)) for model in models if Path(model).is_dir()]
+        weights = weights_of(config)
         made = {"method": self.recipe.method, "scheme": scheme_of(config), "weights": weights}
         if self.recipe.method == "own":  # so that a changed algorithm is trained anew
             made["source"] = source_digest(scheme_for(config).train_step)
@@ -195,6 +197,22 @@ def digest(value: Mapping[str, Any]) -> str:
     """Return 16 hexadecimal digits that name a JSON value."""
     text = json.dumps(value, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def weights_of(config: RunConfig) -> list[str]:
+    """Return what tells the models of a team from others of the same name; [] of hub names.
+
+    A fetched model is told by the sum of its file, so it need not be there, nor be imported by the
+    same versions of the libraries.
+    """
+    team, count = config.team, config.game.num_agents
+    if fetched := set(team.model) & FETCHABLE.keys():
+        others = [replace(team, model=(name,)) for name in team.model if name not in fetched]
+        folders = [Path(model_names(other, 1)[0]) for other in others]
+        sums = [FETCHABLE[name].sha256 for name in team.model if name in fetched]
+        return [*sums, *map(fingerprint, filter(Path.is_dir, folders))]
+    folders = [Path(model) for model in model_names(team, count)]
+    return [fingerprint(folder) for folder in folders if folder.is_dir()]
 
 
 @lru_cache
@@ -286,7 +304,9 @@ def make_team(job: Job, run: Path, console: Console) -> Team:
         elif (run / "config.json").is_file():
             experiment.resume(run, console)
         else:
-            experiment.run(config, run, console, overwrite=True)
+            few = min(RUN_QUESTIONS, config.eval.questions)
+            brief = replace(config.eval, questions=few, questions_before=few)
+            experiment.run(replace(config, eval=brief), run, console, overwrite=True)
     return experiment.load_team(run)[1]
 
 

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from maporl_agents.studies import smollm2
 from maporl_agents.studies.plots import save_plot
 from maporl_agents.studies.printed import (
     COLUMNS,
@@ -24,7 +25,7 @@ from maporl_agents.studies.printed import (
     claim_lines,
     printed_results,
 )
-from maporl_agents.studies.results import Study
+from maporl_agents.studies.results import NOT_YET, Study
 from maporl_agents.studies.verdicts import MARGIN
 
 INTRODUCTION = (
@@ -33,6 +34,13 @@ INTRODUCTION = (
     "the figures show whether the paper's claims hold at this scale and reproduce none of its "
     "numbers."
 )
+REAL_INTRODUCTION = (
+    "Made by `maporl compare smollm2 --seeds 0 1 2 3 4 --kept benchmarks/smollm2_jobs --docs "
+    "docs/explanation/results/smollm2.md` from the studies' own files; no figure and no judgement "
+    "is written by hand. The model is SmolLM2-135M-Instruct, the tasks are small. Every row that "
+    "has not all seeds is named in the notes of its study; the same command goes on with them."
+)
+"""Of studies on a real model, see `smollm2`."""
 PLOTS = (
     "Each plot shows the printed figures of its study. Left: the score of the last turn after "
     "training (filled, with its 95 % interval over seeds) and before it (open). Right: the "
@@ -85,6 +93,11 @@ CHOICES = (
 """Which settings were chosen on questions that the tables show."""
 
 
+def is_real(results: PrintedResults) -> bool:
+    """Return whether the studies are those of a real model."""
+    return bool(results.studies) and all(study.name in smollm2.STUDIES for study in results.studies)
+
+
 def write_pages(path: Path, studies: Sequence[Study]) -> None:
     """Write the summary to `path`, tables and plots to the folder of its name beside it."""
     write_printed(path, printed_results(studies))
@@ -108,7 +121,9 @@ def summary(results: PrintedResults, folder: str) -> str:
     """Return the summary; tables and plots are in `folder` beside it."""
     if not results.studies:
         return "\n".join(["# Results", *paragraphs([INTRODUCTION, NOTHING]), ""])
-    texts = [INTRODUCTION, tally(results), results.correction, CAVEATS.format(folder=folder), PLOTS]
+    first = REAL_INTRODUCTION if is_real(results) else INTRODUCTION
+    caveats = [] if is_real(results) else [CAVEATS.format(folder=folder)]
+    texts = [first, tally(results), results.correction, *caveats, PLOTS]
     sections = [line for study in results.studies for line in short_section(study, folder)]
     return "\n".join(["# Results", *paragraphs(texts), *sections, ""])
 
@@ -144,10 +159,16 @@ def short_section(study: PrintedStudy, folder: str) -> list[str]:
             f"- **{claim.sampled}** (greedy: {claim.greedy}): {claim.words}"
             for claim in study.claims
         ),
+        *wrapped(waiting(study)),
         *(["- No claim to judge: a survey."] if not study.claims else []),
         "",
         f"[All figures of `{study.name}`]({place}.md)",
     ]
+
+
+def waiting(study: PrintedStudy) -> str:
+    """Return the note of the rows that were not carried out yet, as an item; "" without one."""
+    return next((f"- {note}" for note in study.notes if note.startswith(NOT_YET)), "")
 
 
 # --- The tables ---------------------------------------------------------------------
@@ -156,7 +177,8 @@ def short_section(study: PrintedStudy, folder: str) -> list[str]:
 def claims_page(results: PrintedResults, summary_name: str) -> str:
     """Return the page of all claims, with p-values and how to read the tables."""
     lines = ["# Claims", "", f"[Summary](../{summary_name})", "", *claim_table(results)]
-    lines += ["", "## Settings chosen on test questions", *paragraphs(CHOICES)]
+    if not is_real(results):
+        lines += ["", "## Settings chosen on test questions", *paragraphs(CHOICES)]
     return "\n".join([*lines, "", "## How to read the tables", *paragraphs(LEGEND), ""])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from maporl_agents.algorithms import malt
 from maporl_agents.config import MAGRPOConfig, MALTConfig, RunConfig, TrainConfig
 from maporl_agents.studies.controls import Measure
-from maporl_agents.studies.jobs import Job, Recipe, all_measures
+from maporl_agents.studies.jobs import RUN_QUESTIONS, Job, Recipe, all_measures
 from maporl_agents.studies.results import Claim, ControlKind, Metric, Role
 
 
@@ -114,6 +114,8 @@ SECONDS_PER_1000_ANSWERS = {"shopping": 9.3, "receipts": 9.3, "sharing": 3.8, "c
 """Processor seconds of training per 1,000 answers of three-turn debates. Measured."""
 SECONDS_OF_OTHER_TASKS = 9.3
 """The same for tasks that were not measured: the value of the longest messages."""
+SECONDS_OF_MODELS = {"smollm2-135m": 900.0, "tiny": 9.3}
+"""The same of models that are not built in, for messages of at most 16 tokens. Measured."""
 SPEAKING_SHARE = 0.22
 """Share of generation in it: the cost of an answer that is not trained on."""
 
@@ -130,11 +132,13 @@ def expected_seconds(job: Job) -> float:
     learnt = training_answers(config) * {"sft": 0.5, "none": 0}.get(method, 1)
     games = sum(len(what.decodings) * (what.passes or 1) for what in job.measures)
     debates = games * config.eval.questions
-    if method != "none":  # the run measures itself sampled and greedy
-        debates += 2 * (config.eval.questions + config.eval.questions_before)
+    if method != "none":  # the run measures itself sampled and greedy, before and after
+        debates += 4 * RUN_QUESTIONS
     spoken = debates * debate * SPEAKING_SHARE
     short = isinstance(config, TrainConfig) and config.single_agent
     rate = SECONDS_PER_1000_ANSWERS.get(config.game.task, SECONDS_OF_OTHER_TASKS)
+    own = [SECONDS_OF_MODELS[name] for name in config.team.model if name in SECONDS_OF_MODELS]
+    rate = max([rate, *own]) * max(1.0, config.sampling.max_new_tokens / 32)
     rate *= 0.5 if short else 1
     return START_SECONDS + (learnt + spoken) / 1000 * rate
 

@@ -19,6 +19,9 @@ from maporl_agents.records.storage import load_json, save_json
 SCHEMA = 2
 """Version of the file's layout; 2 tells transitions apart by turn, and holds claims."""
 
+NOT_YET = "Not carried out yet"
+"""Beginning of the note that names the rows without all seeds."""
+
 Role = Literal[
     "method",  # what is claimed to work; the first one is the reference of variants
     "control",  # what could explain it away

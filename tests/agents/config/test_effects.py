@@ -31,7 +31,7 @@ from maporl_agents.config.conditions import WHERE
 from maporl_agents.config.effects import refuse_without_effect, why_never
 from maporl_agents.config.run_facts import KEYED
 from maporl_agents.recipes import names, recipe
-from maporl_agents.studies.catalogue import STUDIES
+from maporl_agents.studies.catalogue import known
 from maporl_agents.training import experiment
 from maporl_env.tasks import BUILT_IN, load_task
 
@@ -174,7 +174,7 @@ def test_shipped_recipes_hold_no_setting_without_effect(name: str) -> None:
 
 
 def test_no_arm_of_a_study_holds_a_setting_without_effect() -> None:
-    for study in STUDIES.values():
+    for study in known().values():
         for arm in study().arms:
             refuse_without_effect(arm.recipe.config)
 
