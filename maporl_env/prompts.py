@@ -158,11 +158,12 @@ def reply(
 
     The private text of agent `seat` stands behind the question, that of nobody if it is None.
     """
-    return (
+    said = (
         own_verdict(template, own, show_scores=show_scores)
         + heard(template, turn, list(enumerate(others, start=1)), show_scores=show_scores)
         + ask_again(template, question, turn + 1, seat)
     )
+    return apart(breaks_off(own), said) + said
 
 
 def own_verdict(template: Template, own: Message, *, show_scores: bool) -> str:
@@ -183,11 +184,26 @@ def heard(
     """Return the block of other agents' answers of one turn, each under its number."""
     if not others:
         return template.nobody.format()
-    blocks = [
-        peer(template, number, message, show_scores=show_scores, max_shown=max_shown)
-        for number, message in others
-    ]
-    return _in_turn(template.peers, turn + 1) + "".join(blocks)
+    said = _in_turn(template.peers, turn + 1)
+    open_end = False
+    for number, message in others:
+        block = peer(template, number, message, show_scores=show_scores, max_shown=max_shown)
+        said += apart(open_end, block) + block
+        open_end = breaks_off(message) and block.endswith(message.text)
+    return said + apart(open_end, template.again + template.cue)
+
+
+def breaks_off(message: Message) -> bool:
+    """Return whether a message lacks its end and stops within a line."""
+    return message.cut and bool(message.text[-1:].strip())
+
+
+def apart(open_end: bool, next_text: str) -> str:
+    """Return the line break between a message that breaks off and a text that begins at once.
+
+    Without it the text would run on from the broken word. Templates with separators need none.
+    """
+    return "\n" if open_end and next_text[:1].strip() else ""
 
 
 def peer(

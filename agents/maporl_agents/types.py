@@ -39,6 +39,7 @@ class Request:
         debate: index of the debate, among all that are played under one seed. With the agent it
             names the random numbers of the message.
         critic: name of the critic that is asked for the value before each token; None for none.
+        turn: of the message, counted from 0, whose own limit holds.
     """
 
     policy: str
@@ -46,6 +47,7 @@ class Request:
     agent: int
     debate: int
     critic: str | None = None
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)

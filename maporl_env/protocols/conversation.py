@@ -134,7 +134,8 @@ class Conversation(AppendOnly):
         verdict = prompts.own_verdict(template, own, show_scores=self.reward_feedback)
         news = self.news(seat, turn, history)
         again = prompts.ask_again(template, history.question, turn, seat)
-        return (("own", own.text), ("user", verdict + news + again))
+        new = verdict + news + again
+        return (("own", own.text), ("user", prompts.apart(prompts.breaks_off(own), new) + new))
 
     def _started(self, seat: int, first: int, history: Transcript) -> View:
         """Return persona, question and the same-turn messages of `first`, the oldest turn shown."""

@@ -112,7 +112,8 @@ def players_of(
         name: a scripted agent, "module:function", the folder of a run, a built-in model, or the
             folder or hub name of one.
         label: of their row, if not the name.
-        temperature: of models; None takes a run's own, else 1. 0 is greedy.
+        temperature: of models; None takes a run's own, else that of the model's generation
+            settings, else 1. 0 is greedy.
         max_new_tokens: of models, for each message; 0 takes a run's own, else 32 for built-in
             models and 300 for others.
         transfer: let a run also play cases of other tasks and protocols than its own.
@@ -170,8 +171,9 @@ def is_run(folder: Path) -> bool:
 def run_players(folder: Path, label: str, changed: dict[str, Any], transfer: bool) -> TeamPlayers:
     """Return the trained team of a run, which plays cases like the game it was trained on."""
     config, team = load_team(folder)
-    own_limits = () if "max_new_tokens" in changed else config.sampling.agent_max_new_tokens
-    sampling = replace(config.sampling, **changed, agent_max_new_tokens=own_limits)
+    if "max_new_tokens" in changed:
+        changed = {**changed, "agent_max_new_tokens": (), "turn_max_new_tokens": ()}
+    sampling = replace(config.sampling, **changed)
     saved = chosen_checkpoint(folder, config.eval.use)
     about = {
         "kind": "run",

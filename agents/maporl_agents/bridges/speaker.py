@@ -122,5 +122,5 @@ def load_speaker(
     if temperature is not None:
         sampling = replace(sampling, temperature=temperature)
     if max_new_tokens:
-        sampling = replace(sampling, max_new_tokens=max_new_tokens, agent_max_new_tokens=())
+        sampling = sampling.limited_to(max_new_tokens)
     return LocalSpeaker(team, sampling, seat=seat, seed=seed)

@@ -78,11 +78,14 @@ def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:
     short = game.task in BUILT_IN or not MODELS.keys().isdisjoint(args.model)
     limit = args.max_new_tokens or (32 if short else 300)
     if own is None:
-        return game, Sampling(max_new_tokens=limit, temperature=args.temperature)
-    limits: dict[str, Any] = {}
-    if args.max_new_tokens:
-        limits = {"max_new_tokens": limit, "agent_max_new_tokens": ()}
-    return game, replace(own.sampling, temperature=args.temperature, **limits)
+        sampling = Sampling(max_new_tokens=limit)
+    elif args.max_new_tokens:
+        sampling = own.sampling.limited_to(limit)
+    else:
+        sampling = own.sampling
+    if args.temperature is not None:
+        sampling = replace(sampling, temperature=args.temperature, model_temperature=False)
+    return game, sampling
 
 
 def team_of(args: Eval | Play, game: GameConfig) -> Team:

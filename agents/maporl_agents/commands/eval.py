@@ -66,8 +66,9 @@ class Eval:
     """Also measure greedy decoding, which takes as long again as sampling."""
     max_new_tokens: int = 0
     """Limit per message; 0 for that of the run, else 32 for built-in tasks or models, else 300."""
-    temperature: float = 1.0
-    """Of the sampled half of the table."""
+    temperature: float | None = None
+    """Of the sampled half of the table. Left out, it is that of the run, else of the model's
+    generation settings, else 1."""
     batch: int = 64
     """Debates side by side."""
     split: str | None = None
@@ -92,7 +93,9 @@ def evaluate_team(args: Eval, console: Console) -> None:
     """Measure a team sampled and greedy; print the table, write JSON if asked."""
     from maporl_agents.commands.chosen_team import chosen_game, memory_warning_of, shout, team_of
     from maporl_agents.measure.evaluate import evaluate
+    from maporl_agents.measure.failures import failures
     from maporl_agents.play.questions import questions_of_step
+    from maporl_agents.training.progress import evaluation_progress
 
     if args.limit < 1:
         raise ValueError(f"--limit is the number of questions, at least 1, not {args.limit}")
@@ -109,20 +112,32 @@ def evaluate_team(args: Eval, console: Console) -> None:
     debates = made.debates(min(args.batch, len(questions)))
     results = {}
     for decoding, greedy in (("sampled", False), ("greedy", True))[: 1 + args.greedy]:
-        with console.status(f"{len(questions)} questions, {decoding} ..."):
+        with evaluation_progress(len(questions), console) as shown:
             results[decoding] = evaluate(
-                team, debates, questions, sampling, seed=args.seed, greedy=greedy
+                team,
+                debates,
+                questions,
+                sampling,
+                seed=args.seed,
+                greedy=greedy,
+                on_part=lambda part: shown(len(part)),
             )
     stage = {decoding: result.to_dict() for decoding, result in results.items()}
     name = str(args.run) if args.run else ", ".join(args.model)
-    console.print(
-        terminal_report.result_table({name: stage}, f"{game.task}, {len(questions)} questions")
-    )
+    short = ", ".join(Path(one).name for one in ([name] if args.run else args.model))
+    title = f"{'' if short == name else f'{name}: '}{game.task}, {len(questions)} questions"
+    console.print(terminal_report.result_table({short: stage}, title))
+    failed = {decoding: failures(result.transcripts) for decoding, result in results.items()}
+    for decoding, by_turn in failed.items():
+        for line in by_turn[-1].lines() if by_turn else ():
+            console.print(f"{decoding}, {line}" if line[0] != " " else line, markup=False)
     for warning in terminal_report.warnings_of(results["sampled"].transcripts):
         console.print(warning)
     shout(console, memory)
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)
+        for decoding, by_turn in failed.items():
+            stage[decoding]["failures"] = [turn.to_dict() for turn in by_turn]
         save_json(args.out, stage | ({"warnings": [memory]} if memory else {}))
         lines = (transcript.to_json() for transcript in results["sampled"].transcripts)
         args.out.with_suffix(".jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

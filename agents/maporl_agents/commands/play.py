@@ -80,8 +80,9 @@ class Play:
     for what the run does, else refuse."""
     max_new_tokens: int = 0
     """Limit per message; 0 for that of the run, else 32 for built-in tasks or models, else 300."""
-    temperature: float = 1.0
-    """0 is greedy."""
+    temperature: float | None = None
+    """0 is greedy. Left out, it is that of the run, else of the model's generation settings, else
+    1."""
     seed: int = 0
     """Names the question drawn and the sampling noise."""
 

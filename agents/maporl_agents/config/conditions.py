@@ -203,8 +203,12 @@ WHERE = {
         ),
     ),
     "sampling.max_new_tokens": Where(
-        lambda c: not c.sampling.agent_max_new_tokens,
-        "sampling.agent_max_new_tokens sets the limit of every agent",
+        lambda c: not (c.sampling.agent_max_new_tokens or c.sampling.turn_max_new_tokens),
+        "sampling.agent_max_new_tokens or turn_max_new_tokens sets the limit of every message",
+    ),
+    "sampling.turn_max_new_tokens": Where(
+        lambda c: len(c.sampling.turn_max_new_tokens) <= c.game.num_turns,
+        "it has more entries than there are turns (game.num_turns)",
     ),
     "sampling.agent_max_new_tokens": Where(
         lambda c: len(c.sampling.agent_max_new_tokens) <= c.game.num_agents, MORE_THAN_AGENTS

@@ -114,7 +114,8 @@ def several_updates(config: Any, group: str) -> bool:
 
 def several_tokens(config: Any) -> bool:
     """Whether a message may have more than one token."""
-    return any(config.sampling.limit_of(seat) > 1 for seat in range(config.game.num_agents))
+    game, limit_of = config.game, config.sampling.limit_of
+    return any(limit_of(a, t) > 1 for a in range(game.num_agents) for t in range(game.num_turns))
 
 
 def critics_learn(config: Any) -> bool:

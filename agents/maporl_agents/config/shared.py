@@ -6,7 +6,7 @@ paper or its code; "tiny" = measured here on the built-in model and task, see do
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, NamedTuple, get_args
 
 from maporl_agents.config import checks
@@ -36,6 +36,9 @@ class Sampling:
     """Limit per message, the EOS included. Paper: 300 for GSM8K, 250 for ANLI."""
     temperature: float = 1.0
     """Divides the logits, in sampling and in training; 0 means greedy decoding."""
+    model_temperature: bool = True
+    """Where `temperature` is left at 1, take that of the generation settings of models that are not
+    built in; the run says so when it begins."""
     top_k: int | None = None
     """Draw among the k most probable tokens, over which probabilities are renormalised here and in
     training; 0 for all. None: as the models' generation_config.json says, all for built-in ones."""
@@ -52,6 +55,9 @@ class Sampling:
     that only what is new in a prompt is read: 10^9 bytes; 0 keeps none."""
     agent_max_new_tokens: tuple[int, ...] = ()
     """A limit per agent in place of `max_new_tokens`; agents beyond the list are as its last."""
+    turn_max_new_tokens: tuple[int, ...] = ()
+    """A limit per turn in place of `max_new_tokens`; turns beyond the list are as its last. Beside
+    limits per agent the smaller of the two holds."""
     stop: tuple[Typed, ...] = ()
     r"""Texts that end a message: its last token is the one that completes the first of them. On
     the command line \n, \t, \xHH and \uHHHH are characters, and \\ is a backslash."""
@@ -60,10 +66,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         checks.require_numbers(self, checks.AT_LEAST_1, "max_new_tokens", "max_rows")
-        if any(limit < 1 for limit in self.agent_max_new_tokens):
-            raise ValueError(
-                f"agent_max_new_tokens must be at least 1 each, not {self.agent_max_new_tokens}"
-            )
+        for name in ("agent_max_new_tokens", "turn_max_new_tokens"):
+            if any(limit < 1 for limit in getattr(self, name)):
+                raise ValueError(f"{name} must be at least 1 each, not {getattr(self, name)}")
         if not all(self.stop):
             raise ValueError('stop holds an empty text, which ends every message: leave "" out')
         checks.require_numbers(self, checks.NOT_NEGATIVE, "temperature", "cache_gb")
@@ -79,10 +84,15 @@ class Sampling:
         )
         return None if found == Truncation() else found
 
-    def limit_of(self, agent: int) -> int:
-        """Return the most tokens an agent may write in one message."""
-        limits = self.agent_max_new_tokens or (self.max_new_tokens,)
-        return limits[min(agent, len(limits) - 1)]
+    def limit_of(self, agent: int, turn: int = 0) -> int:
+        """Return the most tokens an agent may write in its message of a turn, both from 0."""
+        lists = (self.agent_max_new_tokens, agent), (self.turn_max_new_tokens, turn)
+        limits = [limits[min(place, len(limits) - 1)] for limits, place in lists if limits]
+        return min(limits, default=self.max_new_tokens)
+
+    def limited_to(self, tokens: int) -> Sampling:
+        """Return settings with one limit for every message."""
+        return replace(self, max_new_tokens=tokens, agent_max_new_tokens=(), turn_max_new_tokens=())
 
     def stops_of(self, agent: int) -> tuple[str, ...]:
         """Return the texts that end an agent's message."""

@@ -6,10 +6,12 @@ Reads only what a run folder holds (metrics and evaluations) or `Evaluation` obj
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -23,24 +25,49 @@ Results = Mapping[str, Mapping[str, Any]]
 TURN_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
 
 
-def result_table(stages: Mapping[str, Results], title: str) -> Table:
-    """Return turns x stages x {sampled, greedy}: vote with interval, agents, flips.
+@dataclass(frozen=True)
+class ResultTable:
+    """Turns x stages x {sampled, greedy}: vote with interval, agents, flips.
 
-    Args:
+    Attributes:
         stages: e.g. {"before": results, "after": results}; one entry for an evaluation alone.
         title: printed above.
     """
+
+    stages: Mapping[str, Results]
+    title: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Leave out the blanks beside figures where the terminal is too narrow for them."""
+        wide = Measurement.get(console, options.update(max_width=1_000), _table(self, 1)).maximum
+        yield _table(self, int(wide <= options.max_width))
+
+
+def result_table(stages: Mapping[str, Results], title: str) -> ResultTable:
+    """Return the table of an evaluation, to be printed; see `ResultTable`."""
+    return ResultTable(stages, title)
+
+
+def _table(results: ResultTable, padding: int) -> Table:
+    """Return the table with so many blanks on both sides of a figure."""
+    stages = results.stages
     with_scores = scores_are_not_accuracy(stages)
     caption = f"{CAPTION}{SCORE if with_scores else ''}."
-    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    table = Table(
+        title=results.title,
+        title_justify="left",
+        caption=caption,
+        caption_justify="left",
+        padding=(0, padding),
+    )
     table.add_column("", overflow="fold")
     for name in ("decoding", "turn"):
         table.add_column(name, no_wrap=True)
     figures = ("vote", "agents", "w->r", "r->w", "agree", "none")
     for name in (*figures, *(["score"] if with_scores else [])):
         table.add_column(name, justify="right", no_wrap=name != "agents")
-    for stage, results in stages.items():
-        for decoding, evaluation in results.items():
+    for stage, by_decoding in stages.items():
+        for decoding, evaluation in by_decoding.items():
             for t, turn in enumerate(evaluation["turns"]):
                 table.add_row(
                     stage if t == 0 else "",

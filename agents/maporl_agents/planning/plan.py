@@ -156,7 +156,9 @@ def _overflows(team: Team, worst: Rollout, limits: Sampling) -> dict[str, tuple[
     for message, prompt, _, policy in worst.spoken():
         model = team.base_of(policy).model
         window = window_of(model)
-        needed = len(prompt) + limits.limit_of(worst.transcript.agents.index(message.agent))
+        needed = len(prompt) + limits.limit_of(
+            worst.transcript.agents.index(message.agent), message.turn
+        )
         if window is not None and needed > max(window, found.get(model.name_or_path, (0, 0))[0]):
             found[model.name_or_path] = needed, window
     return found

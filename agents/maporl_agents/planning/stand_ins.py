@@ -26,8 +26,7 @@ def with_message_tokens(config: RunConfig, tokens: int) -> RunConfig:
     """Return a run with `tokens` as the limit of every message; unchanged if that is 0."""
     if not tokens:
         return config
-    limits = replace(config.sampling, max_new_tokens=tokens, agent_max_new_tokens=())
-    return replace(config, sampling=limits)
+    return replace(config, sampling=config.sampling.limited_to(tokens))
 
 
 def first_questions(

@@ -1,12 +1,14 @@
-"""Truncation by a model's own generation settings, where the settings of a run leave it open.
+"""Drawing by a model's own generation settings, where the settings of a run leave it open.
 
 Built-in models have none. `generate` in transformers goes by the file generation_config.json beside
-the weights; a run takes its `top_k`, `top_p` and `min_p` where the file samples (`do_sample`).
+the weights; a run takes its `temperature`, `top_k`, `top_p` and `min_p` where the file samples
+(`do_sample`).
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,16 +26,59 @@ FILE = "generation_config.json"
 
 
 def with_model_defaults(sampling: Sampling, models: Sequence[str]) -> tuple[Sampling, str]:
-    """Return settings with the truncation of the models, and a sentence on what was filled in.
+    """Return settings with the temperature and truncation of the models, and what was filled in.
 
     Args:
         sampling: None in `top_k`, `top_p` and `min_p` is open, and stays None where models keep all
-            tokens.
-        models: of the agents. Where their own settings differ, all tokens are kept.
+            tokens. A `temperature` of 1 is open with `model_temperature`.
+        models: of the agents. Where their own settings differ, all tokens are kept, at the
+            temperature 1.
 
     Returns:
-        The settings; and the sentence, "" if no model names a truncation that is taken.
+        The settings; and a sentence, "" if no model names anything that is taken.
     """
+    sampling, warmth = _with_temperature(sampling, models)
+    sampling, cut = _with_truncation(sampling, models)
+    return sampling, "; ".join(filter(None, [warmth, cut]))
+
+
+def _with_temperature(sampling: Sampling, models: Sequence[str]) -> tuple[Sampling, str]:
+    """Return settings with the temperature of the models where it is open; see above."""
+    own = {name: own_temperature(name) for name in dict.fromkeys(models)}
+    if sampling.temperature != 1 or not sampling.model_temperature or set(own.values()) == {1.0}:
+        return sampling, ""
+    if len(set(own.values())) > 1:
+        return sampling, (
+            "the models' generation settings differ in temperature ("
+            + ", ".join(f"{name}: {heat:g}" for name, heat in own.items())
+            + "), so it is 1: set --sampling.temperature for all of them"
+        )
+    heat = own[models[0]]
+    return replace(sampling, temperature=heat), (
+        f"drawing at temperature {heat:g}, as the generation settings of {', '.join(own)} say; "
+        "--sampling.temperature sets another value, --sampling.model-temperature False keeps 1"
+    )
+
+
+def own_temperature(name: str) -> float:
+    """Return the temperature that a model's generation settings name; 1 for built-in models.
+
+    Raises:
+        ValueError: it is no number above 0; names the file.
+    """
+    said = generation_settings(name)
+    if said.get("do_sample") is not True or said.get("temperature") is None:
+        return 1.0
+    heat = said["temperature"]
+    if isinstance(heat, bool) or not isinstance(heat, int | float) or not 0 < heat < math.inf:
+        raise ValueError(
+            f"{FILE} of {name!r}: temperature must be a number above 0, not {heat!r}; repair it, "
+            "or set --sampling.model-temperature False"
+        )
+    return float(heat)
+
+
+def _with_truncation(sampling: Sampling, models: Sequence[str]) -> tuple[Sampling, str]:
     own = {name: own_truncation(name) for name in dict.fromkeys(models)}
     differ = len(set(own.values())) > 1
     taken = Truncation() if differ else own[models[0]]
@@ -59,9 +104,11 @@ def with_model_defaults(sampling: Sampling, models: Sequence[str]) -> tuple[Samp
     )
 
 
-def kept_open(sampling: Sampling, saved: Sampling) -> Sampling:
-    """Return settings in which what is open is as in those of a saved run."""
+def kept_open(sampling: Sampling, saved: Sampling, models: Sequence[str] = ()) -> Sampling:
+    """Return settings in which what is open is as in those of a saved run of these models."""
     names = [name for name in Truncation._fields if getattr(sampling, name) is None]
+    if models:
+        sampling, _ = _with_temperature(sampling, models)
     return replace(sampling, **{name: getattr(saved, name) for name in names})
 
 

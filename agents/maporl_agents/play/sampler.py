@@ -131,7 +131,7 @@ def _row(request: Request, sampling: Sampling, seed: int) -> Row:
     return Row(
         request.prompt,
         request.policy,
-        sampling.limit_of(request.agent),
+        sampling.limit_of(request.agent, request.turn),
         sampling.stops_of(request.agent),
         stream=seed_of(seed, request.debate, request.agent),
         critic=request.critic,

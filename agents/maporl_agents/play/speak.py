@@ -60,7 +60,7 @@ def requests(
             encoded[key] = chat.prompt_ids(prompt.view, earlier)
         debate = first_debate + prompt.debate
         critic = _critic(team, prompt) if with_values else None
-        found.append(Request(policy, encoded[key], prompt.agent_index, debate, critic))
+        found.append(Request(policy, encoded[key], prompt.agent_index, debate, critic, prompt.turn))
     return found
 
 

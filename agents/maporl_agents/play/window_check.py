@@ -219,7 +219,7 @@ def _places(
         own, added = (len(base.chat.encode(part)) for part in (short.prompt, text))
         grown = len(long_prompt) - len(short_prompt)
         repeats = max(1, math.ceil(grown / max(added, 1)))
-        limit = sampling.limit_of(one.transcript.agents.index(message.agent))
+        limit = sampling.limit_of(one.transcript.agents.index(message.agent), message.turn)
         room = window - limit - (len(short_prompt) - repeats * own)
         found.append(_Place(base.chat, room, repeats))
     return found
@@ -236,7 +236,7 @@ def why_too_long(
     for message, prompt, _, policy in rollout.spoken():
         model = team.base_of(policy).model
         window = window_of(model)
-        limit = sampling.limit_of(rollout.transcript.agents.index(message.agent))
+        limit = sampling.limit_of(rollout.transcript.agents.index(message.agent), message.turn)
         if window is not None and len(prompt) + limit > window:
             return (
                 f"in turn {message.turn + 1} a prompt of {'up to ' * bool(message.turn)}"
@@ -271,7 +271,10 @@ def full_length(team: Team) -> Engine:
     def engine(
         _: Team, asked: Sequence[Request], sampling: Sampling, seed: int
     ) -> list[Completion]:
-        return [write(team.base_of(one.policy).chat, sampling.limit_of(one.agent)) for one in asked]
+        return [
+            write(team.base_of(one.policy).chat, sampling.limit_of(one.agent, one.turn))
+            for one in asked
+        ]
 
     return engine
 

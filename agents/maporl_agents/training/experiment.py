@@ -232,7 +232,7 @@ def resume(
     require_loggers(log_to)
     saved = read_config(folder)
     config = config or saved
-    sampling = kept_open(config.sampling, saved.sampling)
+    sampling = kept_open(config.sampling, saved.sampling, config.team.model)
     config = replace(config, game=with_whole_names(config.game), sampling=sampling)
     game = make_game(config.game, task)
     parts = parts_of(config, game)

@@ -151,7 +151,13 @@ def test_what_is_said_to_act_is_read_somewhere() -> None:
     assert sorted(left - asked - READ_IN_CONFIG) == []
 
 
-READ_IN_CONFIG = {"agent_max_new_tokens", "agent_stop", "stop", "max_new_tokens"}
+READ_IN_CONFIG = {
+    "agent_max_new_tokens",
+    "turn_max_new_tokens",
+    "agent_stop",
+    "stop",
+    "max_new_tokens",
+}
 """By `Sampling.limit_of` and `stops_of`."""
 
 

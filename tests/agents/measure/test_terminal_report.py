@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from miniatures import make_transcript
 from rich.console import Console
 
@@ -83,6 +84,22 @@ def test_no_name_is_cut_short() -> None:
     first = [line.split("│")[1].strip() for line in table.splitlines() if line.startswith("│")]
     assert "".join(first) == name
     assert all(figure in table for figure in ("0.11", "0.22", "0.33", "0.44", "0.500 ±0.100"))
+
+
+@pytest.mark.parametrize("agents", [1, 2, 3, 8])
+def test_figures_stand_in_eighty_columns_whatever_the_name(agents: int) -> None:
+    console = Console(width=80)
+    one = turn(accuracy=tuple(0.11 for _ in range(agents)), score=0.9)
+    name = "HuggingFaceTB/SmolLM2-135M-Instruct-with-a-long-name, another/one-of-them"
+    with console.capture() as capture:
+        stages = {name: {"sampled": {"turns": [one, one]}, "greedy": {"turns": [one, one]}}}
+        console.print(result_table(stages, "title"))
+    lines = capture.get().split("vote: ")[0].splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [line for line in lines if "0.500 ±0.100" in line]
+    assert len(rows) == 4
+    for figure in ("0.300", "0.010", "0.900", "0.125"):
+        assert sum(figure in row for row in rows) >= 2
 
 
 def test_a_table_says_how_many_questions_each_stage_asked() -> None:

@@ -29,7 +29,9 @@ def test_what_a_model_says_is_taken_and_told(tmp_path: Path) -> None:
     name = model(tmp_path / "m", do_sample=True, temperature=0.6, top_k=20, top_p=0.95)
     found, told = with_model_defaults(Sampling(), [name, name])
     assert found.truncation == (20, 0.95, 0)
-    assert told.startswith("drawing with top_k 20, top_p 0.95, as the generation settings of ")
+    assert found.temperature == 0.6
+    assert told.startswith("drawing at temperature 0.6, as the generation settings of ")
+    assert "; drawing with top_k 20, top_p 0.95, as the generation settings of " in told
     assert name in told
     assert "--sampling.top-k, --sampling.top-p set another value" in told
     assert model_sampling(name).truncation == found.truncation
@@ -105,3 +107,28 @@ def test_a_run_says_and_saves_them_and_goes_on(
     assert experiment.read_config(tmp_path / "run").sampling.truncation == (7, 1, 0)
     experiment.resume(tmp_path / "run", screen, replace(config, steps=2), force=True)
     assert experiment.read_config(tmp_path / "run").sampling.truncation == (7, 1, 0)
+
+
+def test_the_temperature_of_a_model_is_taken_where_it_is_open(tmp_path: Path) -> None:
+    warm = model(tmp_path / "warm", do_sample=True, temperature=0.2)
+    other = model(tmp_path / "other", do_sample=True, temperature=0.7)
+    greedy = model(tmp_path / "greedy", do_sample=False, temperature=0.2)
+    found, told = with_model_defaults(Sampling(), [warm, warm])
+    assert found.temperature == 0.2
+    assert "--sampling.model-temperature False keeps 1" in told
+    for own in (Sampling(temperature=0.9), Sampling(model_temperature=False)):
+        assert with_model_defaults(own, [warm]) == (own, "")
+    assert with_model_defaults(Sampling(), [greedy]) == (Sampling(), "")
+    assert with_model_defaults(Sampling(), ["tiny", "tiny"]) == (Sampling(), "")
+    mixed, told = with_model_defaults(Sampling(), [warm, other])
+    assert mixed.temperature == 1
+    assert "differ in temperature" in told
+    assert kept_open(Sampling(), found, [warm]).temperature == 0.2
+    assert model_sampling(warm).temperature == 0.2
+
+
+@pytest.mark.parametrize("heat", [0, -1, "warm", True])
+def test_a_temperature_that_draws_nothing_names_the_file(tmp_path: Path, heat: object) -> None:
+    name = model(tmp_path / "m", do_sample=True, temperature=heat)
+    with pytest.raises(ValueError, match=r"generation_config\.json of .*temperature must be"):
+        with_model_defaults(Sampling(), [name])

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maporl_env import prompts
+from maporl_env.batched import BatchedDebate
+from maporl_env.config import DebateConfig
 from maporl_env.prompts import Template
 from maporl_env.types import Message, Question, View
 
@@ -92,3 +94,47 @@ def test_join_merges_neighbours_of_one_kind() -> None:
 
 def test_default_count_is_a_quarter_of_the_characters_rounded_up() -> None:
     assert [prompts.count_characters("x" * n) for n in (0, 1, 4, 5)] == [0, 1, 1, 2]
+
+
+BARE = Template(
+    instruction="",
+    opening="{question} ",
+    peers="",
+    peer="{text}",
+    again="Again: {question} ",
+    cue="You: ",
+    nobody="Once more. ",
+)
+"""Words without a separator anywhere."""
+
+
+@pytest.mark.parametrize("protocol", ["debate", "sequential"])
+def test_a_message_without_its_end_does_not_run_into_the_next_text(protocol):
+    config = DebateConfig(
+        [Question("q", "1 + 1 ?", "2")],
+        num_agents=3,
+        num_turns=2,
+        template=BARE,
+        protocol=protocol,
+    )
+    debates = BatchedDebate(config, 1)
+    debates.reset([debates.game.questions[0]])
+    texts = iter(["so it is tw", "whole. ", "an apple a d"])
+    cuts = iter([True, False, True])
+    while debates.prompts()[0].turn == 0:
+        asked = debates.prompts()
+        debates.step([next(texts) for _ in asked], [next(cuts) for _ in asked])
+    first = debates.prompts()[0].text
+    assert "so it is tw\nwhole. an apple a d\nAgain: " in first
+    if protocol == "debate":
+        last = debates.prompts()[2].text
+        assert "an apple a d\nso it is tw\nwhole. Again: " in last
+
+
+def test_a_whole_message_and_templates_with_separators_stay_as_they_were():
+    for cut in (False, True):
+        debates = BatchedDebate(DebateConfig([Question("q", "1 ?", "1")], num_agents=2), 1)
+        debates.reset([debates.game.questions[0]])
+        debates.step(["one", "two"], [cut, cut])
+        assert "```\ntwo\n```\n\nThe question again" in debates.prompts()[0].text
+        assert "one\nAnswers of the other" in debates.prompts()[0].text
