@@ -17,6 +17,7 @@ from typing import Any
 from transformers.utils import cached_file
 
 from maporl_agents.config import Sampling, Truncation
+from maporl_agents.models.sources.downloads import require_found
 from maporl_agents.models.sources.fetched import local_name
 from maporl_agents.tiny import MODELS
 from maporl_env.user_functions import PYTHON, object_named
@@ -161,6 +162,7 @@ def _file(name: str) -> Path | None:
     if (folder := Path(name)).is_dir():
         return folder / FILE if (folder / FILE).is_file() else None
     try:
+        require_found(name)  # or the hub's library repeats its requests for minutes
         found = cached_file(name, FILE, _raise_exceptions_for_missing_entries=False)
     except (OSError, ValueError):  # no such model: loading it says so, and what to do
         return None
