@@ -2,6 +2,8 @@
 
     .venv/bin/python benchmarks/learned_verifier.py                 # shopping: 15 core-minutes
     .venv/bin/python benchmarks/learned_verifier.py --gsm8k FOLDER  # and real text: 10 more
+    .venv/bin/python benchmarks/learned_verifier.py --gsm8k FOLDER --model smollm2-135m \
+        --runs runs/verifier-smollm2    # real text alone, read by a real model: hours
 
 FOLDER holds GSM8K's train.jsonl and example_model_solutions.jsonl. Every step is an ordinary
 command that is printed before it runs; one whose result is there is not repeated. Leaves both
@@ -42,14 +44,14 @@ def run(done: Path, *command: object) -> None:
     subprocess.run(words, check=True)
 
 
-def compare(runs: Path, answers: Path, name: str, *options: object) -> None:
+def compare(runs: Path, answers: Path, name: str, *options: object, tuning: str = "full") -> None:
     """Train a balanced verifier and its unbalanced twin on the same budget; measure both."""
     folders = []
     for label, balance in BALANCES.items():
         folders.append(runs / f"{name}-{label}")
         done = folders[-1] / "report.json"
         train = (*MAPORL, "verifier", "train", answers, folders[-1], "--balance", balance)
-        run(done, *train, "--tuning", "full", *options)
+        run(done, *train, "--tuning", tuning, *options)
     both = runs / f"{name}-both"
     run(both / "report.json", *MAPORL, "verifier", "eval", answers, *folders, "--out", both)
 
@@ -69,11 +71,19 @@ def shopping(runs: Path, steps: int) -> None:
     print(f"\n{last_turn_mistakes(paid)}")
 
 
-def real_text(runs: Path, data: Path) -> None:
-    """Answers of four language models to the questions of GSM8K, divided by question."""
+def real_text(runs: Path, data: Path, model: str) -> None:
+    """Answers of four language models to the questions of GSM8K, divided by question.
+
+    Without a model, a small one that was pre-trained on the same text is the verifiers' base.
+    """
     answers, base = runs / "gsm8k-answers", runs / "gsm8k-base"
     recordings = data / "example_model_solutions.jsonl"
     run(answers / "data.json", *MAPORL, "verifier", "data", answers, "--recordings", recordings)
+    if model:
+        rates = ("--learning-rate", 1e-4, "--head-learning-rate", 1e-3)
+        sizes = ("--model", model, "--steps", 150, "--rows-per-step", 16, "--rows-at-once", 4)
+        compare(runs, answers, "gsm8k", *sizes, *rates, tuning="lora")
+        return
     script = Path(__file__).with_name("verifier_base.py")
     run(base / "config.json", sys.executable, script, data / "train.jsonl", base)
     rates = ("--learning-rate", 5e-4, "--head-learning-rate", 2e-3)
@@ -116,12 +126,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs/verifier"))
     parser.add_argument("--gsm8k", type=Path, help="folder of GSM8K's files")
+    parser.add_argument("--model", default="", help="base of the verifiers of real text")
     parser.add_argument("--steps", type=int, default=40, help="of the run that is paid")
     args = parser.parse_args()
     args.runs.mkdir(parents=True, exist_ok=True)
-    shopping(args.runs, args.steps)
+    if not args.model:
+        shopping(args.runs, args.steps)
     if args.gsm8k is not None:
-        real_text(args.runs, args.gsm8k)
+        real_text(args.runs, args.gsm8k, args.model)
 
 
 if __name__ == "__main__":

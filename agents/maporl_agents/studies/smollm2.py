@@ -12,14 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from maporl_agents.config import (
-    EvalConfig,
-    GameConfig,
-    PPOConfig,
-    Sampling,
-    TeamConfig,
-    TrainConfig,
-)
+from maporl_agents.config import GameConfig, TrainConfig
 from maporl_agents.studies.arms import (
     NO_ROOM,
     SHARING,
@@ -28,6 +21,7 @@ from maporl_agents.studies.arms import (
     claims_of_a_debate,
     incentive_study,
     on,
+    settings_of,
     together,
     with_controls,
     with_game,
@@ -42,27 +36,21 @@ MODEL = "smollm2-135m"
 SEEDS = (0, 1, 2, 3, 4)
 VERIFIERS = Path("runs/verifier-smollm2")
 """Where `benchmarks/learned_verifier.py --gsm8k FOLDER --model smollm2-135m` leaves verifiers."""
-NUMBERS = "least=1,most=9"
-
-
-def notes_of(ask: str) -> str:
-    """Return the task of private notes with one kind of question."""
-    return f"notes:ask={ask},{NUMBERS}"
-
-
-MISLED = f"notes_misled:ask=sum,{NUMBERS}"
-NOTES = TrainConfig(
-    steps=12,
-    questions_per_step=12,
-    game=GameConfig(
-        task=notes_of("sum"), num_agents=2, num_turns=2, shots=1, answer_rule="answer_line"
-    ),
-    team=TeamConfig(model=(MODEL,), tuning="lora", sharing="one"),
-    sampling=Sampling(max_new_tokens=16, stop=("\n",)),
-    ppo=PPOConfig(learning_rate=1e-3, warmup_steps=2, minibatches=2, critic_coef=0.1),
-    eval=EvalConfig(questions=200),
-)
+NOTES = settings_of("smollm2-notes")
+NOTES = replace(NOTES, eval=replace(NOTES.eval, questions=200))
 """MAPoRL on sums of two private numbers, all turns trained."""
+MISLED = "notes_misled:ask=sum,least=1,most=9,brief=true"
+MISLED_TOKENS = 24
+"""Limit of a message that tells two facts."""
+VERIFIED_TOKENS = 100
+"""Limit of a message about a problem of GSM8K."""
+
+
+def asking_for(kind: str, task: str) -> str:
+    """Return the name of a task of notes with another kind of question."""
+    name, _, options = task.partition(":")
+    kept = [option for option in options.split(",") if not option.startswith("ask=")]
+    return f"{name}:{','.join([f'ask={kind}', *kept])}"
 
 
 def frozen_first(base: TrainConfig) -> TrainConfig:
@@ -123,8 +111,8 @@ def alone(base: TrainConfig) -> StudyPlan:
         claim="Agents trained alone, and then debating, stay behind agents trained together.",
         arms=(together("maporl", "MAPoRL, first turn frozen", frozen_first(base)), *arms, voting),
         notes=(
-            "1x is the steps of MAPoRL with one answer per agent and question; the schedule is "
-            "stretched with it. Alone nobody can know the sum: what is learnt is the form.",
+            "1x is as many training answers as MAPoRL's; the schedule is stretched with it. Alone "
+            "nobody can know the sum: what is learnt is the form.",
         ),
         claims=tuple(
             Claim(f"{words} stay behind.", on(name))
@@ -139,7 +127,8 @@ def alone(base: TrainConfig) -> StudyPlan:
 
 def misled(base: TrainConfig, task: str = MISLED) -> TrainConfig:
     """Return settings of three agents of whom one is told a wrong number."""
-    return with_game(base, task=task, num_agents=3)
+    longer = replace(base, sampling=replace(base.sampling, max_new_tokens=MISLED_TOKENS))
+    return with_game(longer, task=task, num_agents=3)
 
 
 def incentives(base: TrainConfig) -> StudyPlan:
@@ -159,7 +148,8 @@ def incentives(base: TrainConfig) -> StudyPlan:
 def transfer(base: TrainConfig) -> StudyPlan:
     """Study 4: notes to notes with a misled agent, and sums to differences."""
     sums = frozen_first(base)
-    differences = with_game(sums, task=notes_of("difference"))
+    asked = {kind: asking_for(kind, base.game.task) for kind in ("sum", "difference")}
+    differences = with_game(sums, task=asked["difference"])
     pairs = (
         (
             "misled",
@@ -171,9 +161,9 @@ def transfer(base: TrainConfig) -> StudyPlan:
             "differences",
             "trained on sums, asked differences",
             sums,
-            Measure(task=notes_of("difference")),
+            Measure(task=asked["difference"]),
         ),
-        ("sums", "trained on differences, asked sums", differences, Measure(task=notes_of("sum"))),
+        ("sums", "trained on differences, asked sums", differences, Measure(task=asked["sum"])),
     )
     arms = [
         arm
@@ -213,7 +203,9 @@ def bases(base: TrainConfig) -> StudyPlan:
     small = "tiny-sharing"
 
     def team(*models: str) -> TrainConfig:
-        config = with_team(SHARING, model=models, sharing="agent", tuning="lora")
+        config = with_team(
+            SHARING, model=models, sharing="agent", tuning="lora", prompts=base.team.prompts
+        )
         return replace(config, steps=20, questions_per_step=12, eval=base.eval)
 
     pairs = (("two-small", "two built-in models", small), ("two-real", "two SmolLM2s", real))
@@ -251,7 +243,9 @@ def verifier(base: TrainConfig, folder: Path = VERIFIERS, data: str = "") -> Stu
     game = GameConfig(
         task="gsm8k", data=data, num_agents=2, num_turns=2, shots=2, answer_rule="answer_line"
     )
-    config = replace(base, game=game, sampling=replace(base.sampling, max_new_tokens=100))
+    config = replace(
+        base, game=game, sampling=replace(base.sampling, max_new_tokens=VERIFIED_TOKENS)
+    )
     rewards = {
         "balanced": ("a verifier balanced per question", f"learned:{folder / 'gsm8k-balanced'}"),
         "unbalanced": ("a verifier without balance", f"learned:{folder / 'gsm8k-unbalanced'}"),
@@ -274,7 +268,7 @@ def verifier(base: TrainConfig, folder: Path = VERIFIERS, data: str = "") -> Stu
             for name, (words, verifier) in rewards.items()
         ),
         notes=(
-            "The verifiers are made first: benchmarks/learned_verifier.py --gsm8k FOLDER --model "
+            "Make the verifiers first: benchmarks/learned_verifier.py --gsm8k FOLDER --model "
             f"{MODEL} --runs {folder}.",
         ),
         claims=(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from study_cases import PPO, quiet
+from verifier_cases import make
 
-from maporl_agents import cli
+from maporl_agents import cli, tiny
 from maporl_agents.config import EvalConfig, PPOConfig, TrainConfig, turns_of
 from maporl_agents.models.sources import fetched
 from maporl_agents.studies import catalogue, smollm2
@@ -20,6 +21,7 @@ from maporl_agents.studies.jobs import Job, carry_out, measure_path, missing
 from maporl_agents.studies.kept import bring, keep
 from maporl_agents.studies.plan import ArmPlan, StudyPlan, expected_minutes
 from maporl_agents.studies.results import Study
+from maporl_agents.training.make_game import make_verifiers
 
 SEED = (0,)
 
@@ -179,6 +181,7 @@ MINIATURE = replace(
     ppo=PPOConfig(minibatches=1),
     eval=EvalConfig(questions=4),
 )
+ROW = '{{"question": "Ann has {0} pens and buys {0} more. How many?", "answer": "So. #### {1}"}}'
 
 
 def small(plan: StudyPlan) -> StudyPlan:
@@ -212,3 +215,26 @@ def test_a_miniature_runs_from_training_to_claims(
     assert not any(note.startswith("Not carried out") for note in study.notes)
     kept = tmp_path / "kept"
     assert keep(plan.jobs(SEED), root, kept) == len(plan.jobs(SEED))
+
+
+@pytest.mark.thorough
+def test_the_verifiers_study_runs_with_verifiers_that_were_made(tmp_path: Path) -> None:
+    data, root = tmp_path / "gsm8k", tmp_path / "jobs"
+    data.mkdir()
+    for split, numbers in (("train", range(2, 30)), ("test", range(30, 40))):
+        rows = (ROW.format(number, 2 * number) for number in numbers)
+        (data / f"{split}.jsonl").write_text("\n".join(rows) + "\n")
+    for name in ("gsm8k-balanced", "gsm8k-unbalanced"):
+        make(tiny.checkpoint(0), lora_rank=2).save(tmp_path / name)
+    plan = small(smollm2.verifier(MINIATURE, tmp_path, str(data)))
+    for job in plan.jobs(SEED):
+        carry_out(job, root / job.key, quiet())
+    study = assemble(plan, SEED, root, command="", errors={})
+    assert [len(arm.seeds) for arm in study.arms] == [1, 1, 1]
+
+
+def test_without_its_verifier_a_job_says_what_is_missing(tmp_path: Path) -> None:
+    [_, job, *_] = small(smollm2.verifier(MINIATURE, tmp_path)).jobs(SEED)
+    assert job.recipe.method == "ppo"
+    with pytest.raises(ValueError, match="gsm8k-balanced"):
+        make_verifiers([job.config.game.verifier])
