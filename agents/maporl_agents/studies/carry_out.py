@@ -86,6 +86,8 @@ def not_carried_out(
         ]
         for arm in plan.arms
     }
+    if all(left == list(seeds) for left in waiting.values()):
+        return (f"{NOT_YET}: all rows, seeds {', '.join(map(str, seeds))}.",)
     words = [
         f"{label} (seed{'s' * (len(left) > 1)} {', '.join(map(str, left))})"
         for label, left in waiting.items()

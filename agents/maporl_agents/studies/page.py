@@ -111,7 +111,8 @@ def write_printed(path: Path, results: PrintedResults) -> None:
     (folder / "claims.md").write_text(claims_page(results, path.name), encoding="utf-8")
     for study in results.studies:
         (folder / f"{study.name}.md").write_text(study_page(study, path.name), encoding="utf-8")
-        save_plot(study, folder / f"{study.name}.png")
+        if has_figures(study):
+            save_plot(study, folder / f"{study.name}.png")
 
 
 # --- The summary --------------------------------------------------------------------
@@ -125,7 +126,8 @@ def summary(results: PrintedResults, folder: str) -> str:
     caveats = [] if is_real(results) else [CAVEATS.format(folder=folder)]
     texts = [first, tally(results), results.correction, *caveats, PLOTS]
     sections = [line for study in results.studies for line in short_section(study, folder)]
-    return "\n".join(["# Results", *paragraphs(texts), *sections, ""])
+    title = "# Results on SmolLM2" if is_real(results) else "# Results"
+    return "\n".join([title, *paragraphs(texts), *sections, ""])
 
 
 def tally(results: PrintedResults) -> str:
@@ -153,17 +155,27 @@ def short_section(study: PrintedStudy, folder: str) -> list[str]:
         "",
         *wrapped(study.claim),
         "",
-        f"![{study.name}: scores after training, and the differences that decide]({place}.png)",
-        "",
+        *plot_lines(study, place),
         *(
             f"- **{claim.sampled}** (greedy: {claim.greedy}): {claim.words}"
             for claim in study.claims
         ),
-        *wrapped(waiting(study)),
+        *textwrap.wrap(waiting(study), 100, subsequent_indent="  "),
         *(["- No claim to judge: a survey."] if not study.claims else []),
         "",
         f"[All figures of `{study.name}`]({place}.md)",
     ]
+
+
+def plot_lines(study: PrintedStudy, place: str) -> list[str]:
+    """Return the lines that show a study's plot; [] if it has no figures yet."""
+    words = f"{study.name}: scores after training, and the differences that decide"
+    return [f"![{words}]({place}.png)", ""] if has_figures(study) else []
+
+
+def has_figures(study: PrintedStudy) -> bool:
+    """Return whether anything of a study was measured."""
+    return any(cell != "-" for row in study.rows for cell in row[2:])
 
 
 def waiting(study: PrintedStudy) -> str:

@@ -87,7 +87,7 @@ class TestAssemble:
             "commits": ["a" * 40, "b" * 40, "c" * 40],
         }
         assert study.notes[:2] == ("A note.", f"Its jobs were made at 3 commits: {COMMITS}.")
-        assert study.notes[2].startswith("Not carried out yet: MAPoRL (seed 0)")
+        assert study.notes[2].startswith("Not carried out yet: all rows")
 
     def test_versions_are_noted_once_each(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -152,7 +152,7 @@ def test_collecting_runs_nothing(tmp_path: Path) -> None:
     assert errors == {}
     assert not (tmp_path / "studies" / "jobs").exists()
     study = Study.load(tmp_path / "studies" / "small" / "study.json")
-    assert study.notes == ("Not carried out yet: the arm (seeds 0, 1).",)
+    assert study.notes == ("Not carried out yet: all rows, seeds 0, 1.",)
 
 
 @pytest.mark.thorough
@@ -168,7 +168,8 @@ def test_the_pages_of_studies_that_wait_say_so(
     assert "SmolLM2: do incentives steer behaviour?" in text
     assert "**not measured**" in text
     study = (page.with_suffix("") / "smollm2-incentives.md").read_text()
-    assert "alpha0 = 2 (seeds 0, 1)" in study
+    assert "Not carried out yet: all rows, seeds 0, 1." in study
+    assert not list(page.parent.rglob("*.png"))
     capsys.readouterr()
 
 
