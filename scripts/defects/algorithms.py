@@ -27,10 +27,10 @@ DEFECTS = (
                 "by_message():\n        advantages[rows]",
                 "by_policy():\n        advantages[rows]",
             ),
-            ("advantages[rows] = 0.0", "pass"),
+            ("differ[rows] = bool(spread.any())", "differ[rows] = True"),
             ("total - ppo.entropy_coef * reduced", "total + ppo.entropy_coef * reduced"),
             (
-                "if updates:\n        learner.schedule.step()",
+                "if any(updates):\n        learner.schedule.step()",
                 "for _ in updates:\n        learner.schedule.step()",
             ),
             ("batch = learner.scale(batch)", "learner.scale(batch)"),

@@ -12,11 +12,11 @@ With one agent and one turn this is PPO.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Literal, TypedDict
 
 import torch
+from torch import Tensor
 
 from maporl_agents.advantages import gae, token_rewards, whiten
 from maporl_agents.algorithms import Scheme, StepWork
@@ -75,19 +75,21 @@ def train_step(
     experience = evaluate_tokens(
         team, batch, learner.settings(), sampling.temperature, sampled=True
     )
-    experience = compared(experience)
 
-    # Update: a few passes over the batch in minibatches, fewer if the policy moves too far.
+    # Update: a few passes over the batch in minibatches, fewer if the policy moves too far. Only
+    # messages that can be compared count.
+    differ = rewards_differ(batch)
     generator = torch.Generator().manual_seed(seed_of(seed, "minibatches"))
     passes = (minibatches(batch, ppo.minibatches, generator) for _ in range(ppo.epochs))
     planned = [rows for one_pass in passes for rows in one_pass]
     updates: list[Metrics] = []
     rate = learner.learning_rate
     for rows in planned:
-        updates.append(update(learner, experience.select(rows), sampling.temperature))
-        if ppo.target_kl is not None and updates[-1]["approx_kl"] > ppo.target_kl:
+        part = experience.select(rows[differ[rows]])
+        updates.append(update(learner, part, sampling.temperature))
+        if ppo.target_kl is not None and updates[-1].get("approx_kl", 0.0) > ppo.target_kl:
             break
-    if updates:
+    if any(updates):
         learner.schedule.step()
 
     # Log.
@@ -135,19 +137,19 @@ def evaluate_tokens(
     return Experience(batch, logprobs, ref_logprobs, values, advantages, returns, *told)
 
 
-def compared(experience: Experience) -> Experience:
-    """Return the experience with advantages of 0 where no message was better than another.
+def rewards_differ(batch: TokenBatch) -> Tensor:
+    """Return for each message whether some of its turn and agent were rewarded otherwise, (B,).
 
-    Where all messages of a (turn, agent) have the same reward, their advantages differ by errors of
-    the critic and by KL alone. Whitening has scaled these to the size of a reward's effect, so that
-    a policy that is right every time would drift away from what it has learnt.
+    Where all have the same reward nothing tells how to write better ones: their advantages differ
+    by errors of the critic, which whitening has scaled to the size of a reward's effect, and by KL.
+    These errors, and the value loss by way of the layers that critic and policy share, would move a
+    policy that is right every time away from what it has learnt.
     """
-    batch, advantages = experience.batch, experience.advantages.clone()
+    differ = torch.zeros(len(batch), dtype=torch.bool, device=batch.ids.device)
     for _, rows in batch.by_message():
-        rewards = batch.rewards[rows]
-        if not whiten(rewards, torch.ones_like(rewards, dtype=torch.bool)).any():  # no spread
-            advantages[rows] = 0.0
-    return replace(experience, advantages=advantages)
+        spread = whiten(batch.rewards[rows], torch.ones_like(rows, dtype=torch.bool))
+        differ[rows] = bool(spread.any())
+    return differ
 
 
 def update(learner: PPOLearner, experience: Experience, temperature: float) -> Metrics:

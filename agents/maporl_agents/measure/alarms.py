@@ -21,7 +21,11 @@ LENGTH_LEFT = 0.25
 COPIED, GAINED = 0.9, 0.05
 """Copy rate from which on a turn adds nothing, unless it scores this much more than the first."""
 NEAR_1 = 0.9
-"""Score from which on a policy that says little, or the same, says what is right."""
+"""Score of the last turn from which on all goes well."""
+FALLEN = 0.25
+"""Loss of score since the best step, from which on a run that is still above its start falls."""
+TELLS = 0.9
+"""Share of messages without an answer from which on a turn before the last tells facts only."""
 EMPTY = 0.5
 """Share of an agent's messages that are empty from which on its model is not understood."""
 LAZY = 0.8
@@ -106,16 +110,23 @@ Rule = Callable[[Metrics, Metrics], Iterator[Alarm]]
 """Yields alarms from the metrics of a step and those of the first step, the worst first."""
 
 
-def alarms(metrics: Metrics, first: Metrics, scheme: str = "maporl") -> list[Alarm]:
+def alarms(
+    metrics: Metrics, first: Metrics, scheme: str = "maporl", best: float | None = None
+) -> list[Alarm]:
     """Return the early warnings of a step, each at most once, for its worst agent or turn.
+
+    While the score of the last turn rises or is near 1 only the `FAULTS` of verifier and sampler
+    are told: what agents do then, such as saying little or all the same, is right.
 
     Args:
         metrics: of the step. A rule whose metrics are missing or not finite is silent.
         first: of the first step of the run, to which collapse is relative.
         scheme: name of the scheme that trains; the advice names its flags.
+        best: highest `last_score` of the run so far; None where it is not known.
     """
     now, then = _finite(metrics), _finite(first)
-    found = (next(rule(now, then), None) for rule in RULES)
+    rules = FAULTS if _does_well(now, then, best) else RULES
+    found = (next(rule(now, then), None) for rule in rules)
     return [
         Alarm(alarm.name, alarm.where, f"{alarm.text} {remedy(alarm.name, scheme)}")
         for alarm in found
@@ -134,7 +145,7 @@ def _finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def entropy_collapse(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
-    """A policy's entropy is a small part of what it was, and the score has not risen."""
+    """A policy's entropy is a small part of what it was."""
     for name in _fallen("entropy/", metrics, first, ENTROPY_LEFT, at_first=UNSURE):
         policy, turn = name.split("/")[1:]
         yield Alarm(
@@ -146,7 +157,7 @@ def entropy_collapse(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
 
 
 def length_collapse(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
-    """Messages have become a small part of what they were, and the score has not risen."""
+    """Messages have become a small part of what they were."""
     for name in _fallen("length/", metrics, first, LENGTH_LEFT):
         words = f"messages of {_words(name)} have {metrics[name]:.1f} tokens, at first"
         yield Alarm("length collapse", name, f"{words} {first[name]:.1f}.")
@@ -244,9 +255,13 @@ no_signal = above(
 
 
 def invalid_answers(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
-    """More messages than at first have no readable answer."""
+    """More messages than at first have no readable answer, in a turn that gives answers."""
+    last = _last(metrics, "invalid/")
+    answered = metrics.get(last, 1.0) < INVALID
     for name, share in _named("invalid/", metrics):
         begun = first.get(name, 0.0)
+        if name != last and answered and min(share, begun) >= TELLS:
+            continue
         if share > begun and share >= max(INVALID, (1 + begun) / 2):
             yield Alarm(
                 "invalid answers",
@@ -273,11 +288,8 @@ def _fallen(
 ) -> list[str]:
     """Return the metrics below a share `left` of their first value, the worst first.
 
-    Metrics that were not above 0, or below `at_first`, in the first step do not count; none count
-    while the score rises or is near 1.
+    Metrics that were not above 0, or below `at_first`, in the first step do not count.
     """
-    if _does_well(metrics, first):
-        return []
     shares = {
         name: value / first[name]
         for name, value in _named(prefix, metrics)
@@ -286,11 +298,23 @@ def _fallen(
     return _worst_first(shares, lambda share: share < left)
 
 
-def _does_well(metrics: Metrics, first: Metrics) -> bool:
-    """Whether the last turn's score is above what it was at first, or near 1."""
-    name = max((name for name, _ in _named("score/", metrics)), key=_number, default="")
+def last_score(metrics: Mapping[str, float | None]) -> float | None:
+    """Return the score of the last turn; None if there is none, or it is not finite."""
+    finite = _finite(metrics)
+    return finite.get(_last(finite, "score/"))
+
+
+def _does_well(metrics: Metrics, first: Metrics, best: float | None) -> bool:
+    """Whether the last turn's score is near 1, or above what it was at first and not falling."""
+    name = _last(metrics, "score/")
     score = metrics.get(name, 0.0)
-    return score >= NEAR_1 or (name in first and score > first[name] + GAINED)
+    falls = best is not None and score < best - FALLEN
+    return score >= NEAR_1 or (name in first and score > first[name] + GAINED and not falls)
+
+
+def _last(metrics: Metrics, prefix: str) -> str:
+    """Return the metric of the last turn among those that begin with `prefix`; "" if none does."""
+    return max((name for name, _ in _named(prefix, metrics)), key=_number, default="")
 
 
 def _number(name: str) -> int:
@@ -319,6 +343,10 @@ RULES: tuple[Rule, ...] = (
     sampler_drift,
     sampler_fault,
 )
+
+
+FAULTS = (verifier_faults, sampler_drift, sampler_fault)
+"""Rules that hold however well the agents do."""
 
 
 def _named(prefix: str, metrics: Metrics) -> list[tuple[str, float]]:

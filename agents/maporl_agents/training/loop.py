@@ -10,7 +10,7 @@ from typing import Any
 
 from maporl_agents.algorithms import scheme_for
 from maporl_agents.config import RunConfig, scheme_of
-from maporl_agents.measure.alarms import Alarm, alarms
+from maporl_agents.measure.alarms import Alarm, alarms, last_score
 from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.phases import measured
 from maporl_agents.play.questions import questions_of_step
@@ -65,7 +65,9 @@ def train(
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the step is finished and saved.
     """
-    first: Mapping[str, Any] = read_metrics(log.folder)[0] if start else {}
+    done: list[dict[str, Any]] = read_metrics(log.folder)[:start] if start else []
+    first: Mapping[str, Any] = done[0] if done else {}
+    best = highest(None, *map(last_score, done))
     told: set[str] = set()
     learner.folder = log.folder
     scheme = scheme_of(config)
@@ -74,7 +76,8 @@ def train(
             with measured() as seconds:
                 rollouts, metrics = take_step(config, learner, game, questions, step)
             first = first or metrics
-            raised = alarms(metrics, first, scheme)
+            best = highest(best, last_score(metrics))
+            raised = alarms(metrics, first, scheme, best)
             log.metrics(step + 1, metrics | {"alarms": len(raised)})
             log.alarms(asdict(alarm) for alarm in raised)
             log.seconds(seconds)
@@ -91,6 +94,11 @@ def train(
                 raise Interrupted(step + 1, caught[0])
             if due:
                 on_checkpoint(step + 1)
+
+
+def highest(*scores: float | None) -> float | None:
+    """Return the highest of the scores that are known; None if none is."""
+    return max((score for score in scores if score is not None), default=None)
 
 
 def take_step(

@@ -13,12 +13,13 @@ from metric_cases import make_rollout
 
 from maporl_agents.config import CONFIGS, EvalConfig, Sampling, TrainConfig
 from maporl_agents.config.effects import leaves, why_never
-from maporl_agents.measure.alarms import RULES, Alarm, alarms
+from maporl_agents.measure.alarms import RULES, Alarm, alarms, last_score
 from maporl_agents.measure.step_metrics import (
     rollout_metrics,
 )
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.training import experiment
+from maporl_agents.training.loop import highest
 from maporl_env.tasks import load_task
 
 # --- Alarms -------------------------------------------------------------------
@@ -98,6 +99,55 @@ def test_nothing_collapses_while_the_score_rises_or_is_near_1(
     now = COLLAPSED | {"score/turn_9": 0.0, "score/turn_10": score}
     then = FULL | {"score/turn_9": 0.0, "score/turn_10": at_first}
     assert bool(alarms(now, then)) is collapses
+
+
+TROUBLE = COLLAPSED | {"copy/turn_2": 1.0, "lazy/agent_0": 1.0, "empty/agent_0": 1.0, "kl": 9.0}
+TROUBLE |= {"clip_frac": 1.0, "cut_off": 1.0, "zero_spread": 1.0, "invalid/turn_1": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("score", "best", "quiet"),
+    [(0.95, 0.95, True), (0.6, 0.8, True), (0.6, None, True), (0.6, 0.9, False), (0.3, 0.3, False)],
+)
+def test_only_faults_are_told_while_the_last_turn_does_well(
+    score: float, best: float | None, quiet: bool
+) -> None:
+    """From .3 at first. Well: near 1; or above the start, and not far below the best step."""
+    then = FULL | {"score/turn_1": 0.0, "score/turn_2": 0.3}
+    now = TROUBLE | {"score/turn_1": 0.0, "score/turn_2": score}
+    assert (alarms(now, then, best=best) == []) is quiet
+    assert [a.name for a in alarms(now | {"ratio_mismatch": 1.0}, then, best=best)][
+        -1
+    ] == "sampler mismatch"
+
+
+def test_a_turn_that_tells_facts_has_no_answers_and_no_alarm() -> None:
+    """Nor had it at first; in the last turn, or where no turn has answers, they are missed."""
+    told = {"invalid/turn_1": 1.0, "invalid/turn_2": 0.2}
+    assert alarms(told, {"invalid/turn_1": 0.95, "invalid/turn_2": 0.1}) == []
+    [alarm] = alarms(told, {"invalid/turn_1": 0.5, "invalid/turn_2": 0.1})
+    assert alarm.where == "invalid/turn_1"
+    [alarm] = alarms(
+        told | {"invalid/turn_2": 0.99}, {"invalid/turn_1": 0.95, "invalid/turn_2": 0.1}
+    )
+    assert alarm.name == "invalid answers"
+
+
+RECORDED = json.loads((Path(__file__).parent / "recorded_metrics.json").read_text())
+"""Metrics of real runs on `notes`, by name: one row per step."""
+
+
+@pytest.mark.parametrize("name", sorted(RECORDED))
+def test_runs_that_were_recorded(name: str) -> None:
+    """Those that learn raise nothing; in those that fail the last step is an alarm."""
+    rows, best, raised = RECORDED[name], None, []
+    for row in rows:
+        best = highest(best, last_score(row))
+        raised.append([alarm.name for alarm in alarms(row, rows[0], best=best)])
+    if name.startswith("learns"):
+        assert raised == [[]] * len(rows)
+    else:
+        assert raised[-1]
 
 
 def test_a_policy_that_was_sure_from_the_start_has_not_collapsed() -> None:
