@@ -58,7 +58,7 @@ def line_with(text: str, output: str) -> str:
 
 class TestForm:
     def test_the_lessons_are_counted_without_a_gap(self) -> None:
-        assert [script.name[:2] for script in COURSE] == [f"{n:02}" for n in range(1, 13)]
+        assert [script.name[:2] for script in COURSE] == [f"{n:02}" for n in range(1, 14)]
 
     @pytest.mark.parametrize("script", COURSE, ids=lambda script: script.stem)
     def test_is_short_and_says_what_one_learns_and_how_to_run_it(self, script: Path) -> None:
@@ -267,3 +267,14 @@ def test_12_qlora_on_one_gpu(run: Run) -> None:
     sizes = [int(x.replace(",", "")) for x in re.findall(r"adapters/agent_\d: ([\d,]+)", output)]
     assert len(sizes) == 2
     assert all(0 <= size - 4 * numbers_of_an_adapter < 8000 for size in sizes)
+
+
+@pytest.mark.real
+def test_13_a_real_model_asks_its_colleague(run: Run) -> None:
+    """A step of two debates: that it runs, reads its note and speaks; what is learnt takes longer."""
+    pytest.importorskip("gguf")
+    output = run("13", "--steps", "1", "--questions", "2", "--held-out", "4")
+    assert "You: Answer: 6 + 2 = 8" in output
+    assert output.count("is right in") == 3
+    assert re.search(r"step 1: right in turn 2 [01]\.\d\d", output)
+    assert output.count("(told: ") == 4
