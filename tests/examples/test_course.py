@@ -271,7 +271,7 @@ def test_12_qlora_on_one_gpu(run: Run) -> None:
 
 @pytest.mark.real
 def test_13_a_real_model_asks_its_colleague(run: Run) -> None:
-    """A step of two debates: that it runs, reads its note and speaks; what is learnt takes longer."""
+    """A step of two debates: that it runs and says what it does; to learn takes longer."""
     pytest.importorskip("gguf")
     output = run("13", "--steps", "1", "--questions", "2", "--held-out", "4")
     assert "You: Answer: 6 + 2 = 8" in output
