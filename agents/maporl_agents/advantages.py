@@ -12,6 +12,7 @@ Axis letters: B sequences, L tokens, N samples.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -25,9 +26,17 @@ from maporl_agents.tensor_checks import (
     working_dtype,
 )
 
-__all__ = ["Baseline", "Scale", "gae", "group_advantages", "token_rewards", "whiten"]
+__all__ = [
+    "Baseline",
+    "Scale",
+    "gae",
+    "group_advantages",
+    "running_advantages",
+    "token_rewards",
+    "whiten",
+]
 
-Baseline = Literal["mean", "leave_one_out"]
+Baseline = Literal["mean", "leave_one_out", "maximum", "none"]
 Scale = Literal["none", "std"]
 
 GROUP_STD_EPS = 1e-4
@@ -172,11 +181,14 @@ def group_advantages(
         "mean"           A_i = R_i - m                                    MAGRPO, arXiv 2508.04652
         "leave_one_out"  A_i = R_i - mean of the other n-1 rewards        RLOO, arXiv 2402.14740
                              = (R_i - m) * n / (n - 1)
+        "maximum"        A_i = R_i - largest of the group, never above 0
+        "none"           A_i = R_i                                        REINFORCE
         scale "std"      A_i / (std + 1e-4), std over n-1                 GRPO, arXiv 2402.03300
         scale "none"     as it is: no bias towards easy or hard questions (arXiv 2503.20783)
 
-    Groups of one and groups of equal rewards give exact zeros: rewards are counted from the
-    smallest of their group, so that rounding of the mean leaves nothing behind.
+    With a baseline, groups of one and groups of equal rewards give exact zeros: rewards are counted
+    from the smallest of their group, so that rounding of the mean leaves nothing behind. A baseline
+    from elsewhere (a greedy answer, a running mean) is subtracted before, with "none" here.
 
     Args:
         rewards: (N,), one per sample.
@@ -190,10 +202,15 @@ def group_advantages(
         (N,) advantages.
 
     Raises:
-        ValueError: if shapes disagree or an option is unknown.
+        ValueError: if shapes disagree, an option is unknown, or "std" scales without a baseline.
     """
     require_option("baseline", baseline, get_args(Baseline))
     require_option("scale", scale, get_args(Scale))
+    if (baseline, scale) == ("none", "std"):
+        raise ValueError(
+            "scale='std' needs a baseline of the group: without one, equal rewards would be "
+            "divided by almost 0. Choose scale='none', or another baseline."
+        )
     if rewards.dim() != 1:
         raise ValueError(f"rewards has shape {tuple(rewards.shape)}: it needs one axis, (N,).")
     require_shape("group_ids", group_ids, rewards.shape, like="rewards")
@@ -216,13 +233,59 @@ def _compare_in_groups(
     others = (sizes - 1).clamp(min=1)  # (G,), n - 1; a group of one has deviation 0 anyway
     lowest = torch.zeros_like(sizes).scatter_reduce(0, group, rewards, "amin", include_self=False)
     excess = rewards - lowest[group]  # (N,), exactly 0 where all rewards of a group are equal
-    advantages: Tensor = excess - (_group_sums(excess, group, len(ids)) / sizes)[group]
-    std = (_group_sums(advantages.square(), group, len(ids)) / others).sqrt()  # (G,)
+    centred: Tensor = excess - (_group_sums(excess, group, len(ids)) / sizes)[group]
+    std = (_group_sums(centred.square(), group, len(ids)) / others).sqrt()  # (G,)
+    advantages = centred
     if baseline == "leave_one_out":
-        advantages = advantages * (sizes / others)[group]  # (R - m) n / (n - 1)
+        advantages = centred * (sizes / others)[group]  # (R - m) n / (n - 1)
+    elif baseline == "maximum":
+        highest = torch.zeros_like(sizes).scatter_reduce(0, group, excess, "amax")
+        advantages = excess - highest[group]
+    elif baseline == "none":
+        advantages = rewards
     if scale == "std":
         advantages = advantages / (std + GROUP_STD_EPS)[group]
     return advantages
+
+
+@torch.no_grad()
+def running_advantages(
+    rewards: Tensor, roles: Sequence[str], baselines: Mapping[str, float], *, decay: float
+) -> tuple[Tensor, dict[str, float]]:
+    """Compare each sample with the running mean of its role's rewards.
+
+    Role-conditioned advantage estimation (SPIRAL, arXiv 2506.24119, section 3.2), sample by sample
+    in their order, the baseline of the sample's role first:
+
+        b = decay * b + (1 - decay) * R        A = R - b        b begins at 0
+
+    It needs no group: one episode per question is enough, and a role that is easier than another
+    (who moves first, say) is compared with itself.
+
+    Args:
+        rewards: (N,), one per sample, in the order in which the baselines are to follow them.
+        roles: N names.
+        baselines: by role, from earlier batches; a role without one begins at 0.
+        decay: memory of the baseline, in [0, 1).
+
+    Returns:
+        (N,) advantages, and the baselines after the batch.
+
+    Raises:
+        ValueError: if lengths disagree or `decay` is out of range.
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay={decay!r} is out of range: it lies in [0, 1).")
+    if rewards.shape != (len(roles),):
+        raise ValueError(
+            f"rewards has shape {tuple(rewards.shape)} for {len(roles)} roles: it needs one each."
+        )
+    now = dict(baselines)
+    advantages = []
+    for reward, role in zip(rewards.tolist(), roles, strict=True):
+        now[role] = decay * now.get(role, 0.0) + (1 - decay) * reward
+        advantages.append(reward - now[role])
+    return torch.tensor(advantages, dtype=working_dtype(rewards), device=rewards.device), now
 
 
 def _group_sums(x: Tensor, group: Tensor, num_groups: int) -> Tensor:

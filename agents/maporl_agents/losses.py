@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from maporl_agents.divergences import KLEstimator, entropy, exact_kl, full_kl, k3, kl_estimate
 from maporl_agents.tensor_checks import (
     real_only,
     require_mask,
@@ -32,7 +33,9 @@ from maporl_agents.tensor_checks import (
 __all__ = [
     "KLEstimator",
     "Reduction",
+    "Surrogate",
     "entropy",
+    "exact_kl",
     "full_kl",
     "kl_estimate",
     "masked_mean",
@@ -42,86 +45,8 @@ __all__ = [
     "value_loss",
 ]
 
-KLEstimator = Literal["k1", "k2", "k3"]
 Reduction = Literal["token", "sequence", "constant"]
-
-
-def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, estimator: KLEstimator = "k1") -> Tensor:
-    """Estimate KL(pi || ref) from tokens that pi sampled, elementwise.
-
-    With d = log pi(x) - log ref(x) (Schulman, "Approximating KL divergence", 2020):
-
-        k1 = d                       unbiased, may be negative
-        k2 = d^2 / 2                 biased, never negative; its gradient is that of the KL
-        k3 = exp(-d) - 1 + d         unbiased, never negative (arXiv 2402.03300, equation 4)
-
-    Args:
-        logprobs: any shape, log-probabilities of the sampled tokens under pi.
-        ref_logprobs: same shape, under the reference policy.
-        estimator: which of the three.
-
-    Returns:
-        The estimates, one per element: padding is the caller's to select away.
-
-    Raises:
-        ValueError: if shapes differ or the estimator is unknown.
-    """
-    require_option("estimator", estimator, get_args(KLEstimator))
-    require_shape("ref_logprobs", ref_logprobs, logprobs.shape, like="logprobs")
-    dtype = working_dtype(logprobs, ref_logprobs)
-    log_ratio = logprobs.to(dtype) - ref_logprobs.to(dtype)
-    if estimator == "k1":
-        return log_ratio
-    if estimator == "k2":
-        return 0.5 * log_ratio.square()
-    return _k3(log_ratio)
-
-
-def _k3(log_ratio: Tensor) -> Tensor:
-    """exp(-d) - 1 + d, without the cancellation of exp and 1 near d = 0."""
-    return torch.expm1(-log_ratio) + log_ratio
-
-
-def full_kl(logits: Tensor, ref_logits: Tensor) -> Tensor:
-    """Exact KL(ref || pi) over the vocabulary, the direction MAPoRL prints ("full_ref_policy").
-
-        KL = sum over v of ref(v) * (log ref(v) - log pi(v))
-
-    A token that the reference policy never emits (logit -inf) contributes 0.
-
-    Args:
-        logits: (..., V) of the policy, raw or divided by the sampling temperature.
-        ref_logits: (..., V) of the reference policy, divided by the same temperature.
-
-    Returns:
-        (...), in nats. Select the real tokens first: softmax spreads a NaN over its own token.
-
-    Raises:
-        ValueError: if shapes differ.
-    """
-    require_shape("ref_logits", ref_logits, logits.shape, like="logits")
-    dtype = working_dtype(logits, ref_logits)
-    logprobs = logits.to(dtype).log_softmax(-1)  # (..., V)
-    ref_logprobs = ref_logits.detach().to(dtype).log_softmax(-1)
-    return _expectation(ref_logprobs.exp(), ref_logprobs - logprobs)
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Exact entropy over the vocabulary, -sum over v of pi(v) * log pi(v).
-
-    Args:
-        logits: (..., V), raw or divided by the sampling temperature; -inf bans a token.
-
-    Returns:
-        (...), in nats, between 0 and log V.
-    """
-    logprobs = logits.to(working_dtype(logits)).log_softmax(-1)
-    return _expectation(logprobs.exp(), -logprobs)
-
-
-def _expectation(probs: Tensor, x: Tensor) -> Tensor:
-    """Sum of probs * x over the last axis; where probs is 0 the term is 0, even if x is not."""
-    return (probs * torch.where(probs > 0, x, 0.0)).sum(-1)  # 0 * inf would be NaN
+Surrogate = Literal["ppo", "gspo", "cispo"]
 
 
 def masked_mean(x: Tensor, mask: Tensor, *, count: float | Tensor | None = None) -> Tensor:
@@ -159,14 +84,19 @@ def policy_loss(
     max_tokens: int | None = None,
     num_tokens: float | Tensor | None = None,
     num_sequences: float | Tensor | None = None,
+    clip_high: float | None = None,
+    surrogate: Surrogate = "ppo",
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Clipped surrogate objective of PPO, token level.
+    """Clipped surrogate objective of PPO, token level, and its relatives.
 
-    Per real token (Schulman et al., arXiv 1707.06347, equation 7; the *ratio* is clipped, not,
-    as MAPoRL prints, the product):
+    Per real token, with ratio = exp(logprobs - old_logprobs) and band = [1 - clip_coef,
+    1 + clip_high] (the *ratio* is clipped, not, as MAPoRL prints, the product):
 
-        ratio = exp(logprobs - old_logprobs)
-        loss  = -min(ratio * A, clip(ratio, 1 - clip_coef, 1 + clip_coef) * A)
+        "ppo"    -min(ratio * A, clip(ratio, band) * A)              arXiv 1707.06347, equation 7
+        "gspo"   the same with s = exp(mean log ratio of the         arXiv 2507.18071, equation 7
+                 sequence's tokens) in place of each token's ratio
+        "cispo"  -clip(ratio, band) * A * logprobs, where the        arXiv 2506.13585, equation 4
+                 clipped ratio is a constant: no token loses its gradient
 
     `reduction` says how tokens become one number:
 
@@ -179,7 +109,7 @@ def policy_loss(
         old_logprobs: (B, L), at sampling.
         advantages: (B, L); expand one value per sequence with `a[:, None].expand_as(mask)`.
         mask: (B, L), True = a real token.
-        clip_coef: half width of the band around ratio 1.
+        clip_coef: width of the band below ratio 1, and above it unless `clip_high` is given.
         reduction: see above.
         max_tokens: the completion length limit; needed by "constant", else unused.
         num_tokens: real tokens of the whole accumulation window; None if this call is the
@@ -187,11 +117,14 @@ def policy_loss(
         num_sequences: sequences of the whole window; None if this call is the window. Rows
             without tokens have no mean, so "sequence" counts only the others; "constant" counts
             every row.
+        clip_high: width of the band above ratio 1 ("clip-higher", arXiv 2503.14476); None for
+            `clip_coef`.
+        surrogate: which of the three objectives.
 
     Returns:
         (loss, stats). The loss is 0-d. stats are detached 0-d tensors over the real tokens of
-        this call (0 if there are none):
-        `clip_frac`, share with `|ratio - 1| > clip_coef`;
+        this call (0 if there are none), of the sequences' ratios with "gspo":
+        `clip_frac`, share with a ratio outside the band;
         `approx_kl`, mean k3 estimate of KL(old || new): ratio - 1 - log ratio;
         `ratio_mean`; `ratio_max`.
 
@@ -200,20 +133,27 @@ def policy_loss(
             has no positive `max_tokens`, or a number is negative.
     """
     require_option("reduction", reduction, get_args(Reduction))
+    require_option("surrogate", surrogate, get_args(Surrogate))
+    clip_high = clip_coef if clip_high is None else clip_high
     _require_not_negative("clip_coef", clip_coef)
+    _require_not_negative("clip_high", clip_high)
     require_mask(mask, dims=2)
     logprobs, old_logprobs, advantages = real_only(
         mask, logprobs=logprobs, old_logprobs=old_logprobs, advantages=advantages
     )
     log_ratio = logprobs - old_logprobs.detach()  # (B, L), 0 outside the mask
+    if surrogate == "gspo":
+        means = log_ratio.sum(1) / mask.sum(1).clamp(min=1)  # (B,)
+        log_ratio = torch.where(mask, means[:, None], 0.0)
     ratio = log_ratio.exp()
+    clipped = ratio.clamp(1 - clip_coef, 1 + clip_high)
     gain = advantages.detach()  # (B, L); the loss trains the policy alone
-    losses = -torch.minimum(ratio * gain, ratio.clamp(1 - clip_coef, 1 + clip_coef) * gain)
-    if reduction == "constant":
-        loss = _constant_mean(losses, max_tokens, num_sequences)
+    if surrogate == "cispo":
+        losses = -clipped.detach() * gain * logprobs
     else:
-        loss = reduced_mean(losses, mask, reduction, num_tokens, num_sequences)
-    return loss, _ratio_stats(log_ratio.detach(), mask, clip_coef)
+        losses = -torch.minimum(ratio * gain, clipped * gain)
+    loss = reduced_mean(losses, mask, reduction, num_tokens, num_sequences, max_tokens)
+    return loss, _ratio_stats(log_ratio.detach(), mask, clip_coef, clip_high)
 
 
 def _require_not_negative(name: str, value: float) -> None:
@@ -224,30 +164,34 @@ def _require_not_negative(name: str, value: float) -> None:
 def reduced_mean(
     x: Tensor,
     mask: Tensor,
-    reduction: Literal["token", "sequence"] = "token",
+    reduction: Reduction = "token",
     num_tokens: float | Tensor | None = None,
     num_sequences: float | Tensor | None = None,
+    max_tokens: int | None = None,
 ) -> Tensor:
-    """Mean over real tokens, or over sequences of the mean over each one's tokens.
+    """Mean over real tokens, over sequences of the mean over each one's tokens, or "constant".
 
     "sequence" is the expectation of a token that is drawn uniformly within a sequence.
 
     Args:
         x: (B, L).
         mask: (B, L), True = a real token.
-        reduction: "token" or "sequence", as for `policy_loss`.
+        reduction: as for `policy_loss`.
         num_tokens: real tokens of the whole accumulation window, for "token"; None for these.
-        num_sequences: sequences of the whole window, for "sequence"; None for these.
+        num_sequences: sequences of the whole window, for the others; None for these.
+        max_tokens: the completion length limit, for "constant".
 
     Raises:
-        ValueError: if shapes differ, `mask` is not boolean, an option is unknown, or a count is
-            negative.
+        ValueError: if shapes differ, `mask` is not boolean, an option is unknown, a count is
+            negative, or "constant" has no positive `max_tokens`.
     """
-    require_option("reduction", reduction, ("token", "sequence"))
+    require_option("reduction", reduction, get_args(Reduction))
     if reduction == "token":
         return masked_mean(x, mask, count=num_tokens)
     require_mask(mask, dims=2)
     (x,) = real_only(mask, x=x)
+    if reduction == "constant":
+        return _constant_mean(x, max_tokens, num_sequences)
     return _sequence_mean(x, mask, num_sequences)
 
 
@@ -272,12 +216,15 @@ def _constant_mean(
     return _divide(losses.sum(), count, "num_sequences") / max_tokens
 
 
-def _ratio_stats(log_ratio: Tensor, mask: Tensor, clip_coef: float) -> dict[str, Tensor]:
+def _ratio_stats(
+    log_ratio: Tensor, mask: Tensor, clip_coef: float, clip_high: float
+) -> dict[str, Tensor]:
     ratio = log_ratio.exp()
     real_ratio = torch.where(mask, ratio, 0.0)
+    outside = (1 - ratio > clip_coef) | (ratio - 1 > clip_high)
     return {
-        "clip_frac": masked_mean(((ratio - 1).abs() > clip_coef).to(ratio), mask),
-        "approx_kl": masked_mean(_k3(-log_ratio), mask),  # the old policy sampled: d = -log ratio
+        "clip_frac": masked_mean(outside.to(ratio), mask),
+        "approx_kl": masked_mean(k3(-log_ratio), mask),  # the old policy sampled: d = -log ratio
         "ratio_mean": masked_mean(ratio, mask),
         "ratio_max": real_ratio.amax() if ratio.numel() else real_ratio.sum(),
     }

@@ -282,11 +282,14 @@ class TokenScores:
             the token was drawn from.
         values: the critic's estimate before the token is written; zeros unless requested.
         entropy: of the distribution the token was drawn from, in nats; zeros unless requested.
+        kl: KL(policy || reference policy) of that distribution, exact over the vocabulary, in nats;
+            None unless requested.
     """
 
     logprobs: Tensor
     values: Tensor
     entropy: Tensor
+    kl: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,10 @@ OPTIMISER = {
     "critic_coef": (0.3, "weight of the value loss"),
     "critic_learning_rate": (0.1, "rate of the critics"),
     "length": ("token", "reduction of the loss"),
+    "kl_coef": (0.1, "the loss"),
+    "kl_estimator": ("k2", "the loss"),
+    "kl_place": ("reward", "the reward"),
+    "entropy_coef": (0.1, "the loss"),
     "final_fraction": (0.5, "rate at the end"),
 }
 """(another value, what it changes), of the groups that are optimisers."""
@@ -126,6 +130,15 @@ HOW = {
     "magrpo.ratio": (True, "the loss"),
     "magrpo.clip_coef": (0.2, "the loss"),
     "iac.turn_gamma": (0.9, "targets"),
+    "grpo.variant": ("rloo", "advantages and loss"),
+    "grpo.group_size": (3, "debates of a question"),
+    "grpo.groups": ("question", "advantages"),
+    "grpo.baseline": ("leave_one_out", "advantages"),
+    "grpo.scale": ("none", "advantages"),
+    "grpo.surrogate": ("gspo", "the loss"),
+    "grpo.clip_coef": (0.1, "the loss"),
+    "grpo.clip_high": (0.3, "the loss"),
+    "grpo.role_decay": (0.5, "running baselines"),
     "malt.roles": (("generator", "refiner"), "who speaks"),
     "malt.branching": (2, "size of a tree"),
     "malt.thresholds": ((0.4, 0.5), "what is positive"),
@@ -134,7 +147,12 @@ HOW = {
     "malt.beta": (0.1, "DPO"),
     "malt.labels": ("soft", "DPO"),
     "malt.trees_per_file": (9, "memory"),
-    **{f"{g}.{name}": how for g in OPTIMISERS for name, how in OPTIMISER.items()},
+    **{
+        f"{g}.{name}": how
+        for g in OPTIMISERS
+        for name, how in OPTIMISER.items()
+        if f"{g}.{name}" not in ("ppo.kl_coef", "ppo.kl_estimator", "ppo.entropy_coef")
+    },
 }
 """(another value, what it changes) of every setting."""
 BESIDE: dict[str, dict[str, Any]] = {
@@ -156,6 +174,8 @@ LAST_ALONE = {"team.train_turns": "3"}
 FIRST_ALONE = {"team.train_turns": "1"}
 SINGLE = {"single_agent": True}
 LONE = {"game.num_agents": 1}
+NO_KL = {"magrpo.kl_coef": 0.0, "iac.kl_coef": 0.0, "grpo.kl_coef": 0.0}
+SOME_KL = {"magrpo.kl_coef": 0.1, "iac.kl_coef": 0.1, "grpo.kl_coef": 0.1}
 NO_PAIRS = {"malt.prefer": ()}
 ONE_UPDATE = {"ppo.minibatches": 1}
 NO_CRITICS = {"ppo.critic_coef": 0.0, "iac.critic_coef": 0.0}
@@ -249,8 +269,31 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
             "ppo.reduction",
             "magrpo.length",
             "iac.length",
+            "grpo.length",
         )
     },
+    **{
+        f"{group}.{name}": ([NO_KL], SOME_KL)
+        for group in ("magrpo", "iac", "grpo")
+        for name in ("kl_estimator", "kl_place")
+    },
+    "grpo.groups": ([ONE_TURN | LONE, {"grpo.variant": "rae"}, {"grpo.variant": "remax"}], TWO),
+    **{
+        f"grpo.{name}": ([{"grpo.minibatches": 1}], {"grpo.epochs": 2})
+        for name in ("clip_coef", "clip_high")
+    },
+    "grpo.minibatches": (
+        [
+            {
+                "questions_per_step": 1,
+                "grpo.group_size": 1,
+                "grpo.baseline": "none",
+                "grpo.scale": "none",
+            }
+        ],
+        {"questions_per_step": 1},
+    ),
+    "grpo.role_decay": ([{}], {"grpo.variant": "rae"}),
     "magrpo.joining": ([LONE], {}),
     "magrpo.credit": ([LONE], {}),
     "magrpo.ratio": ([{}], {"magrpo.epochs": 2}),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from masked_cases import NUM_CASES, assert_close, fp64, make_random_mask, real_columns, with_garbage
 from torch import Tensor
 
-from maporl_agents.advantages import group_advantages, whiten
+from maporl_agents.advantages import group_advantages, running_advantages, whiten
 
 # --- group_advantages --------------------------------------------------------
 
@@ -42,7 +42,7 @@ def test_magrpo_worked_example() -> None:
     assert_close(advantages, [0.175, -0.175, 0.5, -0.5, 0.1, -0.1])
 
 
-@pytest.mark.parametrize("baseline", ["mean", "leave_one_out"])
+@pytest.mark.parametrize("baseline", ["mean", "leave_one_out", "maximum"])
 @pytest.mark.parametrize("scale", ["none", "std"])
 @pytest.mark.parametrize("reward", [0.1, 0.7, 1e8 / 3, -0.3])
 def test_equal_rewards_and_single_samples_give_exact_zeros(
@@ -62,16 +62,25 @@ def slow_group_advantages(
     for i, own in enumerate(rewards):
         group = [r for r, g in zip(rewards, ids, strict=True) if g == ids[i]]
         others = [r for j, r in enumerate(rewards) if ids[j] == ids[i] and j != i]
-        compared = group if baseline == "mean" else (others or [own])
-        advantage = own - sum(compared) / len(compared)
+        base = {
+            "mean": sum(group) / len(group),
+            "leave_one_out": sum(others) / len(others) if others else own,
+            "maximum": max(group),
+            "none": 0.0,
+        }[baseline]
+        advantage = own - base
         std = statistics.stdev(group) if len(group) > 1 else 0.0
         out.append(advantage / (std + 1e-4) if scale == "std" else advantage)
     return out
 
 
-@pytest.mark.parametrize("baseline", ["mean", "leave_one_out"])
+@pytest.mark.parametrize("baseline", ["mean", "leave_one_out", "maximum", "none"])
 @pytest.mark.parametrize("scale", ["none", "std"])
 def test_group_advantages_equal_the_loop(baseline: str, scale: str) -> None:
+    if (baseline, scale) == ("none", "std"):
+        with pytest.raises(ValueError, match="needs a baseline"):
+            group_advantages(fp64([1]), torch.tensor([0]), baseline=baseline, scale=scale)
+        return
     rng = random.Random(3)
     for _ in range(NUM_CASES // 4):
         ids = [rng.choice((-3, 0, 4, 900)) for _ in range(rng.randint(1, 9))]
@@ -171,3 +180,43 @@ def test_whiten_equals_the_loop(shift_mean: bool) -> None:
         mask = make_random_mask(rng)
         x = with_garbage(rng, mask)
         assert_close(whiten(x, mask, shift_mean=shift_mean), slow_whiten(x, mask, shift_mean))
+
+
+# --- running_advantages ------------------------------------------------------
+
+
+def test_running_advantages_by_hand() -> None:
+    # decay .5. first: b = .5, A = .5; b = .25, A = -.25; second: b = .5 * 2 + .5 * 4 = 3, A = 1
+    found, after = running_advantages(
+        fp64([1, 4, 0]), ["first", "second", "first"], {"second": 2.0}, decay=0.5
+    )
+    assert_close(found, [0.5, 1.0, -0.25])
+    assert after == {"first": 0.25, "second": 3.0}
+
+
+def test_running_advantages_of_batches_are_those_of_one_batch() -> None:
+    rng = random.Random(4)
+    rewards, roles = [rng.random() for _ in range(20)], [rng.choice("ab") for _ in range(20)]
+    whole, end = running_advantages(fp64(rewards), roles, {}, decay=0.95)
+    parts, baselines = [], {}
+    for start in range(0, 20, 7):
+        part = slice(start, start + 7)
+        found, baselines = running_advantages(
+            fp64(rewards[part]), roles[part], baselines, decay=0.95
+        )
+        parts += found.tolist()
+    assert parts == whole.tolist()
+    assert baselines == end
+
+
+def test_running_advantages_without_memory_teach_nothing() -> None:
+    found, _ = running_advantages(fp64([3, -1]), ["a", "a"], {}, decay=0.0)
+    assert found.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(("roles", "decay", "words"), [
+    (["a"], 0.5, "1 roles"), (["a", "b"], 1.0, "decay=1.0"), (["a", "b"], -0.1, "decay=-0.1"),
+])  # fmt: skip
+def test_running_advantages_refuse(roles: list[str], decay: float, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        running_advantages(fp64([1, 2]), roles, {}, decay=decay)

@@ -62,6 +62,7 @@ class StepWork:
         minibatches: optimiser steps of one pass over the batch.
         group_size: samples of each speaker at each node of a tree.
         branching: nodes that each node leads to.
+        copies: debates or trees of each question.
         speak_in_turn: one agent speaks at a node; otherwise all agents of a turn do.
         note: what the figures assume or leave out, one sentence; "" for nothing.
     """
@@ -71,6 +72,7 @@ class StepWork:
     minibatches: int = 1
     group_size: int = 1
     branching: int = 1
+    copies: int = 1
     speak_in_turn: bool = False
     note: str = ""
 

@@ -37,8 +37,8 @@ from maporl_agents.trees.sample_tree import joint_reward
 from maporl_agents.types import Experience, Rollout, TokenBatch
 from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
+from maporl_agents.update.objective import Objective, message_kl
 from maporl_agents.update.optimiser import PolicyLearner
-from maporl_agents.update.token_logprobs import score_tokens
 from maporl_agents.update.token_tables import token_tables
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
@@ -65,22 +65,25 @@ def train_step(
     # Play: every agent answers once per turn.
     rollouts = play(team, game, questions, config.sampling, seed=seed, with_values=True)
 
-    # Credit: a message is worth what it led to beyond what its critic expected.
+    # Score tokens and read the critics.
     rows, left_out = scored_rows(team, rollouts, settings.turn_gamma)
-    batch = batch_of(team, rows)
-    values = values_of(team, batch, settings, temperature, sampled=True)
-    targets = batch.rewards + value_after(batch, values, settings.turn_gamma)
-    deltas = replace(batch, rewards=targets - values)
-
-    # Score tokens, then update once: there is no ratio to correct a second update.
     micro_tokens = settings.micro_tokens
-    experience = with_critics(
-        magrpo.evaluate_tokens(
-            team, deltas, micro_tokens=micro_tokens, temperature=temperature, sampled=True
-        ),
-        values,
-        targets,
+    scored = magrpo.evaluate_tokens(
+        team,
+        batch_of(team, rows),
+        micro_tokens=micro_tokens,
+        temperature=temperature,
+        sampled=True,
     )
+    batch = with_kl_in_reward(team, scored, settings, temperature)
+    values = values_of(team, batch, settings, temperature, sampled=True)
+
+    # Credit: a message is worth what it led to beyond what its critic expected.
+    targets = batch.rewards + value_after(batch, values, settings.turn_gamma)
+    deltas = targets - values
+    experience = with_critics(magrpo.with_rewards(scored, deltas), values, targets)
+
+    # Update once: there is no ratio to correct a second update.
     loss = partial(loss_of, team=team, settings=settings, temperature=temperature)
     rate = learner.learning_rate
     updates = apply(learner, experience, loss, micro_tokens=micro_tokens)
@@ -92,7 +95,7 @@ def train_step(
     metrics = played | magrpo.token_metrics(experience) | updates
     if rows:
         metrics["explained_variance"] = explained_variance(values, targets)
-        metrics["advantage"] = float(deltas.rewards.abs().mean())
+        metrics["advantage"] = float(deltas.abs().mean())
     metrics |= {
         "unscored_messages": left_out,
         "updates": int(bool(rows)),
@@ -142,6 +145,25 @@ def reward_until_trained_again(
     after = range(turn + 1, len(rewards))
     end = next((later for later in after if team.trains(agent, later)), len(rewards))
     return sum(gamma**k * reward for k, reward in enumerate(rewards[turn:end]))
+
+
+def with_kl_in_reward(
+    team: Team, scored: Experience, settings: IACSettings, temperature: float
+) -> TokenBatch:
+    """Return the batch, the KL of each message off its reward where `kl_place` says so."""
+    batch = scored.batch
+    if not settings.kl_coef or settings.kl_place != "reward":
+        return batch
+    penalty = settings.kl_coef * message_kl(
+        team,
+        batch,
+        scored.logprobs,
+        scored.ref_logprobs,
+        estimator=settings.kl_estimator,
+        temperature=temperature,
+        micro_tokens=settings.micro_tokens,
+    )
+    return replace(batch, rewards=batch.rewards - penalty.to(batch.rewards.dtype))
 
 
 def values_of(
@@ -208,8 +230,15 @@ def loss_of(
     Both are means over a policy's own messages of the whole batch.
     """
     batch = part.batch
-    scores = score_tokens(team, batch, temperature=temperature, with_values=True, with_entropy=True)
-    total, statistics = magrpo.surrogate(scores, part, counts, length=settings.length)
+    objective = Objective(
+        magrpo.REDUCTIONS[settings.length],
+        ratio=False,
+        kl_coef=settings.kl_coef if settings.kl_place == "loss" else 0.0,
+        kl_estimator=settings.kl_estimator,
+        entropy_coef=settings.entropy_coef,
+    )
+    scores = objective.score(team, batch, temperature, with_values=True)
+    total, statistics = objective.loss(scores, part, counts)
     first = first_tokens(batch)
     for policy, rows in batch.by_policy():
         critic = value_loss(

@@ -10,17 +10,19 @@ for every agent and token. With one agent and one turn this is GRPO without scal
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from statistics import fmean
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from maporl_agents.advantages import Baseline, Scale, group_advantages
 from maporl_agents.algorithms import Scheme, StepWork
-from maporl_agents.config import IACConfig, Length, MAGRPOConfig, MAGRPOSettings, scheme_of
-from maporl_agents.losses import Reduction, policy_loss
+from maporl_agents.config import IACConfig, MAGRPOConfig, MAGRPOSettings, scheme_of
+from maporl_agents.losses import Reduction
 from maporl_agents.measure.step_metrics import (
     Metrics,
     experience_metrics,
@@ -32,11 +34,11 @@ from maporl_agents.seeding import seed_of
 from maporl_agents.trees.branches import branches, first_new_turns
 from maporl_agents.trees.joint_returns import Node, action_returns, joint_returns
 from maporl_agents.trees.sample_tree import TreeNode, grow_trees
-from maporl_agents.types import Experience, Rollout, TokenBatch, TokenScores
+from maporl_agents.types import Experience, Rollout, TokenBatch
 from maporl_agents.update.batching import Row, batch_of, minibatches
 from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
+from maporl_agents.update.objective import Objective, message_kl
 from maporl_agents.update.optimiser import PolicyLearner
-from maporl_agents.update.token_logprobs import score_tokens
 from maporl_agents.update.token_tables import token_tables
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
@@ -85,7 +87,7 @@ def train_step(
     rows, left_out = credit_rows(team, nodes, settings)
     batch = batch_of(team, rows)
 
-    # Score tokens.
+    # Score tokens. A KL in the reward is known only now: returns and advantages are made anew.
     experience = evaluate_tokens(
         team,
         batch,
@@ -93,6 +95,9 @@ def train_step(
         temperature=sampling.temperature,
         sampled=True,
     )
+    if settings.kl_coef and settings.kl_place == "reward":
+        rows = rows_with_kl(team, nodes, experience, settings, sampling.temperature)
+        experience = with_rewards(experience, torch.tensor([row.reward for row in rows]))
 
     # Update: once, or several times where the ratio corrects for it.
     loss = partial(loss_of, team=team, settings=settings, temperature=sampling.temperature)
@@ -189,6 +194,67 @@ def node_returns(node: TreeNode, settings: MAGRPOSettings) -> list[float]:
     return [value for value in returns if value is not None]
 
 
+def rows_with_kl(
+    team: Team,
+    nodes: Sequence[TreeNode],
+    experience: Experience,
+    settings: MAGRPOSettings,
+    temperature: float,
+) -> list[Row]:
+    """Return `credit_rows` for rewards less the KL coefficient times the joint KL.
+
+    The KL of a joint action is the sum over its messages, each to the reference policy; that of an
+    agent that is not trained is 0. The batch's rows are those of `credit_rows`, in its order.
+    """
+    of_rows = message_kl(
+        team,
+        experience.batch,
+        experience.logprobs,
+        experience.ref_logprobs,
+        estimator=settings.kl_estimator,
+        temperature=temperature,
+        micro_tokens=settings.micro_tokens,
+    )
+    left = iter(of_rows.tolist())
+    lessened = {id(node): _less_kl(team, node, left, settings) for node in nodes}
+    below = [_with_rewards_of(node, lessened) for node in nodes]
+    return credit_rows(team, below, settings)[0]
+
+
+def _less_kl(
+    team: Team, node: TreeNode, left: Iterator[float], settings: MAGRPOSettings
+) -> list[float | None]:
+    """Return a node's rewards less the KL of each joint action, taken from `left` by message."""
+    shares = completion_credit(node.actions, node.rewards, settings)
+    kl = [
+        [
+            next(left) if team.trains(request.agent, node.turn) and share is not None else 0.0
+            for share in of_speaker
+        ]
+        for request, of_speaker in zip(node.requests, shares, strict=True)
+    ]  # (S, G)
+    return [
+        None
+        if reward is None
+        else reward - settings.kl_coef * sum(row[g] for row, g in zip(kl, action, strict=True))
+        for action, reward in zip(node.actions, node.rewards, strict=True)
+    ]
+
+
+def _with_rewards_of(node: TreeNode, rewards: Mapping[int, list[float | None]]) -> TreeNode:
+    """Return a copy of a node and all below it with other rewards, by the id of each node."""
+    children = [None if c is None else _with_rewards_of(c, rewards) for c in node.children]
+    return replace(node, rewards=rewards[id(node)], children=children)
+
+
+def with_rewards(experience: Experience, rewards: Tensor) -> Experience:
+    """Return an experience whose messages have other advantages, (B,)."""
+    batch = experience.batch
+    new = rewards.to(batch.ids.device)
+    advantages = torch.where(batch.mask, new[:, None].to(experience.advantages.dtype), 0.0)
+    return replace(experience, batch=replace(batch, rewards=new), advantages=advantages)
+
+
 def evaluate_tokens(
     team: Team, batch: TokenBatch, *, micro_tokens: int, temperature: float, sampled: bool = False
 ) -> Experience:
@@ -205,6 +271,18 @@ def evaluate_tokens(
     return Experience(batch, own, reference, nothing, advantages, nothing, *told)
 
 
+def objective_of(settings: MAGRPOSettings) -> Objective:
+    """Return what is minimised: without the ratio -1/N sum of adv * log pi(completion)."""
+    return Objective(
+        REDUCTIONS[settings.length],  # "sum": no length in the denominator
+        ratio=settings.ratio,
+        clip_coef=math.inf if settings.clip_coef is None else settings.clip_coef,
+        kl_coef=settings.kl_coef if settings.kl_place == "loss" else 0.0,
+        kl_estimator=settings.kl_estimator,
+        entropy_coef=settings.entropy_coef,
+    )
+
+
 def loss_of(
     part: Experience,
     counts: Counts,
@@ -214,51 +292,8 @@ def loss_of(
     temperature: float,
 ) -> Loss:
     """Return the sum over policies of their losses on a micro-batch, and statistics of each."""
-    scores = score_tokens(team, part.batch, temperature=temperature, with_entropy=True)
-    ratio, clip = settings.ratio, settings.clip_coef
-    return surrogate(scores, part, counts, length=settings.length, ratio=ratio, clip_coef=clip)
-
-
-def surrogate(
-    scores: TokenScores,
-    part: Experience,
-    counts: Counts,
-    *,
-    length: Length,
-    ratio: bool = False,
-    clip_coef: float | None = None,
-) -> Loss:
-    """Return the loss of scored tokens, and statistics of each policy.
-
-    Without the ratio the gradient is that of -1/N sum over completions of adv * log pi(completion),
-    written as a ratio to the policy itself, which is 1.
-    """
-    batch = part.batch
-    old = part.logprobs if ratio else scores.logprobs.detach()
-    total = scores.logprobs.new_zeros(())
-    statistics: dict[str, Metrics] = {}
-    for policy, rows in batch.by_policy():
-        num_tokens, num_sequences = counts[policy]
-        loss, stats = policy_loss(
-            scores.logprobs[rows],
-            old[rows],
-            part.advantages[rows],
-            batch.mask[rows],
-            clip_coef=math.inf if clip_coef is None else clip_coef,
-            reduction=REDUCTIONS[length],
-            max_tokens=1,  # of "sum": no length in the denominator
-            num_tokens=num_tokens,
-            num_sequences=num_sequences,
-        )
-        total = total + loss
-        share = float(batch.mask[rows].sum()) / num_tokens
-        statistics[policy] = {
-            "loss/policy": float(loss.detach()),
-            "entropy": float(scores.entropy[rows].detach().sum()) / num_tokens,
-            "clip_frac": float(stats["clip_frac"]) * share,
-            "approx_kl": float(stats["approx_kl"]) * share,
-        }
-    return total, statistics
+    objective = objective_of(settings)
+    return objective.loss(objective.score(team, part.batch, temperature), part, counts)
 
 
 def token_metrics(experience: Experience) -> Metrics:

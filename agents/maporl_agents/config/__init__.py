@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from maporl_agents.config.from_values import from_dict, refuse_retired, without_retired
 from maporl_agents.config.game import GameConfig, JointGameConfig, LongQuestions, asking
+from maporl_agents.config.grpo import VARIANTS, GRPOConfig, GRPOSettings, Variant
 from maporl_agents.config.iac import IACConfig, IACSettings
 from maporl_agents.config.magrpo import Comparison, Joining, Length, MAGRPOConfig, MAGRPOSettings
 from maporl_agents.config.malt import TINY_ROLES, FitConfig, MALTConfig, MALTSettings, Role
@@ -16,6 +17,7 @@ from maporl_agents.config.registry import (
     read_settings,
     scheme_of,
 )
+from maporl_agents.config.regularised import KLMeasure, KLPlace, RegularisedConfig
 from maporl_agents.config.shared import (
     EvalConfig,
     OptimizerConfig,
@@ -31,16 +33,21 @@ __all__ = [
     "CONFIGS",
     "SCHEME_PARTS",
     "TINY_ROLES",
+    "VARIANTS",
     "Attention",
     "Comparison",
     "EvalConfig",
     "FitConfig",
+    "GRPOConfig",
+    "GRPOSettings",
     "GameConfig",
     "IACConfig",
     "IACSettings",
     "Joining",
     "JointGameConfig",
+    "KLMeasure",
     "KLOfReward",
+    "KLPlace",
     "Length",
     "LongQuestions",
     "MAGRPOConfig",
@@ -50,6 +57,7 @@ __all__ = [
     "OptimizerConfig",
     "PPOConfig",
     "Quantization",
+    "RegularisedConfig",
     "Role",
     "RunConfig",
     "Sampling",
@@ -59,6 +67,7 @@ __all__ = [
     "TrainConfig",
     "Truncation",
     "Use",
+    "Variant",
     "asking",
     "config_of",
     "from_dict",

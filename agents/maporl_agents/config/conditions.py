@@ -45,7 +45,7 @@ class Where:
 
 ROUND_OF_MALT = 3
 """Stages of a round; each is a step."""
-OPTIMISERS = ("ppo", "magrpo", "iac", "malt.imitation", "malt.preference")
+OPTIMISERS = ("ppo", "magrpo", "iac", "grpo", "malt.imitation", "malt.preference")
 """Groups of settings that are an `OptimizerConfig`."""
 
 LATER_TURNS = Where(
@@ -74,9 +74,15 @@ ONE_UPDATE = (
 FEW_QUESTIONS = "a step has fewer debates, of which none is divided: see questions_per_step"
 NO_VALUE_LOSS = "critic_coef is 0, so critics learn nothing"
 MORE_THAN_AGENTS = "it has more entries than there are agents (game.num_agents)"
+REGULARISED = ("magrpo", "iac")
 NO_PAIRS = (
     "no role learns from pairs: see malt.prefer, malt.roles, malt.branching and team.train_agents"
 )
+
+
+def _with_kl(group: str) -> Where:
+    """Return the condition of the settings of the KL of a group."""
+    return Where(lambda config: group_of(config, group).kl_coef > 0, f"{group}.kl_coef is 0")
 
 
 def _falling(group: str) -> Where:
@@ -239,7 +245,7 @@ WHERE = {
     **dict.fromkeys(
         (
             *("ppo.token_gamma", "ppo.gae_lambda", "ppo.reduction"),
-            *("magrpo.length", "iac.length"),
+            *("magrpo.length", "iac.length", "grpo.length"),
         ),
         TOKENS,
     ),
@@ -251,6 +257,31 @@ WHERE = {
             lambda c: c.game.num_agents > 1,
             "one agent (game.num_agents) joins no other",
         ),
+    ),
+    **{
+        f"{group}.{name}": _with_kl(group)
+        for group in REGULARISED
+        for name in ("kl_estimator", "kl_place")
+    },
+    **dict.fromkeys(
+        ("grpo.kl_estimator", "grpo.kl_place"),
+        Where(lambda c: c.grpo.chosen().kl_coef > 0, "grpo.kl_coef, or that of its variant, is 0"),
+    ),
+    "grpo.groups": Where(
+        lambda c: (
+            c.grpo.chosen().baseline in ("mean", "leave_one_out", "maximum")
+            and (c.game.num_agents > 1 or c.game.num_turns > 1)
+        ),
+        "grpo.baseline compares with no group, or there is one message in a debate (see "
+        "game.num_agents and game.num_turns)",
+    ),
+    **dict.fromkeys(
+        ("grpo.clip_coef", "grpo.clip_high"),
+        Where(lambda c: several_updates(c, "grpo"), ONE_UPDATE),
+    ),
+    "grpo.minibatches": Where(lambda c: c.grpo.minibatches <= debates_of_step(c), FEW_QUESTIONS),
+    "grpo.role_decay": Where(
+        lambda c: c.grpo.chosen().baseline == "role", "grpo.baseline, or its variant's, is another"
     ),
     # --- MALT ---
     "malt.thresholds": Where(
@@ -288,6 +319,7 @@ NEVER: dict[str, dict[str, str]] = {
     "maporl": {},
     "magrpo": dict.fromkeys(CREDIT, JOINT) | dict.fromkeys(CRITICS, NO_CRITIC),
     "iac": dict.fromkeys(CREDIT, JOINT),
+    "grpo": dict.fromkeys(CRITICS, NO_CRITIC),
     "malt": dict.fromkeys(
         CREDIT, "is credit of MAPoRL: {0} values a message by its right continuations"
     )

@@ -7,11 +7,12 @@ from typing import get_args
 
 from maporl_agents.config.checks import NOT_NEGATIVE, UNIT, require_choice, require_numbers
 from maporl_agents.config.magrpo import Length
-from maporl_agents.config.shared import JointRunConfig, OptimizerConfig
+from maporl_agents.config.regularised import RegularisedConfig
+from maporl_agents.config.shared import JointRunConfig
 
 
 @dataclass(frozen=True)
-class IACSettings(OptimizerConfig):
+class IACSettings(RegularisedConfig):
     """Actor-critics at the level of turns, each agent with its own critic (arXiv 2508.04652)."""
 
     critic_learning_rate: float = 5e-3
@@ -24,7 +25,7 @@ class IACSettings(OptimizerConfig):
     """How log-probabilities of a message's tokens count, as in MAGRPO. Paper: their sum."""
 
     def __post_init__(self) -> None:
-        OptimizerConfig.__post_init__(self)
+        RegularisedConfig.__post_init__(self)
         require_choice("length", self.length, get_args(Length))
         require_numbers(self, UNIT, "turn_gamma")
         require_numbers(self, NOT_NEGATIVE, "critic_learning_rate", "critic_coef")

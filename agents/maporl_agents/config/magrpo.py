@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from maporl_agents.config import checks
-from maporl_agents.config.shared import JointRunConfig, OptimizerConfig
+from maporl_agents.config.regularised import RegularisedConfig
+from maporl_agents.config.shared import JointRunConfig
 
 Joining = Literal["aligned", "cross"]
 
@@ -16,7 +17,7 @@ Length = Literal["sum", "sequence", "token"]
 
 
 @dataclass(frozen=True)
-class MAGRPOSettings(OptimizerConfig):
+class MAGRPOSettings(RegularisedConfig):
     """Policy gradient without a critic, joint returns compared in groups (arXiv 2508.04652)."""
 
     learning_rate: float = 1e-3
@@ -49,7 +50,7 @@ class MAGRPOSettings(OptimizerConfig):
     """Optimiser steps per pass; more than one needs the ratio."""
 
     def __post_init__(self) -> None:
-        OptimizerConfig.__post_init__(self)
+        RegularisedConfig.__post_init__(self)
         checks.require_choice("joining", self.joining, get_args(Joining))
         checks.require_choice("comparison", self.comparison, get_args(Comparison))
         checks.require_choice("credit", self.credit, ("mean", "sum"))

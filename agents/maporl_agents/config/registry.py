@@ -7,6 +7,7 @@ from typing import Any
 
 from maporl_agents.config.checks import require_choice
 from maporl_agents.config.from_values import from_dict, without_retired
+from maporl_agents.config.grpo import GRPOConfig
 from maporl_agents.config.iac import IACConfig
 from maporl_agents.config.magrpo import MAGRPOConfig
 from maporl_agents.config.malt import MALTConfig
@@ -19,6 +20,7 @@ CONFIGS: dict[str, type[RunConfig]] = {
     "magrpo": MAGRPOConfig,
     "malt": MALTConfig,
     "iac": IACConfig,
+    "grpo": GRPOConfig,
 }
 """The settings of each scheme: a published way to collaborate and to learn from it."""
 

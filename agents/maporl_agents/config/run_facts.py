@@ -24,7 +24,8 @@ def turns_in_training(config: Any) -> int:
 
 def debates_of_step(config: Any) -> int:
     """Return how many debates or trees a step of training has."""
-    return int(config.training_game()[1])
+    copies = config.grpo.group_size if hasattr(config, "grpo") else 1
+    return int(config.training_game()[1]) * int(copies)
 
 
 def trained_turns(config: Any) -> set[int]:

@@ -46,8 +46,9 @@ MISMATCH = 0.05
 
 SLOWER = {
     "maporl": "Raise --ppo.kl-coef or lower --ppo.learning-rate.",
-    "magrpo": "Lower --magrpo.learning-rate.",
-    "iac": "Lower --iac.learning-rate.",
+    "magrpo": "Raise --magrpo.kl-coef or lower --magrpo.learning-rate.",
+    "iac": "Raise --iac.kl-coef or lower --iac.learning-rate.",
+    "grpo": "Raise --grpo.kl-coef or lower --grpo.learning-rate.",
     "malt": "Lower --malt.imitation.learning-rate or --malt.preference.learning-rate.",
 }
 """By scheme, advice that keeps a policy nearer to the reference policy."""
@@ -58,11 +59,17 @@ REMEDIES = {
     "length collapse, maporl": "Raise --ppo.kl-coef, or penalise short messages "
     "(--game.penalties.too-short).",
     "length collapse": "Lower the learning rate.",
-    "copying, maporl": "Reward own work: raise the first of --game.alpha, or lower --game.gamma.",
+    **dict.fromkeys(
+        ("copying, maporl", "copying, grpo"),
+        "Reward own work: raise the first of --game.alpha, or lower --game.gamma.",
+    ),
     "copying, malt": "Read transcripts/train.jsonl.",
     "copying": "Ask whether later turns are needed (--game.num-turns), and what agents have to "
     "read (--game.history).",
-    "lazy agent, maporl": "Reward its own score more: --game.share own, or a lower --game.gamma.",
+    **dict.fromkeys(
+        ("lazy agent, maporl", "lazy agent, grpo"),
+        "Reward its own score more: --game.share own, or a lower --game.gamma.",
+    ),
     "lazy agent": "Ask whether it is needed (--game.num-agents).",
     "empty messages": "Read transcripts/train.jsonl; look at its model and chat template "
     "(--team.model) and at what ends a message (--sampling.stop).",
@@ -72,10 +79,13 @@ REMEDIES = {
     "KL runaway": "Lower the learning rate.",
     "long steps, maporl": "Lower --ppo.learning-rate or --ppo.epochs.",
     "long steps, magrpo": "Lower --magrpo.learning-rate or --magrpo.epochs.",
+    "long steps, grpo": "Lower --grpo.learning-rate, --grpo.epochs or --grpo.minibatches.",
     "long steps": "Lower the learning rate.",
     "cut off, maporl": "Raise --sampling.max-new-tokens, or penalise unfinished messages "
     "(--game.penalties.unfinished).",
     "cut off": "Raise --sampling.max-new-tokens.",
+    "no signal, grpo": "Ask easier or harder questions, or debate each more often "
+    "(--grpo.group-size).",
     "no signal": "Ask easier or harder questions, or more of them (--questions-per-step).",
     "invalid answers, maporl": "Look at transcripts/train.jsonl; penalise a missing answer "
     "(--game.penalties.no-answer, and --game.penalties.unfinished for those cut off).",

@@ -310,7 +310,9 @@ class StepCosts:
             agent, turn = agents[message.agent], message.turn
             critic = team.critic(agent, turn) if self.critics else None
             level = place if tree and tree.speak_in_turn else turn
-            nodes, samples = (tree.branching**level, tree.group_size) if tree else (1, 1)
+            nodes, samples = (1, 1)
+            if tree:
+                nodes, samples = tree.copies * tree.branching**level, tree.group_size
             trained = team.trains(agent, turn)
             said = prompt, completion.ids, policy, critic
             rows.append(Row(*said, agent, turn, trained, nodes, samples))

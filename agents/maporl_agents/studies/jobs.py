@@ -52,18 +52,19 @@ from maporl_agents.training import experiment
 from maporl_agents.training.loop import Interrupted, interruptible
 from maporl_env.user_functions import source_digest
 
-Method = Literal["none", "ppo", "magrpo", "malt", "iac", "sft", "own"]
+Method = Literal["none", "ppo", "magrpo", "malt", "iac", "grpo", "sft", "own"]
 SCHEME_OF_METHOD = {
     "ppo": "maporl",
     "magrpo": "magrpo",
     "malt": "malt",
     "iac": "iac",
+    "grpo": "grpo",
     "sft": "maporl",
 }
 """Whose settings a method takes; an untrained team may have those of any scheme, "own" those of a
 user's own."""
 TRAINING_SETTINGS = (
-    *("ppo", "magrpo", "malt", "iac"),
+    *("ppo", "magrpo", "malt", "iac", "grpo"),
     *("steps", "questions_per_step", "single_agent"),
 )
 """Settings of training, which change nothing about an untrained team."""

@@ -179,5 +179,6 @@ def made(recipe: Recipe) -> str:
         "magrpo": "MAGRPO",
         "malt": "MALT",
         "iac": "IAC",
+        "grpo": "GRPO",
     }
     return names.get(recipe.method) or Path(scheme_of(recipe.config)).name

@@ -91,7 +91,7 @@ def train(
             (model, tokenizer) of transformers, of which copies are trained.
         verifier: the reward: a name, a callable `(questions, responses) -> scores in [0, 1]`, or an
             object with `.score` of that form.
-        scheme: maporl (the default), magrpo, malt, iac, one's own by name, or a
+        scheme: maporl (the default), magrpo, malt, iac, grpo, one's own by name, or a
             `schemes.Scheme`.
         recipe: settings to start from: a name or a YAML file, which tells the scheme too. With
             another `task` its file, words and split are left out.

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from maporl_agents import divergences
 from maporl_agents.losses import full_kl
 from maporl_agents.models.bases import Base
 from maporl_agents.models.lm_head import chunks, temper
@@ -87,6 +88,33 @@ def exact_kl(
         return full_kl(only(own, mask), only(frozen, mask))
 
     return torch.cat([of_chunk(piece) for piece in chunks(len(states), base.vocab_size, CHUNK)])
+
+
+def kl_to_reference(
+    base: Base,
+    states: Tensor,
+    ref_states: Tensor,
+    temperature: float,
+    kept: KeptSets | None = None,
+) -> Tensor:
+    """Return KL(policy || ref) over the vocabulary, (N,), from states (N, H); with gradient.
+
+    With `kept`, both are renormalised over the sets that tokens were drawn from.
+    """
+
+    def of_chunk(states: Tensor, ref_states: Tensor, mask: Tensor | None) -> Tensor:
+        with torch.no_grad():
+            frozen = temper(base.logits(ref_states, reference=True), temperature)
+        own = temper(base.logits(states), temperature)
+        return divergences.exact_kl(only(own, mask), only(frozen, mask))
+
+    pieces = list(chunks(len(states), base.vocab_size, CHUNK))
+    run: Callable[..., Tensor] = of_chunk
+    if torch.is_grad_enabled() and len(pieces) > 1:
+        run = partial(checkpoint, of_chunk, use_reentrant=False, preserve_rng_state=False)
+    return torch.cat(
+        [run(states[piece], ref_states[piece], _mask(kept, piece, base)) for piece in pieces]
+    )
 
 
 def _mask(kept: KeptSets | None, piece: slice, base: Base) -> Tensor | None:

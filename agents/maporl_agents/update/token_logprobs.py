@@ -16,7 +16,7 @@ from maporl_agents.tensor_checks import working_dtype
 from maporl_agents.types import TokenBatch, TokenScores
 from maporl_agents.update.batching import rows_by_base
 from maporl_agents.update.layout import lay_out, texts_of
-from maporl_agents.update.read_out import exact_kl, read_out
+from maporl_agents.update.read_out import exact_kl, kl_to_reference, read_out
 
 
 def score_tokens(
@@ -28,6 +28,7 @@ def score_tokens(
     with_values: bool = False,
     with_entropy: bool = False,
     train_entropy: bool = False,
+    with_kl: bool = False,
 ) -> TokenScores:
     """Return log-probabilities, values and entropies of the sampled tokens, (B, L) each.
 
@@ -42,17 +43,20 @@ def score_tokens(
         with_values: also run the critics; values are 0 without it.
         with_entropy: also compute the entropies; they are 0 without it.
         train_entropy: also compute the entropies, with gradient.
+        with_kl: also run the reference policies and compute KL(policy || reference) over the
+            vocabulary, with gradient by the policy.
     """
 
     def score(rows: Tensor) -> Read:
         base, part = _part(team, batch, rows)
         read = _read(base, part, rows, part.policies, reference=reference)
+        kept = kept_sets(part)
         logprobs, entropy = read_out(  # (N,) each: the N sampled tokens of these rows
             base,
             read.states,
             batch.ids[read.cells],
             temperature,
-            kept=kept_sets(part),
+            kept=kept,
             reference=reference,
             with_entropy=with_entropy,
             train_entropy=train_entropy,
@@ -63,10 +67,15 @@ def score_tokens(
             # Critics without a trunk of their own read the states of the policies.
             by_critics = _read(base, part, rows, critics) if base.critics else read
             values = _values(team, batch, by_critics)
-        return Read(read.cells, torch.stack([logprobs, values, entropy]))  # (3, N)
+        numbers = [logprobs, values, entropy]
+        if with_kl:
+            with torch.no_grad():
+                frozen = _read(base, part, rows, part.policies, reference=True)
+            numbers.append(kl_to_reference(base, read.states, frozen.states, temperature, kept))
+        return Read(read.cells, torch.stack(numbers))
 
-    scores = _spread([score(rows) for rows in rows_by_base(team, batch)], batch, 3)  # (3, B, L)
-    return TokenScores(logprobs=scores[0], values=scores[1], entropy=scores[2])
+    parts = [score(rows) for rows in rows_by_base(team, batch)]
+    return TokenScores(*_spread(parts, batch, 4 if with_kl else 3))
 
 
 def critic_values(team: Team, batch: TokenBatch) -> Tensor:

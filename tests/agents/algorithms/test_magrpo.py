@@ -14,7 +14,7 @@ import torch
 from made_trees import LENGTHS, SAMPLING, asked, joint_debates
 from miniatures import completion, load_team, weights
 
-from maporl_agents.algorithms.magrpo import evaluate_tokens, loss_of, surrogate, train_step
+from maporl_agents.algorithms.magrpo import evaluate_tokens, loss_of, objective_of, train_step
 from maporl_agents.config import MAGRPOConfig, MAGRPOSettings, Sampling
 from maporl_agents.losses import policy_loss
 from maporl_agents.measure.step_metrics import Metrics
@@ -151,7 +151,8 @@ def test_the_surrogate_by_hand(
     scores = TokenScores(now, torch.zeros_like(now), torch.zeros_like(now))
     part = replace(experience, logprobs=experience.logprobs - noise)
     counts = {"agent_0": (4, 2), "agent_1": (4, 2)}
-    total, statistics = surrogate(scores, part, counts, **{"length": "sum", **options})
+    objective = objective_of(MAGRPOSettings(**options))
+    total, statistics = objective.loss(scores, part, counts)
     found = [statistics[policy] for policy in counts]
     assert [each["loss/policy"] for each in found] == pytest.approx(losses, abs=1e-6)
     assert total.item() == pytest.approx(sum(losses), abs=1e-6)

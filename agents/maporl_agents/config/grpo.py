@@ -1,0 +1,159 @@
+"""Settings of GRPO and its relatives: rewards compared in groups of debates of one question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Literal, get_args
+
+from maporl_agents.config.checks import (
+    AT_LEAST_1,
+    LIMIT,
+    NOT_NEGATIVE,
+    require_choice,
+    require_numbers,
+)
+from maporl_agents.config.regularised import KLMeasure, KLPlace, check_kl
+from maporl_agents.config.shared import OptimizerConfig, RunConfig
+
+Groups = Literal["message", "agent", "question"]
+GroupBaseline = Literal["mean", "leave_one_out", "maximum", "greedy", "role", "none"]
+GroupScale = Literal["std", "none"]
+GroupSurrogate = Literal["ppo", "gspo", "cispo"]
+GroupLength = Literal["sequence", "token", "constant", "sum"]
+VariantName = Literal["grpo", "dr_grpo", "dapo", "rloo", "remax", "gspo", "cispo", "dr_mas", "rae"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to compare rewards and to update on them; `GRPOSettings` explains the fields."""
+
+    groups: Groups = "message"
+    baseline: GroupBaseline = "mean"
+    scale: GroupScale = "std"
+    surrogate: GroupSurrogate = "ppo"
+    clip_coef: float = 0.2
+    clip_high: float = 0.2
+    length: GroupLength = "sequence"
+    kl_coef: float = 0.0
+    kl_estimator: KLMeasure = "k3"
+    kl_place: KLPlace = "loss"
+
+
+VARIANTS: dict[str, Variant] = {
+    "grpo": Variant(kl_coef=0.04),
+    "dr_grpo": Variant(scale="none", length="constant"),
+    "dapo": Variant(clip_high=0.28, length="token"),
+    "rloo": Variant(
+        baseline="leave_one_out",
+        scale="none",
+        length="sum",
+        kl_coef=0.05,
+        kl_estimator="k1",
+        kl_place="reward",
+    ),
+    "remax": Variant(
+        baseline="greedy",
+        scale="none",
+        length="sum",
+        kl_coef=0.05,
+        kl_estimator="k1",
+        kl_place="reward",
+    ),
+    "gspo": Variant(surrogate="gspo", clip_coef=3e-4, clip_high=4e-4),
+    "cispo": Variant(surrogate="cispo", clip_coef=1.0, clip_high=4.0, length="token"),
+    "dr_mas": Variant(groups="agent"),
+    "rae": Variant(baseline="role", scale="none", length="constant"),
+}
+"""By name. Sources and what is ours: docs/explanation/schemes/grpo.md."""
+
+
+@dataclass(frozen=True)
+class GRPOSettings(OptimizerConfig):
+    """Rewards compared in groups (arXiv 2402.03300). None stands for the choice of `variant`."""
+
+    variant: VariantName = "grpo"
+    """Published choices: grpo; dr_grpo, no length or standard deviation; dapo, clip-higher; rloo,
+    leave-one-out; remax, a greedy debate as baseline; gspo, sequence ratios; cispo, clipped
+    weights; dr_mas, groups per agent; rae, a running baseline per agent. Single ones follow."""
+    group_size: int = 8
+    """G, debates per question. Tiny; paper: 64."""
+    groups: Groups | None = None
+    """Rewards that are compared, all of one question: of the same turn and agent ("message"), of
+    one agent in all turns ("agent"), or of all agents and turns ("question")."""
+    baseline: GroupBaseline | None = None
+    """Taken off a reward: the "mean" or "maximum" of its group, the mean of the others
+    ("leave_one_out"), the reward of the same turn and agent in a "greedy" debate, a running mean
+    per agent ("role"), or "none"."""
+    scale: GroupScale | None = None
+    """Divide by the standard deviation of the group ("std") or not ("none")."""
+    surrogate: GroupSurrogate | None = None
+    """The objective: clipped ratios of tokens ("ppo") or of messages ("gspo"), or clipped ratios as
+    constant weights of log-probabilities ("cispo")."""
+    clip_coef: float | None = None
+    """Width of the band below ratio 1; from 1 on there is no bound."""
+    clip_high: float | None = None
+    """Width of the band above ratio 1; inf for no bound."""
+    length: GroupLength | None = None
+    """Tokens to messages: their mean ("sequence"), the mean over all tokens ("token"), their sum
+    over the token limit ("constant"), or their "sum"."""
+    kl_coef: float | None = None
+    """KL coefficient: weight of the KL to the reference policy; 0 leaves it out."""
+    kl_estimator: KLMeasure | None = None
+    """The KL of a token: k1, the log-ratio; k2, half its square; k3, exp(-k1) - 1 + k1; or "exact",
+    KL(pi || ref) over the vocabulary, at the cost of the reference policy in every update."""
+    kl_place: KLPlace | None = None
+    """Where it counts: in the "loss", or its sum over a message's tokens off the "reward"."""
+    entropy_coef: float = 0.0
+    """Weight of the entropy per token that is added to the objective; 0 leaves it out. Paper: 0."""
+    role_decay: float = 0.95
+    """Memory of the running mean of baseline "role", in [0, 1). Paper (SPIRAL): 0.95."""
+    epochs: int = 1
+    """Passes over each batch. Paper: 1."""
+    minibatches: int = 4
+    """Optimiser steps per pass, each on whole debates. Tiny; paper: 1."""
+
+    def __post_init__(self) -> None:
+        OptimizerConfig.__post_init__(self)
+        require_choice("variant", self.variant, get_args(VariantName))
+        chosen = self.chosen()
+        for name, choices in (
+            ("groups", Groups),
+            ("baseline", GroupBaseline),
+            ("scale", GroupScale),
+            ("surrogate", GroupSurrogate),
+            ("length", GroupLength),
+        ):
+            require_choice(name, getattr(chosen, name), get_args(choices))
+        require_numbers(chosen, LIMIT, "clip_coef", "clip_high")
+        require_numbers(self, AT_LEAST_1, "group_size", "epochs", "minibatches")
+        require_numbers(self, NOT_NEGATIVE, "entropy_coef")
+        check_kl(chosen)
+        if not 0 <= self.role_decay < 1:
+            raise ValueError(f"role_decay must lie in [0, 1), not {self.role_decay}")
+        if chosen.scale == "std" and chosen.baseline in ("greedy", "role", "none"):
+            raise ValueError(
+                f"scale='std' would divide by almost 0 where the rewards of a group are equal, "
+                f"since baseline={chosen.baseline!r} is not of the group: set scale='none'"
+            )
+        if self.group_size < 2 and chosen.baseline in ("mean", "leave_one_out", "maximum"):
+            raise ValueError(
+                f"group_size must be at least 2 with baseline={chosen.baseline!r}, which compares "
+                f"debates of one question, not {self.group_size}"
+            )
+
+    def chosen(self) -> Variant:
+        """Return the choices that hold: those that are set, else those of `variant`."""
+        usual = VARIANTS[self.variant]
+        given = {one.name: getattr(self, one.name) for one in fields(usual)}
+        return Variant(**{k: getattr(usual, k) if v is None else v for k, v in given.items()})
+
+
+@dataclass(frozen=True)
+class GRPOConfig(RunConfig):
+    """A run of GRPO."""
+
+    name: str = "grpo-shopping"
+    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
+    questions_per_step: int = 8
+    """Questions per step, each with a group of debates. Tiny: as many debates as MAPoRL's."""
+    grpo: GRPOSettings = field(default_factory=GRPOSettings)
