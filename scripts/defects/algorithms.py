@@ -43,15 +43,41 @@ DEFECTS = (
             "tests/agents/algorithms/test_magrpo_credit.py",
         ),
         (
-            ("part.logprobs if ratio else scores", "scores"),
-            ("math.inf if clip_coef is None else clip_coef", "math.inf"),
+            ("ratio=settings.ratio", "ratio=False"),
+            ("math.inf if settings.clip_coef is None else settings.clip_coef", "math.inf"),
             (
                 "compared = [node_returns(node, settings)",
                 "compared = [[r for r in node.rewards if r is not None]",
             ),
             ('fmean if settings.credit == "mean" else math.fsum', "fmean"),
-            ("reduction=REDUCTIONS[length]", 'reduction="constant"'),
+            ("REDUCTIONS[settings.length],  #", '"constant",  #'),
             ("COMPARISONS[settings.comparison]", 'COMPARISONS["mean"]'),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/algorithms/grpo.py",
+        ("tests/agents/algorithms/test_grpo.py",),
+        (
+            ("rewards = rewards - chosen.kl_coef", "rewards = rewards + chosen.kl_coef"),
+            ("kept.rewards - kept.rewards.new_tensor", "kept.rewards + kept.rewards.new_tensor"),
+            ("question = batch.episodes // settings", "question = batch.episodes % settings"),
+            ('"agent": (batch.agents,)', '"agent": ()'),
+            ("return rewards - (means - beyond)[member]", "return rewards - means[member]"),
+            ("limit if chosen.length", "1 if chosen.length"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/update/objective.py",
+        (
+            "tests/agents/algorithms/test_regularisation.py",
+            "tests/agents/algorithms/test_magrpo.py",
+        ),
+        (
+            ("part.logprobs if self.ratio else", "part.logprobs if True else"),
+            ("total + self.kl_coef * distance", "total - self.kl_coef * distance"),
+            ("total - self.entropy_coef * spread", "total + self.entropy_coef * spread"),
+            ("train_entropy=self.entropy_coef > 0", "train_entropy=False"),
+            ("scores.kl.sum(1).to", "scores.kl.mean(1).to"),
         ),
     ),
     Defects(
@@ -60,7 +86,7 @@ DEFECTS = (
         (
             ("gamma ** (later - turn)", "gamma"),
             ("gamma**k * reward for k", "reward for k"),
-            ("rewards=targets - values", "rewards=targets"),
+            ("deltas = targets - values", "deltas = targets"),
             ("tables.values[:, :1]", "tables.values[:, -1:]"),
         ),
     ),
