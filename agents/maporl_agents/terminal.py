@@ -7,7 +7,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +49,14 @@ def progress_of_steps(first: str, *, console: Console, bar_width: int | None = 4
         TimeRemainingColumn(),
         console=console,
     )
+
+
+def shout(console: Console, warnings: Iterable[str]) -> None:
+    """Print warnings in bold red."""
+    from rich.text import Text
+
+    for warning in warnings:
+        console.print(Text(warning, style="bold red"), soft_wrap=True)
 
 
 @contextmanager

@@ -107,6 +107,10 @@ HOW = {
     "eval.split": ("train", "what is measured"),
     "eval.seed": (3, "noise of measuring"),
     "eval.passes": (2, "what is measured"),
+    "warmup.steps": (3, "where training begins"),
+    "warmup.questions": (9, "what is imitated"),
+    "warmup.batch_size": (3, "messages per update"),
+    "warmup.learning_rate": (0.1, "rate of the policies"),
     "eval.greedy": (False, "what is measured"),
     "eval.use": ("last", "which checkpoint is used"),
     "eval.validation_questions": (9, "which checkpoint is used"),
@@ -240,6 +244,10 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "sampling.max_new_tokens": (
         [{"sampling.agent_max_new_tokens": (5,)}, {"sampling.turn_max_new_tokens": (5,)}],
         {},
+    ),
+    **dict.fromkeys(
+        ("warmup.questions", "warmup.batch_size", "warmup.learning_rate"),
+        ([{}], {"warmup.steps": 2}),
     ),
     "sampling.turn_max_new_tokens": ([ONE_TURN], {"game.num_turns": 2}),
     "sampling.agent_max_new_tokens": ([LONE], {}),

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
-from rich.text import Text
 
+from maporl_agents import terminal
 from maporl_agents.config import GameConfig, Sampling, TeamConfig, asking
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.parallel_bases import share_cores
@@ -122,5 +122,4 @@ def memory_warning_of(run: Path | None, game: ChosenGame, asked_now: Sequence[Qu
 
 def shout(console: Console, warning: str) -> None:
     """Print a warning in bold red; nothing if it is empty."""
-    if warning:
-        console.print(Text(warning, style="bold red"), soft_wrap=True)
+    terminal.shout(console, [warning] * bool(warning))

@@ -28,6 +28,7 @@ from maporl_agents.config.shared import (
     Use,
 )
 from maporl_agents.config.team import Attention, Quantization, Sharing, TeamConfig, turns_of
+from maporl_agents.config.warmup import WarmupConfig
 
 __all__ = [
     "CONFIGS",
@@ -68,6 +69,7 @@ __all__ = [
     "Truncation",
     "Use",
     "Variant",
+    "WarmupConfig",
     "asking",
     "config_of",
     "from_dict",

@@ -226,6 +226,10 @@ WHERE = {
         ),
         f"{MORE_THAN_AGENTS}, or holds nothing but empty texts and those of sampling.stop",
     ),
+    **dict.fromkeys(
+        ("warmup.questions", "warmup.batch_size", "warmup.learning_rate"),
+        Where(lambda c: c.warmup.steps > 0, "warmup.steps is 0: there is no warm-up"),
+    ),
     # --- MAPoRL, MAGRPO, IAC ---
     "ppo.clip_coef": Where(lambda c: several_updates(c, "ppo"), ONE_UPDATE),
     "ppo.target_kl": Where(lambda c: several_updates(c, "ppo"), ONE_UPDATE),

@@ -13,6 +13,7 @@ from maporl_agents.config import checks
 from maporl_agents.config.game import GameConfig, JointGameConfig
 from maporl_agents.config.team import TeamConfig
 from maporl_agents.config.typed_text import Typed
+from maporl_agents.config.warmup import WarmupConfig
 
 Schedule = Literal["linear", "cosine", "constant"]
 
@@ -188,6 +189,7 @@ class RunConfig:
     team: TeamConfig = field(default_factory=TeamConfig)
     sampling: Sampling = field(default_factory=Sampling)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    warmup: WarmupConfig = field(default_factory=WarmupConfig)
 
     def __post_init__(self) -> None:
         checks.require_numbers(

@@ -29,6 +29,7 @@ _FILES = (
     "alarms.jsonl",
     "seconds.jsonl",
     "validation.jsonl",
+    "warmup.jsonl",
     "before.json",
     "results.json",
     "curve.png",

@@ -6,6 +6,7 @@
     metrics.jsonl             one JSON object a line, "step" first, steps never falling
     tensorboard/              the same as TensorBoard events
     alarms.jsonl              early warnings, one a line: "step", then "name", "where", "text"
+    warmup.jsonl              loss of each update of a warm-up, one a line
     validation.jsonl          score of each checkpoint on the validation slice, one a line
     seconds.jsonl             seconds of each phase of a step, one step a line: see `phases`
     transcripts/<name>.jsonl  one debate a line: "step", then the fields of a `Transcript`
@@ -30,7 +31,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from maporl_agents.records.log_lines import log_lines, read_metrics
 from maporl_agents.records.loggers import Logger, TensorBoardLogger, WandbLogger
@@ -289,19 +290,19 @@ class RunLog:
         for logger in self.loggers:
             logger.log(self._step, {f"seconds/{name}": spent for name, spent in line.items()})
 
-    def validation(self, values: Mapping[str, float]) -> None:
-        """Append the scores of a checkpoint to validation.jsonl; pass them to the loggers.
+    def beside(self, file: Literal["validation", "warmup"], values: Mapping[str, float]) -> None:
+        """Append a line of numbers to validation.jsonl or warmup.jsonl; pass them to the loggers.
 
         Args:
+            file: its name without the ending, before which loggers put the numbers' names.
             values: numbers by name, of the step of the newest metrics.
 
         Raises:
             OSError: disk full or not writable; the file ends with the last whole line.
         """
-        self._append("validation.jsonl", [json.dumps({"step": self._step, **values})])
+        self._append(f"{file}.jsonl", [json.dumps({"step": self._step, **values})])
         for logger in self.loggers:
-            named = {f"validation/{name}": value for name, value in values.items()}
-            logger.log(self._step, named)
+            logger.log(self._step, {f"{file}/{name}": value for name, value in values.items()})
 
     def truncate_after(self, step: int) -> None:
         """Remove the log lines of later steps, to continue from the checkpoint of `step`.
@@ -321,7 +322,8 @@ class RunLog:
         self._step = 0
         metrics = self.folder / "metrics.jsonl"
         others = (
-            self.folder / name for name in ("alarms.jsonl", "seconds.jsonl", "validation.jsonl")
+            self.folder / name
+            for name in ("alarms.jsonl", "seconds.jsonl", "validation.jsonl", "warmup.jsonl")
         )
         for path in (metrics, *others, *self.folder.glob("transcripts/*.jsonl")):
             end = 0

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.text import Text
 
 from maporl_agents.algorithms import scheme_for
 from maporl_agents.config import RunConfig, Use, learning_rate_flags
@@ -32,7 +31,7 @@ from maporl_agents.records.log_lines import read_seconds
 from maporl_agents.records.loggers import make_loggers, require_loggers
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.seeding import seed_of
-from maporl_agents.terminal import command_line
+from maporl_agents.terminal import command_line, shout
 from maporl_agents.training import before as before_training
 from maporl_agents.training import loop
 from maporl_agents.training.before import Before
@@ -60,6 +59,7 @@ from maporl_agents.training.validation import (
     chosen_checkpoint,
     validation_slice,
 )
+from maporl_agents.training.warmup import warm_up_once
 from maporl_agents.update.optimiser import PolicyLearner, PPOLearner
 from maporl_env.tasks import Task
 from maporl_env.types import Question, Transcript
@@ -184,9 +184,8 @@ def run(
 ) -> dict[str, Any]:
     """Carry out a whole run in a fresh folder; return its results (also in ``results.json``).
 
-    `task` is that of the settings, where it has been read already.
-
-    Metrics go to the folder, to TensorBoard and to the names of `loggers.LOGGERS` in `log_to`.
+    `task` is that of the settings, where it has been read already. Metrics go to the folder, to
+    TensorBoard and to the names of `loggers.LOGGERS` in `log_to`.
     """
     require_loggers(log_to)
     sampling, told = with_model_defaults(config.sampling, config.team.model)
@@ -295,14 +294,15 @@ def _finish(
         console.print(f"warning: {shared}")
     for part, ids in noted.get("left_out", {}).items():
         console.print(f"left out as too long: {len(ids):,} {part} questions ({some(ids)})")
-    _shout(console, warnings)
+    shout(console, warnings)
     before = _untrained(config, game, learner, few, log, console, which, start)
-    for warning in terminal_report.warnings_of(before.transcripts):
-        console.print(warning)
+    _warn(console, before.transcripts)
     slice_, why = validation_slice(config, game, learner.team, held)
     validation = Validation(config, game, learner.team, log, slice_)
     if why:
         console.print(why, soft_wrap=True)
+    if told := warm_up_once(config, learner, game, questions, log):
+        console.print(told, soft_wrap=True)
     validation.begin(start)
     with progress_bar(config, console, start) as on_step:
         train(
@@ -332,9 +332,8 @@ def _finish(
     )
     title = f"{config.game.task}, {which}: {terminal_report.asked_words(stages)}"
     console.print(terminal_report.result_table(stages, title))
-    for warning in terminal_report.warnings_of(after["sampled"].transcripts):
-        console.print(warning)
-    _shout(console, warnings)
+    _warn(console, after["sampled"].transcripts)
+    shout(console, warnings)
     old, new = before.transcripts, after["sampled"].transcripts
     index = terminal_report.telling_question(old, new)
     console.print(terminal_report.before_and_after(old[index], new[index]))
@@ -344,9 +343,9 @@ def _finish(
     return stages
 
 
-def _shout(console: Console, warnings: Sequence[str]) -> None:
-    for warning in warnings:
-        console.print(Text(warning, style="bold red"), soft_wrap=True)
+def _warn(console: Console, transcripts: Sequence[Transcript]) -> None:
+    for warning in terminal_report.warnings_of(transcripts):
+        console.print(warning)
 
 
 def _untrained(
@@ -362,8 +361,8 @@ def _untrained(
     """Return what the team did as it began: measured once, and written when it is measured."""
     if (known := before_training.read(log.folder, config, questions)) is not None:
         return known
-    team = learner.team
-    if start:  # one made for this is gone before training takes its memory
+    team = learner.team  # or one that is gone before training takes its memory
+    if start or checkpoint.latest(log.folder / "checkpoints"):
         team, _ = build(config, kept=config, game=game)
     measured = _measured(config, game, team, questions, log, console, "before", which, start)
     before = Before.of(measured)

@@ -138,7 +138,7 @@ class Validation:
         # Kept before it is noted: a run that is killed between the two measures once more.
         if kept is None or score >= self._scores().get(kept, float("-inf")):
             checkpoint.save(self.folder, step, self.team.save, keep=1)
-        self.log.validation({"score": score, "questions": len(self.questions)})
+        self.log.beside("validation", {"score": score, "questions": len(self.questions)})
 
     def take_best(self) -> str:
         """Give the team the weights of the best checkpoint; return what is used, in words."""

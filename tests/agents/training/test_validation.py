@@ -160,7 +160,7 @@ def test_a_run_that_goes_on_ends_with_the_same_best(
         if killed == "before it is kept":
             patch.setattr(validation.Validation, "_score", dying_at(2))
         elif killed == "before it is noted":
-            patch.setattr(experiment.RunLog, "validation", dying_at(2))
+            patch.setattr(experiment.RunLog, "beside", dying_at(2))
         else:
             patch.setattr(experiment.loop, "take_step", dying_at(3, experiment.loop.take_step))
         with pytest.raises(KeyboardInterrupt):
@@ -175,7 +175,7 @@ def test_a_run_that_goes_on_ends_with_the_same_best(
 def dying_at(call: int, real: Any = None) -> Any:
     """Return what dies when it is called for the n-th time, and does its work before."""
     calls: list[int] = []
-    kept = {"_score": validation.Validation._score, "validation": experiment.RunLog.validation}
+    kept = {"_score": validation.Validation._score, "beside": experiment.RunLog.beside}
 
     def act(*args: Any, **options: Any) -> Any:
         calls.append(1)
@@ -183,7 +183,7 @@ def dying_at(call: int, real: Any = None) -> Any:
             raise KeyboardInterrupt
         if real is not None:
             return real(*args, **options)
-        name = "_score" if len(args) == 2 and isinstance(args[1], Evaluation) else "validation"
+        name = "_score" if len(args) == 2 and isinstance(args[1], Evaluation) else "beside"
         return kept[name](*args, **options)
 
     return act

@@ -1,0 +1,166 @@
+"""A warm-up by imitation: the models learn from their own right answers, before any reward.
+
+A small model that is right once in ten messages gives few rewards to learn from. So it debates some
+training questions, its right messages are kept, and their likelihood is raised (STaR, arXiv
+2203.14465, one round, without rationalisation). The reference policy of the KL stays the model
+before the warm-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+
+from maporl_agents.config import OptimizerConfig, RunConfig
+from maporl_agents.play.questions import questions_of_step
+from maporl_agents.play.rollout import play
+from maporl_agents.records import checkpoint
+from maporl_agents.records.run_log import RunLog
+from maporl_agents.seeding import seed_of
+from maporl_agents.training.loop import interruptible
+from maporl_agents.training.make_game import LoadedGame
+from maporl_agents.training.restore import save_checkpoint
+from maporl_agents.types import Rollout
+from maporl_agents.update.batching import Row, batch_of
+from maporl_agents.update.imitation import imitation_step
+from maporl_agents.update.optimiser import PolicyLearner
+from maporl_env.answers import KINDS, extract_answer, gold
+from maporl_env.types import Message, Question
+
+PART = 32
+"""Debates that are played side by side."""
+RIGHT = 0.5
+"""Least score of a message that counts as right where no key tells, as in `credit`."""
+
+
+def warm_up_once(
+    config: RunConfig,
+    learner: PolicyLearner,
+    game: LoadedGame,
+    questions: Sequence[Question],
+    log: RunLog,
+) -> str:
+    """Warm up a run that begins, and save it as step 0; "" if it has a checkpoint or no warm-up.
+
+    Raises:
+        Interrupted: a signal came; the run is resumed with the warm-up from its start.
+    """
+    if not config.warmup.steps or checkpoint.latest(log.folder / "checkpoints") is not None:
+        return ""
+    with interruptible(0):
+        told = warm_up(config, learner, game, questions, log)
+    save_checkpoint(log.folder, 0, learner)
+    return told
+
+
+def warm_up(
+    config: RunConfig,
+    learner: PolicyLearner,
+    game: LoadedGame,
+    questions: Sequence[Question],
+    log: RunLog,
+) -> str:
+    """Imitate the team's own right messages; return in a sentence what came of it.
+
+    Args:
+        config: of the run, whose `warmup` says how many steps.
+        learner: whose team is changed; its own optimiser and schedule stay as they are.
+        game: that is played.
+        questions: all training questions.
+        log: gets the debates, and the loss of every update.
+
+    Raises:
+        FloatingPointError: the loss or a weight became infinite or not a number.
+    """
+    settings, team = config.warmup, learner.team
+    rows: list[Row] = []
+    played = 0
+    asked = questions_of_step(
+        questions, 0, min(settings.questions, len(questions)), seed_of(config.seed, "warmup")
+    )
+    debates = game.debates(min(PART, len(asked)))
+    for start in range(0, len(asked), PART):
+        part = asked[start : start + PART]
+        seed = seed_of(config.seed, "warmup", "play")
+        rollouts = play(team, debates, part, config.sampling, seed=seed, first_debate=start)
+        log.transcripts("warmup", [one.transcript for one in rollouts], replace=not start)
+        for episode, rollout in enumerate(rollouts, start=start):
+            found = list(_trained_messages(rollout, learner, episode))
+            played += len(found)
+            rows += [row for row, is_right in found if is_right]
+    told = f"warm-up: {len(rows):,} of {played:,} messages on {len(asked):,} questions are right"
+    if not rows:
+        return (
+            f"{told}, so there is nothing to imitate, and the run goes on without a warm-up: try "
+            "worked examples (--game.shots 1), --game.answer-rule answer_line, or more "
+            "--warmup.questions"
+        )
+    first, last = _imitate(config, learner, rows, log)
+    return (
+        f"{told}; imitated in {settings.steps:,} updates, loss per token {first:.3f} to {last:.3f}"
+    )
+
+
+def _imitate(
+    config: RunConfig, learner: PolicyLearner, rows: Sequence[Row], log: RunLog
+) -> tuple[float, float]:
+    """Raise the likelihood of the messages; return the loss of the first and the last update."""
+    settings, team = config.warmup, learner.team
+    rates = OptimizerConfig(learning_rate=settings.learning_rate, warmup_steps=0)
+    imitator = PolicyLearner(team, rates, settings.steps)
+    batch = batch_of(team, rows)
+    generator = torch.Generator().manual_seed(seed_of(config.seed, "warmup", "order"))
+    losses = []
+    deals = _deals(len(rows), min(settings.batch_size, len(rows)), generator)
+    for update in range(settings.steps):
+        loss = imitation_step(
+            imitator,
+            batch.select(next(deals)),
+            micro_tokens=_micro_tokens(config),
+            temperature=config.sampling.temperature,
+        )
+        imitator.schedule.step()
+        losses.append(loss)
+        log.beside("warmup", {"update": update + 1, "nll": loss, "right": len(rows)})
+    return losses[0], losses[-1]
+
+
+def _deals(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield the places of `size` messages, pass after pass, each pass in a new order."""
+    left = torch.empty(0, dtype=torch.long)
+    while True:
+        if len(left) < size:
+            left = torch.cat([left, torch.randperm(count, generator=generator)])
+        yield left[:size]
+        left = left[size:]
+
+
+def _trained_messages(
+    rollout: Rollout, learner: PolicyLearner, episode: int
+) -> Iterator[tuple[Row, bool]]:
+    """Yield the messages of trained agents and turns, and whether each is right."""
+    question = rollout.transcript.question
+    indices = {name: index for index, name in enumerate(rollout.transcript.agents)}
+    for message, prompt, completion, policy in rollout.spoken():
+        agent = indices[message.agent]
+        if learner.team.trains(agent, message.turn) and policy in learner.trained:
+            row = Row(prompt, completion, policy, episode, message.turn, agent, 0.0)
+            yield row, is_right(question, message)
+
+
+def is_right(question: Question, message: Message) -> bool:
+    """Return whether a message is right by the key, or by its score where no key can tell."""
+    if KINDS[question.kind].keyed:
+        right = gold(question.answer, question.kind)
+        return extract_answer(message.text, question.kind) == right
+    return message.score is not None and message.score >= RIGHT
+
+
+def _micro_tokens(config: RunConfig) -> int:
+    """Return the scheme's own bound on the tokens of one pass."""
+    groups = [getattr(config, one.name) for one in fields(config)]
+    own = [group for group in groups if isinstance(group, OptimizerConfig)]
+    return own[0].micro_tokens if own else OptimizerConfig.micro_tokens
