@@ -95,7 +95,7 @@ def settings(folder: Path) -> TrainConfig:
             critic_coef=0.1,
             micro_tokens=4096,
         ),
-        eval=EvalConfig(questions=1, questions_before=1),
+        eval=EvalConfig(questions=1, questions_before=1, greedy=False, use="last"),
     )
 
 

@@ -75,7 +75,8 @@ EVAL_SEED_STRIDE = 1_000
 REWARD_SETTINGS = ("gamma", "horizon", "share", "alpha", "beta", "majority", "penalties")
 """Settings of the reward, which change nothing about an untrained team."""
 RUN_QUESTIONS = 10
-"""Held-out questions that the run of a job measures itself on; the figures are the measures'."""
+"""Held-out questions that the run of a job measures itself on; the figures are the measures',
+of the last step in every arm: all are trained equally long."""
 READ_BYTES = 16 * 2**20
 """Files of models up to this size are read to tell one model from another."""
 
@@ -306,7 +307,7 @@ def make_team(job: Job, run: Path, console: Console) -> Team:
             experiment.resume(run, console)
         else:
             few = min(RUN_QUESTIONS, config.eval.questions)
-            brief = replace(config.eval, questions=few, questions_before=few)
+            brief = replace(config.eval, questions=few, questions_before=few, use="last")
             experiment.run(replace(config, eval=brief), run, console, overwrite=True)
     return experiment.load_team(run)[1]
 
