@@ -20,7 +20,9 @@ def on_the_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-    for name in [name for name in sys.modules if name.split(".")[0] in ("compared", "bench")]:
+    for name in [
+        name for name in sys.modules if name.split(".")[0] in ("compared", "bench", "real_notes")
+    ]:
         del sys.modules[name]
 
 
@@ -114,3 +116,38 @@ def test_a_worker_reports_each_iteration(tmp_path: Path) -> None:
     assert first["name"] == "me"
     assert len(rest) == 2
     assert all(told["seconds"] >= 0 and told["growth"] > 40_000_000 for told in rest)
+
+
+def test_the_table_of_the_real_model_says_which_bars_are_met(tmp_path: Path) -> None:
+    """From the files of two seeds, of which one has no controls and misses a bar."""
+    import real_notes
+
+    def write(name: str, **result: object) -> None:
+        facts = {"cpu_seconds": 7, "date": "2026-11-30"}
+        (tmp_path / f"{name}.json").write_text(json.dumps({**result, **facts}))
+
+    write("before", vote=[0.0, 0.25])
+    write("before greedy", vote=[0.0, 0.5])
+    for seed, vote in ((0, 0.9), (1, 0.79)):
+        write(f"training-{seed}", score=[0.2, vote])
+        write(f"after-{seed}", vote=[0.0, vote], questions=200)
+    write("after greedy-0", vote=[0.0, 0.95])
+    write("peers shuffled-0", vote=[0.0, 0.1])
+    write("alone-0", **{"alone": 0.12, "two alone": 0.22, "vote alone": 0.12})
+    found = real_notes.read(tmp_path)
+    bars = dict(real_notes.bars(found))
+    assert [words for words, met in bars.items() if not met] == [
+        "after training at least .80 in every seed (2)"
+    ]
+    assert len(bars) == 8
+    text = real_notes.shown(found)
+    assert "| each alone | 0.120 | not measured |" in text
+    assert "| after training, sampled | 0.900 | 0.790 |" in text
+    assert "- **not met**: after training at least .80 in every seed (2)" in text
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- result:begin -->\nold\n<!-- result:end -->\nb\n")
+    real_notes.show(tmp_path, page, tmp_path / "picture.png")
+    assert page.read_text().startswith("a\n<!-- result:begin -->\n| vote of the last turn")
+    assert page.read_text().endswith("<!-- result:end -->\nb\n")
+    assert "old" not in page.read_text()
+    assert (tmp_path / "picture.png").read_bytes()[1:4] == b"PNG"

@@ -270,6 +270,7 @@ def test_12_qlora_on_one_gpu(run: Run) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.timeout(600)  # on a machine that others use too
 def test_13_a_real_model_asks_its_colleague(run: Run) -> None:
     """A step of two debates: that it runs and says what it does; to learn takes longer."""
     pytest.importorskip("gguf")
