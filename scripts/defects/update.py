@@ -72,7 +72,7 @@ DEFECTS = (
         ("tests/agents/update/test_read_out.py",),
         (
             ("slice(start, start + size)", "slice(start, start + size - 1)"),
-            ("count = max(1, -(-tokens * vocabulary // most))", "count = 1"),
+            ("max(1, most // vocabulary)", "max(1, most)"),
         ),
     ),
     Defects(

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from maporl_agents.config import TeamConfig
 from maporl_agents.models.lm_head import Head
-from maporl_agents.models.loading import examine, load_model, model_names
+from maporl_agents.models.loading import examine, load_model
+from maporl_agents.models.roster import model_names
 from maporl_agents.models.trunk import read, width_of
 from maporl_agents.text.chat import Chat
 from maporl_agents.text.vocabulary import rows_of

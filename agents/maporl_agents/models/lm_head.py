@@ -24,9 +24,12 @@ def temper(logits: Tensor, temperature: float) -> Tensor:
 
 
 def chunks(tokens: int, vocabulary: int, most: int) -> Iterator[slice]:
-    """Yield slices of about equal length, each of at most `most` logits; at least one slice."""
-    count = max(1, -(-tokens * vocabulary // most))
-    size = max(1, -(-tokens // count))
+    """Yield slices of about equal length that cover `tokens` rows; at least one slice.
+
+    The logits of a slice are at most `most`, or those of a single row where V is more than `most`.
+    """
+    count = -(-max(tokens, 1) // max(1, most // vocabulary))
+    size = -(-max(tokens, 1) // count)
     for start in range(0, max(tokens, 1), size):
         yield slice(start, start + size)
 

@@ -39,7 +39,7 @@ from maporl_agents.config import (
 )
 from maporl_agents.measure.debate_stats import transitions
 from maporl_agents.measure.evaluate import Evaluation
-from maporl_agents.models.loading import model_names
+from maporl_agents.models.roster import model_names
 from maporl_agents.models.sources.fetched import FETCHABLE
 from maporl_agents.models.team import Team
 from maporl_agents.records.run_folder import versions

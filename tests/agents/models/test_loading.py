@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save_file
 
 from maporl_agents.commands.export import _merge
 from maporl_agents.config import TeamConfig
-from maporl_agents.models.loading import load_model, make_team, model_names
+from maporl_agents.models.loading import load_model, make_team
+from maporl_agents.models.roster import model_names
 from maporl_agents.tiny import checkpoint as tiny_checkpoint
 from maporl_env.user_functions import name_object
 

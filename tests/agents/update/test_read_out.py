@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from maporl_agents.losses import full_kl
+from maporl_agents.models.lm_head import chunks
 from maporl_agents.update import read_out as module
 from maporl_agents.update.read_out import exact_kl, read_out
 
@@ -76,6 +77,17 @@ def test_chunks_equal_the_whole(
     for hand, mine in zip(*gradients, strict=True):
         torch.testing.assert_close(mine, hand, atol=1e-12, rtol=1e-12)
     assert found[1].requires_grad == train_entropy
+
+
+@pytest.mark.parametrize("most", [1, 7, 10, 21, 50, 1000])
+@pytest.mark.parametrize("vocabulary", [1, 3, 7, 21])
+def test_no_chunk_is_larger_than_asked(vocabulary: int, most: int) -> None:
+    """Each holds at most `most` logits, or one row; together they are all rows, in order."""
+    for tokens in range(1, 30):
+        rows = [range(tokens)[piece] for piece in chunks(tokens, vocabulary, most)]
+        assert [row for piece in rows for row in piece] == list(range(tokens))
+        assert all(piece for piece in rows)
+        assert all(len(piece) == 1 or len(piece) * vocabulary <= most for piece in rows)
 
 
 def test_entropies_are_zeros_unless_asked_for() -> None:
