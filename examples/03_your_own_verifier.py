@@ -52,7 +52,7 @@ VERIFIERS = {
 
 
 def main() -> None:
-    agents = {f"agent_{seat}": text for seat, text in enumerate(MESSAGES.values())}
+    agents = {f"agent_{agent_index}": text for agent_index, text in enumerate(MESSAGES.values())}
     print(f"{QUESTION.prompt}\n")
     for agent, (label, text) in zip(agents, MESSAGES.items(), strict=True):
         print(f"{agent}, {label}:\n    {text}")

@@ -28,7 +28,7 @@ class Delphi(SimultaneousDebate):
 
     quorum: float = 0.5
 
-    def others(self, seat: int, turn: int, history: Transcript, *, show_scores: bool) -> str:
+    def others(self, agent_index: int, turn: int, history: Transcript, *, show_scores: bool) -> str:
         """Return the text about a turn that an agent reads: the only difference from the debate."""
         votes = Counter(a for a in answers_of_turn(history, turn) if a is not None)
         tally = "".join(f"  {answer}: {count}\n" for answer, count in sorted(votes.items()))

@@ -63,7 +63,7 @@ def main() -> None:
     print("team                     turn 1: agents  vote  (theory)   turn 2: agents  vote")
     for number in (1, 3, 5, 9):
         for copies in (False, True) if number > 1 else (False,):
-            seeds = [7 if copies else seat for seat in range(number)]
+            seeds = [7 if copies else agent for agent in range(number)]
             team = [Follower(args.reliability, seed) for seed in seeds]
             first, second = turn_stats(play(team, questions, num_turns=2).transcripts)
             name = f"{number} {'copies of one' if copies else 'independent'}"

@@ -38,11 +38,11 @@ def main() -> None:
     )
     team, learner = experiment.build(config)
     assert isinstance(learner, PPOLearner)  # that of PPO; other schemes have others
-    for seat in range(2):
-        base = team.base_of(team.policy(seat, turn=2))
+    for agent in range(2):
+        base = team.base_of(team.policy(agent, turn=2))
         size = sum(parameter.numel() for parameter in base.model.parameters())
         kind = type(base.model).__name__
-        print(f"agent_{seat}: {kind}, {size:,} parameters, vocabulary of {base.vocab_size}")
+        print(f"agent_{agent}: {kind}, {size:,} parameters, vocabulary of {base.vocab_size}")
         print(f"  reads {WORDS!r} as the ids {base.chat.encode(WORDS)}")
 
     debates, questions = debates_of(config.game, args.questions), training_questions(config.game)

@@ -156,14 +156,16 @@ class DebateAdapter(CommonAdapter):
         last = debate.transcript.of_turn(debate.played - 1) if debate.played else ()
         scores = {message.agent: message.score for message in last}
         infos: dict[AgentID, dict[str, Any]] = {}
-        for seat, agent in enumerate(self.possible_agents):
+        for agent_index, agent in enumerate(self.possible_agents):
             score = scores.get(agent)
             infos[agent] = {
                 "turn": turn,
                 "verifier_score": np.float32(0.0 if score is None else score),
                 "verifier_score_ready": score is not None,
                 "turn_rewards": (
-                    np.zeros(num_turns, np.float32) if table is None else table[:, seat].copy()
+                    np.zeros(num_turns, np.float32)
+                    if table is None
+                    else table[:, agent_index].copy()
                 ),
                 "turn_rewards_ready": ready,
                 **self.medium.info(agent),

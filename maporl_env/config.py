@@ -254,7 +254,7 @@ class DebateConfig:
         examples = worked_examples(task, whole, agents, self.shots, self.answer_rule, each)
         if examples is None or budget is None:
             return protocol, examples
-        longest = [examples.longest(seat) for seat in range(self.num_agents)]
+        longest = [examples.longest(agent) for agent in range(self.num_agents)]
         room = budget - max(map(protocol.count_tokens, longest))  # type: ignore[attr-defined]
         if room < 1:
             raise ValueError(

@@ -174,8 +174,8 @@ def is_right(message: Message, question: Question) -> bool | None:
 def _by_seat(transcript: Transcript, value: Callable[[Message], float]) -> Floats:
     """Apply a function to every message of the complete turns; columns in order of the agents."""
     width, turns = len(transcript.agents), transcript.turn
-    seat = {agent: column for column, agent in enumerate(transcript.agents)}
+    columns = {agent: column for column, agent in enumerate(transcript.agents)}
     table = np.empty((turns, width))
     for message in transcript.messages[: turns * width]:
-        table[message.turn, seat[message.agent]] = value(message)
+        table[message.turn, columns[message.agent]] = value(message)
     return table

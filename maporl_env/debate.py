@@ -68,7 +68,7 @@ class Debate:
     ) -> None:
         self.protocol = protocol
         self.agents: tuple[AgentID, ...] = agent_ids(num_agents)
-        self.seats = {agent: seat for seat, agent in enumerate(self.agents)}
+        self.seats = {agent: agent_index for agent_index, agent in enumerate(self.agents)}
         self.credit = credit if credit is not None else Credit()
         self.max_chars = max_chars
         self.on_long = on_long
@@ -357,7 +357,7 @@ def agent_ids(num_agents: int) -> tuple[AgentID, ...]:
         raise ValueError(f"num_agents must be an integer >= 1, not {num_agents!r}")
     if num_agents < 1:
         raise ValueError(f"num_agents must be at least 1, not {num_agents}")
-    return tuple(f"agent_{seat}" for seat in range(num_agents))
+    return tuple(f"agent_{agent}" for agent in range(num_agents))
 
 
 def require_private(question: Question, num_agents: int) -> None:

@@ -107,20 +107,27 @@ def fence(text: str) -> str:
     return "`" * (longest + 1)
 
 
-def ask(template: Template, question: Question, seat: int | None = None) -> str:
-    """Return the question as it is first put to agent `seat`, with its private text; None: bare."""
-    return _ask(template.opening, template.instruction, question_of(template, question, seat))
+def ask(template: Template, question: Question, agent_index: int | None = None) -> str:
+    """Return the question as an agent first reads it, with its private text.
+
+    Without a private text where `agent_index` is None.
+    """
+    return _ask(
+        template.opening, template.instruction, question_of(template, question, agent_index)
+    )
 
 
-def ask_again(template: Template, question: Question, turn: int, seat: int | None = None) -> str:
-    """Return the question once more, as `ask` does, and the cue to speak in `turn` (0-based)."""
-    again = _ask(template.again, template.instruction, question_of(template, question, seat))
+def ask_again(
+    template: Template, question: Question, turn: int, agent_index: int | None = None
+) -> str:
+    """Return the question again, as `ask` does, and the cue to speak in `turn` (0-based)."""
+    again = _ask(template.again, template.instruction, question_of(template, question, agent_index))
     return again + _in_turn(template.cue, turn + 1)
 
 
-def question_of(template: Template, question: Question, seat: int | None) -> str:
+def question_of(template: Template, question: Question, agent_index: int | None) -> str:
     """Return the prompt and behind it the private text of an agent; None for the prompt alone."""
-    private = "" if seat is None else question.private_of(seat)
+    private = "" if agent_index is None else question.private_of(agent_index)
     return question.prompt + template.private.format(text=private) if private else question.prompt
 
 
@@ -139,9 +146,9 @@ def _in_turn(words: str, turn: int) -> str:
     return words.format(turn=turn)
 
 
-def opening(template: Template, question: Question, seat: int | None = None) -> str:
-    """Return the first observation of agent `seat`, without its private text if that is None."""
-    return ask(template, question, seat) + _in_turn(template.cue, 1)
+def opening(template: Template, question: Question, agent_index: int | None = None) -> str:
+    """Return an agent's first observation, with its private text unless `agent_index` is None."""
+    return ask(template, question, agent_index) + _in_turn(template.cue, 1)
 
 
 def reply(
@@ -152,16 +159,16 @@ def reply(
     others: Sequence[Message],
     *,
     show_scores: bool,
-    seat: int | None = None,
+    agent_index: int | None = None,
 ) -> str:
     """Return the text between an agent's message of `turn` (0-based) and its next one.
 
-    The private text of agent `seat` stands behind the question, that of nobody if it is None.
+    The agent's private text follows the question, unless `agent_index` is None.
     """
     said = (
         own_verdict(template, own, show_scores=show_scores)
-        + heard(template, turn, list(enumerate(others, start=1)), show_scores=show_scores)
-        + ask_again(template, question, turn + 1, seat)
+        + peers_messages(template, turn, list(enumerate(others, start=1)), show_scores=show_scores)
+        + ask_again(template, question, turn + 1, agent_index)
     )
     return apart(breaks_off(own), said) + said
 
@@ -173,7 +180,7 @@ def own_verdict(template: Template, own: Message, *, show_scores: bool) -> str:
     return template.own_verdict.format(score=own.feedback)
 
 
-def heard(
+def peers_messages(
     template: Template,
     turn: int,
     others: Sequence[tuple[int, Message]],
@@ -181,7 +188,7 @@ def heard(
     show_scores: bool,
     max_shown: int | None = None,
 ) -> str:
-    """Return the block of other agents' answers of one turn, each under its number."""
+    """Return the block of the other agents' messages of one turn, each under its number."""
     if not others:
         return template.nobody.format()
     said = _in_turn(template.peers, turn + 1)

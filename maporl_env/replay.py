@@ -71,14 +71,14 @@ class Recording:
         """The most texts that one speaker has."""
         return max(map(len, self.texts))
 
-    def text(self, seat: int, turn: int) -> str:
-        """Return the text of agent `seat` in a turn (0-based): the recorded one, or its last."""
-        said = self.texts[seat]
+    def text(self, agent_index: int, turn: int) -> str:
+        """Return an agent's text in a turn (0-based): the recorded one, else its last."""
+        said = self.texts[agent_index]
         return said[min(turn, len(said) - 1)]
 
     def messages(self, turn: int) -> dict[AgentID, str]:
         """Return all agents' messages of a turn, as the Parallel environment takes them."""
-        return {f"agent_{seat}": self.text(seat, turn) for seat in range(len(self.texts))}
+        return {f"agent_{agent}": self.text(agent, turn) for agent in range(len(self.texts))}
 
 
 class Recorded:

@@ -70,15 +70,15 @@ class Question:
         """The prompt and all private texts: what tells two questions apart."""
         return "\n".join((self.prompt, *self.private))
 
-    def private_of(self, seat: int) -> str:
-        """Return the text that the agent of index `seat` alone reads; "" if there is none."""
-        return self.private[seat] if self.private else ""
+    def private_of(self, agent_index: int) -> str:
+        """Return the text that only this agent reads; "" if there is none."""
+        return self.private[agent_index] if self.private else ""
 
     def dealt_to(self, seats: Sequence[int]) -> Question:
         """Return the question for other agents: the i-th is told what agent `seats[i]` is told."""
         if not self.private:
             return self
-        return replace(self, private=tuple(self.private[seat] for seat in seats))
+        return replace(self, private=tuple(self.private[agent] for agent in seats))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a JSON-ready dict, `private` and `hidden` only if they are set."""

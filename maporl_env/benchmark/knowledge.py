@@ -2,7 +2,7 @@
 
 A strategy that only passes messages on needs something to pass on. So each agent of each question
 is dealt a first message: with probability `ACCURACY` the right one, else one drawn evenly from the
-plausible wrong ones of its task. The deal depends on the question's id and the seat alone, it is
+plausible wrong ones of its task. The deal depends on the question's id and the agent alone, it is
 the same in every case, process and strategy, and agents' deals are independent of each other.
 
 | task | plausible answers |
@@ -29,17 +29,17 @@ _BILL = re.compile(r" buys (\d+) (\w+) and (\d+) (\w+) ")
 _COINS = re.compile(r" two of ([\d ]+) ")
 
 
-def first_message(question: Question, seat: int, accuracy: float = ACCURACY) -> str:
+def first_message(question: Question, agent_index: int, accuracy: float = ACCURACY) -> str:
     """Return the first message that is dealt to an agent."""
-    rng = random.Random(f"maporl-bench/first/{question.id}/{seat}")
+    rng = random.Random(f"maporl-bench/first/{question.id}/{agent_index}")
     if rng.random() < accuracy:
         return right_message(question)
     return rng.choice(wrong_messages(question))
 
 
-def random_message(question: Question, seat: int, turn: int) -> str:
+def random_message(question: Question, agent_index: int, turn: int) -> str:
     """Return one of the plausible messages, all equally likely, for one agent and turn."""
-    rng = random.Random(f"maporl-bench/random/{question.id}/{seat}/{turn}")
+    rng = random.Random(f"maporl-bench/random/{question.id}/{agent_index}/{turn}")
     return rng.choice(plausible_messages(question))
 
 

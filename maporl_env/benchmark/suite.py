@@ -111,9 +111,9 @@ def seal(case: Case) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def _probe(seat: int, turn: int) -> str:
+def _probe(agent_index: int, turn: int) -> str:
     """Messages that probe how a case is worded and scored."""
-    return rf"1 * 2 = 2 , \boxed{{ {(seat + turn) % 3} }}"
+    return rf"1 * 2 = 2 , \boxed{{ {(agent_index + turn) % 3} }}"
 
 
 CASES: tuple[Case, ...] = (

@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from maporl_env.adapter import DebateAdapter
 from maporl_env.batched import BatchedDebate
-from maporl_env.bridges.single_agent import Partners, ask, assign, learner_seat
+from maporl_env.bridges.single_agent import Partners, ask, assign, learner_index
 from maporl_env.config import DebateConfig
 from maporl_env.game import Game
 from maporl_env.types import AgentID
@@ -91,17 +91,17 @@ class DebateVecEnv(VecEnv):
     ) -> None:
         game = _game(options)
         agents = game.debate().agents
-        seats = agents if learner == "all" else (agents[learner_seat(learner, len(agents))],)
-        self.learners: tuple[AgentID, ...] = seats
-        self.partners = assign(partners, [agent for agent in agents if agent not in seats])
-        self.cores = [_core(game, seats) for _ in range(_debates(num_envs, len(seats)))]
-        _require_lock_step(self.cores[0], len(seats))
+        learners = agents if learner == "all" else (agents[learner_index(learner, len(agents))],)
+        self.learners: tuple[AgentID, ...] = learners
+        self.partners = assign(partners, [agent for agent in agents if agent not in learners])
+        self.cores = [_core(game, learners) for _ in range(_debates(num_envs, len(learners)))]
+        _require_lock_step(self.cores[0], len(learners))
         self.batch = BatchedDebate(game, len(self.cores))
-        self.lanes = [Lane(core, agent) for core in self.cores for agent in seats]
+        self.lanes = [Lane(core, agent) for core in self.cores for agent in learners]
         self._actions: NDArray[Any] | None = None
-        space = self.cores[0].action_space(seats[0])
+        space = self.cores[0].action_space(learners[0])
         actions = space if isinstance(space, Discrete) else _choices(space)
-        super().__init__(num_envs, self.cores[0].observation_space(seats[0]), actions)
+        super().__init__(num_envs, self.cores[0].observation_space(learners[0]), actions)
 
     # -- play --------------------------------------------------------------------------------
 
@@ -168,10 +168,10 @@ class DebateVecEnv(VecEnv):
 
     def _go_on(self) -> NDArray[np.float32]:
         """Play until every debate waits for a learner or is over; return rewards by lane."""
-        paid = np.zeros((len(self.cores), len(self.learners)), np.float32)
+        rewards = np.zeros((len(self.cores), len(self.learners)), np.float32)
         for index, core in enumerate(self.cores):
             if core.debate.truncated:
-                paid[index] += self._payment(core)
+                rewards[index] += self._payment(core)
         while waiting := [index for index, core in enumerate(self.cores) if self._waits(core)]:
             debates = [self.cores[index].debate for index in waiting]
             before = [debate.played for debate in debates]
@@ -179,8 +179,8 @@ class DebateVecEnv(VecEnv):
             self.batch.step(ask(self.partners, self.batch.prompts()))
             for index, played in zip(waiting, before, strict=True):
                 if self.cores[index].debate.played > played:
-                    paid[index] += self._payment(self.cores[index])
-        return paid.reshape(-1)
+                    rewards[index] += self._payment(self.cores[index])
+        return rewards.reshape(-1)
 
     def _waits(self, core: DebateAdapter) -> bool:
         """Whether a debate waits for partners or for scores."""

@@ -54,7 +54,7 @@ class SingleAgentDebate(gymnasium.Env[Any, Any]):
         self.core = DebateAdapter(render_mode=render_mode, **options)
         self.game = self.core.game
         agents = self.core.possible_agents
-        self.learner: AgentID = agents[learner_seat(learner, len(agents))]
+        self.learner: AgentID = agents[learner_index(learner, len(agents))]
         self.core.act_through([self.learner])
         others = [agent for agent in agents if agent != self.learner]
         self.partners = assign(partners, others)
@@ -144,7 +144,7 @@ def _named(prompts: Sequence[Prompt], places: Sequence[int]) -> str:
     return ", ".join(dict.fromkeys(prompts[place].agent for place in places))
 
 
-def learner_seat(learner: object, num_agents: int) -> int:
+def learner_index(learner: object, num_agents: int) -> int:
     """Return the learner's agent index; ValueError if there is no such agent."""
     if isinstance(learner, bool) or not isinstance(learner, int) or not 0 <= learner < num_agents:
         raise ValueError(

@@ -49,7 +49,7 @@ def settle(buffer: Any, indices: np.ndarray, columns: dict[Any, int]) -> None:
     over = np.flatnonzero(buffer.done[indices]) + 1
     if len(indices) and (not len(over) or over[-1] != len(indices)):
         raise ValueError(
-            "the last game in the buffer is not over, so its last turn may be unpaid: collect "
+            "the last game in the buffer is not over, so its last turn may lack a reward: collect "
             "whole games (collection_step_num_episodes), not steps"
         )
     for first, last in zip([0, *over[:-1]], over, strict=True):
@@ -65,9 +65,9 @@ def _settle_agent(buffer: Any, game: np.ndarray, own: np.ndarray, column: int) -
         return
     for step, since, until in zip(own, [0, *own[1:]], [*own[1:], len(game)], strict=True):
         span = game[since:until]
-        paid = buffer.rew[span, column].sum()
+        reward = buffer.rew[span, column].sum()
         buffer.rew[span, column] = 0.0
-        buffer.rew[game[step], column] = paid
+        buffer.rew[game[step], column] = reward
     buffer.obs_next.obs[game[own[:-1]]] = buffer.obs.obs[game[own[1:]]]
     final, end = game[own[-1]], game[-1]
     buffer.obs_next.obs[final] = buffer.obs_next.obs[end]

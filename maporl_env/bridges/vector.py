@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from maporl_env.adapter import DebateAdapter
 from maporl_env.batched import BatchedDebate, Prompt
-from maporl_env.bridges.single_agent import Partners, ask, assign, learner_seat
+from maporl_env.bridges.single_agent import Partners, ask, assign, learner_index
 from maporl_env.config import RENDER_MODES, DebateConfig
 from maporl_env.types import AgentID
 
@@ -65,13 +65,13 @@ class VectorDebate(VectorEnv[Any, Any, Any]):
     ) -> None:
         game = DebateConfig.of(**options).load()
         agents = game.debate().agents
-        seats = agents if learner == "all" else (agents[learner_seat(learner, len(agents))],)
-        self.learners: tuple[AgentID, ...] = seats
+        learners = agents if learner == "all" else (agents[learner_index(learner, len(agents))],)
+        self.learners: tuple[AgentID, ...] = learners
         self.num_envs = num_envs
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self._check(num_envs, options)
-        self.partners = assign(partners, [agent for agent in agents if agent not in seats])
-        self.batch = BatchedDebate(game, num_envs // len(seats))
+        self.partners = assign(partners, [agent for agent in agents if agent not in learners])
+        self.batch = BatchedDebate(game, num_envs // len(learners))
         self.cores = [DebateAdapter.of_game(game) for _ in range(self.batch.batch_size)]
         self._check_protocol(self.cores[0])
         self.render_mode = self.cores[0].render_mode
@@ -217,8 +217,8 @@ class VectorDebate(VectorEnv[Any, Any, Any]):
         for index, core in enumerate(self.cores):
             lanes = slice(index * len(self.learners), (index + 1) * len(self.learners))
             if not self._ended[index]:
-                paid = core.payments()
-                rewards[lanes] = [paid[agent] for agent in self.learners]
+                of_agents = core.payments()
+                rewards[lanes] = [of_agents[agent] for agent in self.learners]
                 self._ended[index] = core.debate.over
                 self._tell(index, infos)
             terminated[lanes] = core.debate.terminated

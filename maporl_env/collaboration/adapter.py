@@ -49,7 +49,7 @@ class CollaborationAdapter(CommonAdapter):
             )
         rules = Rules.of(*args, **options)
         self.rules = rules if max_cycles is None else replace(rules, num_turns=max_cycles)
-        self.possible_agents = [f"agent_{seat}" for seat in range(NUM_AGENTS)]
+        self.possible_agents = [f"agent_{agent_index}" for agent_index in range(NUM_AGENTS)]
         self.render_mode = render_mode
         self.metadata = {
             "name": "collaboration_v0",
@@ -155,7 +155,7 @@ def lines(game: CollaborationGame, first: int = 0) -> str:
     begun = game.turn - len(game.turns)
     texts = []
     for number, turn in list(enumerate(game.turns, start=begun + 1))[first:]:
-        acts = ", ".join(f"agent_{seat} {WORDS[a]}" for seat, a in enumerate(turn.actions))
+        acts = ", ".join(f"agent_{agent} {WORDS[a]}" for agent, a in enumerate(turn.actions))
         paid = ", ".join(f"{reward:g}" for reward in turn.rewards)
         texts.append(f"Turn {number}: {acts}; paid {paid}{' (synergy)' if turn.synergy else ''}\n")
     return "".join(texts)

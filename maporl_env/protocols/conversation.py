@@ -91,88 +91,99 @@ class Conversation(AppendOnly):
         if self.token_budget is not None:
             parts = self._parts(agent, told, history)
             return fitting.fit(parts, self.token_budget, self.count_tokens)
-        seat = history.agents.index(agent)
-        segments = [*self._started(seat, first, history)]
+        agent_index = history.agents.index(agent)
+        segments = [*self._started(agent_index, first, history)]
         segments += [s for t in told for s in self.added(agent, t, history)]
         return tuple(segments) if self.appends else prompts.join(segments)
 
     def _parts(self, agent: AgentID, told: range, history: Transcript) -> fitting.Parts:
         """Return the view in parts, to be fitted into a token budget."""
-        seat = history.agents.index(agent)
+        agent_index = history.agents.index(agent)
         first = told.start - 1
 
         def part(turn: int, max_shown: int | None) -> View:
             shown = self if max_shown is None else replace(self, max_shown=max_shown)
             if turn:
                 return shown.added(agent, turn, history)
-            return shown._started(seat, first, history)
+            return shown._started(agent_index, first, history)
 
-        opened = bool(self._read_at_start(seat, first, history))
-        gap = self.words(seat).left_out.format()
-        return fitting.Parts(self._question(seat, history), part, opened, told, gap)
+        opened = bool(self._read_at_start(agent_index, first, history))
+        gap = self.words(agent_index).left_out.format()
+        return fitting.Parts(self._question(agent_index, history), part, opened, told, gap)
 
-    def _question(self, seat: int, history: Transcript) -> View:
+    def _question(self, agent_index: int, history: Transcript) -> View:
         """Return persona and question, without any message."""
-        return self._opened(seat, prompts.opening(self.words(seat), history.question, seat))
+        return self._opened(
+            agent_index, prompts.opening(self.words(agent_index), history.question, agent_index)
+        )
 
-    def _opened(self, seat: int, text: str) -> View:
-        persona = self.personas[seat] if self.personas else ""
+    def _opened(self, agent_index: int, text: str) -> View:
+        persona = self.personas[agent_index] if self.personas else ""
         return (("system", persona + "\n"), ("user", text)) if persona else (("user", text),)
 
     def turn_of(self, agent: AgentID, history: Transcript) -> int:
         """Return the turn of the agent's next message (0-based)."""
-        seat = history.agents.index(agent)
-        return history.turn + (len(history.messages) % len(history.agents) > seat)
+        agent_index = history.agents.index(agent)
+        return history.turn + (len(history.messages) % len(history.agents) > agent_index)
 
     def added(self, agent: AgentID, turn: int, history: Transcript) -> View:
         """The block of one turn; that of turn 0 is persona and question."""
-        seat = history.agents.index(agent)
-        template = self.words(seat)
+        agent_index = history.agents.index(agent)
+        template = self.words(agent_index)
         if not turn:
-            return self._started(seat, 0, history)
+            return self._started(agent_index, 0, history)
         own = history.message(turn - 1, agent)
         verdict = prompts.own_verdict(template, own, show_scores=self.reward_feedback)
-        news = self.news(seat, turn, history)
-        again = prompts.ask_again(template, history.question, turn, seat)
+        news = self.news(agent_index, turn, history)
+        again = prompts.ask_again(template, history.question, turn, agent_index)
         new = verdict + news + again
         return (("own", own.text), ("user", prompts.apart(prompts.breaks_off(own), new) + new))
 
-    def _started(self, seat: int, first: int, history: Transcript) -> View:
+    def _started(self, agent_index: int, first: int, history: Transcript) -> View:
         """Return persona, question and the same-turn messages of `first`, the oldest turn shown."""
-        news = self._read_at_start(seat, first, history)
+        news = self._read_at_start(agent_index, first, history)
         if not news:
-            return self._question(seat, history)
-        template, question = self.words(seat), history.question
-        again = prompts.ask_again(template, question, first, seat)
-        return self._opened(seat, prompts.ask(template, question, seat) + news + again)
+            return self._question(agent_index, history)
+        template, question = self.words(agent_index), history.question
+        again = prompts.ask_again(template, question, first, agent_index)
+        return self._opened(
+            agent_index, prompts.ask(template, question, agent_index) + news + again
+        )
 
-    def _read_at_start(self, seat: int, first: int, history: Transcript) -> str:
+    def _read_at_start(self, agent_index: int, first: int, history: Transcript) -> str:
         # `news` of a turn includes messages of the turn before it, which must not be shown here.
-        return self.same_turn(seat, first, history) if first else self.news(seat, 0, history)
+        if first:
+            return self.same_turn(agent_index, first, history)
+        return self.news(agent_index, 0, history)
 
-    def words(self, seat: int) -> Template:
-        """Return the template of agent `seat`."""
-        return self.template[seat] if isinstance(self.template, tuple) else self.template
+    def words(self, agent_index: int) -> Template:
+        """Return the template of agent `agent_index`."""
+        return self.template[agent_index] if isinstance(self.template, tuple) else self.template
 
-    def news(self, seat: int, turn: int, history: Transcript) -> str:
-        """Return the other agents' messages after agent `seat` spoke in `turn` - 1, as one text."""
+    def news(self, agent_index: int, turn: int, history: Transcript) -> str:
+        """Return, as one text, the messages that an agent reads since its own of `turn` - 1."""
         if turn == 0:
             return ""
-        return self.others(seat, turn - 1, history, show_scores=self.reward_feedback)
+        return self.others(agent_index, turn - 1, history, show_scores=self.reward_feedback)
 
-    def same_turn(self, seat: int, turn: int, history: Transcript) -> str:
-        """Return the messages of `turn` that agent `seat` reads before it speaks, as one text."""
+    def same_turn(self, agent_index: int, turn: int, history: Transcript) -> str:
+        """Return, as one text, the messages of `turn` that an agent reads before its own."""
         return ""
 
-    def others(self, seat: int, turn: int, history: Transcript, *, show_scores: bool) -> str:
+    def others(self, agent_index: int, turn: int, history: Transcript, *, show_scores: bool) -> str:
         """Return the other agents' messages of one turn as one text, numbered by agent index."""
-        own = history.agents[seat]
-        heard = [m for m in history.of_turn(turn) if m.agent != own]
-        return self._heard(seat, turn, list(enumerate(heard, start=1)), show_scores)
+        own = history.agents[agent_index]
+        others = [m for m in history.of_turn(turn) if m.agent != own]
+        numbered = list(enumerate(others, start=1))
+        return self._peers_messages(agent_index, turn, numbered, show_scores)
 
-    def _heard(self, seat: int, turn: int, said: Sequence[tuple[int, Message]], show: bool) -> str:
+    def _peers_messages(
+        self, agent_index: int, turn: int, numbered: Sequence[tuple[int, Message]], show: bool
+    ) -> str:
         limit = self.max_shown
-        return prompts.heard(self.words(seat), turn, said, show_scores=show, max_shown=limit)
+        return prompts.peers_messages(
+            self.words(agent_index), turn, numbered, show_scores=show, max_shown=limit
+        )
 
     def response(self, agent: AgentID, history: Transcript) -> str:
         """The agent's own message of the last complete turn."""

@@ -40,17 +40,17 @@ class JointAnswer(Conversation):
         """Return the joint answer of one complete turn."""
         return self.joiner([message.text for message in history.of_turn(turn)])
 
-    def news(self, seat: int, turn: int, history: Transcript) -> str:
+    def news(self, agent_index: int, turn: int, history: Transcript) -> str:
         """The other agents' parts, or the request to think again, then the feedback."""
         if turn == 0:
             return ""
-        news = self.words(seat).nobody.format()
+        news = self.words(agent_index).nobody.format()
         if self.show_parts:
-            news = Conversation.news(self, seat, turn, history)
+            news = Conversation.news(self, agent_index, turn, history)
         if self.feedback is not None:
             # All agents read the feedback, so it is made without what not all of them may read.
             text = self.feedback(history.question.public, self.joined(turn - 1, history))
-            news += prompts.feedback(self.words(seat), text, self.max_shown)
+            news += prompts.feedback(self.words(agent_index), text, self.max_shown)
         return news
 
     def _parts(self, agent: AgentID, told: range, history: Transcript) -> fitting.Parts:

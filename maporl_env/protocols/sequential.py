@@ -17,25 +17,27 @@ class SequentialDebate(SimultaneousDebate):
         """One agent speaks at a time."""
         return False
 
-    def news(self, seat: int, turn: int, history: Transcript) -> str:
+    def news(self, agent_index: int, turn: int, history: Transcript) -> str:
         """The last turn's messages of later agents, then this turn's messages of earlier agents."""
         if turn == 0:
-            return self.same_turn(seat, 0, history)
-        behind = range(seat + 1, len(history.agents))
-        news = self._said(seat, turn - 1, behind, history, self.reward_feedback)
-        news += self.same_turn(seat, turn, history)
-        return news or self._heard(seat, turn, [], False)
+            return self.same_turn(agent_index, 0, history)
+        behind = range(agent_index + 1, len(history.agents))
+        news = self._said(agent_index, turn - 1, behind, history, self.reward_feedback)
+        news += self.same_turn(agent_index, turn, history)
+        return news or self._peers_messages(agent_index, turn, [], False)
 
-    def same_turn(self, seat: int, turn: int, history: Transcript) -> str:
+    def same_turn(self, agent_index: int, turn: int, history: Transcript) -> str:
         """The messages of the earlier agents, without scores: these are not known yet."""
-        return self._said(seat, turn, range(seat), history, False)
+        return self._said(agent_index, turn, range(agent_index), history, False)
 
-    def _said(self, seat: int, turn: int, seats: range, history: Transcript, show: bool) -> str:
+    def _said(
+        self, agent_index: int, turn: int, speakers: range, history: Transcript, show: bool
+    ) -> str:
         messages = history.of_turn(turn)
-        heard = [(_number(s, seat), messages[s]) for s in seats if s < len(messages)]
-        return self._heard(seat, turn, heard, show) if heard else ""
+        numbered = [(_number(s, agent_index), messages[s]) for s in speakers if s < len(messages)]
+        return self._peers_messages(agent_index, turn, numbered, show) if numbered else ""
 
 
-def _number(seat: int, reader: int) -> int:
-    """Return the number (1-based) of agent `seat` in the views of agent `reader`."""
-    return seat + 1 if seat < reader else seat
+def _number(agent_index: int, reader: int) -> int:
+    """Return the number (1-based) of agent `agent_index` in the views of agent `reader`."""
+    return agent_index + 1 if agent_index < reader else agent_index

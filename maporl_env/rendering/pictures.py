@@ -61,9 +61,9 @@ def picture(transcript: Transcript, num_turns: int) -> Picture:
     _draw_question(draw, transcript.question, width)
     first = max(0, -(-len(transcript.messages) // len(transcript.agents)) - MAX_ROWS)
     for message in transcript.messages[first * len(transcript.agents) :]:
-        seat = transcript.agents.index(message.agent)
+        agent = transcript.agents.index(message.agent)
         row_top = _top() + (message.turn - first) * _cell_height()
-        _draw_message(draw, message, MARGIN + seat * (cell_width + MARGIN), row_top, cell_width)
+        _draw_message(draw, message, MARGIN + agent * (cell_width + MARGIN), row_top, cell_width)
     return np.array(canvas, dtype=np.uint8)
 
 

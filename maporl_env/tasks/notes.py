@@ -210,8 +210,8 @@ def _dealt(facts: Sequence[Fact], options: Options, rng: random.Random) -> list[
     """Return the facts of each agent: every fact is told to one of them, in turn."""
     told: list[list[Fact]] = [[] for _ in range(options.agents)]
     order = rng.sample(range(options.agents), options.agents)
-    for fact, seat in zip(facts, itertools.cycle(order)):
-        told[seat].append(fact)
+    for fact, agent in zip(facts, itertools.cycle(order)):
+        told[agent].append(fact)
     return told
 
 
@@ -227,9 +227,9 @@ def _misled(
         number = rng.randint(options.least, options.most)
         wrong[place] = facts[place]._replace(number=number)
     told = []
-    for seat in range(3):
-        known = wrong if seat == misled else facts
-        told.append([f for i, f in enumerate(known) if i == place or seat in owners])
+    for agent in range(3):
+        known = wrong if agent == misled else facts
+        told.append([f for i, f in enumerate(known) if i == place or agent in owners])
     return told
 
 

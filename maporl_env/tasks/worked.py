@@ -84,24 +84,26 @@ class WorkedExamples:
     texts: tuple[tuple[str, ...], ...]
     words: tuple[Template, ...]
 
-    def text(self, seat: int, asked: Question) -> str:
-        """Return what the agent of index `seat` reads before the question `asked`."""
+    def text(self, agent_index: int, asked: Question) -> str:
+        """Return the worked examples that an agent reads before the question `asked`."""
         places = [i for i, one in enumerate(self.questions) if not _same(one, asked)]
-        return self._joined(seat, places[: self.count])
+        return self._joined(agent_index, places[: self.count])
 
-    def _joined(self, seat: int, places: Sequence[int]) -> str:
+    def _joined(self, agent_index: int, places: Sequence[int]) -> str:
         return "".join(
-            self.words[seat].example.format(number=number, text=self.texts[seat][place])
+            self.words[agent_index].example.format(
+                number=number, text=self.texts[agent_index][place]
+            )
             for number, place in enumerate(places, start=1)
         )
 
-    def longest(self, seat: int) -> str:
-        """Return the longest text that `text` gives the agent of index `seat`."""
-        return self._joined(seat, range(self.count))
+    def longest(self, agent_index: int) -> str:
+        """Return the longest text that `text` gives an agent."""
+        return self._joined(agent_index, range(self.count))
 
-    def before(self, view: View, seat: int, asked: Question) -> View:
+    def before(self, view: View, agent_index: int, asked: Question) -> View:
         """Return a view that begins with the examples, behind a system text."""
-        text = self.text(seat, asked)
+        text = self.text(agent_index, asked)
         place = next((i for i, (who, _) in enumerate(view) if who != "system"), len(view))
         ahead, behind = view[:place], view[place:]
         if behind and behind[0][0] == "user":
@@ -156,11 +158,11 @@ def worked_examples(
                 f"not for {len(agents)}: set num_agents={len(question.private)}"
             )
     debates = [_debate(task, question, agents, protocol.num_turns) for question in questions]
-    read = [[_as_read(one, seat, protocol) for seat in range(len(agents))] for one in debates]
+    read = [[_as_read(one, agent, protocol) for agent in range(len(agents))] for one in debates]
     order = list(range(len(read)))
     if len(order) > count:
         order.append(order.pop(min(order, key=lambda place: sum(map(len, read[place])))))
-    texts = tuple(tuple(read[place][seat] for place in order) for seat in range(len(agents)))
+    texts = tuple(tuple(read[place][agent] for place in order) for agent in range(len(agents)))
     return WorkedExamples(count, tuple(questions[place] for place in order), texts, tuple(words))
 
 
@@ -202,15 +204,15 @@ def _debate(
     return Transcript(question, tuple(agents), messages)
 
 
-def _as_read(debate: Transcript, seat: int, protocol: Protocol) -> str:
+def _as_read(debate: Transcript, agent_index: int, protocol: Protocol) -> str:
     """Return a debate as one agent read it until its last message, with that message."""
     agents = debate.agents
     last = len(debate.messages) - len(agents)
-    read = last if protocol.simultaneous else last + seat
+    read = last if protocol.simultaneous else last + agent_index
     history = Transcript(debate.question, agents, debate.messages[:read])
-    view = protocol.view(agents[seat], history)
+    view = protocol.view(agents[agent_index], history)
     text = prompts.render(tuple(part for part in view if part[0] != "system"))
-    return text + debate.messages[last + seat].text
+    return text + debate.messages[last + agent_index].text
 
 
 def _same(one: Question, other: Question) -> bool:

@@ -213,8 +213,8 @@ def _foreign(config: RunConfig, case: Case) -> str:
 
 def _short_of_seats(team: Team, case: Case) -> str:
     try:
-        for seat in range(case.num_agents):
-            team.base_of(team.policy(seat, 0))
+        for agent in range(case.num_agents):
+            team.base_of(team.policy(agent, 0))
     except ValueError:
         return f"the team has policies for {team.num_agents} agents"
     return ""

@@ -157,8 +157,8 @@ def play_recording(args: Play, console: Console) -> None:
     recordings = replay.load(args.replay)
     recording = recordings[pick_index(args, len(recordings))]
     debates = replay.play([recording], args.turns or None)
-    for seat, speaker in enumerate(recording.speakers):
-        show(console, plain_text.harmless(f"agent_{seat}: {speaker}"))
+    for agent, speaker in enumerate(recording.speakers):
+        show(console, plain_text.harmless(f"agent_{agent}: {speaker}"))
     show(console, plain_text.heading(recording.question))
     show(console, plain_text.private_texts(recording.question, debates.agents))
     show(console, plain_text.lines(debates.transcripts[0].messages))

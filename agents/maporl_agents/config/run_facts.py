@@ -128,14 +128,14 @@ def critics_learn(config: Any) -> bool:
 def learns_from_pairs(config: Any) -> bool:
     """Whether a trained role of MALT has siblings to prefer one of."""
     malt = config.malt
-    trained = [role for seat, role in enumerate(malt.roles) if seat in trained_agents(config)]
+    trained = [role for agent, role in enumerate(malt.roles) if agent in trained_agents(config)]
     return malt.branching > 1 and any(role in trained for role in malt.prefer)
 
 
 def prefers_in_vain(config: Any) -> bool:
     """Whether `malt.prefer` names a role that cannot learn from pairs."""
     malt = config.malt
-    learning = {role for seat, role in enumerate(malt.roles) if seat in trained_agents(config)}
+    learning = {role for agent, role in enumerate(malt.roles) if agent in trained_agents(config)}
     return bool(malt.prefer) and (malt.branching == 1 or not set(malt.prefer) <= learning)
 
 

@@ -58,7 +58,10 @@ def copy_rates(transcript: Transcript) -> list[list[float]]:
     ]
     first = [[0.0] * len(row) for row in texts[:1]]
     return first + [
-        [copied_share(text, before[:seat] + before[seat + 1 :]) for seat, text in enumerate(now)]
+        [
+            copied_share(text, before[:agent_index] + before[agent_index + 1 :])
+            for agent_index, text in enumerate(now)
+        ]
         for before, now in pairwise(texts)
     ]
 
@@ -84,15 +87,16 @@ def laziness(answers_TA: Answers) -> list[float]:
     """
     later = {answer for row in answers_TA[1:] for answer in row}
     return [
-        0.0 if first in later - {None} else _repeats(answers_TA, seat)
-        for seat, first in enumerate(answers_TA[0] if answers_TA else [])
+        0.0 if first in later - {None} else _repeats(answers_TA, agent)
+        for agent, first in enumerate(answers_TA[0] if answers_TA else [])
     ]
 
 
-def _repeats(answers_TA: Answers, seat: int) -> float:
+def _repeats(answers_TA: Answers, agent_index: int) -> float:
     """Share of an agent's later answers that another agent gave in the turn before."""
     hits = [
-        now[seat] is not None and now[seat] in before[:seat] + before[seat + 1 :]
+        now[agent_index] is not None
+        and now[agent_index] in before[:agent_index] + before[agent_index + 1 :]
         for before, now in pairwise(answers_TA)
     ]
     return sum(hits) / len(hits) if hits else 0.0

@@ -170,13 +170,15 @@ def transitions(transcripts: Iterable[Transcript]) -> tuple[Transition, ...]:
 def _moves(transcript: Transcript) -> Iterator[tuple[int, bool, Side, bool, Side]]:
     played = [[right for _, right in turn] for turn in _read(transcript, transcript.turn)]
     for turn, (now, later) in enumerate(itertools.pairwise(played)):
-        for seat in range(len(now)):
-            yield turn, now[seat], _others(now, seat), later[seat], _others(later, seat)
+        for agent in range(len(now)):
+            yield turn, now[agent], _others(now, agent), later[agent], _others(later, agent)
 
 
-def _others(right: Sequence[bool], seat: int) -> Side:
+def _others(right: Sequence[bool], agent_index: int) -> Side:
     """Return the strict majority of all agents but one: right, wrong, or a tie."""
-    lead = sum(1 if is_right else -1 for place, is_right in enumerate(right) if place != seat)
+    lead = sum(
+        1 if is_right else -1 for place, is_right in enumerate(right) if place != agent_index
+    )
     return "right" if lead > 0 else "wrong" if lead < 0 else "tie"
 
 

@@ -96,12 +96,12 @@ def _debate_samples(rollout: Rollout, start: int) -> Samples:
         yield from ((f"invalid/{turn}", answer is None) for answer in row)
         yield from ((f"copy/{turn}", share) for share in shares)
     right, known = correctness(transcript)
-    for turn, seat in zip(*known.nonzero(), strict=True):
+    for turn, agent in zip(*known.nonzero(), strict=True):
         if turn >= start:
-            yield f"accuracy/turn_{turn + 1}", bool(right[turn, seat])
-    for turn, seat in zip(*(known[1:] & known[:-1]).nonzero(), strict=True):
+            yield f"accuracy/turn_{turn + 1}", bool(right[turn, agent])
+    for turn, agent in zip(*(known[1:] & known[:-1]).nonzero(), strict=True):
         if turn + 1 >= start:
-            before, now = bool(right[turn, seat]), bool(right[turn + 1, seat])
+            before, now = bool(right[turn, agent]), bool(right[turn + 1, agent])
             yield f"wrong_to_right/turn_{turn + 2}", now and not before
             yield f"right_to_wrong/turn_{turn + 2}", before and not now
     if len(answers) > 1:

@@ -255,8 +255,9 @@ def _draw(
     if drawing.truncation is not None:
         mask = kept_mask(logits, drawing.truncation)
         logits = only(logits, mask)
+        # nonzero() goes row by row: (K,) ids, those of each row in ascending order.
         sets = KeptSets(mask.sum(-1), mask.nonzero()[:, 1])
-    logprobs = logits.log_softmax(-1)
+    logprobs = logits.log_softmax(-1)  # (N, V), renormalised over the kept ids
     chosen = logprobs.argmax(-1) if numbers is None else draw(logprobs, numbers)
     return chosen, logprobs.gather(1, chosen[:, None])[:, 0], sets
 

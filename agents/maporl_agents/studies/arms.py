@@ -8,7 +8,7 @@ from typing import Any
 
 from maporl_agents.config import TrainConfig, turns_of
 from maporl_agents.recipes import recipe
-from maporl_agents.studies.incentives import CASES, CEILING, learns, paid_topic
+from maporl_agents.studies.incentives import CASES, CEILING, learns, reward_topic
 from maporl_agents.studies.jobs import Recipe
 from maporl_agents.studies.plan import ArmPlan, StudyPlan
 from maporl_agents.studies.results import Claim, Role
@@ -43,7 +43,7 @@ THREE_OR_MORE = (
 
 NO_ROOM = (
     f"Where more than {CEILING} of the outcomes are right without bonus there is no room to see an "
-    "incentive in. Of changes that are not paid for, one in twenty moves beyond the spread by "
+    "incentive in. Of changes that are not rewarded, one in twenty moves beyond the spread by "
     "chance."
 )
 """A note of studies of incentives."""
@@ -128,7 +128,7 @@ def incentive_study(
         title=title,
         claim=(
             "A bonus of 2 for alpha0, alpha1, beta0 or beta1 moves the transitions that Tables 1 "
-            "and 2 of the paper pay for."
+            "and 2 of the paper reward."
         ),
         arms=tuple(
             ArmPlan(
@@ -143,9 +143,9 @@ def incentive_study(
         notes=notes,
         claims=tuple(
             Claim(
-                f"{weight} moves every change that it pays for.",
+                f"{weight} moves every change that it rewards.",
                 tuple(
-                    f"{weight}/{paid_topic(case, turn)}"
+                    f"{weight}/{reward_topic(case, turn)}"
                     for turn in range(config.game.num_turns - 1)
                     for case in CASES
                     if case.weight == weight and learns(trained, case, turn)

@@ -151,10 +151,10 @@ def incentives() -> StudyPlan:
         with_game(SHARING, num_agents=3),
         notes=(
             "Three agents; a majority of the two others is both of them, else it is a tie, for "
-            "which nothing is paid: counted are changes between right and wrong.",
+            "which there is no bonus: counted are changes between right and wrong.",
             THREE_OR_MORE,
-            "The first turn is frozen. alpha is paid to the later message, so both steps count; "
-            "beta is paid to the earlier one, so only the step from turn 2 to 3 does.",
+            "The first turn is frozen. alpha rewards the later message, so both steps count; "
+            "beta rewards the earlier one, so only the step from turn 2 to 3 does.",
             NO_ROOM,
         ),
     )
@@ -307,8 +307,8 @@ def variants() -> StudyPlan:
             "gamma 1 and one policy for both are the settings of the study `sharing`, and what "
             "every other row is compared with.",
             "The first turn is frozen. So gamma changes the reward of turn 2 only (the last turn "
-            "is paid its own score), and a policy for the first turn apart would be the same as a "
-            "policy per agent.",
+            "is rewarded with its own score), and a policy for the first turn apart would be the "
+            "same as a policy per agent.",
             THREE_OR_MORE,
         ),
     )

@@ -110,13 +110,13 @@ def incentive_verdicts(study: Study, decoding: Decoding = "sampled") -> list[Ver
 def _of_incentive(study: Study, arm: Arm, base: Arm, decoding: Decoding) -> Iterator[Verdict]:
     name, trained = arm.settings["incentive"], arm.settings.get("trained_turns")
     cells = [(case, turn) for turn in steps(study) for case in CASES]
-    paid = [cell for cell in cells if cell[0].weight == name and learns(trained, *cell)]
-    for case, turn in paid:
+    rewarded = [cell for cell in cells if cell[0].weight == name and learns(trained, *cell)]
+    for case, turn in rewarded:
         own, without = (flip_rates(one, case, turn, decoding=decoding) for one in (arm, base))
         if own.keys() & without.keys():
-            verdict = paid_verdict(arm.name, case, turn, difference(own, without), without)
-            yield verdict.named(paid_topic(case, turn))
-    yield from _side_effects(arm, base, [cell for cell in cells if cell not in paid], decoding)
+            verdict = reward_verdict(arm.name, case, turn, difference(own, without), without)
+            yield verdict.named(reward_topic(case, turn))
+    yield from _side_effects(arm, base, [cell for cell in cells if cell not in rewarded], decoding)
 
 
 def learns(trained_turns: Sequence[int] | None, case: Case, turn: int) -> bool:
@@ -127,17 +127,17 @@ def learns(trained_turns: Sequence[int] | None, case: Case, turn: int) -> bool:
         case: the change that is rewarded.
         turn: counted from 0.
     """
-    paid_turn = turn + 1 if case.of == "own" else turn
-    return trained_turns is None or paid_turn + 1 in trained_turns
+    rewarded_turn = turn + 1 if case.of == "own" else turn
+    return trained_turns is None or rewarded_turn + 1 in trained_turns
 
 
-def paid_topic(case: Case, turn: int) -> str:
+def reward_topic(case: Case, turn: int) -> str:
     """Return the name, behind the arm's, of the sentence about a case from `turn` to the next."""
     kind = "gain" if case.gains else "loss"
     return f"{case.weight}-{kind}-{turn + 1}"
 
 
-def paid_verdict(
+def reward_verdict(
     arm: str, case: Case, turn: int, change: Estimate, without: dict[int, float]
 ) -> Verdict:
     """Say whether a rewarded change became more frequent, or a penalised one less.
@@ -155,8 +155,8 @@ def paid_verdict(
         return Verdict("open", arm, f"{figures}; one seed has no interval.")
     if change.low > 0 or change.high < 0:
         if (change.mean > 0) == case.gains:
-            return Verdict("supports", arm, f"{figures}, as paid.", p=change.p_value())
-        words = f"{figures}, against what is paid."
+            return Verdict("supports", arm, f"{figures}, as rewarded.", p=change.p_value())
+        words = f"{figures}, against the reward."
         return Verdict("contradicts", arm, words, p=change.p_value())
     if (usual if case.gains else 1 - usual) > CEILING:
         return Verdict("open", arm, f"{figures}, which left no room.")
@@ -180,4 +180,4 @@ def _side_effects(
     if changes:
         told = "".join(f"; {words[0].lower()}{words[1:]} {x}" for words, x in moved.items())
         beyond = f"{len(moved)} of {len(changes)} moved beyond the spread"
-        yield Verdict("neutral", arm.name, f"Changes it does not pay for: {beyond}{told}.")
+        yield Verdict("neutral", arm.name, f"Changes it does not reward: {beyond}{told}.")

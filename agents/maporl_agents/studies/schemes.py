@@ -98,7 +98,7 @@ def rightness(shopping: TrainConfig) -> StudyPlan:
 def roles(config: MALTConfig, *chosen: Role, branching: int) -> MALTConfig:
     """Return settings without some roles, their agents, personas and models."""
     seats = [config.malt.roles.index(role) for role in chosen]
-    personas = tuple(config.game.personas[seat] for seat in seats)
+    personas = tuple(config.game.personas[agent] for agent in seats)
     return replace(
         config,
         game=replace(config.game, num_agents=len(seats), personas=personas),

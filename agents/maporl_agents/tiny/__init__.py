@@ -20,7 +20,7 @@ MODELS = {
 """Folders of the weights of each built-in model; agents take them in turn."""
 
 
-def checkpoint(seat: int, model: str = "tiny") -> Path:
+def checkpoint(agent_index: int, model: str = "tiny") -> Path:
     """Return the folder of the shipped model for an agent."""
     folders = MODELS[model]
-    return WEIGHTS / folders[seat % len(folders)]
+    return WEIGHTS / folders[agent_index % len(folders)]

@@ -95,7 +95,7 @@ def drill_transcript(
 
 
 def _empty(question: Question, authors: int) -> Transcript:
-    return Transcript(question, tuple(f"agent_{seat}" for seat in range(authors)))
+    return Transcript(question, tuple(f"agent_{agent}" for agent in range(authors)))
 
 
 def _any_move(rng: random.Random, authors: int, *, copy: bool = False) -> str:
@@ -109,13 +109,16 @@ def _speak(history: Transcript, moves: list[str], guess: Guess, rng: random.Rand
     before = history.of_turn(turn - 1) if turn else ()
     values = [extract_answer(message.text, "number") for message in before]
     messages = []
-    for seat, (agent, move) in enumerate(zip(history.agents, moves, strict=True)):
+    for agent_index, (agent, move) in enumerate(zip(history.agents, moves, strict=True)):
         if not turn:
             messages.append(Message(0, agent, sharing.answer(guess(rng))))
             continue
-        peer = (seat + 1) % len(before)
-        value = guess(rng) if move == "redo" else values[seat if move == "keep" else peer]
-        shown = [m.feedback for m in (before[seat], *before[:seat], *before[seat + 1 :])]
+        peer = (agent_index + 1) % len(before)
+        value = guess(rng) if move == "redo" else values[agent_index if move == "keep" else peer]
+        shown = [
+            m.feedback
+            for m in (before[agent_index], *before[:agent_index], *before[agent_index + 1 :])
+        ]
         text = sharing.answer(int(value or 0), move, [score or 0.0 for score in shown])
         messages.append(Message(turn, agent, text))
     return history.publish(messages)

@@ -78,13 +78,13 @@ def author_transcript(
     history = Transcript(question, ("agent_0", "agent_1"))
     for turn in range(turns):
         texts = []
-        for seat in range(2):
+        for agent_index in range(2):
             move = rng.choice(moves) if turn else "redo"
             before = history.of_turn(turn - 1) if turn else ()
             texts.append(
                 attempt(question, known, rng)
                 if move == "redo"
-                else before[seat if move == "keep" else 1 - seat].text
+                else before[agent_index if move == "keep" else 1 - agent_index].text
             )
         history = history.publish(
             Message(turn, agent, text) for agent, text in zip(history.agents, texts, strict=True)

@@ -58,10 +58,11 @@ def batch_of(team: Team, rows: Sequence[Row]) -> TokenBatch:
     completions = [row.completion for row in rows]
     kept = tuple(one.kept for one in completions)
     places = torch.tensor([(row.episode, row.turn, row.agent) for row in rows], dtype=torch.long)
-    episodes, turns, agents = places.reshape(-1, 3).unbind(1)
+    episodes, turns, agents = places.reshape(-1, 3).unbind(1)  # (B,) each, also where B = 0
     lengths = torch.tensor([len(completion.ids) for completion in completions], dtype=torch.long)
     width = int(lengths.max()) if completions else 0
     dtype = torch.float64 if team.bases[0].model.dtype == torch.float64 else torch.float32
+    # (B, L), 0 outside the mask.
     logprobs = _pad([completion.logprobs for completion in completions], width, dtype)
     values = _pad([completion.values for completion in completions], width, dtype)
     return TokenBatch(
@@ -84,6 +85,7 @@ def _pad(rows: Sequence[Sequence[float]], width: int, dtype: torch.dtype) -> Ten
     padded = torch.zeros(len(rows), width, dtype=dtype)
     ends = torch.tensor([len(row) for row in rows], dtype=torch.long)[:, None]
     numbers = list(chain.from_iterable(rows))
+    # A mask selects row by row, which is the order of `numbers`: one copy for all rows.
     padded[torch.arange(width) < ends] = torch.tensor(numbers, dtype=dtype)
     return padded
 
@@ -132,7 +134,7 @@ def micro_batches(
     for row, label in enumerate(labels):
         members.setdefault(label, []).append(row)
     host_of = hosts.tolist()
-    units = []
+    units = []  # (sequences, tokens of the longest) of each group of rows that stays together
     for rows in members.values():
         read = [lengths[host] for host in {host_of[row] for row in rows}]
         units.append((len(read), max(read)))

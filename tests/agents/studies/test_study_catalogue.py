@@ -16,8 +16,8 @@ from maporl_agents.studies.incentives import (
     flip_rates,
     incentive_verdicts,
     learns,
-    paid_topic,
-    paid_verdict,
+    reward_topic,
+    reward_verdict,
 )
 from maporl_agents.studies.plan import StudyPlan, expected_minutes
 from maporl_agents.studies.results import Arm, SeedResult, Study
@@ -61,13 +61,13 @@ class TestIncentives:
     @pytest.mark.parametrize(
         ("corrected", "kind", "words"),
         [
-            ((6, 7), "supports", "as paid"),
+            ((6, 7), "supports", "as rewarded"),
             ((2, 3), "open", "within the spread"),
-            ((1, 2), "contradicts", "against what is paid"),
+            ((1, 2), "contradicts", "against the reward"),
             ((1, 9), "open", "within the spread"),
         ],
     )
-    def test_a_weight_is_judged_by_what_it_pays_for(
+    def test_a_weight_is_judged_by_what_it_rewards(
         self, corrected: tuple[int, int], kind: str, words: str
     ) -> None:
         # paired differences (.4, .4): no spread; (0, 0): none; (-.1, -.1); (-.1, .6): wide
@@ -80,19 +80,19 @@ class TestIncentives:
         assert "0 of 1 moved" in others.sentence  # beta0's wrong peers never became right
 
     def test_what_is_deducted_is_meant_to_become_rarer(self) -> None:
-        rarer = paid_verdict("a", CASES[3], 0, estimate([-0.1, -0.1]), {0: 0.5, 1: 0.5})
+        rarer = reward_verdict("a", CASES[3], 0, estimate([-0.1, -0.1]), {0: 0.5, 1: 0.5})
         assert (rarer.kind, rarer.arm) == ("supports", "a")
-        more = paid_verdict("a", CASES[3], 0, estimate([0.1, 0.1]), {0: 0.5, 1: 0.5})
+        more = reward_verdict("a", CASES[3], 0, estimate([0.1, 0.1]), {0: 0.5, 1: 0.5})
         assert more.kind == "contradicts"
 
     @pytest.mark.parametrize(("case", "usual"), [(CASES[0], 0.95), (CASES[2], 0.05)])
     def test_where_nearly_all_is_right_there_is_no_room(self, case: Case, usual: float) -> None:
-        verdict = paid_verdict("a", case, 0, estimate([0.01, -0.01]), {0: usual})
+        verdict = reward_verdict("a", case, 0, estimate([0.01, -0.01]), {0: usual})
         assert verdict.kind == "open"
         assert "left no room" in verdict.sentence
 
-    def test_changes_that_are_not_paid_for_are_told_apart(self) -> None:
-        """beta0 pays the message of turn 2, which is frozen here; what alpha0 pays for moved."""
+    def test_changes_that_are_not_rewarded_are_told_apart(self) -> None:
+        """beta0 rewards the message of turn 2, which is frozen here; what alpha0 rewards moved."""
         none = self.arm("none", (2, 3))
         bonus = self.arm("beta0", (6, 7), trained_turns=[3])
         [side] = incentive_verdicts(self.study(none, bonus))
@@ -100,7 +100,7 @@ class TestIncentives:
         assert "1 of 2 moved beyond the spread" in side.sentence
         assert "a wrong agent among wrong peers becomes right, turn 2 to 3 +0.400" in side.sentence
 
-    def test_beta_is_paid_to_the_earlier_message_and_alpha_to_the_later(self) -> None:
+    def test_beta_rewards_the_earlier_message_and_alpha_the_later(self) -> None:
         alpha, beta = CASES[0], CASES[4]
         assert [learns([2, 3], alpha, turn) for turn in (0, 1)] == [True, True]
         assert [learns([2, 3], beta, turn) for turn in (0, 1)] == [False, True]
@@ -113,7 +113,7 @@ class TestIncentives:
 
 def topics(plan: StudyPlan) -> list[str]:
     """Return what sentences of an arm may be called."""
-    paid = [paid_topic(case, turn) for case in CASES for turn in (0, 1)]
+    paid = [reward_topic(case, turn) for case in CASES for turn in (0, 1)]
     return ["off-the-shelf", "training", "turns", *(arm.name for arm in plan.arms), *paid]
 
 
