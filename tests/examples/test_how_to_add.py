@@ -35,7 +35,7 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def written(page: str) -> list[list[str]]:
     """Write the files of a page here; return its commands."""
-    text = (PAGES / page).read_text(encoding="utf-8")
+    text = page_text(page)
     for name, code in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", text, re.DOTALL):
         Path(name).write_text(code, encoding="utf-8")
     return [shlex.split(line)[1:] for line in re.findall(r"^ {4}(maporl .*)$", text, re.MULTILINE)]
@@ -96,6 +96,26 @@ def test_only_the_leader_is_trained() -> None:
         for path, later in zip(saved(folder, 1), saved(folder, 2), strict=True)
     }
     assert moved == {"agent_0": True, "agent_1": False}
+
+
+def test_the_leader_is_planned_with_its_update_once_it_declares_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As the page says: without `work` scoring and update are left out, with it they are counted."""
+    written("add-an-algorithm.md")
+    [declared] = re.findall(r"With `(work=.*?)` in the `Scheme`", page_text("add-an-algorithm.md"))
+    code = Path("leader.py").read_text(encoding="utf-8")
+    code = code.replace("import Scheme\n", "import Scheme, StepWork\n")
+    Path("whole.py").write_text(code.replace("LEADER = Scheme(", f"LEADER = Scheme({declared},"))
+    for file, included in (("leader.py", False), ("whole.py", True)):
+        run(["plan", "--scheme", f"{file}:LEADER", "--rehearsal-seconds", "0"])
+        said = " ".join(capsys.readouterr().out.split())
+        assert ("while in update" in said) == included
+        assert ("LEADER computes between play and the optimiser step" in said) != included
+
+
+def page_text(page: str) -> str:
+    return (PAGES / page).read_text(encoding="utf-8")
 
 
 def saved(folder: Path, step: int) -> list[Path]:
