@@ -101,7 +101,7 @@ def test_only_the_leader_is_trained() -> None:
 def test_the_leader_is_planned_with_its_update_once_it_declares_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """As the page says: without `work` scoring and update are left out, with it they are counted."""
+    """As the page says: without `work` the update is left out, with it it is counted."""
     written("add-an-algorithm.md")
     [declared] = re.findall(r"With `(work=.*?)` in the `Scheme`", page_text("add-an-algorithm.md"))
     code = Path("leader.py").read_text(encoding="utf-8")
