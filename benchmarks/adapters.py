@@ -72,7 +72,7 @@ def texts(rows: int, width: int, agents: int) -> tuple[Tensor, Tensor, Tensor, l
 
 
 def decode(base: LoraBase, rows: int, agents: int) -> Callable[[], object]:
-    """Return what reads one token of each row after 200 others."""
+    """Return a function that reads one token of each row after 200 others."""
     ids, attention, positions, names = texts(rows, 200, agents)
     cache = DynamicCache(config=base.model.config)
 
@@ -89,7 +89,7 @@ def decode(base: LoraBase, rows: int, agents: int) -> Callable[[], object]:
 
 
 def update(base: LoraBase, rows: int, agents: int) -> Callable[[], object]:
-    """Return what reads 24 texts of 264 ids forward and backward."""
+    """Return a function that reads 24 texts of 264 ids forward and backward."""
     batch = texts(rows, 264, agents)
 
     def step() -> None:

@@ -31,7 +31,7 @@ from transformers.utils.logging import disable_progress_bar
 STORED = Path(__file__).with_name("ratios.json")
 LOSS = 0.15
 WIDER = (1, 2, 4)
-"""How many times the usual rounds are measured: first, and where a ratio seems lost."""
+"""Multiples of the usual rounds: first, and where a ratio seems lost."""
 
 Pair = tuple[Measured, Measured]
 """The plain reference, and ours."""

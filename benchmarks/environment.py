@@ -1,4 +1,4 @@
-"""How fast the environment is without a model: messages per second, growth with length, import.
+"""Speed of the environment without a model: messages per second, growth with length, import.
 
     python benchmarks/environment.py            # under a minute on a quiet core
 

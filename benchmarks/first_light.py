@@ -30,7 +30,7 @@ import psutil
 SEEDS = (0, 1, 2)
 SCHEMES = {"MAPoRL": [], "trained alone": ["--single-agent"]}
 VISIBLE, STEPS = 0.7, 5
-"""Learning is visible where the mean score over so many steps is above this."""
+"""Learning is visible where the mean score over these steps is above this."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MAPORL_CORES": "1"}
 
 
@@ -72,7 +72,7 @@ def results(runs: Path, scheme: str, seed: int) -> dict[str, Any]:
 
 
 def asked(runs: Path) -> str:
-    """Return how many questions each stage was asked, in words."""
+    """Return the number of questions of each stage, in words."""
     found = [results(runs, scheme, seed) for scheme in SCHEMES for seed in SEEDS]
     counts = {
         stage: sorted({one[stage]["sampled"]["num_questions"] for one in found})

@@ -39,7 +39,7 @@ from transformers.utils.logging import disable_progress_bar
 
 @dataclass(frozen=True)
 class Bench:
-    """What all measures need.
+    """Settings shared by all measures.
 
     Attributes:
         models: folder of the random models.
@@ -215,7 +215,7 @@ ASKED_FOR = ("G11",)
 
 
 def about_peers() -> str:
-    """Return what each peer does and does not do, as its driver says."""
+    """Return the notes of each peer's driver on what it does and does not do."""
     told = {}
     for peer in envs.PEERS:
         text = ast.get_docstring(ast.parse((HERE / peer.driver).read_text(encoding="utf-8")))

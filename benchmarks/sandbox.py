@@ -1,4 +1,4 @@
-"""How fast the sandbox is: the figures of docs/how-to/sandbox.md.
+"""Speed of the sandbox: the figures of docs/how-to/sandbox.md.
 
     python benchmarks/sandbox.py                    # half a minute on 2 cores; Linux
     python benchmarks/sandbox.py --humaneval FOLDER # and HumanEval.jsonl.gz's solutions, 2 x 164

@@ -3,7 +3,7 @@ r"""A debate by hand: observations, messages, and the reward of every message.
     python examples/01_debate_by_hand.py           # one second
     python examples/01_debate_by_hand.py --you     # you are agent_1: type your answers
 
-You learn: the loop of the environment, that nobody reads a message of the same turn, and how the
+You learn: the loop of the environment, that no agent reads a message of the same turn, and how the
 influence-aware reward of a message is computed from the scores of its own and all later turns.
 """
 
@@ -70,7 +70,7 @@ def main() -> None:
         f" / (1 + {GAMMA} + {GAMMA**2:.2f})"
         f" = {(first[0] + GAMMA * means[0] + GAMMA**2 * means[1]) / (1 + GAMMA + GAMMA**2):.3f}"
     )
-    print("It was wrong, and still was worth something: it named the price of a pen.")
+    print("It was wrong and still has a reward: it named the price of a pen.")
 
 
 if __name__ == "__main__":

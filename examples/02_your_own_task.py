@@ -3,7 +3,7 @@ r"""Your own task: questions with an answer key, as a list in Python or as a fil
     python examples/02_your_own_task.py          # one second
 
 You learn: what a `Question` is, how splits and words belong to a `Task`, that a file does as well,
-and that an answer key nobody could match is refused when it is loaded, not after training.
+and that an answer key that no answer could match is refused when it is loaded, not after training.
 """
 
 from __future__ import annotations

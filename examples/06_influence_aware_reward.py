@@ -59,8 +59,8 @@ def main() -> None:
         rewards = [influence_rewards(scores, gamma)[0, 0] for gamma in GAMMAS]
         print(f"{story:14}" + "".join(f"{value:<12.3f}" for value in rewards))
     print(
-        "\nWith gamma = 0 nobody gains by convincing. With gamma = 1 a right answer that is ignored"
-        "\ngets no more reward than an error that brings the team on the way.\n"
+        "\nWith gamma = 0 convincing others has no reward. With gamma = 1 a right answer that is"
+        "\nignored gets no more reward than an error that brings the team on the way.\n"
     )
     print(f"picture: {args.out}")
 

@@ -1,4 +1,4 @@
-"""Alone nobody learns to collaborate, together both do: the game of the paper's section 2.
+"""An agent alone does not learn to collaborate, two do: the game of the paper's section 2.
 
     python examples/collaboration_game.py              # draws runs/collaboration.png; a minute
     python examples/collaboration_game.py --shuffle    # where the last turn does not come first

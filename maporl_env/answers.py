@@ -369,7 +369,7 @@ def _read_code(text: str) -> str | None:
 
 @dataclass(frozen=True)
 class AnswerKind:
-    """How answers of one kind are found in a message and read.
+    """The functions that find answers of one kind in a message and read them.
 
     `read` turns a bare answer into its value, or None; `find` returns the marked part of a message,
     or None. `keyed` says whether being right means being equal to the gold answer; programs are

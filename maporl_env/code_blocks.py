@@ -87,7 +87,7 @@ _OWN_NAMES = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.Generator
 
 
 def bindings(programs: list[str], name: str) -> list[int]:
-    """How each program binds a name in its module: 2 by a definition or assignment, 1 else, or 0.
+    """Return each program's binding of a name: 2 by a definition or assignment, 1 else, or 0.
 
     Else is an import, or the variable of a loop or of `with`. A plain definition is found in any
     text; others only where the program is Python, and in no more than `MAX_PARSED` characters.

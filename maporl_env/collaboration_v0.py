@@ -37,7 +37,7 @@ r_syn = 3 r_ind - 2 r_col on, as the weight `tau` of their entropy goes to 0.
 ## Observation
 
 Three numbers, the same for both agents: turns left / T, collaborations missing / K, and 1 with
-synergy, else 0. Nobody sees an action of the same turn. `state()` is the same.
+synergy, else 0. No agent sees an action of the same turn. `state()` is the same.
 
 ## Rewards and infos
 

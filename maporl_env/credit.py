@@ -84,7 +84,7 @@ class Penalties:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """How scores, answers and form become rewards; see the module docstring.
+    """The rule that turns scores, answers and form into rewards; see the module docstring.
 
     Attributes:
         gamma: turn discount in [0, 1].

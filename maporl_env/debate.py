@@ -140,7 +140,7 @@ class Debate:
 
     @property
     def speakers(self) -> tuple[AgentID, ...]:
-        """Who may speak now, in order; empty while scores are due and when the debate is over."""
+        """The agents that may speak now, in order; empty while scores are due and at the end."""
         if not self._pending:
             return self._speakers
         return tuple(agent for agent in self._speakers if agent not in self._pending)

@@ -11,7 +11,7 @@ r"""# Debate: language models answer a question, read each other, and answer aga
 ## Rules
 
 A language-model agents are asked the same question. The debate has T turns (`num_turns`). In a
-turn all agents answer at once; nobody reads a message of the same turn. From the second turn on
+turn all agents answer at once; no agent reads a message of the same turn. From the second turn on
 an agent reads its own earlier messages, the other agents' messages of all earlier turns, each in
 a fence that its text cannot close, and the question once more. Put your final answer into
 `\boxed{...}`: the last complete box of your own message counts, and only that. You may keep or

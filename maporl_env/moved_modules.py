@@ -25,7 +25,7 @@ class _Moved(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return how to load a moved module; None for any other."""
+        """Return the import spec of a moved module; None for any other."""
         return ModuleSpec(fullname, self) if fullname in self.paths else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:

@@ -21,7 +21,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 FORMS = "module:name or file.py:name"
-"""How a user's own code is named, for messages."""
+"""The two ways to name a user's own code, for error messages."""
 PYTHON = "python"
 """The "module" of objects that this process was given (`name_object`), and that no file holds."""
 

@@ -258,7 +258,7 @@ def least(rollouts: Sequence[Rollout]) -> int:
 
 
 class _Count(TorchDispatchMode):
-    """Counts the ids whose embeddings are looked up in a table of so many rows."""
+    """Counts the ids whose embeddings are looked up in tables with a given number of rows."""
 
     def __init__(self, rows: int) -> None:
         super().__init__()
@@ -286,7 +286,7 @@ def counting(trainer: Trainer) -> Iterator[list[int]]:
 
 @dataclass(frozen=True)
 class Peak:
-    """What one thread can do here: products of matrices, and a copy larger than the caches."""
+    """Speed of one thread here: products of matrices, and a copy larger than the caches."""
 
     flops: float
     bytes_per_second: float

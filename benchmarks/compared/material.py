@@ -1,4 +1,4 @@
-"""What every side reads: prompts of an exact length, a reward, a random model without an end.
+"""The input of every side: prompts of an exact length, a reward, a random model without an end.
 
 Runs in the peers' environments too: it imports what they have, and only where it is needed.
 """

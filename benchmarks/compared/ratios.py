@@ -10,7 +10,7 @@ from compared.turns import Measured
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as long one side takes as the other, over rounds taken in turns.
+    """The ratio of two sides' times, over rounds taken in turns.
 
     Attributes:
         middle: median over median.

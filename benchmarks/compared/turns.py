@@ -26,7 +26,7 @@ QUIET = {
 
 @dataclass
 class Measured:
-    """What one process took.
+    """The time and memory of one process.
 
     Attributes:
         seconds: processor time of each iteration, without the first.
@@ -103,7 +103,7 @@ class Process:
 
 
 def in_turns(processes: Sequence[Process], repeats: int) -> list[Measured]:
-    """Return what each process took, one iteration of each in turns, the first round dropped.
+    """Return the costs of each process, one iteration of each in turns, the first round dropped.
 
     Wherever seconds differ by more than others use the machine for, the medians still compare: both
     sides of a ratio see the same neighbours.

@@ -1,4 +1,4 @@
-"""What a measured process says and hears: one line of JSON per iteration, one line to go on.
+"""The exchange with a measured process: it writes a line of JSON per iteration and reads one.
 
 Runs in every environment, those of the peers too, so it imports nothing but the standard library.
 A process announces {"ready": ..., "loaded": bytes}, then waits. On each line "go" it does one

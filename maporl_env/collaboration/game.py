@@ -63,7 +63,7 @@ class Rules:
         if self.r_col >= self.r_ind:
             raise ValueError(
                 f"r_col={self.r_col} must be below r_ind={self.r_ind}: before synergy, acting "
-                "alone pays more"
+                "alone has the higher return"
             )
         if self.timing not in get_args(Timing):
             raise ValueError(f"unknown timing {self.timing!r}: choose one of next, same")

@@ -1,4 +1,4 @@
-"""How messages cross the border of a debate: as text, as rows of token ids, or id by id.
+"""The forms in which messages enter and leave a debate: as text, as rows of token ids, or id by id.
 
 A medium stands between a `Debate` and whoever plays it. It says what an action and an observation
 look like, and who acts next; the rules stay with the debate.
@@ -48,7 +48,7 @@ class TextMedium:
 
     @property
     def actors(self) -> tuple[AgentID, ...]:
-        """Who still acts in this round, in order; empty while scores are due and at the end."""
+        """Agents still to act in this round, in order; none while scores are due or at the end."""
         return self.debate.speakers
 
     def check(self, agent: AgentID, action: Any) -> None:
@@ -141,7 +141,7 @@ class WritingMedium(TokenMedium):
 
     All writers of a turn write at the same time, one id each per round. Who has finished waits
     with padding until everybody has; then the messages are published. An agent's own unfinished
-    message stands at the end of its observation, and in nobody else's. An illegal id is read as
+    message stands at the end of its observation, and in no other. An illegal id is read as
     the end of the message, or while waiting as padding.
     """
 
@@ -161,7 +161,7 @@ class WritingMedium(TokenMedium):
 
     @property
     def _writers(self) -> tuple[AgentID, ...]:
-        """Who writes a message in this turn, or next where one speaks after the other."""
+        """The agents that write in this turn, or next where one speaks after the other."""
         speakers = self.debate.speakers
         if not self.debate.protocol.simultaneous:
             speakers = speakers[:1]
@@ -169,7 +169,7 @@ class WritingMedium(TokenMedium):
 
     @property
     def actors(self) -> tuple[AgentID, ...]:
-        """Who still gives an id in this round, in order."""
+        """The agents that still give an id in this round, in order."""
         return tuple(agent for agent in self._writers if agent not in self._acted)
 
     def check(self, agent: AgentID, action: Any) -> None:

@@ -37,7 +37,7 @@ def heading(question: Question) -> str:
 
 
 def private_texts(question: Question, agents: Iterable[AgentID]) -> str:
-    """Return what each agent alone is told, for readers who may see all; "" if there is nothing."""
+    """Return each agent's private text, for readers who may see all; "" if there is none."""
     told = zip(agents, question.private, strict=False)
     return "".join(f"Only {agent} is told\n{_barred(text)}\n" for agent, text in told if text)
 

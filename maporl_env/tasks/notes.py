@@ -55,7 +55,7 @@ MAX_TRIES = 10_000
 
 
 class Fact(NamedTuple):
-    """How many of some things somebody has."""
+    """The number of things that a person has."""
 
     name: str
     thing: str
@@ -281,7 +281,7 @@ def _question(name: str, options: Options, split: str, rng: random.Random) -> tu
 
 
 def _working(kind: str, numbers: Sequence[int]) -> str:
-    """Return how the answer is worked out, "3 + 4 = 7"."""
+    """Return the worked answer, "3 + 4 = 7"."""
     if kind == "comparison":
         return f"{max(numbers)} - {min(numbers)} = {solve(kind, numbers)}"
     last = " + " if kind == "sum" else " - "

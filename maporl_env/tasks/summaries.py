@@ -65,7 +65,7 @@ STOP_WORDS = frozenset(
     a an and are as at be been but by can did do does for from had has have he her his i if in is it
     its me my no not of on or our she so than that the their them then there these they this to was
     we were what when which who will with would you your
-    """.split()  # noqa: SIM905, as a list of literals nobody could read it
+    """.split()  # noqa: SIM905, as a list of literals it is hard to read
 )
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")

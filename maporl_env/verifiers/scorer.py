@@ -72,7 +72,7 @@ def _score_function(verifier: VerifierLike) -> ScoreFunction:
         )
     if any(map(inspect.iscoroutinefunction, (score, type(score).__call__))):
         raise ValueError(
-            f"the verifier {verifier!r} is an async function, which nobody awaits: give a function "
-            "that returns the scores, e.g. one that calls asyncio.run"
+            f"the verifier {verifier!r} is an async function, which is never awaited: give a "
+            "function that returns the scores, e.g. one that calls asyncio.run"
         )
     return typing.cast(ScoreFunction, score)

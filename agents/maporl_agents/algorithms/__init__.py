@@ -1,4 +1,4 @@
-"""How a team learns: one algorithm per file, each with its `train_step` and its `SCHEME`.
+"""The training algorithms: one per file, each with its `train_step` and its `SCHEME`.
 
 A scheme is a published way to collaborate and to learn from it. To add one named ``new``:
 
@@ -79,7 +79,7 @@ class StepWork:
 
 @dataclass(frozen=True)
 class Scheme:
-    """How a run is trained. Team, evaluation, run folder and report are the same for all schemes.
+    """The training of a run. Team, evaluation, run folder and report are the same for all schemes.
 
     Attributes:
         settings: the dataclass of its runs, derived from `config.RunConfig`.

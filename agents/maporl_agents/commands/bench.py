@@ -37,8 +37,8 @@ class Env:
     """
 
     agents: str = ""
-    """Who plays: keep, majority, best, oracle or random (scripted); the folder of a run; tiny,
-    tiny-sharing or tiny-sharing-qwen2 (built in); a folder or hub name of a model; or
+    """Agents that play: keep, majority, best, oracle or random (scripted); the folder of a run;
+    tiny, tiny-sharing or tiny-sharing-qwen2 (built in); a folder or hub name of a model; or
     MODULE:FUNCTION or FILE.py:FUNCTION, a function that takes the list of what agents read and
     returns as many texts (the module is looked for in this folder, too)."""
     cases: tuple[str, ...] = ()

@@ -64,7 +64,7 @@ class Play:
     """Worked examples that agents read first, as for `maporl train --game.shots`; left out for as
     many as the run has, else none."""
     answer_rule: Literal["", "box", "answer_line"] = ""
-    """How numbers are read, as for `maporl train --game.answer-rule`; empty for that of the run,
+    """Reading of numbers, as for `maporl train --game.answer-rule`; empty for that of the run,
     else from the last box."""
     verdicts: str = ""
     """Show all agents the scores of this verifier, e.g. key or noisy_key; empty for none, or for

@@ -59,7 +59,7 @@ class Data:
     debates: int = 16
     """Debates per question; each gives agents x turns answers."""
     verifier: str = ""
-    """Who labels the sampled answers as right (1) or wrong (0): a verifier's name, or your own as
+    """The verifier that labels sampled answers as right (1) or wrong (0): a name, or your own as
     module:function or file.py:function; empty for the task's own, mostly the key."""
     seed: int = 0
     """Names the sampling noise and the division of recordings."""

@@ -35,8 +35,8 @@ class GameConfig:
     num_turns: int = 3
     """T, at least 1; in the first turn agents answer without reading each other."""
     protocol: str = "debate"
-    """Who speaks when and reads what: debate, sequential, pipeline, joint, self_correction, or
-    one's own as module:Class or file.py:Class."""
+    """The rules of who speaks when and reads what: debate, sequential, pipeline, joint,
+    self_correction, or one's own as module:Class or file.py:Class."""
     history: History = "all"
     """Earlier turns that are read: "all" of them, the "last" one or "none"."""
     token_budget: int | None = None
@@ -60,13 +60,13 @@ class GameConfig:
     horizon: Horizon = "discounted"
     """Later turns that a reward counts: all, "discounted", only the "last", or the "current"."""
     share: Share = "team"
-    """Whose later scores it counts: the whole "team"'s or the agent's "own"."""
+    """Agents whose later scores it counts: the whole "team"'s or the agent's "own"."""
     alpha: tuple[float, float] = (0.0, 0.0)
     """Bonus (alpha0, alpha1) for being right against, or persuaded by, a majority. Paper: 0."""
     beta: tuple[float, float] = (0.0, 0.0)
     """Bonus (beta0, beta1) for moving a majority by a wrong, or right, answer. Paper: 0."""
     majority: Majority = "others"
-    """Whose majority alpha and beta look at: that of the "others", or of "all"."""
+    """Agents whose majority alpha and beta look at: the "others", or of "all"."""
     penalties: Penalties = field(default_factory=Penalties)
     """Subtracted from the reward of a message for bad form."""
     reward_feedback: bool = False
@@ -87,7 +87,7 @@ class GameConfig:
     """Worked examples that every agent reads first, drawn from the task's training questions: never
     the question that is asked, nor one that is measured on."""
     answer_rule: AnswerRule = "box"
-    """How an answer that is a number is read: from the last "box", \\boxed{}, or as the last number
+    """Reading of answers that are numbers: from the last "box", \\boxed{}, or as the last number
     on the line that begins with Answer: ("answer_line"), which small models write more easily."""
 
 

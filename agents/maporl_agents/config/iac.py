@@ -22,7 +22,7 @@ class IACSettings(RegularisedConfig):
     turn_gamma: float = 1.0
     """Discount per turn, in [0, 1]."""
     length: Length = "sum"
-    """How log-probabilities of a message's tokens count, as in MAGRPO. Paper: their sum."""
+    """Reduction of a message's token log-probabilities, as in MAGRPO. Paper: their sum."""
 
     def __post_init__(self) -> None:
         RegularisedConfig.__post_init__(self)

@@ -37,7 +37,7 @@ class MAGRPOSettings(RegularisedConfig):
     """With "cross", what a completion gets of the joint actions that hold it. Library: the sum,
     which grows as G^(A - 1)."""
     length: Length = "sum"
-    """How log-probabilities of a completion's tokens count: their "sum" (paper), their mean
+    """Reduction of a completion's token log-probabilities: their "sum" (paper), their mean
     ("sequence"), or the mean over all tokens of the batch ("token")."""
     ratio: bool = False
     """Weigh tokens by the ratio to the policy that sampled, as PPO does. Without it each batch

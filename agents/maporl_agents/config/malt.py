@@ -12,7 +12,7 @@ from maporl_agents.config.shared import EvalConfig, OptimizerConfig, RunConfig
 
 @dataclass(frozen=True)
 class FitConfig(OptimizerConfig):
-    """How a role of MALT is fitted to data that no longer changes, by passes over it."""
+    """Settings for fitting a role of MALT to a fixed data set, by passes over it."""
 
     warmup_steps: int = 5
     """Updates of linear warm-up. Tiny."""
@@ -48,7 +48,7 @@ class MALTSettings:
     beta: float = 0.2
     """Pull towards what the role was after imitation. Paper: 0.2."""
     labels: Literal["hard", "soft"] = "hard"
-    """Who of a pair is preferred: the positive one for sure, or with probability
+    """Preference within a pair: the positive one for sure, or with probability
     sigmoid(difference of the values). Paper: hard in training, soft in its theorem."""
     imitation: FitConfig = field(default_factory=FitConfig)
     """SFT. The paper's learning rate is not known."""

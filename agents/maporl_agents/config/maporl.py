@@ -33,7 +33,7 @@ class PPOConfig(OptimizerConfig):
     kl_target: float | None = None
     """Target of the KL per token (k1), to which the KL coefficient adapts; None keeps it fixed."""
     kl_gain: float = 0.1
-    """How fast: the KL coefficient changes by at most 0.2 * kl_gain of itself per step."""
+    """Gain of the adaptive KL coefficient: a step changes it by at most 0.2 * kl_gain of itself."""
     critic_coef: float = 0.5
     """Weight of the value loss. Tiny; paper: 0.1."""
     value_clip: float | None = None

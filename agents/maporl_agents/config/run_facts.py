@@ -18,12 +18,12 @@ KEYED = ("shopping", "sharing", "coins", "notes", "notes_misled", "gsm8k", "anli
 
 
 def turns_in_training(config: Any) -> int:
-    """Return how many turns a debate has in training."""
+    """Return the number of turns of a debate in training."""
     return 1 if getattr(config, "single_agent", False) else int(config.game.num_turns)
 
 
 def debates_of_step(config: Any) -> int:
-    """Return how many debates or trees a step of training has."""
+    """Return the number of debates or trees in a step of training."""
     copies = config.grpo.group_size if hasattr(config, "grpo") else 1
     return int(config.training_game()[1]) * int(copies)
 

@@ -31,7 +31,7 @@ class Truncation(NamedTuple):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How messages are drawn: from softmax(logits / temperature), over the ids that are kept."""
+    """Sampling of messages: from softmax(logits / temperature), over the ids that are kept."""
 
     max_new_tokens: int = 32
     """Limit per message, the EOS included. Paper: 300 for GSM8K, 250 for ANLI."""
@@ -139,7 +139,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """How a team is measured, on questions that training never saw."""
+    """Evaluation of a team, on questions that training never saw."""
 
     questions: int = 500
     """Held-out questions; a figure's standard error is about sqrt(p (1 - p) / questions)."""

@@ -25,12 +25,12 @@ class TeamConfig:
     """One for all agents, or one per agent: built in ("tiny", "tiny-sharing"), fetched
     ("smollm2-135m", see `maporl fetch`), a folder, or a Hugging Face hub name."""
     prompts: Prompts = "chat"
-    """How a model that has a chat template is spoken to: by that template ("chat"), or by the bare
-    text of the debate ("plain"), which it continues. A model without one always reads "plain"."""
+    """Prompts of a model that has a chat template: by that template ("chat"), or the bare text of
+    the debate ("plain"), which it continues. A model without one always reads "plain"."""
     tuning: Literal["full", "lora", "none"] = "full"
     """All weights of each policy, a LoRA adapter per policy on one frozen base, or nothing."""
     sharing: Sharing = "agent"
-    """Who shares a policy: each agent its own ("agent"), each (turn, agent) its own ("turn"), each
+    """Sharing of policies: each agent its own ("agent"), each (turn, agent) its own ("turn"), each
     agent two, the first turn apart ("first_turn"), or all agents one ("one")."""
     train_turns: str = ">=1"
     """Turns that are trained, counted from 1: ">=1" or "all", ">=2", or a list such as "2,3". In
@@ -59,7 +59,7 @@ class TeamConfig:
     device_map: Literal["one", "auto"] = "one"
     """The whole model on the "one" device above, or spread over all there are ("auto")."""
     attention: Attention = "auto"
-    """How attention is computed; "auto" leaves it to transformers (as a rule "sdpa")."""
+    """Implementation of attention; "auto" leaves it to transformers (as a rule "sdpa")."""
     quantization: Quantization = "none"
     """Keep the base model's linear layers in 4 ("nf4": QLoRA) or 8 bits ("int8"), by bitsandbytes;
     needs "lora", or "none" for a team that only plays. `dtype` is then that of the arithmetic."""

@@ -53,7 +53,7 @@ def _character(escape: re.Match[str]) -> str:
 
 
 def spell(text: str) -> str:
-    """Return how a text is typed; the inverse of :func:`read`."""
+    """Return the typed form of a text; the inverse of :func:`read`."""
     typed = text.replace("\\", r"\\")
     for name in "nrt":
         before_letter = re.compile(_NAMED[name] + "(?=[A-Za-z])")

@@ -224,7 +224,7 @@ lazy_agent = highest(
     "lazy agent",
     "lazy/",
     LAZY,
-    "{agent} repeats the others and its own first answers are taken up by nobody ({share:.0%}).",
+    "{agent} repeats the others and no other agent takes up its first answers ({share:.0%}).",
 )
 empty_messages = highest(
     "empty messages", "empty/", EMPTY, "{agent} writes nothing in {share:.0%} of its messages."

@@ -210,7 +210,7 @@ def rate(
 def flipped(
     moves: Iterable[Transition], *, own: bool, others: Side, of: Literal["own", "others"], turn: int
 ) -> tuple[float | None, int]:
-    """Return how often messages with a given past earn (or lose) the bonus of Tables 1 and 2.
+    """Return the rate at which messages with a given past earn (or lose) a bonus of Tables 1 and 2.
 
     The bonus is for a change between right and wrong; a majority that became a tie did not flip.
 

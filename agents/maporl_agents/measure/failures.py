@@ -124,7 +124,7 @@ def _examples(
 
 
 def outcome_of(question: Question, message: Message) -> Outcome:
-    """Return how a message did by the answer key, and why it has no answer."""
+    """Return whether a message is right by the answer key, and why it has no answer."""
     right = gold(question.answer, question.kind)
     answer = extract_answer(message.text, question.kind)
     if answer is not None:

@@ -86,7 +86,7 @@ def _table(results: ResultTable, padding: int) -> Table:
 
 
 def asked_words(stages: Mapping[str, Results]) -> str:
-    """Return how many questions each stage asked, e.g. "500", or "100 before, 500 after"."""
+    """Return the number of questions of each stage, e.g. "500", or "100 before, 500 after"."""
     asked = {stage: results["sampled"]["num_questions"] for stage, results in stages.items()}
     if len(set(asked.values())) == 1:
         return f"{next(iter(asked.values())):,}"

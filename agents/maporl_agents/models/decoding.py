@@ -222,7 +222,7 @@ def _noise(rows: Sequence[Row], temperature: float, device: torch.device) -> Ten
 
 
 class Drawing(NamedTuple):
-    """How tokens are drawn: temperature 0 takes the most probable one, whatever truncation."""
+    """Settings of a draw: temperature 0 takes the most probable token, whatever truncation."""
 
     temperature: float
     truncation: Truncation | None = None

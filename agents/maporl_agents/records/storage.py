@@ -93,7 +93,7 @@ def new_folder(to: Path, option: str) -> Iterator[Path]:
 
 
 def _fresh(path: Path) -> str:
-    """Return how the name of a file or folder begins that will be moved to `path`."""
+    """Return the beginning of the name of a file or folder that will be moved to `path`."""
     return f".saving-{path.name}"
 
 

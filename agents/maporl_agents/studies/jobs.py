@@ -61,8 +61,8 @@ SCHEME_OF_METHOD = {
     "grpo": "grpo",
     "sft": "maporl",
 }
-"""Whose settings a method takes; an untrained team may have those of any scheme, "own" those of a
-user's own."""
+"""The settings that a method takes; an untrained team may have those of any scheme, "own" those of
+a user's own."""
 TRAINING_SETTINGS = (
     *("ppo", "magrpo", "malt", "iac", "grpo"),
     *("steps", "questions_per_step", "single_agent"),
@@ -202,7 +202,7 @@ def digest(value: Mapping[str, Any]) -> str:
 
 
 def weights_of(config: RunConfig) -> list[str]:
-    """Return what tells the models of a team from others of the same name; [] of hub names.
+    """Return digests that tell the models of a team from others of the same name; [] of hub names.
 
     A fetched model is told by the sum of its file, so it need not be there, nor be imported by the
     same versions of the libraries.

@@ -131,7 +131,7 @@ def summary(results: PrintedResults, folder: str) -> str:
 
 
 def tally(results: PrintedResults) -> str:
-    """Return how many claims hold, fail and are not shown, with links to all of them."""
+    """Return the numbers of claims that hold, fail and are not shown, with links to all of them."""
     claims = [claim for study in results.studies for claim in study.claims]
     counts = Counter(claim.sampled for claim in claims)
     listed = ", ".join(f"{counts[name]} {words}" for name, words in TALLIED if counts[name])

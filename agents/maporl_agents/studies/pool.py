@@ -168,7 +168,7 @@ def title_of(job: Job) -> str:
 
 
 def made(recipe: Recipe) -> str:
-    """Return how a team is made, in a word or two."""
+    """Return the name of the way a team is made, in a word or two."""
     if recipe.method == "ppo":
         return (
             "trained alone" if getattr(recipe.config, "single_agent", False) else "trained together"

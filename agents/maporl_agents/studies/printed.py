@@ -264,7 +264,7 @@ def p_values(p: float | None, corrected: float | None) -> str:
 
 
 def after_correction(corrected: Sequence[float | None]) -> str:
-    """Return how many judgements are left when their number is corrected for."""
+    """Return the number of judgements left after correction for their number."""
     decided = [p for p in corrected if p is not None]
     left = sum(p <= LEVEL for p in decided)
     return (

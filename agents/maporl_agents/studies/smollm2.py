@@ -73,8 +73,8 @@ def debate(base: TrainConfig) -> StudyPlan:
             },
         ),
         notes=(
-            "Each agent is told one of the numbers, so nobody can know the sum before it has read "
-            "the others. The best single answer by the key bounds what sampling can give.",
+            "Each agent is told one of the numbers, so no agent can know the sum before it has "
+            "read the others. The best single answer by the key bounds what sampling can give.",
         ),
         claims=claims_of_a_debate("peers_shuffled"),
     )
@@ -112,7 +112,7 @@ def alone(base: TrainConfig) -> StudyPlan:
         arms=(together("maporl", "MAPoRL, first turn frozen", frozen_first(base)), *arms, voting),
         notes=(
             "1x is as many training answers as MAPoRL's; the schedule is stretched with it. Alone "
-            "nobody can know the sum: what is learnt is the form.",
+            "no agent can know the sum: what is learnt is the form.",
         ),
         claims=tuple(
             Claim(f"{words} stay behind.", on(name))

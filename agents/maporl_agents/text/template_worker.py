@@ -39,7 +39,9 @@ def main() -> None:
 
 
 def _answer(render: Any, arguments: dict[str, Any]) -> dict[str, str]:
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # nobody handles its signal: that ends us
+    signal.setitimer(
+        signal.ITIMER_PROF, SECONDS
+    )  # its signal has no handler, so it ends this process
     try:
         [text], _ = render(**arguments)
         if len(text) > MAX_CHARS:

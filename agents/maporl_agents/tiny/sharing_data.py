@@ -60,7 +60,7 @@ def reader(chat: Chat, *, one_turn_share: float, drill_share: float) -> DrawRow:
 
 
 def guess(question: Question, rng: random.Random) -> int:
-    """Return an answer that fits the question, each as probable: nobody computes anything."""
+    """Return an answer that fits the question, each as probable: no author computes anything."""
     if question.id.startswith("sharing/"):
         return rng.randrange(sharing.FRIENDS)
     shown = [int(word) for word in question.prompt.split() if word.isdigit()][1:]

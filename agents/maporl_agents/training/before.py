@@ -23,7 +23,7 @@ STAGE = "before"
 
 @dataclass(frozen=True)
 class Before:
-    """What the untrained team did.
+    """Results of the untrained team.
 
     Attributes:
         results: figures by decoding, as in results.json.
@@ -35,7 +35,7 @@ class Before:
 
     @classmethod
     def of(cls, results: dict[str, Evaluation]) -> Before:
-        """Return what was measured now."""
+        """Return the results of a new measurement."""
         figures = {decoding: result.to_dict() for decoding, result in results.items()}
         return cls(figures, results["sampled"].transcripts)
 

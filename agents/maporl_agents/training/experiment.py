@@ -358,7 +358,7 @@ def _untrained(
     which: str,
     start: int,
 ) -> Before:
-    """Return what the team did as it began: measured once, and written when it is measured."""
+    """Return the results of the untrained team: measured once, then read from the run folder."""
     if (known := before_training.read(log.folder, config, questions)) is not None:
         return known
     team = learner.team  # or one that is gone before training takes its memory

@@ -141,7 +141,7 @@ def _examined(folder: Path, learner: PolicyLearner, weights: Sequence[WeightPair
 
 
 def _place(schedule: Any) -> int:
-    """Return how many updates a saved schedule has counted."""
+    """Return the number of updates that a saved schedule has counted."""
     place = schedule.get("last_epoch") if isinstance(schedule, dict) else None
     if type(place) is not int or not 0 <= place <= MOST_STEPS:
         raise CheckpointError(f"the schedule in optimizer.json has counted {_short(place)} updates")

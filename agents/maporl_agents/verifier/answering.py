@@ -22,7 +22,7 @@ class Answerers:
     device_map: Literal["one", "auto"] = "one"
     """Each model on the "one" device above, or spread over all there are ("auto")."""
     attention: Attention = "auto"
-    """How attention is computed; "auto" leaves it to transformers."""
+    """Implementation of attention; "auto" leaves it to transformers."""
     quantization: Quantization = "none"
     """Keep linear layers in 4 ("nf4") or 8 bits ("int8"), by bitsandbytes."""
     double_quant: bool = False
@@ -38,7 +38,7 @@ class Answerers:
 
 @dataclass(frozen=True)
 class Answering(Sampling):
-    """How answers are sampled."""
+    """Sampling of answers."""
 
     max_new_tokens: int = 0
     """Limit per message, the EOS included; 0 takes 32 for built-in tasks and 300 elsewhere."""

@@ -63,7 +63,7 @@ class VerifierConfig:
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How a verifier is trained."""
+    """Settings for training a verifier."""
 
     steps: int = 1000
     """Optimiser steps."""

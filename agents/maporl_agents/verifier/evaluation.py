@@ -29,7 +29,7 @@ NUDGES: dict[str, Callable[[str], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How well scores tell right from wrong on one set of answers.
+    """Measures of how well scores tell right from wrong on one set of answers.
 
     Attributes:
         answers: number of answers with a score.
@@ -106,7 +106,7 @@ def evaluate_verifier(
 
 
 def quality(scored: Sequence[tuple[Example, float]]) -> Quality:
-    """Return how well scores tell right from wrong; at least one answer."""
+    """Return the measures of scored answers; at least one answer."""
     scores = np.array([score for _, score in scored])
     labels = np.array([example.right for example, _ in scored])
     prompts = [example.question.prompt for example, _ in scored]

@@ -78,7 +78,7 @@ def _point(study: Study, turns: Sequence[TurnStats]) -> Json:
 
 
 def flips(study: Study) -> list[Json]:
-    """Return how messages changed between right and wrong, for each step from turn to turn.
+    """Return the changes of messages between right and wrong, for each step from turn to turn.
 
     "matrices" holds, per step, [[right to right, right to wrong], [wrong to right, wrong to wrong]]
     as shares of all messages, means over seeds.

@@ -174,7 +174,7 @@ def _facts(study: Study) -> list[list[str]]:
 
 
 def asked_words(study: Study) -> str:
-    """Return how many questions were asked, as "500" or "100 before, 500 after training"."""
+    """Return the number of questions asked, as "500" or "100 before, 500 after training"."""
     measured = [m for arm in study.arms for seed in arm.seeds for m in seed.measurements]
     told = {}
     for stage in STAGES:

@@ -1,4 +1,4 @@
-r"""How a byte-level tokenizer of a GGUF file cuts a text before its merges are applied.
+r"""The rules by which a GGUF file's byte-level tokenizer cuts a text before it applies merges.
 
 A GGUF names these rules by one word, `tokenizer.ggml.pre`. transformers knows some of the words and
 takes GPT-2's rules for all others without saying so: SmolLM2's ids of "\n\n1." are then wrong,
