@@ -27,7 +27,7 @@ DEFECTS = (
             ('if game.history == "last" and', 'if game.history == "none" and'),
             ('"last" and not is_own_name(game.protocol)', '"last"'),
             ("min(settings.minibatches, debates_of_step(config))", "settings.minibatches"),
-            ("return any(config.sampling.limit_of", "return all(config.sampling.limit_of"),
+            ("return any(limit_of(a, t)", "return all(limit_of(a, t)"),
             ("malt.branching > 1 and any(role in trained", "any(role in trained"),
             ("any(role in trained for", "any(role in malt.roles for"),
             ("not set(malt.prefer) <= learning", "not set(malt.prefer) <= set(malt.roles)"),

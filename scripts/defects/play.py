@@ -24,10 +24,7 @@ DEFECTS = (
         (
             ("team.policy(prompt.agent_index, prompt.turn)", "team.policy(prompt.agent_index, 0)"),
             ("(id(chat), prompt.view, tuple(earlier))", "(id(chat), prompt.view, ())"),
-            (
-                "encoded[key], prompt.agent_index, debate, critic)",
-                "encoded[key], 0, debate, critic)",
-            ),
+            ("encoded[key], prompt.agent_index, debate,", "encoded[key], 0, debate,"),
             ("first_debate + prompt.debate", "first_debate"),
         ),
     ),
@@ -35,7 +32,8 @@ DEFECTS = (
         "agents/maporl_agents/play/sampler.py",
         ("tests/agents/play/test_sampler.py",),
         (
-            ("sampling.limit_of(request.agent)", "sampling.limit_of(0)"),
+            ("limit_of(request.agent, request.turn)", "limit_of(0, request.turn)"),
+            ("limit_of(request.agent, request.turn)", "limit_of(request.agent, 0)"),
             ("sampling.stops_of(request.agent)", "sampling.stops_of(0)"),
             ("seed_of(seed, request.debate, request.agent)", "seed_of(seed, request.debate)"),
             ("seed_of(seed, request.debate, request.agent)", "seed_of(seed, request.agent)"),

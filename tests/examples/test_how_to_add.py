@@ -21,6 +21,8 @@ SHORT = {
     "train": "--steps 2 --checkpoint-every 1 --questions-per-step 4 --eval.questions 2 "
     "--sampling.max-new-tokens 24 --game.num-turns 2",
     "eval": "--limit 2 --max-new-tokens 6",
+    "plan": "--rehearsal-seconds 0 --questions-per-step 2 --eval.questions 2 "
+    "--sampling.max-new-tokens 6 --game.num-turns 2",
 }
 """Flags that keep a command short."""
 
@@ -108,7 +110,7 @@ def test_the_leader_is_planned_with_its_update_once_it_declares_it(
     code = code.replace("import Scheme\n", "import Scheme, StepWork\n")
     Path("whole.py").write_text(code.replace("LEADER = Scheme(", f"LEADER = Scheme({declared},"))
     for file, included in (("leader.py", False), ("whole.py", True)):
-        run(["plan", "--scheme", f"{file}:LEADER", "--rehearsal-seconds", "0"])
+        run(["plan", "--scheme", f"{file}:LEADER"])
         said = " ".join(capsys.readouterr().out.split())
         assert ("while in update" in said) == included
         assert ("LEADER computes between play and the optimiser step" in said) != included
