@@ -30,7 +30,7 @@ DEFECTS = (
     ),
     Defects(
         "agents/maporl_agents/play/sampler.py",
-        ("tests/agents/play/test_sampler.py",),
+        ("tests/agents/play/test_sampler.py", "tests/agents/play/test_turn_limits.py"),
         (
             ("limit_of(request.agent, request.turn)", "limit_of(0, request.turn)"),
             ("limit_of(request.agent, request.turn)", "limit_of(request.agent, 0)"),
