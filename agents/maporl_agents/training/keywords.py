@@ -86,6 +86,8 @@ def _place_of(name: str, places: tuple[str, ...]) -> str:
     if name in places:
         return name
     found = [place for place in places if place.endswith(f".{name}")]
+    # What a warm-up and the training after it both have is meant of the training.
+    found = [place for place in found if not place.startswith("warmup.")] or found
     if len(found) == 1:
         return found[0]
     if found:
