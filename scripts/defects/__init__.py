@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import algorithms, config, environment, losses, models, play, studies, trees, update
+from . import algorithms, answers, config, environment, losses, models, play, studies, trees, update
 from .mutant import Defects, Mutant
 
 ROOMS: tuple[tuple[Defects, ...], ...] = (
@@ -15,6 +15,7 @@ ROOMS: tuple[tuple[Defects, ...], ...] = (
     models.DEFECTS,
     studies.DEFECTS,
     config.DEFECTS,
+    answers.DEFECTS,
 )
 
 TESTS = {defects.file: defects.tests for room in ROOMS for defects in room}

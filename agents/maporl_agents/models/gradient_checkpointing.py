@@ -7,6 +7,7 @@ until their own code begins: some layers ask `self.training` whether to drop val
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -55,6 +56,14 @@ def _without_dropout(layer: nn.Module, keep: Callable[..., Any], run: Any, *inpu
             layer.training = training
 
     return keep(in_eval_mode, *inputs)
+
+
+@contextmanager
+def without_notice() -> Iterator[None]:
+    """Hide transformers' notice of an old name for gradient checkpointing, which peft asks by."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        yield
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from maporl_agents.models.adapter_config import adapter_config
 from maporl_agents.models.bases import Base
-from maporl_agents.models.gradient_checkpointing import enable_recompute
+from maporl_agents.models.gradient_checkpointing import enable_recompute, without_notice
 from maporl_agents.models.grouped_adapters import NO_ADAPTER, AdapterRoute, grouped_linears
 from maporl_agents.models.lean_trunk import TrunkReader
 from maporl_agents.models.lm_head import Head
@@ -176,7 +176,8 @@ def _with_adapters(model: PreTrainedModel, configs: Mapping[str, LoraConfig]) ->
     """Return the model wrapped in place, with an adapter of each name."""
     (first, config), *others = configs.items()
     try:
-        wrapped = get_peft_model(model, config, adapter_name=first)
+        with without_notice():
+            wrapped = get_peft_model(model, config, adapter_name=first)
         for name, config in others:
             wrapped.add_adapter(name, config)
     except (ValueError, TypeError, NotImplementedError) as error:

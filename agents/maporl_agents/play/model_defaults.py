@@ -57,7 +57,7 @@ def _with_temperature(sampling: Sampling, models: Sequence[str]) -> tuple[Sampli
     heat = own[models[0]]
     return replace(sampling, temperature=heat), (
         f"drawing at temperature {heat:g}, as the generation settings of {', '.join(own)} say; "
-        "--sampling.temperature sets another value, --sampling.model-temperature False keeps 1"
+        "--sampling.temperature sets another value, --sampling.no-model-temperature keeps 1"
     )
 
 
@@ -74,7 +74,7 @@ def own_temperature(name: str) -> float:
     if isinstance(heat, bool) or not isinstance(heat, int | float) or not 0 < heat < math.inf:
         raise ValueError(
             f"{FILE} of {name!r}: temperature must be a number above 0, not {heat!r}; repair it, "
-            "or set --sampling.model-temperature False"
+            "or set --sampling.no-model-temperature"
         )
     return float(heat)
 

@@ -20,6 +20,7 @@ from maporl_agents.measure import terminal_report
 from maporl_agents.measure.evaluate import EVAL_BATCH, Evaluation, evaluate
 from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.measure.vote_of_passes import vote_of_passes
+from maporl_agents.models.arithmetic import slow_arithmetic
 from maporl_agents.models.loading import Load, make_team
 from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.team import Team
@@ -290,8 +291,9 @@ def _finish(
     source = questions_record.source(config.game, questions)
     split = f"split {training_split(config.game)!r} of {source}"
     console.print(f"training on {len(questions):,} questions: {split}")
-    for shared in questions_record.shared_with_verifiers(config.game, questions):
-        console.print(f"warning: {shared}")
+    shared = questions_record.shared_with_verifiers(config.game, questions)
+    for warning in (*shared, *slow_arithmetic(config.team)):
+        console.print(f"warning: {warning}", soft_wrap=True)
     for part, ids in noted.get("left_out", {}).items():
         console.print(f"left out as too long: {len(ids):,} {part} questions ({some(ids)})")
     shout(console, warnings)

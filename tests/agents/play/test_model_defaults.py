@@ -115,7 +115,7 @@ def test_the_temperature_of_a_model_is_taken_where_it_is_open(tmp_path: Path) ->
     greedy = model(tmp_path / "greedy", do_sample=False, temperature=0.2)
     found, told = with_model_defaults(Sampling(), [warm, warm])
     assert found.temperature == 0.2
-    assert "--sampling.model-temperature False keeps 1" in told
+    assert "--sampling.no-model-temperature keeps 1" in told
     for own in (Sampling(temperature=0.9), Sampling(model_temperature=False)):
         assert with_model_defaults(own, [warm]) == (own, "")
     assert with_model_defaults(Sampling(), [greedy]) == (Sampling(), "")
