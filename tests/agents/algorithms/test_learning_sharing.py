@@ -44,7 +44,6 @@ def accuracy(config: TrainConfig, learner: PPOLearner, *, shuffled: bool = False
 
 
 @pytest.mark.thorough
-@pytest.mark.thorough
 def test_a_few_steps_run_and_the_first_turn_stays_as_it_began() -> None:
     config = replace(recipe("sharing"), steps=3, questions_per_step=4)
     learner, history = trained(config)

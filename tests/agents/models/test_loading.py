@@ -89,7 +89,6 @@ print(model.num_parameters(), chat.decode(chat.encode("how much")))
 
 
 @pytest.mark.thorough
-@pytest.mark.thorough
 def test_a_hub_name_is_found_in_the_cache_without_a_network(checkpoint, tmp_path: Path) -> None:
     """Laid out as the hub's client does after a download: refs, snapshots, blobs."""
     source = checkpoint("llama", templated=True)

@@ -255,7 +255,6 @@ print(len(before), [
 
 @pytest.mark.timeout(600)
 @pytest.mark.thorough
-@pytest.mark.thorough
 def test_importing_the_package_leaves_peft_as_it_is() -> None:
     """Failure B14: no class of peft is changed, for whoever uses it beside us."""
     done = subprocess.run(
