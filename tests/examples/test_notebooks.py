@@ -15,9 +15,11 @@ nbformat = pytest.importorskip("nbformat", reason="the extra dev is not installe
 nbclient = pytest.importorskip("nbclient", reason="the extra dev is not installed: no nbclient")
 pytest.importorskip("ipykernel", reason="the extra dev is not installed: no ipykernel")
 
+from maporl_agents.recipes import recipe  # noqa: E402  (dev is asked for first)
+
 REPOSITORY = Path(__file__).parents[2]
 NOTEBOOKS = sorted((REPOSITORY / "examples" / "notebooks").glob("*.ipynb"))
-DEBATE, TEAM = NOTEBOOKS
+DEBATE, TEAM, REAL = NOTEBOOKS
 MAX_BYTES = 400_000
 PNG = "image/png"
 
@@ -117,6 +119,28 @@ def test_training_a_team_runs_in_the_small(tmp_path: Path, monkeypatch: pytest.M
         "after, alone",
     ]
     assert all(0 <= float(score) <= 1 for _, score in last)
+
+
+@pytest.mark.real
+@pytest.mark.timeout(900)  # on a machine that others use too
+def test_a_real_model_runs_in_the_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gguf")
+    monkeypatch.setenv("MAPORL_NOTEBOOK", "small")
+    now, saved = execute(REAL, tmp_path, 800), read(REAL)
+    assert pictures(now) == pictures(saved)
+    assert "1 steps of 2 debates, 4 held-out questions" in "".join(printed(now))
+
+
+def test_the_real_model_was_trained_as_its_notebook_tells() -> None:
+    """By the whole recipe; it rose, and fell back with the peers of other questions."""
+    text = "".join(printed(read(REAL)))
+    assert "THE SMALL RUN" not in text
+    assert f"{recipe('smollm2-notes').steps} steps of 8 debates, 24 held-out questions" in text
+    votes = dict(re.findall(r"^(before|after|after, peers of other questions): (\S+)$", text, re.M))
+    before, after, swapped = (float(vote) for vote in votes.values())
+    assert before < 0.4
+    assert after > 0.75
+    assert swapped < before
 
 
 def whole(notebook: Notebook) -> str:
