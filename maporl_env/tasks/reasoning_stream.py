@@ -1,26 +1,27 @@
 """One stream of procedural items of the library reasoning-gym, divided into splits.
 
 Item i of a data set with seed s is drawn by a random number generator with seed s + i, so items
-have seeds of their own. Which split an item belongs to follows from the text of its question, so no
-question is in two splits, whatever the seed and the numbers of questions are.
+have seeds of their own. Items are made in a process of its own, in which sets of words have one
+order and whose random numbers are nobody else's: they are the same in every run. Which split an
+item belongs to follows from the text of its question, so no question is in two splits, whatever the
+seed and the numbers of questions are.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import importlib
 import importlib.util
 import math
-import random
+import pickle
 import threading
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-from numpy import random as numpy_random
-
 from maporl_env.types import Question
+from maporl_env.verifiers.library_process import LibraryProcess
+from maporl_env.verifiers.reasoning import library_process
 
 SHARES = {"train": 7, "validation": 1, "test": 2}
 """Tenths of all items that belong to each split."""
@@ -28,6 +29,10 @@ SEED_STRIDE = 1_000_000
 """Between the streams of two seeds, so that they share no item."""
 MAX_SEED = 4_000
 """Seeds of items stay below 2**32, as numpy asks."""
+CHUNK = 8
+"""Items that are made at once."""
+MAKE_SECONDS = 600.0
+"""On the clock, for as many items."""
 NO_KEY = "any that the scorer accepts"
 """The answer key of a question to which its data set gives no answer."""
 UNSUITABLE = {"composite": "it is a mixture of the others: name one of them"}
@@ -50,10 +55,10 @@ def config_classes() -> dict[str, type]:
     return {name: pair[1] for name, pair in known.items() if name not in UNSUITABLE}
 
 
-def make_dataset(name: str, settings: Mapping[str, Any]) -> Any:
-    """Return a data set of the library; ValueError for settings that it refuses."""
+def require_accepted(name: str, settings: Mapping[str, Any]) -> None:
+    """Raise ValueError for settings that the library refuses."""
     try:
-        return library().create_dataset(name, **settings)
+        library().create_dataset(name, **settings)
     except (AssertionError, ValueError, TypeError, LookupError) as error:
         words = str(error) or repr(error)
         raise ValueError(f"reasoning_gym refuses these options: {words}") from error
@@ -87,17 +92,13 @@ class Stream:
         self.name = name
         self.counts = dict(counts)
         self.settings = {**settings, "seed": SEED_STRIDE * seed, "size": items_needed(counts)}
-        self._dataset = self._made()
+        require_accepted(name, self.settings)
+        self._maker: LibraryProcess | None = None
         self._entries: dict[int, dict[str, Any]] = {}
         self._splits: dict[str, list[Question]] = {split: [] for split in SHARES}
         self._seen: set[str] = set()
         self._next = 0
         self._lock = threading.RLock()
-
-    def _made(self) -> Any:
-        with kept_randomness():
-            _seed(0)
-            return make_dataset(self.name, self.settings)
 
     def questions(self, split: str) -> list[Question]:
         """Return the questions of a split: as many as were asked for, or all there are.
@@ -106,7 +107,7 @@ class Stream:
             ValueError: there is none.
         """
         wanted, found = self.counts[split], self._splits[split]
-        with self._lock, kept_randomness():
+        with self._lock:
             while len(found) < wanted and self._next < self.settings["size"]:
                 self._grow()
         if not found:
@@ -117,18 +118,20 @@ class Stream:
         return found[:wanted]
 
     def _grow(self) -> None:
-        """Make the next item; the second of two equal questions is dropped."""
-        place, self._next = self._next, self._next + 1
-        try:
-            entry = self._entries[place] = self._item(place)
-        except IndexError:  # of data sets with an end
-            self._next = self.settings["size"]
-            return
+        """Make the next items; the second of two equal questions is dropped."""
+        start, size = self._next, self.settings["size"]
+        stop = min(start + CHUNK, size)
+        made = self._made(start, stop)
+        self._next = stop if len(made) == stop - start else size  # data sets may end
+        for place, entry in enumerate(made, start):
+            self._add(place, entry)
+
+    def _add(self, place: int, entry: dict[str, Any]) -> None:
         prompt = str(entry["question"])
         if prompt in self._seen:
-            del self._entries[place]
             return
         self._seen.add(prompt)
+        self._entries[place] = entry
         answer = entry["answer"]
         key = NO_KEY if answer is None or not str(answer).strip() else str(answer)
         question = Question(f"{self.name}/{place}", prompt, key, kind="scored")
@@ -138,14 +141,16 @@ class Stream:
         """Return the library's item at a place of the stream; it is made at most once."""
         with self._lock:
             if place not in self._entries:
-                with kept_randomness():
-                    self._entries[place] = self._item(place)
+                [self._entries[place]] = self._made(place, place + 1)
             return self._entries[place]
 
-    def _item(self, place: int) -> dict[str, Any]:
-        _seed(self.settings["seed"] + place)
-        item: dict[str, Any] = self._dataset[place]
-        return item
+    def _made(self, start: int, stop: int) -> list[dict[str, Any]]:
+        """Return items by their places; fewer where the data set ends."""
+        if self._maker is None or not self._maker.is_mine():
+            self._maker = library_process(self.name, self.settings, makes=True)
+        reply = self._maker.ask({"start": start, "stop": stop}, MAKE_SECONDS)
+        items: list[dict[str, Any]] = pickle.loads(base64.b64decode(reply["items"]))
+        return items
 
     def entry_of(self, question: Question) -> dict[str, Any] | None:
         """Return the item that a question was made of; None if it is not of this stream."""
@@ -154,21 +159,3 @@ class Stream:
             return None
         entry = self.entry(int(place))
         return entry if str(entry["question"]) == question.prompt else None
-
-
-@contextmanager
-def kept_randomness() -> Iterator[None]:
-    """Put the global random numbers, which some data sets draw from, back afterwards."""
-    python, numpy = random.getstate(), numpy_random.get_state()  # noqa: NPY002
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        random.setstate(python)
-        numpy_random.set_state(numpy)  # noqa: NPY002
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    numpy_random.seed(seed % 2**32)  # noqa: NPY002

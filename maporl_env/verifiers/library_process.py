@@ -37,6 +37,7 @@ class LibraryProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONHASHSEED": "0"},  # sets have one order in every process
             start_new_session=True,  # Ctrl-C is for the caller, who ends this process
             bufsize=0,
         )

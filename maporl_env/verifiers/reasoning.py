@@ -106,8 +106,13 @@ class ReasoningGymVerifier:
         return 0.0
 
     def _started(self) -> LibraryProcess:
-        settings = base64.b64encode(pickle.dumps((self.items.name, dict(self.items.settings))))
-        return LibraryProcess(WORKER, "reasoning_gym", {"dataset": settings.decode("ascii")})
+        return library_process(self.items.name, self.items.settings, makes=False)
+
+
+def library_process(name: str, settings: Mapping[str, Any], *, makes: bool) -> LibraryProcess:
+    """Return a process that makes items of a data set, or that scores answers to them."""
+    packed = base64.b64encode(pickle.dumps((name, dict(settings)))).decode("ascii")
+    return LibraryProcess(WORKER, "reasoning_gym", {"dataset": packed, "makes": makes})
 
 
 def spellings(box: str) -> list[str]:

@@ -1,7 +1,9 @@
-"""The process in which a scorer of `reasoning_gym` runs: see `verifiers.reasoning`.
+"""The processes in which `reasoning_gym` makes items, or scores answers: see `verifiers.reasoning`.
 
 Run as `main()` with messages of `jail.frames` on standard input and output. The first message names
-the data set; a request is one of its items and answers to it; the reply is the best score.
+the data set, and whether items are made or answers scored. A request for items is the places of the
+first and behind the last; one for a score is an item and answers to it, and the reply is the best.
+Answers come from models, so a process that scores makes no items.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import signal
 import sys
 from collections.abc import Callable
 from typing import Any
+
+from numpy import random as numpy_random
 
 from maporl_env.jail import frames
 from maporl_env.verifiers.latex_worker import LAST_RESORT_SECONDS, limit_memory, taken_pipes
@@ -32,11 +36,15 @@ def main() -> None:
     requests, replies = taken_pipes()
     limit_memory()
     try:
-        name, settings = _unpacked(frames.receive(requests)["dataset"])
-        score = _scorer(name, settings)
+        first = frames.receive(requests)
+        dataset = _dataset(*_unpacked(first["dataset"]))
     except Exception as error:
         frames.send(replies, {"refused": f"{type(error).__name__}: {error}"})
         return
+    if first["makes"]:
+        frames.serve(requests, replies, lambda request: {"items": _items(dataset, **request)})
+        return
+    score = _scorer(dataset)
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         alarm(int(request["seconds"]) + LAST_RESORT_SECONDS)  # whose default is the end
@@ -65,13 +73,34 @@ def refuse(event: str, arguments: tuple[Any, ...]) -> None:
         raise PermissionError(f"a scorer may not use {event}")
 
 
-def _scorer(name: str, settings: dict[str, Any]) -> Callable[[Any, list[str]], float | None]:
+def _dataset(name: str, settings: dict[str, Any]) -> Any:
     import reasoning_gym
 
-    dataset = reasoning_gym.create_dataset(name, **settings)
+    _seed(0)
+    return reasoning_gym.create_dataset(name, **settings)
 
+
+def _items(dataset: Any, start: int, stop: int) -> str:
+    """Return items by their places, packed; fewer where the data set ends."""
+    made = []
+    for place in range(start, stop):
+        _seed(dataset.config.seed + place)
+        try:
+            made.append(dataset[place])
+        except IndexError:
+            break
+    return base64.b64encode(pickle.dumps(made)).decode("ascii")
+
+
+def _seed(seed: int) -> None:
+    """Seed the global random numbers, from which some data sets draw."""
+    random.seed(seed)
+    numpy_random.seed(seed % 2**32)  # noqa: NPY002
+
+
+def _scorer(dataset: Any) -> Callable[[Any, list[str]], float | None]:
     def attempt(answer: Any, item: Any) -> float | None:
-        random.seed(0)
+        _seed(0)
         try:
             return float(dataset.score_answer(answer, item))
         except BaseException:  # an answer may raise anything, also SystemExit

@@ -129,7 +129,7 @@ def test_seeds_ask_other_questions() -> None:
 def test_difficulty_options_reach_the_data_set() -> None:
     task = load_task(
         "reasoning_gym:basic_arithmetic,min_digits=1,max_digits=1,min_terms=2,max_terms=2,"
-        f'operators=["+"],operator_weights=[1.0],allow_negation=false,allow_parentheses=false,{FEW}'
+        f'operators=["+"],allow_negation=false,allow_parentheses=false,{FEW}'
     )
     for question in everything(task):
         first, plus, second = question.prompt.removeprefix("Calculate ").rstrip(".").split()

@@ -132,14 +132,14 @@ def test_data_cannot_be_given() -> None:
 @pytest.mark.usefixtures("library")
 def test_options_have_the_declared_types() -> None:
     task = load_task('reasoning_gym:doubles,low=1,high=9,scale=2,shout=true,words=["x","y"]')
-    _, verifier = task.split("train")[0], task.make_verifier
-    assert verifier is not None
-    settings = verifier().items.settings
+    assert task.make_verifier is not None
+    settings = task.make_verifier().items.settings
     kept = {name: settings[name] for name in ("low", "high", "scale", "shout", "words")}
     assert kept == {"low": 1, "high": 9, "scale": 2.0, "shout": True, "words": ("x", "y")}
     assert isinstance(settings["scale"], float)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("library")
 def test_splits_are_disjoint_and_as_large_as_there_are_questions() -> None:
     task = load_task("reasoning_gym:doubles,high=59,train=500,validation=500,test=500")
@@ -150,6 +150,7 @@ def test_splits_are_disjoint_and_as_large_as_there_are_questions() -> None:
         assert {q.prompt for q in few.split(split)} <= prompts
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("library")
 def test_a_split_without_a_question_says_so() -> None:
     task = load_task("reasoning_gym:doubles,high=0")
