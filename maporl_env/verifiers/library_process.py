@@ -14,7 +14,7 @@ from typing import Any
 
 from maporl_env.jail import frames
 
-START_SECONDS = 60.0  # to import a library, on a very busy machine
+START_SECONDS = 300.0  # to import a library, on a very busy machine
 _BOOT = "import sys; sys.path[:] = {path!r}; from {module} import main; main()"
 
 
