@@ -246,6 +246,8 @@ def examples(folder: Path) -> Iterator[str]:
 
 def training_text(folder: Path) -> str:
     """Return what the training took and how its steps went."""
+    if not (folder / "training.json").is_file():
+        return "not carried out yet."
     sittings = json.loads((folder / "training.json").read_text())
     rows = read_metrics(folder / "run")
     cpu = sum(one["cpu_seconds"] for one in sittings)
@@ -278,6 +280,9 @@ def page(folder: Path) -> str:
         "",
         *table(folder),
         "",
+        f"{QUESTIONS} questions are meant to be asked; rows with fewer, and rows that are missing, wait",
+        "for the commands to be given again.",
+        "",
         "vote: expected accuracy of the majority answer, ties shared, ± 95 % interval over",
         "questions; the next four columns are shares of messages and add up to 1; tokens: per",
         "message, over all turns.",
@@ -290,8 +295,8 @@ def page(folder: Path) -> str:
         "",
         f"Training: {training_text(folder)}",
         "",
-        f"Measured after step {', '.join(map(str, sorted(steps))) or '-'}; the measurements took "
-        f"{spent[0]:.1f} (before) and {spent[1]:.1f} (after) processor minutes.",
+        f"The measurements took {spent[0]:.1f} processor minutes before training and "
+        f"{spent[1]:.1f} after step {', '.join(map(str, sorted(steps))) or '-'}.",
         "",
         f"{datetime.now(timezone.utc):%Y-%m-%d}, {platform.machine()}, one thread.",
         "",
