@@ -280,7 +280,7 @@ def page(folder: Path) -> str:
         "",
         *table(folder),
         "",
-        f"{QUESTIONS} questions are meant; rows with fewer, and rows that are missing, wait for the",
+        f"{QUESTIONS} questions are meant; rows with fewer, and missing rows, wait for the",
         "commands to be given again.",
         "",
         "vote: expected accuracy of the majority answer, ties shared, ± 95 % interval over",
