@@ -171,7 +171,7 @@ def of_singles(parts: Sequence[Evaluation]) -> Result:
 
 def kept(folder: Path, name: str, measure: Callable[[], Result]) -> None:
     """Write the result of a measurement, unless it is there already."""
-    path = folder / f"{name}.json"
+    path = folder / f"{name.replace(' ', '_')}.json"
     if path.exists():
         return
     started, began = time.process_time(), time.strftime("%Y-%m-%d")
@@ -224,7 +224,8 @@ def training(lab: Lab) -> Result:
 
 def read(results: Path) -> dict[str, Result]:
     """Return what was measured, by the names of the files."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
+    paths = sorted(results.glob("*.json"))
+    return {path.stem.replace("_", " "): json.loads(path.read_text()) for path in paths}
 
 
 def column(found: Mapping[str, Result], name: str, key: str | None = None) -> dict[int, float]:
