@@ -261,6 +261,9 @@ def bars(found: Mapping[str, Result]) -> list[tuple[str, bool]]:
         said.append((f"before training at most .35: {before:.3f}", before <= 0.35))
     if after:
         said.append((f"after training at least .80 in every seed ({len(after)})", worst(after)))
+    if lost := [fall(r["score"]) for name, r in found.items() if name.startswith("training-")]:
+        words = f"no run ends more than .05 below its best four steps: {max(lost):.3f}"
+        said.append((words, max(lost) <= 0.05))
     if "before greedy" in found and greedy:
         start = found["before greedy"]["vote"][-1]
         said.append((f"greedy at most .60 before: {start:.3f}", start <= 0.6))
@@ -276,6 +279,12 @@ def bars(found: Mapping[str, Result]) -> list[tuple[str, bool]]:
         if values:
             said.append((f"{what}: below", all(values[s] < after[s] for s in values)))
     return said
+
+
+def fall(scores: Sequence[float], steps: int = 4) -> float:
+    """Return by how much the mean of the last few steps is below the best such mean of a run."""
+    means = [sum(scores[i : i + steps]) / steps for i in range(max(len(scores) - steps, 0) + 1)]
+    return max(means) - means[-1]
 
 
 def worst(after: Mapping[int, float]) -> bool:
