@@ -182,15 +182,18 @@ class TokenBatch:
 
     def __post_init__(self) -> None:
         if self.prompt_ids is None:
-            lengths = self.mask.sum(1).tolist()
-            said = [ids[:length] for ids, length in zip(self.ids.tolist(), lengths, strict=True)]
-            texts = [(*p, *ids) for p, ids in zip(self.prompts, said, strict=True)]
             device = self.ids.device
             object.__setattr__(self, "prompt_ids", flush_right(self.prompts).to(device))
-            object.__setattr__(self, "ranks", ranks_of(texts).to(device))
+            object.__setattr__(self, "ranks", ranks_of(self.texts()).to(device))
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    def texts(self) -> list[TokenIds]:
+        """Return the ids of each row, prompt and completion."""
+        lengths = self.mask.sum(1).tolist()
+        said = [ids[:length] for ids, length in zip(self.ids.tolist(), lengths, strict=True)]
+        return [(*p, *ids) for p, ids in zip(self.prompts, said, strict=True)]
 
     def select(self, rows: Sequence[int] | Tensor) -> TokenBatch:
         """Return the given rows, cut to the longest completion among them."""

@@ -23,6 +23,7 @@ from maporl_agents.models.gradient_checkpointing import enable_recompute
 from maporl_agents.models.lean_trunk import TrunkReader
 from maporl_agents.models.lm_head import Head
 from maporl_agents.models.master_weights import MasterWeights, pairs_of
+from maporl_agents.models.packed_texts import PackedTexts
 from maporl_agents.models.weight_files import WeightPair, pair, read_trained, save_model
 from maporl_agents.text.chat import Chat
 
@@ -76,13 +77,40 @@ class Base(ABC):
         *,
         cache: Cache | None = None,
         reference: bool = False,
+        at_end: bool = False,
     ) -> Tensor:
         """Return the trunk's last hidden states, (N, S, H); row i is read by `policies[i]`.
 
-        `policies[i]` may also be one of `critics`, those with a trunk of their own.
+        `policies[i]` may also be one of `critics`, those with a trunk of their own. With `at_end`
+        the states of the last column alone are returned, (N, 1, H), and the last layer computes
+        no others.
         """
         with self._reading(policies, ids.shape[1], reference=reference) as reader:
-            return reader(ids, attention, positions, cache)
+            return reader(ids, attention, positions, cache, at_end=at_end)
+
+    @property
+    def reads_packed(self) -> bool:
+        """Whether `states` works: every trunk is read by the lean forward pass."""
+        return all(reader.lean is not None for reader in self.readers)
+
+    def states(self, texts: PackedTexts, *, reference: bool = False) -> Tensor:
+        """Return the states that packed texts ask for, (W, H).
+
+        Owners of texts are policies or critics, or with `reference` reference policies by
+        `weights_of_reference`.
+        """
+        with self._reading_packed(texts, reference=reference) as reader:
+            return reader.states(texts)
+
+    @abstractmethod
+    def _reading_packed(
+        self, texts: PackedTexts, *, reference: bool
+    ) -> AbstractContextManager[TrunkReader]:
+        """Return the reader that runs packed texts inside the block."""
+
+    @abstractmethod
+    def weights_of_reference(self, policy: str) -> str:
+        """Return the name of the weights of a policy's reference policy, as `weights_of` does."""
 
     @abstractmethod
     def _reading(
@@ -177,9 +205,17 @@ class FullBase(Base):
     ) -> Iterator[TrunkReader]:
         yield self.readers[reference]
 
+    @contextmanager
+    def _reading_packed(self, texts: PackedTexts, *, reference: bool) -> Iterator[TrunkReader]:
+        yield self.readers[reference]
+
     def weights_of(self, policy: str) -> str:
         """Return "model": all policies of this base have the same weights."""
         return "model"
+
+    def weights_of_reference(self, policy: str) -> str:
+        """Return "reference": there is one."""
+        return "reference"
 
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
         """Return logits (..., V) of hidden states (..., H)."""

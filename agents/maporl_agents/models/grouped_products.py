@@ -41,6 +41,11 @@ class RowGroups:
             self.spans.append((name, start, end))
             start = end
 
+    def row_spans(self, count: int) -> list[tuple[str, int, int]]:
+        """Return `spans` in rows: of the N texts themselves, or of their N x S ids."""
+        per_text = self.rows_per_text(count)
+        return [(name, start * per_text, end * per_text) for name, start, end in self.spans]
+
     def rows_per_text(self, count: int) -> int:
         """Return 1 for the N texts themselves, S for their N x S ids as rows.
 
@@ -57,14 +62,52 @@ class RowGroups:
         repeats = self.rows_per_text(count)
         return [name for name in self.names for _ in range(repeats)]
 
-    def order_of_rows(self, per_text: int, device: torch.device) -> Tensor:
-        """Return the permutation (T,) of rows, `per_text` of each text, as `order` of texts."""
+    def order_of_rows(self, count: int, device: torch.device) -> Tensor:
+        """Return the permutation (T,) of T = `count` rows, as `order` is of texts."""
+        per_text = self.rows_per_text(count)
         key = (per_text, device)
         if key not in self.kept:
             order = torch.tensor(self.order, device=device)
             places = torch.arange(per_text, device=device)
             self.kept[key] = (order[:, None] * per_text + places).flatten()
         return self.kept[key]
+
+
+class RowRuns:
+    """The adapters of rows that stand together: `RowGroups` for texts of unequal lengths.
+
+    Args:
+        runs: (adapter, rows, selected rows) in order; a layer may get either kind of rows.
+    """
+
+    order = None
+
+    def __init__(self, runs: Sequence[tuple[str, int, int]]) -> None:
+        self.adapters = frozenset(name for name, _, _ in runs)
+        self._of: dict[int, list[tuple[str, int, int]]] = {}
+        for kind in (1, 2):
+            spans: list[tuple[str, int, int]] = []
+            end = 0
+            for run in runs:
+                name, start, end = run[0], end, end + run[kind]
+                if spans and spans[-1][0] == name:
+                    start = spans.pop()[1]
+                spans.append((name, start, end))
+            self._of[end] = spans
+
+    def row_spans(self, count: int) -> list[tuple[str, int, int]]:
+        """Return (adapter, first, last + 1) of the rows of each run, `count` rows in all.
+
+        Raises:
+            ValueError: there are neither so many rows nor so many selected ones.
+        """
+        if count not in self._of:
+            raise ValueError(f"{count} rows, where runs have {sorted(self._of)}")
+        return self._of[count]
+
+    def names_of_rows(self, count: int) -> list[str]:
+        """Return the adapter of each row."""
+        return [name for name, start, end in self.row_spans(count) for _ in range(start, end)]
 
 
 class Matrices(NamedTuple):

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from maporl_agents.models.packed_texts import Attention, Attentions
+
 
 def rms_norm(norm: Any, states: Tensor) -> Tensor:
     """Return ``weight * states / sqrt(mean(states**2) + eps)`` over the last axis.
@@ -148,3 +150,68 @@ def _of_one_query(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | 
     if mask is not None:
         scores.view(num_rows, num_groups, -1, num_columns).add_(mask)
     return torch.bmm(scores.softmax(-1), values.flatten(0, 1))
+
+
+class PackedAttention:
+    """The attention of packed texts in a layer, with masks that are made once for all layers.
+
+    Args:
+        attentions: the calls and the order of their results.
+        dtype: format of the scores.
+    """
+
+    def __init__(self, attentions: Attentions, dtype: torch.dtype) -> None:
+        self._calls = attentions.calls
+        self._order = attentions.order
+        self._masks = [None if c.mask is None else to_add(c.mask, dtype) for c in self._calls]
+
+    def __call__(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Return the heads' outputs side by side, (C, Q x D).
+
+        Args:
+            queries: (C, Q, D).
+            keys: (T, K, D).
+            values: (T, K, D).
+        """
+        found = [
+            _of_call(call, mask, queries, keys, values)
+            for call, mask in zip(self._calls, self._masks, strict=True)
+        ]
+        together = found[0] if len(found) == 1 else torch.cat(found)
+        return together if self._order is None else gathered(self._order, together)
+
+
+def _of_call(
+    call: Attention, mask: Tensor | None, queries: Tensor, keys: Tensor, values: Tensor
+) -> Tensor:
+    """Return the outputs of one call, (n x S, Q x D)."""
+
+    def taken(places: Tensor, rows: Tensor, *, ordered: bool) -> Tensor:
+        if call.first is None or not ordered:
+            return gathered(places, rows)
+        run = rows[call.first : call.first + places.numel()]
+        return run.view(*places.shape, *rows.shape[1:])
+
+    causal = mask is None
+    attended = grouped_attention(
+        taken(call.queries, queries, ordered=True),
+        taken(call.keys, keys, ordered=causal).transpose(1, 2),
+        taken(call.keys, values, ordered=causal).transpose(1, 2),
+        mask,
+        causal=causal,
+    )
+    return attended.flatten(0, 1)
+
+
+def gathered(places: Tensor, rows: Tensor) -> Tensor:
+    """Return rows (..., *shape) at places (...) of a tensor (T, *shape).
+
+    The backward pass of an embedding adds up faster than that of an index.
+    """
+    return F.embedding(places, rows.flatten(1)).unflatten(-1, rows.shape[1:])
+
+
+def to_add(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return numbers to add to scores: 0 where a column is visible, else the least number."""
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return mask.masked_fill_(~seen, torch.finfo(dtype).min)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -20,7 +21,16 @@ from torch.nn import functional as F
 from transformers import Cache, PreTrainedModel
 
 from maporl_agents.models.gradient_checkpointing import recomputing
-from maporl_agents.models.lean_layers import grouped_attention, rms_norm, rotate, swiglu
+from maporl_agents.models.lean_layers import (
+    PackedAttention,
+    gathered,
+    grouped_attention,
+    rms_norm,
+    rotate,
+    swiglu,
+    to_add,
+)
+from maporl_agents.models.packed_texts import PackedTexts
 from maporl_agents.models.trunk import read, trunk_of
 
 Linears = Callable[[Sequence[Any], Tensor], Sequence[Tensor]]
@@ -68,12 +78,23 @@ class TrunkReader:
         attention: Tensor,
         positions: Tensor,
         cache: Cache | None = None,
+        *,
+        at_end: bool = False,
     ) -> Tensor:
-        """Return the trunk's last hidden states, (N, S, H); see `LeanTrunk.read`."""
+        """Return the trunk's last hidden states, (N, S, H); see `LeanTrunk.read`.
+
+        With `at_end` those of the last column alone, (N, 1, H).
+        """
         if self.lean is not None:
-            return self.lean.read(ids, attention, positions, cache, self._linears)
+            return self.lean.read(ids, attention, positions, cache, self._linears, at_end=at_end)
         with recomputing(self._model):
-            return read(self._model, ids, attention, positions, cache)
+            states = read(self._model, ids, attention, positions, cache)
+        return states[:, -1:] if at_end else states
+
+    def states(self, texts: PackedTexts) -> Tensor:
+        """Return the states that packed texts ask for, (W, H); by the lean forward pass alone."""
+        assert self.lean is not None, "packed texts have no plain forward pass"
+        return self.lean.states(texts, self._linears)
 
 
 def lean_trunk(model: PreTrainedModel) -> LeanTrunk | None:
@@ -183,18 +204,24 @@ class _Pass:
 
     Attributes:
         linears: applies linear layers.
-        rotation: cosines and signed sines, (N, S, 1, D) each; see `rotate`.
-        mask: added to attention scores, (N or 1, 1, S, C + S); None where `causal` suffices or
-            every column is visible.
-        causal: each id attends to those up to itself; `mask` is then None.
-        cache: earlier keys and values.
+        rotation: cosines and signed sines, (..., 1, D) each; see `rotate`.
+        attend: returns the heads' outputs side by side, (..., heads x D), of queries, keys and
+            values of a layer, (..., heads, D) each.
+        trains: layers may be recomputed, as no cache is filled.
     """
 
     linears: Linears
     rotation: tuple[Tensor, Tensor]
-    mask: Tensor | None
-    causal: bool
-    cache: KeyValues | None
+    attend: Callable[[Tensor, Tensor, Tensor, _Layer], Tensor]
+    trains: bool
+
+
+Select = Callable[[Tensor], Tensor]
+"""Returns some rows of states (..., H) or of rotations (..., 1, D)."""
+
+
+def _last_column(states: Tensor) -> Tensor:
+    return states[:, -1:]
 
 
 class LeanTrunk:
@@ -214,6 +241,8 @@ class LeanTrunk:
         positions: Tensor,
         cache: KeyValues | None = None,
         linears: Linears = called,
+        *,
+        at_end: bool = False,
     ) -> Tensor:
         """Return the trunk's last hidden states, (N, S, H), as `trunk.read` does.
 
@@ -225,47 +254,91 @@ class LeanTrunk:
             positions: (N, S), the place of each id in its own text, from 0.
             cache: keys and values of earlier ids; grows by these ids.
             linears: applies linear layers of the trunk.
+            at_end: return the states of the last column alone, (N, 1, H); the last layer then
+                computes no others.
         """
         states = F.embedding(ids, self._embed.weight)
         mask, causal = _visible(attention, ids.shape[1], states.dtype)
         rotation = _rotation(self._rotary, states, positions)
-        shared = _Pass(linears, rotation, mask, causal, cache)
+        some = _last_column if at_end and ids.shape[1] > 1 else None
+        real, _ = _visible(attention, 1, states.dtype) if some else (None, False)
+
+        def attend(queries: Tensor, keys: Tensor, values: Tensor, layer: _Layer) -> Tensor:
+            keys, values = keys.transpose(1, 2), values.transpose(1, 2)
+            if cache is not None:
+                keys, values = cache.update(keys, values, layer.index)
+            if queries.shape[1] == ids.shape[1]:
+                return grouped_attention(queries, keys, values, mask, causal=causal)
+            return grouped_attention(queries, keys, values, real, causal=False)
+
+        return self._run_all(states, _Pass(linears, rotation, attend, cache is None), some)
+
+    def states(self, texts: PackedTexts, linears: Linears = called) -> Tensor:
+        """Return the states that packed texts ask for, (W, H), as `read` gives them.
+
+        Args:
+            texts: T ids, W asked states.
+            linears: applies linear layers of the trunk to rows, (T, I) or (W, I).
+        """
+        states = F.embedding(texts.ids, self._embed.weight)  # (T, H)
+        rotation = _rotation(self._rotary, states, texts.positions)
+        every, last = (PackedAttention(x, states.dtype) for x in (texts.every, texts.last))
+        some = None if len(texts.asked) == len(texts.ids) else partial(gathered, texts.asked)
+
+        def attend(queries: Tensor, keys: Tensor, values: Tensor, layer: _Layer) -> Tensor:
+            attention = every if len(queries) == len(keys) else last
+            return attention(queries, keys, values)
+
+        return self._run_all(states, _Pass(linears, rotation, attend, True), some)
+
+    def _run_all(self, states: Tensor, shared: _Pass, some: Select | None) -> Tensor:
+        """Run all layers, the last one for some rows alone; return their normed states."""
         for layer in self._layers:
-            states = self._kept_or_run(layer, states, shared)
+            selected = some if layer is self._layers[-1] else None
+            states = self._kept_or_run(layer, states, shared, selected)
         return rms_norm(self._norm, states)
 
-    def _kept_or_run(self, layer: _Layer, states: Tensor, shared: _Pass) -> Tensor:
+    def _kept_or_run(
+        self, layer: _Layer, states: Tensor, shared: _Pass, some: Select | None
+    ) -> Tensor:
         """Run a layer, with gradient checkpointing if its module is set to it."""
         module = layer.module
-        if module.gradient_checkpointing and torch.is_grad_enabled() and shared.cache is None:
+        if module.gradient_checkpointing and torch.is_grad_enabled() and shared.trains:
 
             def run(given: Tensor) -> Tensor:
-                return self._run(layer, given, shared)
+                return self._run(layer, given, shared, some)
 
             kept: Tensor = module._gradient_checkpointing_func(run, states)
             return kept
-        return self._run(layer, states, shared)
+        return self._run(layer, states, shared, some)
 
-    def _run(self, layer: _Layer, states: Tensor, shared: _Pass) -> Tensor:
-        """Return the states (N, S, H) after a layer of those before it."""
-        attended = self._attend(layer, rms_norm(layer.input_norm, states), shared)
+    def _run(self, layer: _Layer, states: Tensor, shared: _Pass, some: Select | None) -> Tensor:
+        """Return the states (..., H) after a layer of those before it, of all rows or of some."""
+        heads = self._heads(layer, rms_norm(layer.input_norm, states), shared, some)
+        attended = shared.attend(*heads, layer)
+        if some is not None:
+            states = some(states)
         states = _added(states, *shared.linears(layer.out, attended))
         inner = rms_norm(layer.middle_norm, states)
         gated = swiglu(*shared.linears(layer.gate_and_up, inner))
         return _added(states, *shared.linears(layer.down, gated))
 
-    def _attend(self, layer: _Layer, states: Tensor, shared: _Pass) -> Tensor:
-        """Return the heads' outputs side by side, (N, S, heads x D)."""
-        size = (*states.shape[:2], -1, self._head_size)
-        queries, keys, values = (y.view(size) for y in shared.linears(layer.heads, states))
+    def _heads(
+        self, layer: _Layer, states: Tensor, shared: _Pass, some: Select | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values, (..., heads, D), with queries of some rows alone."""
+        rotation = shared.rotation
+        if some is None:
+            found = shared.linears(layer.heads, states)
+        else:
+            found = [*shared.linears(layer.heads[:1], some(states))]
+            found += shared.linears(layer.heads[1:], states)
+            rotation = (some(rotation[0]), some(rotation[1]))
+        queries, keys, values = (y.view(*y.shape[:-1], -1, self._head_size) for y in found)
         if layer.head_norms:
             query_norm, key_norm = layer.head_norms
             queries, keys = rms_norm(query_norm, queries), rms_norm(key_norm, keys)
-        queries = rotate(queries, *shared.rotation)
-        keys, values = rotate(keys, *shared.rotation).transpose(1, 2), values.transpose(1, 2)
-        if shared.cache is not None:
-            keys, values = shared.cache.update(keys, values, layer.index)
-        return grouped_attention(queries, keys, values, shared.mask, causal=shared.causal)
+        return rotate(queries, *rotation), rotate(keys, *shared.rotation), values
 
 
 def _layer(module: Any, index: int) -> _Layer:
@@ -288,10 +361,8 @@ def _added(states: Tensor, change: Tensor) -> Tensor:
 
 
 def _rotation(rotary: Any, states: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Return cosines and signed sines, (N, S, 1, D) each, of the trunk's own frequencies."""
-    angles = (positions[..., None].float() * rotary.inv_freq.float())[
-        :, :, None
-    ]  # (N, S, 1, D / 2)
+    """Return cosines and signed sines, (..., 1, D) each, of the trunk's own frequencies."""
+    angles = (positions[..., None].float() * rotary.inv_freq.float())[..., None, :]  # (..., 1, D/2)
     cosines, sines = angles.cos(), angles.sin()
     if rotary.attention_scaling != 1:
         cosines, sines = cosines * rotary.attention_scaling, sines * rotary.attention_scaling
@@ -323,5 +394,4 @@ def _visible(attention: Tensor, width: int, dtype: torch.dtype) -> tuple[Tensor 
     # (N or 1, 1, S, C + S), True = visible.
     seen = (place < rows) & real[:, None, None] if holes else (place < rows)[None, None]
     seen = seen | (place == rows)
-    mask = torch.zeros(seen.shape, dtype=dtype, device=attention.device)
-    return mask.masked_fill_(~seen, torch.finfo(dtype).min), False
+    return to_add(seen, dtype), False

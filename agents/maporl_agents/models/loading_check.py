@@ -22,6 +22,8 @@ from torch import Tensor
 from maporl_agents.models.bases import Base, window_of
 from maporl_agents.models.decoding import Row, write_rows
 from maporl_agents.models.kept_caches import BaseCaches
+from maporl_agents.models.lean_layers import gathered
+from maporl_agents.models.packed_texts import pack_texts
 from maporl_agents.models.row_caches import plain_attention
 from maporl_agents.models.trunk import failing_as
 from maporl_agents.tensor_checks import working_dtype
@@ -153,16 +155,17 @@ def _distance(base: Base, policies: Sequence[str]) -> float:
         one[text.start - 1 :] - one.new_tensor(row.logprobs)
         for row, one, text in zip(rows, alone, texts, strict=True)
     ]
-    scored = [one - other for one, other in zip(alone, _scored(base, texts), strict=True)]
-    frozen = [
-        _alone(base, text, reference=True) - other
-        for text, other in zip(texts, _scored(base, texts, reference=True), strict=True)
-    ]
+    frozen = [_alone(base, text, reference=True) for text in texts]
+    found = [sampled]
+    for expected, reference in ((alone, False), (frozen, True)):
+        for scored in (_scored, _packed) if base.reads_packed else (_scored,):
+            others = scored(base, texts, reference=reference)
+            found.append([one - other for one, other in zip(expected, others, strict=True)])
     means = [
         torch.cat([part for part, text in zip(parts, texts, strict=True) if text.policy == policy])
         .abs()
         .mean()
-        for parts in (sampled, scored, frozen)
+        for parts in found
         for policy in policies
     ]
     return float(torch.stack(means).max())
@@ -195,8 +198,22 @@ def _sampled(base: Base, policies: Sequence[str]) -> list[Row]:
     return [*rows, *later]
 
 
-def _scored(base: Base, texts: Sequence[_Text], *, reference: bool = False) -> list[Tensor]:
-    """Return the log-probabilities of all ids but the first, read in one batch, as in training."""
+def _packed(base: Base, texts: Sequence[_Text], *, reference: bool) -> list[Tensor]:
+    """Return the log-probabilities of all ids but the first, of packed texts, as in training."""
+    own = base.weights_of_reference if reference else str
+    ids = [tuple(text.ids.tolist()) for text in texts]
+    owners = [own(text.policy) for text in texts]
+    packed, places = pack_texts(ids, owners, [range(len(x)) for x in ids], base.device, shared=2)
+    states = gathered(places, base.states(packed, reference=reference))
+    parts = states.split([len(x) for x in ids])
+    return [
+        _of_ids(base.logits(part, reference=reference), text.ids)
+        for part, text in zip(parts, texts, strict=True)
+    ]
+
+
+def _scored(base: Base, texts: Sequence[_Text], *, reference: bool) -> list[Tensor]:
+    """Return the log-probabilities of all ids but the first, read in one padded batch."""
     width = max(len(text.ids) for text in texts)
     ids = torch.full((len(texts), width), base.chat.pad_id, device=base.device)
     for row, text in enumerate(texts):

@@ -22,8 +22,10 @@ from maporl_agents.models.adapter_config import adapter_config
 from maporl_agents.models.bases import Base
 from maporl_agents.models.gradient_checkpointing import enable_recompute, without_notice
 from maporl_agents.models.grouped_adapters import NO_ADAPTER, AdapterRoute, grouped_linears
+from maporl_agents.models.grouped_products import RowRuns
 from maporl_agents.models.lean_trunk import TrunkReader
 from maporl_agents.models.lm_head import Head
+from maporl_agents.models.packed_texts import PackedTexts
 from maporl_agents.models.weight_files import WeightPair, pair, read_shards
 from maporl_agents.text.chat import Chat
 from maporl_agents.text.tokenizer_files import first_line
@@ -88,6 +90,7 @@ class LoraBase(Base):
         self._train_own()
         self.readers = (TrunkReader(model, grouped_linears),)
         self._route = AdapterRoute(self.peft)
+        self._route.lay_out_for_few_rows()
         if gradient_checkpointing:
             enable_recompute(model, context_fn=self._route.again)
 
@@ -113,9 +116,22 @@ class LoraBase(Base):
         with self._route.through(groups):
             yield self.readers[0]
 
+    @contextmanager
+    def _reading_packed(self, texts: PackedTexts, *, reference: bool) -> Iterator[TrunkReader]:
+        runs = [
+            (owner if reference else self._adapters[owner], ids, asked)
+            for owner, ids, asked in texts.runs
+        ]
+        with self._route.through(RowRuns(runs)):
+            yield self.readers[0]
+
     def weights_of(self, policy: str) -> str:
         """Return the name of a policy's adapter."""
         return self._adapters[policy]
+
+    def weights_of_reference(self, policy: str) -> str:
+        """Return the name of the adapter that a policy began as."""
+        return self._references[policy]
 
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
         """Return logits (..., V) of hidden states (..., H); the head has no adapter."""

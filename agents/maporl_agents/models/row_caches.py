@@ -138,10 +138,15 @@ class StoredRows(_Rows):
 
     def __init__(self, base: Base, rows: Sequence[Prompted]) -> None:
         super().__init__(base, rows)
+        self._passes = _passes(self._distinct)
+        for first, last in self._passes:  # rows of equal weights together: fewer copies
+            some = self._distinct[first:last]
+            some.sort(key=lambda one: base.weights_of(one.policy))
+            self._distinct[first:last] = some
         self.alive = [one.rows[0] for one in self._distinct]
         self.alive += [row for one in self._distinct for row in one.rows[1:]]
         self._kept = max(one.length for one in self._distinct)  # K*
-        self._prompts = self._kept + self._distinct[0].unread  # K* + U*: most unread come first
+        self._prompts = self._kept + max(one.unread for one in self._distinct)  # K* + U*
         columns = self._prompts + max(row.limit for row in rows)
         layers = len(DynamicCache(config=base.model.config).layers)
         self._cache = RowCache(layers, len(rows), self._prompts, columns - 1)
@@ -164,7 +169,7 @@ class StoredRows(_Rows):
     def read_prompts(self) -> Tensor:
         """Read the unread ids of all prompts; return the states after their last ids, (N, H)."""
         self._pack()
-        states = [self._read(first, last) for first, last in _passes(self._distinct)]
+        states = [self._read(first, last) for first, last in self._passes]
         hidden = torch.cat(states)  # (distinct prompts, H)
         repeats = [place for place, one in enumerate(self._distinct) for _ in one.rows[1:]]
         if repeats:
@@ -186,7 +191,7 @@ class StoredRows(_Rows):
     def _read(self, first: int, last: int) -> Tensor:
         """Read the prompts in places first to last - 1; return the states after their last ids."""
         some = self._distinct[first:last]
-        width = some[0].unread
+        width = max(one.unread for one in some)
         start = self._prompts - width
         ids = flush_right([one.prompt[one.length :] for one in some], self._base.chat.pad_id)
         ends = torch.tensor([len(one.prompt) for one in some])[:, None]  # (n, 1)
@@ -199,7 +204,8 @@ class StoredRows(_Rows):
             positions.to(device),
             [one.policy for one in some],
             cache=self._cache,
-        )[:, -1].clone()  # frees the other states
+            at_end=True,
+        )[:, -1].clone()  # frees the other states, if there are any
 
     def read_next(self, ids: Tensor) -> Tensor:
         """Read one id (N,) more of each row; return the states after them, (N, H)."""
@@ -266,7 +272,7 @@ class GrowingRows(_Rows):
         """Read all prompts; return the states after their last ids, (N, H) by place."""
         names = [one.policy for one in self._distinct]
         hidden = self._base.hidden(
-            self._ids, self._attention, self._positions, names, cache=self._cache
+            self._ids, self._attention, self._positions, names, cache=self._cache, at_end=True
         )[:, -1]
         self._positions = self._positions[:, -1:]
         places = [place for place, one in enumerate(self._distinct) for _ in one.rows]

@@ -25,12 +25,14 @@ from transformers.pytorch_utils import Conv1D
 from maporl_agents.config import GameConfig, TeamConfig
 from maporl_agents.models.bases import Base
 from maporl_agents.models.critics import critic_adapter
+from maporl_agents.models.lean_layers import gathered
 from maporl_agents.models.loading import examine, make_team
+from maporl_agents.models.packed_texts import PackedTexts, pack_texts
 from maporl_agents.models.team import Team
 from maporl_agents.planning.ledger import Cost, Ledger, sketching
 from maporl_agents.text.chat import Chat
 from maporl_agents.text.vocabulary import rows_of
-from maporl_agents.update.layout import lay_out, nest, pack, texts_from
+from maporl_agents.update.layout import in_order, lay_out, nest, pack, texts_from
 from maporl_agents.update.read_out import read_out
 from maporl_agents.verifier.model import LearnedVerifier, read_settings
 
@@ -217,6 +219,8 @@ class Pass:
         tokens: number of sampled tokens.
         critics: critic -> number of sampled tokens whose values it computes.
         critic_owners: as `owners`, where critics have a trunk of their own.
+        packed: the texts as policies, reference policies and critics of their own read them, if
+            the base reads packed texts.
     """
 
     owners: tuple[str, ...]
@@ -225,11 +229,12 @@ class Pass:
     tokens: int
     critics: dict[str, int]
     critic_owners: tuple[str, ...] = ()
+    packed: tuple[PackedTexts, ...] = ()
 
     @property
     def padded_tokens(self) -> int:
         """Tokens that the policies read, padding included."""
-        return len(self.owners) * self.width
+        return len(self.packed[0].ids) if self.packed else len(self.owners) * self.width
 
 
 def scoring_cost(team: Team, base: Base, shape: Pass, temperature: float) -> Cost:
@@ -262,7 +267,7 @@ def _score(
     team: Team, base: Base, shape: Pass, temperature: float, *, reference: bool = False
 ) -> list[Tensor]:
     """Run a micro-batch as `token_logprobs.score_tokens` does; return log-probabilities, values."""
-    states = _states(base, shape.owners, shape, reference=reference)
+    states = _states(base, shape, 1 if reference else 0)
     ids = torch.zeros(shape.tokens, dtype=torch.long, device=META)
     logprobs, _ = read_out(
         base, states, ids, temperature, reference=reference, with_entropy=torch.is_grad_enabled()
@@ -270,7 +275,7 @@ def _score(
     if reference:
         return [logprobs]
     if shape.critic_owners:
-        states = _states(base, shape.critic_owners, shape)
+        states = _states(base, shape, 2)
     if not shape.critics:
         return [logprobs]
     parts = states.split(list(shape.critics.values()))
@@ -278,7 +283,13 @@ def _score(
     return [logprobs, *values]
 
 
-def _states(base: Base, owners: Sequence[str], shape: Pass, *, reference: bool = False) -> Tensor:
+def _states(base: Base, shape: Pass, reader: int) -> Tensor:
+    """Run a trunk; `reader` is 0 for policies, 1 for reference policies, 2 for critics."""
+    reference = reader == 1
+    if shape.packed:
+        found = base.states(shape.packed[reader], reference=reference)
+        return gathered(torch.zeros(shape.tokens, dtype=torch.long, device=META), found)
+    owners = shape.critic_owners if reader == 2 else shape.owners
     ids = places(len(owners), shape.width)
     hidden = base.hidden(ids, torch.ones_like(ids), ids, owners, reference=reference)
     cells = torch.zeros(shape.tokens, dtype=torch.long, device=META)
@@ -293,6 +304,10 @@ def passes_of(base: Base, rows: Sequence[MessageRow], tokens: int) -> list[Pass]
     """Return the passes in which a base reads messages, of at most `tokens` padded tokens."""
     texts = texts_from([row[0] for row in rows])
     hosts, leaders = nest(texts, [row[2] for row in rows])
+    if base.reads_packed:
+        units = hosts.tolist()
+        chosen_rows = in_order([r[0] for r in rows], [r[2] for r in rows], units, tokens)
+        return [pass_of(base, [rows[i] for i in sorted(chosen)]) for chosen in chosen_rows]
     members: list[list[MessageRow]] = [[] for _ in leaders]
     for row, host in zip(rows, hosts.tolist(), strict=True):
         members[host].append(row)
@@ -322,5 +337,12 @@ def pass_of(base: Base, rows: Sequence[MessageRow]) -> Pass:
             critics[critic] = critics.get(critic, 0) + tokens
     names = [critic_adapter(row[3]) for row in rows if row[3] is not None]
     own_trunks = laid(names)[0] if base.critics else ()
+    packed: list[PackedTexts] = []
+    if base.reads_packed:
+        readers = [[row[2] for row in rows], [base.weights_of_reference(row[2]) for row in rows]]
+        if base.critics:
+            readers.append(names)
+        asked = [range(len(row[0]) - row[1] - 1, len(row[0]) - 1) for row in rows]
+        packed = [pack_texts([r[0] for r in rows], own, asked, META)[0] for own in readers]
     total, padded = sum(row[1] for row in rows), not bool(attention.all())
-    return Pass(owners, attention.shape[1], padded, total, critics, own_trunks)
+    return Pass(owners, attention.shape[1], padded, total, critics, own_trunks, tuple(packed))

@@ -168,7 +168,9 @@ def _say(
     """Run the model on (ids per row, columns with those cached); draw a token per row."""
     width, columns = shape
     ids = places(len(policies), width)
-    hidden = base.hidden(ids, places(len(ids), columns), ids, policies, cache=cache)[:, -1]
+    hidden = base.hidden(ids, places(len(ids), columns), ids, policies, cache=cache, at_end=True)[
+        :, -1
+    ]
     numbers = torch.empty(len(ids), dtype=torch.float64, device=META)
     next_tokens(base, hidden, Drawing(temperature), numbers)
 

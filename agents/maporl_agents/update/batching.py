@@ -15,7 +15,7 @@ from torch import Tensor
 
 from maporl_agents.models.team import Team
 from maporl_agents.types import Completion, Rollout, TokenBatch, TokenIds
-from maporl_agents.update.layout import nest, pack, texts_of
+from maporl_agents.update.layout import in_order, nest, pack, texts_of
 
 
 class Row(NamedTuple):
@@ -114,32 +114,41 @@ def minibatches(batch: TokenBatch, count: int, generator: torch.Generator) -> It
 
 
 def micro_batches(
-    batch: TokenBatch, tokens: int, *, whole_episodes: bool = False
+    batch: TokenBatch, tokens: int, *, whole_episodes: bool = False, packed: bool = False
 ) -> Iterator[Tensor]:
-    """Yield rows in passes of at most `tokens` padded tokens, the longest conversations first.
+    """Yield rows in passes of at most `tokens` tokens, padding included, the largest first.
 
     The rows of one conversation, which are read in one sequence, stay together; one that is longer
     than `tokens` goes alone. Within a pass rows are in order.
 
     Args:
         batch: the messages.
-        tokens: the largest sequences x longest of a pass.
+        tokens: the most tokens in a pass: sequences x longest.
         whole_episodes: keep all rows of an episode together, such as those of a pair.
+        packed: the base reads packed texts (`Base.reads_packed`): no padding, and what rows of a
+            policy begin with counts once.
     """
+    if not len(batch):
+        return
     texts = texts_of(batch)
     hosts, leaders = nest(texts, batch.policies)
+    if packed:
+        units = batch.episodes.tolist() if whole_episodes else hosts.tolist()
+        for rows in in_order(batch.texts(), batch.policies, units, tokens):
+            yield torch.tensor(sorted(rows), device=batch.ids.device)
+        return
     lengths = texts.lengths[leaders].tolist()
     labels = batch.episodes.tolist() if whole_episodes else hosts.tolist()
     members: dict[int, list[int]] = {}
     for row, label in enumerate(labels):
         members.setdefault(label, []).append(row)
     host_of = hosts.tolist()
-    units = []  # (sequences, tokens of the longest) of each group of rows that stays together
+    sizes = []  # (sequences, tokens of the longest) of each group of rows that stays together
     for rows in members.values():
         read = [lengths[host] for host in {host_of[row] for row in rows}]
-        units.append((len(read), max(read)))
+        sizes.append((len(read), max(read)))
     of_unit = list(members.values())
-    for chosen in pack(units, tokens):
+    for chosen in pack(sizes, tokens):
         rows = sorted(row for unit in chosen for row in of_unit[unit])
         yield torch.tensor(rows, device=batch.ids.device)
 

@@ -71,10 +71,13 @@ def apply(
     parts = [data.select(rows) for rows in rows_by_base(learner.team, data.batch)]
     if not parts:
         return {}
+
+    def read(part: D) -> list[Metrics]:
+        packed = learner.team.base_of(part.batch.policies[0]).reads_packed
+        return accumulate(part, loss, micro_tokens, whole_episodes=whole_episodes, packed=packed)
+
     try:
-        statistics = side_by_side(
-            lambda part: accumulate(part, loss, micro_tokens, whole_episodes=whole_episodes), parts
-        )
+        statistics = side_by_side(read, parts)
         norms = learner.apply_gradients()
     except FloatingPointError:
         learner.optimizer.zero_grad(set_to_none=True)
@@ -88,8 +91,11 @@ def accumulate(
     micro_tokens: int,
     *,
     whole_episodes: bool = False,
+    packed: bool = False,
 ) -> list[Metrics]:
     """Add up the gradient of a batch over its micro-batches; changes no parameter.
+
+    Arguments are those of `apply` and of `batching.micro_batches`.
 
     Returns:
         The statistics of each policy.
@@ -100,7 +106,7 @@ def accumulate(
     batch = data.batch
     counts = {policy: (int(batch.mask[r].sum()), len(r)) for policy, r in batch.by_policy()}
     statistics: list[dict[str, Metrics]] = []
-    for rows in micro_batches(batch, micro_tokens, whole_episodes=whole_episodes):
+    for rows in micro_batches(batch, micro_tokens, whole_episodes=whole_episodes, packed=packed):
         total, parts = loss(data.select(rows), counts)
         if not torch.isfinite(total):
             raise not_finite("the loss", total)

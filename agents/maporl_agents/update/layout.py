@@ -8,12 +8,13 @@ causal; tests compare it with reading each row alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from maporl_agents.models.packed_texts import common
 from maporl_agents.types import TokenBatch, TokenIds, flush_right, ranks_of
 
 PASS_TOKENS = 256
@@ -139,3 +140,51 @@ def pack(units: Sequence[tuple[int, int]], tokens: int) -> list[list[int]]:
         passes[-1].append(unit)
         sequences += count
     return passes
+
+
+def in_order(
+    texts: Sequence[TokenIds], owners: Sequence[str], units: Sequence[Hashable], tokens: int
+) -> list[list[int]]:
+    """Divide texts that are packed (`models.packed_texts`) into passes of at most `tokens` ids.
+
+    Texts that begin alike stand together and are counted once; the largest pass comes first. A
+    unit that is larger than `tokens` goes alone.
+
+    Args:
+        texts: N texts.
+        owners: of each; two owners share nothing.
+        units: of each; the texts of a unit stay in one pass.
+        tokens: the largest number of ids in a pass.
+
+    Returns:
+        The indices of the texts in each pass.
+    """
+    members: dict[Hashable, list[int]] = {}
+    for row in sorted(range(len(texts)), key=texts.__getitem__):
+        members.setdefault(units[row], []).append(row)
+    passes: list[tuple[int, list[int]]] = []
+    last: dict[str, TokenIds] = {}
+    for rows in members.values():
+        after = dict(last)
+        new = _new_ids(texts, owners, rows, after)
+        if passes and passes[-1][0] + new <= tokens:
+            passes[-1] = (passes[-1][0] + new, passes[-1][1] + rows)
+        else:
+            after = {}
+            passes.append((_new_ids(texts, owners, rows, after), rows))
+        last = after
+    return [rows for _, rows in sorted(passes, key=lambda one: -one[0])]
+
+
+def _new_ids(
+    texts: Sequence[TokenIds], owners: Sequence[str], rows: Sequence[int], last: dict[str, TokenIds]
+) -> int:
+    """Return the ids of rows that the text before, of the same owner, does not begin with.
+
+    `last`, the last text of each owner, is brought up to date.
+    """
+    total = 0
+    for row in rows:
+        total += len(texts[row]) - common(last.get(owners[row], ()), texts[row])
+        last[owners[row]] = texts[row]
+    return total

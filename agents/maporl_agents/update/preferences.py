@@ -40,7 +40,8 @@ def reference_logprobs(
 ) -> Tensor:
     """Return the summed log-probability of every row under the team as it is now, (B,)."""
     batch = batch.untruncated()
-    passes = list(micro_batches(batch, micro_tokens))
+    packed = len(batch) > 0 and team.base_of(batch.policies[0]).reads_packed
+    passes = list(micro_batches(batch, micro_tokens, packed=packed))
     sums = [
         score_tokens(team, batch.select(rows), temperature=temperature).logprobs.sum(1)
         for rows in passes

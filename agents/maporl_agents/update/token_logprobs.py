@@ -10,6 +10,8 @@ from torch import Tensor
 
 from maporl_agents.models.bases import Base
 from maporl_agents.models.critics import critic_adapter
+from maporl_agents.models.lean_layers import gathered
+from maporl_agents.models.packed_texts import PackedTexts, pack_texts
 from maporl_agents.models.team import Team
 from maporl_agents.models.truncation import kept_sets
 from maporl_agents.tensor_checks import working_dtype
@@ -148,6 +150,11 @@ def _read(
         owners: the policy or critic of each row.
         reference: run the reference policies.
     """
+    local, columns = part.mask.nonzero(as_tuple=True)  # (N,) each: row of `part`, token of the row
+    cells = rows[local], columns
+    if base.reads_packed:
+        packed, places = packed_of(base, part, owners, reference=reference)
+        return Read(cells, gathered(places, base.states(packed, reference=reference)))
     texts = texts_of(part)
     # Laid out by policy for the reference too: at equal shapes a fresh policy's KL is exactly 0.
     layout = lay_out(texts, owners, base.chat.pad_id)
@@ -158,10 +165,24 @@ def _read(
         [owners[leader] for leader in layout.leaders.tolist()],
         reference=reference,
     )
-    local, columns = part.mask.nonzero(as_tuple=True)  # (N,) each: row of `part`, token of the row
-    # The one shift by one: token x of a row is predicted from the state just before it.
+    # The shift by one, as in `packed_of`: a token is predicted from the state just before it.
     before = texts.starts[local] + columns - 1
-    return Read((rows[local], columns), hidden[layout.hosts[local], before])
+    return Read(cells, hidden[layout.hosts[local], before])
+
+
+def packed_of(
+    base: Base, part: TokenBatch, owners: Sequence[str], *, reference: bool
+) -> tuple[PackedTexts, Tensor]:
+    """Pack rows for a base; return also the places of the states before their sampled tokens."""
+    if reference:
+        owners = [base.weights_of_reference(owner) for owner in owners]
+    texts = part.texts()
+    # The one shift by one: token x of a row is predicted from the state just before it.
+    asked = [
+        range(len(prompt) - 1, len(text) - 1)
+        for prompt, text in zip(part.prompts, texts, strict=True)
+    ]
+    return pack_texts(texts, owners, asked, part.ids.device)
 
 
 def _values(team: Team, batch: TokenBatch, read: Read) -> Tensor:

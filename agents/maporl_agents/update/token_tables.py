@@ -138,9 +138,8 @@ class _Passes:
 
     def run(self, read: Callable[[_Passes], Tensor]) -> Tensor:
         """Return the K numbers per token that `read` computes, (K, B, L), pass by pass."""
-        found = [
-            (rows, read(self.select(rows))) for rows in micro_batches(self.batch, self.micro_tokens)
-        ]
+        passes = micro_batches(self.batch, self.micro_tokens, packed=self.base.reads_packed)
+        found = [(rows, read(self.select(rows))) for rows in passes]
         _, first = found[0]
         table = first.new_zeros(len(first), *self.batch.mask.shape)
         for rows, numbers in found:

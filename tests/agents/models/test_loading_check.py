@@ -187,7 +187,9 @@ def change_passes(
     monkeypatch.setattr(
         TrunkReader,
         "__call__",
-        lambda reader, ids, *given: reads(reader, ids, *change(ids, *given)),
+        lambda reader, ids, attention, positions, cache=None, **options: reads(
+            reader, ids, *change(ids, attention, positions, cache), **options
+        ),
     )
 
 
@@ -243,7 +245,7 @@ class TestTheCheck:
     def test_an_error_of_an_architecture_becomes_a_sentence(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fails(*_: object) -> None:
+        def fails(*_: object, **__: object) -> None:
             raise AttributeError("'X' object has no attribute\n'select'")
 
         monkeypatch.setattr(TrunkReader, "__call__", fails)
@@ -251,19 +253,20 @@ class TestTheCheck:
 
     @pytest.mark.parametrize("tuning", ["full", "lora", "none"])
     @pytest.mark.parametrize("wrong", ["error", "states", "nothing"])
+    @pytest.mark.parametrize("way", ["read", "states"])
     def test_where_the_lean_pass_differs_the_modules_read(
-        self, folder: Path, tuning: str, wrong: str, monkeypatch: pytest.MonkeyPatch
+        self, folder: Path, tuning: str, wrong: str, way: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """And where it does not differ, they do not."""
-        reads = LeanTrunk.read
+        reads = getattr(LeanTrunk, way)
 
-        def differs(lean: LeanTrunk, *given: Any) -> Tensor:
+        def differs(lean: LeanTrunk, *given: Any, **options: Any) -> Tensor:
             if wrong == "error":
                 raise RuntimeError("no such kernel")
-            states = reads(lean, *given)
+            states = reads(lean, *given, **options)
             return states * 1.1 if wrong == "states" else states
 
-        monkeypatch.setattr(LeanTrunk, "read", differs)
+        monkeypatch.setattr(LeanTrunk, way, differs)
         team = team_of(folder, tuning=tuning)
         lean = [reader.lean for base in team.bases for reader in base.readers]
         assert {one is not None for one in lean} == {wrong == "nothing"}

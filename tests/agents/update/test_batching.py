@@ -141,6 +141,32 @@ def test_micro_batches_cover_each_row_once(
         assert padded <= tokens or len(inside) == 1
 
 
+@given(
+    st.lists(st.lists(st.integers(1, 2), min_size=2, max_size=6), max_size=12),
+    st.integers(1, 40),
+    st.booleans(),
+)
+@settings(max_examples=60)
+def test_packed_passes_cover_each_row_once(
+    texts: list[list[int]], tokens: int, whole_episodes: bool
+) -> None:
+    batch = batch_with(texts)
+    hosts, _ = nest(texts_of(batch), batch.policies)
+    parts = [
+        rows.tolist()
+        for rows in micro_batches(batch, tokens, whole_episodes=whole_episodes, packed=True)
+    ]
+    assert sorted(row for rows in parts for row in rows) == list(range(len(texts)))
+    assert parts == [sorted(rows) for rows in parts]
+    labels = batch.episodes if whole_episodes else hosts
+    read = batch.texts()
+    for rows in parts:
+        inside = {int(labels[row]) for row in rows}
+        assert sum(int(label) in inside for label in labels) == len(rows)
+        begun = {(batch.policies[i], read[i][:n]) for i in rows for n in range(1, len(read[i]) + 1)}
+        assert len(begun) <= tokens or len(inside) == 1
+
+
 def test_the_longest_conversations_come_first() -> None:
     """So that a pass that does not fit in memory is the first."""
     batch = batch_with([[9, 2], [3, 4, 5, 6, 7, 8], [2, 3, 4], [1, 2, 3, 4, 5]])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maporl_agents.types import TokenBatch
-from maporl_agents.update.layout import PASS_TOKENS, lay_out, pack, texts_from, texts_of
+from maporl_agents.update.layout import PASS_TOKENS, in_order, lay_out, pack, texts_from, texts_of
 
 CONVERSATION = [(5, 6, 7, 11), (5, 6, 7, 11, 12, 0, 14), (5, 6, 7, 11, 12, 0, 14, 24, 30)]
 
@@ -89,3 +89,21 @@ class TestPack:
         long, short = PASS_TOKENS + 20, 10
         assert pack([(1, long), (1, short)], 10**9) == [[0], [1]]
         assert pack([(1, short + PASS_TOKENS), (1, short)], 10**9) == [[0, 1]]
+
+
+class TestPassesInOrder:
+    """Passes of packed texts."""
+
+    def test_what_begins_alike_stands_together_and_counts_once(self) -> None:
+        texts = [(1, 2, 3, 4), (9, 9), (1, 2, 3, 5), (1, 2, 3)]
+        assert in_order(texts, "aaaa", range(4), 5) == [[3, 0, 2], [1]]
+        assert in_order(texts, "aaaa", range(4), 4) == [[3, 0], [2], [1]]
+
+    def test_owners_share_nothing(self) -> None:
+        texts = [(1, 2, 3, 4), (1, 2, 3, 5), (1, 2, 3, 4)]
+        assert in_order(texts, "aab", range(3), 9) == [[0, 2, 1]]
+        assert in_order(texts, "aab", range(3), 8) == [[0, 2], [1]]
+
+    def test_units_stay_whole_and_the_largest_pass_is_first(self) -> None:
+        texts = [(5, 1), (7, 7, 7, 7), (6, 2), (7, 8)]
+        assert in_order(texts, "aaaa", ["x", "y", "x", "y"], 1) == [[1, 3], [0, 2]]

@@ -16,6 +16,7 @@ from maporl_agents.algorithms.maporl import evaluate_tokens, update
 from maporl_agents.losses import kl_estimate
 from maporl_agents.measure.alarms import alarms
 from maporl_agents.measure.step_metrics import experience_metrics
+from maporl_agents.models.packed_texts import PackedTexts
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
 from maporl_agents.types import Experience, TokenBatch
@@ -55,13 +56,17 @@ def watched(team: Team) -> Iterator[list[tuple[bool, int]]]:
     """Note (reference, tokens) of every forward pass."""
     seen: list[tuple[bool, int]] = []
     for base in team.bases:
-        forward = base.hidden
+        forward, states = base.hidden, base.states
 
         def watch(ids: Tensor, attention: Tensor, *rest: object, forward=forward, **options):
             seen.append((bool(options.get("reference")), int(attention.sum())))
             return forward(ids, attention, *rest, **options)
 
-        base.hidden = watch  # type: ignore[method-assign]
+        def watch_packed(texts: PackedTexts, states=states, **options):
+            seen.append((bool(options.get("reference")), len(texts.ids)))
+            return states(texts, **options)
+
+        base.hidden, base.states = watch, watch_packed  # type: ignore[method-assign]
     yield seen
 
 
