@@ -16,7 +16,7 @@ COVERED = """
     joint_returns branches optimiser rollout sampler decoding team speak critics controls
     verdicts run_facts uniforms grouped_products grouped_adapters lean_layers lean_trunk
     token_tables read_out row_caches row_storage kept_caches truncation lm_head
-    divergences grpo objective
+    divergences grpo packed_texts objective
 """
 
 

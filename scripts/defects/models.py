@@ -133,6 +133,23 @@ DEFECTS = (
         ),
     ),
     Defects(
+        "agents/maporl_agents/models/packed_texts.py",
+        ("tests/agents/models/test_packed_texts.py",),
+        (
+            ("if owners[i] == owners[i + 1] else 0", "if True else 0"),
+            ("< start + shared", "< start"),
+            ("leads = np.append(alike < lengths[:-1], True)", "leads = np.ones(len(order), bool)"),
+            ("columns <= positions[:, None, :, None]", "columns < positions[:, None, :, None] + 2"),
+            ("positions = positions[:1]", "positions = positions[:1] + 1"),
+            (
+                "np.arange(rows, rows + len(one.places))",
+                "np.arange(rows, rows + len(one.places))[::-1]",
+            ),
+            ("int(lengths[first] if alone", "int(lengths[last - 1] if alone"),
+            ("bool((queries == keys).all())", "True"),
+        ),
+    ),
+    Defects(
         "agents/maporl_agents/models/lean_layers.py",
         ("tests/agents/models/test_lean_trunk.py",),
         (
@@ -200,6 +217,7 @@ DEFECTS = (
             ("_add_product(grad_x[start:end], grad_h, a, 1.0)", "pass"),
             ("x[start:end].to(a.dtype) if wanted", "x[: end - start].to(a.dtype) if wanted"),
             ("return count // texts", "return 1"),
+            ("start * per_text, end * per_text", "start, end"),
             ("s if name == n else 0.0", "s"),
             ("order[:, None] * per_text + places", "order[:, None] + places"),
             (
@@ -218,7 +236,6 @@ DEFECTS = (
             ("stack is None or not stack.names >= groups.adapters", "stack is None"),
             ("self._last[1].width != width", "False"),
             ("self._last[0] != inference", "False"),
-            ("start * per_text, end * per_text", "start, end"),
             ("return result + y.to(result.dtype)", "return y.to(result.dtype)"),
             ("and not any(layer.lora_bias.values())", "and True"),
         ),

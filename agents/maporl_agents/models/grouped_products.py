@@ -85,11 +85,11 @@ class RowRuns:
     def __init__(self, runs: Sequence[tuple[str, int, int]]) -> None:
         self.adapters = frozenset(name for name, _, _ in runs)
         self._of: dict[int, list[tuple[str, int, int]]] = {}
-        for kind in (1, 2):
+        for selected in (False, True):
             spans: list[tuple[str, int, int]] = []
             end = 0
-            for run in runs:
-                name, start, end = run[0], end, end + run[kind]
+            for name, every, some in runs:
+                start, end = end, end + (some if selected else every)
                 if spans and spans[-1][0] == name:
                     start = spans.pop()[1]
                 spans.append((name, start, end))

@@ -339,10 +339,16 @@ def pass_of(base: Base, rows: Sequence[MessageRow]) -> Pass:
     own_trunks = laid(names)[0] if base.critics else ()
     packed: list[PackedTexts] = []
     if base.reads_packed:
-        readers = [[row[2] for row in rows], [base.weights_of_reference(row[2]) for row in rows]]
-        if base.critics:
-            readers.append(names)
-        asked = [range(len(row[0]) - row[1] - 1, len(row[0]) - 1) for row in rows]
-        packed = [pack_texts([r[0] for r in rows], own, asked, META)[0] for own in readers]
+        readers = [(rows, [row[2] for row in rows])]
+        readers.append((rows, [base.weights_of_reference(row[2]) for row in rows]))
+        if own_trunks:
+            readers.append(([row for row in rows if row[3] is not None], names))
+        packed = [_packed(some, own) for some, own in readers]
     total, padded = sum(row[1] for row in rows), not bool(attention.all())
     return Pass(owners, attention.shape[1], padded, total, critics, own_trunks, tuple(packed))
+
+
+def _packed(rows: Sequence[MessageRow], owners: Sequence[str]) -> PackedTexts:
+    """Return messages packed for their owners, as `token_logprobs.packed_of` does."""
+    asked = [range(len(row[0]) - row[1] - 1, len(row[0]) - 1) for row in rows]
+    return pack_texts([row[0] for row in rows], owners, asked, META)[0]

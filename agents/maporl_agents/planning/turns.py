@@ -168,11 +168,10 @@ def _say(
     """Run the model on (ids per row, columns with those cached); draw a token per row."""
     width, columns = shape
     ids = places(len(policies), width)
-    hidden = base.hidden(ids, places(len(ids), columns), ids, policies, cache=cache, at_end=True)[
-        :, -1
-    ]
+    seen = places(len(ids), columns)
+    hidden = base.hidden(ids, seen, ids, policies, cache=cache, at_end=True)
     numbers = torch.empty(len(ids), dtype=torch.float64, device=META)
-    next_tokens(base, hidden, Drawing(temperature), numbers)
+    next_tokens(base, hidden[:, -1], Drawing(temperature), numbers)
 
 
 def token_bytes(team: Team, base: Base) -> float:

@@ -132,13 +132,12 @@ def micro_batches(
         return
     texts = texts_of(batch)
     hosts, leaders = nest(texts, batch.policies)
+    labels = batch.episodes.tolist() if whole_episodes else hosts.tolist()
     if packed:
-        units = batch.episodes.tolist() if whole_episodes else hosts.tolist()
-        for rows in in_order(batch.texts(), batch.policies, units, tokens):
+        for rows in in_order(batch.texts(), batch.policies, labels, tokens):
             yield torch.tensor(sorted(rows), device=batch.ids.device)
         return
     lengths = texts.lengths[leaders].tolist()
-    labels = batch.episodes.tolist() if whole_episodes else hosts.tolist()
     members: dict[int, list[int]] = {}
     for row, label in enumerate(labels):
         members.setdefault(label, []).append(row)
