@@ -110,7 +110,8 @@ def lean_trunk(model: PreTrainedModel) -> LeanTrunk | None:
     trunk: Any = trunk_of(model)
     if not (_plain_settings(model.config) and _plain_modules(trunk, family)):
         return None
-    if len({parameter.device for parameter in trunk.parameters()}) > 1:
+    # Adapters of a model without content (device "meta") are made on the CPU first.
+    if len({p.device for p in trunk.parameters() if p.device.type != "meta"}) > 1:
         return None
     return LeanTrunk(trunk)
 
