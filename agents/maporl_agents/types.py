@@ -96,7 +96,8 @@ class Completion:
     Attributes:
         ids: sampled ids in order, the terminating EOS included.
         logprobs: natural-log probabilities of the ids under the distribution that was sampled.
-        text: decode(ids without a terminating EOS); exactly what the other agents read.
+        text: decode(ids without a terminating EOS, nor thoughts where they are hidden); exactly
+            what the other agents read.
         stop: why it ended.
         values: the critic's value before each id; () if no critic was read while sampling.
         kept: the ids that each id was drawn from; None for the whole vocabulary.

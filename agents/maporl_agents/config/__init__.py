@@ -27,7 +27,14 @@ from maporl_agents.config.shared import (
     Truncation,
     Use,
 )
-from maporl_agents.config.team import Attention, Quantization, Sharing, TeamConfig, turns_of
+from maporl_agents.config.team import (
+    Attention,
+    Quantization,
+    Sharing,
+    TeamConfig,
+    template_switches,
+    turns_of,
+)
 from maporl_agents.config.warmup import WarmupConfig
 
 __all__ = [
@@ -77,6 +84,7 @@ __all__ = [
     "read_settings",
     "refuse_retired",
     "scheme_of",
+    "template_switches",
     "turns_of",
     "without_retired",
 ]

@@ -49,6 +49,9 @@ class Sampling:
     min_p: float | None = None
     """Then among those at least this times as probable as the most probable one, in [0, 1]; 0 for
     all. None: as above."""
+    max_thinking_tokens: int | None = None
+    """Tokens of a message after which its thought is ended by the mark of the chat template, which
+    then has no part in the loss; None for no limit but that of the message."""
     max_rows: int = 512
     """Largest number of prompts that are decoded side by side; bounds memory."""
     cache_gb: float = 2.0

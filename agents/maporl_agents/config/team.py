@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,6 +16,13 @@ Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attentio
 Quantization = Literal["none", "nf4", "int8"]
 
 Prompts = Literal["chat", "plain"]
+
+Thoughts = Literal["hidden", "shown"]
+
+_OF_RENDERING = frozenset(
+    ("conversations", "messages", "chat_template", "add_generation_prompt", "tools", "documents")
+)
+"""Names that a chat template is always told; no switches."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +74,17 @@ class TeamConfig:
     double_quant: bool = False
     """With "nf4": quantise the scales too, which saves another 0.4 bits per weight."""
 
+    template: tuple[str, ...] = ()
+    """Switches of the models' chat template, KEY=VALUE each, such as enable_thinking=false or
+    reasoning_effort=low: true, false, none and numbers are values, all else is text."""
+    thoughts: Thoughts = "hidden"
+    """Of models whose chat template marks thoughts: "hidden" from the other agents, the verifier
+    and the agent itself in later turns, or "shown". They are trained on in either case."""
+
     def __post_init__(self) -> None:
         _read_turns(self.train_turns)
+        template_switches(self.template)
+        require_choice("thoughts", self.thoughts, get_args(Thoughts))
         require_choice("dtype", self.dtype, ("float32", "bfloat16", "float16"))
         require_choice("device_map", self.device_map, ("one", "auto"))
         require_choice("prompts", self.prompts, get_args(Prompts))
@@ -103,6 +120,37 @@ class TeamConfig:
                 "device_map='auto' spreads one frozen model over devices, so it needs "
                 "tuning='lora' or 'none', not 'full'"
             )
+
+
+def template_switches(given: Sequence[str]) -> dict[str, bool | int | float | str | None]:
+    """Return the switches of a chat template from texts KEY=VALUE.
+
+    Raises:
+        ValueError: a text has another form, repeats a key, or names what every template is told.
+    """
+    switches: dict[str, bool | int | float | str | None] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (equals and re.fullmatch(r"[A-Za-z_]\w*", name)):
+            raise ValueError(f"template switches are written KEY=VALUE, not {text!r}")
+        if name in switches:
+            raise ValueError(f"template sets {name} twice")
+        if name in _OF_RENDERING or name.endswith("_token"):
+            raise ValueError(f"template: {name!r} is set for every prompt and is no switch")
+        switches[name] = _switch(value)
+    return switches
+
+
+def _switch(text: str) -> bool | int | float | str | None:
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def turns_of(text: str, num_turns: int) -> frozenset[int]:

@@ -8,6 +8,7 @@ each of its tokens.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -39,7 +40,7 @@ class Row:
 
     `stream` names its random numbers; `past` is what of the prompt need not be read again; `values`
     are those of `critic` before each token, `kept` the ids each token was drawn from (int32), where
-    there is truncation.
+    there is truncation. `forced` are the ids by place that the limit of thinking wrote.
     """
 
     prompt: TokenIds
@@ -54,6 +55,18 @@ class Row:
     critic: str | None = None
     values: list[float] = field(default_factory=list)
     kept: list[bytes] = field(default_factory=list)
+    thinking_limit: int | None = None
+    forced: dict[int, int] = field(default_factory=dict)
+
+    def due(self, chat: Chat) -> int | None:
+        """Return the id that must come next, since the limit of thinking is reached; or None."""
+        if chat.thoughts is None or self.thinking_limit is None:
+            return None
+        closing, written = chat.thoughts.closing, len(self.forced)
+        if written % len(closing):  # of the ids that end a thought, some are still to come
+            return closing[written % len(closing)]
+        over = len(self.ids) >= self.thinking_limit
+        return closing[0] if over and chat.thoughts.thinking(self.ids) else None
 
     def add(self, token: int, logprob: float, chat: Chat) -> bool:
         """Append a sampled token; return whether another one may follow."""
@@ -72,7 +85,7 @@ class Row:
         return Completion(
             ids=tuple(self.ids),
             logprobs=tuple(self.logprobs),
-            text=chat.decode(self.ids),
+            text=chat.shown_text(self.ids),
             stop=self.stop,
             values=tuple(self.values),
             kept=self._kept_ids(),
@@ -80,8 +93,9 @@ class Row:
 
     def _kept_ids(self) -> KeptIds | None:
         if not self.kept:
-            return None
-        return KeptIds(tuple(len(one) // _ID_BYTES for one in self.kept), b"".join(self.kept))
+            return KeptIds.of_forced(self.forced, len(self.ids))
+        counts = tuple(len(one) // _ID_BYTES for one in self.kept)
+        return KeptIds(counts, b"".join(self.kept), tuple(self.forced))
 
 
 @torch.inference_mode()
@@ -145,6 +159,7 @@ def _decode(
         chosen, logprobs, sets = next_tokens(base, hidden, drawing, numbers)
         if sets is not None:
             _note_kept(rows, batch.alive, sets)
+        chosen, logprobs = _with_forced(base.chat, rows, batch.alive, chosen, logprobs)
         going = [
             rows[i].add(new, logprob, base.chat)
             for i, new, logprob in zip(batch.alive, chosen.tolist(), logprobs.tolist(), strict=True)
@@ -260,6 +275,27 @@ def _draw(
     logprobs = logits.log_softmax(-1)  # (N, V), renormalised over the kept ids
     chosen = logprobs.argmax(-1) if numbers is None else draw(logprobs, numbers)
     return chosen, logprobs.gather(1, chosen[:, None])[:, 0], sets
+
+
+def _with_forced(
+    chat: Chat, rows: Sequence[Row], alive: Sequence[int], chosen: Tensor, logprobs: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return ids (N,) and log-probabilities with those that the limit of thinking writes.
+
+    Such an id has probability 1, whatever the policy: it is drawn from the set of itself.
+    """
+    due = {place: rows[row].due(chat) for place, row in enumerate(alive)}
+    forced = {place: token for place, token in due.items() if token is not None}
+    if not forced:
+        return chosen, logprobs
+    chosen, logprobs = chosen.clone(), logprobs.clone()
+    for place, token in forced.items():
+        row = rows[alive[place]]
+        row.forced[len(row.ids)] = token
+        if row.kept:
+            row.kept[-1] = token.to_bytes(_ID_BYTES, sys.byteorder)
+        chosen[place], logprobs[place] = token, 0.0
+    return chosen, logprobs
 
 
 def _note_kept(rows: Sequence[Row], alive: Sequence[int], sets: KeptSets) -> None:

@@ -32,6 +32,7 @@ from maporl_agents.models.sources.downloads import require_found
 from maporl_agents.models.team import Team
 from maporl_agents.models.trunk import ANOTHER_MODEL
 from maporl_agents.text.chat import Chat
+from maporl_agents.text.model_chat import chat_of, require_switches
 from maporl_agents.text.tokenizer_files import first_line, load_tokenizer
 from maporl_agents.text.vocabulary import rows_of, vocabulary_of
 from maporl_env.user_functions import PYTHON, object_named
@@ -82,6 +83,7 @@ def make_team(
         pairs = [(agent, turn) for agent in agents for turn in range(num_turns)]
         who = roster(config, pairs, trained, num_agents)
         bases += load_bases(config, model, who, seed, load or load_model)
+    require_switches((base.chat for base in bases), config)
     return Team(
         bases,
         sharing=config.sharing,
@@ -187,13 +189,8 @@ def load_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
             f"({missing}); save the model again with save_pretrained"
         )
     settle(model)
-    chat = Chat(tokenizer, _stop_ids(model), rows_of(architecture))
+    chat = chat_of(tokenizer, model, config)
     return model if options else model.to(device), chat
-
-
-def _stop_ids(model: PreTrainedModel) -> list[int]:
-    stop_ids = model.generation_config.eos_token_id if model.generation_config else None
-    return [stop_ids] if isinstance(stop_ids, int) else list(stop_ids or [])
 
 
 def _given_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
@@ -215,7 +212,7 @@ def _given_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
     model = copy.deepcopy(model).to(device=device, dtype=dtype)
     tokenizer = _speaking(copy.deepcopy(tokenizer), config)
     settle(model)
-    return model, Chat(tokenizer, _stop_ids(model), rows_of(model.config))
+    return model, chat_of(tokenizer, model, config)
 
 
 def examine(name: str, config: TeamConfig) -> tuple[PreTrainedTokenizerBase, PreTrainedConfig]:

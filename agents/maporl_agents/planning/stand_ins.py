@@ -81,6 +81,7 @@ class EndlessChat(Chat):
     ) -> None:
         super().__init__(tokenizer, embeddings=embeddings)
         self.stop_ids = frozenset()
+        self.hides = False  # messages that are shown as a whole are the longest to be read
         self._plain = Chat(tokenizer, embeddings=embeddings)
         self._texts: dict[int, str] = {}
 

@@ -43,8 +43,9 @@ def complete(
 
     Raises:
         ValueError: an unknown policy, an empty prompt, or one that leaves too little room in the
-            model's window for `max_new_tokens`.
+            model's window for `max_new_tokens`; or thoughts are limited that no model marks.
     """
+    _require_marks(team, sampling)
     rows = [_row(request, sampling, seed) for request in asked]
     bases = [team.base_of(row.policy) for row in rows]
     rows_of = [
@@ -135,7 +136,18 @@ def _row(request: Request, sampling: Sampling, seed: int) -> Row:
         sampling.stops_of(request.agent),
         stream=seed_of(seed, request.debate, request.agent),
         critic=request.critic,
+        thinking_limit=sampling.max_thinking_tokens,
     )
+
+
+def _require_marks(team: Team, sampling: Sampling) -> None:
+    """Raise ValueError if thoughts are limited and no chat template of the team has marks."""
+    limit = sampling.max_thinking_tokens
+    if limit is not None and not any(base.chat.thoughts for base in team.bases):
+        raise ValueError(
+            f"sampling.max_thinking_tokens={limit} limits thoughts, and no chat template of the "
+            "team's models has marks for them, such as </think>: leave it out"
+        )
 
 
 def _require_room(base: Base, rows: Sequence[Row]) -> None:

@@ -281,9 +281,12 @@ def full_length(team: Team) -> Engine:
 
 def stand_in(chat: Chat, tokens: int) -> Completion:
     """Return a message of exactly `tokens` tokens, if possible also after re-tokenisation."""
-    ids = tuple(filler_ids(chat, tokens))
+    # Thoughts are not read again: one that is begun by the prompt ends here at once.
+    thoughts = chat.thoughts if chat.hides else None
+    ended = thoughts.closing[:tokens] if thoughts is not None and thoughts.thinking(()) else ()
+    ids = (*ended, *filler_ids(chat, tokens - len(ended)))
     undrawn = KeptIds((0,) * tokens, b"")
-    return Completion(ids, (0.0,) * tokens, chat.decode(ids), StopReason.LENGTH, kept=undrawn)
+    return Completion(ids, (0.0,) * tokens, chat.shown_text(ids), StopReason.LENGTH, kept=undrawn)
 
 
 def filler_ids(chat: Chat, tokens: int) -> list[int]:

@@ -1,9 +1,10 @@
 """Chat: builds prompt ids from conversations, and decodes sampled ids into text.
 
-Three promises:
+Promises:
 - text written by agents, questions or users never becomes a control token of the tokenizer;
 - an agent's own earlier messages stand in its prompt as the ids it sampled, never re-encoded;
-- the text handed to the others is the decoded sample, byte for byte.
+- the text handed to the others is the decoded sample, byte for byte;
+- thoughts (`thoughts`) are left out of both, and nothing else is.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, cast
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from maporl_agents.text.chat_templates import render
+from maporl_agents.text.thoughts import Thoughts, thoughts_of
 from maporl_agents.text.vocabulary import markers, vocabulary_of
 from maporl_agents.types import TokenIds
 from maporl_env.debate import clean
@@ -41,6 +43,10 @@ REMEMBERED = 1 << 23
 """Characters of prompts whose ids are kept, at most; each takes a few bytes."""
 
 
+class _Rewritten(tuple[int, ...]):
+    """The ids of an own message without its thoughts, nor what ended it."""
+
+
 class Chat:
     """Turns conversations into prompt ids, and sampled ids into text, for one tokenizer.
 
@@ -51,6 +57,11 @@ class Chat:
         tokenizer: any Hugging Face tokenizer with an EOS token.
         extra_stop_ids: further ids that end a message (from a generation config).
         embeddings: rows of the model's embedding matrix; None for as many as the tokenizer needs.
+        switches: variables of the chat template, such as enable_thinking.
+        hide_thoughts: leave out thoughts, where the template has marks for them.
+
+    Attributes:
+        thoughts: how the template marks them; None if it does not.
 
     Raises:
         ValueError: the tokenizer has no EOS token, so that no message could ever end; a token of
@@ -63,6 +74,9 @@ class Chat:
         tokenizer: PreTrainedTokenizerBase,
         extra_stop_ids: Sequence[int] = (),
         embeddings: int | None = None,
+        *,
+        switches: Mapping[str, object] | None = None,
+        hide_thoughts: bool = True,
     ) -> None:
         if tokenizer.eos_token_id is None:
             raise ValueError(
@@ -70,6 +84,7 @@ class Chat:
                 "could end; set `eos_token` in its tokenizer_config.json"
             )
         self.tokenizer = tokenizer
+        self.switches = dict(switches or {})
         self.vocabulary = vocabulary_of(tokenizer, embeddings)
         unread = self.vocabulary.unread
         self._unknown = None if tokenizer.unk_token_id in unread else tokenizer.unk_token_id
@@ -82,14 +97,19 @@ class Chat:
         self._inner = _without_prefix(tokenizer)
         self._quick = _bare(tokenizer)
         self._skeletons: dict[tuple[str, ...], list[str]] = {}
+        self._plain_skeletons: dict[tuple[str, ...], list[str]] = {}
         self._splits: dict[str, tuple[str, TokenIds, str]] = {}
         self._encoded: dict[tuple[str, bool], array[int]] = {}
         self._remembered = 0
         self._closing = self._closing_id()
         ends = {tokenizer.eos_token_id, *extra_stop_ids}
-        if not extra_stop_ids or self._closes_whole_messages():
+        known = self._thoughts(frozenset(ends))
+        inner = known is not None and self._closing in known.inner
+        if (not extra_stop_ids and not inner) or self._closes_whole_messages():
             ends.add(self._closing)
         self.stop_ids: frozenset[int] = frozenset(ends - {None})
+        self.thoughts = self._thoughts(self.stop_ids)
+        self.hides = hide_thoughts and self.thoughts is not None
 
     def encode(self, text: str, *, first: bool = False) -> list[int]:
         """Return the ids of foreign text, free of control tokens whatever it contains.
@@ -131,12 +151,23 @@ class Chat:
             list(body), skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
 
+    def shown(self, ids: TokenIds) -> TokenIds:
+        """Return the ids of a message without its thoughts, a terminating stop id included."""
+        return self.thoughts.shown(ids) if self.hides and self.thoughts else ids
+
+    def shown_text(self, ids: Sequence[int]) -> str:
+        """Return what the others read of a message: the text of the ids that are shown."""
+        return self.decode(self.shown(tuple(ids)))
+
     def completes(self, ids: Sequence[int], texts: Sequence[str]) -> bool:
         """Return whether the text of the newest ids contains one of the stop texts.
+
+        Texts in thoughts do not count.
 
         Asked after every id, this is True at the one that completes the first of them. An id is at
         least a byte of text, but for the odd one at a start, so the newest ids hold what is new.
         """
+        ids = self.shown(tuple(ids))
         reach = max(len(text.encode()) for text in texts) + 4
         newest = self.decode(ids[-reach:])
         return any(text in newest and text in self.decode(ids) for text in texts)
@@ -146,15 +177,16 @@ class Chat:
 
         Args:
             view: what the agent may read, from `BatchedDebate.prompts`.
-            own: the ids of its own messages so far, in order. Where the view leaves out old ones,
-                the newest count. Own segments beyond those given (messages written elsewhere) are
-                encoded from text.
+            own: the ids of its own messages so far, in order; thoughts are left out, as chat
+                templates do. Where the view leaves out old messages, the newest count. Own segments
+                beyond those given (messages written elsewhere) are encoded from text.
         """
         shown = sum(role == "own" for role, _ in view)
-        carried = iter(own[max(len(own) - shown, 0) :])
-        contents: list[str | TokenIds] = [
-            (role == "own" and next(carried, ())) or text for role, text in view
-        ]
+        carried = map(self._history, own[max(len(own) - shown, 0) :])
+        contents: list[str | TokenIds] = []
+        for role, text in view:
+            ids = next(carried, ()) if role == "own" else ()
+            contents.append(ids if ids or isinstance(ids, _Rewritten) else text)
         if self.tokenizer.chat_template is None:
             bos = self.tokenizer.bos_token_id if self._adds_bos else None
             return self._joined([() if bos is None else (bos,), *contents])
@@ -162,6 +194,14 @@ class Chat:
         if roles[0] == "system" and not self._takes_system:
             roles, contents = roles[1:], [f"{contents[0]}{contents[1]}", *contents[2:]]
         return self._joined(self._templated(roles, contents))
+
+    def _history(self, ids: TokenIds) -> TokenIds:
+        """Return an own message as it stands in later prompts, its thoughts left out."""
+        shown = self.shown(ids)
+        if shown == ids:
+            return ids
+        closed = shown and shown[-1] in self.stop_ids
+        return _Rewritten(shown[:-1] if closed else shown)
 
     def _joined(self, parts: Sequence[str | TokenIds]) -> TokenIds:
         """Return the ids of a prompt; texts that meet are encoded as one."""
@@ -240,7 +280,10 @@ class Chat:
         self, roles: Sequence[str], contents: Sequence[str | TokenIds]
     ) -> list[str | TokenIds]:
         """Put contents between the pieces of the template, which alone holds control tokens."""
-        pieces = self._skeleton(tuple(roles))
+        pieces = list(self._skeleton(tuple(roles)))
+        for i, content in enumerate(contents):
+            if isinstance(content, _Rewritten):  # what stood before its thoughts goes with them
+                pieces[i] = self._as_rendered(tuple(roles))[i]
         parts: list[str | TokenIds] = [*self._split(pieces[0])]
         for content, piece in zip(contents, pieces[1:], strict=True):
             before, ids, behind = self._split(piece)
@@ -279,12 +322,25 @@ class Chat:
         less; it stays what it was.
         """
         if roles not in self._skeletons:
-            pieces = self._pieces(roles)
+            pieces = list(self._as_rendered(roles))
             for i, role in enumerate(roles):
                 if role == "own" and i:  # what the agent read before it wrote: the cue to speak
                     pieces[i] = self._skeleton(roles[:i])[-1]
             self._skeletons[roles] = pieces
         return self._skeletons[roles]
+
+    def _as_rendered(self, roles: tuple[str, ...]) -> list[str]:
+        """Return the template's text around the contents, rendered once."""
+        if roles not in self._plain_skeletons:
+            self._plain_skeletons[roles] = self._pieces(roles)
+        return self._plain_skeletons[roles]
+
+    def _thoughts(self, stops: frozenset[int]) -> Thoughts | None:
+        """Return how the template marks thoughts, if it does."""
+        if self.tokenizer.chat_template is None:
+            return None
+        cue = self._skeleton(("user",))[-1]
+        return thoughts_of(self.tokenizer, self.tokenizer.get_chat_template(), cue, stops)
 
     def _pieces(self, roles: tuple[str, ...]) -> list[str]:
         """Return the template's text around the contents, rendered now."""
@@ -307,7 +363,8 @@ class Chat:
     def _rendered(self, messages: Sequence[Mapping[str, str]]) -> str:
         template = _FIXED_DATE + self.tokenizer.get_chat_template()
         try:
-            return render(template, messages, self.tokenizer.special_tokens_map)
+            tokens = self.tokenizer.special_tokens_map
+            return render(template, messages, {**tokens, **self.switches})
         except ValueError as error:
             raise ValueError(
                 f"the chat template of {self.tokenizer.name_or_path!r} cannot be used ({error}): "

@@ -98,7 +98,7 @@ def render(
     Args:
         template: Jinja.
         messages: role and content of each.
-        tokens: the tokenizer's special ones by name, which templates may read.
+        tokens: variables that templates may read: the tokenizer's special tokens, and switches.
 
     Raises:
         ValueError: the template cannot be rendered, or takes too long; says which in one clause.
