@@ -37,7 +37,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Con
 
 from maporl_agents.algorithms import maporl
 from maporl_agents.config import GameConfig, PPOConfig, Sampling, TeamConfig, TrainConfig
-from maporl_agents.models.loading import pick_device
+from maporl_agents.models.devices import pick_device
 from maporl_agents.planning.machine import GIB, Machine, this_machine
 from maporl_agents.planning.plan import Plan, plan_of
 from maporl_agents.training import experiment

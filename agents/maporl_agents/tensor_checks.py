@@ -69,3 +69,8 @@ def real_only(mask: Tensor, **tensors: Tensor) -> list[Tensor]:
         require_shape(name, tensor, mask.shape, like="mask")
     dtype = working_dtype(*tensors.values())
     return [torch.where(mask, tensor.to(dtype), 0.0) for tensor in tensors.values()]
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device: all moves between the devices of a team's models."""
+    return tensor.to(device)

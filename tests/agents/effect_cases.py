@@ -88,6 +88,7 @@ HOW = {
     "team.thoughts": ("shown", "what is read"),
     "team.dtype": ("bfloat16", "rounding"),
     "team.device": ("cpu", "where it runs"),
+    "team.devices": (("cpu", "cpu"), "where it runs"),
     "team.device_map": ("auto", "where it runs"),
     "team.attention": ("eager", "kernel"),
     "team.quantization": ("nf4", "rounding"),
@@ -238,7 +239,10 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         {"team.tuning": "lora"},
     ),
     "team.gradient_checkpointing": ([{"team.tuning": "none"}], {}),
-    "team.device": ([{"team.tuning": "lora", "team.device_map": "auto"}], {}),
+    "team.device": (
+        [{"team.tuning": "lora", "team.device_map": "auto"}, {"team.devices": ("cpu", "cpu")}],
+        {},
+    ),
     "team.lora_rank": (
         [{}, {"team.tuning": "lora", "team.start_from": ("x",)}],
         {"team.tuning": "lora"},

@@ -107,7 +107,7 @@ class Plan:
         """Return this machine, with the figures that flags give of another one."""
         import torch
 
-        from maporl_agents.models.loading import pick_device
+        from maporl_agents.models.devices import pick_device
         from maporl_agents.planning.machine import GIB, this_machine
 
         here = this_machine(

@@ -196,8 +196,8 @@ WHERE = {
         lambda c: c.team.tuning != "none", "team.tuning='none' trains nothing"
     ),
     "team.device": Where(
-        lambda c: c.team.device_map != "auto",
-        "team.device_map='auto' spreads the model over all devices",
+        lambda c: c.team.device_map != "auto" and not c.team.devices,
+        "team.device_map='auto' spreads the model over all devices, and team.devices places it",
     ),
     **dict.fromkeys(
         ("team.lora_rank", "team.lora_alpha"),

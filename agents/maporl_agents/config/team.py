@@ -64,6 +64,9 @@ class TeamConfig:
     """Of the base model's weights."""
     device: str = "auto"
     """ "cpu", "cuda", "cuda:1", ...; "auto" takes a GPU if there is one."""
+    devices: tuple[str, ...] = ()
+    """A device per agent in place of `device`: each model is loaded once on every device that its
+    agents name."""
     device_map: Literal["one", "auto"] = "one"
     """The whole model on the "one" device above, or spread over all there are ("auto")."""
     attention: Attention = "auto"
@@ -90,6 +93,11 @@ class TeamConfig:
         require_choice("prompts", self.prompts, get_args(Prompts))
         require_choice("attention", self.attention, get_args(Attention))
         require_choice("quantization", self.quantization, get_args(Quantization))
+        if self.devices and self.device_map == "auto":
+            raise ValueError(
+                "device_map='auto' spreads each model over all devices, and devices places it on "
+                "one: choose one of the two"
+            )
         if self.tuning == "full":
             self._require_own_weights()
         if self.double_quant and self.quantization != "nf4":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers import (
 
 from maporl_agents.config import TeamConfig
 from maporl_agents.models.bases import Base, FullBase
+from maporl_agents.models.devices import agent_devices, pick_device
 from maporl_agents.models.loading_check import check, read_by_modules
 from maporl_agents.models.quantize import (
     load_options,
@@ -77,12 +79,15 @@ def make_team(
             "choose sharing='agent' or name one model"
         )
     trained = trained_pairs(config, num_agents, num_turns)
+    devices = agent_devices(config, num_agents)
+    places = list(zip(models, devices, strict=True))
     bases: list[Base] = []
-    for model in dict.fromkeys(models):
-        agents = [agent for agent in range(num_agents) if models[agent] == model]
+    for model, device in dict.fromkeys(places):
+        agents = [agent for agent in range(num_agents) if places[agent] == (model, device)]
         pairs = [(agent, turn) for agent in agents for turn in range(num_turns)]
         who = roster(config, pairs, trained, num_agents)
-        bases += load_bases(config, model, who, seed, load or load_model)
+        on_device = replace(config, device=device, devices=())
+        bases += load_bases(on_device, model, who, seed, load or load_model)
     require_switches((base.chat for base in bases), config)
     return Team(
         bases,
@@ -279,16 +284,3 @@ def _require_attention(config: TeamConfig, device: torch.device) -> None:
             "attention='flash_attention_2' runs on GPUs in bfloat16 or float16, not on "
             f"{device.type!r} in {config.dtype}: choose attention='sdpa', or set dtype and device"
         )
-
-
-def pick_device(device: str) -> torch.device:
-    """Return the device; "auto" is a GPU if there is one."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device {device!r} cannot be used here ({first_line(error)}); "
-            "choose auto, cpu, or cuda where there is a GPU"
-        ) from error

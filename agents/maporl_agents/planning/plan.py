@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from maporl_agents.algorithms import StepWork, scheme_for
 from maporl_agents.config import RunConfig, Sampling, scheme_of
 from maporl_agents.models.bases import window_of
-from maporl_agents.models.loading import pick_device
+from maporl_agents.models.devices import pick_device
 from maporl_agents.models.team import Team
 from maporl_agents.planning.ledger import Cost
 from maporl_agents.planning.machine import Machine

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from maporl_agents.algorithms import scheme_for
 from maporl_agents.config import GameConfig, RunConfig, TeamConfig, scheme_of
-from maporl_agents.models.loading import pick_device
+from maporl_agents.models.devices import pick_device
 from maporl_agents.models.parallel_bases import cores
 from maporl_agents.planning.plan import Plan
 from maporl_agents.planning.sketch import bare_model

@@ -7,13 +7,15 @@ never a result.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from maporl_agents.models.team import Team
+from maporl_agents.tensor_checks import moved
 from maporl_agents.types import Completion, Rollout, TokenBatch, TokenIds
 from maporl_agents.update.layout import in_order, nest, pack, texts_of
 
@@ -88,6 +90,16 @@ def _pad(rows: Sequence[Sequence[float]], width: int, dtype: torch.dtype) -> Ten
     # A mask selects row by row, which is the order of `numbers`: one copy for all rows.
     padded[torch.arange(width) < ends] = torch.tensor(numbers, dtype=dtype)
     return padded
+
+
+def on_device(batch: TokenBatch, device: torch.device) -> TokenBatch:
+    """Return a batch on the device of the base that reads it."""
+    tensors: dict[str, Any] = {
+        field.name: moved(value, device)
+        for field in fields(batch)
+        if isinstance(value := getattr(batch, field.name), Tensor)
+    }
+    return replace(batch, **tensors)
 
 
 def rows_by_base(team: Team, batch: TokenBatch) -> list[Tensor]:

@@ -14,9 +14,9 @@ from maporl_agents.models.lean_layers import gathered
 from maporl_agents.models.packed_texts import PackedTexts, pack_texts
 from maporl_agents.models.team import Team
 from maporl_agents.models.truncation import kept_sets
-from maporl_agents.tensor_checks import working_dtype
+from maporl_agents.tensor_checks import moved, working_dtype
 from maporl_agents.types import TokenBatch, TokenScores
-from maporl_agents.update.batching import rows_by_base
+from maporl_agents.update.batching import on_device, rows_by_base
 from maporl_agents.update.layout import lay_out, texts_of
 from maporl_agents.update.read_out import exact_kl, kl_to_reference, read_out
 
@@ -56,7 +56,7 @@ def score_tokens(
         logprobs, entropy = read_out(  # (N,) each: the N sampled tokens of these rows
             base,
             read.states,
-            batch.ids[read.cells],
+            part.ids[part.mask],
             temperature,
             kept=kept,
             reference=reference,
@@ -104,7 +104,7 @@ def reference_and_kl(team: Team, batch: TokenBatch, *, temperature: float) -> Te
         own, frozen = (_read(base, part, rows, part.policies, reference=r) for r in (False, True))
         kept = kept_sets(part)
         kl = exact_kl(base, own.states, frozen.states, temperature, kept)  # (N,)
-        ids = batch.ids[own.cells]
+        ids = part.ids[part.mask]
         logprobs, _ = read_out(base, frozen.states, ids, temperature, kept=kept, reference=True)
         return Read(own.cells, torch.stack([logprobs.to(kl.dtype), kl]))
 
@@ -128,14 +128,17 @@ def _spread(parts: list[Read], batch: TokenBatch, count: int) -> Tensor:
     dtype = working_dtype(*(part.states for part in parts))
     table = torch.zeros(count, *batch.mask.shape, dtype=dtype, device=batch.ids.device)
     for cells, numbers in parts:
-        table = table.index_put((torch.arange(count)[:, None], *cells), numbers.to(dtype))
+        places = [moved(x, table.device) for x in cells]
+        found = moved(numbers.to(dtype), table.device)
+        table = table.index_put((torch.arange(count)[:, None], *places), found)
     return table
 
 
 def _part(team: Team, batch: TokenBatch, rows: Tensor) -> tuple[Base, TokenBatch]:
-    """Return the base that reads some rows, and those rows."""
+    """Return the base that reads some rows, and those rows on its device."""
     part = batch if len(rows) == len(batch) else batch.select(rows)
-    return team.base_of(part.policies[0]), part
+    base = team.base_of(part.policies[0])
+    return base, on_device(part, base.device)
 
 
 def _read(
@@ -151,7 +154,7 @@ def _read(
         reference: run the reference policies.
     """
     local, columns = part.mask.nonzero(as_tuple=True)  # (N,) each: row of `part`, token of the row
-    cells = rows[local], columns
+    cells = moved(rows, local.device)[local], columns
     if base.reads_packed:
         packed, places = packed_of(base, part, owners, reference=reference)
         return Read(cells, gathered(places, base.states(packed, reference=reference)))
@@ -190,7 +193,7 @@ def _values(team: Team, batch: TokenBatch, read: Read) -> Tensor:
     rows, states = read.cells[0], read.states
     values = states.new_zeros(len(states), dtype=working_dtype(states))
     for critic, members in batch.by_critic():
-        chosen = torch.isin(rows, members).nonzero()[:, 0]
+        chosen = torch.isin(rows, moved(members, rows.device)).nonzero()[:, 0]
         if len(chosen):
             found = team.critics[critic](states[chosen])
             values = values.index_put((chosen,), found.to(values.dtype))
