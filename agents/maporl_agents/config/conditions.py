@@ -230,6 +230,15 @@ WHERE = {
         ("warmup.questions", "warmup.batch_size", "warmup.learning_rate"),
         Where(lambda c: c.warmup.steps > 0, "warmup.steps is 0: there is no warm-up"),
     ),
+    # --- Measuring ---
+    **dict.fromkeys(
+        ("eval.every", "eval.patience"),
+        Where(
+            lambda c: c.eval.use == "best" and c.steps > (c.eval.every or c.checkpoint_every),
+            "it is about measurements on the validation slice during training: see eval.use, "
+            "eval.every, checkpoint_every and steps",
+        ),
+    ),
     # --- MAPoRL, MAGRPO, IAC ---
     "ppo.clip_coef": Where(lambda c: several_updates(c, "ppo"), ONE_UPDATE),
     "ppo.target_kl": Where(lambda c: several_updates(c, "ppo"), ONE_UPDATE),

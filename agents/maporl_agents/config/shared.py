@@ -164,8 +164,15 @@ class EvalConfig:
     validation_questions: int = 100
     """Questions of the split "validation" that are asked at every checkpoint, to find the best; at
     most `questions`. None is among those that are measured on."""
+    every: int = 0
+    """Steps between the measurements on the validation slice, each of which saves a checkpoint; 0
+    for every `checkpoint_every` steps."""
+    patience: int = 0
+    """Measurements in a row on the validation slice, none better than the best, after which
+    training stops; 0 trains all steps."""
 
     def __post_init__(self) -> None:
+        checks.require_numbers(self, checks.NOT_NEGATIVE, "every", "patience")
         counts = ("questions", "questions_before", "passes", "validation_questions")
         checks.require_numbers(self, checks.AT_LEAST_1, *counts)
         checks.require_choice("use", self.use, get_args(Use))
@@ -212,6 +219,17 @@ class RunConfig:
     def training_game(self) -> tuple[GameConfig, int]:
         """Return the game that is trained on, and the number of questions of a step."""
         return self.game, self.questions_per_step
+
+    def validates_after(self, step: int) -> bool:
+        """Return whether the team is measured on the validation slice after a step."""
+        every = self.eval.every or self.checkpoint_every
+        return step % every == 0 or step == self.steps
+
+    def saves_after(self, step: int) -> bool:
+        """Return whether a checkpoint is due after a step."""
+        every = self.eval.every if self.eval.use == "best" else 0
+        due = step % self.checkpoint_every == 0 or step == self.steps
+        return due or bool(every and step % every == 0)
 
 
 @dataclass(frozen=True)

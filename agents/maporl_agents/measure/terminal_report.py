@@ -186,7 +186,8 @@ def draw_curve(
     """Draw accuracy by turn over the steps, and bars before and after; write a PNG.
 
     Args:
-        metrics: one dict per step with "step" and "score/turn_1", ... as logged.
+        metrics: one dict per step with "step" and "score/turn_1", ... as logged, and "validation"
+            where the last turn was measured on the validation slice.
         before: results before training.
         after: results after training.
         path: the file.
@@ -208,6 +209,9 @@ def draw_curve(
         if points:
             colour = TURN_COLOURS[t % len(TURN_COLOURS)]
             curve.plot(*zip(*points, strict=True), color=colour, label=f"turn {t + 1}")
+    measured = [(row["step"], row["validation"]) for row in metrics if "validation" in row]
+    if measured:
+        curve.plot(*zip(*measured, strict=True), "k--o", markersize=4, label="validation")
     curve.set(xlabel="step", ylabel="mean verifier score", ylim=(0, 1), title="training questions")
     curve.legend(loc="upper left")
     curve.grid(alpha=0.3)

@@ -30,7 +30,7 @@ from maporl_agents.play.window_check import some
 from maporl_agents.records import checkpoint, questions_record
 from maporl_agents.records.log_lines import read_seconds
 from maporl_agents.records.loggers import make_loggers, require_loggers
-from maporl_agents.records.run_log import RunLog, read_metrics
+from maporl_agents.records.run_log import RunLog
 from maporl_agents.seeding import seed_of
 from maporl_agents.terminal import command_line, shout
 from maporl_agents.training import before as before_training
@@ -58,6 +58,7 @@ from maporl_agents.training.validation import (
     BEST,
     Validation,
     chosen_checkpoint,
+    curve_of,
     validation_slice,
 )
 from maporl_agents.training.warmup import warm_up_once
@@ -300,24 +301,25 @@ def _finish(
     before = _untrained(config, game, learner, few, log, console, which, start)
     _warn(console, before.transcripts)
     slice_, why = validation_slice(config, game, learner.team, held)
-    validation = Validation(config, game, learner.team, log, slice_)
     if why:
         console.print(why, soft_wrap=True)
     if told := warm_up_once(config, learner, game, questions, log):
         console.print(told, soft_wrap=True)
-    validation.begin(start)
-    with progress_bar(config, console, start) as on_step:
-        train(
-            config,
-            learner,
-            questions,
-            log,
-            game,
-            start=start,
-            on_step=on_step,
-            on_alarm=lambda step, alarm: console.print(f"step {step}, warning: {alarm}"),
-            on_checkpoint=validation.compare,
-        )
+    with progress_bar(config, console, start) as (on_step, on_score):
+        validation = Validation(config, game, learner.team, log, slice_, on_score)
+        validation.begin(start)
+        if not validation.exhausted:
+            train(
+                config,
+                learner,
+                questions,
+                log,
+                game,
+                start=start,
+                on_step=on_step,
+                on_alarm=lambda step, alarm: console.print(f"step {step}, warning: {alarm}"),
+                on_checkpoint=validation.goes_on,
+            )
     if spent := read_seconds(log.folder):
         console.print(f"time of the steps: {shares(spent)}")
     if told := validation.take_best():
@@ -329,7 +331,7 @@ def _finish(
     }
     checkpoint.save_json(log.folder / "results.json", stages)
     terminal_report.draw_curve(
-        *(read_metrics(log.folder), stages["before"], stages["after"], log.folder / "curve.png"),
+        *(curve_of(log.folder), stages["before"], stages["after"], log.folder / "curve.png"),
         which,
     )
     title = f"{config.game.task}, {which}: {terminal_report.asked_words(stages)}"

@@ -47,7 +47,7 @@ def train(
     start: int = 0,
     on_step: Callable[[int, Metrics], None] = lambda step, metrics: None,
     on_alarm: Callable[[int, Alarm], None] = lambda step, alarm: None,
-    on_checkpoint: Callable[[int], None] = lambda step: None,
+    on_checkpoint: Callable[[int], bool] = lambda step: True,
 ) -> None:
     """Train from step `start` to the end, logging every step and saving every few.
 
@@ -60,7 +60,8 @@ def train(
         start: steps that are done.
         on_step: told every step's metrics.
         on_alarm: told an early warning when it first comes up; alarms.jsonl has them all.
-        on_checkpoint: called after each checkpoint, but not after one that a signal asks for.
+        on_checkpoint: called after each checkpoint, but not after one that a signal asks for;
+            returns whether to go on.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the step is finished and saved.
@@ -87,13 +88,13 @@ def train(
                 if alarm.name not in told:
                     on_alarm(step + 1, alarm)
             told |= {alarm.name for alarm in raised}
-            due = step + 1 == config.steps or (step + 1) % config.checkpoint_every == 0
+            due = config.saves_after(step + 1)
             if caught or due:
                 save_checkpoint(log.folder, step + 1, learner)
             if caught:  # after the last step too: what follows may take long
                 raise Interrupted(step + 1, caught[0])
-            if due:
-                on_checkpoint(step + 1)
+            if due and not on_checkpoint(step + 1):
+                break
 
 
 def highest(*scores: float | None) -> float | None:

@@ -15,20 +15,28 @@ from maporl_agents.terminal import progress_of_steps
 @contextmanager
 def progress_bar(
     config: RunConfig, console: Console, start: int
-) -> Iterator[Callable[[int, Metrics], None]]:
-    """Show step, score by turn, KL and the time left; yields the function to call after a step."""
+) -> Iterator[tuple[Callable[[int, Metrics], None], Callable[[int, float], None]]]:
+    """Show step, score by turn, KL, the newest validation score and the time left.
+
+    Yields the function to call after a step, and the one to call with a score.
+    """
     with progress_of_steps("training", console=console) as progress:
         task = progress.add_task("train", total=config.steps, completed=start, now="")
+        newest = ""
+
+        def on_score(step: int, score: float) -> None:
+            nonlocal newest
+            newest = f"  validation {score:.2f} (step {step})"
 
         def on_step(step: int, metrics: Metrics) -> None:
             scores = [value for name, value in metrics.items() if name.startswith("score/")]
             now = f"score by turn {' '.join(f'{x:.2f}' for x in scores)}"
             now += f"  KL {metrics['kl']:.3f}" if "kl" in metrics else ""
-            progress.update(task, completed=step, now=now)
+            progress.update(task, completed=step, now=now + newest)
             if not console.is_terminal:
-                console.print(f"step {step:3d} / {config.steps}  {now}")
+                console.print(f"step {step:3d} / {config.steps}  {now}{newest}")
 
-        yield on_step
+        yield on_step, on_score
 
 
 @contextmanager

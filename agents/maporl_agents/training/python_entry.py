@@ -191,7 +191,10 @@ _UNTRAINED = RunConfig(team=TeamConfig(tuning="none"))
 """The settings that `evaluate` starts from where there is no run."""
 MEASURED = ("game.", "sampling.", "eval.")
 """Groups of settings that `evaluate` reads."""
-ONLY_TRAINING = ("game.train_split", "eval.questions_before", "eval.validation_questions")
+ONLY_TRAINING = (
+    "game.train_split",
+    *(f"eval.{name}" for name in ("questions_before", "validation_questions", "every", "patience")),
+)
 """Settings in these groups that act in training only."""
 LOADING = tuple(
     f"team.{name}"

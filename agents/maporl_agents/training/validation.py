@@ -8,7 +8,7 @@ and what is measured is in validation.jsonl. No question that a result is shown 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from maporl_agents.play.questions import questions_of_step
 from maporl_agents.play.window_check import NoneFits, fitting
 from maporl_agents.records import checkpoint
 from maporl_agents.records.log_lines import log_lines
-from maporl_agents.records.run_log import RunLog
+from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.training.loop import interruptible
 from maporl_agents.training.make_game import LoadedGame
 from maporl_agents.training.restore import load_weights
@@ -42,6 +42,18 @@ def chosen_checkpoint(folder: Path, use: Use) -> Path | None:
     return checkpoint.latest(folder / "checkpoints") if best is None else best
 
 
+def curve_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the metrics of a run's steps, with the score on the validation slice where measured.
+
+    It is "validation" in the rows of those steps.
+    """
+    scores = {row["step"]: row["score"] for row, _ in log_lines(folder / FILE)}
+    return [
+        row | ({"validation": scores[row["step"]]} if row["step"] in scores else {})
+        for row in read_metrics(folder)
+    ]
+
+
 def validation_slice(
     config: RunConfig, game: LoadedGame, team: Team, held: Sequence[Question]
 ) -> tuple[list[Question], str]:
@@ -54,7 +66,8 @@ def validation_slice(
         held: the questions that results are shown on, which are left out.
     """
     count = min(config.eval.validation_questions, config.eval.questions)
-    if config.eval.use == "last" or config.steps <= config.checkpoint_every or not count:
+    first = config.eval.every or config.checkpoint_every
+    if config.eval.use == "last" or config.steps <= first or not count:
         return [], ""
     task, last = game.task, "the last checkpoint is used, not the best"
     if SPLIT not in task.splits:
@@ -91,6 +104,7 @@ class Validation:
         team: that is trained.
         log: its folder.
         questions: the validation slice; without any nothing is measured or kept.
+        on_score: told the score of each step that is measured.
     """
 
     config: RunConfig
@@ -98,6 +112,7 @@ class Validation:
     team: Team
     log: RunLog
     questions: Sequence[Question]
+    on_score: Callable[[int, float], None] = lambda step, score: None
 
     @property
     def folder(self) -> Path:
@@ -111,11 +126,26 @@ class Validation:
         """
         if (kept := self._kept()) is not None and (kept > start or not self.questions):
             shutil.rmtree(self.folder)
-        scheduled = start % self.config.checkpoint_every == 0 or start == self.config.steps
+        scheduled = self.config.validates_after(start)
         if start and scheduled and self.questions and start not in self._scores():
             self.compare(start)
         elif start in self._scores() and self._kept() is None:
             checkpoint.save(self.folder, start, self.team.save, keep=1)
+
+    def goes_on(self, step: int) -> bool:
+        """Measure the team where that is due after a step; return whether training goes on."""
+        if self.config.validates_after(step):
+            self.compare(step)
+        return not self.exhausted
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether `eval.patience` measurements in a row were none better than the best."""
+        scores = list(self._scores().values())
+        if not (self.questions and scores and self.config.eval.patience):
+            return False
+        since = len(scores) - 1 - scores.index(max(scores))
+        return since >= self.config.eval.patience
 
     def compare(self, step: int) -> None:
         """Measure the team after a step, and keep it if none before was better.
@@ -139,6 +169,7 @@ class Validation:
         if kept is None or score >= self._scores().get(kept, float("-inf")):
             checkpoint.save(self.folder, step, self.team.save, keep=1)
         self.log.beside("validation", {"score": score, "questions": len(self.questions)})
+        self.on_score(step, score)
 
     def take_best(self) -> str:
         """Give the team the weights of the best checkpoint; return what is used, in words."""

@@ -167,6 +167,7 @@ def _lead(study: Study, arm: Arm, method: Arm | None) -> Json | None:
 
 PANELS: tuple[tuple[str, str], ...] = (
     ("score/", "Mean verifier score, training questions"),
+    ("validation", "Vote of the last turn, validation questions"),
     ("reward", "Mean reward of a message"),
     ("kl", "KL to the reference policy, nats per token"),
     ("entropy", "Entropy, nats per token"),

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from maporl_agents.measure.debate_stats import TurnStats, transitions
 from maporl_agents.records import questions_record
-from maporl_agents.records.run_log import read_metrics
 from maporl_agents.records.storage import load_json
 from maporl_agents.studies.results import Arm, Measurement, SeedResult, Stage, Study
+from maporl_agents.training.validation import curve_of
 from maporl_env.types import Transcript
 
 STAGES: tuple[Stage, ...] = ("before", "after")
@@ -84,7 +84,7 @@ def _load_run(folder: Path) -> Source:
     config = load_json(folder / "config.json")
     results = folder / "results.json"
     stages = load_json(results) if results.is_file() else {}
-    rows = read_metrics(folder)
+    rows = curve_of(folder)
     debates = _debates_of(folder)
     seed = SeedResult(
         seed=config.get("seed", 0),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -254,3 +255,63 @@ def test_greedy_answers_are_left_out_on_request(tmp_path: Path) -> None:
         "after": ["sampled"],
     }
     assert maporl("report", tmp_path / "run") == 0
+
+
+class TestCurve:
+    """The held-out curve while training: how often, where it is shown, when it ends the run."""
+
+    def test_is_measured_as_often_as_asked(self) -> None:
+        config = replace(SMALL, steps=7, checkpoint_every=3, eval=EvalConfig(every=2))
+        steps = range(1, 8)
+        assert [s for s in steps if config.validates_after(s)] == [2, 4, 6, 7]
+        assert [s for s in steps if config.saves_after(s)] == [2, 3, 4, 6, 7]
+        plain = replace(config, eval=EvalConfig())
+        assert [s for s in steps if plain.validates_after(s)] == [3, 6, 7]
+        assert [s for s in steps if plain.saves_after(s)] == [3, 6, 7]
+
+    def test_stands_in_the_rows_of_its_steps(self, tmp_path: Path) -> None:
+        rows = {"metrics.jsonl": [{"step": s, "kl": 0.1} for s in (1, 2, 3)]}
+        rows["validation.jsonl"] = [{"step": 2, "score": 0.4}]
+        for name, lines in rows.items():
+            (tmp_path / name).write_text("".join(json.dumps(one) + "\n" for one in lines))
+        found = validation.curve_of(tmp_path)
+        assert [row.get("validation") for row in found] == [None, 0.4, None]
+
+    @pytest.mark.parametrize(
+        ("scores", "patience", "over"),
+        [
+            ([0.1, 0.5, 0.4], 1, True),
+            ([0.1, 0.5, 0.4], 2, False),
+            ([0.5, 0.5], 1, True),  # as good is not better
+            ([0.5, 0.4, 0.6], 1, False),
+            ([0.9, 0.1, 0.1, 0.1], 0, False),
+            ([], 1, False),
+        ],
+    )
+    def test_ends_training_after_its_patience(
+        self, tmp_path: Path, scores: list[float], patience: int, over: bool
+    ) -> None:
+        lines = (json.dumps({"step": i, "score": x}) for i, x in enumerate(scores, 1))
+        (tmp_path / "validation.jsonl").write_text("".join(f"{line}\n" for line in lines))
+        question = load_task("shopping").split("train")[:1]
+        config = replace(SMALL, eval=EvalConfig(patience=patience))
+        watched: Any = validation.Validation
+        made = watched(config, None, None, SimpleNamespace(folder=tmp_path), question)
+        assert made.exhausted is over
+
+    @pytest.mark.thorough
+    def test_stops_early_and_stays_stopped(self, tmp_path: Path, votes: list[float]) -> None:
+        """The best is measured; a run that is resumed does not train on."""
+        votes += [0.2, 0.9, 0.5, 0.4]
+        folder, screen = tmp_path / "run", console()
+        config = replace(SMALL, steps=9, eval=replace(SMALL.eval, patience=2))
+        experiment.run(config, folder, screen)
+        assert steps_of(folder) == [1, 2, 3, 4]
+        said = " ".join(screen.export_text().split())
+        assert "the team of step 2 is used" in said
+        assert "validation 0.90 (step 2)" in said
+        before = (folder / "metrics.jsonl").read_text()
+        assert before.count("\n") == 4
+        experiment.resume(folder, console())
+        assert (folder / "metrics.jsonl").read_text() == before
+        assert (folder / "curve.png").stat().st_size > 10_000
