@@ -47,7 +47,8 @@ class Train:
     """With --resume: go on with the settings given here although the run has others, and with
     questions that have changed since it began."""
     log_to: tuple[str, ...] = ()
-    """Send metrics there too, besides TensorBoard: wandb, if it is installed."""
+    """Send metrics there too, besides TensorBoard: wandb, trackio or mlflow, if installed. A
+    resumed run goes on there, no step twice."""
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""

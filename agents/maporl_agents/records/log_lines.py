@@ -29,6 +29,14 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return records
 
 
+def last_step(path: Path) -> int:
+    """Return the step of the last complete line, 0 without any; ValueError as `log_lines`."""
+    step = 0
+    for record, _ in log_lines(path):
+        step = record["step"]
+    return step
+
+
 def read_seconds(folder: Path) -> dict[str, float]:
     """Return the seconds of each phase summed over a run's steps; {} for a run without them.
 

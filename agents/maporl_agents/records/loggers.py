@@ -1,13 +1,20 @@
-"""Loggers that take metrics besides metrics.jsonl: TensorBoard and Weights & Biases."""
+"""Loggers that take metrics besides metrics.jsonl: TensorBoard, wandb, trackio and mlflow.
+
+A run that goes on after a checkpoint repeats the steps after it, with the same numbers. The hosted
+loggers go on with the same run there (its id is in `FILE`) and are not sent a step twice.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+from maporl_agents.records.storage import write_text
 
 
 class Logger(Protocol):
@@ -78,6 +85,15 @@ def _protocol() -> tuple[Any, Any]:
     return event_pb2, summary_pb2
 
 
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(
+            f"{name} is not installed: pip install {name}, or leave this logger out."
+        ) from error
+
+
 class WandbLogger:
     """Sends metrics to Weights & Biases, which the user has installed and logged in to.
 
@@ -85,19 +101,25 @@ class WandbLogger:
         name: of the run.
         config: shown with the run.
         project: the project that the run belongs to.
+        run_id: of an earlier logger of the same run, which goes on; None begins one.
+
+    Attributes:
+        run_id: names the run to a later logger.
 
     Raises:
         ValueError: if wandb is not installed.
     """
 
-    def __init__(self, name: str, config: Mapping[str, Any], project: str = "maporl") -> None:
-        try:
-            wandb = importlib.import_module("wandb")
-        except ImportError as error:
-            raise ValueError(
-                "Weights & Biases is not installed: pip install wandb, or leave this logger out."
-            ) from error
-        self._run = wandb.init(project=project, name=name, config=dict(config))
+    def __init__(
+        self,
+        name: str,
+        config: Mapping[str, Any],
+        project: str = "maporl",
+        run_id: str | None = None,
+    ) -> None:
+        known = {} if run_id is None else {"id": run_id, "resume": "allow"}
+        self._run = _package("wandb").init(project=project, name=name, config=dict(config), **known)
+        self.run_id: str | None = getattr(self._run, "id", None)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Send the metrics of one step."""
@@ -108,7 +130,104 @@ class WandbLogger:
         self._run.finish()
 
 
-LOGGERS: dict[str, Callable[[str, Mapping[str, Any]], Logger]] = {"wandb": WandbLogger}
+class TrackioLogger:
+    """Writes metrics to trackio, on this machine or where its own variables say.
+
+    Arguments and attributes are those of `WandbLogger`; the id is the name of the run there.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: Mapping[str, Any],
+        project: str = "maporl",
+        run_id: str | None = None,
+    ) -> None:
+        self._run = _package("trackio").init(
+            project=project,
+            name=run_id or name,
+            config=dict(config),
+            resume="allow" if run_id else "never",
+            embed=False,
+        )
+        self.run_id: str | None = getattr(self._run, "name", None)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Write the metrics of one step."""
+        self._run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        """Finish the run."""
+        self._run.finish()
+
+
+class MlflowLogger:
+    """Sends metrics to MLflow, to the server or folder that its own variables name.
+
+    Arguments and attributes are those of `WandbLogger`; the project is MLflow's experiment.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: Mapping[str, Any],
+        project: str = "maporl",
+        run_id: str | None = None,
+    ) -> None:
+        self._mlflow = _package("mlflow")
+        self._client = self._mlflow.MlflowClient()
+        self.run_id: str | None = run_id
+        if run_id is None:
+            experiment = self._mlflow.set_experiment(project)
+            run = self._client.create_run(experiment.experiment_id, run_name=name)
+            self.run_id = run.info.run_id
+            self._client.log_dict(self.run_id, dict(config), "config.json")
+        else:
+            self._client.update_run(run_id, status="RUNNING")
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Send the metrics of one step."""
+        now = int(1000 * time.time())
+        metric = self._mlflow.entities.Metric
+        sent = [metric(name, float(value), now, step) for name, value in values.items()]
+        self._client.log_batch(self.run_id, metrics=sent)
+
+    def close(self) -> None:
+        """Mark the run as finished."""
+        self._client.set_terminated(self.run_id)
+
+
+class After:
+    """Passes on what is logged after a step, and nothing up to it.
+
+    Args:
+        logger: takes the later steps.
+        seen: the last step that it has already.
+    """
+
+    def __init__(self, logger: Logger, seen: int) -> None:
+        self.logger = logger
+        self.seen = seen
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Pass on the metrics of a new step, and a validation that came too late for the last."""
+        late = step == self.seen and all(name.startswith("validation/") for name in values)
+        if step > self.seen or late:
+            self.logger.log(step, values)
+
+    def close(self) -> None:
+        """Close the logger."""
+        self.logger.close()
+
+
+FILE = "loggers.json"
+"""In a run's folder: the ids of the run in the loggers that have some."""
+
+LOGGERS: dict[str, Callable[..., Logger]] = {
+    "wandb": WandbLogger,
+    "trackio": TrackioLogger,
+    "mlflow": MlflowLogger,
+}
 """The loggers of ``--log-to`` by the name of their package; made from a run's name and settings."""
 
 
@@ -121,7 +240,32 @@ def require_loggers(names: Sequence[str]) -> None:
             raise ValueError(f"{name} is not installed: pip install {name}, or do not --log-to it")
 
 
-def make_loggers(names: Sequence[str], run: str, config: Mapping[str, Any]) -> tuple[Logger, ...]:
-    """Return a logger for each name; ValueError as `require_loggers`."""
+def make_loggers(
+    names: Sequence[str],
+    run: str,
+    config: Mapping[str, Any],
+    folder: Path | None = None,
+    seen: int = 0,
+) -> tuple[Logger, ...]:
+    """Return a logger for each name; ValueError as `require_loggers`.
+
+    Args:
+        names: of `LOGGERS`.
+        run: its name.
+        config: its settings.
+        folder: of the run, where ids are kept; None keeps none.
+        seen: the last step that the run's loggers have already; 0 begins new runs in them.
+    """
     require_loggers(names)
-    return tuple(LOGGERS[name](run, config) for name in names)
+    path = None if folder is None else folder / FILE
+    known = json.loads(path.read_text()) if path is not None and seen and path.is_file() else {}
+    made: list[Logger] = []
+    for name in names:
+        begun = known.get(name)
+        logger = LOGGERS[name](run, config, **({} if begun is None else {"run_id": begun}))
+        made.append(logger if begun is None else After(logger, seen))
+        if (now := getattr(logger, "run_id", None)) is not None:
+            known[name] = now
+    if path is not None and known:
+        write_text(path, json.dumps(known, indent=2) + "\n")
+    return tuple(made)

@@ -31,6 +31,7 @@ _FILES = (
     "validation.jsonl",
     "warmup.jsonl",
     "before.json",
+    "loggers.json",
     "results.json",
     "curve.png",
     "report.html",

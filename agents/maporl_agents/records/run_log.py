@@ -33,7 +33,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from maporl_agents.records.log_lines import log_lines, read_metrics
+from maporl_agents.records.log_lines import last_step, log_lines, read_metrics
 from maporl_agents.records.loggers import Logger, TensorBoardLogger, WandbLogger
 from maporl_agents.records.run_folder import (
     acquire,
@@ -72,6 +72,7 @@ class RunLog:
         folder: `runs/<name>`.
         config: the settings as JSON values.
         loggers: where metrics go besides the folder, TensorBoard first.
+        seen: steps that were logged before `truncate_after`; 0 if their settings were others.
     """
 
     def __init__(self, folder: Path, config: Any, lock: int, loggers: Sequence[Logger]) -> None:
@@ -79,6 +80,7 @@ class RunLog:
         self.config = config
         self.loggers: tuple[Logger, ...] = (TensorBoardLogger(folder / "tensorboard"), *loggers)
         self._lock: int | None = lock
+        self.seen = 0
         self._step = 0
         self._new_settings = False
 
@@ -313,6 +315,8 @@ class RunLog:
         Raises:
             ValueError: if a line that is to stay is damaged; names file and line.
         """
+        if not self._new_settings:
+            self.seen = last_step(self.folder / "metrics.jsonl")
         self._cut(step)
         if self._new_settings:
             write_text(self.folder / "config.json", _pretty(self.config))

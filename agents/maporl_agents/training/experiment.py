@@ -202,7 +202,7 @@ def run(
     with RunLog.create(folder, config, overwrite=overwrite) as log:
         checkpoint.save_json(folder / questions_record.FILE, noted)
         save_given_questions(config, folder)
-        log.loggers += make_loggers(log_to, config.name, log.config)
+        log.loggers += make_loggers(log_to, config.name, log.config, folder)
         return _finish(config, game, learner, parts, noted, log, console, start=0)
 
 
@@ -252,7 +252,7 @@ def resume(
         log.truncate_after(start)
         if force:
             checkpoint.save_json(folder / questions_record.FILE, noted)
-        log.loggers += make_loggers(log_to, config.name, log.config)
+        log.loggers += make_loggers(log_to, config.name, log.config, folder, log.seen)
         console.print(f"resuming {folder} after step {start} of {config.steps}")
         return _finish(config, game, learner, parts, noted, log, console, start=start)
 

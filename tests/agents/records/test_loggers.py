@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from run_log_cases import AGENTS, ENV
@@ -109,10 +111,128 @@ def test_loggers_are_made_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loggers.make_loggers([], "first", {}) == ()
 
 
+class Hosted:
+    """A logger whose runs have ids, as those of wandb, trackio and mlflow."""
+
+    runs: ClassVar[dict[str, list[tuple[int, dict[str, float]]]]] = {}
+
+    def __init__(self, name: str, config: Mapping[str, object], run_id: str | None = None) -> None:
+        self.run_id = run_id or f"{name}-{len(self.runs)}"
+        self.lines = self.runs.setdefault(self.run_id, [])
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self.lines.append((step, dict(values)))
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def hosted(monkeypatch: pytest.MonkeyPatch) -> type[Hosted]:
+    monkeypatch.setattr(Hosted, "runs", {})
+    monkeypatch.setitem(loggers.LOGGERS, "hosted", Hosted)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    return Hosted
+
+
+def test_a_run_that_goes_on_is_one_run_there_with_every_step_once(
+    tmp_path: Path, hosted: type[Hosted]
+) -> None:
+    """Three steps, a checkpoint after the second; the third is made again, and a fourth."""
+
+    def begin(log: RunLog) -> None:
+        log.loggers += loggers.make_loggers(["hosted"], "run", {}, tmp_path, log.seen)
+
+    with RunLog.create(tmp_path, {}) as log:
+        begin(log)
+        for step in (1, 2, 3):
+            log.metrics(step, {"kl": step / 8})
+    with RunLog.resume(tmp_path, {}) as log:
+        log.truncate_after(2)
+        assert log.seen == 3
+        begin(log)
+        for step in (3, 4):
+            log.metrics(step, {"kl": step / 8})
+        log.validation({"score": 0.5})
+    expected = [(step, {"kl": step / 8}) for step in (1, 2, 3, 4)]
+    assert hosted.runs == {"run-0": [*expected, (4, {"validation/score": 0.5})]}
+    assert json.loads((tmp_path / loggers.FILE).read_text()) == {"hosted": "run-0"}
+
+
+def test_mlflow_takes_a_run_and_goes_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the package itself, where it is installed."""
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/runs.db")
+    monkeypatch.chdir(tmp_path)
+    first = loggers.MlflowLogger("first", {"seed": 0})
+    first.log(1, {"score/turn_1": 0.5, "kl": math.nan})
+    first.close()
+    again = loggers.MlflowLogger("first", {"seed": 0}, run_id=first.run_id)
+    again.log(2, {"score/turn_1": 0.75})
+    again.close()
+    client = mlflow.MlflowClient()
+    history = client.get_metric_history(first.run_id, "score/turn_1")
+    assert [(one.step, one.value) for one in history] == [(1, 0.5), (2, 0.75)]
+    assert client.get_run(first.run_id).info.status == "FINISHED"
+
+
+def test_a_validation_that_was_cut_off_is_sent_with_its_step(
+    tmp_path: Path, hosted: type[Hosted]
+) -> None:
+    (tmp_path / loggers.FILE).write_text('{"hosted": "a"}')
+    [logger] = loggers.make_loggers(["hosted"], "run", {}, tmp_path, 3)
+    for step in (2, 3):
+        logger.log(step, {"kl": 0.1})
+        logger.log(step, {"validation/score": 0.1})
+    logger.close()
+    assert hosted.runs == {"a": [(3, {"validation/score": 0.1})]}
+
+
+def test_other_settings_are_another_run_there(tmp_path: Path, hosted: type[Hosted]) -> None:
+    with RunLog.create(tmp_path, {"seed": 1}) as log:
+        log.loggers += loggers.make_loggers(["hosted"], "run", {}, tmp_path, log.seen)
+        log.metrics(1, {"kl": 1.0})
+    with RunLog.resume(tmp_path, {"seed": 2}, force=True) as log:
+        log.truncate_after(0)
+        assert log.seen == 0
+        log.loggers += loggers.make_loggers(["hosted"], "run", {}, tmp_path, log.seen)
+        log.metrics(1, {"kl": 2.0})
+    assert hosted.runs == {"run-0": [(1, {"kl": 1.0})], "run-1": [(1, {"kl": 2.0})]}
+
+
+def test_trackio_gets_name_settings_and_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against fakes that take what the real packages take (trackio 0.43)."""
+    said: list[object] = []
+    run = SimpleNamespace(
+        name="first-2",
+        log=lambda values, step: said.append((step, values)),
+        finish=lambda: said.append("finish"),
+    )
+    trackio = SimpleNamespace(init=lambda **options: said.append(options) or run)
+    monkeypatch.setitem(sys.modules, "trackio", trackio)
+    for known in (None, "first-2"):
+        logger = loggers.TrackioLogger("first", {"seed": 0}, run_id=known)
+        logger.log(7, {"kl": 0.5})
+        logger.close()
+        started, *rest = said
+        assert rest == [(7, {"kl": 0.5}), "finish"]
+        assert started == {
+            "project": "maporl",
+            "name": known or "first",
+            "config": {"seed": 0},
+            "resume": "allow" if known else "never",
+            "embed": False,
+        }
+        assert logger.run_id == "first-2"
+        said.clear()
+
+
 def test_a_logger_that_cannot_be_had_is_named_before_anything_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(ValueError, match=r"'wandbb'.*choose among wandb"):
+    with pytest.raises(ValueError, match=r"'wandbb'.*choose among wandb, trackio"):
         loggers.require_loggers(["wandbb"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install wandb"):
