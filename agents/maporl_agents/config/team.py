@@ -20,7 +20,10 @@ Prompts = Literal["chat", "plain"]
 Thoughts = Literal["hidden", "shown"]
 
 _OF_RENDERING = frozenset(
-    ("conversations", "messages", "chat_template", "add_generation_prompt", "tools", "documents")
+    (
+        *("conversations", "messages", "chat_template", "add_generation_prompt", "tools"),
+        *("documents", "continue_final_message", "return_assistant_tokens_mask"),
+    )
 )
 """Names that a chat template is always told; no switches."""
 

@@ -23,6 +23,8 @@ from maporl_agents.update import batching, token_logprobs
 from maporl_agents.update.optimiser import PPOLearner
 from maporl_agents.update.token_logprobs import reference_and_kl, score_tokens
 
+TWO = ("cpu", "cpu:0")
+"""Two names of one device: each has copies of the models of its own, the reference included."""
 HOME = "home"
 """The pretended device of the batch."""
 
@@ -124,7 +126,7 @@ def test_scoring_moves_each_row_to_its_base_and_back(
     checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Numbers and gradients are those of one device, and no operator mixes two."""
-    team = load_team(checkpoint("llama"), num_turns=2)
+    team = load_team(checkpoint("llama"), num_turns=2, devices=TWO)
     stir(team)
     assert len(team.bases) == 2
     batch = make_batch(team)
@@ -145,7 +147,7 @@ def test_scoring_moves_each_row_to_its_base_and_back(
 
 
 def test_the_pretence_finds_a_forgotten_move(checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    team = load_team(checkpoint("llama"), num_turns=2)
+    team = load_team(checkpoint("llama"), num_turns=2, devices=TWO)
     batch = make_batch(team)
     with placed(team, batch, monkeypatch):
         monkeypatch.setattr(token_logprobs, "on_device", lambda part, _: part)
