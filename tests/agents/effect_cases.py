@@ -260,7 +260,7 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     ),
     "sampling.turn_max_new_tokens": ([ONE_TURN], {"game.num_turns": 2}),
     "eval.every": ([{"eval.use": "last"}, {"steps": 3}], {}),
-    "eval.patience": ([{"eval.use": "last"}, {"checkpoint_every": 99}], {}),
+    "eval.patience": ([{"eval.use": "last"}, {"checkpoint_every": 999}], {}),
     "sampling.agent_max_new_tokens": ([LONE], {}),
     "sampling.agent_stop": ([LONE, {"sampling.stop": ("end",)}], {}),
     "team.critic": ([NO_CRITICS | {"team.tuning": "lora"}], {"team.tuning": "lora"}),

@@ -153,7 +153,7 @@ def test_a_run_that_goes_on_is_one_run_there_with_every_step_once(
         begin(log)
         for step in (3, 4):
             log.metrics(step, {"kl": step / 8})
-        log.validation({"score": 0.5})
+        log.beside("validation", {"score": 0.5})
     expected = [(step, {"kl": step / 8}) for step in (1, 2, 3, 4)]
     assert hosted.runs == {"run-0": [*expected, (4, {"validation/score": 0.5})]}
     assert json.loads((tmp_path / loggers.FILE).read_text()) == {"hosted": "run-0"}
