@@ -330,10 +330,8 @@ def _finish(
         "after": {decoding: result.to_dict() for decoding, result in after.items()},
     }
     checkpoint.save_json(log.folder / "results.json", stages)
-    terminal_report.draw_curve(
-        *(curve_of(log.folder), stages["before"], stages["after"], log.folder / "curve.png"),
-        which,
-    )
+    picture = log.folder / "curve.png"
+    terminal_report.draw_curve(curve_of(log.folder), *stages.values(), picture, which)
     title = f"{config.game.task}, {which}: {terminal_report.asked_words(stages)}"
     console.print(terminal_report.result_table(stages, title))
     _warn(console, after["sampled"].transcripts)
@@ -341,7 +339,7 @@ def _finish(
     old, new = before.transcripts, after["sampled"].transcripts
     index = terminal_report.telling_question(old, new)
     console.print(terminal_report.before_and_after(old[index], new[index]))
-    console.print(f"\nrun folder: {log.folder}    picture: {log.folder / 'curve.png'}")
+    console.print(f"\nrun folder: {log.folder}    picture: {picture}")
     for words in (("report",), ("play", "--run")):
         console.print(f"next: {command_line(*words, log.folder)}", soft_wrap=True)
     return stages
