@@ -330,8 +330,8 @@ def _finish(
         "after": {decoding: result.to_dict() for decoding, result in after.items()},
     }
     checkpoint.save_json(log.folder / "results.json", stages)
-    picture = log.folder / "curve.png"
-    terminal_report.draw_curve(curve_of(log.folder), *stages.values(), picture, which)
+    rows, picture = curve_of(log.folder), log.folder / "curve.png"
+    terminal_report.draw_curve(rows, stages["before"], stages["after"], picture, which)
     title = f"{config.game.task}, {which}: {terminal_report.asked_words(stages)}"
     console.print(terminal_report.result_table(stages, title))
     _warn(console, after["sampled"].transcripts)
