@@ -124,6 +124,8 @@ class Rollout:
         policies: name of the policy that wrote each message.
         rewards: (T, A), reward of each message; 0 for turns that were not played.
         scored: (T, A) bool, True where the verifier gave a score (False: masked, no loss).
+        rounds: the call of the sampler in which each message was written; messages of one round
+            were written at the same time. () if it is not known.
     """
 
     transcript: Transcript
@@ -132,6 +134,7 @@ class Rollout:
     policies: tuple[str, ...]
     rewards: np.ndarray
     scored: np.ndarray
+    rounds: tuple[int, ...] = ()
 
     def spoken(self) -> Iterator[tuple[Message, TokenIds, Completion, str]]:
         """Yield (message, prompt, completion, policy) in the order of the transcript."""
@@ -164,6 +167,8 @@ class TokenBatch:
             likewise.
         kept: B sets of ids that the tokens of each row were drawn from, None for a row of the whole
             vocabulary; None if all are.
+        joint_histories: B tuples of ids, what a central critic reads before the message; None for
+            other critics.
     """
 
     prompts: tuple[TokenIds, ...]
@@ -180,6 +185,7 @@ class TokenBatch:
     prompt_ids: Tensor = None  # type: ignore[assignment]
     ranks: Tensor = None  # type: ignore[assignment]
     kept: tuple[KeptIds | None, ...] | None = None
+    joint_histories: tuple[TokenIds, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.prompt_ids is None:
@@ -201,7 +207,7 @@ class TokenBatch:
         index = torch.as_tensor(rows, dtype=torch.long, device=self.ids.device)
         chosen = index.tolist()
         width = int(self.mask[index].sum(1).max()) if chosen else 0
-        values = self.sampled_values
+        values, joint = self.sampled_values, self.joint_histories
         return TokenBatch(
             prompts=tuple(self.prompts[i] for i in chosen),
             ids=self.ids[index, :width],
@@ -217,6 +223,7 @@ class TokenBatch:
             prompt_ids=self.prompt_ids[index],
             ranks=self.ranks[index],
             kept=None if self.kept is None else tuple(self.kept[i] for i in chosen),
+            joint_histories=None if joint is None else tuple(joint[i] for i in chosen),
         )
 
     def untruncated(self) -> TokenBatch:

@@ -100,6 +100,12 @@ class Scheme:
     work: Callable[[Any], StepWork] | None = None
 
 
+def critic_note(config: RunConfig) -> str:
+    """Return the note of `StepWork` on what a plan leaves out of a central critic."""
+    central = config.team.critic == "central"
+    return "The passes of the central critic over joint histories are left out" if central else ""
+
+
 def scheme_for(config: RunConfig) -> Scheme:
     """Return the scheme that settings belong to; its file is imported only now."""
     name = scheme_of(config)

@@ -322,7 +322,7 @@ def work(config: GRPOConfig) -> StepWork:
         epochs=settings.epochs,
         minibatches=settings.minibatches,
         copies=settings.group_size,
-        note=f"It leaves out {named}." if named else "",
+        note=f"It leaves out {named}" if named else "",
     )
 
 

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maporl_agents.algorithms import Scheme, StepWork, magrpo
+from maporl_agents.algorithms import Scheme, StepWork, critic_note, magrpo
 from maporl_agents.config import IACConfig, IACSettings
 from maporl_agents.losses import value_loss
 from maporl_agents.measure.step_metrics import Metrics, explained_variance, rollout_metrics
@@ -37,6 +37,7 @@ from maporl_agents.trees.sample_tree import joint_reward
 from maporl_agents.types import Experience, Rollout, TokenBatch
 from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
+from maporl_agents.update.joint_history import joint_histories
 from maporl_agents.update.objective import Objective, message_kl
 from maporl_agents.update.optimiser import PolicyLearner
 from maporl_agents.update.token_tables import token_tables
@@ -126,7 +127,8 @@ def scored_rows(team: Team, rollouts: Sequence[Rollout], gamma: float) -> tuple[
         transcript = rollout.transcript
         rewards = [joint_reward(transcript.of_turn(turn)) for turn in range(transcript.turn)]
         known = [reward for reward in rewards if reward is not None]
-        for message, prompt, completion, policy in rollout.spoken():
+        spoken = zip(rollout.spoken(), joint_histories(team, rollout), strict=True)
+        for (message, prompt, completion, policy), joint in spoken:
             agent, turn = transcript.agents.index(message.agent), message.turn
             if not team.trains(agent, turn):
                 continue
@@ -134,7 +136,7 @@ def scored_rows(team: Team, rollouts: Sequence[Rollout], gamma: float) -> tuple[
                 left_out += 1
                 continue
             reward = reward_until_trained_again(team, agent, turn, known, gamma)
-            rows.append(Row(prompt, completion, policy, episode, turn, agent, reward))
+            rows.append(Row(prompt, completion, policy, episode, turn, agent, reward, joint))
     return rows, left_out
 
 
@@ -261,5 +263,5 @@ SCHEME = Scheme(
     ),
     train_step=train_step,
     critics=True,
-    work=lambda config: StepWork(config.iac.micro_tokens),
+    work=lambda config: StepWork(config.iac.micro_tokens, note=critic_note(config)),
 )

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from maporl_agents.advantages import gae, token_rewards, whiten
-from maporl_agents.algorithms import Scheme, StepWork
+from maporl_agents.algorithms import Scheme, StepWork, critic_note
 from maporl_agents.config import PPOConfig, TrainConfig, turns_of
 from maporl_agents.losses import (
     kl_estimate,
@@ -233,6 +233,9 @@ SCHEME = Scheme(
     train_step=train_step,
     critics=True,
     work=lambda config: StepWork(
-        config.ppo.micro_tokens, epochs=config.ppo.epochs, minibatches=config.ppo.minibatches
+        config.ppo.micro_tokens,
+        epochs=config.ppo.epochs,
+        minibatches=config.ppo.minibatches,
+        note=critic_note(config),
     ),
 )

@@ -56,9 +56,10 @@ class TeamConfig:
     """With "lora": adapters from which the policies start, and which are their reference instead of
     the bare base. One folder for all agents or one each: an adapter, or adapters by the policies'
     names, as below a checkpoint's "policies". Rank and scale are then theirs."""
-    critic: Literal["trunk", "adapter"] = "trunk"
+    critic: Literal["trunk", "adapter", "central"] = "trunk"
     """The layers below a critic's value head: those of its policy, which it helps to train, or with
-    "lora" an adapter of its own."""
+    "lora" an "adapter" of its own. "central" is one critic for all agents (MAPPO, MAAC): it reads
+    the joint history with the model as it began, and trains no layers of a policy."""
     critic_width: int = 64
     """Hidden units of each value head. Tiny."""
     gradient_checkpointing: bool = False
@@ -110,7 +111,12 @@ class TeamConfig:
             )
         require_choice("sharing", self.sharing, get_args(Sharing))
         require_choice("tuning", self.tuning, ("full", "lora", "none"))
-        require_choice("critic", self.critic, ("trunk", "adapter"))
+        require_choice("critic", self.critic, ("trunk", "adapter", "central"))
+        if self.critic == "central" and len(set(self.model)) > 1:
+            raise ValueError(
+                f"critic='central' reads the token ids of all agents with one model, and `model` "
+                f"names {', '.join(dict.fromkeys(self.model))}: choose critic='trunk', or one model"
+            )
         if self.tuning != "lora" and self.critic == "adapter":
             raise ValueError(f"critic='adapter' needs tuning='lora', not {self.tuning!r}")
         if self.tuning != "lora" and self.start_from:

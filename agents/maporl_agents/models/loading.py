@@ -96,6 +96,7 @@ def make_team(
         num_turns=num_turns,
         trained=trained,
         critic_width=config.critic_width if critics else None,
+        central=config.critic == "central",
         seed=seed,
     )
 

@@ -37,6 +37,8 @@ def _name(sharing: Sharing, agent: int, turn: int) -> str:
     raise ValueError(f"unknown sharing {sharing!r}; choose one of agent, turn, first_turn, one")
 
 
+CENTRAL = "central"
+"""Name of the critic of a team with one for all agents."""
 CRITICS_FILE = "critics.safetensors"
 """In a checkpoint: the value heads of a team that has some."""
 
@@ -53,6 +55,8 @@ class Team:
         trained: the (agent, turn) pairs that are trained; None for all. The others speak as the
             policies the run started from and have no critic.
         critic_width: hidden units of each value head; None for a team without critics.
+        central: one critic for all agents and turns, which reads the joint history of a debate
+            with the first base as it began (`update.joint_history`).
         seed: names the initialisation of the value heads.
     """
 
@@ -65,6 +69,7 @@ class Team:
         num_turns: int,
         trained: Collection[tuple[int, int]] | None = None,
         critic_width: int | None = 64,
+        central: bool = False,
         seed: int = 0,
     ) -> None:
         self.bases = list(bases)
@@ -75,12 +80,17 @@ class Team:
         self._trained = frozenset(pairs if trained is None else trained)
         self._base_of = {policy: base for base in self.bases for policy in base.policies}
         self._seed = seed
+        self.central = central and critic_width is not None
         self.critics = nn.ModuleDict() if critic_width is None else self._value_heads(critic_width)
 
     def _value_heads(self, hidden: int) -> nn.ModuleDict:
         """Return a fresh value head of `hidden` units for each trained (agent, turn)."""
         generator = torch.Generator().manual_seed(self._seed)
         heads = nn.ModuleDict()
+        if self.central:
+            head = ValueHead(width_of(self.bases[0].model), hidden, generator)
+            heads[CENTRAL] = head.to(self.bases[0].device)
+            return heads
         for agent, turn in sorted(self._trained):
             base = self.base_of(self.policy(agent, turn))
             head = ValueHead(width_of(base.model), hidden, generator)
@@ -100,7 +110,9 @@ class Team:
         return policy_name(self.sharing, agent, turn, trained=self.trains(agent, turn))
 
     def critic(self, agent: int, turn: int) -> str:
-        """Return the name of the value head for agent `agent` in `turn`: one each."""
+        """Return the name of the value head for agent `agent` in `turn`: one each, or one."""
+        if self.central:
+            return CENTRAL
         return critic_name(agent, min(turn, self.num_turns - 1))
 
     def base_of(self, policy: str) -> Base:

@@ -69,16 +69,23 @@ def play(
             trunk of the policy (`Completion.values`).
     """
     debates.reset(questions=questions)
+    with_values = with_values and not team.central  # which reads another text
     tapes = [_Tape() for _ in questions]
     kept = KeptCaches(team.bases, sampling.cache_gb)
     turn = 0
     while prompts := debates.prompts():
         own = [tapes[prompt.debate].own(prompt.agent_index) for prompt in prompts]
-        asked = requests(team, prompts, own, first_debate=first_debate, with_values=with_values)
+        asked = requests(
+            team,
+            prompts,
+            own,
+            first_debate=first_debate,
+            with_values=with_values,
+        )
         stream = seed_of(seed, "sample", turn)
         completions = speak(team, asked, sampling, stream, engine=engine, kept=kept)
         for prompt, request, completion in zip(prompts, asked, completions, strict=True):
-            tapes[prompt.debate].record(request, completion)
+            tapes[prompt.debate].record(request, completion, turn)
         debates.step(
             [completion.text for completion in completions],
             [completion.stop is StopReason.LENGTH for completion in completions],
@@ -98,6 +105,7 @@ class _Tape:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.completions: list[Completion] = []
+        self.rounds: list[int] = []
 
     def own(self, agent: int) -> list[TokenIds]:
         """Return the ids of an agent's earlier messages."""
@@ -107,8 +115,9 @@ class _Tape:
             if request.agent == agent
         ]
 
-    def record(self, request: Request, completion: Completion) -> None:
-        """Add a message."""
+    def record(self, request: Request, completion: Completion, now: int) -> None:
+        """Add a message of round `now`."""
+        self.rounds.append(now)
         self.requests.append(request)
         self.completions.append(completion)
 
@@ -121,4 +130,5 @@ class _Tape:
             policies=tuple(request.policy for request in self.requests),
             rewards=rewards,
             scored=scored,
+            rounds=tuple(self.rounds),
         )

@@ -17,6 +17,7 @@ from torch import Tensor
 from maporl_agents.models.team import Team
 from maporl_agents.tensor_checks import moved
 from maporl_agents.types import Completion, Rollout, TokenBatch, TokenIds
+from maporl_agents.update.joint_history import joint_histories
 from maporl_agents.update.layout import in_order, nest, pack, texts_of
 
 
@@ -30,6 +31,7 @@ class Row(NamedTuple):
     turn: int
     agent: int
     reward: float
+    joint_history: TokenIds = ()
 
 
 def collate(team: Team, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, int]:
@@ -42,7 +44,8 @@ def collate(team: Team, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, int]:
     left_out = 0
     for episode, rollout in enumerate(rollouts):
         indices = {name: index for index, name in enumerate(rollout.transcript.agents)}
-        for message, prompt, completion, policy in rollout.spoken():
+        spoken = zip(rollout.spoken(), joint_histories(team, rollout), strict=True)
+        for (message, prompt, completion, policy), joint in spoken:
             agent, turn = indices[message.agent], message.turn
             if not rollout.scored[turn, agent]:
                 left_out += 1
@@ -50,7 +53,7 @@ def collate(team: Team, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, int]:
             if not team.trains(agent, turn):
                 continue
             reward = float(rollout.rewards[turn, agent])
-            rows.append(Row(prompt, completion, policy, episode, turn, agent, reward))
+            rows.append(Row(prompt, completion, policy, episode, turn, agent, reward, joint))
     return batch_of(team, rows), left_out
 
 
@@ -80,6 +83,7 @@ def batch_of(team: Team, rows: Sequence[Row]) -> TokenBatch:
         rewards=torch.tensor([row.reward for row in rows], dtype=torch.float32, device=device),
         sampled_values=values.to(device) if all(one.values for one in completions) else None,
         kept=kept if any(kept) else None,
+        joint_histories=tuple(row.joint_history for row in rows) if team.central else None,
     )
 
 

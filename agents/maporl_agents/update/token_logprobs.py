@@ -17,6 +17,7 @@ from maporl_agents.models.truncation import kept_sets
 from maporl_agents.tensor_checks import moved, working_dtype
 from maporl_agents.types import TokenBatch, TokenScores
 from maporl_agents.update.batching import on_device, rows_by_base
+from maporl_agents.update.joint_history import central
 from maporl_agents.update.layout import lay_out, texts_of
 from maporl_agents.update.read_out import exact_kl, kl_to_reference, read_out
 
@@ -65,10 +66,7 @@ def score_tokens(
         )
         values = torch.zeros_like(logprobs)
         if with_values:
-            critics = [critic_adapter(critic) for critic in part.critics]
-            # Critics without a trunk of their own read the states of the policies.
-            by_critics = _read(base, part, rows, critics) if base.critics else read
-            values = _values(team, batch, by_critics)
+            values = _values(team, batch, _read_by_critics(team, base, part, rows, read))
         numbers = [logprobs, values, entropy]
         if with_kl:
             with torch.no_grad():
@@ -85,8 +83,7 @@ def critic_values(team: Team, batch: TokenBatch) -> Tensor:
 
     def value(rows: Tensor) -> Read:
         base, part = _part(team, batch, rows)
-        critics = [critic_adapter(critic) for critic in part.critics]
-        read = _read(base, part, rows, critics if base.critics else part.policies)
+        read = _read_by_critics(team, base, part, rows)
         return Read(read.cells, _values(team, batch, read)[None])
 
     return _spread([value(rows) for rows in rows_by_base(team, batch)], batch, 1)[0]
@@ -186,6 +183,24 @@ def packed_of(
         for prompt, text in zip(part.prompts, texts, strict=True)
     ]
     return pack_texts(texts, owners, asked, part.ids.device)
+
+
+def _read_by_critics(
+    team: Team, base: Base, part: TokenBatch, rows: Tensor, read: Read | None = None
+) -> Read:
+    """Run rows through the trunks of their critics; `read` is what the policies have read.
+
+    The states are those of a critic's own adapter, else of its policy. A central critic reads joint
+    histories with the first base as it began, without gradient by any policy.
+    """
+    if team.central:
+        trunk = team.bases[0]
+        owners = [trunk.policies[0]] * len(part)
+        with torch.no_grad():
+            return _read(trunk, central(part), rows, owners, reference=True)
+    if base.critics:
+        return _read(base, part, rows, [critic_adapter(critic) for critic in part.critics])
+    return _read(base, part, rows, part.policies) if read is None else read
 
 
 def _values(team: Team, batch: TokenBatch, read: Read) -> Tensor:
