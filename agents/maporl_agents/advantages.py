@@ -31,6 +31,7 @@ __all__ = [
     "Scale",
     "gae",
     "group_advantages",
+    "preference_advantages",
     "running_advantages",
     "token_rewards",
     "whiten",
@@ -286,6 +287,43 @@ def running_advantages(
         now[role] = decay * now.get(role, 0.0) + (1 - decay) * reward
         advantages.append(reward - now[role])
     return torch.tensor(advantages, dtype=working_dtype(rewards), device=rewards.device), now
+
+
+@torch.no_grad()
+def preference_advantages(returns: Tensor, log_ratios: Tensor, *, beta: float) -> Tensor:
+    """Weights of joint actions whose policy gradient is that of DPO on all pairs of one node.
+
+    Every pair of joint actions with different returns is a preference for the larger one. With
+    z = beta * (log_ratio of the chosen - log_ratio of the rejected), a log-ratio being the sum over
+    agents and tokens of log pi - log pi_ref, the loss of a joint policy is (MADPO; Rafailov et al.,
+    arXiv 2305.18290, equation 7, for the product of the agents' policies)
+
+        loss = mean over pairs of -log sigmoid(z)
+
+    and its gradient that of -1/J sum over j of A_j * log pi(j) at the policies that gave the
+    log-ratios, with P pairs and sums over the pairs in which j is chosen, or rejected:
+
+        A_j = beta * J / P * (sum of sigmoid(-z), chosen - sum of sigmoid(-z), rejected)
+
+    Args:
+        returns: (J,), of the joint actions of one node.
+        log_ratios: (J,), of the same.
+        beta: strength of the pull towards the reference policies, above 0.
+
+    Returns:
+        (J,), which add up to 0; all 0 where all returns are equal.
+
+    Raises:
+        ValueError: if shapes differ or beta is not positive.
+    """
+    if not beta > 0:
+        raise ValueError(f"beta={beta!r} is out of range: it must be above 0.")
+    require_shape("log_ratios", log_ratios, returns.shape, like="returns")
+    better = returns[:, None] > returns[None]  # (J, J): the row is preferred to the column
+    surprise = (-beta * (log_ratios[:, None] - log_ratios[None])).sigmoid()  # sigmoid(-z)
+    pulls = torch.where(better, surprise, 0.0)  # (J, J)
+    scale = beta * len(returns) / better.sum().clamp(min=1)
+    return scale * (pulls.sum(1) - pulls.sum(0))
 
 
 def _group_sums(x: Tensor, group: Tensor, num_groups: int) -> Tensor:

@@ -137,6 +137,7 @@ HOW = {
     "magrpo.turn_gamma": (0.9, "returns"),
     "magrpo.comparison": ("raw", "advantages"),
     "magrpo.credit": ("sum", "advantages"),
+    "magrpo.preference_beta": (0.5, "advantages"),
     "magrpo.ratio": (True, "the loss"),
     "magrpo.clip_coef": (0.2, "the loss"),
     "iac.turn_gamma": (0.9, "targets"),
@@ -316,6 +317,7 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "magrpo.joining": ([LONE], {}),
     "magrpo.credit": ([LONE], {}),
     "magrpo.ratio": ([{}], {"magrpo.epochs": 2}),
+    "magrpo.preference_beta": ([{}], {"magrpo.comparison": "preferences"}),
     "malt.thresholds": (
         [{"steps": 3}, {"malt.examples": "right_paths", "malt.prefer": ()}],
         {"malt.examples": "right_paths"},

@@ -19,7 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maporl_agents.advantages import Baseline, Scale, group_advantages
+from maporl_agents.advantages import (
+    Baseline,
+    Scale,
+    group_advantages,
+    preference_advantages,
+)
 from maporl_agents.algorithms import Scheme, StepWork
 from maporl_agents.config import IACConfig, MAGRPOConfig, MAGRPOSettings, scheme_of
 from maporl_agents.losses import Reduction
@@ -87,7 +92,7 @@ def train_step(
     rows, left_out = credit_rows(team, nodes, settings)
     batch = batch_of(team, rows)
 
-    # Score tokens. A KL in the reward is known only now: returns and advantages are made anew.
+    # Score tokens. Log-ratios, which preferences and a KL in the reward need, are known only now.
     experience = evaluate_tokens(
         team,
         batch,
@@ -95,8 +100,8 @@ def train_step(
         temperature=sampling.temperature,
         sampled=True,
     )
-    if settings.kl_coef and settings.kl_place == "reward":
-        rows = rows_with_kl(team, nodes, experience, settings, sampling.temperature)
+    if needs_log_ratios(settings):
+        rows = rows_by_log_ratios(team, nodes, experience, settings, sampling.temperature)
         experience = with_rewards(experience, torch.tensor([row.reward for row in rows]))
 
     # Update: once, or several times where the ratio corrects for it.
@@ -123,13 +128,17 @@ def train_step(
 
 
 def credit_rows(
-    team: Team, nodes: Sequence[TreeNode], settings: MAGRPOSettings
+    team: Team,
+    nodes: Sequence[TreeNode],
+    settings: MAGRPOSettings,
+    advantages: Sequence[Sequence[float | None]] | None = None,
 ) -> tuple[list[Row], int]:
     """Return one row per completion that is learnt from, its `reward` the advantage.
 
-    Also returns the number of completions all of whose joint actions went without a score.
+    Also returns the number of completions all of whose joint actions went without a score. The
+    advantages of joint actions are those of `action_advantages` unless given.
     """
-    advantages = action_advantages(nodes, settings)
+    advantages = action_advantages(nodes, settings) if advantages is None else advantages
     rows: list[Row] = []
     left_out = 0
     for node, of_node in zip(nodes, advantages, strict=True):
@@ -161,7 +170,8 @@ def action_advantages(
     if settings.comparison == "raw":
         compared = flat
     else:
-        baseline, scale = COMPARISONS[settings.comparison]
+        # Preferences need log-ratios and come later; until then a message has what "mean" gives.
+        baseline, scale = COMPARISONS.get(settings.comparison, COMPARISONS["mean"])
         compared = group_advantages(flat, groups, baseline=baseline, scale=scale)
     left = iter(compared.tolist())
     found: list[list[float | None]] = [[None] * len(node.rewards) for node in nodes]
@@ -194,37 +204,71 @@ def node_returns(node: TreeNode, settings: MAGRPOSettings) -> list[float]:
     return [value for value in returns if value is not None]
 
 
-def rows_with_kl(
+def needs_log_ratios(settings: MAGRPOSettings) -> bool:
+    """Whether credit depends on the policies' distance from their reference."""
+    return settings.comparison == "preferences" or (
+        settings.kl_coef > 0 and settings.kl_place == "reward"
+    )
+
+
+def rows_by_log_ratios(
     team: Team,
     nodes: Sequence[TreeNode],
     experience: Experience,
     settings: MAGRPOSettings,
     temperature: float,
 ) -> list[Row]:
-    """Return `credit_rows` for rewards less the KL coefficient times the joint KL.
+    """Return `credit_rows` by preferences, or for rewards less KL coefficient times joint KL.
 
-    The KL of a joint action is the sum over its messages, each to the reference policy; that of an
-    agent that is not trained is 0. The batch's rows are those of `credit_rows`, in its order.
+    The KL (with "preferences" the log-ratio) of a joint action is the sum over its messages, each
+    to the reference policy; that of an agent that is not trained is 0. The batch's rows are those
+    of `credit_rows`, in its order.
     """
+    prefers = settings.comparison == "preferences"
     of_rows = message_kl(
         team,
         experience.batch,
         experience.logprobs,
         experience.ref_logprobs,
-        estimator=settings.kl_estimator,
+        estimator="k1" if prefers else settings.kl_estimator,
         temperature=temperature,
         micro_tokens=settings.micro_tokens,
     )
     left = iter(of_rows.tolist())
-    lessened = {id(node): _less_kl(team, node, left, settings) for node in nodes}
+    joint = {id(node): _joint_kl(team, node, left, settings) for node in nodes}
+    if prefers:
+        advantages = [_by_preference(node, joint[id(node)], settings) for node in nodes]
+        return credit_rows(team, nodes, settings, advantages)[0]
+    lessened = {
+        id(node): [
+            None if reward is None else reward - settings.kl_coef * kl
+            for reward, kl in zip(node.rewards, joint[id(node)], strict=True)
+        ]
+        for node in nodes
+    }
     below = [_with_rewards_of(node, lessened) for node in nodes]
     return credit_rows(team, below, settings)[0]
 
 
-def _less_kl(
-    team: Team, node: TreeNode, left: Iterator[float], settings: MAGRPOSettings
+def _by_preference(
+    node: TreeNode, log_ratios: Sequence[float], settings: MAGRPOSettings
 ) -> list[float | None]:
-    """Return a node's rewards less the KL of each joint action, taken from `left` by message."""
+    """Return the advantages of a node's joint actions by pairs of them, None without a score."""
+    returns = action_returns(node, settings.turn_gamma)
+    scored = [j for j, value in enumerate(returns) if value is not None]
+    found = preference_advantages(
+        torch.tensor([returns[j] for j in scored], dtype=torch.float64),
+        torch.tensor([log_ratios[j] for j in scored], dtype=torch.float64),
+        beta=settings.preference_beta,
+    )
+    by_action = dict(zip(scored, found.tolist(), strict=True))
+    return [by_action.get(j) for j in range(len(returns))]
+
+
+def _joint_kl(
+    team: Team, node: TreeNode, left: Iterator[float], settings: MAGRPOSettings
+) -> list[float]:
+    """Return the KL of each joint action of a node, of its messages in `left`, in their order."""
     shares = completion_credit(node.actions, node.rewards, settings)
     kl = [
         [
@@ -233,12 +277,7 @@ def _less_kl(
         ]
         for request, of_speaker in zip(node.requests, shares, strict=True)
     ]  # (S, G)
-    return [
-        None
-        if reward is None
-        else reward - settings.kl_coef * sum(row[g] for row, g in zip(kl, action, strict=True))
-        for action, reward in zip(node.actions, node.rewards, strict=True)
-    ]
+    return [sum(row[g] for row, g in zip(kl, action, strict=True)) for action in node.actions]
 
 
 def _with_rewards_of(node: TreeNode, rewards: Mapping[int, list[float | None]]) -> TreeNode:

@@ -263,6 +263,10 @@ WHERE = {
         TOKENS,
     ),
     **dict.fromkeys(("magrpo.turn_gamma", "iac.turn_gamma"), LATER_REWARDS),
+    "magrpo.preference_beta": Where(
+        lambda c: c.magrpo.comparison == "preferences",
+        "magrpo.comparison does not compare by 'preferences'",
+    ),
     "magrpo.ratio": Where(lambda c: several_updates(c, "magrpo"), ONE_UPDATE),
     **dict.fromkeys(
         ("magrpo.joining", "magrpo.credit"),

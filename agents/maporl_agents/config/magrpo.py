@@ -11,7 +11,7 @@ from maporl_agents.config.shared import JointRunConfig
 
 Joining = Literal["aligned", "cross"]
 
-Comparison = Literal["mean", "leave_one_out", "standardised", "raw"]
+Comparison = Literal["mean", "leave_one_out", "standardised", "raw", "preferences"]
 
 Length = Literal["sum", "sequence", "token"]
 
@@ -32,7 +32,9 @@ class MAGRPOSettings(RegularisedConfig):
     comparison: Comparison = "mean"
     """Advantage of a joint action: its return minus the "mean" of its node (paper), minus the mean
     of the others ("leave_one_out"), the first over the standard deviation ("standardised", GRPO's),
-    or the return itself ("raw")."""
+    the return itself ("raw"), or DPO of the joint policy on all pairs of a node ("preferences")."""
+    preference_beta: float = 0.1
+    """With "preferences": pull towards the reference policies, above 0."""
     credit: Literal["mean", "sum"] = "mean"
     """With "cross", what a completion gets of the joint actions that hold it. Library: the sum,
     which grows as G^(A - 1)."""
@@ -64,6 +66,17 @@ class MAGRPOSettings(RegularisedConfig):
             raise ValueError(
                 "clip_coef, and more than one update per batch, need the ratio: set ratio, or "
                 "leave clip_coef None and epochs and minibatches 1"
+            )
+        checks.require_numbers(self, checks.ABOVE_0, "preference_beta")
+        if self.comparison == "preferences" and (
+            self.ratio
+            or self.length != "sum"
+            or self.credit != "mean"
+            or (self.kl_coef and self.kl_place == "reward")
+        ):
+            raise ValueError(
+                "comparison='preferences' is DPO on summed log-probabilities, one update per "
+                "batch: leave ratio off, length 'sum', credit 'mean', and a KL out of the reward"
             )
         if self.credit == "sum" and self.joining == "aligned":
             raise ValueError("credit='sum' is for joining='cross': aligned completions have one")

@@ -63,6 +63,6 @@ def central(batch: TokenBatch) -> TokenBatch:
         batch,
         prompts=batch.joint_histories,
         joint_histories=None,
-        prompt_ids=None,
-        ranks=None,
+        prompt_ids=None,  # type: ignore[arg-type]  # made anew
+        ranks=None,  # type: ignore[arg-type]
     )

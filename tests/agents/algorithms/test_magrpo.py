@@ -262,7 +262,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(checkpoint: Callable[..., Path]
     ("options", "words"),
     [
         ({"joining": "crossed"}, "choose one of aligned, cross"),  # defect 8: one name everywhere
-        ({"comparison": "max"}, "choose one of mean, leave_one_out, standardised, raw"),
+        (
+            {"comparison": "max"},
+            "choose one of mean, leave_one_out, standardised, raw, preferences",
+        ),
         ({"length": "long"}, "choose one of sum, sequence, token"),
         ({"group_size": 1}, "group_size must be at least 2"),
         ({"turn_gamma": 1.5}, "turn_gamma must be in"),
@@ -270,6 +273,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(checkpoint: Callable[..., Path]
         ({"clip_coef": 0.2}, "need the ratio"),
         ({"clip_coef": -1.0, "ratio": True}, "clip_coef must be a number above 0"),
         ({"credit": "sum"}, "is for joining='cross'"),
+        ({"comparison": "preferences", "length": "token"}, "is DPO on summed log-probabilities"),
+        ({"comparison": "preferences", "ratio": True}, "one update per batch"),
+        ({"preference_beta": 0.0}, "preference_beta must be a number above 0"),
     ],
 )
 def test_wrong_settings_are_refused(options: dict[str, Any], words: str) -> None:
