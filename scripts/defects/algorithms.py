@@ -51,7 +51,7 @@ DEFECTS = (
             ),
             ('fmean if settings.credit == "mean" else math.fsum', "fmean"),
             ("REDUCTIONS[settings.length],  #", '"constant",  #'),
-            ("COMPARISONS[settings.comparison]", 'COMPARISONS["mean"]'),
+            ('COMPARISONS.get(settings.comparison, COMPARISONS["mean"])', 'COMPARISONS["mean"]'),
         ),
     ),
     Defects(

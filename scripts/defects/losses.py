@@ -7,7 +7,11 @@ from .mutant import Defects
 DEFECTS = (
     Defects(
         "agents/maporl_agents/advantages.py",
-        ("tests/agents/test_advantages.py", "tests/agents/test_group_advantages.py"),
+        (
+            "tests/agents/test_advantages.py",
+            "tests/agents/test_group_advantages.py",
+            "tests/agents/algorithms/test_joint_preferences.py",
+        ),
         (
             ("kl_coef * (ref_logprobs - logprobs)", "kl_coef * (logprobs - ref_logprobs)"),
             ("penalties = -kl_coef * real_only", "penalties = kl_coef * real_only"),
@@ -34,6 +38,8 @@ DEFECTS = (
             ("torch.stack(columns[::-1], dim=1)", "torch.stack(columns, dim=1)"),
             ("others = (sizes - 1).clamp(min=1)", "others = sizes.clamp(min=1)"),
             ("centred * (sizes / others)[group]", "centred * (others / sizes)[group]"),
+            ("scale * (pulls.sum(1) - pulls.sum(0))", "scale * pulls.sum(1)"),
+            ("surprise = (-beta * (", "surprise = (beta * ("),
             ("advantages = excess - highest[group]", "advantages = excess"),
             ("now.get(role, 0.0) + (1 - decay)", "now.get(role, 0.0) + decay"),
             ("advantages.append(reward - now[role])", "advantages.append(reward)"),

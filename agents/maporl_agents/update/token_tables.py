@@ -174,9 +174,9 @@ def _reference_and_kl(by: _Passes) -> Tensor:
 def _now(by: _Passes, *, with_values: bool, sampled: bool) -> tuple[Tensor, Tensor, Tensor, float]:
     """Return log-probabilities, values, which rows the trainer computed, and the fault."""
     batch = by.batch
-    apart = bool(by.base.critics) or by.team.central  # critics with a trunk of their own
+    own_trunks = bool(by.base.critics) or by.team.central  # critics with a trunk of their own
     # The sampler gave no values and critics read the policies' states: the trunks must run anyway.
-    runs_anyway = with_values and batch.sampled_values is None and not apart
+    runs_anyway = with_values and batch.sampled_values is None and not own_trunks
     fault = 0.0
     if sampled and samples_exactly(by.base) and not runs_anyway:
         tables = [batch.sampled_logprobs]
