@@ -112,6 +112,11 @@ class TeamConfig:
         require_choice("sharing", self.sharing, get_args(Sharing))
         require_choice("tuning", self.tuning, ("full", "lora", "none"))
         require_choice("critic", self.critic, ("trunk", "adapter", "central"))
+        if self.critic == "central" and len(set(self.devices)) > 1:
+            raise ValueError(
+                f"critic='central' reads all messages on one device, and devices names "
+                f"{', '.join(dict.fromkeys(self.devices))}: choose critic='trunk', or one device"
+            )
         if self.critic == "central" and len(set(self.model)) > 1:
             raise ValueError(
                 f"critic='central' reads the token ids of all agents with one model, and `model` "

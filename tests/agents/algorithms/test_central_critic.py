@@ -175,3 +175,5 @@ def test_several_models_are_refused() -> None:
     with pytest.raises(ValueError, match="critic='central' reads the token ids of all agents"):
         TeamConfig(model=("tiny", "tiny-sharing"), critic="central")
     TeamConfig(model=("tiny", "tiny"), critic="central")
+    with pytest.raises(ValueError, match="reads all messages on one device"):
+        TeamConfig(model=("tiny", "tiny"), critic="central", devices=("cuda:0", "cuda:1"))
