@@ -309,10 +309,13 @@ def shares(engine: Engine, rows: int = 12) -> dict[str, float]:
     """G7: share of the machine's limit that prefill, decode and update reach, on "small".
 
     R rows, P prompt ids, N new ones, Nb linear weights of the trunk, H of the head, L of one
-    adapter, l layers of width h, c numbers of the cache per id:
-    prefill  R (2 (Nb + L) P + 2 l h P^2 + 2 H) / F
+    adapter, l layers of width h, c numbers of the cache per id. Of the last layer only keys and
+    values are needed of every id; e and f are the linear weights of the base and of one adapter
+    that are needed of the states read out alone, of which there are 1 a row and S.
+    prefill  R (2 (Nb + L) P - 2 (e + f) (P - 1) + 2 (l - 1) h P^2 + 4 h P + 2 H) / F
     decode   max(R (2 (Nb + L + H) + 4 l h context) / F, 4 (Nb + 3 L + H + R c context) / B)
-    update   (4 Nb + 6 L) D + 4 H S + 3 (2 l h T^2) per row, over F; the base is frozen
+    update   (4 Nb + 6 L) T - (4 e + 6 f) P + 4 H S + 3 (2 l h T^2 - 2 h P^2) per row, over F, for
+             T = P + S ids; the base is frozen
     """
     shape = SHAPES["small"]
     h, layers = shape.hidden, shape.layers
@@ -320,6 +323,8 @@ def shares(engine: Engine, rows: int = 12) -> dict[str, float]:
     trunk = layers * (2 * h * h + h * kv + 3 * h * shape.inside)
     head = shape.words * h
     adapter = 8 * layers * (4 * h + h * 2 + kv + 3 * (h + shape.inside))
+    last = 2 * h * h + 3 * h * shape.inside  # e
+    last_adapter = 8 * (4 * h + 3 * (h + shape.inside))  # f
     trainer = engine.trainer("small", agents=3, rows=rows)
     ids = ids_of(trainer, rows, PROMPT)
     three = [Request(f"agent_{i % 3}", prompt, i % 3, i) for i, prompt in enumerate(ids)]
@@ -332,7 +337,13 @@ def shares(engine: Engine, rows: int = 12) -> dict[str, float]:
     one, many = found["one"].middle, found["many"].middle
     update = engine.update(24, 2)["ours"].middle / 2
     limit = peak()
-    prefill = rows * (2 * (trunk + adapter) * PROMPT + 2 * layers * h * PROMPT**2 + 2 * head)
+    prefill = rows * (
+        2 * (trunk + adapter) * PROMPT
+        - 2 * (last + last_adapter) * (PROMPT - 1)
+        + 2 * (layers - 1) * h * PROMPT**2
+        + 4 * h * PROMPT
+        + 2 * head
+    )
     context = PROMPT + TOKENS / 2
     step = max(
         rows * (2 * (trunk + adapter + head) + 4 * layers * h * context) / limit.flops,
@@ -340,7 +351,10 @@ def shares(engine: Engine, rows: int = 12) -> dict[str, float]:
     )
     length = PROMPT + TOKENS
     passed = 24 * (
-        (4 * trunk + 6 * adapter) * length + 4 * head * TOKENS + 3 * 2 * layers * h * length**2
+        (4 * trunk + 6 * adapter) * length
+        - (4 * last + 6 * last_adapter) * PROMPT
+        + 4 * head * TOKENS
+        + 3 * (2 * layers * h * length**2 - 2 * h * PROMPT**2)
     )
     return {
         "prefill": prefill / limit.flops / one,
