@@ -113,6 +113,7 @@ HOW = {
     "eval.passes": (2, "what is measured"),
     "warmup.steps": (3, "where training begins"),
     "warmup.questions": (9, "what is imitated"),
+    "warmup.transcripts": ("file.jsonl", "what is imitated"),
     "warmup.batch_size": (3, "messages per update"),
     "warmup.learning_rate": (0.1, "rate of the policies"),
     "eval.greedy": (False, "what is measured"),
@@ -256,8 +257,12 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         {},
     ),
     **dict.fromkeys(
-        ("warmup.questions", "warmup.batch_size", "warmup.learning_rate"),
+        ("warmup.transcripts", "warmup.batch_size", "warmup.learning_rate"),
         ([{}], {"warmup.steps": 2}),
+    ),
+    "warmup.questions": (
+        [{}, {"warmup.steps": 2, "warmup.transcripts": "file.jsonl"}],
+        {"warmup.steps": 2},
     ),
     "sampling.turn_max_new_tokens": ([ONE_TURN], {"game.num_turns": 2}),
     "eval.every": ([{"eval.use": "last"}, {"steps": 3}], {}),

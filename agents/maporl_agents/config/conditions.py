@@ -227,8 +227,12 @@ WHERE = {
         f"{MORE_THAN_AGENTS}, or holds nothing but empty texts and those of sampling.stop",
     ),
     **dict.fromkeys(
-        ("warmup.questions", "warmup.batch_size", "warmup.learning_rate"),
+        ("warmup.batch_size", "warmup.learning_rate", "warmup.transcripts"),
         Where(lambda c: c.warmup.steps > 0, "warmup.steps is 0: there is no warm-up"),
+    ),
+    "warmup.questions": Where(
+        lambda c: c.warmup.steps > 0 and not c.warmup.transcripts,
+        "warmup.steps is 0, or warmup.transcripts says what is imitated",
     ),
     # --- Measuring ---
     **dict.fromkeys(

@@ -15,6 +15,9 @@ class WarmupConfig:
     """Updates; 0 for no warm-up."""
     questions: int = 128
     """Training questions that are debated once, to find right answers."""
+    transcripts: str = ""
+    """A file of transcripts to imitate in place of own right answers, one as JSON per line, such as
+    transcripts/train.jsonl of a run: all messages of trained agents and turns."""
     batch_size: int = 16
     """Messages in one update."""
     learning_rate: float = 1e-3

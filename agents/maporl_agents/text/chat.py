@@ -111,6 +111,13 @@ class Chat:
         self.thoughts = self._thoughts(self.stop_ids)
         self.hides = hide_thoughts and self.thoughts is not None
 
+    @property
+    def end_id(self) -> int | None:
+        """The id that ends a message: the template's closing token, else the tokenizer's EOS."""
+        closing = self._closing if self._closing in self.stop_ids else None
+        eos: int | None = self.tokenizer.eos_token_id
+        return eos if closing is None else closing
+
     def encode(self, text: str, *, first: bool = False) -> list[int]:
         """Return the ids of foreign text, free of control tokens whatever it contains.
 

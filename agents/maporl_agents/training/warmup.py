@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from maporl_agents.play.rollout import play
 from maporl_agents.records import checkpoint
 from maporl_agents.records.run_log import RunLog
 from maporl_agents.seeding import seed_of
+from maporl_agents.training.given_messages import given_rows, read_transcripts
 from maporl_agents.training.loop import interruptible
 from maporl_agents.training.make_game import LoadedGame
 from maporl_agents.training.restore import save_checkpoint
@@ -63,7 +65,7 @@ def warm_up(
     questions: Sequence[Question],
     log: RunLog,
 ) -> str:
-    """Imitate the team's own right messages; return in a sentence what came of it.
+    """Imitate own right messages, or those of a file; return in a sentence what came of it.
 
     Args:
         config: of the run, whose `warmup` says how many steps.
@@ -74,9 +76,15 @@ def warm_up(
 
     Raises:
         FloatingPointError: the loss or a weight became infinite or not a number.
+        ValueError: the file of transcripts cannot be read or does not fit the game.
     """
     settings, team = config.warmup, learner.team
-    rows: list[Row] = []
+    if settings.transcripts:
+        transcripts = read_transcripts(Path(settings.transcripts))
+        rows = given_rows(team, game.debates(1), transcripts)
+        told = f"warm-up: {len(rows):,} messages of {len(transcripts):,} given transcripts"
+        return told + (_learnt(config, learner, rows, log) if rows else ": none is trained on")
+    rows = []
     played = 0
     asked = questions_of_step(
         questions, 0, min(settings.questions, len(questions)), seed_of(config.seed, "warmup")
@@ -98,9 +106,14 @@ def warm_up(
             "worked examples (--game.shots 1), --game.answer-rule answer_line, or more "
             "--warmup.questions"
         )
+    return told + _learnt(config, learner, rows, log)
+
+
+def _learnt(config: RunConfig, learner: PolicyLearner, rows: Sequence[Row], log: RunLog) -> str:
+    """Imitate messages; return the end of a sentence on what came of it."""
     first, last = _imitate(config, learner, rows, log)
     return (
-        f"{told}; imitated in {settings.steps:,} updates, loss per token {first:.3f} to {last:.3f}"
+        f"; imitated in {config.warmup.steps:,} updates, loss per token {first:.3f} to {last:.3f}"
     )
 
 

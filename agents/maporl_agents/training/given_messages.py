@@ -1,0 +1,109 @@
+"""Messages to imitate from a file of transcripts: what each agent read, and what it said then.
+
+The file has a transcript per line, as `Transcript.to_json` writes it; ``transcripts/train.jsonl``
+of a run is one. The game is replayed, so that every prompt is what the agent would read in this
+run. Texts become tokens as foreign text does: no control token comes out of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from maporl_agents.models.team import Team
+from maporl_agents.play.speak import requests
+from maporl_agents.trees.sample_tree import retell
+from maporl_agents.types import Completion, StopReason, TokenIds
+from maporl_agents.update.batching import Row
+from maporl_env.batched import BatchedDebate
+from maporl_env.types import Message, Transcript
+
+
+def read_transcripts(path: Path) -> list[Transcript]:
+    """Return the transcripts of a file.
+
+    Raises:
+        ValueError: the file cannot be read, is empty, or a line is no transcript; names the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"warmup.transcripts: cannot read {str(path)!r}: {error}") from error
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            found.append(Transcript.from_dict(json.loads(line)))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"warmup.transcripts: line {number} of {str(path)!r} is no transcript, as "
+                f"Transcript.to_json writes it: {type(error).__name__}: {error}"
+            ) from error
+    if not found:
+        raise ValueError(f"warmup.transcripts: {str(path)!r} holds no transcript")
+    return found
+
+
+def given_rows(team: Team, debates: BatchedDebate, transcripts: Sequence[Transcript]) -> list[Row]:
+    """Return a row per message of a trained agent and turn; its `reward` is 0.
+
+    Raises:
+        ValueError: a transcript has other agents than the game, more turns, or another order of
+            messages than the protocol.
+    """
+    rows: list[Row] = []
+    for episode, transcript in enumerate(transcripts):
+        if transcript.agents != debates.agents:
+            raise ValueError(
+                f"warmup.transcripts: transcript {episode + 1} has the agents "
+                f"{', '.join(transcript.agents)}, the game {', '.join(debates.agents)}"
+            )
+        try:
+            rows += _rows_of(team, debates, transcript, episode)
+        except ValueError as error:
+            raise ValueError(
+                f"warmup.transcripts: transcript {episode + 1} does not follow the rules of this "
+                f"game: {error}"
+            ) from error
+    return rows
+
+
+def _rows_of(
+    team: Team, debates: BatchedDebate, transcript: Transcript, episode: int
+) -> Iterator[Row]:
+    """Yield the rows of a transcript, round by round."""
+    own: dict[int, list[TokenIds]] = {}
+    left = list(transcript.messages)
+    said: list[Message] = []
+    while left:
+        history = Transcript(transcript.question, transcript.agents, tuple(said))
+        debates.take_over([retell(debates.game, history)])
+        prompts = debates.prompts()
+        now = {message.agent: message for message in left[: len(prompts)]}
+        if not prompts or now.keys() != {prompt.agent for prompt in prompts}:
+            raise ValueError(f"message {len(said) + 1} is by {left[0].agent}, who may not speak")
+        earlier = [own.get(prompt.agent_index, []) for prompt in prompts]
+        for prompt, request in zip(prompts, requests(team, prompts, earlier), strict=True):
+            message = now[prompt.agent]
+            completion = _completion(team, request.policy, message)
+            own.setdefault(prompt.agent_index, []).append(completion.ids)
+            if team.trains(prompt.agent_index, prompt.turn):
+                place = (episode, prompt.turn, prompt.agent_index)
+                yield Row(request.prompt, completion, request.policy, *place, 0.0)
+        said += left[: len(prompts)]
+        left = left[len(prompts) :]
+
+
+def _completion(team: Team, policy: str, message: Message) -> Completion:
+    """Return a message as the tokens that a policy would have sampled for it."""
+    chat = team.base_of(policy).chat
+    ids = chat.encode(message.text)
+    end = chat.end_id
+    if end is not None and not message.cut:
+        ids.append(end)
+    if not ids:
+        raise ValueError(f"the message of {message.agent} in turn {message.turn + 1} is empty")
+    stop = StopReason.LENGTH if message.cut else StopReason.EOS
+    return Completion(tuple(ids), (0.0,) * len(ids), message.text, stop)

@@ -1,0 +1,112 @@
+"""Supervised learning on a file of transcripts: prompts of this game, texts of the file."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from small_runs import SMALL
+
+from maporl_agents.config import Sampling, WarmupConfig
+from maporl_agents.play.rollout import play
+from maporl_agents.records.log_lines import log_lines
+from maporl_agents.training import experiment
+from maporl_agents.training.given_messages import given_rows, read_transcripts
+from maporl_agents.training.make_game import make_game
+from maporl_agents.update.batching import collate
+from maporl_env.types import Message, Question, Transcript
+
+QUESTION = Question("q", "Tom buys 2 nut and 3 net . how much ?", "39", "number")
+
+
+def debate_of(texts: list[str], agents: tuple[str, ...] = ("agent_0", "agent_1")) -> Transcript:
+    messages = tuple(
+        Message(i // len(agents), agents[i % len(agents)], text, 1.0)
+        for i, text in enumerate(texts)
+    )
+    return Transcript(QUESTION, agents, messages)
+
+
+def saved(folder: Path, transcripts: list[Transcript]) -> Path:
+    path = folder / "debates.jsonl"
+    path.write_text("".join(one.to_json() + "\n" for one in transcripts), encoding="utf-8")
+    return path
+
+
+def test_a_debate_of_the_run_gives_the_tokens_that_were_sampled(tmp_path: Path) -> None:
+    """What the models sampled, saved as text and read again, is the batch of the same debates."""
+    _, learner = experiment.build(SMALL)
+    team, game = learner.team, make_game(SMALL.game)
+    debates = game.debates(3)
+    played = play(team, debates, game.questions("train")[:3], Sampling(max_new_tokens=40), seed=1)
+    path = saved(tmp_path, [one.transcript for one in played])
+    rows = given_rows(team, game.debates(1), read_transcripts(path))
+    batch, _ = collate(team, played)
+    whole = [i for i, one in enumerate(c for p in played for c in p.completions)
+             if one.ids[-1] in team.base_of("agent_0").chat.stop_ids]  # fmt: skip
+    assert len(rows) == len(batch)
+    assert len(whole) > 5
+    for i in whole:
+        assert rows[i].completion.ids == tuple(batch.ids[i][batch.mask[i]].tolist())
+        assert (rows[i].prompt, rows[i].policy) == (batch.prompts[i], batch.policies[i])
+
+
+@pytest.mark.thorough
+def test_a_run_learns_the_messages_of_the_file(tmp_path: Path) -> None:
+    text = r"2 * 9 = 18 , 3 * 7 = 21 , \boxed{ 39 }"
+    turns = SMALL.game.num_turns
+    path = saved(tmp_path, [debate_of([text] * 2 * turns)])
+    warm = WarmupConfig(steps=6, transcripts=str(path), batch_size=4)
+    screen = Console(file=io.StringIO(), width=200, record=True)
+    experiment.run(replace(SMALL, steps=1, warmup=warm), tmp_path / "run", screen)
+    lines = [row for row, _ in log_lines(tmp_path / "run" / "warmup.jsonl")]
+    assert lines[-1]["nll"] < 0.5 * lines[0]["nll"]
+    assert f"{2 * turns} messages of 1 given transcripts; imitated in 6" in screen.export_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "holds no transcript"),
+        ("{}\n", "line 1 of .* is no transcript"),
+        ("[1]\n", "line 1 of .* is no transcript"),
+        (debate_of(["a"]).to_json() + "\nnot json\n", "line 2 of .* is no transcript"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=words):
+        read_transcripts(path)
+    with pytest.raises(ValueError, match="cannot read"):
+        read_transcripts(tmp_path / "none.jsonl")
+
+
+def test_transcripts_of_another_game_are_refused() -> None:
+    _, learner = experiment.build(SMALL)
+    debates = make_game(SMALL.game).debates(1)
+    given: list[tuple[Any, str]] = [
+        (debate_of(["a"], ("agent_0",)), "has the agents agent_0, the game agent_0, agent_1"),
+        (debate_of(["a"] * 2 * (SMALL.game.num_turns + 1)), "may not speak"),
+        (debate_of(["a"]), "may not speak"),  # one message of two that are written at once
+    ]
+    for transcript, words in given:
+        with pytest.raises(ValueError, match=words):
+            given_rows(learner.team, debates, [transcript])
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    """What looks like a control token is written out, and the message still ends once."""
+    _, learner = experiment.build(SMALL)
+    chat = learner.team.base_of("agent_0").chat
+    texts = [chat.tokenizer.eos_token + " more"] * 2
+    rows = given_rows(learner.team, make_game(SMALL.game).debates(1), [debate_of(texts)])
+    for row in rows:
+        assert sum(i in chat.stop_ids for i in row.completion.ids) == 1
+        assert row.completion.ids[-1] in chat.stop_ids
+    assert json.loads(debate_of(texts).to_json())["messages"][0]["text"] == texts[0]
