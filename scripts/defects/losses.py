@@ -8,8 +8,8 @@ DEFECTS = (
     Defects(
         "agents/maporl_agents/advantages.py",
         (
-            "tests/agents/test_advantages.py",
-            "tests/agents/test_group_advantages.py",
+            "tests/agents/losses/test_advantages.py",
+            "tests/agents/losses/test_group_advantages.py",
             "tests/agents/algorithms/test_joint_preferences.py",
         ),
         (
@@ -52,11 +52,11 @@ DEFECTS = (
     Defects(
         "agents/maporl_agents/losses.py",
         (
-            "tests/agents/test_losses.py",
-            "tests/agents/test_kl_and_entropy.py",
-            "tests/agents/test_loss_windows.py",
-            "tests/agents/test_surrogates.py",
-            "tests/agents/test_preference_loss.py",
+            "tests/agents/losses/test_losses.py",
+            "tests/agents/losses/test_kl_and_entropy.py",
+            "tests/agents/losses/test_loss_windows.py",
+            "tests/agents/losses/test_surrogates.py",
+            "tests/agents/losses/test_preference_loss.py",
         ),
         (
             (
@@ -100,7 +100,7 @@ DEFECTS = (
     ),
     Defects(
         "agents/maporl_agents/divergences.py",
-        ("tests/agents/test_kl_and_entropy.py", "tests/agents/test_surrogates.py"),
+        ("tests/agents/losses/test_kl_and_entropy.py", "tests/agents/losses/test_surrogates.py"),
         (
             ("torch.expm1(-log_ratio) + log_ratio", "torch.expm1(log_ratio) - log_ratio"),
             ("return 0.5 * log_ratio.square()", "return log_ratio.square()"),

@@ -54,7 +54,7 @@ DEFECTS = (
         ),
     ),
     Defects(
-        "agents/maporl_agents/models/row_caches.py",
+        "agents/maporl_agents/models/caches/row_caches.py",
         ("tests/agents/play/test_kept_caches.py",),
         (
             ("key = base.weights_of(row.policy), row.prompt", 'key = "", row.prompt'),
@@ -76,7 +76,7 @@ DEFECTS = (
         ),
     ),
     Defects(
-        "agents/maporl_agents/models/row_storage.py",
+        "agents/maporl_agents/models/caches/row_storage.py",
         ("tests/agents/play/test_kept_caches.py",),
         (
             ("whole[rows, :, start:end] = new", "whole[rows, :, : end - start] = new"),
@@ -84,17 +84,17 @@ DEFECTS = (
         ),
     ),
     Defects(
-        "agents/maporl_agents/models/row_storage.py",
+        "agents/maporl_agents/models/caches/row_storage.py",
         ("tests/agents/play/test_cache_memory.py",),
         (("weakref.proxy(owner)", "owner"),),
     ),
     Defects(
-        "agents/maporl_agents/models/row_caches.py",
+        "agents/maporl_agents/models/caches/row_caches.py",
         ("tests/agents/play/test_cache_memory.py",),
         (("self._rows[row].past = None", "pass"),),
     ),
     Defects(
-        "agents/maporl_agents/models/kept_caches.py",
+        "agents/maporl_agents/models/caches/kept_caches.py",
         ("tests/agents/play/test_kept_caches.py",),
         (
             ("min(_shared(ids, prompt), len(prompt) - 1)", "_shared(ids, prompt)"),

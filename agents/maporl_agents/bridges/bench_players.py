@@ -13,7 +13,7 @@ from typing import Any
 
 from maporl_agents import tiny
 from maporl_agents.config import RunConfig, Sampling, TeamConfig, scheme_of
-from maporl_agents.models.kept_caches import KeptCaches
+from maporl_agents.models.caches.kept_caches import KeptCaches
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.sources.fetched import FETCHABLE, local_name

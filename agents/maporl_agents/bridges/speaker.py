@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from maporl_agents.bridges.bench_players import is_run, model_sampling, require_model
 from maporl_agents.config import Sampling, TeamConfig
-from maporl_agents.models.kept_caches import KeptCaches
+from maporl_agents.models.caches.kept_caches import KeptCaches
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
 from maporl_agents.play.speak import requests, speak

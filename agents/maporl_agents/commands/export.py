@@ -91,7 +91,7 @@ def export(run: Path, to: Path, *, merge: bool = False, use: Use | Literal[""] =
 
 def copy_model(policy: Path, to: Path) -> None:
     """Copy a saved policy, without what only training reads."""
-    from maporl_agents.models.weight_files import TRAINED
+    from maporl_agents.models.sources.weight_files import TRAINED
 
     shutil.copytree(policy, to, ignore=shutil.ignore_patterns(TRAINED))
 
@@ -103,7 +103,7 @@ def _merge(adapter: Path, to: Path, dtype: str) -> None:
 
     from maporl_agents.models.gradient_checkpointing import without_notice
     from maporl_agents.models.loading import read_weights
-    from maporl_agents.models.weight_files import write_model
+    from maporl_agents.models.sources.weight_files import write_model
 
     base = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path
     model = read_weights(str(base), dtype=getattr(torch, dtype))

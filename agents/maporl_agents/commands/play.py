@@ -19,7 +19,7 @@ from maporl_env.batched import BatchedDebate, Prompt
 from maporl_env.rendering import plain_text
 
 if TYPE_CHECKING:
-    from maporl_agents.models.kept_caches import KeptCaches
+    from maporl_agents.models.caches.kept_caches import KeptCaches
     from maporl_agents.models.team import Team
     from maporl_agents.types import Completion, TokenIds
     from maporl_env.batched import DebateConfig
@@ -208,7 +208,7 @@ def say(
 
 def kept_caches(team: Team, sampling: Sampling) -> KeptCaches:
     """Return empty caches for the debate."""
-    from maporl_agents.models.kept_caches import KeptCaches
+    from maporl_agents.models.caches.kept_caches import KeptCaches
 
     return KeptCaches(team.bases, sampling.cache_gb)
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from maporl_agents.config import Truncation
 from maporl_agents.models.bases import Base
-from maporl_agents.models.kept_caches import BaseCaches, Past, States
+from maporl_agents.models.caches.kept_caches import BaseCaches, Past, States
+from maporl_agents.models.caches.row_caches import BatchRows, StoredRows, batch_rows
 from maporl_agents.models.lm_head import chunks, temper
-from maporl_agents.models.row_caches import BatchRows, StoredRows, batch_rows
 from maporl_agents.models.truncation import KeptSets, kept_mask, only
 from maporl_agents.models.uniforms import draw, uniforms
 from maporl_agents.phases import phase

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from maporl_agents.models.bases import Base, window_of
+from maporl_agents.models.caches.kept_caches import BaseCaches
+from maporl_agents.models.caches.row_caches import plain_attention
 from maporl_agents.models.decoding import Row, write_rows
-from maporl_agents.models.kept_caches import BaseCaches
 from maporl_agents.models.lean_layers import gathered
 from maporl_agents.models.packed_texts import pack_texts
-from maporl_agents.models.row_caches import plain_attention
 from maporl_agents.models.trunk import failing_as
 from maporl_agents.tensor_checks import working_dtype
 from maporl_agents.text.chat import Chat

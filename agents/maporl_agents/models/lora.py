@@ -26,7 +26,7 @@ from maporl_agents.models.grouped_products import RowRuns
 from maporl_agents.models.lean_trunk import TrunkReader
 from maporl_agents.models.lm_head import Head
 from maporl_agents.models.packed_texts import PackedTexts
-from maporl_agents.models.weight_files import WeightPair, pair, read_shards
+from maporl_agents.models.sources.weight_files import WeightPair, pair, read_shards
 from maporl_agents.text.chat import Chat
 from maporl_agents.text.tokenizer_files import first_line
 

@@ -12,8 +12,8 @@ from torch import nn
 from maporl_agents.config import Sharing
 from maporl_agents.models.bases import Base
 from maporl_agents.models.critics import ValueHead, critic_adapter, critic_name, units_of
+from maporl_agents.models.sources.weight_files import WeightPair, pair, read_file
 from maporl_agents.models.trunk import width_of
-from maporl_agents.models.weight_files import WeightPair, pair, read_file
 
 
 def policy_name(sharing: Sharing, agent: int, turn: int, *, trained: bool = True) -> str:

@@ -9,9 +9,9 @@ import torch
 from transformers import Cache, DynamicCache
 
 from maporl_agents.models.bases import Base
+from maporl_agents.models.caches.row_caches import PREFILL_TOKENS
+from maporl_agents.models.caches.row_storage import RowCache
 from maporl_agents.models.decoding import VALUED_AT_ONCE, Drawing, next_tokens
-from maporl_agents.models.row_caches import PREFILL_TOKENS
-from maporl_agents.models.row_storage import RowCache
 from maporl_agents.models.team import Team
 from maporl_agents.planning.ledger import Cost, Ledger, sketching
 from maporl_agents.planning.sketch import META, owned, places
@@ -48,7 +48,7 @@ class Turn:
 
 
 class KeptTexts:
-    """The texts whose caches are kept, as `models.kept_caches` keeps those of one debate."""
+    """The texts whose caches are kept, as `models.caches.kept_caches` keeps those of one debate."""
 
     def __init__(self) -> None:
         self._texts: set[tuple[str, TokenIds]] = set()

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from maporl_agents.config import Sampling
-from maporl_agents.models.kept_caches import KeptCaches
+from maporl_agents.models.caches.kept_caches import KeptCaches
 from maporl_agents.models.team import Team
 from maporl_agents.phases import phase
 from maporl_agents.play.speak import Engine, requests, speak

@@ -10,8 +10,8 @@ from itertools import takewhile
 
 from maporl_agents.config import Sampling
 from maporl_agents.models.bases import Base, window_of
+from maporl_agents.models.caches.kept_caches import BaseCaches, KeptCaches
 from maporl_agents.models.decoding import Row, read_ids, write_rows
-from maporl_agents.models.kept_caches import BaseCaches, KeptCaches
 from maporl_agents.models.parallel_bases import side_by_side
 from maporl_agents.models.team import Team
 from maporl_agents.seeding import seed_of

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from maporl_agents.config import Sampling
-from maporl_agents.models.kept_caches import KeptCaches
+from maporl_agents.models.caches.kept_caches import KeptCaches
 from maporl_agents.models.team import Team
 from maporl_agents.play.sampler import complete
 from maporl_agents.types import Completion, Request, TokenIds

@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
+from maporl_agents.models.sources.weight_files import WeightPair, fingerprint
 from maporl_agents.models.team import Team
-from maporl_agents.models.weight_files import WeightPair, fingerprint
 from maporl_agents.records import checkpoint
 from maporl_agents.records.checkpoint import CheckpointError
 from maporl_agents.records.optimizer_state import require_fitting

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from maporl_agents.config import Joining, Sampling
-from maporl_agents.models.kept_caches import KeptCaches
+from maporl_agents.models.caches.kept_caches import KeptCaches
 from maporl_agents.models.team import Team
 from maporl_agents.phases import phase
 from maporl_agents.play.speak import requests, speak

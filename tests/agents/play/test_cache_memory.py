@@ -12,9 +12,9 @@ from miniatures import load_team
 from torch import Tensor
 
 from maporl_agents.config import Sampling
-from maporl_agents.models.kept_caches import KeptCaches
-from maporl_agents.models.row_caches import StoredRows
-from maporl_agents.models.row_storage import RowCache
+from maporl_agents.models.caches.kept_caches import KeptCaches
+from maporl_agents.models.caches.row_caches import StoredRows
+from maporl_agents.models.caches.row_storage import RowCache
 from maporl_agents.models.team import Team
 from maporl_agents.play.sampler import complete
 from maporl_agents.types import Request

@@ -23,8 +23,8 @@ from transformers import (
 
 from maporl_agents.commands import export
 from maporl_agents.config import GameConfig, PPOConfig, TeamConfig
-from maporl_agents.models import weight_files
 from maporl_agents.models.loading import make_team
+from maporl_agents.models.sources import weight_files
 from maporl_agents.models.team import Team
 from maporl_agents.records import checkpoint as checkpoints
 from maporl_agents.records import questions_record

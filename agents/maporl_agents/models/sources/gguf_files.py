@@ -30,7 +30,7 @@ from maporl_agents.config import TeamConfig
 from maporl_agents.models.bases import window_of
 from maporl_agents.models.loading import examine
 from maporl_agents.models.sources.gguf_tokenizer import cut_as_trained
-from maporl_agents.models.weight_files import write_model
+from maporl_agents.models.sources.weight_files import write_model
 from maporl_agents.records.storage import GGUF_SOURCE, new_folder, require_new, save_json
 from maporl_agents.text.tokenizer_files import first_line
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-from maporl_agents.models.kept_caches import Past, States
+from maporl_agents.models.caches.kept_caches import Past, States
 
 _AHEAD = 64
 """Columns for new ids that are allocated at once, at least."""

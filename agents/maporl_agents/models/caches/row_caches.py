@@ -20,8 +20,8 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from maporl_agents.models.bases import Base
-from maporl_agents.models.kept_caches import Past, States
-from maporl_agents.models.row_storage import RowCache
+from maporl_agents.models.caches.kept_caches import Past, States
+from maporl_agents.models.caches.row_storage import RowCache
 from maporl_agents.types import TokenIds, flush_right
 
 PREFILL_TOKENS = 8192
