@@ -156,7 +156,7 @@ def test_it_learns_what_to_expect(checkpoint: Checkpoint) -> None:
     game = joint_debates(2, verifier=lambda _, texts: [0.4] * len(texts))
     rows, _ = iac.scored_rows(team, play(team, game, asked(4), SAMPLING, seed=99), 1.0)
     batch = batch_of(team, rows)
-    values = critic_values(team, batch)[:, 0]
+    values = critic_values(team, batch)[:, 0].detach()
     assert values[batch.turns == 0].mean() == pytest.approx(0.8, abs=0.1)
     assert values[batch.turns == 1].mean() == pytest.approx(0.4, abs=0.1)
 
