@@ -166,7 +166,7 @@ def test_magrpo_takes_the_joint_kl_off_the_joint_reward(checkpoint: Checkpoint) 
     options = {"micro_tokens": 8192, "temperature": 1.0}
     experience = magrpo.evaluate_tokens(team, batch_of(team, rows), **options)
     given = [list(node.rewards) for node in trees]
-    found = magrpo.rows_with_kl(team, trees, experience, settings, 1.0)
+    found = magrpo.rows_by_log_ratios(team, trees, experience, settings, 1.0)
     assert [list(node.rewards) for node in trees] == given  # what is logged stays
 
     log_ratios = (experience.logprobs - experience.ref_logprobs).sum(1).tolist()
