@@ -94,8 +94,8 @@ def _package(name: str) -> Any:
         ) from error
 
 
-class WandbLogger:
-    """Sends metrics to Weights & Biases, which the user has installed and logged in to.
+class HostedLogger:
+    """Sends metrics to a package that knows a run by an id: the base of the classes below.
 
     Args:
         name: of the run.
@@ -107,8 +107,10 @@ class WandbLogger:
         run_id: names the run to a later logger.
 
     Raises:
-        ValueError: if wandb is not installed.
+        ValueError: if the package is not installed.
     """
+
+    _run: Any
 
     def __init__(
         self,
@@ -117,9 +119,13 @@ class WandbLogger:
         project: str = "maporl",
         run_id: str | None = None,
     ) -> None:
-        known = {} if run_id is None else {"id": run_id, "resume": "allow"}
-        self._run = _package("wandb").init(project=project, name=name, config=dict(config), **known)
-        self.run_id: str | None = getattr(self._run, "id", None)
+        self.run_id = self._begin(name, dict(config), project, run_id)
+
+    def _begin(
+        self, name: str, config: dict[str, Any], project: str, run_id: str | None
+    ) -> str | None:
+        """Begin a run, or go on with that of the id; return its id."""
+        raise NotImplementedError
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Send the metrics of one step."""
@@ -130,60 +136,54 @@ class WandbLogger:
         self._run.finish()
 
 
-class TrackioLogger:
+class WandbLogger(HostedLogger):
+    """Sends metrics to Weights & Biases, which the user has installed and logged in to."""
+
+    def _begin(
+        self, name: str, config: dict[str, Any], project: str, run_id: str | None
+    ) -> str | None:
+        known = {} if run_id is None else {"id": run_id, "resume": "allow"}
+        self._run = _package("wandb").init(project=project, name=name, config=config, **known)
+        return getattr(self._run, "id", None)
+
+
+class TrackioLogger(HostedLogger):
     """Writes metrics to trackio, on this machine or where its own variables say.
 
-    Arguments and attributes are those of `WandbLogger`; the id is the name of the run there.
+    The id is the name of the run there.
     """
 
-    def __init__(
-        self,
-        name: str,
-        config: Mapping[str, Any],
-        project: str = "maporl",
-        run_id: str | None = None,
-    ) -> None:
+    def _begin(
+        self, name: str, config: dict[str, Any], project: str, run_id: str | None
+    ) -> str | None:
         self._run = _package("trackio").init(
             project=project,
             name=run_id or name,
-            config=dict(config),
+            config=config,
             resume="allow" if run_id else "never",
             embed=False,
         )
-        self.run_id: str | None = getattr(self._run, "name", None)
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Write the metrics of one step."""
-        self._run.log(dict(values), step=step)
-
-    def close(self) -> None:
-        """Finish the run."""
-        self._run.finish()
+        return getattr(self._run, "name", None)
 
 
-class MlflowLogger:
+class MlflowLogger(HostedLogger):
     """Sends metrics to MLflow, to the server or folder that its own variables name.
 
-    Arguments and attributes are those of `WandbLogger`; the project is MLflow's experiment.
+    The project is MLflow's experiment.
     """
 
-    def __init__(
-        self,
-        name: str,
-        config: Mapping[str, Any],
-        project: str = "maporl",
-        run_id: str | None = None,
-    ) -> None:
+    def _begin(
+        self, name: str, config: dict[str, Any], project: str, run_id: str | None
+    ) -> str | None:
         self._mlflow = _package("mlflow")
         self._client = self._mlflow.MlflowClient()
-        self.run_id: str | None = run_id
-        if run_id is None:
-            experiment = self._mlflow.set_experiment(project)
-            run = self._client.create_run(experiment.experiment_id, run_name=name)
-            self.run_id = run.info.run_id
-            self._client.log_dict(self.run_id, dict(config), "config.json")
-        else:
+        if run_id is not None:
             self._client.update_run(run_id, status="RUNNING")
+            return run_id
+        experiment = self._mlflow.set_experiment(project)
+        run = self._client.create_run(experiment.experiment_id, run_name=name)
+        self._client.log_dict(run.info.run_id, config, "config.json")
+        return run.info.run_id
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Send the metrics of one step."""
