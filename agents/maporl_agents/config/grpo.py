@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, get_args
 
 from maporl_agents.config.checks import (
@@ -39,26 +39,15 @@ class Variant:
     kl_place: KLPlace = "loss"
 
 
+REINFORCE = Variant(scale="none", length="sum", kl_coef=0.05, kl_estimator="k1", kl_place="reward")
+"""What RLOO and ReMax share: log pi of a whole message times its reward, less KL and baseline."""
+
 VARIANTS: dict[str, Variant] = {
     "grpo": Variant(kl_coef=0.04),
     "dr_grpo": Variant(scale="none", length="constant"),
     "dapo": Variant(clip_high=0.28, length="token"),
-    "rloo": Variant(
-        baseline="leave_one_out",
-        scale="none",
-        length="sum",
-        kl_coef=0.05,
-        kl_estimator="k1",
-        kl_place="reward",
-    ),
-    "remax": Variant(
-        baseline="greedy",
-        scale="none",
-        length="sum",
-        kl_coef=0.05,
-        kl_estimator="k1",
-        kl_place="reward",
-    ),
+    "rloo": replace(REINFORCE, baseline="leave_one_out"),
+    "remax": replace(REINFORCE, baseline="greedy"),
     "gspo": Variant(surrogate="gspo", clip_coef=3e-4, clip_high=4e-4),
     "cispo": Variant(surrogate="cispo", clip_coef=1.0, clip_high=4.0, length="token"),
     "dr_mas": Variant(groups="agent"),
