@@ -70,10 +70,7 @@ def full_kl(logits: Tensor, ref_logits: Tensor) -> Tensor:
     Raises:
         ValueError: if shapes differ.
     """
-    require_shape("ref_logits", ref_logits, logits.shape, like="logits")
-    dtype = working_dtype(logits, ref_logits)
-    logprobs = logits.to(dtype).log_softmax(-1)  # (..., V)
-    ref_logprobs = ref_logits.detach().to(dtype).log_softmax(-1)
+    logprobs, ref_logprobs = _both_logprobs(logits, ref_logits)
     return _expectation(ref_logprobs.exp(), ref_logprobs - logprobs)
 
 
@@ -94,10 +91,7 @@ def exact_kl(logits: Tensor, ref_logits: Tensor) -> Tensor:
     Raises:
         ValueError: if shapes differ.
     """
-    require_shape("ref_logits", ref_logits, logits.shape, like="logits")
-    dtype = working_dtype(logits, ref_logits)
-    logprobs = logits.to(dtype).log_softmax(-1)  # (..., V)
-    ref_logprobs = ref_logits.detach().to(dtype).log_softmax(-1)
+    logprobs, ref_logprobs = _both_logprobs(logits, ref_logits)
     return _expectation(logprobs.exp(), logprobs - ref_logprobs)
 
 
@@ -112,6 +106,13 @@ def entropy(logits: Tensor) -> Tensor:
     """
     logprobs = logits.to(working_dtype(logits)).log_softmax(-1)
     return _expectation(logprobs.exp(), -logprobs)
+
+
+def _both_logprobs(logits: Tensor, ref_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log pi and log ref of every token, (..., V) each; no gradient by `ref_logits`."""
+    require_shape("ref_logits", ref_logits, logits.shape, like="logits")
+    dtype = working_dtype(logits, ref_logits)
+    return logits.to(dtype).log_softmax(-1), ref_logits.detach().to(dtype).log_softmax(-1)
 
 
 def _expectation(probs: Tensor, x: Tensor) -> Tensor:
