@@ -88,7 +88,7 @@ DEFECTS = (
             ("probabilities * -of_logprobs", "probabilities * of_logprobs"),
             ("scatter_add_(1, ids[:, None], of_logprobs)", "mul(1)"),
             ("chunks(len(ids), base.vocab_size, CHUNK)", "chunks(len(ids), 1, CHUNK)"),
-            ("base.logits(ref_states[piece], reference=True)", "base.logits(ref_states[piece])"),
+            ("base.logits(ref_states, reference=True)", "base.logits(ref_states)"),
         ),
     ),
     Defects(

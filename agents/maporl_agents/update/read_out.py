@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from maporl_agents import divergences
 from maporl_agents.losses import full_kl
 from maporl_agents.models.bases import Base
 from maporl_agents.models.lm_head import chunks, temper
@@ -75,38 +74,21 @@ def exact_kl(
     ref_states: Tensor,
     temperature: float,
     kept: KeptSets | None = None,
+    *,
+    divergence: Callable[[Tensor, Tensor], Tensor] = full_kl,
 ) -> Tensor:
-    """Return KL(ref || policy) over the vocabulary, (N,), from states (N, H); without gradient.
+    """Return a KL between policy and reference over the vocabulary, (N,), from states (N, H).
 
-    With `kept`, both are renormalised over the sets that tokens were drawn from.
-    """
-
-    def of_chunk(piece: slice) -> Tensor:
-        mask = _mask(kept, piece, base)
-        own = temper(base.logits(states[piece]), temperature)
-        frozen = temper(base.logits(ref_states[piece], reference=True), temperature)
-        return full_kl(only(own, mask), only(frozen, mask))
-
-    return torch.cat([of_chunk(piece) for piece in chunks(len(states), base.vocab_size, CHUNK)])
-
-
-def kl_to_reference(
-    base: Base,
-    states: Tensor,
-    ref_states: Tensor,
-    temperature: float,
-    kept: KeptSets | None = None,
-) -> Tensor:
-    """Return KL(policy || ref) over the vocabulary, (N,), from states (N, H); with gradient.
-
-    With `kept`, both are renormalised over the sets that tokens were drawn from.
+    The `divergence` of logits (n, V) each is `full_kl`, KL(ref || policy), or that of the other
+    direction, `divergences.exact_kl`; the gradient is by `states`. With `kept`, both are
+    renormalised over the sets that tokens were drawn from.
     """
 
     def of_chunk(states: Tensor, ref_states: Tensor, mask: Tensor | None) -> Tensor:
         with torch.no_grad():
             frozen = temper(base.logits(ref_states, reference=True), temperature)
         own = temper(base.logits(states), temperature)
-        return divergences.exact_kl(only(own, mask), only(frozen, mask))
+        return divergence(only(own, mask), only(frozen, mask))
 
     pieces = list(chunks(len(states), base.vocab_size, CHUNK))
     run: Callable[..., Tensor] = of_chunk

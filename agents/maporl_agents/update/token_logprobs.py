@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from maporl_agents import divergences
 from maporl_agents.models.bases import Base
 from maporl_agents.models.critics import critic_adapter
 from maporl_agents.models.lean_layers import gathered
@@ -19,7 +20,7 @@ from maporl_agents.types import TokenBatch, TokenScores
 from maporl_agents.update.batching import on_device, rows_by_base
 from maporl_agents.update.joint_history import central
 from maporl_agents.update.layout import lay_out, texts_of
-from maporl_agents.update.read_out import exact_kl, kl_to_reference, read_out
+from maporl_agents.update.read_out import exact_kl, read_out
 
 
 def score_tokens(
@@ -71,7 +72,9 @@ def score_tokens(
         if with_kl:
             with torch.no_grad():
                 frozen = _read(base, part, rows, part.policies, reference=True)
-            numbers.append(kl_to_reference(base, read.states, frozen.states, temperature, kept))
+            direction = divergences.exact_kl  # KL(policy || ref)
+            pair = read.states, frozen.states
+            numbers.append(exact_kl(base, *pair, temperature, kept, divergence=direction))
         return Read(read.cells, torch.stack(numbers))
 
     parts = [score(rows) for rows in rows_by_base(team, batch)]
