@@ -32,10 +32,9 @@ from maporl_agents.measure.step_metrics import (
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import Playable, play
 from maporl_agents.records.storage import CheckpointError
-from maporl_agents.seeding import seed_of
 from maporl_agents.types import Experience, Rollout, TokenBatch
-from maporl_agents.update.batching import collate, minibatches
-from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
+from maporl_agents.update.batching import collate
+from maporl_agents.update.gradient_accumulation import Counts, Loss, apply_in_passes
 from maporl_agents.update.objective import Objective, message_kl
 from maporl_agents.update.optimiser import PolicyLearner
 from maporl_agents.update.token_tables import token_tables
@@ -99,15 +98,8 @@ def train_step(
     # Update: passes over the batch in minibatches of whole debates.
     objective = objective_of(settings, sampling, team.num_agents)
     loss = partial(loss_of, team=team, objective=objective, temperature=sampling.temperature)
-    generator = torch.Generator().manual_seed(seed_of(seed, "minibatches"))
     rate = learner.learning_rate
-    updates = [
-        apply(learner, experience.select(rows), loss, micro_tokens=settings.micro_tokens)
-        for _ in range(settings.epochs)
-        for rows in minibatches(batch, settings.minibatches, generator)
-    ]
-    if updates:
-        learner.schedule.step()
+    updates = apply_in_passes(learner, experience, loss, settings, seed=seed)
 
     # Log.
     metrics = rollout_metrics(rollouts) | experience_metrics(experience) | mean_of(updates)

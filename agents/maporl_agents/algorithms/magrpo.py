@@ -35,13 +35,12 @@ from maporl_agents.measure.step_metrics import (
     rollout_metrics,
 )
 from maporl_agents.models.team import Team
-from maporl_agents.seeding import seed_of
 from maporl_agents.trees.branches import branches, first_new_turns
 from maporl_agents.trees.joint_returns import Node, action_returns, joint_returns
 from maporl_agents.trees.sample_tree import TreeNode, grow_trees
 from maporl_agents.types import Experience, Rollout, TokenBatch
-from maporl_agents.update.batching import Row, batch_of, minibatches
-from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
+from maporl_agents.update.batching import Row, batch_of
+from maporl_agents.update.gradient_accumulation import Counts, Loss, apply_in_passes
 from maporl_agents.update.objective import Objective, message_kl
 from maporl_agents.update.optimiser import PolicyLearner
 from maporl_agents.update.token_tables import token_tables
@@ -106,15 +105,8 @@ def train_step(
 
     # Update: once, or several times where the ratio corrects for it.
     loss = partial(loss_of, team=team, settings=settings, temperature=sampling.temperature)
-    generator = torch.Generator().manual_seed(seed_of(seed, "minibatches"))
     rate = learner.learning_rate
-    updates = [
-        apply(learner, experience.select(rows_), loss, micro_tokens=settings.micro_tokens)
-        for _ in range(settings.epochs)
-        for rows_ in minibatches(batch, settings.minibatches, generator)
-    ]
-    if updates:
-        learner.schedule.step()
+    updates = apply_in_passes(learner, experience, loss, settings, seed=seed)
 
     # Log.
     rollouts = [rollout for root in trees for rollout in branches(root)]
