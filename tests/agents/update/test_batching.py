@@ -117,11 +117,15 @@ def test_minibatches_cover_each_row_once(episodes: int, count: int, seed: int) -
         assert sorted({row // 4 for row in rows}) == sorted(row // 4 for row in rows[::4])
 
 
-@given(
+of_any_messages = given(
     st.lists(st.lists(st.integers(1, 2), min_size=2, max_size=6), max_size=12),
     st.integers(1, 40),
     st.booleans(),
 )
+"""Ids of messages, tokens of a pass, and whether a pass holds whole debates."""
+
+
+@of_any_messages
 @settings(max_examples=60)
 def test_micro_batches_cover_each_row_once(
     texts: list[list[int]], tokens: int, whole_episodes: bool
@@ -141,11 +145,7 @@ def test_micro_batches_cover_each_row_once(
         assert padded <= tokens or len(inside) == 1
 
 
-@given(
-    st.lists(st.lists(st.integers(1, 2), min_size=2, max_size=6), max_size=12),
-    st.integers(1, 40),
-    st.booleans(),
-)
+@of_any_messages
 @settings(max_examples=60)
 def test_packed_passes_cover_each_row_once(
     texts: list[list[int]], tokens: int, whole_episodes: bool
