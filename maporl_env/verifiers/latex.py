@@ -11,15 +11,12 @@ ask for, such as `9^{9^{9^9}}`; the process is ended where an answer takes too l
 from __future__ import annotations
 
 import importlib.util
-import math
 import re
-import threading
-from collections.abc import Sequence
 
 from maporl_env.answer_lines import answer_line
 from maporl_env.answers import join_thousands, last_box, parse_answer
 from maporl_env.types import Question
-from maporl_env.verifiers.library_process import LibraryProcess
+from maporl_env.verifiers.library_process import LibraryProcess, LibraryVerifier
 
 MAX_CHARS = 1_000  # of an answer; a longer one is wrong
 MAX_REMEMBERED = 4_096
@@ -28,7 +25,7 @@ _SEVERAL = re.compile(r"[0-9](?:\s|~|\\[,:; ])+[0-9]")  # which the library mult
 WORKER = "maporl_env.verifiers.latex_worker"
 
 
-class MathVerifier:
+class MathVerifier(LibraryVerifier):
     r"""1 if the boxed answer equals the gold answer as mathematics, else 0.
 
     Read are numbers, expressions, equations, intervals, sets and matrices in LaTeX; `\frac{1}{2}`
@@ -46,33 +43,20 @@ class MathVerifier:
     """
 
     def __init__(self, seconds: float = 5.0) -> None:
-        if not (math.isfinite(seconds) and seconds > 0):
-            raise ValueError(f"seconds must be a finite number > 0, not {seconds!r}")
+        super().__init__(seconds)
         if importlib.util.find_spec("math_verify") is None:
             raise ImportError(
                 "the verifier of LaTeX answers needs math_verify: install the extra, "
                 "pip install 'maporl[math]'"
             )
-        self.seconds = seconds
-        self._lock = threading.Lock()
-        self._worker: LibraryProcess | None = None
         self._known: dict[tuple[str, str | None], bool] = {}
 
     def __reduce__(self) -> tuple[type[MathVerifier], tuple[float]]:
         return MathVerifier, (self.seconds,)  # a copy starts a process of its own
 
-    def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float | None]:
-        """Return 1.0 or 0.0 per response; None where the gold answer cannot be read.
-
-        Raises:
-            RuntimeError: the library does not start.
-        """
-        with self._lock:
-            return [self._one(q, text) for q, text in zip(questions, responses, strict=True)]
-
     def _one(self, question: Question, text: str) -> float | None:
         gold = _prepared(last_box(question.answer) or question.answer)
-        if len(gold) > MAX_CHARS or not self._ask(gold, None):
+        if len(gold) > MAX_CHARS or not self._equal(gold, None):
             return None
         box = answer_line(text) if question.kind == "answer_line" else last_box(text)
         if box is None or len(box) > MAX_CHARS:
@@ -82,29 +66,21 @@ class MathVerifier:
             return 0.0
         number = parse_answer(answer, "number")
         same = number is not None and number == parse_answer(gold, "number")
-        return float(same or self._ask(gold, answer))
+        return float(same or self._equal(gold, answer))
 
-    def _ask(self, gold: str, answer: str | None) -> bool:
+    def _equal(self, gold: str, answer: str | None) -> bool:
         """Whether two answers are equal, or whether gold is readable; False beyond the time."""
         if (gold, answer) not in self._known:
             if len(self._known) >= MAX_REMEMBERED:
                 self._known.clear()
-            self._known[gold, answer] = self._compare(gold, answer)
+            request = {"gold": gold, "answer": answer}
+            self._known[gold, answer] = self._ask(
+                request, lambda reply: bool(reply["equal"]), False
+            )
         return self._known[gold, answer]
 
-    def _compare(self, gold: str, answer: str | None) -> bool:
-        request = {"gold": gold, "answer": answer, "seconds": self.seconds}
-        for _ in range(2):  # once more, should something else have ended the process
-            if self._worker is None or not self._worker.is_mine():
-                self._worker = LibraryProcess(WORKER, "math_verify")
-            try:
-                return bool(self._worker.ask(request, self.seconds)["equal"])
-            except (EOFError, OSError, ValueError) as error:
-                self._worker.end()
-                self._worker = None
-                if isinstance(error, TimeoutError):
-                    break
-        return False
+    def _started(self) -> LibraryProcess:
+        return LibraryProcess(WORKER, "math_verify")
 
 
 def _prepared(text: str) -> str:

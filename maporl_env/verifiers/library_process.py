@@ -5,14 +5,21 @@ No time-out inside Python stops what an answer can ask of a library, such as `9^
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
+import threading
 import time
 import weakref
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from maporl_env.jail import frames
+from maporl_env.types import Question
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 START_SECONDS = 300.0  # to import a library, on a very busy machine
 _BOOT = "import sys; sys.path[:] = {path!r}; from {module} import main; main()"
@@ -71,6 +78,57 @@ class LibraryProcess:
     def end(self) -> None:
         """End the process."""
         self.end_process()
+
+
+class LibraryVerifier:
+    """Scores one response after the other by a library in a process of its own.
+
+    Safe to use from several threads, which take turns.
+
+    Args:
+        seconds: on the clock, for one answer.
+
+    Raises:
+        ValueError: `seconds` is no finite number above 0.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        if not (math.isfinite(seconds) and seconds > 0):
+            raise ValueError(f"seconds must be a finite number > 0, not {seconds!r}")
+        self.seconds = seconds
+        self._lock = threading.Lock()
+        self._worker: LibraryProcess | None = None
+
+    def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float | None]:
+        """Return one score per response; None for one that cannot be scored.
+
+        Raises:
+            RuntimeError: the library does not start.
+        """
+        with self._lock:
+            return [self._one(q, text) for q, text in zip(questions, responses, strict=True)]
+
+    def _one(self, question: Question, text: str) -> float | None:
+        """Return the score of one response."""
+        raise NotImplementedError
+
+    def _started(self) -> LibraryProcess:
+        """Return a process of the library."""
+        raise NotImplementedError
+
+    def _ask(self, request: dict[str, Any], read: Callable[[Any], T], without: U) -> T | U:
+        """Return what `read` makes of the reply; `without` one, e.g. because it takes too long."""
+        for _ in range(2):  # once more, should something else have ended the process
+            if self._worker is None or not self._worker.is_mine():
+                self._worker = self._started()
+            try:
+                return read(self._worker.ask({**request, "seconds": self.seconds}, self.seconds))
+            except (EOFError, OSError, ValueError) as error:
+                self._worker.end()
+                self._worker = None
+                if isinstance(error, TimeoutError):
+                    break
+        return without
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

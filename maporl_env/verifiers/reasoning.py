@@ -8,16 +8,14 @@ connection (see `reasoning_worker`). That keeps mistakes in bounds; it is no san
 from __future__ import annotations
 
 import base64
-import math
 import pickle
-import threading
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from maporl_env.answers import last_box, parse_answer
 from maporl_env.types import Question
-from maporl_env.verifiers.library_process import LibraryProcess
+from maporl_env.verifiers.library_process import LibraryProcess, LibraryVerifier
 
 MAX_CHARS = 20_000  # of an answer; a longer one is wrong
 MAX_REMEMBERED = 4_096
@@ -39,7 +37,7 @@ class Items(typing.Protocol):
         """Return the item that a question was made of; None if it was made of none."""
 
 
-class ReasoningGymVerifier:
+class ReasoningGymVerifier(LibraryVerifier):
     r"""The score in [0, 1] that a data set's own scorer gives to the boxed answer.
 
     A message without a box scores 0. An answer is given to the scorer as it is written, and also
@@ -59,22 +57,9 @@ class ReasoningGymVerifier:
     """
 
     def __init__(self, items: Items, seconds: float = 5.0) -> None:
-        if not (math.isfinite(seconds) and seconds > 0):
-            raise ValueError(f"seconds must be a finite number > 0, not {seconds!r}")
+        super().__init__(seconds)
         self.items = items
-        self.seconds = seconds
-        self._lock = threading.Lock()
-        self._process: LibraryProcess | None = None
         self._known: dict[tuple[str, str], float | None] = {}
-
-    def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float | None]:
-        """Return one score per response.
-
-        Raises:
-            RuntimeError: the library does not start.
-        """
-        with self._lock:
-            return [self._one(q, text) for q, text in zip(questions, responses, strict=True)]
 
     def _one(self, question: Question, text: str) -> float | None:
         entry = self.items.entry_of(question)
@@ -86,27 +71,20 @@ class ReasoningGymVerifier:
         if (question.id, box) not in self._known:
             if len(self._known) >= MAX_REMEMBERED:
                 self._known.clear()
-            self._known[question.id, box] = self._ask(entry, spellings(box))
+            self._known[question.id, box] = self._score_of(entry, spellings(box))
         return self._known[question.id, box]
 
-    def _ask(self, entry: dict[str, Any], answers: list[str]) -> float | None:
+    def _score_of(self, entry: dict[str, Any], answers: list[str]) -> float | None:
         item = base64.b64encode(pickle.dumps(entry)).decode("ascii")
-        request = {"item": item, "answers": answers, "seconds": self.seconds}
-        for _ in range(2):  # once more, should something else have ended the process
-            if self._process is None or not self._process.is_mine():
-                self._process = self._started()
-            try:
-                score = self._process.ask(request, self.seconds)["score"]
-                return None if score is None else float(score)
-            except (EOFError, OSError, ValueError) as error:
-                self._process.end()
-                self._process = None
-                if isinstance(error, TimeoutError):
-                    break
-        return 0.0
+        return self._ask({"item": item, "answers": answers}, _score_in, 0.0)
 
     def _started(self) -> LibraryProcess:
         return library_process(self.items.name, self.items.settings, makes=False)
+
+
+def _score_in(reply: dict[str, Any]) -> float | None:
+    score = reply["score"]
+    return None if score is None else float(score)
 
 
 def library_process(name: str, settings: Mapping[str, Any], *, makes: bool) -> LibraryProcess:
