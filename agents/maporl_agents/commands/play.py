@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.console import Console
 from rich.text import Text
 
+from maporl_agents.commands.chosen_flags import ChosenFlags
 from maporl_agents.config import Sampling
 from maporl_agents.seeding import seed_of
 from maporl_agents.terminal import console
@@ -28,58 +29,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Play:
+class Play(ChosenFlags):
     """Print one debate as it happens; --human lets you be one of the agents."""
 
-    task: str = ""
-    """A built-in task, a file of questions, or your own as module:name or file.py:name. Empty for
-    that of the run, else shopping."""
-    data: Path | None = None
-    """The task's file, for tasks that need one."""
-    model: tuple[str, ...] = ("tiny",)
-    """One for all agents, or one per agent: built in ("tiny", "tiny-sharing"), fetched
-    ("smollm2-135m", see `maporl fetch`), a folder, or a Hugging Face hub name."""
-    run: Path | None = None
-    """Play with the trained team of this run folder instead of `model`, in the game that it was
-    trained in unless flags change it."""
-    checkpoint: Literal["", "best", "last"] = ""
-    """Of the run: the "best" checkpoint on its validation slice or the "last"; empty for what the
-    run's settings (eval.use) say."""
     replay: Path | None = None
-    """Play this file of recorded text: transcripts, or GSM8K's example_model_solutions.jsonl."""
-    agents: int = 0
-    """A, how many take part; 0 for as many as the run has, else 2. A replay has as many as were
-    recorded."""
-    turns: int = 0
-    """T, how many turns; 0 takes those of the run, else 3, or as many as were recorded (the last
-    texts are held after)."""
-    protocol: str = ""
-    """As for `maporl train --game.protocol`; empty for that of the run, else debate."""
-    protocol_options: tuple[str, ...] = ()
-    """Options of your own protocol, KEY=VALUE each."""
-    verifier: str = ""
-    """The verifier of the messages, your own as module:function or file.py:function, too; empty for
-    that of the run, else the answer key."""
-    shots: int | None = None
-    """Worked examples that agents read first, as for `maporl train --game.shots`; left out for as
-    many as the run has, else none."""
-    answer_rule: Literal["", "box", "answer_line"] = ""
-    """Reading of numbers, as for `maporl train --game.answer-rule`; empty for that of the run,
-    else from the last box."""
-    verdicts: str = ""
-    """Show all agents the scores of this verifier, e.g. key or noisy_key; empty for none, or for
-    what the run was trained with."""
+    """Play this file of recorded text (transcripts, or GSM8K's example_model_solutions.jsonl), with
+    as many agents as were recorded, and as many turns unless --turns asks for more: the last texts
+    are held after."""
     human: bool = False
     """You are the last agent; type your answers."""
     index: int | None = None
     """Which question of the split; None draws one."""
-    split: str | None = None
-    """Which questions; the test split if there is one, else the validation split."""
     long_questions: Literal["", "refuse", "keep"] = ""
     """A question whose debate may not fit a model's window: refuse it, or begin all the same. Empty
     for what the run does, else refuse."""
-    max_new_tokens: int = 0
-    """Limit per message; 0 for that of the run, else 32 for built-in tasks or models, else 300."""
     temperature: float | None = None
     """0 is greedy. Left out, it is that of the run, else of the model's generation settings, else
     1."""

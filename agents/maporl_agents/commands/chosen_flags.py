@@ -1,0 +1,52 @@
+"""The flags by which ``maporl eval`` and ``maporl play`` name a team and a game."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ChosenFlags:
+    """A team, from a run or untrained, and the game that it plays."""
+
+    task: str = ""
+    """A named task (shopping, sharing, coins, notes, gsm8k, ...; docs/reference/environment.md
+    lists all, and their options), a JSONL or CSV file of questions, or your own as module:name or
+    file.py:name. Empty for that of the run, else shopping."""
+    data: Path | None = None
+    """The task's file, for tasks that need one (e.g. GSM8K's test.jsonl); else the hub is asked."""
+    model: tuple[str, ...] = ("tiny",)
+    """One for all agents, or one per agent: built in ("tiny", "tiny-sharing"), fetched
+    ("smollm2-135m", see `maporl fetch`), a folder, or a Hugging Face hub name."""
+    run: Path | None = None
+    """The trained team of this run folder instead of `model`, in the game that it was trained in
+    unless flags change it."""
+    checkpoint: Literal["", "best", "last"] = ""
+    """Of the run: the "best" checkpoint on its validation slice or the "last"; empty for what the
+    run's settings (eval.use) say."""
+    agents: int = 0
+    """A, how many take part; 0 for as many as the run has, else 2."""
+    turns: int = 0
+    """T, how many turns; 0 for as many as the run has, else 3."""
+    protocol: str = ""
+    """As for `maporl train --game.protocol`; empty for that of the run, else debate."""
+    protocol_options: tuple[str, ...] = ()
+    """Options of your own protocol, KEY=VALUE each."""
+    verifier: str = ""
+    """The verifier of the messages, as for `maporl train --game.verifier`: your own as
+    module:function or file.py:function, too. Empty for that of the run, else the answer key."""
+    shots: int | None = None
+    """Worked examples that agents read first, as for `maporl train --game.shots`; left out for as
+    many as the run has, else none."""
+    answer_rule: Literal["", "box", "answer_line"] = ""
+    """Reading of numbers, as for `maporl train --game.answer-rule`; empty for that of the run,
+    else from the last box."""
+    verdicts: str = ""
+    """Show all agents the scores of this verifier, e.g. key or noisy_key; empty for none, or for
+    what the run was trained with."""
+    split: str | None = None
+    """Which questions; the test split if there is one, else the validation split."""
+    max_new_tokens: int = 0
+    """Limit per message; 0 for that of the run, else 32 for built-in tasks or models, else 300."""
