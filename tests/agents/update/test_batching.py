@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -117,16 +118,13 @@ def test_minibatches_cover_each_row_once(episodes: int, count: int, seed: int) -
         assert sorted({row // 4 for row in rows}) == sorted(row // 4 for row in rows[::4])
 
 
-of_any_messages = given(
-    st.lists(st.lists(st.integers(1, 2), min_size=2, max_size=6), max_size=12),
-    st.integers(1, 40),
-    st.booleans(),
-)
-"""Ids of messages, tokens of a pass, and whether a pass holds whole debates."""
+def of_any_messages(test: Callable[[list[list[int]], int, bool], None]) -> Callable[[], None]:
+    """Give a test the ids of messages, the tokens of a pass, and whether it holds whole debates."""
+    messages = st.lists(st.lists(st.integers(1, 2), min_size=2, max_size=6), max_size=12)
+    return settings(max_examples=60)(given(messages, st.integers(1, 40), st.booleans())(test))
 
 
 @of_any_messages
-@settings(max_examples=60)
 def test_micro_batches_cover_each_row_once(
     texts: list[list[int]], tokens: int, whole_episodes: bool
 ) -> None:
@@ -146,7 +144,6 @@ def test_micro_batches_cover_each_row_once(
 
 
 @of_any_messages
-@settings(max_examples=60)
 def test_packed_passes_cover_each_row_once(
     texts: list[list[int]], tokens: int, whole_episodes: bool
 ) -> None:
