@@ -130,6 +130,7 @@ HOW = {
     "ppo.entropy_coef": (0.1, "the loss"),
     "ppo.reduction": ("sequence", "the loss"),
     "ppo.reward_scale": (True, "the reward"),
+    "ppo.leave_out_equal_rewards": (True, "messages of an update"),
     "ppo.target_kl": (0.1, "updates per step"),
     "ppo.token_gamma": (0.9, "advantages"),
     "ppo.gae_lambda": (0.9, "advantages"),

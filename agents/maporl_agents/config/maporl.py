@@ -46,6 +46,9 @@ class PPOConfig(OptimizerConfig):
     the mean over each one's tokens ("sequence"). Paper: a token drawn uniformly in a message."""
     reward_scale: bool = False
     """Divide rewards by their standard deviation over the run so far; the mean stays."""
+    leave_out_equal_rewards: bool = False
+    """Leave the messages of a turn and agent out of the update where all have the same reward:
+    whitening scales the errors of the critic there, and a policy that is always right drifts."""
     target_kl: float | None = None
     """A minibatch whose approx_kl, mean over the policies, is above this is a step's last; None
     makes them all."""

@@ -144,7 +144,7 @@ def explained_variance(values: Tensor, returns: Tensor) -> float:
 def zero_spread(batch: TokenBatch) -> float:
     """Return the share of (turn, agent) groups whose messages all got the same reward.
 
-    MAPoRL learns nothing from such a group (`maporl.rewards_differ`). 0 without any message.
+    With `leave_out_equal_rewards` MAPoRL does not learn from such a group. 0 without any message.
     """
     groups = [batch.rewards[rows] for _, rows in batch.by_message()]
     return sum(bool((r == r[0]).all()) for r in groups) / len(groups) if groups else 0.0

@@ -16,6 +16,8 @@ R = TypeVar("R", bound=RunConfig)
 
 FLAG = re.compile(r"(?<![\w-])--([a-z]+(?:[.-][a-z]+)*)")
 """As the sentences of errors name one."""
+MEANT = {"template": "game.template"}
+"""Keywords that stood for one field before another group got a field of that name."""
 SWITCHES = ("resume", "overwrite", "force")
 """Keywords that are True or False."""
 
@@ -85,6 +87,8 @@ def _place_of(name: str, places: tuple[str, ...]) -> str:
     """Return the dotted name that a keyword stands for."""
     if name in places:
         return name
+    if MEANT.get(name) in places:
+        return MEANT[name]
     found = [place for place in places if place.endswith(f".{name}")]
     # What a warm-up and the training after it both have is meant of the training.
     found = [place for place in found if not place.startswith("warmup.")] or found

@@ -1,4 +1,4 @@
-"""Messages of a turn that were all rewarded alike teach their policy nothing."""
+"""With `leave_out_equal_rewards`, messages of a turn rewarded alike teach a policy nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from ppo_cases import make_batch, make_learner, one_step, parameters_of
+from ppo_cases import PPO, make_batch, make_learner, one_step, parameters_of
 
 from maporl_agents.algorithms.maporl import rewards_differ
 
@@ -30,7 +30,7 @@ def test_messages_count_whose_turn_and_agent_have_different_rewards(checkpoint) 
 @pytest.mark.parametrize("score", [0.0, 1.0])
 def test_a_step_in_which_all_is_right_or_wrong_changes_nothing(checkpoint, score: float) -> None:
     """Though critics err, the policies have left their reference, and momentum is left."""
-    learner = make_learner(checkpoint)
+    learner = make_learner(checkpoint, replace(PPO, leave_out_equal_rewards=True))
     one_step(learner, seed=2)
     before = parameters_of(learner)
     metrics = one_step(learner, verifier=lambda questions, texts: [score] * len(texts))
