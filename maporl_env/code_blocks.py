@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
 
-MAX_CHARS = 200_000  # of a message with fences; a program of it may have 150,000
+MAX_CHARS = 150_000  # of a message with fences, and so of a program in it
 MAX_STEPS = 10_000
 MAX_PARSED = 20_000  # characters of the programs of a message whose syntax trees are made
 MAX_NESTING = 10  # a list counts twice: itself and its item

@@ -16,6 +16,10 @@ ALLOWED = {
     # What the sandbox is for: they run behind its walls, in a process of their own.
     ("maporl_env/jail/worker.py", "exec"),
     ("maporl_env/jail/checker.py", "exec"),
+    # Items of reasoning-gym go between processes of the library's own code; no model's text does.
+    ("maporl_env/tasks/reasoning_stream.py", "pickle"),
+    ("maporl_env/verifiers/reasoning.py", "pickle"),
+    ("maporl_env/verifiers/reasoning_worker.py", "pickle"),
 }
 MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 BUILT_IN = {"eval", "exec"}

@@ -39,6 +39,7 @@ SMALL = MAGRPOConfig(
 )  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_a_run_is_kept_and_read_back(tmp_path: Path) -> None:
     """And one that is cut in its second step goes on as if it had not been cut, bit for bit."""
     quiet = Console(file=io.StringIO())

@@ -86,6 +86,7 @@ OWN = ("while in scoring", "while in update", "(--ppo.micro-tokens)")
 NOTE = "mine.py:IDLE computes between play and the optimiser step"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "there", "absent"),
     [("SLOWER", (*COMMON, *OWN), (NOTE,)), ("IDLE", (*COMMON, NOTE), OWN)],

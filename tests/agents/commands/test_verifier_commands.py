@@ -120,6 +120,7 @@ def test_unbalanced_training_takes_everything(made: Path, tmp_path: Path) -> Non
     assert (facts["balance"], facts["examples"]) == ("none", 72)
 
 
+@pytest.mark.thorough
 def test_a_run_is_paid_by_a_learned_verifier_and_watched_by_the_key(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -216,6 +216,7 @@ class TestHeterogeneous:
         for rollout in rollouts:
             self.check_texts(team, rollout)
 
+    @pytest.mark.thorough
     def test_all_families_in_one_debate(self, native: Native) -> None:
         team = self.team(native, FAMILIES, tuning="lora")
         assert len(team.bases) == len(FAMILIES)

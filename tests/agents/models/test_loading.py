@@ -67,6 +67,7 @@ print(sorted({"peft", "bitsandbytes", "matplotlib", "tensorboard"} & set(sys.mod
 """
 
 
+@pytest.mark.thorough
 def test_a_team_without_adapters_does_not_import_what_adapters_need() -> None:
     """Together with what it brings, peft takes as long to import as torch."""
     done = subprocess.run(

@@ -125,13 +125,13 @@ def count_attention_calls(team: Team) -> list[str]:
             if name.endswith(("self_attn", ".attn")):
                 module.register_forward_hook(lambda *_, name=name: calls.append(name))
         for lean in [reader.lean for reader in base.readers if reader.lean]:
-            attend = lean._attend
+            run = lean._run
 
-            def counted(*given: Any, attend: Any = attend) -> Tensor:
+            def counted(*given: Any, run: Any = run) -> Tensor:
                 calls.append("attention")
-                return attend(*given)
+                return run(*given)
 
-            lean._attend = counted
+            lean._run = counted
     return calls
 
 

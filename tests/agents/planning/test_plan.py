@@ -31,6 +31,7 @@ from maporl_agents.verifier.model import LearnedVerifier
 WITHIN = 0.15
 
 
+@pytest.mark.thorough
 class TestWhatIsHeld:
     """The miniature Llama: width 32, 64 inside, two layers of seven linear maps."""
 

@@ -26,6 +26,7 @@ from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debates_of, questions_of
 
 
+@pytest.mark.thorough
 class TestPlan:
     def test_what_is_advised_fits_and_more_would_not(self, checkpoint: Callable[..., Path]) -> None:
         """By proportion: a batch of rows takes so many times what one takes."""
@@ -43,7 +44,6 @@ class TestPlan:
         plan = plan_of(config, replace(MACHINE, memory_bytes=1e5))
         assert (plan.fits, plan.max_rows, plan.micro_tokens) == (False, None, None)
 
-    @pytest.mark.thorough
     def test_work_grows_with_turns_and_passes(self) -> None:
         config = tiny("shopping", 10)
         plain = plan_of(config, MACHINE)
@@ -75,7 +75,6 @@ class TestPlan:
         # Four debates, two agents, and the question stands in 1, 2 and 3 places by the turn.
         assert longer.prompt_tokens - plan.prompt_tokens == 4 * 2 * (1 + 2 + 3) * 10
 
-    @pytest.mark.thorough
     def test_a_length_that_is_given_stands_for_every_agent(
         self, checkpoint: Callable[..., Path]
     ) -> None:
@@ -129,6 +128,7 @@ def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[Any, str]:
     return stop.value.code, caught.out + caught.err
 
 
+@pytest.mark.thorough
 class TestCommand:
     QUICK = ("--questions-per-step", "2", "--sampling.max-new-tokens", "6")
 

@@ -139,7 +139,7 @@ class TestKey:
         ]
 
     def test_unknown_methods_are_refused(self) -> None:
-        with pytest.raises(ValueError, match="none, ppo, magrpo, malt, iac, sft"):
+        with pytest.raises(ValueError, match="none, ppo, magrpo, malt, iac, grpo, sft"):
             Recipe("dpo", SMALL)  # type: ignore[arg-type]
 
 

@@ -105,6 +105,7 @@ class TestStep:
         assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_run_leaves_a_folder_that_loads_like_any_other(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     results = sft.run(SMALL, SFTConfig(epochs=2), folder, Console(file=io.StringIO()))

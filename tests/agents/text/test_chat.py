@@ -308,12 +308,14 @@ class TestWhatEndsAMessage:
         view = (("user", "how"), ("own", "hm"), ("user", "again"))
         assert count_of(chat.prompt_ids(view, [written]), closing) == 3  # once each
 
-    @pytest.mark.parametrize(
-        "ends", [(), ("<|end|>", "<|return|>")], ids=["none are named", "it is named"]
-    )
-    def test_where_the_generation_config_says_nothing_else(self, ends: tuple[str, ...]) -> None:
-        chat, closing = self.chat(HARMONY, *ends)
+    def test_where_the_generation_config_names_it(self) -> None:
+        chat, closing = self.chat(HARMONY, "<|end|>", "<|return|>")
         assert closing in chat.stop_ids
+
+    def test_not_where_it_ends_a_thought_and_none_are_named(self) -> None:
+        chat, closing = self.chat(HARMONY)
+        assert closing not in chat.stop_ids
+        assert chat.tokenizer.eos_token_id in chat.stop_ids
 
     @pytest.mark.parametrize("opened", ["", "<|channel|>", " "])
     def test_where_a_message_is_all_behind_the_cue(self, opened: str) -> None:

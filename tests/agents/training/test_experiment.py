@@ -143,6 +143,7 @@ class TestRun:
                 tmp_path / "cut" / name
             ).read_bytes(), name
 
+    @pytest.mark.thorough
     def test_a_finished_run_that_is_resumed_keeps_one_line_per_evaluated_debate(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -181,6 +181,7 @@ def test_a_name_that_is_taken_is_told_in_keywords(here: Path) -> None:
         maporl_agents.train(name="b", quiet=True, **SMALL)
 
 
+@pytest.mark.thorough
 def test_other_settings_of_a_run_are_told_in_keywords_and_can_be_insisted_on(here: Path) -> None:
     maporl_agents.train(name="c", quiet=True, **SMALL)
     longer = {**SMALL, "steps": 2}

@@ -167,6 +167,7 @@ def tree(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in found if "tensorboard" not in path.parts}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("on_disk", [False, True])
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_a_run_does_not_go_on_with_other_questions(
@@ -225,6 +226,7 @@ def test_a_run_of_an_earlier_version_goes_on(
         experiment.resume(folder, console(), other)
 
 
+@pytest.mark.thorough
 def test_a_run_is_trained_on_the_split_that_is_named_and_holds_one_team_while_it_is(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

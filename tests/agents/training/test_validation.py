@@ -56,6 +56,7 @@ def same_weights(team: Any, saved: Path) -> bool:
     return all(torch.equal(now.cpu(), own) for now, own in team.read(saved))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("scores", "best"),
     [

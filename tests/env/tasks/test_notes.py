@@ -276,6 +276,7 @@ def test_the_brief_example_is_right() -> None:
         assert extract_answer(example.rpartition("You:")[2], "answer_line") == 8
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "most"), [("notes", 0.06), ("notes:agents=3,", 0.1), ("notes_misled", 0.3)]
 )
