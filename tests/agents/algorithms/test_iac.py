@@ -329,15 +329,15 @@ def test_a_run_is_kept_read_back_and_continued_bitwise(tmp_path: Path) -> None:
     quiet = Console(file=io.StringIO())
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     experiment.run(SMALL, whole, quiet)
-    config, team = experiment.load_team(whole)
+    config, team = experiment.load_team(whole, "last")
     assert config == SMALL
 
     with cut_in_the_second_step():
         experiment.run(SMALL, cut, quiet)
-    first = everything(experiment.load_team(cut)[1])
+    first = everything(experiment.load_team(cut, "last")[1])
     assert len(read_metrics(cut)) == 1
     experiment.resume(cut, quiet)
-    same = everything(experiment.load_team(cut)[1])
+    same = everything(experiment.load_team(cut, "last")[1])
     for name, now in everything(team).items():
         assert torch.equal(now, same[name])
         assert not torch.equal(now, first[name])
