@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from maporl_env.types import Question
-from maporl_env.verifiers.library_process import LibraryProcess
+from maporl_env.verifiers.outside_library import LibraryProcess
 from maporl_env.verifiers.reasoning import library_process
 
 SHARES = {"train": 7, "validation": 1, "test": 2}

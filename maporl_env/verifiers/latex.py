@@ -16,7 +16,7 @@ import re
 from maporl_env.answer_lines import answer_line
 from maporl_env.answers import join_thousands, last_box, parse_answer
 from maporl_env.types import Question
-from maporl_env.verifiers.library_process import LibraryProcess, LibraryVerifier
+from maporl_env.verifiers.outside_library import LibraryProcess, LibraryVerifier
 
 MAX_CHARS = 1_000  # of an answer; a longer one is wrong
 MAX_REMEMBERED = 4_096

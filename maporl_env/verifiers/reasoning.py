@@ -15,7 +15,7 @@ from typing import Any
 
 from maporl_env.answers import last_box, parse_answer
 from maporl_env.types import Question
-from maporl_env.verifiers.library_process import LibraryProcess, LibraryVerifier
+from maporl_env.verifiers.outside_library import LibraryProcess, LibraryVerifier
 
 MAX_CHARS = 20_000  # of an answer; a longer one is wrong
 MAX_REMEMBERED = 4_096
