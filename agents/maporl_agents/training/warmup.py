@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from maporl_agents.config import OptimizerConfig, RunConfig
+from maporl_agents.measure.debate_stats import right
 from maporl_agents.play.questions import questions_of_step
 from maporl_agents.play.rollout import play
 from maporl_agents.records import checkpoint
@@ -29,13 +30,10 @@ from maporl_agents.types import Rollout
 from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.imitation import imitation_step
 from maporl_agents.update.optimiser import PolicyLearner
-from maporl_env.answers import KINDS, extract_answer, gold
-from maporl_env.types import Message, Question
+from maporl_env.types import Question
 
 PART = 32
 """Debates that are played side by side."""
-RIGHT = 0.5
-"""Least score of a message that counts as right where no key tells, as in `credit`."""
 
 
 def warm_up_once(
@@ -161,15 +159,7 @@ def _trained_messages(
         agent = indices[message.agent]
         if learner.team.trains(agent, message.turn) and policy in learner.trained:
             row = Row(prompt, completion, policy, episode, message.turn, agent, 0.0)
-            yield row, is_right(question, message)
-
-
-def is_right(question: Question, message: Message) -> bool:
-    """Return whether a message is right by the key, or by its score where no key can tell."""
-    if KINDS[question.kind].keyed:
-        right = gold(question.answer, question.kind)
-        return extract_answer(message.text, question.kind) == right
-    return message.score is not None and message.score >= RIGHT
+            yield row, right(message, question)
 
 
 def _micro_tokens(config: RunConfig) -> int:
