@@ -24,6 +24,8 @@ from maporl_env.user_functions import PYTHON, object_named
 
 FILE = "generation_config.json"
 """Beside the weights of a model."""
+Said = Mapping[str, Mapping[str, Any]]
+"""Generation settings by the model that they are of."""
 
 
 def with_model_defaults(sampling: Sampling, models: Sequence[str]) -> tuple[Sampling, str]:
@@ -38,14 +40,20 @@ def with_model_defaults(sampling: Sampling, models: Sequence[str]) -> tuple[Samp
     Returns:
         The settings; and a sentence, "" if no model names anything that is taken.
     """
-    sampling, warmth = _with_temperature(sampling, models)
-    sampling, cut = _with_truncation(sampling, models)
+    said = _said_by(models)
+    sampling, warmth = _with_temperature(sampling, said)
+    sampling, cut = _with_truncation(sampling, said)
     return sampling, "; ".join(filter(None, [warmth, cut]))
 
 
-def _with_temperature(sampling: Sampling, models: Sequence[str]) -> tuple[Sampling, str]:
+def _said_by(models: Sequence[str]) -> Said:
+    """Return the generation settings of each model, in order; each is read once."""
+    return {name: generation_settings(name) for name in dict.fromkeys(models)}
+
+
+def _with_temperature(sampling: Sampling, said: Said) -> tuple[Sampling, str]:
     """Return settings with the temperature of the models where it is open; see above."""
-    own = {name: own_temperature(name) for name in dict.fromkeys(models)}
+    own = {name: own_temperature(name, settings) for name, settings in said.items()}
     if sampling.temperature != 1 or not sampling.model_temperature or set(own.values()) == {1.0}:
         return sampling, ""
     if len(set(own.values())) > 1:
@@ -54,20 +62,19 @@ def _with_temperature(sampling: Sampling, models: Sequence[str]) -> tuple[Sampli
             + ", ".join(f"{name}: {heat:g}" for name, heat in own.items())
             + "), so it is 1: set --sampling.temperature for all of them"
         )
-    heat = own[models[0]]
+    heat = next(iter(own.values()))
     return replace(sampling, temperature=heat), (
         f"drawing at temperature {heat:g}, as the generation settings of {', '.join(own)} say; "
         "--sampling.temperature sets another value, --sampling.no-model-temperature keeps 1"
     )
 
 
-def own_temperature(name: str) -> float:
-    """Return the temperature that a model's generation settings name; 1 for built-in models.
+def own_temperature(name: str, said: Mapping[str, Any]) -> float:
+    """Return the temperature that the generation settings of a model name, or 1.
 
     Raises:
         ValueError: it is no number above 0; names the file.
     """
-    said = generation_settings(name)
     if said.get("do_sample") is not True or said.get("temperature") is None:
         return 1.0
     heat = said["temperature"]
@@ -79,10 +86,10 @@ def own_temperature(name: str) -> float:
     return float(heat)
 
 
-def _with_truncation(sampling: Sampling, models: Sequence[str]) -> tuple[Sampling, str]:
-    own = {name: own_truncation(name) for name in dict.fromkeys(models)}
+def _with_truncation(sampling: Sampling, said: Said) -> tuple[Sampling, str]:
+    own = {name: own_truncation(name, settings) for name, settings in said.items()}
     differ = len(set(own.values())) > 1
-    taken = Truncation() if differ else own[models[0]]
+    taken = Truncation() if differ else next(iter(own.values()))
     told = [
         name
         for name in Truncation._fields
@@ -109,7 +116,7 @@ def kept_open(sampling: Sampling, saved: Sampling, models: Sequence[str] = ()) -
     """Return settings in which what is open is as in those of a saved run of these models."""
     names = [name for name in Truncation._fields if getattr(sampling, name) is None]
     if models:
-        sampling, _ = _with_temperature(sampling, models)
+        sampling, _ = _with_temperature(sampling, _said_by(models))
     return replace(sampling, **{name: getattr(saved, name) for name in names})
 
 
@@ -121,13 +128,12 @@ def _words(own: Truncation, names: Sequence[str]) -> str:
     return ", ".join(f"{name} {getattr(own, name):g}" for name in names)
 
 
-def own_truncation(name: str) -> Truncation:
-    """Return the truncation that a model's generation settings name; none for built-in models.
+def own_truncation(name: str, said: Mapping[str, Any]) -> Truncation:
+    """Return the truncation that the generation settings of a model name, or none.
 
     Raises:
         ValueError: a value is outside the range of `Sampling`; names the file.
     """
-    said = generation_settings(name)
     if said.get("do_sample") is not True:  # then `generate` is greedy, and reads none of them
         return Truncation()
     given = {one: said[one] for one in Truncation._fields if said.get(one) is not None}

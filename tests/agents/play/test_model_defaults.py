@@ -13,7 +13,12 @@ from small_runs import SMALL
 
 from maporl_agents.bridges.bench_players import model_sampling
 from maporl_agents.config import Sampling, TeamConfig, Truncation
-from maporl_agents.play.model_defaults import kept_open, own_truncation, with_model_defaults
+from maporl_agents.play.model_defaults import (
+    generation_settings,
+    kept_open,
+    own_truncation,
+    with_model_defaults,
+)
 from maporl_agents.training import experiment
 
 
@@ -37,6 +42,10 @@ def test_what_a_model_says_is_taken_and_told(tmp_path: Path) -> None:
     assert model_sampling(name).truncation == found.truncation
 
 
+def truncation_of(name: str) -> Truncation:
+    return own_truncation(name, generation_settings(name))
+
+
 def test_what_a_run_says_goes_first(tmp_path: Path) -> None:
     name = model(tmp_path / "m", do_sample=True, top_k=20, top_p=0.95)
     found, told = with_model_defaults(Sampling(top_k=0), [name])
@@ -53,9 +62,9 @@ def test_what_a_run_says_goes_first(tmp_path: Path) -> None:
 def test_settings_that_generate_would_not_read_are_not_taken(
     tmp_path: Path, said: dict[str, object]
 ) -> None:
-    assert own_truncation(model(tmp_path / "m", **said)) == Truncation()
+    assert truncation_of(model(tmp_path / "m", **said)) == Truncation()
     (tmp_path / "bare").mkdir()
-    assert own_truncation(str(tmp_path / "bare")) == Truncation()
+    assert truncation_of(str(tmp_path / "bare")) == Truncation()
 
 
 def test_built_in_models_keep_all_tokens() -> None:
@@ -74,10 +83,10 @@ def test_models_that_differ_leave_out_nothing(tmp_path: Path) -> None:
 def test_a_senseless_value_is_named_with_its_file(tmp_path: Path, said: dict[str, object]) -> None:
     name = model(tmp_path / "m", do_sample=True, **said)
     with pytest.raises(ValueError, match=r"generation_config.json of .*repair it"):
-        own_truncation(name)
+        truncation_of(name)
     Path(name, "generation_config.json").write_text("{")
     with pytest.raises(ValueError, match="is no JSON"):
-        own_truncation(name)
+        truncation_of(name)
 
 
 def test_a_run_that_goes_on_keeps_what_it_began_with() -> None:
