@@ -58,7 +58,7 @@ DEFECTS = (
         "agents/maporl_agents/algorithms/grpo.py",
         ("tests/agents/algorithms/test_grpo.py",),
         (
-            ("rewards = rewards - chosen.kl_coef", "rewards = rewards + chosen.kl_coef"),
+            ("rewards = rewards - kl", "rewards = rewards + kl"),
             ("kept.rewards - kept.rewards.new_tensor", "kept.rewards + kept.rewards.new_tensor"),
             ("question = batch.episodes // settings", "question = batch.episodes % settings"),
             ('"agent": (batch.agents,)', '"agent": ()'),

@@ -35,7 +35,7 @@ from maporl_agents.records.storage import CheckpointError
 from maporl_agents.types import Experience, Rollout, TokenBatch
 from maporl_agents.update.batching import collate
 from maporl_agents.update.gradient_accumulation import Counts, Loss, apply_in_passes
-from maporl_agents.update.objective import Objective, message_kl
+from maporl_agents.update.objective import Objective, kl_of_rewards
 from maporl_agents.update.optimiser import PolicyLearner
 from maporl_agents.update.token_tables import token_tables
 from maporl_env.batched import BatchedDebate
@@ -164,16 +164,11 @@ def evaluate_tokens(
         team, batch, temperature=temperature, micro_tokens=settings.micro_tokens, sampled=True
     )
     rewards = batch.rewards.to(tables.logprobs.dtype)
-    if chosen.kl_coef and chosen.kl_place == "reward":
-        rewards = rewards - chosen.kl_coef * message_kl(
-            team,
-            batch,
-            tables.logprobs,
-            tables.ref_logprobs,
-            estimator=chosen.kl_estimator,
-            temperature=temperature,
-            micro_tokens=settings.micro_tokens,
-        )
+    kl = kl_of_rewards(
+        team, batch, tables, chosen, temperature=temperature, micro_tokens=settings.micro_tokens
+    )
+    if kl is not None:
+        rewards = rewards - kl
     of_messages = learner.advantages(rewards, batch)
     advantages = torch.where(batch.mask, of_messages[:, None], 0.0)
     nothing = tables.values  # all 0: there are no critics
@@ -198,7 +193,7 @@ def group_ids(batch: TokenBatch, settings: GRPOSettings) -> Tensor:
 def objective_of(settings: GRPOSettings, sampling: Sampling, num_agents: int) -> Objective:
     """Return what is minimised."""
     chosen = settings.chosen()
-    limit = max(sampling.limit_of(seat) for seat in range(num_agents))
+    limit = max(sampling.limit_of(agent) for agent in range(num_agents))
     return Objective(
         REDUCTIONS[chosen.length],
         max_tokens=limit if chosen.length == "constant" else 1,

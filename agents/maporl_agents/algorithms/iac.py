@@ -38,7 +38,7 @@ from maporl_agents.types import Experience, Rollout, TokenBatch
 from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
 from maporl_agents.update.joint_history import joint_histories
-from maporl_agents.update.objective import Objective, message_kl
+from maporl_agents.update.objective import Objective, kl_of_rewards
 from maporl_agents.update.optimiser import PolicyLearner
 from maporl_agents.update.token_tables import token_tables
 from maporl_env.batched import BatchedDebate
@@ -154,18 +154,12 @@ def with_kl_in_reward(
 ) -> TokenBatch:
     """Return the batch, the KL of each message off its reward where `kl_place` says so."""
     batch = scored.batch
-    if not settings.kl_coef or settings.kl_place != "reward":
-        return batch
-    penalty = settings.kl_coef * message_kl(
-        team,
-        batch,
-        scored.logprobs,
-        scored.ref_logprobs,
-        estimator=settings.kl_estimator,
-        temperature=temperature,
-        micro_tokens=settings.micro_tokens,
+    kl = kl_of_rewards(
+        team, batch, scored, settings, temperature=temperature, micro_tokens=settings.micro_tokens
     )
-    return replace(batch, rewards=batch.rewards - penalty.to(batch.rewards.dtype))
+    return (
+        batch if kl is None else replace(batch, rewards=batch.rewards - kl.to(batch.rewards.dtype))
+    )
 
 
 def values_of(

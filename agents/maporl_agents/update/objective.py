@@ -16,7 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from maporl_agents.config import KLMeasure
+from maporl_agents.config import KLMeasure, RegularisedConfig, Variant
 from maporl_agents.losses import (
     KLEstimator,
     Reduction,
@@ -31,6 +31,7 @@ from maporl_agents.types import Experience, TokenBatch, TokenScores
 from maporl_agents.update.batching import micro_batches
 from maporl_agents.update.gradient_accumulation import Counts, Loss
 from maporl_agents.update.token_logprobs import score_tokens
+from maporl_agents.update.token_tables import TokenTables
 
 
 @dataclass(frozen=True)
@@ -153,3 +154,30 @@ def message_kl(
         assert scores.kl is not None
         sums[rows] = scores.kl.sum(1).to(sums.dtype)
     return sums
+
+
+def kl_of_rewards(
+    team: Team,
+    batch: TokenBatch,
+    scored: Experience | TokenTables,
+    settings: RegularisedConfig | Variant,
+    *,
+    temperature: float,
+    micro_tokens: int,
+) -> Tensor | None:
+    """Return what the KL takes off the reward of every message, (B,); None where it counts nothing.
+
+    Arguments are those of `message_kl`; `scored` has the log-probabilities, `settings` the KL
+    coefficient, its estimator and its place.
+    """
+    if not settings.kl_coef or settings.kl_place != "reward":
+        return None
+    return settings.kl_coef * message_kl(
+        team,
+        batch,
+        scored.logprobs,
+        scored.ref_logprobs,
+        estimator=settings.kl_estimator,
+        temperature=temperature,
+        micro_tokens=micro_tokens,
+    )
