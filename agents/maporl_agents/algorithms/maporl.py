@@ -77,15 +77,14 @@ def train_step(
     )
 
     # Update: a few passes over the batch in minibatches, fewer if the policy moves too far.
-    everything = torch.ones(len(batch), dtype=torch.bool)
-    counted = rewards_differ(batch) if ppo.leave_out_equal_rewards else everything  # (B,)
+    differ = rewards_differ(batch) if ppo.leave_out_equal_rewards else None  # (B,)
     generator = torch.Generator().manual_seed(seed_of(seed, "minibatches"))
     passes = (minibatches(batch, ppo.minibatches, generator) for _ in range(ppo.epochs))
     planned = [rows for one_pass in passes for rows in one_pass]
     updates: list[Metrics] = []
     rate = learner.learning_rate
     for rows in planned:
-        part = experience.select(rows[counted[rows]])
+        part = experience.select(rows if differ is None else rows[differ[rows]])
         updates.append(update(learner, part, sampling.temperature))
         if ppo.target_kl is not None and updates[-1].get("approx_kl", 0.0) > ppo.target_kl:
             break
