@@ -158,3 +158,40 @@ def test_a_wrong_comment_is_seen() -> None:
     run("f(6)  # 42, an answer", {"f": lambda x: 7 * x})
     with pytest.raises(AssertionError):
         run("f(6)  # 43, an answer", {"f": lambda x: 7 * x})
+
+
+# What reStructuredText reads as the beginning of emphasis, a substitution or a reference, outside
+# of ``literals`` and `roles`; the builder of the site takes one without an end for a fault.
+LITERAL = re.compile(r"``.+?``|`[^`]+`_{0,2}|\*\*\S.*?\S\*\*|(?<!\w)\*\w[^*]*\*(?!\w)", re.DOTALL)
+UNENDED = re.compile(r"(?:(?<=\s)|(?<=[(\[{'\"])|^)(?:\*{1,2}|\||`{1,2})(?=\w)|`")
+
+
+def unended_markup(docstring: str) -> list[str]:
+    """Return the lines of a docstring in which markup begins that has no end.
+
+    A described argument, such as ``*tensors:``, is none: the site's builder escapes it.
+    """
+    blocks = BLOCK.sub("\n", docstring + "\n") if "::" in docstring else docstring
+    lines = LITERAL.sub("", blocks).splitlines()
+    return [line for line in lines if UNENDED.search(re.sub(r"^\s+\*{1,2}(?=\w+:)", "", line))]
+
+
+def test_markup_in_docstrings_ends() -> None:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)
+    faults = {}
+    for package, room in ROOMS.items():
+        for path in sorted((room / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                text = ast.get_docstring(node) if isinstance(node, kinds) else None
+                if text and (lines := unended_markup(text)):
+                    faults[f"{path.name}:{getattr(node, 'lineno', 1)}"] = lines
+    assert faults == {}
+
+
+def test_markup_without_end_is_seen() -> None:
+    assert unended_markup("Return rows of a tensor (T, *shape).") != []
+    assert unended_markup("The `name of a setting.") != []
+    assert unended_markup("The norm |x of a vector.") != []
+    assert (
+        unended_markup("A tensor (T, ``*shape``), *always* whole, a * b, `name`, **bold**.") == []
+    )

@@ -204,7 +204,7 @@ def _of_call(
 
 
 def gathered(places: Tensor, rows: Tensor) -> Tensor:
-    """Return rows (..., *shape) at places (...) of a tensor (T, *shape).
+    """Return the rows of a tensor (T, A, B, ...) at places (P, Q, ...), as (P, Q, ..., A, B, ...).
 
     The backward pass of an embedding adds up faster than that of an index.
     """
