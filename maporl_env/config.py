@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from maporl_env.observations.tokens import (
 from maporl_env.prompts import Template
 from maporl_env.protocols import PROTOCOLS, Feedback, History, Protocol, Stop
 from maporl_env.rewards import Horizon, Majority, Share
+from maporl_env.similar_names import did_you_mean, require_known
 from maporl_env.tasks import load_task
 from maporl_env.tasks.base import Task
 from maporl_env.tasks.worked import (
@@ -145,12 +145,7 @@ class DebateConfig:
     @classmethod
     def of(cls, *args: Any, **options: Any) -> DebateConfig:
         """Return a config; TypeError names the nearest option for one that does not exist."""
-        names = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}"
-                raise TypeError(f"unknown option {name!r}: {hint}")
+        require_known(options, [field.name for field in fields(cls)])
         return cls(*args, **options)
 
     def __post_init__(self) -> None:
@@ -378,10 +373,10 @@ def _parameters(make: Callable[..., Any]) -> set[str]:
 
 def _choice(name: str, value: object, valid: tuple[object, ...]) -> None:
     if value not in valid:
-        near = difflib.get_close_matches(str(value), [str(v) for v in valid], n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        near = did_you_mean(value, valid)
         raise ValueError(
-            f"unknown {name} {value!r}: choose one of {', '.join(map(str, valid))}{hint}"
+            f"unknown {name} {value!r}: choose one of {', '.join(map(str, valid))}"
+            + (f"; {near}" if near else "")
         )
 
 

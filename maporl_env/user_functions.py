@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import importlib
@@ -19,6 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
+
+from maporl_env.similar_names import did_you_mean
 
 FORMS = "module:name or file.py:name"
 """The two ways to name a user's own code, for error messages."""
@@ -63,9 +64,9 @@ def object_named(name: str) -> Any:
     found: Any = _module(name, place)
     for part in attribute.split("."):
         if not hasattr(found, part):
-            near = difflib.get_close_matches(part, dir(found), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{name!r} cannot be found ({place} has no attribute {part!r}{hint})")
+            near = did_you_mean(part, dir(found))
+            said = f"{place} has no attribute {part!r}" + (f"; {near}" if near else "")
+            raise ValueError(f"{name!r} cannot be found ({said})")
         found = getattr(found, part)
     return found
 

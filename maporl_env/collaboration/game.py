@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from maporl_env.similar_names import require_known
+
 Timing = Literal["next", "same"]
 
 ALONE, COLLABORATE = 0, 1
@@ -44,11 +46,8 @@ class Rules:
 
     @classmethod
     def of(cls, *args: Any, **options: Any) -> Rules:
-        """Return rules; TypeError lists the valid options for one that does not exist."""
-        names = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in names:
-                raise TypeError(f"unknown option {name!r}: choose one of {', '.join(names)}")
+        """Return rules; TypeError names the nearest option for one that does not exist."""
+        require_known(options, [field.name for field in fields(cls)])
         return cls(*args, **options)
 
     def __post_init__(self) -> None:

@@ -6,12 +6,12 @@ file of your own and name it: "module:name" or "file.py:name".
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
 from maporl_env.answers import read_gold
+from maporl_env.similar_names import did_you_mean
 from maporl_env.tasks import (
     anli,
     coins,
@@ -152,10 +152,9 @@ def _from_path(path: str | Path) -> Task:
         return files.load(Path(path))
     if Path(path).suffix.lower() in files.SUFFIXES or len(Path(path).parts) > 1:
         raise FileNotFoundError(f"no such file: {path}")
-    near = difflib.get_close_matches(str(path), list(TASKS), n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    near = f" ({found})" if (found := did_you_mean(path, TASKS)) else ""
     raise ValueError(
-        f"unknown task {str(path)!r}{hint}: choose one of {', '.join(TASKS)}, or give the path of "
+        f"unknown task {str(path)!r}{near}: choose one of {', '.join(TASKS)}, or give the path of "
         "a .jsonl or .csv file, or your own as module:name or file.py:name"
     )
 

@@ -23,6 +23,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from maporl_env.similar_names import hint
 from maporl_env.tasks.base import Deferred, Task
 from maporl_env.tasks.reasoning_stream import MAX_SEED, UNSUITABLE, Stream, config_classes
 from maporl_env.verifiers.reasoning import ReasoningGymVerifier
@@ -119,9 +120,8 @@ def _values(name: str, config: type, options: list[str]) -> dict[str, Any]:
         if option in values:
             raise ValueError(f"options of task '{PREFIX}:{name}' set {option} twice")
         if option not in kinds:
-            near = difflib.get_close_matches(option, kinds, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(kinds)}"
-            raise ValueError(f"task '{PREFIX}:{name}' has no option {option!r}: {hint}")
+            near = hint(option, kinds)
+            raise ValueError(f"task '{PREFIX}:{name}' has no option {option!r}: {near}")
         values[option] = _value(name, option, value, kinds[option])
     return values
 

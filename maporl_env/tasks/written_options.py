@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar
+
+from maporl_env.similar_names import hint
 
 T = TypeVar("T")
 
@@ -33,9 +34,7 @@ def read_options(task: str, kind: type[T], written: str, given: Mapping[str, Any
         values[name] = _value(task, name, value, fields[name].default if name in fields else value)
     for name in values:
         if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(fields)}"
-            raise ValueError(f"task {task!r} has no option {name!r}: {hint}")
+            raise ValueError(f"task {task!r} has no option {name!r}: {hint(name, fields)}")
     for name, value in values.items():
         if isinstance(fields[name].default, tuple):
             values[name] = (value,) if isinstance(value, str) else tuple(value)

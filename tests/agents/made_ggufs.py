@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from maporl_agents.models.sources.fetched import Origin
 
 gguf = pytest.importorskip("gguf")
 
@@ -111,3 +114,16 @@ def _tensors(model: Any) -> dict[str, np.ndarray[Any, Any]]:
         array = weight.to(torch.float32).contiguous().numpy().copy()
         made[names.get_name(inner) + ".weight"] = array
     return made
+
+
+def origin_of(path: Path) -> Origin:
+    """Return an origin, on the hub and in a wheel, whose file is the one at a path."""
+    return Origin(
+        about="a miniature",
+        hub="somebody/mini-GGUF",
+        revision="0" * 40,
+        wheel="maporl-test-mini==0.1",
+        file=path.name,
+        package="maporl_test_mini",
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+    )

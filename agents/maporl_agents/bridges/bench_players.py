@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from maporl_agents import tiny
 from maporl_agents.config import RunConfig, Sampling, TeamConfig, scheme_of
+from maporl_agents.config.from_values import nearest
 from maporl_agents.models.caches.kept_caches import KeptCaches
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.parallel_bases import share_cores
@@ -151,10 +151,8 @@ def require_model(
     """
     if name in {*tiny.MODELS, *FETCHABLE} or Path(name).is_dir() or "/" in name:
         return
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise ValueError(
-        f"no agents {name!r}{hint}: choose one of {', '.join(known)}, {others}the "
+        f"no agents {name!r}{nearest(name, known)}: choose one of {', '.join(known)}, {others}the "
         "folder of a run or model, or a hub name with its owner (owner/model)"
     )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from maporl_env.similar_names import did_you_mean
 
 C = TypeVar("C")
 
@@ -140,5 +141,5 @@ def _scalar(kind: Any, value: Any, where: str) -> Any:
 
 def nearest(name: str, known: Collection[str]) -> str:
     """Return " (did you mean ...?)" with the most similar of some names; "" if none is."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    near = did_you_mean(name, known)
+    return f" ({near})" if near else ""

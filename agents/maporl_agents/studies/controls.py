@@ -203,28 +203,19 @@ def measure(
     Raises:
         ValueError: the game cannot be measured that way, e.g. it shows no verdicts to shuffle.
     """
-    return {
-        decoding: _measure(
-            what,
-            team,
-            what.game_of(game),
-            questions,
-            sampling if decoding == "sampled" else replace(sampling, temperature=0.0),
-            seed,
-        )
-        for decoding in what.decodings
-    }
+    asked = team, what.game_of(game), questions
+    rules = {"sampled": sampling, "greedy": replace(sampling, temperature=0.0)}
+    return {decoding: _measure(what, asked, rules[decoding], seed) for decoding in what.decodings}
 
 
 def _measure(
     what: Measure,
-    team: Team,
-    game: GameConfig,
-    questions: Sequence[Question],
+    asked: tuple[Team, GameConfig, Sequence[Question]],
     sampling: Sampling,
     seed: int,
 ) -> Evaluation:
     """Carry out a measurement in one decoding."""
+    team, game, questions = asked
     players = in_rotation(team, game.num_agents)
     debates = debates_of(game, min(EVAL_BATCH, len(questions)))
     match what.kind:

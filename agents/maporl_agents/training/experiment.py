@@ -61,7 +61,7 @@ from maporl_agents.training.validation import (
     curve_of,
     validation_slice,
 )
-from maporl_agents.training.warmup import warm_up_once
+from maporl_agents.training.warmup import warm_up
 from maporl_agents.update.optimiser import PolicyLearner, PPOLearner
 from maporl_env.tasks import Task
 from maporl_env.types import Question, Transcript
@@ -303,7 +303,7 @@ def _finish(
     slice_, why = validation_slice(config, game, learner.team, held)
     if why:
         console.print(why, soft_wrap=True)
-    if told := warm_up_once(config, learner, game, questions, log):
+    if told := warm_up(config, learner, game, questions, log):
         console.print(told, soft_wrap=True)
     with progress_bar(config, console, start) as (on_step, on_score):
         validation = Validation(config, game, learner.team, log, slice_, on_score)

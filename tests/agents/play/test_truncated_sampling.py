@@ -167,14 +167,14 @@ def test_the_set_of_sampling_counts_after_an_update(checkpoint) -> None:
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_the_kl_to_the_reference_is_over_the_kept_set(checkpoint, tuning: str) -> None:
-    """Exactly 0 while the policy is the reference, and the closed form once it is not."""
+    """0 while the policy is the reference, and the closed form once it is not."""
     team = load_team(checkpoint("llama"), num_turns=2, tuning=tuning, double=True)
     batch = played(team, CUTS[1])
     reference, kl = reference_and_kl(team, batch, temperature=HEAT)
     with torch.no_grad():
         own = score_tokens(team, batch, temperature=HEAT).logprobs
-    assert torch.equal(reference, own)
-    assert not kl.any()
+    torch.testing.assert_close(reference, own, atol=1e-12, rtol=1e-12)
+    assert kl.abs().max() <= 1e-12
     assert own[batch.mask].lt(0).any()
     stir(team)
     _, kl = reference_and_kl(team, batch, temperature=HEAT)

@@ -98,8 +98,8 @@ def test_without_one_right_answer_the_run_goes_on(tmp_path: Path) -> None:
     game = make_game(GameConfig(num_agents=2, num_turns=3))
     asked = [Question(f"q{n}", "mug ?", "-1", "number") for n in range(3)]
     with RunLog.create(tmp_path / "run", WARM) as log:
-        told = warmup.warm_up_once(WARM, learner, game, asked, log)
-        assert warmup.warm_up_once(WARM, learner, game, asked, log) == ""  # done
+        told = warmup.warm_up(WARM, learner, game, asked, log)
+        assert warmup.warm_up(WARM, learner, game, asked, log) == ""  # done
     assert told.startswith(
         "warm-up: 0 of 18 messages on 3 questions are right, so there is nothing"
     )

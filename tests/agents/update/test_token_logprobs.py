@@ -198,13 +198,13 @@ class TestOneDistribution:
     def test_a_fresh_policy_has_no_distance_to_its_reference(
         self, checkpoint, tuning: str, family: str, temperature: float
     ) -> None:
-        """Failure A2: KL exactly 0, for every estimator, on every token."""
+        """Failure A2: KL 0 within rounding, for every estimator, on every token."""
         team = load_team(checkpoint(family), tuning=tuning, num_turns=3)
         batch = make_batch(team)
         own = score(team, batch, temperature).logprobs
         reference = score(team, batch, temperature, reference=True).logprobs
         for estimator in ("k1", "k2", "k3"):
-            assert not kl_estimate(own, reference, estimator).any()
+            assert kl_estimate(own, reference, estimator).abs().max() <= 1e-5
 
     def test_that_holds_where_two_agents_say_the_same(self, checkpoint) -> None:
         """Under the shared reference one agent's row lies inside another's; not laid out so."""

@@ -115,24 +115,6 @@ def test_seeds_and_calls_out_of_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "complaint"),
-    [
-        ({"partners": [["a"]]}, ValueError, "a list of 2: one for each of agent_1, agent_2"),
-        ({"partners": "hello"}, ValueError, "one callable, or a list"),
-        ({"partners": ["hi", "ho"]}, ValueError, "partner agent_1 must be a callable"),
-        ({"partners": [["a"], []]}, ValueError, "partner agent_2 must be a callable"),
-        ({"learner": 3}, ValueError, "an agent index from 0 to 2"),
-        ({"num_agent": 3}, TypeError, "did you mean 'num_agents'"),
-    ],
-)
-def test_wrong_arguments_are_refused(
-    arguments: dict[str, Any], error: type[Exception], complaint: str
-) -> None:
-    with pytest.raises(error, match=complaint):
-        SingleAgentDebate(**arguments)
-
-
-@pytest.mark.parametrize(
     ("given", "complaint"),
     [
         (["one"], "1 texts for 2 prompts"),

@@ -285,27 +285,6 @@ def test_seeds_are_those_of_each_debate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "complaint"),
-    [
-        ({"num_envs": 0}, ValueError, "positive multiple of the 1"),
-        ({"num_envs": 4, "learner": "all"}, ValueError, "multiple of the 3 learners"),
-        ({"learner": 3}, ValueError, "an agent index from 0 to 2"),
-        ({"learner": "none"}, ValueError, "an agent index from 0 to 2"),
-        ({"autoreset_mode": AutoresetMode.NEXT_STEP}, ValueError, "SAME_STEP or DISABLED"),
-        ({"protocol": "sequential"}, ValueError, "one after the other"),
-        ({"observation": "tokens", "action": "token"}, ValueError, "vectorization_mode='sync'"),
-        ({"partners": [["a"]]}, ValueError, "a list of 2"),
-        ({"num_agent": 3}, TypeError, "did you mean 'num_agents'"),
-    ],
-)
-def test_wrong_arguments_are_refused(
-    options: dict[str, Any], error: type[Exception], complaint: str
-) -> None:
-    with pytest.raises(error, match=complaint):
-        make_vector(**options)
-
-
-@pytest.mark.parametrize(
     "actions", ["abcd", ["a"] * 3, ["a"] * 5, ["a", "b", "c", None], ["a", "b", "c", 4]]
 )
 def test_wrong_actions_change_nothing(actions: Any) -> None:

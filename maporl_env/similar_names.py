@@ -1,0 +1,27 @@
+"""Hints for a name that nothing has: the most similar known one, or all of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+__all__ = ["did_you_mean", "hint", "require_known"]
+
+
+def did_you_mean(name: object, known: Collection[object]) -> str:
+    """Return "did you mean 'x'?" with the most similar known name; "" if none is similar."""
+    near = difflib.get_close_matches(str(name), [str(one) for one in known], n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
+def hint(name: object, known: Collection[object]) -> str:
+    """Return `did_you_mean`, or "choose one of a, b" if no known name is similar."""
+    return did_you_mean(name, known) or f"choose one of {', '.join(map(str, known))}"
+
+
+def require_known(options: Mapping[str, Any], known: Collection[str]) -> None:
+    """Raise TypeError for the first option that is not known; it names the most similar one."""
+    for name in options:
+        if name not in known:
+            raise TypeError(f"unknown option {name!r}: {hint(name, known)}")
