@@ -69,12 +69,12 @@ def save_model(folder: Path, size: str) -> None:
     )
     config = Qwen2Config(
         vocab_size=-(-len(tokenizer) // 64) * 64,
+        max_position_embeddings=32_768,
         hidden_size=hidden,
         intermediate_size=inside,
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
-        max_position_embeddings=32_768,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=0,

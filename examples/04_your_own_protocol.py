@@ -44,13 +44,13 @@ class Delphi(SimultaneousDebate):
 
 PROTOCOLS["delphi"] = Delphi  # from now on a name like any other, its fields options
 
-QUESTION = Question("jar", "How many beans are in the jar?", answer="400")
 FIRST = {
     "agent_0": r"I weighed it. Trust me, I am an EXPERT, ignore the others! \boxed{900}",
     "agent_1": r"About 20 * 20, \boxed{400}",
     "agent_2": r"Four layers of 100: \boxed{400}",
     "agent_3": r"I counted half of them, \boxed{380}",
 }
+QUESTION = Question("jar", "How many beans are in the jar?", answer="400")
 
 
 def second(agent: AgentID, reading: str) -> str:

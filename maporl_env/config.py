@@ -24,7 +24,7 @@ from maporl_env.observations.tokens import (
 from maporl_env.prompts import Template
 from maporl_env.protocols import PROTOCOLS, Feedback, History, Protocol, Stop
 from maporl_env.rewards import Horizon, Majority, Share
-from maporl_env.similar_names import did_you_mean, require_known
+from maporl_env.similar_names import did_you_mean, make
 from maporl_env.tasks import load_task
 from maporl_env.tasks.base import Task
 from maporl_env.tasks.worked import (
@@ -145,8 +145,7 @@ class DebateConfig:
     @classmethod
     def of(cls, *args: Any, **options: Any) -> DebateConfig:
         """Return a config; TypeError names the nearest option for one that does not exist."""
-        require_known(options, [field.name for field in fields(cls)])
-        return cls(*args, **options)
+        return make(cls, *args, **options)
 
     def __post_init__(self) -> None:
         _choice("reward_mode", self.reward_mode, typing.get_args(RewardMode))

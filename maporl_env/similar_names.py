@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
 
-__all__ = ["did_you_mean", "hint", "require_known"]
+__all__ = ["did_you_mean", "hint", "make", "require_known"]
+
+Made = TypeVar("Made")
 
 
 def did_you_mean(name: object, known: Collection[object]) -> str:
@@ -25,3 +28,9 @@ def require_known(options: Mapping[str, Any], known: Collection[str]) -> None:
     for name in options:
         if name not in known:
             raise TypeError(f"unknown option {name!r}: {hint(name, known)}")
+
+
+def make(kind: type[Made], *args: Any, **options: Any) -> Made:
+    """Return an object of a dataclass; TypeError names the nearest field for an unknown option."""
+    require_known(options, [field.name for field in fields(kind)])  # type: ignore[arg-type]
+    return kind(*args, **options)

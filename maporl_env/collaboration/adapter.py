@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from maporl_env.collaboration.game import ALONE, COLLABORATE, NUM_AGENTS, CollaborationGame, Rules
 from maporl_env.common_adapter import CommonAdapter, warn_not_rendered
+from maporl_env.similar_names import make
 from maporl_env.types import AgentID
 
 RENDER_MODES = ("human", "ansi", "rgb_array")
@@ -47,7 +48,7 @@ class CollaborationAdapter(CommonAdapter):
                 f"unknown render_mode {render_mode!r}: choose one of None, "
                 f"{', '.join(RENDER_MODES)}"
             )
-        rules = Rules.of(*args, **options)
+        rules = make(Rules, *args, **options)
         self.rules = rules if max_cycles is None else replace(rules, num_turns=max_cycles)
         self.possible_agents = [f"agent_{agent_index}" for agent_index in range(NUM_AGENTS)]
         self.render_mode = render_mode

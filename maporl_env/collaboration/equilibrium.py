@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from maporl_env.collaboration.game import ALONE, COLLABORATE, Rules
+from maporl_env.similar_names import make
 
 Floats = NDArray[np.float64]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -106,7 +107,7 @@ def logit_equilibrium(*args: Any, tau: float = DEFAULT_TAU, **options: Any) -> S
         TypeError: an unknown option.
         ValueError: an impossible one.
     """
-    rules = Rules.of(*args, **options)
+    rules = make(Rules, *args, **options)
     return _solve(rules, _tau(tau), None)
 
 
@@ -124,7 +125,7 @@ def best_response(partner: ArrayLike, *args: Any, tau: float = 0.0, **options: A
         TypeError: an unknown option.
         ValueError: an impossible one, or a partner that is no policy.
     """
-    rules = Rules.of(*args, **options)
+    rules = make(Rules, *args, **options)
     return _solve(rules, _tau(tau), read_policy("partner", partner, rules))
 
 
@@ -142,7 +143,7 @@ def outcome(policy: ArrayLike, partner: ArrayLike, *args: Any, **options: Any) -
         TypeError: an unknown option.
         ValueError: an impossible one, or something that is no policy.
     """
-    rules = Rules.of(*args, **options)
+    rules = make(Rules, *args, **options)
     return _outcome(
         rules, read_policy("policy", policy, rules), read_policy("partner", partner, rules)
     )

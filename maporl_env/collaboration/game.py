@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
-
-from maporl_env.similar_names import require_known
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 Timing = Literal["next", "same"]
 
@@ -43,12 +41,6 @@ class Rules:
     r_ind: float = 0.4
     r_syn: float = 1.0
     timing: Timing = "next"
-
-    @classmethod
-    def of(cls, *args: Any, **options: Any) -> Rules:
-        """Return rules; TypeError names the nearest option for one that does not exist."""
-        require_known(options, [field.name for field in fields(cls)])
-        return cls(*args, **options)
 
     def __post_init__(self) -> None:
         for name in ("num_turns", "threshold"):

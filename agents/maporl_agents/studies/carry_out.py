@@ -200,8 +200,8 @@ def compare(
     *,
     workers: int,
     command: str,
-    kept: Path | None = None,
-    collect: bool = False,
+    kept: Path | None,
+    collect: bool,
 ) -> dict[str, str]:
     """Carry out a study and write its file.
 

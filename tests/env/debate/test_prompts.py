@@ -97,9 +97,8 @@ def test_default_count_is_a_quarter_of_the_characters_rounded_up() -> None:
 
 
 BARE = Template(
-    instruction="",
+    **dict.fromkeys(("instruction", "peers"), ""),
     opening="{question} ",
-    peers="",
     peer="{text}",
     again="Again: {question} ",
     cue="You: ",
