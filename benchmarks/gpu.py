@@ -69,10 +69,10 @@ def save_model(folder: Path, size: str) -> None:
     )
     config = Qwen2Config(
         vocab_size=-(-len(tokenizer) // 64) * 64,
-        max_position_embeddings=32_768,
         hidden_size=hidden,
         intermediate_size=inside,
         num_hidden_layers=layers,
+        max_position_embeddings=32_768,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
         tie_word_embeddings=True,

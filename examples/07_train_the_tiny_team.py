@@ -26,9 +26,9 @@ from maporl_agents.update.optimiser import PPOLearner
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=6, help="rounds of play and update")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--questions", type=int, default=32, help="debates per step")
     parser.add_argument("--held-out", type=int, default=100, help="questions of the measurement")
+    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
     # Settings: everything that is not named stays at what `maporl train --help` shows.

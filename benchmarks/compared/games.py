@@ -57,13 +57,13 @@ class Work:
         scheme: "ppo" or "magrpo".
         model: its folder.
         agents: A.
-        tuning: "lora" or "full".
         rows: messages of one turn, of all agents together.
         turns: T.
         prompt: ids of a question.
         tokens: ids of a message.
         epochs: passes of the update.
         minibatches: optimiser steps of a pass.
+        tuning: "lora" or "full".
         warm: whether a step of the built-in model comes first, so that what libraries keep for
             themselves counts as loaded.
     """
@@ -71,13 +71,13 @@ class Work:
     scheme: str
     model: str
     agents: int = 1
-    tuning: str = "lora"
     rows: int = 24
     turns: int = 1
     prompt: int = 200
     tokens: int = 64
     epochs: int = 2
     minibatches: int = 3
+    tuning: str = "lora"
     warm: bool = False
 
 

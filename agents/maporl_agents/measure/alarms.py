@@ -273,12 +273,8 @@ def invalid_answers(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
         if name != last and answered and min(share, begun) >= TELLS:
             continue
         if share > begun and share >= max(INVALID, (1 + begun) / 2):
-            yield Alarm(
-                "invalid answers",
-                name,
-                f"{share:.0%} of the messages of {_words(name)} have no readable answer, at first "
-                f"{begun:.0%}.",
-            )
+            words = f"{share:.0%} of the messages of {_words(name)} have no readable answer"
+            yield Alarm("invalid answers", name, f"{words}, at first {begun:.0%}.")
 
 
 def verifier_faults(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -17,19 +16,10 @@ from maporl_env import debate_v0
 from maporl_env.bridges.single_agent import SingleAgentDebate
 from maporl_env.types import Question
 
+from .counting import Counting
+
 QUESTION = Question("q", "What is 2 + 2?", "4")
 PINNED = {"question": QUESTION}
-
-
-class CountingPartner:
-    """Answers in a way that tells what it was asked, and counts."""
-
-    def __init__(self) -> None:
-        self.asked: list[int] = []
-
-    def __call__(self, prompts: Sequence[str]) -> list[str]:
-        self.asked.append(len(prompts))
-        return [f"\\boxed{{{len(prompt) % 9}}}" for prompt in prompts]
 
 
 @pytest.mark.parametrize("options", [{}, {"protocol": "sequential", "learner": 1}])
@@ -54,7 +44,7 @@ def test_sb3_wants_numbers_and_takes_nothing_else() -> None:
 def test_it_is_the_debate_seen_by_one_agent(protocol: str, learner: int, mode: str) -> None:
     options = {"protocol": protocol, "reward_mode": mode}
     script = ["\\boxed{4}", "\\boxed{3}", "\\boxed{4}"]
-    single = SingleAgentDebate(CountingPartner(), learner, **options)
+    single = SingleAgentDebate(Counting(), learner, **options)
     observation, _ = single.reset(options=PINNED)
     read, total, done = [observation], 0.0, False
     while not done:
@@ -63,7 +53,7 @@ def test_it_is_the_debate_seen_by_one_agent(protocol: str, learner: int, mode: s
         total += reward
         done = terminated or truncated
 
-    whole, partner = debate_v0.env(**options), CountingPartner()
+    whole, partner = debate_v0.env(**options), Counting()
     whole.reset(options=PINNED)
     seen, paid, me = [], 0.0, f"agent_{learner}"
     for agent in whole.agent_iter():
@@ -82,12 +72,12 @@ def test_it_is_the_debate_seen_by_one_agent(protocol: str, learner: int, mode: s
 
 
 def test_partners_that_share_a_model_are_asked_in_one_call() -> None:
-    shared, other = CountingPartner(), CountingPartner()
+    shared, other = Counting(), Counting()
     env = SingleAgentDebate([shared, other, shared], num_agents=4, num_turns=2)
     env.reset(seed=0)
     env.step("a")
     env.step("b")
-    assert (shared.asked, other.asked) == ([2, 2], [1, 1])
+    assert (shared.calls, other.calls) == ([2, 2], [1, 1])
 
 
 def test_scripted_and_silent_partners() -> None:

@@ -19,26 +19,10 @@ from maporl_env.bridges.single_agent import SingleAgentDebate
 from maporl_env.bridges.vector import VectorDebate
 from maporl_env.types import Question
 
+from .counting import Counting
+
 QUESTIONS = [Question(f"q/{n}", f"What is {n} + {n}?", str(2 * n)) for n in range(8)]
 SAYS = ["\\boxed{4}", "\\boxed{5}", "nothing", "", "```\\boxed{4}", "漢字 \\boxed{2}"]
-
-
-class Counting:
-    """A policy, a partner and a verifier that remember how much they were asked at once."""
-
-    def __init__(self) -> None:
-        self.calls: list[int] = []
-
-    def __call__(self, prompts: Sequence[str]) -> list[str]:
-        self.calls.append(len(prompts))
-        return [f"\\boxed{{{len(prompt) % 9}}}" for prompt in prompts]
-
-    def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float]:
-        self.calls.append(len(responses))
-        return [
-            ((7 * len(text) + len(q.prompt)) % 11) / 10.7
-            for q, text in zip(questions, responses, strict=True)
-        ]
 
 
 def make_vector(num_envs: int = 4, partners: Any = None, **options: Any) -> VectorDebate:

@@ -96,14 +96,8 @@ def test_default_count_is_a_quarter_of_the_characters_rounded_up() -> None:
     assert [prompts.count_characters("x" * n) for n in (0, 1, 4, 5)] == [0, 1, 1, 2]
 
 
-BARE = Template(
-    **dict.fromkeys(("instruction", "peers"), ""),
-    opening="{question} ",
-    peer="{text}",
-    again="Again: {question} ",
-    cue="You: ",
-    nobody="Once more. ",
-)
+BARE_WORDS = {"instruction": "", "peers": "", "opening": "{question} ", "peer": "{text}"}
+BARE = Template(**BARE_WORDS, again="Again: {question} ", cue="You: ", nobody="Once more. ")
 """Words without a separator anywhere."""
 
 
