@@ -9,7 +9,6 @@ Promises:
 
 from __future__ import annotations
 
-import copy
 import re
 import warnings
 from array import array
@@ -18,8 +17,9 @@ from functools import cached_property
 from itertools import chain, groupby, pairwise
 from typing import TYPE_CHECKING, cast
 
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
+from maporl_agents.text.bare_tokenizers import bare, without_prefix
 from maporl_agents.text.chat_templates import render
 from maporl_agents.text.thoughts import Thoughts, thoughts_of
 from maporl_agents.text.vocabulary import markers, vocabulary_of
@@ -28,7 +28,7 @@ from maporl_env.debate import clean
 from maporl_env.types import View
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    pass
 
 _FIXED_DATE = (
     "{% macro strftime_now(form) %}"
@@ -94,8 +94,8 @@ class Chat:
         self._control_ids = frozenset(control) - {self._unknown}
         texts = sorted(map(re.escape, control.values()))
         self._marker = re.compile(f"(?={'|'.join(texts)})")
-        self._inner = _without_prefix(tokenizer)
-        self._quick = _bare(tokenizer)
+        self._inner = without_prefix(tokenizer)
+        self._quick = bare(tokenizer)
         self._skeletons: dict[tuple[str, ...], list[str]] = {}
         self._plain_skeletons: dict[tuple[str, ...], list[str]] = {}
         self._splits: dict[str, tuple[str, TokenIds, str]] = {}
@@ -377,31 +377,3 @@ class Chat:
                 f"the chat template of {self.tokenizer.name_or_path!r} cannot be used ({error}): "
                 "remove or repair its chat_template"
             ) from None
-
-
-def _bare(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
-    """Return the bare tokenizer, which takes half the time; None if its class adds to it."""
-    encode = getattr(type(tokenizer), "_encode_plus", None)
-    if encode is None or encode is not getattr(PreTrainedTokenizerFast, "_encode_plus", None):
-        return None
-    return tokenizer.backend_tokenizer
-
-
-def _without_prefix(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
-    """Return the tokenizer for text behind other tokens; None if it is the same.
-
-    Metaspace with the scheme "first" puts a space before what stands first in a text, and a piece
-    that is encoded by itself always does.
-    """
-    if not tokenizer.is_fast or tokenizer.backend_tokenizer.pre_tokenizer is None:
-        return None
-    cutter = tokenizer.backend_tokenizer.pre_tokenizer
-    state = cutter.__getstate__()
-    if (
-        without := state.replace(b'"prepend_scheme":"first"', b'"prepend_scheme":"never"')
-    ) == state:
-        return None
-    inner = copy.deepcopy(tokenizer.backend_tokenizer)
-    cutter.__setstate__(without)  # of a copy: it is the tokenizer's own only once it is assigned
-    inner.pre_tokenizer = cutter
-    return inner
