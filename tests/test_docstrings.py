@@ -140,6 +140,7 @@ def test_each_snippet_is_run_or_its_test_is_named() -> None:
     assert [test for test in ELSEWHERE.values() if not (ROOT / test).is_file()] == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", GIVEN)
 def test_snippet_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if name.startswith("maporl_agents"):

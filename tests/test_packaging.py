@@ -55,6 +55,7 @@ def test_wheel_holds_every_file_of_a_package(wheel: Path, package: str) -> None:
     assert in_wheel == files_on_disk(package)
 
 
+@pytest.mark.thorough
 def test_installed_wheel_answers_on_the_command_line(wheel: Path, tmp_path: Path) -> None:
     """Installed alone into a new environment that borrows the third-party packages of this one."""
     home = tmp_path / "venv"

@@ -54,6 +54,7 @@ def by_seat(speakers: Sequence[LocalSpeaker]) -> Callable[[list[Prompt]], Sequen
     return lambda prompts: [speakers[prompt.agent_index]([prompt.text])[0] for prompt in prompts]
 
 
+@pytest.mark.thorough
 def test_it_says_what_the_same_model_says_in_its_seat() -> None:
     """Greedy, so that no noise is between: two speakers, and the team they are the parts of."""
     team = make_team(TeamConfig(tuning="none"), num_agents=2, num_turns=3, seed=0)
@@ -64,6 +65,7 @@ def test_it_says_what_the_same_model_says_in_its_seat() -> None:
     assert said != debate(by_seat(speakers[::-1]))
 
 
+@pytest.mark.thorough
 def test_a_run_speaks_with_its_trained_policies(tmp_path: Path) -> None:
     """Agent 1 was moved by hand and is trained from turn 2 on; before, it is as it began."""
     config = TrainConfig(steps=1, team=TeamConfig(train_turns=">=2"))

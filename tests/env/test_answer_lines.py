@@ -67,6 +67,7 @@ def test_what_is_not_plainly_one_number_is_no_answer(text):
     assert extract_answer(text, "answer_line") is None
 
 
+@pytest.mark.thorough
 @given(value=st.integers() | st.fractions(), before=st.text(), after=st.text())
 def test_a_marked_number_is_read_back_whatever_stands_around_it(value, before, after):
     message = f"{before}\n{marked(str(value), 'answer_line')}\n{after.replace('Answer', '')}"

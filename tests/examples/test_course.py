@@ -132,6 +132,7 @@ def test_04_your_own_protocol(run: Run) -> None:
     assert "the team answers (400,), key 400" in delphi  # three of four, above the quorum of .6
 
 
+@pytest.mark.thorough
 def test_05_scripted_agents_and_voting(run: Run) -> None:
     questions, p = 300, 0.7
     output = run("05", "--questions", str(questions), "--reliability", str(p))
@@ -156,6 +157,7 @@ def test_05_scripted_agents_and_voting(run: Run) -> None:
     assert rows["9 independent"][1] > rows["9 copies of one"][1] + 0.1
 
 
+@pytest.mark.thorough
 def test_06_influence_aware_reward(run: Run, tmp_path: Path) -> None:
     output = run("06")
     paid = {
@@ -247,6 +249,7 @@ def test_11_endpoint_as_agent(run: Run) -> None:
     assert output.count("agent_1 (score 0.00)\n  | \\boxed{0}") == 2
 
 
+@pytest.mark.thorough
 def test_11_says_where_no_server_is(tmp_path: Path) -> None:
     done = start("11", "--url", "http://127.0.0.1:9/v1", folder=tmp_path)
     assert done.returncode == 2

@@ -88,6 +88,7 @@ class TestSaved:
         assert set(read(path).metadata) == {"kernelspec", "language_info"}
 
 
+@pytest.mark.thorough
 def test_what_a_debate_is_prints_what_is_saved(tmp_path: Path) -> None:
     """Everything in it is exact: the saved text is what this version prints."""
     now, saved = execute(DEBATE, tmp_path, 60), read(DEBATE)

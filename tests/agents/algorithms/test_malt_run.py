@@ -60,6 +60,7 @@ def stage(
     return malt.train_step(learner, debates, questions, RUN, seed=0)
 
 
+@pytest.mark.thorough
 def test_a_cut_run_goes_on_as_if_it_had_not_been_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,6 +144,7 @@ class TestSettings:
         assert from_dict(TrainConfig, saved) == config
 
 
+@pytest.mark.thorough
 def test_a_run_with_every_option_resumes_bitwise(tmp_path: Path) -> None:
     """The KL coefficient and the spread of rewards are saved with the weights (figure R2)."""
     ppo = PPOConfig(**EVERY_OPTION, warmup_steps=0, epochs=2, minibatches=2)

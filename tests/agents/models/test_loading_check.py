@@ -251,6 +251,7 @@ class TestTheCheck:
         monkeypatch.setattr(TrunkReader, "__call__", fails)
         assert "unequal length ('X' object has no attribute)" in refusal(folder, tuning="full")
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("tuning", ["full", "lora", "none"])
     @pytest.mark.parametrize("wrong", ["error", "states", "nothing"])
     @pytest.mark.parametrize("way", ["read", "states"])
@@ -290,6 +291,7 @@ class TestTheCheck:
 class TestStarts:
     """Adapters to begin from are what peft loads, or refused before a weight is read."""
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize(
         "settings",
         [

@@ -81,6 +81,7 @@ class TestStart:
         assert not torch.equal(logits_of(team, "agent_1"), before)
         assert not any("start" in name for name in PPOLearner(team, PPOConfig(), 2).trained)
 
+    @pytest.mark.thorough
     def test_untrained_turns_speak_as_the_start(self, checkpoint, begun: Path) -> None:
         team = load_team(
             checkpoint("llama"), tuning="lora", start_from=(str(begun),), train_turns=">=2"
@@ -91,6 +92,7 @@ class TestStart:
         whole = load_team(checkpoint("llama"), tuning="lora", start_from=(str(begun),))
         torch.testing.assert_close(start, logits_of(whole, "agent_1"), atol=1e-5, rtol=1e-5)
 
+    @pytest.mark.thorough
     def test_nobody_of_a_model_trained_still_speaks_as_the_start(
         self, checkpoint, begun: Path
     ) -> None:
@@ -158,6 +160,7 @@ class TestCriticWithItsOwnAdapter:
         assert sum("lora_" in name for name in adapter) > 0
         assert all(p.grad is not None and p.grad.any() for p in adapter.values())
 
+    @pytest.mark.thorough
     def test_a_policy_loss_leaves_it_alone(self, checkpoint) -> None:
         team = load_team(checkpoint("llama"), num_turns=2, tuning="lora", critic="adapter")
         stir(team)

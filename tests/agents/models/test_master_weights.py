@@ -54,6 +54,7 @@ def test_weights_and_moments_are_float32(checkpoint, dtype: str, tuning: str) ->
     assert {value.dtype for value in moments} == {torch.float32}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("dtype", SHORT)
 def test_small_steps_add_up_as_in_float32(checkpoint, dtype: str) -> None:
     """One step of 1e-5 is below the last digit of most weights; a hundred are not."""

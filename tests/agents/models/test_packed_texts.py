@@ -180,6 +180,7 @@ TEAMS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", TEAMS)
 @pytest.mark.parametrize(("double", "apart"), [(False, 1e-5), (True, 1e-12)], ids=["32", "64"])
 def test_scores_and_gradients_equal_those_of_padded_texts(

@@ -84,6 +84,7 @@ def quantised_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, kinds)}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("family", ["llama", "phi3", "gemma2", "gpt2"])
 @pytest.mark.parametrize(("kind", "double"), [("nf4", False), ("nf4", True), ("int8", False)])
 def test_a_quantised_base_computes_with_the_rounded_weights(
@@ -132,6 +133,7 @@ class TestPlayAndTraining:
             together = states(team, torch.cat([mates, IDS]))[-1:]
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("family", ["llama", "gpt2"])
     @pytest.mark.parametrize("recompute", [False, True])
     def test_gradients_are_those_of_the_rounded_weights(
@@ -160,6 +162,7 @@ class TestPlayAndTraining:
             assert gradient.any()
             torch.testing.assert_close(found[name], gradient, atol=1e-3, rtol=1e-3)
 
+    @pytest.mark.thorough
     def test_a_training_step_and_what_is_saved(
         self, native: Native, kind: str, tmp_path: Path
     ) -> None:
@@ -186,6 +189,7 @@ class TestPlayAndTraining:
             found, expected = (score_tokens(t, batch, temperature=1.0) for t in (again, team))
         assert torch.equal(found.logprobs, expected.logprobs)
 
+    @pytest.mark.thorough
     def test_a_fresh_policy_has_no_distance_to_its_reference(
         self, native: Native, kind: str
     ) -> None:
@@ -199,6 +203,7 @@ class TestPlayAndTraining:
         torch.testing.assert_close(own, frozen, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(batch.sampled_logprobs, own, atol=1e-4, rtol=1e-4)
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     def test_dtypes(self, native: Native, kind: str, dtype: str) -> None:
         """Failure B11: what is rounded, what computes, what learns."""
@@ -224,6 +229,7 @@ class TestPlayAndTraining:
         assert logprobs.dtype == torch.float32
         assert logprobs.isfinite().all()
 
+    @pytest.mark.thorough
     def test_agents_share_the_one_base(self, native: Native, kind: str) -> None:
         config = TeamConfig(
             model=(str(native("llama", 64)),), tuning="lora", quantization=kind, device="cpu"
@@ -241,6 +247,7 @@ class TestPlayAndTraining:
         assert len(played(team)) == 8
         assert not any(team.trainable().values())
 
+    @pytest.mark.thorough
     def test_it_is_quiet(self, native: Native, kind: str, caplog, capfd) -> None:
         with caplog.at_level(logging.INFO, logger="bitsandbytes"):
             played(quantised(native("llama", 64), kind))

@@ -55,6 +55,7 @@ class TestGradientCheckpointing:
             stir(team)
         return teams
 
+    @pytest.mark.thorough
     def test_gradients_are_the_same(self, checkpoint, family: str, settings) -> None:
         """Failure B7: on frozen inputs none is lost. Rows of both adapters run in one batch."""
         plain, saving = self.teams(checkpoint, family, settings)

@@ -69,6 +69,7 @@ def touched(team: Team) -> set[str]:
 class TestIsolation:
     """Failures B1 to B3. With twelve agents, "agent_1" is part of "agent_10" and "agent_11"."""
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("seat", [0, 1, -1])
     def test_a_loss_on_one_agent_reaches_that_agent_alone(
         self, checkpoint, tuning: str, agents: int, seat: int
@@ -111,6 +112,7 @@ class TestIsolation:
         assert sum(map(len, owned)) == len(set().union(*owned))
         assert len({len(one) for one in owned}) == 1
 
+    @pytest.mark.thorough
     def test_save_and_load_are_bitwise(
         self, checkpoint, tmp_path: Path, tuning: str, agents: int
     ) -> None:

@@ -72,6 +72,7 @@ def test_the_trees_of_magrpo_are_counted_as_they_grow(
     assert plan_of(config, MACHINE).new_tokens == written(config)
 
 
+@pytest.mark.thorough
 def test_the_trees_of_malt_are_counted_as_they_grow(checkpoint: Callable[..., Path]) -> None:
     config = MALTConfig(
         malt=settings.MALTSettings(branching=3, imitation=settings.FitConfig(epochs=1))

@@ -96,6 +96,7 @@ def test_the_settings_of_a_run_are_a_recipe(tmp_path: Path, config: Any) -> None
     assert recipe(written(tmp_path, yaml.safe_dump(plain))) == config
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -32,6 +32,7 @@ from maporl_agents.trees.sample_tree import grow_trees
 from maporl_agents.types import Request, TokenIds
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3", "grouped"])
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 @pytest.mark.parametrize("rows", [512, 4])
@@ -49,6 +50,7 @@ def test_messages_are_those_of_prompts_that_are_read_anew(
     assert len({len(ids) for ids in said(kept)}) > 3  # rows ended at different times
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_padded_prompts_and_a_cache_that_grows_give_the_same(checkpoint, family: str) -> None:
     """As for models that are not of plain attention alone; equal prompts are read once, too."""
@@ -73,6 +75,7 @@ def test_padded_prompts_and_a_cache_that_grows_give_the_same(checkpoint, family:
     assert found["read"] == sum(len(prompt) for turn in prompts for _, prompt in turn)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_log_probabilities_are_those_of_the_plain_model(checkpoint, family: str) -> None:
     """Against one forward pass of the library per message: no batch, no padding, no cache."""
@@ -329,6 +332,7 @@ class TestKeptCaches:
         assert KeptCaches(team.bases, 1.0).of(team.bases[0]) is None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3"])
 def test_models_with_sliding_windows_read_each_prompt_anew(checkpoint, family: str) -> None:
     team = load_team(checkpoint(family), num_turns=2, tuning="lora")

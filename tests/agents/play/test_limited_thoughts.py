@@ -153,6 +153,7 @@ def test_kept_caches_change_nothing(folder_of, name: str) -> None:
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-9)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_a_step_of_training_begins_at_ratio_one(folder_of, tuning: str) -> None:
     team = load_team(folder_of("deepseek"), num_turns=2, tuning=tuning)

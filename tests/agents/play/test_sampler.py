@@ -206,6 +206,7 @@ def test_all_agents_on_one_base_are_generated_in_one_batch(
 class TestStatistics:
     """Draws follow softmax(logits / temperature): chi-square over the pairs of two tokens."""
 
+    @pytest.mark.thorough
     @pytest.mark.parametrize("temperature", [0.7, 1.3])
     def test_chi_square(self, temperature: float) -> None:
         words = ["<eos>", "a", "b", "c", "d"]

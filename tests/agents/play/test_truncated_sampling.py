@@ -84,6 +84,7 @@ def test_every_token_is_drawn_from_the_set_of_its_distribution(
         )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("cut", CUTS)
 def test_drawn_as_often_as_the_exact_distribution_says(checkpoint, cut: Truncation) -> None:
     """Pearson's chi-square over the kept ids, against its quantile at 1e-4; noise is seeded."""

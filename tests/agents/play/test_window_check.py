@@ -110,6 +110,7 @@ def test_a_question_is_played_only_if_the_bounds_leave_it_open(
     assert played == [question(400)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", CONFIGS)
 def test_every_scheme_as_it_is_fits_its_models(scheme: str) -> None:
     config = CONFIGS[scheme]()
@@ -161,6 +162,7 @@ def test_a_run_with_a_question_that_is_too_long_does_not_begin(
         experiment.run(single, tmp_path / "run", console())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_what_is_too_long_is_left_out_if_wished(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_disk: bool
@@ -269,6 +271,7 @@ def test_the_models_of_a_run_are_its_own(
     assert "--run brings its own models: leave out --model" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_eval_goes_on_where_only_messages_of_full_length_would_not_fit(
     config: TrainConfig, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -309,6 +312,7 @@ def one_list(tmp_path: Path) -> Path:
     return write(tmp_path / "mine.jsonl", plain)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_a_run_that_is_measured_on_its_training_questions_says_so_in_output_and_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_disk: bool
@@ -331,6 +335,7 @@ def test_a_run_that_is_measured_on_its_training_questions_says_so_in_output_and_
     assert "training questions too" in warning
 
 
+@pytest.mark.thorough
 def test_eval_and_play_say_so_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, out = one_list(tmp_path), tmp_path / "out.json"
     tests = [{**row, "split": "test"} for row in rows("test", 3)]

@@ -46,6 +46,7 @@ def test_examples_open_the_first_user_message_of_a_chat():
     assert chat.decode(chat.prompt_ids((system, user))).count("buys") == 3
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shots", [0, 3, 9])
 def test_the_window_check_counts_the_examples(shots):
     team = make_team(TeamConfig(tuning="none"), num_agents=2, num_turns=3, seed=0)

@@ -71,6 +71,7 @@ def test_everything_is_synced_before_it_gets_its_name(
     assert len(removed) == 1
 
 
+@pytest.mark.thorough
 @needs_proc
 @pytest.mark.filterwarnings("ignore:The old checkpoint")  # that it stays is only a notice
 @pytest.mark.parametrize("step", [2, 3])
@@ -220,6 +221,7 @@ def survive(root: Path, count: int) -> None:
     assert step >= count
 
 
+@pytest.mark.thorough
 def test_a_few_kills(tmp_path: Path) -> None:
     survive(tmp_path / "root", 5)
 

@@ -16,6 +16,7 @@ from maporl_agents.records.run_log import RunLog
 # --- Resume ------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("cut", range(7))
 def test_a_resumed_run_writes_the_same_bytes(tmp_path: Path, cut: int) -> None:
     """Killed after step 5, last checkpoint at `cut` (6: the kill came between the two)."""

@@ -39,6 +39,7 @@ COMMITS = ", ".join(12 * digit for digit in "abc")
 
 
 class TestAssemble:
+    @pytest.mark.thorough
     def test_a_study_from_its_jobs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(run_folder, "_commit", lambda: "c0ffee")
         jobs = PLAN.jobs((0,))
@@ -233,6 +234,7 @@ class TestCommandLine:
         assert words in err
         assert "Traceback" not in err
 
+    @pytest.mark.thorough
     def test_a_study_from_the_command_to_the_page(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:

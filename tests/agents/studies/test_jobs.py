@@ -195,6 +195,7 @@ class TestCarryOut:
             one, other = (measure_path(folder, what).read_bytes() for folder in (whole, cut))
             assert one == other
 
+    @pytest.mark.thorough
     def test_what_is_done_is_not_done_again(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -276,6 +277,7 @@ class TestPool:
         assert [missing(job, tmp_path / job.key) for job in jobs] == [(), (ALONE,), ()]
         assert max(most) <= 2
 
+    @pytest.mark.thorough
     def test_a_second_run_starts_only_what_is_missing(self, tmp_path: Path) -> None:
         for _ in range(2):
             Pool(tmp_path, 1, fake_worker).run(self.jobs(0, 1, 2))

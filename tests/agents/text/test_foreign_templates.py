@@ -57,6 +57,7 @@ class TestForeignTemplates:
             chat.prompt_ids(view_of())
         assert make_chat("chatml").prompt_ids(view_of())  # the next one finds a new process
 
+    @pytest.mark.thorough
     def test_a_killed_process_is_replaced(self) -> None:
         """Whoever killed it, the machine short of memory or a user: later calls find a new one."""
         for _ in range(2):
@@ -66,6 +67,7 @@ class TestForeignTemplates:
             process.kill()
             process.wait()
 
+    @pytest.mark.thorough
     def test_how_the_process_ended_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
         render("", [], {})
         process = chat_templates._WORKER._process

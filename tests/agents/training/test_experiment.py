@@ -103,6 +103,7 @@ class TestRun:
         experiment.run(config, whole, console())
         assert (cut / "results.json").read_bytes() == (whole / "results.json").read_bytes()
 
+    @pytest.mark.thorough
     def test_a_run_leaves_everything_and_is_not_overwritten(self, tmp_path: Path) -> None:
         folder = tmp_path / "run"
         screen = console()
@@ -160,6 +161,7 @@ class TestRun:
             experiment.resume(folder, console())
             assert [(folder / name).read_bytes() for name in names] == once
 
+    @pytest.mark.thorough
     def test_the_untrained_team_is_asked_the_first_of_the_questions(self, tmp_path: Path) -> None:
         """Also by a run that is resumed; every number says how many questions it is of."""
         config = replace(SMALL, steps=1, eval=EvalConfig(questions=6, questions_before=2))

@@ -48,6 +48,7 @@ def test_changed_settings_are_shown_line_by_line_and_refused(
     assert tree(two_steps) == before
 
 
+@pytest.mark.thorough
 def test_forced_settings_take_effect_and_stay(two_steps: Path) -> None:
     flags = ("--steps", 3, "--ppo.learning-rate", 0.002, "--ppo.warmup-steps", 0)
     assert maporl("train", "--resume", two_steps, *flags, "--force") == 0

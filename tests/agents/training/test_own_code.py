@@ -70,6 +70,7 @@ TRAIN = (
 )
 
 
+@pytest.mark.thorough
 def test_a_run_of_ones_own_parts_is_played_measured_and_resumed(
     here: Path, capsys, monkeypatch
 ) -> None:

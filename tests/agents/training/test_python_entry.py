@@ -349,6 +349,7 @@ def test_evaluate_takes_the_file_and_the_words_that_it_is_given(
     ]
 
 
+@pytest.mark.thorough
 def test_the_example_of_the_readme(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
     blocks = [part.partition("```")[0] for part in page.split("```python\n")[1:]]

@@ -104,6 +104,7 @@ def drip(connection: socket.socket, head: bytes) -> float:
 ASKED = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("head", [b"", b"GET /health HTTP/1.1\r\nX: ", ASKED, ASKED + BODY])
 def test_dripping_buys_no_time(head: bytes) -> None:
     """Also not by a refused request whose body goes on, nor after a first whole request."""

@@ -175,6 +175,7 @@ def storm(running: Running, number: int, connections: int) -> tuple[int, int]:
     return sum(valid for valid, _ in right), sum(malformed for _, malformed in right)
 
 
+@pytest.mark.thorough
 def test_none_is_lost_or_swapped_over_many_connections() -> None:
     with serving() as running:
         assert storm(running, 300, 16) == (300, 300)

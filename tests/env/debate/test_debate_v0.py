@@ -169,6 +169,7 @@ def test_chained_resets_draw_new_questions() -> None:
     assert len(drawn) > 5
 
 
+@pytest.mark.thorough
 def test_episodes_do_not_depend_on_the_hash_seed() -> None:
     code = (
         "from maporl_env import debate_v0; env = debate_v0.parallel_env()\n"

@@ -169,6 +169,7 @@ def play_steps(seed: str, number: int) -> None:
         steps += play(rng)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(3))
 def test_some_thousands_of_hostile_steps(seed: int) -> None:
     play_steps(f"quick/{seed}", 1_000)

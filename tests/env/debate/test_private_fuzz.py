@@ -248,6 +248,7 @@ def check(read: Read, question: Question, num_agents: int) -> Iterator[str]:
             yield agent
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.__name__)
 def test_no_agent_reads_what_is_not_its_own(
     route: Callable[..., Read], caplog: pytest.LogCaptureFixture

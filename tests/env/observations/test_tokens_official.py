@@ -119,5 +119,6 @@ for turn in range(6):
 """
 
 
+@pytest.mark.thorough
 def test_whole_episodes_repeat_in_other_processes_with_other_hash_seeds() -> None:
     assert len(official.check_output_in_other_processes(WHOLE_EPISODES).splitlines()) > 50

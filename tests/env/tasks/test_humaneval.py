@@ -48,6 +48,7 @@ def rows(data_dir: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
+@pytest.mark.thorough
 @needs_namespaces
 def test_every_published_solution_passes_and_every_broken_one_fails(
     rows: list[dict[str, Any]], data_dir: Path

@@ -76,6 +76,7 @@ def everything(task: Task) -> list[Question]:
     return [question for questions in task.splits.values() for question in questions]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SOME)
 def test_keys_are_what_the_texts_say(name: str) -> None:
     for question in everything(load_task(name)):
@@ -87,6 +88,7 @@ def test_keys_are_what_the_texts_say(name: str) -> None:
         assert int(question.answer) >= 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SOME)
 def test_sets_of_numbers_are_held_out(name: str) -> None:
     task = load_task(name)
@@ -109,6 +111,7 @@ def numbers_of(question: Question) -> list[int]:
     ]
 
 
+@pytest.mark.thorough
 def test_one_set_of_numbers_has_one_split_in_both_tasks_whatever_the_options() -> None:
     tasks = [load_task(name) for name in ("notes", "notes:seed=3,most=30", "notes_misled")]
     train = {tuple(sorted(numbers_of(q))) for task in tasks for q in task.split("train")}
@@ -235,6 +238,7 @@ def score(task: Task, agents: int, speak: Agents, turns: int = 2) -> list[float]
     ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SOME)
 def test_agents_that_pool_their_notes_are_always_right(name: str) -> None:
     task = load_task(name)

@@ -30,6 +30,7 @@ def score(verifier: MathVerifier, gold: str, *answers: str) -> list[float | None
     return verifier.score(questions, [f"so \\boxed{{{answer}}}." for answer in answers])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("gold", "right", "wrong"),
     [
@@ -68,6 +69,7 @@ def test_it_works_from_threads_and_in_copies(verifier: MathVerifier) -> None:
     assert pickle.loads(pickle.dumps(verifier)).seconds == verifier.seconds
 
 
+@pytest.mark.thorough
 def test_an_answer_that_takes_too_long_is_wrong_and_the_next_is_judged(
     verifier: MathVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,7 @@ def test_the_harmless_twin_of_every_attempt_succeeds(
         assert "FOUND" in result.output, (name, result)
 
 
+@pytest.mark.thorough
 @needs_namespaces
 @pytest.mark.parametrize("kind", KINDS)
 def test_hostile_programs_fail_in_time_and_leave_nothing(
@@ -83,6 +84,7 @@ def test_hostile_programs_fail_in_time_and_leave_nothing(
         server.accept()
 
 
+@pytest.mark.thorough
 @needs_namespaces
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("runs", [60, pytest.param(5_000, marks=pytest.mark.slow)])

@@ -77,6 +77,7 @@ def test_the_weak_sandbox_keeps_its_limits_from_root_too() -> None:
     assert [r.outcome for r in results] == list(programs.values())
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(unavailable("none") is not None, reason=f"{unavailable('none')}")
 def test_the_weak_sandbox_must_be_asked_for_and_keeps_limits(no_orphans: None) -> None:
     weak = Sandbox(replace(QUICK, seconds=2), isolation="none")
