@@ -1,4 +1,4 @@
-"""Means with 95 % intervals: Student's t, and values that come in clusters."""
+"""95 % intervals: Student's t, values that come in clusters, shares of questions, the bootstrap."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, Literal
 
 import numpy as np
+
+Z = 1.959963984540054
+"""The 97.5 % quantile of the standard normal distribution."""
+RESAMPLES = 10_000
+"""Draws of a bootstrap interval."""
+DRAWN_AT_ONCE = 2_000_000
+"""The most questions that are drawn at once: bounds memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,83 @@ class Mean:
         """Return e.g. "0.912 ± 0.025"."""
         spread = "" if self.half_width is None else f" ± {self.half_width:.3f}"
         return f"{self.mean:.3f}{spread}"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A mean over questions of values in [0, 1], with a 95 % interval that stays in [0, 1].
+
+    Attributes:
+        mean: of the values.
+        low: lower end of the interval.
+        high: upper end of it.
+        interval: how it was made, "wilson" or "bootstrap".
+    """
+
+    mean: float
+    low: float
+    high: float
+    interval: Literal["wilson", "bootstrap"]
+
+    def __str__(self) -> str:
+        """Return e.g. "0.912 [0.884, 0.934]"."""
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def share_of(values: Sequence[float], *, seed: int = 0) -> Share:
+    """Return the mean of one value per question and its interval over questions.
+
+    Wilson's where every value is 0 or 1, else the percentile interval of the bootstrap.
+
+    Args:
+        values: in [0, 1], at least one.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: no values, or one outside [0, 1].
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if not len(x) or not ((x >= 0) & (x <= 1)).all():
+        raise ValueError(f"an interval needs values in [0, 1], at least one, not {list(values)}")
+    mean = float(x.mean())
+    if np.isin(x, (0.0, 1.0)).all():
+        return Share(mean, *wilson(int(x.sum()), len(x)), "wilson")
+    return Share(mean, *bootstrap(values, seed=seed), "bootstrap")
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a probability after `right` of `count` trials succeeded.
+
+    The set of p with |right / count - p| <= z sqrt(p (1 - p) / count) (Wilson, JASA 22, 1927).
+
+    Raises:
+        ValueError: no trial, or more successes than trials.
+    """
+    if not 0 <= right <= count or not count:
+        raise ValueError(f"{right} of {count} trials is no share")
+    share, weight = right / count, Z * Z / count
+    middle = (share + weight / 2) / (1 + weight)
+    width = Z / (1 + weight) * math.sqrt(share * (1 - share) / count + weight / (4 * count))
+    low = 0.0 if right == 0 else max(middle - width, 0.0)
+    return low, 1.0 if right == count else min(middle + width, 1.0)
+
+
+def bootstrap(values: Sequence[float], *, seed: int) -> tuple[float, float]:
+    """Return the 95 % percentile interval of a mean, `RESAMPLES` times drawn with replacement.
+
+    Efron, Annals of Statistics 7, 1979.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    rows = max(DRAWN_AT_ONCE // len(x), 1)
+    sizes = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
+    means = [x[rng.integers(len(x), size=(size, len(x)))].mean(1) for size in sizes]
+    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
+    return float(low), float(high)
 
 
 def clustered_mean(values: Sequence[float], clusters: Sequence[Hashable]) -> Mean:

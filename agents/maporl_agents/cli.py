@@ -17,9 +17,10 @@ from typing import Annotated
 import tyro
 
 from maporl_agents.commands.bench import Bench
-from maporl_agents.commands.command_line import HELP, basic_help, parse, sentence_of
+from maporl_agents.commands.command_line import FLAT, HELP, basic_help, parse, sentence_of
 from maporl_agents.commands.compare import Compare
 from maporl_agents.commands.eval import Eval
+from maporl_agents.commands.eval_flags import eval_command
 from maporl_agents.commands.export import Export
 from maporl_agents.commands.fetch import Fetch
 from maporl_agents.commands.import_gguf import Import
@@ -88,8 +89,10 @@ def _command(given: Sequence[str]) -> Command | None:
     if list(given) == ["--version"]:
         print(f"maporl {importlib.metadata.version('maporl')}")
         return None
+    if given[:1] == ["eval"]:
+        return eval_command(given[1:])
     if given[:1] not in (["train"], ["plan"]):
-        chosen: Command = parse(Command, given, prog="maporl", description=WELCOME)
+        chosen: Command = parse(Command, given, prog="maporl", description=WELCOME, config=FLAT)
         return chosen
     kind: type[Train] | type[Plan] = Train if given[0] == "train" else Plan
     config, scheme = settings_from(given[1:])

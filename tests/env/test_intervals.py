@@ -7,7 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from maporl_env.intervals import Mean, clustered_mean, t_quantile
+from maporl_env.intervals import (
+    Mean,
+    Z,
+    bootstrap,
+    clustered_mean,
+    share_of,
+    t_quantile,
+    wilson,
+)
 
 
 def test_a_cluster_each_is_the_usual_interval() -> None:
@@ -70,3 +78,55 @@ def test_one_cluster_has_no_interval() -> None:
 def test_values_need_clusters(values: list[float], clusters: list[int]) -> None:
     with pytest.raises(ValueError, match="one each"):
         clustered_mean(values, clusters)
+
+
+# --- Shares of questions -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "low", "high"),
+    [
+        # Newcombe (Statistics in Medicine 17, 1998), Table I, method 3: Wilson's, to four places
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_as_printed(right: int, count: int, low: float, high: float) -> None:
+    assert wilson(right, count) == pytest.approx((low, high), abs=5e-5)
+    mirrored = wilson(count - right, count)
+    assert mirrored == pytest.approx((1 - high, 1 - low), abs=5e-5)
+
+
+def test_wilson_ends_are_the_roots_of_the_score_test() -> None:
+    for right, count in ((3, 10), (70, 71), (250, 500)):
+        for end in wilson(right, count):
+            error = (end * (1 - end) / count) ** 0.5
+            assert abs(right / count - end) == pytest.approx(Z * error, rel=1e-9)
+    with pytest.raises(ValueError, match="3 of 2 trials"):
+        wilson(3, 2)
+    with pytest.raises(ValueError, match="0 of 0 trials"):
+        wilson(0, 0)
+
+
+def test_the_bootstrap_of_many_is_the_normal_interval() -> None:
+    """400 values of known spread: the ends are within a twentieth of mean +- 1.96 s / sqrt(n)."""
+    values = np.tile([0.0, 0.25, 0.5, 1.0], 100)
+    low, high = bootstrap(values, seed=1)
+    half = Z * values.std() / 20
+    assert low == pytest.approx(values.mean() - half, abs=half / 20)
+    assert high == pytest.approx(values.mean() + half, abs=half / 20)
+    assert (low, high) == bootstrap(values, seed=1) != bootstrap(values, seed=2)
+
+
+def test_a_share_says_how_its_interval_was_made() -> None:
+    assert share_of([1, 0, 1]).interval == "wilson"
+    assert share_of([0.5, 0, 1]).interval == "bootstrap"
+    whole = share_of([1.0] * 50)
+    assert (whole.mean, whole.high) == (1.0, 1.0)
+    assert 0.9 < whole.low < 1  # not the certainty that a bootstrap would claim
+    assert str(share_of([1, 1, 0, 0])) == "0.500 [0.150, 0.850]"
+    for wrong in ([], [1.5], [float("nan")]):
+        with pytest.raises(ValueError, match=r"in \[0, 1\]"):
+            share_of(wrong)

@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
+
+from maporl_agents.config import GameConfig, RunConfig, Sampling, TeamConfig, asking
+from maporl_agents.tiny import MODELS
+from maporl_env.tasks import BUILT_IN
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The settings of a run that a measurement takes, as flags of `maporl train` set them."""
+
+    game: GameConfig
+    team: TeamConfig
+    sampling: Sampling
+
+
+def start_of(own: RunConfig | None, task: str, model: Sequence[str]) -> Groups:
+    """Return the settings that flags change: those of a run, or the usual ones of the models.
+
+    Args:
+        own: the settings of the run; None for models that were not trained here.
+        task: that is asked for; "" for that of the run, or the usual one.
+        model: of the agents, without a run.
+    """
+    game = asking((base := own or RunConfig()).game, task or base.game.task)
+    if own is not None:
+        return Groups(game, own.team, own.sampling)
+    short = game.task in BUILT_IN or not MODELS.keys().isdisjoint(model)
+    limit = 32 if short else 300
+    return Groups(game, TeamConfig(tuple(model), tuning="none"), Sampling(max_new_tokens=limit))
 
 
 @dataclass(frozen=True)
@@ -50,3 +82,4 @@ class ChosenFlags:
     """Which questions; the test split if there is one, else the validation split."""
     max_new_tokens: int = 0
     """Limit per message; 0 for that of the run, else 32 for built-in tasks or models, else 300."""
+    settings: Annotated[Groups | None, tyro.conf.arg(name="")] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +11,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 
 from maporl_agents import terminal
-from maporl_agents.config import GameConfig, Sampling, TeamConfig, asking
+from maporl_agents.commands.chosen_flags import Groups, start_of
+from maporl_agents.config import GameConfig, RunConfig, Sampling, TeamConfig
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.team import Team
 from maporl_agents.play.model_defaults import with_model_defaults
 from maporl_agents.records import questions_record
-from maporl_agents.tiny import MODELS
+from maporl_agents.records.storage import MANIFEST
 from maporl_agents.training.experiment import load_team, read_config
 from maporl_agents.training.make_game import LoadedGame, make_game, training_split
-from maporl_env.tasks import BUILT_IN, load_task
+from maporl_agents.training.measured_settings import LOADING, PLACING, UNTRAINED, refuse_idle
+from maporl_agents.training.validation import chosen_checkpoint
+from maporl_env.tasks import load_task
 from maporl_env.types import Question
 
 if TYPE_CHECKING:
@@ -45,19 +49,37 @@ def chosen_game(args: Eval | Play) -> ChosenGame:
     settings, sampling = game_and_sampling(args)
     loaded, told = make_game(settings), ""
     if args.run is None:
-        sampling, told = with_model_defaults(sampling, args.model)
+        models = args.model if args.settings is None else args.settings.team.model
+        sampling, told = with_model_defaults(sampling, models)
     return ChosenGame(settings, sampling, loaded, args.split or loaded.task.measured_split, told)
 
 
 def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:
-    """Return the game and the sampling settings: those of the run, changed by the flags."""
+    """Return the game and the sampling settings: those of the run, changed by the flags.
+
+    Raises:
+        ValueError: flags contradict each other, or would do nothing.
+    """
     own = None if args.run is None else read_config(args.run)
     if own is None and args.checkpoint:
         raise ValueError("--checkpoint is one of a run: give its folder by --run, or leave it out")
     if own is not None and args.model != type(args)().model:
         raise ValueError("--run brings its own models: leave out --model, or the run")
-    game = GameConfig() if own is None else own.game
-    game = asking(game, args.task or game.task)
+    start = start_of(own, args.task, args.model)
+    usual = _shortened(args, start)
+    if args.settings is None:
+        return usual.game, usual.sampling
+    given = _shortened(args, args.settings)
+    refuse_idle(
+        *(_as_run(own, given), _as_run(own, usual), PLACING if own else LOADING),
+        of_run=own is not None,
+    )
+    return given.game, given.sampling
+
+
+def _shortened(args: Eval | Play, start: Groups) -> Groups:
+    """Return settings changed by the short flags."""
+    game, sampling = start.game, start.sampling
     wanted: dict[str, Any] = {
         "data": str(args.data or ""),
         "num_agents": args.agents,
@@ -75,31 +97,47 @@ def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:
         game = replace(game, shots=args.shots)
     if args.verdicts and game.num_turns == 1:
         raise ValueError("--verdicts are read from the second turn on, and --turns is 1")
-    short = game.task in BUILT_IN or not MODELS.keys().isdisjoint(args.model)
-    limit = args.max_new_tokens or (32 if short else 300)
-    if own is None:
-        sampling = Sampling(max_new_tokens=limit)
-    elif args.max_new_tokens:
-        sampling = own.sampling.limited_to(limit)
-    else:
-        sampling = own.sampling
+    if args.max_new_tokens:
+        sampling = sampling.limited_to(args.max_new_tokens)
     if args.temperature is not None:
         sampling = replace(sampling, temperature=args.temperature, model_temperature=False)
-    return game, sampling
+    return Groups(game, start.team, sampling)
+
+
+def _as_run(own: RunConfig | None, groups: Groups) -> RunConfig:
+    """Return the settings of a run of these groups; greedy sampling, which no run has, as 1."""
+    drawn = replace(groups.sampling, temperature=groups.sampling.temperature or 1.0)
+    if drawn.top_k == 1 or drawn.min_p == 1:
+        drawn = replace(drawn, top_k=None, min_p=None)
+    return replace(own or UNTRAINED, game=groups.game, team=groups.team, sampling=drawn)
 
 
 def team_of(args: Eval | Play, game: GameConfig) -> Team:
     """Return the team of a run, or of the named models, for speaking only."""
+    given = None if args.settings is None else args.settings.team
     if args.run is not None:
-        return load_team(args.run, args.checkpoint)[1]
+        return load_team(args.run, args.checkpoint, given)[1]
     team = make_team(
-        TeamConfig(model=args.model, tuning="none"),
+        given or TeamConfig(model=args.model, tuning="none"),
         num_agents=game.num_agents,
         num_turns=game.num_turns,
         seed=0,
     )
     share_cores(len(team.bases))
     return team
+
+
+def weights_of(args: Eval | Play) -> dict[str, Any]:
+    """Return whose weights speak, and how they are loaded: JSON values that change with them."""
+    team = args.settings.team if args.settings is not None else TeamConfig(model=args.model)
+    loaded = {name: getattr(team, name) for name in ("model", "dtype", "quantization", "prompts")}
+    switches = {name: getattr(team, name) for name in ("template", "thoughts", "start_from")}
+    if args.run is None:
+        return loaded | switches
+    use = args.checkpoint or read_config(args.run).eval.use
+    found = chosen_checkpoint(args.run, use)
+    told = "" if found is None else hashlib.sha256((found / MANIFEST).read_bytes()).hexdigest()
+    return switches | {"run": str(args.run.resolve()), "checkpoint": told}
 
 
 def memory_warning_of(run: Path | None, game: ChosenGame, asked_now: Sequence[Question]) -> str:

@@ -41,6 +41,8 @@ BASIC = (
 """Settings that ``maporl train --help`` shows, besides the learning rate and `BASIC_OF_COMMAND`."""
 BASIC_OF_COMMAND = ("scheme", "recipe", "resume")
 WIDEST = 100
+FLAT = (tyro.conf.AvoidSubcommands,)
+"""For `parse`: groups of settings that may be absent are no commands of their own."""
 
 
 def parse(kind: Any, given: Sequence[str], **options: Any) -> Any:
@@ -142,6 +144,26 @@ def basic_help(command: Any, config: RunConfig, program: str) -> str:
         for group in groups:
             holder = getattr(holder, group)
         lines += _option(place, getattr(holder, last), field_docs(type(holder))[last], width)
+    return "\n".join(lines)
+
+
+def help_of_flags(command: Any, names: Sequence[str], program: str, more: str) -> str:
+    """Return the help of a command: its docstring and some of its flags.
+
+    Args:
+        command: the command with its defaults.
+        names: of the fields to show.
+        program: what is typed before the flags.
+        more: paragraphs between the docstring and the flags; the last is wrapped.
+    """
+    width = min(shutil.get_terminal_size((WIDEST, 24)).columns, WIDEST)
+    lines = [f"usage: {program} [OPTIONS]", "", inspect.cleandoc(type(command).__doc__ or ""), ""]
+    *whole, last = more.split("\n\n")
+    lines += [f"{each}\n" for each in whole]
+    lines += textwrap.wrap(last, width, break_on_hyphens=False)
+    docs = field_docs(type(command))
+    for name in names:
+        lines += _option(name, getattr(command, name), docs[name], width)
     return "\n".join(lines)
 
 

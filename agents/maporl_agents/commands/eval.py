@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
 from maporl_agents.commands.chosen_flags import ChosenFlags
 from maporl_agents.config import LongQuestions, Sampling
 from maporl_agents.measure import terminal_report
-from maporl_agents.records.storage import save_json
 from maporl_agents.terminal import console
 from maporl_env.tasks import load_task
 from maporl_env.types import Question
 
 if TYPE_CHECKING:
+    from maporl_agents.commands.chosen_team import ChosenGame
+    from maporl_agents.commands.eval_passes import Passes
     from maporl_agents.models.team import Team
     from maporl_agents.training.make_game import LoadedGame
 
@@ -31,8 +32,15 @@ class Eval(ChosenFlags):
 
     limit: int = 500
     """Largest number of questions."""
+    samples: int = 1
+    """N, sampled debates of each question. From 2 on pass@k (one of k is right) and the majority
+    of k are shown for k up to N, with 95 % intervals over questions: Wilson's, or the bootstrap's
+    where a question counts in parts. The table by turn is of the first debate of each."""
+    best_by: str = ""
+    """Also show how often the final text that this verifier scores best, of k debates, is right:
+    any name that --verifier takes, your own as module:function too."""
     greedy: bool = True
-    """Also measure greedy decoding, which takes as long again as sampling."""
+    """Also measure greedy decoding, which takes as long again as sampling each question once."""
     temperature: float | None = None
     """Of the sampled half of the table. Left out, it is that of the run, else of the model's
     generation settings, else 1."""
@@ -44,10 +52,18 @@ class Eval(ChosenFlags):
     seed: int = 20_000
     """Names the sampling noise."""
     out: Path | None = None
-    """Also write the results as JSON to this file and the transcripts beside it (.jsonl)."""
+    """Also write the results as JSON to this file and the transcripts beside it (.jsonl, greedy
+    ones .greedy.jsonl), batch by batch: after a kill the same command goes on where it stopped."""
+    overwrite: bool = False
+    """Replace what stands at --out although it is of other settings."""
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""
+        for flag, count in (("--limit", self.limit), ("--samples", self.samples)):
+            if count < 1:
+                raise ValueError(f"{flag} is the number of questions, at least 1, not {count}")
+        if self.overwrite and self.out is None:
+            raise ValueError("--overwrite belongs to --out: name the file, or leave it out")
         if self.task:
             load_task(self.task, self.data)  # before torch is
         evaluate_team(self, console())
@@ -55,17 +71,15 @@ class Eval(ChosenFlags):
 
 
 def evaluate_team(args: Eval, console: Console) -> None:
-    """Measure a team sampled and greedy; print the table, write JSON if asked."""
+    """Measure a team sampled and greedy; print the tables, write JSON if asked."""
     from maporl_agents.commands.chosen_team import chosen_game, memory_warning_of, shout, team_of
-    from maporl_agents.measure.evaluate import evaluate
-    from maporl_agents.measure.failures import failures
+    from maporl_agents.commands.eval_passes import Passes, picker
     from maporl_agents.play.questions import questions_of_step
-    from maporl_agents.training.progress import evaluation_progress
+    from maporl_agents.records.eval_record import EvalRecord
 
-    if args.limit < 1:
-        raise ValueError(f"--limit is the number of questions, at least 1, not {args.limit}")
     chosen = chosen_game(args)
     game, sampling, made, split, told = chosen
+    picks = picker(args.best_by)
     if told:
         console.print(told)
     measured = made.questions(split)
@@ -74,39 +88,53 @@ def evaluate_team(args: Eval, console: Console) -> None:
     questions = fitting_questions(team, made, sampling, questions, game.long_questions, console)
     memory = memory_warning_of(args.run, chosen, questions)
     shout(console, memory)
-    debates = made.debates(min(args.batch, len(questions)))
-    results = {}
-    for decoding, greedy in (("sampled", False), ("greedy", True))[: 1 + args.greedy]:
-        with evaluation_progress(len(questions), console) as shown:
-            results[decoding] = evaluate(
-                team,
-                debates,
-                questions,
-                sampling,
-                seed=args.seed,
-                greedy=greedy,
-                on_part=lambda part: shown(len(part)),
-            )
-    stage = {decoding: result.to_dict() for decoding, result in results.items()}
-    name = str(args.run) if args.run else ", ".join(args.model)
-    short = ", ".join(Path(one).name for one in ([name] if args.run else args.model))
-    title = f"{'' if short == name else f'{name}: '}{game.task}, {len(questions)} questions"
-    console.print(terminal_report.result_table({short: stage}, title))
-    failed = {decoding: failures(result.transcripts) for decoding, result in results.items()}
-    for decoding, by_turn in failed.items():
-        for line in by_turn[-1].lines() if by_turn else ():
-            console.print(f"{decoding}, {line}" if line[0] != " " else line, markup=False)
-    for warning in terminal_report.warnings_of(results["sampled"].transcripts):
-        console.print(warning)
+    passes = Passes(
+        team, made, sampling, questions, args.samples, args.greedy, args.seed, args.batch, picks
+    )
+    if args.out is None:
+        passes.play(None, console)
+    else:
+        record = EvalRecord(args.out, asked_of(args, chosen, questions), overwrite=args.overwrite)
+        with record:
+            passes.play(record, console)
+            record.finish(passes.to_dict() | ({"warnings": [memory]} if memory else {}))
+    show(passes, args, chosen, console)
     shout(console, memory)
     if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        for decoding, by_turn in failed.items():
-            stage[decoding]["failures"] = [turn.to_dict() for turn in by_turn]
-        save_json(args.out, stage | ({"warnings": [memory]} if memory else {}))
-        lines = (transcript.to_json() for transcript in results["sampled"].transcripts)
-        args.out.with_suffix(".jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         console.print(f"wrote {args.out}")
+
+
+def show(passes: Passes, args: Eval, chosen: ChosenGame, console: Console) -> None:
+    """Print the table by turn, that of several debates per question, failures and warnings."""
+    models = args.model if args.settings is None else args.settings.team.model
+    name = str(args.run) if args.run else ", ".join(models)
+    short = ", ".join(Path(one).name for one in ([name] if args.run else models))
+    count = f"{len(passes.questions)} questions"
+    title = f"{'' if short == name else f'{name}: '}{chosen.settings.task}, {count}"
+    stage = {decoding: result.to_dict() for decoding, result in passes.results.items()}
+    console.print(terminal_report.result_table({short: stage}, title))
+    if rows := passes.repeated():
+        console.print(terminal_report.repeated_table(rows, args.samples, args.best_by))
+    for decoding, by_turn in passes.failures().items():
+        for line in by_turn[-1].lines() if by_turn else ():
+            console.print(f"{decoding}, {line}" if line[0] != " " else line, markup=False)
+    for warning in terminal_report.warnings_of(passes.results["sampled"].transcripts):
+        console.print(warning)
+
+
+def asked_of(args: Eval, chosen: ChosenGame, questions: list[Question]) -> dict[str, Any]:
+    """Return all that the results depend on, as JSON values."""
+    from maporl_agents.commands.chosen_team import weights_of
+    from maporl_env.tasks.index import fingerprint
+
+    return {
+        "game": asdict(chosen.settings),
+        "sampling": asdict(chosen.sampling),
+        "team": weights_of(args),
+        "questions": fingerprint(questions),
+        "split": chosen.split,
+        **{name: getattr(args, name) for name in ("samples", "greedy", "seed", "batch", "best_by")},
+    }
 
 
 def fitting_questions(

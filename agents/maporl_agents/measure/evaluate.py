@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from maporl_agents.measure.debate_stats import TurnStats, turn_stats
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
 from maporl_agents.seeding import seed_of
+from maporl_agents.types import Rollout
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question, Transcript
 
@@ -69,15 +70,46 @@ def evaluate(
         greedy: take the most probable token instead of sampling.
         on_part: told the finished debates of each part, in the order of the questions.
     """
-    if greedy:
-        sampling = replace(sampling, temperature=0.0)
-    noise = seed_of(seed, "evaluate")
     transcripts: list[Transcript] = []
     num_tokens = 0
-    for start in range(0, len(questions), debates.batch_size):
-        part = questions[start : start + debates.batch_size]
-        rollouts = play(team, debates, part, sampling, seed=noise, first_debate=start)
+    for rollouts in played_parts(team, debates, questions, sampling, seed=seed, greedy=greedy):
         transcripts += (finished := [rollout.transcript for rollout in rollouts])
         on_part(finished)
-        num_tokens += sum(len(c.ids) for rollout in rollouts for c in rollout.completions)
+        num_tokens += sum(map(tokens_of, rollouts))
     return Evaluation(turn_stats(transcripts), len(questions), num_tokens, tuple(transcripts))
+
+
+def played_parts(
+    team: Team,
+    debates: BatchedDebate,
+    questions: Sequence[Question],
+    sampling: Sampling,
+    *,
+    seed: int,
+    greedy: bool = False,
+    sample: int = 0,
+    first: int = 0,
+) -> Iterator[list[Rollout]]:
+    """Let the team debate every question once; yield the rollouts of each batch as it is over.
+
+    Args:
+        team: the agents.
+        debates: the environment; its batch size is the size of a part.
+        questions: to be debated.
+        sampling: how messages are drawn.
+        seed: names the sampling noise.
+        greedy: take the most probable token instead of sampling.
+        sample: which of several debates of each question, from 0; each has noise of its own.
+        first: questions before this one have been debated; a multiple of the batch size.
+    """
+    if greedy:
+        sampling = replace(sampling, temperature=0.0)
+    noise = seed_of(seed, "evaluate", sample) if sample else seed_of(seed, "evaluate")
+    for start in range(first, len(questions), debates.batch_size):
+        part = questions[start : start + debates.batch_size]
+        yield play(team, debates, part, sampling, seed=noise, first_debate=start)
+
+
+def tokens_of(rollout: Rollout) -> int:
+    """Return the number of tokens generated in a debate."""
+    return sum(len(completion.ids) for completion in rollout.completions)

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from maporl_agents.measure.copying import silent_agents
+from maporl_agents.measure.repeated_debates import RepeatedRow
 from maporl_env.rendering import plain_text
 from maporl_env.types import Transcript
 
@@ -83,6 +84,43 @@ def _table(results: ResultTable, padding: int) -> Table:
                 )
             table.add_section()
     return table
+
+
+def repeated_table(rows: Sequence[RepeatedRow], count: int, best_by: str) -> Table:
+    """Return the table of several debates per question, to be printed.
+
+    Args:
+        rows: the figures by k.
+        count: N, debates of each question.
+        best_by: the verifier that picks; "" for none.
+    """
+    made = {
+        share.interval for row in rows for share in (row.passed, row.majority, row.best) if share
+    }
+    table = Table(
+        title=f"{count} sampled debates of each question, k of them at a time",
+        title_justify="left",
+        caption=REPEATED + " and ".join(INTERVALS[name] for name in sorted(made)) + ".",
+        caption_justify="left",
+    )
+    table.add_column("k", justify="right")
+    for name in ("pass@k", "majority of k", *([f"best of k by {best_by}"] if best_by else [])):
+        table.add_column(name, justify="right", no_wrap=name[0] != "b")
+    for row in rows:
+        shares = [row.passed, row.majority, *([row.best] if row.best else [])]
+        table.add_row(str(row.k), *map(str, shares))
+    return table
+
+
+REPEATED = (
+    "pass@k: at least one of k debates is right; majority: the most common answer of all agents of "
+    "k debates is right, ties shared; best: so is the final text of the best score. In brackets 95 "
+    "% intervals over questions: "
+)
+INTERVALS = {
+    "bootstrap": "the bootstrap's, 10,000 resamples, where a question counts in parts",
+    "wilson": "Wilson's where each question is right or wrong",
+}
 
 
 def asked_words(stages: Mapping[str, Results]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from maporl_agents.algorithms import scheme_for
-from maporl_agents.config import RunConfig, Use, learning_rate_flags
+from maporl_agents.config import RunConfig, TeamConfig, Use, learning_rate_flags
 from maporl_agents.config.effects import refuse_without_effect
 from maporl_agents.measure import terminal_report
 from maporl_agents.measure.evaluate import EVAL_BATCH, Evaluation, evaluate
@@ -257,13 +257,15 @@ def resume(
         return _finish(config, game, learner, parts, noted, log, console, start=start)
 
 
-def load_team(folder: Path, use: Use | Literal[""] = "") -> tuple[RunConfig, Team]:
+def load_team(
+    folder: Path, use: Use | Literal[""] = "", placed: TeamConfig | None = None
+) -> tuple[RunConfig, Team]:
     """Return the settings and the trained team of a run: of its best checkpoint, or the last.
 
-    `use` says which; empty for what the settings say.
+    `use` says which, empty for what the settings say; `placed` are other settings of the team.
     """
     config = read_config(folder)
-    speaking = replace(config, game=unjudged(config.game))  # which needs no verdict
+    speaking = replace(config, game=unjudged(config.game), team=placed or config.team)
     team, learner = build(speaking, kept=speaking)
     best = chosen_checkpoint(folder, use or config.eval.use)
     if best is None or best.parent.name != BEST:

@@ -14,9 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from maporl_agents.config import RunConfig, TeamConfig, Use, asking, config_of
-from maporl_agents.config.conditions import CREDIT
-from maporl_agents.config.effects import leaves, why_idle
+from maporl_agents.config import RunConfig, Use, asking, config_of
 from maporl_agents.measure.evaluate import Evaluation
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
@@ -29,6 +27,7 @@ from maporl_agents.terminal import console
 from maporl_agents.training import experiment
 from maporl_agents.training.keywords import settings_with, told_in_keywords
 from maporl_agents.training.make_game import make_game, unjudged
+from maporl_agents.training.measured_settings import LOADING, UNTRAINED, refuse_idle
 from maporl_agents.training.run_questions import TASK_FILE
 from maporl_env.tasks import Task
 from maporl_env.types import Question
@@ -159,12 +158,12 @@ def evaluate(
         raise ValueError("a run brings its own models: leave out model, or the run")
     settings |= _parts(model, verifier)
     folder = source.folder if isinstance(source, Run) else source
-    start = _UNTRAINED if folder is None else experiment.read_config(Path(folder))
+    start = UNTRAINED if folder is None else experiment.read_config(Path(folder))
     if task is not None:
         start = replace(start, game=asking(start.game, _task_name(task, None)))
     with told_in_keywords():
         config = settings_with(start, _with_protocol(settings))
-        _refuse_idle(config, start, LOADING if folder is None else ())
+        refuse_idle(config, start, LOADING if folder is None else (), of_run=folder is not None)
         made = make_game(config.game)
         questions = experiment.held_out(config, made)
         if folder is None:
@@ -185,56 +184,6 @@ def load_team(folder: str | Path, checkpoint: Use | Literal[""] = "") -> Team:
         checkpoint: "best", on the run's validation slice, or "last"; "" for what its settings say.
     """
     return experiment.load_team(Path(folder), checkpoint)[1]
-
-
-_UNTRAINED = RunConfig(team=TeamConfig(tuning="none"))
-"""The settings that `evaluate` starts from where there is no run."""
-MEASURED = ("game.", "sampling.", "eval.")
-"""Groups of settings that `evaluate` reads."""
-ONLY_TRAINING = (
-    "game.train_split",
-    *(f"eval.{name}" for name in ("questions_before", "validation_questions", "every", "patience")),
-)
-"""Settings in these groups that act in training only."""
-LOADING = tuple(
-    f"team.{name}"
-    for name in (
-        *(
-            "model",
-            "prompts",
-            "dtype",
-            "device",
-            "device_map",
-            "attention",
-            "quantization",
-            "double_quant",
-        ),
-    )
-)
-"""Settings by which models are loaded that are not trained."""
-
-
-def _refuse_idle(config: RunConfig, start: RunConfig, more: Sequence[str]) -> None:
-    """Refuse settings that change nothing about an evaluation.
-
-    Args:
-        config: with the settings that were given.
-        start: without them.
-        more: further ones that act, beside those of the groups `MEASURED`.
-    """
-    usual = dict(leaves(start))
-    for name, value in leaves(config):
-        paid = any(f"{name}.".startswith(f"{credit}.") for credit in CREDIT)
-        idle = paid or name in ONLY_TRAINING or not name.startswith(MEASURED)
-        idle = idle or (bool(more) and name == "eval.use")  # models have no checkpoints
-        if idle and name not in more and value != usual[name]:
-            raise ValueError(
-                f"{name} would do nothing here: evaluate trains nothing"
-                + ("" if more else ", and the run has its models")
-                + ": leave it out"
-            )
-        if value != usual[name] and (why := why_idle(config, name)):
-            raise ValueError(f"{name}={value!r} would do nothing here: {why}")
 
 
 def _untrained(config: RunConfig) -> Team:
