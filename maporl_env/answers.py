@@ -19,7 +19,9 @@ in running text. Rules:
   to its last digit is read as the short decimal or fraction it stands for: `0.30000000000000004` is
   3/10, `33.333333333333336` is 100/3.
 - **"nli"**: `entailment`, `neutral` or `contradiction`, in any case, alone in the box (wrappers
-  and punctuation aside); returned in lower case.
+  and punctuation aside); returned in lower case. **"choice"**: likewise one letter from A to J,
+  as in `(B).`; returned in upper case.
+- **"phrase"**: a text in lower case, without ASCII punctuation, articles and repeated spaces.
 - **"text"**: the content of the box, trimmed, not empty, without LaTeX wrappers around the whole
   (`\text{red}.` is `red`, `\text{a}\text{ b}` is `a b`) and without the backslash of `\_`, `\&`,
   `\#`, `\%` and `\$`; compared exactly.
@@ -27,9 +29,8 @@ in running text. Rules:
   `answer_rule` reads questions of kind "number" so. **"last_line"**: a number after `A:` at the
   start of the last line that is not blank, as in `A: 34`; for recorded texts that end so.
 - **"scored"**: a "number" if the box reads as one, else a "text"; a scorer tells what is right.
-- **"code"**: of the complete fenced blocks whose language is Python or not given, the last one that
-  defines a function or class; if none does, the last one marked as Python; else the last one
-  (fences: see `code_blocks`). If the message has no fence at all, the content of the box.
+- **"code"**: the program among the complete fenced blocks, see `code_blocks.program_among`; if the
+  message has no fence at all, the content of the box.
 
 Every function takes time linear in the text, and no string raises. The caller guarantees `str`.
 """
@@ -38,6 +39,7 @@ from __future__ import annotations
 
 import math
 import re
+import string
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -47,13 +49,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maporl_env.answer_lines import answer_line
-from maporl_env.code_blocks import TooMuchMarkdown, bindings, code_blocks
+from maporl_env.code_blocks import TooMuchMarkdown, code_blocks, program_among
 from maporl_env.types import Answer
 
 Reader = Callable[[str], Answer | None]
 Finder = Callable[[str], str | None]
 
 NLI_LABELS = ("entailment", "neutral", "contradiction")
+CHOICES = "ABCDEFGHIJ"
 MAX_CHARS = 1_000  # of a number or a label; keeps every integer far below Python's conversion limit
 MAX_WRAPPERS = 8  # that are taken off one answer
 FLOAT_DIGITS = 15  # fewest significant digits of a float that its rounding errors show in
@@ -101,8 +104,7 @@ _NUMBER = re.compile(
     re.VERBOSE,
 )
 _BLANKS = np.frombuffer(b" \t\r\n", dtype=np.uint8)
-_PYTHON = re.compile(r"(?:[ic]?python|py)[0-9.]*|python_code|tool_code|.+\.py")
-_DEFINER = re.compile(r"^(?:async[ \t]+def|def|class)[ \t]|^\w+[ \t]*=[ \t]*lambda\b", re.MULTILINE)
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def extract_answer(text: str, kind: str) -> Answer | None:
@@ -163,8 +165,7 @@ def answers_equal(a: Answer | None, b: Answer | None) -> bool:
 
 def last_line_answer(text: str, marker: str = "A:") -> int | Fraction | None:
     """Return the number after `marker`, which must open the last non-empty line; else None."""
-    marked = _last_line(text, marker)
-    return None if marked is None else _read_number(marked)
+    return None if (marked := _last_line(text, marker)) is None else _read_number(marked)
 
 
 def _last_line(text: str, marker: str = "A:") -> str | None:
@@ -223,21 +224,7 @@ def _find_program(text: str, name: str = "") -> str | None:
         blocks = code_blocks(text)
     except TooMuchMarkdown:
         return None
-    if not blocks:
-        return last_box(text)
-    blocks = [
-        block
-        for block in blocks
-        if block.complete and (block.language == "" or _PYTHON.fullmatch(block.language))
-    ]
-    best: tuple[tuple[int, bool, bool], str] | None = None
-    bound = bindings([block.content for block in blocks], name)
-    for block, binds in zip(blocks, bound, strict=True):
-        defines = bool(_DEFINER.search(block.content))
-        rank = (binds, defines, defines or block.language != "")
-        if best is None or rank >= best[0]:
-            best = rank, block.content
-    return None if best is None else best[1]
+    return program_among(blocks, name) if blocks else last_box(text)
 
 
 def _read_number(text: str) -> int | Fraction | None:
@@ -346,12 +333,24 @@ def _is_whole(inner: str) -> bool:
     return bool(whole) and not bare.endswith("\\")
 
 
+def _read_word(text: str) -> str:
+    plain = "" if len(text.strip()) > MAX_CHARS else _unwrap(_plain_spaces(text))
+    return plain.strip(" .,;:!\"'`*_()").lower()
+
+
 def _read_label(text: str) -> str | None:
-    text = text.strip()
-    if len(text) > MAX_CHARS:
-        return None
-    label = _unwrap(_plain_spaces(text)).strip(" .,;:!\"'`*_()").lower()
-    return label if label in NLI_LABELS else None
+    return word if (word := _read_word(text)) in NLI_LABELS else None
+
+
+def _read_choice(text: str) -> str | None:
+    word = _read_word(text)
+    return word.upper() if len(word) == 1 and word in CHOICES.lower() else None
+
+
+def _read_phrase(text: str) -> str | None:
+    plain = _read_text(text) or ""
+    words = plain.lower().translate(_NO_PUNCTUATION).split() if len(plain) <= MAX_CHARS else []
+    return " ".join(w for w in words if w not in ("a", "an", "the")) or " ".join(words) or None
 
 
 def _read_text(text: str) -> str | None:
@@ -363,8 +362,8 @@ def _read_text(text: str) -> str | None:
     return text or None
 
 
-def _read_code(text: str) -> str | None:
-    return text.strip("\r\n").rstrip() or None  # the first line's indentation has a meaning
+def _read_code(text: str) -> str | None:  # the first line's indentation has a meaning
+    return text.strip("\r\n").rstrip() or None
 
 
 @dataclass(frozen=True)
@@ -386,6 +385,7 @@ KINDS: dict[str, AnswerKind] = {
     "nli": AnswerKind(_read_label),
     "text": AnswerKind(_read_text),
     "code": AnswerKind(_read_code, find=_find_program, keyed=False),
+    **{"choice": AnswerKind(_read_choice), "phrase": AnswerKind(_read_phrase)},
     "last_line": AnswerKind(_read_number, find=_last_line),
     "answer_line": AnswerKind(_read_number, find=answer_line),
     "scored": AnswerKind(

@@ -8,13 +8,16 @@ not complete, because the message was cut off there.
 Reading takes bounded time: a message is refused beyond `MAX_CHARS`, or when its structure outside
 code costs more than `MAX_STEPS` attempts to begin a block (a line of text costs one or two).
 
-`bindings` tells which of several programs give a name a value.
+`program_among` chooses the program of a message: of the complete blocks whose language is Python or
+not given, the last one that defines a function or class; if none does, the last one marked as
+Python; else the last one. `bindings` tells which of several programs give a name a value.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markdown_it import MarkdownIt
@@ -24,6 +27,8 @@ MAX_CHARS = 150_000  # of a message with fences, and so of a program in it
 MAX_STEPS = 10_000
 MAX_PARSED = 20_000  # characters of the programs of a message whose syntax trees are made
 MAX_NESTING = 10  # a list counts twice: itself and its item
+_PYTHON = re.compile(r"(?:[ic]?python|py)[0-9.]*|python_code|tool_code|.+\.py")
+_DEFINER = re.compile(r"^(?:async[ \t]+def|def|class)[ \t]|^\w+[ \t]*=[ \t]*lambda\b", re.MULTILINE)
 _LANGUAGE = re.compile(r"[\s{.]*([^\s,:;{}]*)")
 
 
@@ -80,6 +85,28 @@ def _count_step(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     if state.env["steps"] > MAX_STEPS:
         raise TooMuchMarkdown(f"a message takes more than {MAX_STEPS} steps to read")
     return False
+
+
+def program_among(blocks: Sequence[Block], name: str = "") -> str | None:
+    """Return the complete block that is most likely the program; None if none is Python.
+
+    Args:
+        blocks: of a message, in order.
+        name: of a function that the program should define or import.
+    """
+    python = [
+        block
+        for block in blocks
+        if block.complete and (block.language == "" or _PYTHON.fullmatch(block.language))
+    ]
+    best: tuple[tuple[int, bool, bool], str] | None = None
+    bound = bindings([block.content for block in python], name)
+    for block, binds in zip(python, bound, strict=True):
+        defines = bool(_DEFINER.search(block.content))
+        rank = (binds, defines, defines or block.language != "")
+        if best is None or rank >= best[0]:
+            best = rank, block.content
+    return None if best is None else best[1]
 
 
 _DEFINES = r"^(?:async[ \t]+def|def|class)[ \t]+{name}\b|^{name}[ \t]*(?::[^=\n]*)?=(?!=)"

@@ -15,10 +15,14 @@ from maporl_env.similar_names import did_you_mean
 from maporl_env.tasks import (
     anli,
     coins,
+    competition_math,
     cowrite,
     files,
     gsm8k,
+    hotpotqa,
     humaneval,
+    mbpp,
+    multiple_choice,
     notes,
     reasoning,
     receipts,
@@ -54,6 +58,10 @@ TASKS: dict[str, Callable[..., Task]] = {
     "anli": anli.load,
     "tinygsm": tinygsm.load,
     "humaneval": humaneval.load,
+    "math": competition_math.load,
+    "mbpp": mbpp.load,
+    **multiple_choice.LOADERS,
+    "hotpotqa": hotpotqa.load,
     "sharing": built_in(sharing.load),
     "coins": built_in(coins.load),
     "receipts": built_in(receipts.load),
@@ -72,18 +80,26 @@ WITH_OPTIONS: dict[str, Callable[[str], Task]] = {
     "notes": notes.load,
     "notes_misled": notes.load_misled,
 }
-"""Tasks whose name may be followed by options, as in "notes:agents=3,most=50"."""
+"""Tasks of their own questions whose name may be followed by options ("notes:agents=3,most=50")."""
+
+PUBLISHED_WITH_OPTIONS: dict[str, Callable[..., Task]] = {
+    "math": competition_math.load,
+    "mbpp": mbpp.load,
+    **multiple_choice.LOADERS,
+    "hotpotqa": hotpotqa.load,
+}
+"""Likewise of published questions; called as `load(data, options)`."""
 
 
 def load_task(task: str | Path | Sequence[Question] | Task, data: str | Path | None = None) -> Task:
     """Return a task.
 
     Args:
-        task: a name of :data:`TASKS`, for some with options behind it (:data:`WITH_OPTIONS`); the
-            path of a .jsonl or .csv file, or of a folder of them; a list of questions (which is its
-            own training and test set); a `Task`; or "module:name" or "file.py:name", which holds
-            one of these two or a function that returns one. Such a function is called once in a
-            process.
+        task: a name of :data:`TASKS`, for some with options behind it (:data:`WITH_OPTIONS`,
+            :data:`PUBLISHED_WITH_OPTIONS`); the path of a .jsonl or .csv file, or of a folder of
+            them; a list of questions (which is its own training and test set); a `Task`; or
+            "module:name" or "file.py:name", which holds one of these two or a function that returns
+            one. Such a function is called once in a process.
         data: for a name only: the file, folder or hub name to read; a function is called with it.
 
     Raises:
@@ -92,7 +108,7 @@ def load_task(task: str | Path | Sequence[Question] | Task, data: str | Path | N
     """
     if isinstance(task, str) and task in TASKS:
         return TASKS[task](data)
-    if isinstance(task, str) and data is None and (made := _with_options(task)) is not None:
+    if isinstance(task, str) and (made := _with_options(task, data)) is not None:
         return made
     if isinstance(task, str) and given_as(task) is not None:
         task = given_as(task)
@@ -113,9 +129,13 @@ def load_task(task: str | Path | Sequence[Question] | Task, data: str | Path | N
     )
 
 
-def _with_options(task: str) -> Task | None:
+def _with_options(task: str, data: str | Path | None) -> Task | None:
     """Return the task of a name with options; None if it is no such name."""
     name, _, options = task.partition(":")
+    if name in PUBLISHED_WITH_OPTIONS and "=" in options:
+        return PUBLISHED_WITH_OPTIONS[name](data, options)
+    if data is not None:
+        return None
     if name == reasoning.PREFIX:
         return reasoning.load(options)
     # A module of the user's that is called so holds names, in which there is no "=".

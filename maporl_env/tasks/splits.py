@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from maporl_env.types import Question
@@ -208,8 +209,38 @@ def carve_validation(splits: Splits, count: int, least: int) -> Splits:
         count: questions of the validation set.
         least: questions that "train" must have to spare some.
     """
+    if not _can_spare(splits, least):
+        return splits
+    train = splits["train"]
+    return {**splits, "train": train[:-count], "validation": train[-count:]}
+
+
+def _can_spare(splits: Splits, least: int) -> bool:
     train, test = splits.get("train", ()), splits.get("test")
     apart = "validation" in splits and splits["validation"] is not test
-    if apart or train is test or len(train) < least:
+    return not (apart or train is test or len(train) < least)
+
+
+def carve_spread_validation(splits: Splits, count: int, least: int) -> Splits:
+    """Return splits with `count` training questions from all over as "validation".
+
+    For sets that are sorted, by subject for instance: those with the least SHA-256 of their prompt
+    are taken. Otherwise as :func:`carve_validation`.
+    """
+    if not _can_spare(splits, least):
         return splits
-    return {**splits, "train": train[:-count], "validation": train[-count:]}
+    train, validation = divided(splits["train"], count)
+    return {**splits, "train": train, "validation": validation}
+
+
+def divided(questions: Sequence[Question], count: int) -> tuple[list[Question], list[Question]]:
+    """Return (the others, those with the `count` least SHA-256 of the prompt), each in order."""
+    by_hash = sorted(
+        range(len(questions)),
+        key=lambda n: sha256(questions[n].prompt.encode("utf-8", "replace")).digest(),
+    )
+    taken = set(by_hash[:count])
+    parts: tuple[list[Question], list[Question]] = ([], [])
+    for place, question in enumerate(questions):
+        parts[place in taken].append(question)
+    return parts

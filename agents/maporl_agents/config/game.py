@@ -23,8 +23,9 @@ class GameConfig:
     """
 
     task: str = "shopping"
-    """A built-in task (some take options, as in notes:agents=3,most=50), a JSONL or CSV file of
-    questions, or one's own as module:name or file.py:name."""
+    """A task by name (shopping, notes, gsm8k, math, mbpp, mmlu, arc, hotpotqa, ...; some take
+    options, as in math:levels=1+2), a JSONL or CSV file of questions, or one's own as module:name
+    or file.py:name."""
     data: str = ""
     """The file or folder of a named task that needs one; empty for its default source."""
     train_split: str = ""

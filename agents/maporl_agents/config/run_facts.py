@@ -13,7 +13,10 @@ AT_ONCE = ("debate", "joint", "self_correction")
 """Protocols in which no agent reads a message of the same turn."""
 ONE_ANSWER = ("joint", "pipeline")
 """Protocols in which all agents are scored by the team's one answer."""
-KEYED = ("shopping", "sharing", "coins", "notes", "notes_misled", "gsm8k", "anli", "tinygsm")
+KEYED = (
+    *("shopping", "sharing", "coins", "notes", "notes_misled", "gsm8k", "anli", "tinygsm"),
+    *("mmlu", "mmlu_pro", "arc", "hotpotqa"),
+)
 """Tasks by name whose verifier "key" is the answer key; in others it is a verifier of their own."""
 
 
