@@ -199,6 +199,11 @@ class BatchedDebate:
         """Messages without a score by cause, over all calls so far; see `config.Game.faults`."""
         return self.game.faults
 
+    @property
+    def costs(self) -> dict[str, int]:
+        """Requests and tokens that verifiers used so far; see `Game.costs`."""
+        return self.game.costs
+
 
 def _game(source: DebateConfig | Game | Callable[[], Any]) -> Game:
     if isinstance(source, Game):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -60,6 +61,15 @@ class Game:
         """Number of messages without a score, by cause (see `verifiers.Scorer`)."""
         shown = self.feedback.faults if self.feedback is not None else {}
         return {**self.scorer.faults, **{f"feedback: {why}": n for why, n in shown.items()}}
+
+    @property
+    def costs(self) -> dict[str, int]:
+        """Requests and tokens that verifiers used so far, by name; {} for those that use none."""
+        scorers = [self.scorer, *([] if self.feedback is None else [self.feedback])]
+        total: Counter[str] = Counter()
+        for scorer in scorers:
+            total.update(scorer.costs)
+        return dict(total)
 
     @property
     def questions(self) -> Sequence[Question]:

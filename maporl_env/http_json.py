@@ -8,8 +8,9 @@ import math
 import socket
 import threading
 import time
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -180,6 +181,70 @@ class Service:
         if target := answer.headers.get("Location"):
             text += f" (it redirects to {_line(target)}: give that address itself)"
         raise RemoteRefused(text)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCompletion:
+    """The answer of an OpenAI-compatible `POST /chat/completions`; made by `completion_of`.
+
+    Attributes:
+        text: of the first choice; "" for a message without content (a refusal).
+        prompt_tokens: tokens that the service says it has read; 0 where it does not say.
+        completion_tokens: likewise written.
+    """
+
+    text: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+def completion_of(content: bytes, name: str) -> ChatCompletion:
+    """Return the chat completion in an answer of the service called `name`.
+
+    Raises:
+        RemoteGarbage: it is none.
+    """
+    try:
+        answer = json.loads(content)
+        text = _text(answer["choices"][0]["message"]["content"])
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+        raise RemoteGarbage(
+            f"{name} answered without choices[0].message.content: {type(error).__name__} {error}"
+        ) from error
+    usage = answer.get("usage")
+    counts = (
+        [
+            n if isinstance(n := usage.get(field), int) and n > 0 else 0
+            for field in ("prompt_tokens", "completion_tokens")
+        ]
+        if isinstance(usage, dict)
+        else [0, 0]
+    )
+    return ChatCompletion(text, *counts)
+
+
+TEXT_PARTS = ("text", "output_text")
+"""Kinds of parts of a content that belong to the message."""
+
+
+def _text(content: Any) -> str:
+    """Return the text of a content: a string, None, or parts, of which those of text count.
+
+    Parts of other kinds (thinking, a refusal, a picture) are no part of the message.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, list):
+        raise TypeError(f"content is {type(content).__name__}, not text")
+    texts = [
+        part if isinstance(part, str) else part["text"]
+        for part in content
+        if isinstance(part, str) or part["type"] in TEXT_PARTS
+    ]
+    return "".join(texts)
 
 
 def require_number(name: str, value: float, *, above: float | None = None) -> None:

@@ -16,15 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any
 
-from maporl_env.http_json import RemoteGarbage, Service
+from maporl_env.http_json import Service, completion_of
 
 TOKEN_VARIABLE = "OPENAI_API_KEY"
 OWN_FIELDS = ("model", "messages", "n", "stream")
 """Fields of a request that are not the caller's to set."""
-
-
-TEXT_PARTS = ("text", "output_text")
-"""Kinds of parts of a content that belong to the message."""
 
 
 class Endpoint:
@@ -98,35 +94,5 @@ class Endpoint:
         if self.system:
             messages.insert(0, {"role": "system", "content": self.system})
         request = {**self.options, "model": self.model, "messages": messages}
-        return self._read(self.service.post(json.dumps(request).encode("ascii")))
-
-    def _read(self, content: bytes) -> str:
-        """Return the text of an answer; a message without content (a refusal) is empty."""
-        try:
-            text = _text(json.loads(content)["choices"][0]["message"]["content"])
-        except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
-            raise RemoteGarbage(
-                f"{self.service.name} answered without choices[0].message.content: "
-                f"{type(error).__name__} {error}"
-            ) from error
-        return text
-
-
-def _text(content: Any) -> str:
-    """Return the text of a content: a string, None, or parts, of which those of text count.
-
-    Parts of other kinds (thinking, a refusal, a picture) are no part of the message.
-
-    Raises:
-        TypeError: it is something else.
-    """
-    if content is None or isinstance(content, str):
-        return content or ""
-    if not isinstance(content, list):
-        raise TypeError(f"content is {type(content).__name__}, not text")
-    texts = [
-        part if isinstance(part, str) else part["text"]
-        for part in content
-        if isinstance(part, str) or part["type"] in TEXT_PARTS
-    ]
-    return "".join(texts)
+        answer = self.service.post(json.dumps(request).encode("ascii"))
+        return completion_of(answer, self.service.name).text

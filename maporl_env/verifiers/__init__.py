@@ -19,6 +19,7 @@ from maporl_env.verifiers.answer_key import AnswerKey, NumericTolerance
 from maporl_env.verifiers.base import ScoreFunction, Verifier, VerifierLike
 from maporl_env.verifiers.composite import Composite
 from maporl_env.verifiers.function import FunctionVerifier, VerifierTimeout
+from maporl_env.verifiers.judge import JudgeVerifier
 from maporl_env.verifiers.latex import MathVerifier
 from maporl_env.verifiers.noisy_key import NoisyKey
 from maporl_env.verifiers.remote import RemoteVerifier
@@ -28,6 +29,7 @@ __all__ = [
     "AnswerKey",
     "Composite",
     "FunctionVerifier",
+    "JudgeVerifier",
     "MathVerifier",
     "NoisyKey",
     "NumericTolerance",

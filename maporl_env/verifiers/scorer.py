@@ -27,8 +27,14 @@ class Scorer:
         if timeout_seconds is not None:
             function = FunctionVerifier(function, timeout_seconds).score
         self._call = function
+        self._verifier = verifier
         self.faults: Counter[str] = Counter()
         self.last_error: str | None = None
+
+    @property
+    def costs(self) -> dict[str, int]:
+        """Amounts that the verifier has used so far (its `costs`), such as tokens; {} if none."""
+        return dict(getattr(self._verifier, "costs", {}))
 
     def score(self, questions: Sequence[Question], responses: Sequence[str]) -> list[float | None]:
         """Return one score in [0, 1] per response, None where the verifier failed.

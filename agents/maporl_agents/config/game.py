@@ -51,7 +51,8 @@ class GameConfig:
     verifier: str = "key"
     """The verifier of messages: "key", the answer key (or the tests, where answers are programs);
     "tolerance:1e-6", numbers off by at most this share; "math", answers in LaTeX by value;
-    "learned:FOLDER", "remote:URL", or another name of `make_game.VERIFIERS`; or one's own reward as
+    "learned:FOLDER", "remote:URL", "judge:URL,model=NAME,rubric=FILE" (a language model at an
+    OpenAI-compatible address), or another name of `make_game.VERIFIERS`; or one's own reward as
     module:function or file.py:function, called as `function(questions, responses)`, which returns
     a score in [0, 1] for each response."""
     verifier_timeout: float | None = None

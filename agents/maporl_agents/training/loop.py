@@ -114,7 +114,10 @@ def take_step(
     asked = questions_of_step(questions, step // config.steps_per_round, count, config.seed)
     learner.steps_done = step
     seed = seed_of(config.seed, "step", step)
-    return scheme_for(config).train_step(learner, game, asked, config, seed=seed)
+    before = game.costs
+    rollouts, metrics = scheme_for(config).train_step(learner, game, asked, config, seed=seed)
+    used = {f"verifier/{name}": float(n - before.get(name, 0)) for name, n in game.costs.items()}
+    return rollouts, {**metrics, **used}
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from maporl_env.verifiers import (
     RemoteVerifier,
     VerifierLike,
 )
+from maporl_env.verifiers.judge import judge_named, whole_judge
 from maporl_env.verifiers.programs import CodeTests, Diagnostics
 
 
@@ -76,6 +77,10 @@ def _remote(url: str) -> VerifierLike:
     return RemoteVerifier(url, token=os.environ.get(TOKEN_VARIABLE) or None)
 
 
+def _judge(written: str) -> VerifierLike:
+    return judge_named(written, os.environ.get(TOKEN_VARIABLE) or None)
+
+
 def _is_partial(share: str) -> bool:
     if share not in ("", "partial"):
         raise ValueError(f"tests are scored as tests or tests:partial, not tests:{share}")
@@ -103,6 +108,7 @@ VERIFIERS: dict[str, Callable[[str], VerifierLike]] = {
     "noisy_key": _noisy,
     "learned": _learned,
     "remote": _remote,
+    "judge": _judge,
 }
 """Verifiers by name; each is made from what follows a colon, as in "name:argument"."""
 
@@ -244,8 +250,13 @@ def with_whole_names(game: GameConfig) -> GameConfig:
     """Return a game whose own code in files is named by whole paths: found from any folder."""
     kept = ("task", "protocol", "verifier", "feedback_verifier", "feedback")
     names = {name: getattr(game, name) for name in kept if hasattr(game, name)}
-    whole: dict[str, Any] = {field: whole_name(name) for field, name in names.items()}
+    whole: dict[str, Any] = {field: _whole_name(name) for field, name in names.items()}
     return replace(game, **whole)
+
+
+def _whole_name(name: str) -> str:
+    kind, colon, written = name.partition(":")
+    return f"{kind}:{whole_judge(written)}" if kind == "judge" and colon else whole_name(name)
 
 
 def make_verifier(name: str) -> VerifierLike:
