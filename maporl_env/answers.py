@@ -371,8 +371,7 @@ class AnswerKind:
     """The functions that find answers of one kind in a message and read them.
 
     `read` turns a bare answer into its value, or None; `find` returns the marked part of a message,
-    or None. `keyed` says whether being right means being equal to the gold answer; programs are
-    not, they are right in many wordings. To add a kind, put one into `KINDS` under its name.
+    or None. `keyed`: whether being right means being equal to the gold answer (not so programs).
     """
 
     read: Reader
@@ -385,7 +384,8 @@ KINDS: dict[str, AnswerKind] = {
     "nli": AnswerKind(_read_label),
     "text": AnswerKind(_read_text),
     "code": AnswerKind(_read_code, find=_find_program, keyed=False),
-    **{"choice": AnswerKind(_read_choice), "phrase": AnswerKind(_read_phrase)},
+    "choice": AnswerKind(_read_choice),
+    "phrase": AnswerKind(_read_phrase),
     "last_line": AnswerKind(_read_number, find=_last_line),
     "answer_line": AnswerKind(_read_number, find=answer_line),
     "scored": AnswerKind(
