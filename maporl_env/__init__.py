@@ -8,9 +8,11 @@ Importing it registers the environments:
     gymnasium.make_vec("maporl/Debate-v0", num_envs)     many debates in lock step
     pettingzoo.make("parallel", "maporl/collaboration-v0")   the two-agent game, solved exactly
     gymnasium.make("maporl/Collaboration-v0")            the same with a fixed partner
+    pettingzoo.make("aec", "maporl/takeaway-v0")         a zero-sum game in text, solved exactly
 
 Gymnasium imports it by itself for a name that begins with it, "maporl_env:maporl/Debate-v0";
 PettingZoo knows no such names, and neither library loads environments that are only installed.
+PettingZoo before 1.27 has no `make`: there `maporl_env.debate_v0.env()` and the like remain.
 """
 
 from maporl_env import moved_modules as _moved_modules

@@ -85,7 +85,8 @@ def share_of(values: Sequence[float], *, seed: int = 0) -> Share:
 def wilson(right: int, count: int) -> tuple[float, float]:
     """Return the 95 % interval of a probability after `right` of `count` trials succeeded.
 
-    The set of p with |right / count - p| <= z sqrt(p (1 - p) / count) (Wilson, JASA 22, 1927).
+    It holds all p from which right / count is at most z sqrt(p (1 - p) / count) away (Wilson,
+    JASA 22, 1927).
 
     Raises:
         ValueError: no trial, or more successes than trials.

@@ -111,6 +111,14 @@ HOW = {
     "eval.split": ("train", "what is measured"),
     "eval.seed": (3, "noise of measuring"),
     "eval.passes": (2, "what is measured"),
+    "self_play.game": ("takeaway", "what is played"),
+    "self_play.turns": (9, "messages of a game"),
+    "self_play.opponents": ("latest", "whom a step is played against"),
+    "self_play.every": (5, "versions in the pool"),
+    "self_play.pool": (3, "versions that are drawn from"),
+    "self_play.elo_gain": (50.0, "ratings"),
+    "self_play.gamma": (0.5, "rewards"),
+    "self_play.games_measured": (50, "what is measured"),
     "warmup.steps": (3, "where training begins"),
     "warmup.questions": (9, "what is imitated"),
     "warmup.transcripts": ("file.jsonl", "what is imitated"),
@@ -260,6 +268,14 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     **dict.fromkeys(
         ("warmup.transcripts", "warmup.batch_size", "warmup.learning_rate"),
         ([{}], {"warmup.steps": 2}),
+    ),
+    **{
+        f"self_play.{name}": ([{}], {"self_play.game": "takeaway"})
+        for name in ("turns", "every", "pool", "elo_gain", "gamma", "games_measured")
+    },
+    "self_play.opponents": (
+        [{}, {"self_play.game": "takeaway", "steps": 10}],
+        {"self_play.game": "takeaway"},
     ),
     "warmup.questions": (
         [{}, {"warmup.steps": 2, "warmup.transcripts": "file.jsonl"}],

@@ -237,13 +237,14 @@ class GRPOLearner(PolicyLearner):
         steps: steps of the whole run; the schedule ends there.
 
     Attributes:
-        baselines: by agent, with baseline "role"; else empty.
+        baselines: by agent, with baseline "role", 0 at first; else empty.
     """
 
     def __init__(self, team: Team, settings: GRPOSettings, steps: int) -> None:
         super().__init__(team, settings, steps)
         self.settings = settings
-        self.baselines: dict[str, float] = {}
+        roles = range(team.num_agents if settings.chosen().baseline == "role" else 0)
+        self.baselines: dict[str, float] = {f"agent_{agent}": 0.0 for agent in roles}
 
     def advantages(self, rewards: Tensor, batch: TokenBatch) -> Tensor:
         """Return the advantage of every message, (B,), and move the running baselines on."""

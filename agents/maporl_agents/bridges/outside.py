@@ -136,6 +136,10 @@ class OutsideGames:
             values[:, turn] += self.gamma * values[:, turn + 1]
         return np.where(self.score_mask(), values, 0.0)
 
+    def returns(self) -> np.ndarray:
+        """Return the sum of each agent's rewards, undiscounted, (B, A)."""
+        return np.stack([game.rewards.sum(0) for game in self._playing])
+
     def score_mask(self) -> np.ndarray:
         """Return True where there is a message, (B, T, A)."""
         return np.stack([game.spoken for game in self._playing])

@@ -64,6 +64,8 @@ class Plan:
 
         config, screen = self._settings(), console()
         refuse_without_effect(config)
+        if config.self_play.game:
+            raise ValueError("self-play is not planned: leave out --self-play.game")
         plan = plan_of(
             config,
             self._machine(config),

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -63,26 +63,28 @@ class Train:
         if self.recipe and self.resume is not None:
             raise ValueError("--resume goes on with the run's own settings: leave out --recipe")
         game = self.config.game
-        task = load_task(game.task, game.data or None)  # a mistake is told before torch is loaded
-        from maporl_agents.training import experiment
+        given: dict[str, Any] = {"log_to": self.log_to}
+        if not self.config.self_play.game:  # a mistake is told before torch is loaded
+            given["task"] = load_task(game.task, game.data or None)
+        carry_out: Any
+        if self.config.self_play.game:
+            from maporl_agents.self_play import run
+
+            carry_out = run
+        else:
+            from maporl_agents.training import experiment
+
+            carry_out = experiment
+        from maporl_agents.training.loop import Interrupted
 
         terminal = console()
         folder = self.resume or folder_of(self.runs, self.config.name)
         try:
             if self.resume:
-                experiment.resume(
-                    folder, terminal, self.config, force=self.force, log_to=self.log_to, task=task
-                )
+                carry_out.resume(folder, terminal, self.config, force=self.force, **given)
             else:
-                experiment.run(
-                    self.config,
-                    folder,
-                    terminal,
-                    overwrite=self.overwrite,
-                    log_to=self.log_to,
-                    task=task,
-                )
-        except experiment.Interrupted as stop:
+                carry_out.run(self.config, folder, terminal, overwrite=self.overwrite, **given)
+        except Interrupted as stop:
             terminal.print(
                 f"\nstopped after step {stop.step}; saved. "
                 f"Go on with: {command_line('train', '--resume', folder)}",

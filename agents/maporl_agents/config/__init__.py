@@ -18,6 +18,7 @@ from maporl_agents.config.registry import (
     scheme_of,
 )
 from maporl_agents.config.regularised import KLMeasure, KLPlace, RegularisedConfig
+from maporl_agents.config.self_play import Opponents, SelfPlayConfig
 from maporl_agents.config.shared import (
     EvalConfig,
     OptimizerConfig,
@@ -62,6 +63,7 @@ __all__ = [
     "MAGRPOSettings",
     "MALTConfig",
     "MALTSettings",
+    "Opponents",
     "OptimizerConfig",
     "PPOConfig",
     "Quantization",
@@ -70,6 +72,7 @@ __all__ = [
     "RunConfig",
     "Sampling",
     "Schedule",
+    "SelfPlayConfig",
     "Sharing",
     "TeamConfig",
     "TrainConfig",

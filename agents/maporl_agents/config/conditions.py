@@ -234,6 +234,18 @@ WHERE = {
         lambda c: c.warmup.steps > 0 and not c.warmup.transcripts,
         "warmup.steps is 0, or warmup.transcripts says what is imitated",
     ),
+    # --- Self-play ---
+    **{
+        f"self_play.{name}": Where(
+            lambda c: bool(c.self_play.game), "self_play.game is empty, so debates are played"
+        )
+        for name in ("turns", "every", "pool", "elo_gain", "games_measured", "gamma")
+    },
+    "self_play.opponents": Where(
+        lambda c: bool(c.self_play.game) and c.steps > c.self_play.every,
+        "self_play.game is empty, or the pool holds the untrained team alone until the end: see "
+        "steps and self_play.every",
+    ),
     # --- Measuring ---
     **dict.fromkeys(
         ("eval.every", "eval.patience"),
@@ -335,11 +347,15 @@ CRITICS = ("team.critic", "team.critic_width")
 JOINT = (
     "is credit of MAPoRL: {0} rewards each turn by its joint score, and {0}.turn_gamma discounts it"
 )
+NO_SELF_PLAY = {
+    "self_play": "is learnt from single games, and {0} learns from joint answers or trees: choose "
+    "--scheme maporl or grpo"
+}
 NO_CRITIC = "is about critics, and {0} has no critic: leave it out"
 NEVER: dict[str, dict[str, str]] = {
     "maporl": {},
-    "magrpo": dict.fromkeys(CREDIT, JOINT) | dict.fromkeys(CRITICS, NO_CRITIC),
-    "iac": dict.fromkeys(CREDIT, JOINT),
+    "magrpo": dict.fromkeys(CREDIT, JOINT) | dict.fromkeys(CRITICS, NO_CRITIC) | NO_SELF_PLAY,
+    "iac": dict.fromkeys(CREDIT, JOINT) | NO_SELF_PLAY,
     "grpo": dict.fromkeys(CRITICS, NO_CRITIC),
     "malt": dict.fromkeys(
         CREDIT, "is credit of MAPoRL: {0} values a message by its right continuations"
@@ -348,6 +364,7 @@ NEVER: dict[str, dict[str, str]] = {
         ("game.history", "game.reward_feedback", "game.feedback_verifier", "game.stop"),
         "is about turns after the first, and {0} plays one",
     )
-    | dict.fromkeys(CRITICS, NO_CRITIC),
+    | dict.fromkeys(CRITICS, NO_CRITIC)
+    | NO_SELF_PLAY,
 }
 """By scheme and name of a field, or group of fields; completes a sentence that begins with it."""

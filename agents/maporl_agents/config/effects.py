@@ -60,8 +60,14 @@ def why_never(scheme: str, name: str) -> str | None:
     return None
 
 
+ABOUT_DEBATES = ("game.", "warmup.", "eval.", "single_agent")
+"""Settings, or groups of them, that self-play does not read."""
+
+
 def why_idle(config: RunConfig, name: str) -> str | None:
     """Return why a setting does nothing beside the others of a run; None if it acts."""
+    if config.self_play.game and name.startswith(ABOUT_DEBATES) and name != "eval.seed":
+        return "it is about debates, and self_play.game plays another game"
     if name.startswith("malt.preference.") and not learns_from_pairs(config):
         return NO_PAIRS
     where = WHERE.get(name)

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, NamedTuple, get_args
 
 from maporl_agents.config import checks
 from maporl_agents.config.game import GameConfig, JointGameConfig
+from maporl_agents.config.self_play import SelfPlayConfig
 from maporl_agents.config.team import TeamConfig
 from maporl_agents.config.typed_text import Typed
 from maporl_agents.config.warmup import WarmupConfig
@@ -200,6 +201,7 @@ class RunConfig:
     sampling: Sampling = field(default_factory=Sampling)
     eval: EvalConfig = field(default_factory=EvalConfig)
     warmup: WarmupConfig = field(default_factory=WarmupConfig)
+    self_play: SelfPlayConfig = field(default_factory=SelfPlayConfig)
 
     def __post_init__(self) -> None:
         checks.require_numbers(

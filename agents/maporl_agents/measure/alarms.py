@@ -40,6 +40,8 @@ INVALID = 0.5
 """Share of messages without an answer, where it also grew by half of what was left."""
 UNSCORED = 0.1
 """Share of messages that the verifier failed on."""
+RATING_LOST = 150.0
+"""Elo points below its best version from which on a team in self-play loses what it could."""
 MISMATCH = 0.05
 """Mean distance of the ratio between trainer and sampler from 1; bfloat16 stays below."""
 
@@ -90,6 +92,12 @@ REMEDIES = {
     "invalid answers, maporl": "Look at transcripts/train.jsonl; penalise a missing answer "
     "(--game.penalties.no-answer, and --game.penalties.unfinished for those cut off).",
     "invalid answers": "Look at transcripts/train.jsonl; lower the learning rate.",
+    **dict.fromkeys(
+        ("self-play collapse, maporl", "self-play collapse, grpo"),
+        "Play older versions more often (--self-play.opponents uniform or rating, a larger "
+        "--self-play.pool), or lower the learning rate.",
+    ),
+    "self-play collapse": "Lower the learning rate.",
     "verifier faults": "Check that the verifier runs and answers in time.",
     "sampler fault": "The step is right, but slower; write a report that names the model.",
     "sampler mismatch": "Use a wider dtype (--team.dtype float32).",
@@ -277,6 +285,19 @@ def invalid_answers(metrics: Metrics, first: Metrics) -> Iterator[Alarm]:
             yield Alarm("invalid answers", name, f"{words}, at first {begun:.0%}.")
 
 
+def self_play_collapse(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
+    """A team in self-play is rated far below a version of it."""
+    rating = metrics.get("self_play/rating", 0.0)
+    best = metrics.get("self_play/best_rating", rating)
+    if rating < best - RATING_LOST:
+        yield Alarm(
+            "self-play collapse",
+            "self_play/rating",
+            f"the team is rated {best - rating:.0f} Elo points below its best version: it loses "
+            "against what it once beat.",
+        )
+
+
 def verifier_faults(metrics: Metrics, _first: Metrics) -> Iterator[Alarm]:
     """The verifier fails too often."""
     missing = metrics.get("unscored_messages", 0.0)
@@ -345,6 +366,7 @@ RULES: tuple[Rule, ...] = (
     cut_off,
     no_signal,
     invalid_answers,
+    self_play_collapse,
     verifier_faults,
     sampler_drift,
     sampler_fault,

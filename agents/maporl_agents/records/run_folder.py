@@ -43,6 +43,7 @@ _FOLDERS = {  # what a run writes into each
     "malt": re.compile(r"round-[0-9]+"),
     "checkpoints": _CHECKPOINTS,
     "best": _CHECKPOINTS,
+    "pool": _CHECKPOINTS,
 }
 _OF_A_ROUND = re.compile(r"[\w.-]+\.jsonl|manifest\.json|\.saving-.+-[0-9a-f]{8}")
 _HALF_WRITTEN = re.compile(r"\.saving-.+-[0-9a-f]{8}")

@@ -12,6 +12,7 @@
     transcripts/<name>.jsonl  one debate a line: "step", then the fields of a `Transcript`
     checkpoints/              see `checkpoint`
     best/                     the checkpoint that did best on the validation slice, likewise
+    pool/                     past versions of a team in self-play, likewise
     .lock                     held by the process that writes here
 
 NaN and infinities are no JSON: such a metric is null, and "nonfinite" at the end of the line counts

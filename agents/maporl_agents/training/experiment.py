@@ -41,7 +41,6 @@ from maporl_agents.training.make_game import (
     LoadedGame,
     make_game,
     training_split,
-    unjudged,
     with_whole_names,
 )
 from maporl_agents.training.progress import evaluation_progress, progress_bar
@@ -53,7 +52,7 @@ from maporl_agents.training.run_questions import (
     parts_of,
     save_given_questions,
 )
-from maporl_agents.training.saved_run import read_config
+from maporl_agents.training.saved_run import read_config, spoken
 from maporl_agents.training.validation import (
     BEST,
     Validation,
@@ -221,8 +220,7 @@ def resume(
         folder: of the run.
         console: where progress is shown.
         config: other settings than those of the run, e.g. more steps; None for its own.
-        force: use them although they differ, and data that have changed since the run started.
-            Without it both are named and refused.
+        force: use them although they differ, and data that changed since; else both are refused.
         log_to: as for `run`.
         task: as for `run`.
 
@@ -262,16 +260,16 @@ def load_team(
 ) -> tuple[RunConfig, Team]:
     """Return the settings and the trained team of a run: of its best checkpoint, or the last.
 
-    `use` says which, empty for what the settings say; `placed` are other settings of the team.
+    `use` says which, "" for what the settings say; `placed` are other settings of the team.
     """
     config = read_config(folder)
-    speaking = replace(config, game=unjudged(config.game), team=placed or config.team)
+    speaking = replace(spoken(config), team=placed or config.team)
     team, learner = build(speaking, kept=speaking)
     best = chosen_checkpoint(folder, use or config.eval.use)
-    if best is None or best.parent.name != BEST:
-        load_checkpoint(folder, learner)
-    else:
+    if best is not None and best.parent.name == BEST:
         load_weights(best, team)
+    else:
+        load_checkpoint(folder, learner)
     return config, team
 
 

@@ -14,12 +14,12 @@ from maporl_agents.measure.alarms import Alarm, alarms, last_score
 from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.phases import measured
 from maporl_agents.play.questions import questions_of_step
+from maporl_agents.play.rollout import Playable
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.seeding import seed_of
 from maporl_agents.training.restore import save_checkpoint
 from maporl_agents.types import Rollout
 from maporl_agents.update.optimiser import PolicyLearner
-from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
 
 
@@ -40,7 +40,7 @@ class Interrupted(Exception):
 def train(
     config: RunConfig,
     learner: PolicyLearner,
-    game: BatchedDebate,
+    game: Playable,
     questions: Sequence[Question],
     log: RunLog,
     *,
@@ -48,6 +48,7 @@ def train(
     on_step: Callable[[int, Metrics], None] = lambda step, metrics: None,
     on_alarm: Callable[[int, Alarm], None] = lambda step, alarm: None,
     on_checkpoint: Callable[[int], bool] = lambda step: True,
+    more_metrics: Callable[[int], Metrics] = lambda step: {},
 ) -> None:
     """Train from step `start` to the end, logging every step and saving every few.
 
@@ -62,6 +63,7 @@ def train(
         on_alarm: told an early warning when it first comes up; alarms.jsonl has them all.
         on_checkpoint: called after each checkpoint, but not after one that a signal asks for;
             returns whether to go on.
+        more_metrics: asked after each step for further metrics of it.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the step is finished and saved.
@@ -76,6 +78,7 @@ def train(
         for step in range(start, config.steps):
             with measured() as seconds:
                 rollouts, metrics = take_step(config, learner, game, questions, step)
+                metrics |= more_metrics(step + 1)
             first = first or metrics
             best = highest(best, last_score(metrics))
             raised = alarms(metrics, first, scheme, best)
@@ -105,7 +108,7 @@ def highest(*scores: float | None) -> float | None:
 def take_step(
     config: RunConfig,
     learner: PolicyLearner,
-    game: BatchedDebate,
+    game: Playable,
     questions: Sequence[Question],
     step: int,
 ) -> tuple[list[Rollout], Metrics]:

@@ -18,6 +18,8 @@ def progress_bar(
 ) -> Iterator[tuple[Callable[[int, Metrics], None], Callable[[int, float], None]]]:
     """Show step, score by turn, KL, the newest validation score and the time left.
 
+    In self-play score and Elo rating are shown in place of scores by turn.
+
     Yields the function to call after a step, and the one to call with a score.
     """
     with progress_of_steps("training", console=console) as progress:
@@ -31,6 +33,9 @@ def progress_bar(
         def on_step(step: int, metrics: Metrics) -> None:
             scores = [value for name, value in metrics.items() if name.startswith("score/")]
             now = f"score by turn {' '.join(f'{x:.2f}' for x in scores)}"
+            if "self_play/score" in metrics:
+                now = f"score {metrics['self_play/score']:.2f}"
+                now += f"  Elo {metrics['self_play/rating']:+.0f}"
             now += f"  KL {metrics['kl']:.3f}" if "kl" in metrics else ""
             progress.update(task, completed=step, now=now + newest)
             if not console.is_terminal:

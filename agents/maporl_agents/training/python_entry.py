@@ -121,6 +121,11 @@ def train(
         if task is not None:
             start = replace(start, game=asking(start.game, _task_name(task, folder)))
         config = settings_with(start, _with_protocol(settings))
+        if config.self_play.game:
+            raise ValueError(
+                "self_play.game is played by `maporl train --self-play.game`, or by "
+                "maporl_agents.self_play.run.run: this function trains debates"
+            )
         screen = console(quiet=quiet)
         results = (
             experiment.resume(folder, screen, config, force=force, log_to=log_to)

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from maporl_agents.config import RunConfig, read_settings
+from maporl_agents.config import RunConfig, SelfPlayConfig, read_settings
 from maporl_agents.records import checkpoint
 from maporl_agents.records.storage import CheckpointError
+from maporl_agents.training.make_game import unjudged
+
+
+def spoken(config: RunConfig) -> RunConfig:
+    """Return settings of a run by which its team speaks, and which need no verdict.
+
+    A team of self-play speaks in debates of its two players, with as many turns.
+    """
+    game, played = unjudged(config.game), config.self_play
+    if played.game:
+        game = replace(game, num_agents=2, num_turns=played.turns)
+    return replace(config, game=game, self_play=SelfPlayConfig())
 
 
 def read_config(folder: Path) -> RunConfig:

@@ -96,6 +96,7 @@ def test_the_help_teaches(capsys) -> None:
     assert shown.count("\n  --") == len(BASIC) < 15
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("work_folder")
 def test_it_goes_on_where_it_was_killed(monkeypatch, capsys) -> None:
     """The files of a run that was cut, and cut in the middle of a line, equal those of a whole."""
@@ -128,6 +129,7 @@ def test_it_goes_on_where_it_was_killed(monkeypatch, capsys) -> None:
     assert "differ in sampling.top_k" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("work_folder")
 def test_several_debates_per_question(capsys) -> None:
     flags = (*SMALL, "--samples", 3, "--best-by", "key", "--no-greedy", "--out", "x.json")

@@ -61,6 +61,12 @@ FIRST = {"entropy/agent_0/turn_1": 1.0, "length/turn_2": 40.0, "invalid/turn_1":
             {"unscored_messages": 10.0, "answers": 100.0},
             "11 of 100",
         ),
+        (
+            "self-play collapse",
+            {"self_play/rating": -51.0, "self_play/best_rating": 100.0},
+            {"self_play/rating": -50.0, "self_play/best_rating": 100.0},
+            "151 Elo points below its best version",
+        ),
         ("sampler mismatch", {"ratio_mismatch": 0.06}, {"ratio_mismatch": 0.05}, "6.0%"),
     ],
 )
@@ -174,6 +180,7 @@ def test_alarms_advise_flags_that_their_scheme_has(scheme: str) -> None:
     now = COLLAPSED | {"copy/turn_2": 1.0, "lazy/agent_0": 1.0, "empty/agent_0": 1.0, "kl": 9.0}
     now |= {"clip_frac": 1.0, "cut_off": 1.0, "zero_spread": 1.0, "invalid/turn_1": 1.0}
     now |= {"unscored_messages": 5.0, "answers": 6.0, "ratio_mismatch": 1.0, "sampler_fault": 1.0}
+    now |= {"self_play/rating": -500.0, "self_play/best_rating": 0.0}
     raised = alarms(now, FULL, scheme)
     assert len(raised) == len(RULES)
     known = {f"--{name.replace('_', '-')}" for name, _ in leaves(CONFIGS[scheme]())}
