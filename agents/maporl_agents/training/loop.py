@@ -117,10 +117,16 @@ def take_step(
     asked = questions_of_step(questions, step // config.steps_per_round, count, config.seed)
     learner.steps_done = step
     seed = seed_of(config.seed, "step", step)
-    before = game.costs
+    before = _costs(game)
     rollouts, metrics = scheme_for(config).train_step(learner, game, asked, config, seed=seed)
-    used = {f"verifier/{name}": float(n - before.get(name, 0)) for name, n in game.costs.items()}
+    used = {f"verifier/{name}": float(n - before.get(name, 0)) for name, n in _costs(game).items()}
     return rollouts, {**metrics, **used}
+
+
+def _costs(game: Playable) -> Mapping[str, int]:
+    """Return what the verifier has cost so far; games without a verifier cost nothing."""
+    costs: Mapping[str, int] = getattr(game, "costs", {})
+    return costs
 
 
 @contextmanager
