@@ -3,6 +3,7 @@
     .venv/bin/python benchmarks/first_light.py            # about 10 minutes on 2 cores
     .venv/bin/python benchmarks/first_light.py --table    # only print the table of finished runs
     .venv/bin/python benchmarks/first_light.py --cost     # what MAPoRL's runs cost, one thread each
+    .venv/bin/python benchmarks/first_light.py --cost --seeds 0 1 2 3 4
 
 Every run is an ordinary ``maporl train``; a run that is finished is not repeated. Prints a Markdown
 table of medians with the range over seeds, or with ``--cost`` processor seconds: of the whole run,
@@ -27,7 +28,6 @@ from typing import Any
 
 import psutil
 
-SEEDS = (0, 1, 2)
 SCHEMES = {"MAPoRL": [], "trained alone": ["--single-agent"]}
 VISIBLE, STEPS = 0.7, 5
 """Learning is visible where the mean score over these steps is above this."""
@@ -57,10 +57,12 @@ def train(runs: Path, scheme: str, seed: int) -> None:
     subprocess.run([sys.executable, "-m", "maporl_agents.cli", "train", *words], check=True)
 
 
-def cell(runs: Path, scheme: str, stage: str, decoding: str, turn: int) -> str:
+def cell(
+    runs: Path, seeds: Sequence[int], scheme: str, stage: str, decoding: str, turn: int
+) -> str:
     """Return the median [range] of the vote over seeds."""
     votes = []
-    for seed in SEEDS:
+    for seed in seeds:
         votes.append(results(runs, scheme, seed)[stage][decoding]["turns"][turn]["vote"])
     return f"{statistics.median(votes):.3f} [{min(votes):.3f}-{max(votes):.3f}]"
 
@@ -71,9 +73,9 @@ def results(runs: Path, scheme: str, seed: int) -> dict[str, Any]:
     return found
 
 
-def asked(runs: Path) -> str:
+def asked(runs: Path, seeds: Sequence[int]) -> str:
     """Return the number of questions of each stage, in words."""
-    found = [results(runs, scheme, seed) for scheme in SCHEMES for seed in SEEDS]
+    found = [results(runs, scheme, seed) for scheme in SCHEMES for seed in seeds]
     counts = {
         stage: sorted({one[stage]["sampled"]["num_questions"] for one in found})
         for stage in ("before", "after")
@@ -82,7 +84,7 @@ def asked(runs: Path) -> str:
     return f"{' and '.join(words)} training"
 
 
-def table(runs: Path) -> str:
+def table(runs: Path, seeds: Sequence[int]) -> str:
     """Return the Markdown table."""
     rows = [
         "| accuracy of the vote, held-out questions | turn 1 | turn 2 | turn 3 |",
@@ -94,7 +96,9 @@ def table(runs: Path) -> str:
             ("each agent trained alone, then debating", "trained alone", "after"),
             ("**MAPoRL**", "MAPoRL", "after"),
         ):
-            cells = " | ".join(cell(runs, scheme, stage, decoding, turn) for turn in range(3))
+            cells = " | ".join(
+                cell(runs, seeds, scheme, stage, decoding, turn) for turn in range(3)
+            )
             rows.append(f"| {label}, {decoding} | {cells} |")
     return "\n".join(rows)
 
@@ -138,21 +142,28 @@ def visible(scores: Sequence[float]) -> int | None:
     return None
 
 
-def cost(runs: Path) -> str:
+def cost(runs: Path, seeds: Sequence[int]) -> str:
     """Return a Markdown table of what the runs of MAPoRL cost, and what they reached."""
     rows = [
         "| seed | CPU s, whole run | until learning is visible (step) | vote, sampled | greedy |",
         "|---|---|---|---|---|",
     ]
-    for seed in SEEDS:
+    found: list[tuple[float, ...]] = []
+    for seed in seeds:
         target = folder(runs, "MAPoRL", seed)
         spent = json.loads(cost_file(runs, seed).read_text())
         lines = (target / "metrics.jsonl").read_text().splitlines()
         step = visible([json.loads(line)["score/turn_3"] for line in lines])
-        early = "never" if step is None else f"{spent['steps'][step - 1]:.1f} ({step})"
+        seen = float("inf") if step is None else spent["steps"][step - 1]
+        early = "never" if step is None else f"{seen:.1f} ({step})"
         after = results(runs, "MAPoRL", seed)["after"]
-        votes = [f"{after[each]['turns'][-1]['vote']:.3f}" for each in ("sampled", "greedy")]
-        rows.append(f"| {seed} | {spent['whole']:.1f} | {early} | {' | '.join(votes)} |")
+        votes = [after[each]["turns"][-1]["vote"] for each in ("sampled", "greedy")]
+        told = " | ".join(f"{vote:.3f}" for vote in votes)
+        rows.append(f"| {seed} | {spent['whole']:.1f} | {early} | {told} |")
+        found.append((spent["whole"], seen, *votes))
+    whole, seen, *votes = map(statistics.median, zip(*found, strict=True))
+    told = " | ".join(f"{vote:.3f}" for vote in votes)
+    rows.append(f"| median | {whole:.1f} | {seen:.1f} | {told} |")
     return "\n".join(rows)
 
 
@@ -162,20 +173,21 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--table", action="store_true", help="train nothing, print the table")
     parser.add_argument("--cost", action="store_true", help="processor seconds of MAPoRL's runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
     schemes = ["MAPoRL"] if args.cost else list(SCHEMES)
     for scheme in schemes:
-        for seed in SEEDS:
+        for seed in args.seeds:
             if args.table:
                 continue
             if not args.cost:
                 train(args.runs, scheme, seed)
             elif not cost_file(args.runs, seed).exists():
                 cost_file(args.runs, seed).write_text(json.dumps(timed(args.runs, seed)))
-    print(cost(args.runs) if args.cost else table(args.runs))
-    told = "" if args.cost else f"questions: {asked(args.runs)}; "
+    print(cost(args.runs, args.seeds) if args.cost else table(args.runs, args.seeds))
+    told = "" if args.cost else f"questions: {asked(args.runs, args.seeds)}; "
     print(
-        f"\nMedian [range] over seeds {SEEDS}; " * (not args.cost)
+        f"\nMedian [range] over seeds {args.seeds}; " * (not args.cost)
         + told
         + f"{platform.machine()}, Python {platform.python_version()}."
     )

@@ -40,6 +40,8 @@ class Request:
             names the random numbers of the message.
         critic: name of the critic that is asked for the value before each token; None for none.
         turn: of the message, counted from 0, whose own limit holds.
+        keep: whether a later message may be written with the same weights, so that the key-value
+            cache of this one is worth keeping.
     """
 
     policy: str
@@ -48,6 +50,7 @@ class Request:
     debate: int
     critic: str | None = None
     turn: int = 0
+    keep: bool = True
 
 
 @dataclass(frozen=True, slots=True)

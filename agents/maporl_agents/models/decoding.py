@@ -40,7 +40,8 @@ class Row:
 
     `stream` names its random numbers; `past` is what of the prompt need not be read again; `values`
     are those of `critic` before each token, `kept` the ids each token was drawn from (int32), where
-    there is truncation. `forced` are the ids by place that the limit of thinking wrote.
+    there is truncation. `forced` are the ids by place that the limit of thinking wrote. `keep` says
+    whether the cache of the row is kept when it ends.
     """
 
     prompt: TokenIds
@@ -57,6 +58,7 @@ class Row:
     kept: list[bytes] = field(default_factory=list)
     thinking_limit: int | None = None
     forced: dict[int, int] = field(default_factory=dict)
+    keep: bool = True
 
     def due(self, chat: Chat) -> int | None:
         """Return the id that must come next, since the limit of thinking is reached; or None."""
@@ -220,8 +222,8 @@ def _keep(
     if not isinstance(batch, StoredRows):
         return
     for place, goes in enumerate(going):
-        if not goes:
-            row = rows[batch.alive[place]]
+        row = rows[batch.alive[place]]
+        if row.keep and not goes:
             ids = (*row.prompt, *row.ids[:-1])
             kept.put(base.weights_of(row.policy), ids, batch.states(place))
 

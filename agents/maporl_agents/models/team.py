@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -35,6 +36,13 @@ def _name(sharing: Sharing, agent: int, turn: int) -> str:
         case "one":
             return "all"
     raise ValueError(f"unknown sharing {sharing!r}; choose one of agent, turn, first_turn, one")
+
+
+class DebateLength(NamedTuple):
+    """How long a debate is: its number of turns, and whether the agents of a turn write at once."""
+
+    turns: int
+    at_once: bool
 
 
 CENTRAL = "central"
@@ -108,6 +116,20 @@ class Team:
         """Return the name of the policy that speaks for agent `agent` in `turn`."""
         turn = min(turn, self.num_turns - 1)
         return policy_name(self.sharing, agent, turn, trained=self.trains(agent, turn))
+
+    def writes_later(self, agent: int, turn: int, length: DebateLength) -> bool:
+        """Return whether the weights of a message may write another one after it."""
+        own = self.policy(agent, turn)
+        base = self.base_of(own)
+        first = turn + 1 if length.at_once else turn
+        later = {
+            self.policy(other, at)
+            for at in range(first, length.turns)
+            for other in range(self.num_agents)
+            if (other, at) != (agent, turn)
+        }
+        weights = {base.weights_of(one) for one in later if self.base_of(one) is base}
+        return base.weights_of(own) in weights
 
     def critic(self, agent: int, turn: int) -> str:
         """Return the name of the value head for agent `agent` in `turn`: one each, or one."""

@@ -15,6 +15,7 @@ from maporl_agents.algorithms import StepWork
 from maporl_agents.config import RunConfig
 from maporl_agents.models.bases import Base
 from maporl_agents.models.parallel_bases import cores
+from maporl_agents.models.team import DebateLength
 from maporl_agents.planning.ledger import Cost
 from maporl_agents.planning.sketch import (
     MessageRow,
@@ -43,6 +44,12 @@ def _share(passes: Sequence[Pass]) -> float:
     """Return the padded tokens of all passes over those of the largest pass."""
     tokens = [one.padded_tokens for one in passes]
     return sum(tokens) / max(tokens) if tokens else 0.0
+
+
+def _length(rollout: Rollout) -> DebateLength:
+    """Return the length of a debate as its messages show it."""
+    turns = {message.turn for message in rollout.transcript.messages}
+    return DebateLength(len(turns), at_once=len(turns) == len(set(rollout.rounds)))
 
 
 class Row(NamedTuple):
@@ -209,6 +216,7 @@ class StepCosts:
         every = self._rows(rollout, training=training)
         rows = [row for row in every if row.policy in base.policies]
         kept = KeptTexts()
+        length = _length(rollout)
         turns = []
         for number, nodes in sorted({(row.turn, row.nodes) for row in rows}):
             own = [row for row in rows if (row.turn, row.nodes) == (number, nodes)]
@@ -222,7 +230,8 @@ class StepCosts:
             idle = kept.tokens
             if self._room(base):
                 for row in own:
-                    kept.put(base.weights_of(row.policy), (row.prompt + row.ids)[:-1])
+                    if self.sketch.team.writes_later(row.agent, row.turn, length):
+                        kept.put(base.weights_of(row.policy), (row.prompt + row.ids)[:-1])
             critics: dict[str, int] = {}
             for row in own:
                 if training and row.trained and row.critic is not None and not base.critics:

@@ -11,10 +11,10 @@ from maporl_agents.config import Sampling
 from maporl_agents.models.caches.kept_caches import KeptCaches
 from maporl_agents.models.team import Team
 from maporl_agents.phases import phase
-from maporl_agents.play.speak import Engine, requests, speak
+from maporl_agents.play.speak import Engine, length_of, requests, speak
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Completion, Request, Rollout, StopReason, TokenIds
-from maporl_env.batched import Prompt
+from maporl_env.batched import BatchedDebate, Prompt
 from maporl_env.types import Question, Transcript
 
 
@@ -70,6 +70,7 @@ def play(
     """
     debates.reset(questions=questions)
     with_values = with_values and not team.central  # which reads another text
+    length = length_of(debates) if isinstance(debates, BatchedDebate) else None
     tapes = [_Tape() for _ in questions]
     kept = KeptCaches(team.bases, sampling.cache_gb)
     turn = 0
@@ -81,6 +82,7 @@ def play(
             own,
             first_debate=first_debate,
             with_values=with_values,
+            length=length,
         )
         stream = seed_of(seed, "sample", turn)
         completions = speak(team, asked, sampling, stream, engine=engine, kept=kept)

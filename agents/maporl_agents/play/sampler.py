@@ -137,6 +137,7 @@ def _row(request: Request, sampling: Sampling, seed: int) -> Row:
         stream=seed_of(seed, request.debate, request.agent),
         critic=request.critic,
         thinking_limit=sampling.max_thinking_tokens,
+        keep=request.keep,
     )
 
 

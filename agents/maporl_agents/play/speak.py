@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 
 from maporl_agents.config import Sampling
 from maporl_agents.models.caches.kept_caches import KeptCaches
-from maporl_agents.models.team import Team
+from maporl_agents.models.team import DebateLength, Team
 from maporl_agents.play.sampler import complete
 from maporl_agents.types import Completion, Request, TokenIds
-from maporl_env.batched import Prompt
+from maporl_env.batched import BatchedDebate, Prompt
 from maporl_env.types import View
 
 Engine = Callable[[Team, Sequence[Request], Sampling, int], list[Completion]]
@@ -27,6 +27,12 @@ Takes the team, the requests, the sampling settings and the seed, as `sampler.co
 """
 
 
+def length_of(debates: BatchedDebate) -> DebateLength:
+    """Return the length of an environment's debates, as its protocol sets it."""
+    protocol = debates.game.protocol
+    return DebateLength(protocol.num_turns, protocol.simultaneous)
+
+
 def requests(
     team: Team,
     prompts: Sequence[Prompt],
@@ -34,6 +40,7 @@ def requests(
     *,
     first_debate: int = 0,
     with_values: bool = False,
+    length: DebateLength | None = None,
 ) -> list[Request]:
     """Return one request per prompt: the policy of the agent in this turn, and its prompt ids.
 
@@ -45,11 +52,14 @@ def requests(
         own: N lists, the ids of each reader's earlier messages, in order.
         first_debate: index of the first debate among those that are played under one seed.
         with_values: also ask the critics of the messages that are trained on.
+        length: the length of the debates, after which no cache is kept; None where it is not
+            known.
 
     Raises:
         ValueError: the team has no policy for an agent and turn.
     """
     encoded: dict[tuple[int, View, tuple[TokenIds, ...]], TokenIds] = {}
+    keep: dict[tuple[int, int], bool] = {}
     found: list[Request] = []
     for prompt, earlier in zip(prompts, own, strict=True):
         policy = team.policy(prompt.agent_index, prompt.turn)
@@ -60,7 +70,10 @@ def requests(
             encoded[key] = chat.prompt_ids(prompt.view, earlier)
         debate = first_debate + prompt.debate
         critic = _critic(team, prompt) if with_values else None
-        found.append(Request(policy, encoded[key], prompt.agent_index, debate, critic, prompt.turn))
+        who = prompt.agent_index, prompt.turn
+        if who not in keep:
+            keep[who] = length is None or team.writes_later(*who, length)
+        found.append(Request(policy, encoded[key], who[0], debate, critic, who[1], keep=keep[who]))
     return found
 
 

@@ -21,7 +21,7 @@ from maporl_agents.config import Joining, Sampling
 from maporl_agents.models.caches.kept_caches import KeptCaches
 from maporl_agents.models.team import Team
 from maporl_agents.phases import phase
-from maporl_agents.play.speak import requests, speak
+from maporl_agents.play.speak import length_of, requests, speak
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Completion, Request, StopReason, TokenIds
 from maporl_env.batched import BatchedDebate
@@ -181,7 +181,8 @@ def _sample(
     debates.take_over([retell(debates.game, node.history) for node in nodes])
     prompts = debates.prompts()
     own = [nodes[prompt.debate].own.get(prompt.agent_index, ()) for prompt in prompts]
-    for prompt, request in zip(prompts, requests(team, prompts, own), strict=True):
+    made = requests(team, prompts, own, length=length_of(debates))
+    for prompt, request in zip(prompts, made, strict=True):
         node = nodes[prompt.debate]
         node.turn = prompt.turn
         node.requests = (*node.requests, request)

@@ -5,21 +5,26 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cache_cases import QUESTIONS, debates, make_team, said
 from miniatures import load_team
 from torch import Tensor
 
 from maporl_agents.config import Sampling
-from maporl_agents.models.caches.kept_caches import KeptCaches
+from maporl_agents.models.caches.kept_caches import BaseCaches, KeptCaches, States
 from maporl_agents.models.caches.row_caches import StoredRows
 from maporl_agents.models.caches.row_storage import RowCache
 from maporl_agents.models.team import Team
+from maporl_agents.play.rollout import play
 from maporl_agents.play.sampler import complete
+from maporl_agents.trees.sample_tree import grow_trees
 from maporl_agents.types import Request
 
 SAMPLING = Sampling(max_new_tokens=4)
+LONG = Sampling(max_new_tokens=8)  # so that no text begins another one by chance
 PROMPTS = [(5, 6, 7, 8), (5, 6, 7, 9, 10)]
 
 
@@ -86,3 +91,54 @@ def test_a_cache_that_is_kept_goes_once_it_is_copied(
     complete(team, asked(team, longer), SAMPLING, 2, kept)
     assert len(copied) == 2 * 2 * len(team.bases[0].model.model.layers)
     assert not any(alive)
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "expected"),
+    [
+        ({"tuning": "lora", "sharing": "agent"}, {}, 2 * 3),
+        ({"tuning": "lora", "sharing": "one"}, {}, 2 * 3),
+        ({"tuning": "lora", "sharing": "turn"}, {}, 0),
+        ({"tuning": "lora", "sharing": "first_turn"}, {}, 3),  # later turns read the second's
+        ({"tuning": "none", "sharing": "turn"}, {}, 2 * 3),  # the same weights by three names
+        ({"tuning": "lora", "sharing": "agent"}, {"protocol": "sequential"}, 2 * 3),
+        ({"tuning": "lora", "sharing": "one"}, {"protocol": "sequential"}, 3 * 3),
+        ({"tuning": "lora", "sharing": "agent"}, {"turns": 1}, 0),
+        ({"tuning": "lora", "sharing": "agent"}, {"turns": 5}, 4 * 3),  # than the team was made for
+    ],
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else None,
+)
+def test_what_nobody_can_read_is_not_kept(
+    checkpoint: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, str],
+    options: dict[str, object],
+    expected: int,
+) -> None:
+    """Caches of the last turn, and of weights that do not write again; messages stay the same."""
+    team = make_team(checkpoint, **settings)
+    kept: list[int] = []
+    put = BaseCaches.put
+
+    def counted(self: BaseCaches, reader: str, ids: tuple[int, ...], states: States) -> None:
+        kept.append(len(ids))
+        put(self, reader, ids, states)
+
+    monkeypatch.setattr(BaseCaches, "put", counted)
+    several = play(team, debates(**options), QUESTIONS[:1], LONG, seed=1)
+    assert len(kept) == expected
+    fresh = play(team, debates(**options), QUESTIONS[:1], replace(LONG, cache_gb=0.0), seed=1)
+    assert said(several) == said(fresh)
+
+
+@pytest.mark.parametrize("protocol", ["joint", "pipeline"])
+def test_the_last_level_of_a_tree_keeps_nothing(
+    checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    team = make_team(checkpoint, tuning="lora", turns=1)
+    kept: list[int] = []
+    monkeypatch.setattr(BaseCaches, "put", lambda self, *_: kept.append(1))
+    game = debates(turns=1, protocol=protocol)
+    sizes, joining = ((2,), "aligned") if protocol == "joint" else ((2, 1, 2), None)
+    grow_trees(team, game, QUESTIONS[:1], SAMPLING, sizes, joining=joining, seed=1)  # type: ignore[arg-type]
+    assert not kept
