@@ -157,7 +157,7 @@ class StepCosts:
         """Return the peak bytes of playing; bases keep their caches while others write."""
         return self._height(
             lambda b: self._largest_turn(b, debates, worst, training=training),
-            lambda b: self._kept_at_end(b, debates, worst, training=training),
+            lambda b: self._most_kept(b, debates, worst, training=training),
         )
 
     def _height(
@@ -175,12 +175,12 @@ class StepCosts:
         extra = sum(sorted(peaks, reverse=True)[:at_once])
         return extra + sum(held.values()) + self.sketch.unpacked_bytes
 
-    def _kept_at_end(self, base: Base, debates: int, worst: Rollout, *, training: bool) -> float:
-        """Return the bytes of the caches that a base keeps after the last turn."""
+    def _most_kept(self, base: Base, debates: int, worst: Rollout, *, training: bool) -> float:
+        """Return the most bytes of caches that a base keeps from one turn to the next."""
         turns, room = self._turns(base, worst, training=training), self._room(base)
         if not (turns and room):
             return 0.0
-        tokens = turns[-1].kept_after * turns[-1].nodes * debates
+        tokens = max(turn.kept_after * turn.nodes for turn in turns) * debates
         return min(room, tokens * token_bytes(self.sketch.team, base))
 
     def _largest_turn(
