@@ -109,6 +109,7 @@ ELSEWHERE = {
     "maporl_env.bridges.trl": "tests/bridges/test_trl.py",
     "maporl_env.tasks.reasoning": "tests/env/tasks/test_reasoning_gym.py",
     "maporl_env.verifiers.remote": "tests/env/verifiers/test_remote.py",
+    "maporl_env.verifiers.judge": "tests/env/verifiers/test_judge.py",
     "maporl_agents": "tests/examples/test_readme.py",
     "maporl_agents.models.grouped_adapters": "tests/agents/models/test_grouped_adapters.py",
     "maporl_agents.play.speak": "tests/agents/play/test_speak.py",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from maporl_agents.commands.push import push, require_bases_on_hub, require_repo, write_card
 from maporl_agents.records.storage import new_folder, require_new
 from maporl_agents.terminal import console, terminated_as_interrupt
 
@@ -28,7 +29,8 @@ _ADAPTER = "adapter_config.json"
 class Export:
     """Write a run's trained policies as plain adapters or models, for peft or transformers alone.
 
-    Example: maporl export runs/NAME --to models, then load models/agent_0.
+    Example: maporl export runs/NAME --to models, then load models/agent_0. With --push OWNER/NAME
+    they go to the hub, with a model card.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -40,14 +42,36 @@ class Export:
     checkpoint: Literal["", "best", "last"] = ""
     """The "best" checkpoint on the run's validation slice or the "last"; empty for what the run's
     settings (eval.use) say."""
+    push: Annotated[str, tyro.conf.arg(metavar="OWNER/NAME")] = ""
+    """Upload it as this model of the Hugging Face hub (or that of HF_ENDPOINT), with a model card
+    written from the run: task, held-out figures, limits, licence, settings."""
+    license: str = ""
+    """Identifier of the licence for the card, such as apache-2.0; empty for mit where only built-in
+    models were trained, else "other"."""
+    private: bool = False
+    """Make the model on the hub private, if it is new."""
+    dry_run: bool = False
+    """With --push: write the folder and the card, and upload nothing."""
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""
         terminal = console()
+        if self.push:
+            require_repo(self.push)
+        elif self.dry_run or self.private or self.license:
+            raise ValueError("--dry-run, --private and --license belong to --push OWNER/NAME")
         with terminated_as_interrupt():
             made = export(self.run, self.to, merge=self.merge, use=self.checkpoint)
         for folder in made:
             terminal.print(f"wrote {folder}")
+        if self.push:
+            require_bases_on_hub(self.to)
+            terminal.print(f"wrote {write_card(self.run, self.to, self.push, self.license)}")
+            if self.dry_run:
+                terminal.print(f"dry run: nothing was uploaded to {self.push}")
+            else:
+                with terminated_as_interrupt():
+                    terminal.print(f"pushed {push(self.to, self.push, private=self.private)}")
         return 0
 
 
