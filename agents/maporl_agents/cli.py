@@ -16,6 +16,7 @@ from typing import Annotated
 
 import tyro
 
+from maporl_agents import ranks
 from maporl_agents.commands.bench import Bench
 from maporl_agents.commands.command_line import FLAT, HELP, basic_help, parse, sentence_of
 from maporl_agents.commands.compare import Compare
@@ -26,6 +27,7 @@ from maporl_agents.commands.fetch import Fetch
 from maporl_agents.commands.import_gguf import Import
 from maporl_agents.commands.plan import Plan
 from maporl_agents.commands.play import Play
+from maporl_agents.commands.processes import launch
 from maporl_agents.commands.report import Report
 from maporl_agents.commands.train import Train, settings_from
 from maporl_agents.commands.verifier import Verifier
@@ -62,26 +64,45 @@ def main(argv: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     if isinstance(sys.stdout, io.TextIOWrapper):  # signs that a terminal does not know are no error
         sys.stdout.reconfigure(errors="replace")
+    given = sys.argv[1:] if argv is None else argv
     try:
-        command = _command(prepared(sys.argv[1:] if argv is None else argv))
-        code = 0 if command is None else command()
+        command = _command(prepared(given))
+        if isinstance(command, Train) and command.processes > 1 and not ranks.launched():
+            code = launch(given, command.processes)
+        else:
+            code = 0 if command is None else command()
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:  # whoever read the output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
     except SettingsDiffer as error:  # its lines are a diff
-        print(f"maporl: {error}", file=sys.stderr)
+        _say(str(error))
         code = 2
+    except ranks.RankLost as error:
+        _say(sentence_of(error))
+        code = 1
     except (
         *(ValueError, OSError, ImportError, FloatingPointError),
         *(CheckpointError, SandboxUnavailable),
     ) as error:
         if os.environ.get("MAPORL_DEBUG"):
             raise
-        print(f"maporl: {sentence_of(error)}", file=sys.stderr)
+        origin = getattr(error, "rank", 0)  # of several processes
+        _say(sentence_of(error) + (f" (rank {origin})" if origin else ""))
         code = 2
+    except Exception as error:
+        if getattr(error, "rank", None) is None:  # it happened in this process
+            raise
+        _say(f"{type(error).__name__}: {sentence_of(error)} (rank {error.rank})")
+        code = 1
     sys.exit(code)
+
+
+def _say(sentence: str) -> None:
+    """Print a mistake; of several processes the first prints it."""
+    if ranks.is_first():
+        print(f"maporl: {sentence}", file=sys.stderr)
 
 
 def _command(given: Sequence[str]) -> Command | None:

@@ -10,7 +10,16 @@ from typing import Annotated, Any
 
 import tyro
 
-from maporl_agents.config import CONFIGS, RunConfig, TrainConfig, asking, config_of, scheme_of
+from maporl_agents import ranks
+from maporl_agents.config import (
+    CONFIGS,
+    RunConfig,
+    TrainConfig,
+    asking,
+    checks,
+    config_of,
+    scheme_of,
+)
 from maporl_agents.recipes import recipe
 from maporl_agents.records.run_folder import folder_of
 from maporl_agents.terminal import command_line, console
@@ -46,12 +55,16 @@ class Train:
     force: bool = False
     """With --resume: go on with the settings given here although the run has others, and with
     questions that have changed since it began."""
+    processes: int = 1
+    """Processes on this machine that share the work, with the same result; as torchrun starts
+    them. Each takes a GPU of its own, or its share of the cores."""
     log_to: tuple[str, ...] = ()
     """Send metrics there too, besides TensorBoard: wandb, trackio or mlflow, if installed. A
     resumed run goes on there, no step twice."""
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""
+        checks.require_numbers(self, checks.AT_LEAST_1, "processes")
         if self.force and self.resume is None:
             raise ValueError("--force belongs to --resume: give the folder of the run to change")
         if self.overwrite and self.resume is not None:
@@ -62,6 +75,12 @@ class Train:
             raise ValueError("--resume names the folder of the run: leave out --runs")
         if self.recipe and self.resume is not None:
             raise ValueError("--resume goes on with the run's own settings: leave out --recipe")
+        if self.config.self_play.game and (self.processes > 1 or ranks.launched()):
+            raise ValueError("--self-play.game trains in one process: leave out --processes")
+        with ranks.together():
+            return self._run()
+
+    def _run(self) -> int:
         game = self.config.game
         given: dict[str, Any] = {"log_to": self.log_to}
         if not self.config.self_play.game:  # a mistake is told before torch is loaded
@@ -77,7 +96,7 @@ class Train:
             carry_out = experiment
         from maporl_agents.training.loop import Interrupted
 
-        terminal = console()
+        terminal = console(quiet=not ranks.is_first())
         folder = self.resume or folder_of(self.runs, self.config.name)
         try:
             if self.resume:
@@ -90,6 +109,7 @@ class Train:
                 f"Go on with: {command_line('train', '--resume', folder)}",
                 soft_wrap=True,
             )
+            ranks.tell(stop)
             return 128 + stop.signal_number
         return 0
 

@@ -177,10 +177,15 @@ def mean_of(parts: Sequence[Metrics]) -> Metrics:
 
 def sums_of(parts: Sequence[dict[str, Metrics]]) -> list[Metrics]:
     """Return each policy's metrics, added up over the micro-batches it occurs in."""
+    return list(sums_by_policy(parts).values())
+
+
+def sums_by_policy(parts: Iterable[dict[str, Metrics]]) -> dict[str, Metrics]:
+    """Return the metrics of each policy, added up over the micro-batches it occurs in."""
     totals: dict[str, Metrics] = {}
     for part in parts:
         for policy, metrics in part.items():
             total = totals.setdefault(policy, dict.fromkeys(metrics, 0.0))
             for name, value in metrics.items():
                 total[name] += value
-    return list(totals.values())
+    return totals

@@ -33,8 +33,12 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
 
 
 def cores() -> int:
-    """Return ``MAPORL_CORES`` if set, else the number of cores that this process may run on."""
-    return int(os.environ.get("MAPORL_CORES", 0)) or _available()
+    """Return ``MAPORL_CORES`` if set, else the cores that this process may run on.
+
+    Processes of one run on a machine, of which a launcher tells the number, have equal shares.
+    """
+    shares = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return int(os.environ.get("MAPORL_CORES", 0)) or max(1, _available() // shares)
 
 
 def _available() -> int:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from maporl_agents import ranks
 from maporl_agents.config import Sampling
 from maporl_agents.models.caches.kept_caches import KeptCaches
 from maporl_agents.models.team import Team
@@ -55,7 +56,8 @@ def play(
 ) -> list[Rollout]:
     """Play one debate per question, all in lock step, one generation call per turn.
 
-    An agent's own earlier messages stay in its prompt as the ids it sampled.
+    An agent's own earlier messages stay in its prompt as the ids it sampled. Of several ranks each
+    plays a part of the debates, and returns all.
 
     Args:
         team: who speaks.
@@ -68,8 +70,28 @@ def play(
         with_values: also ask the critics of the messages that are trained on, where they read the
             trunk of the policy (`Completion.values`).
     """
-    debates.reset(questions=questions)
     with_values = with_values and not team.central  # which reads another text
+    part = ranks.part_of(len(questions))
+    first = first_debate + part.start
+    own = questions[part]
+    played: list[Rollout] = []
+    if own or not questions:
+        played = _play(team, debates, own, sampling, seed, first, engine, with_values)
+    return ranks.joined("debates", played)
+
+
+def _play(
+    team: Team,
+    debates: Playable,
+    questions: Sequence[Question],
+    sampling: Sampling,
+    seed: int,
+    first_debate: int,
+    engine: Engine | None,
+    with_values: bool,
+) -> list[Rollout]:
+    """Play the debates of this rank."""
+    debates.reset(questions=questions)
     length = length_of(debates) if isinstance(debates, BatchedDebate) else None
     tapes = [_Tape() for _ in questions]
     kept = KeptCaches(team.bases, sampling.cache_gb)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from maporl_agents import ranks
 from maporl_agents.records.storage import CheckpointError, load_json, write_text
 
 MANIFEST = "manifest.json"
@@ -37,6 +38,8 @@ class Stages:
     def rows(self, name: str, made_from: str, make: Callable[[], Iterable[dict[str, Any]]]) -> Rows:
         """Return the rows of a file, which is made if it is not there or made from other things.
 
+        Of several ranks all make the rows, and the first has the file.
+
         Args:
             name: of the file, e.g. "trees.jsonl".
             made_from: a digest of everything that `make` depends on.
@@ -45,15 +48,19 @@ class Stages:
         Raises:
             CheckpointError: the file is there and was altered since it was made.
         """
-        entry = self._entries().get(name)
-        there = (self.folder / name).is_file()
-        if not there or entry is None or entry["made_from"] != made_from:
-            self._write(name, made_from, make())
-        return self._read(name)
+        if ranks.first(lambda: self._lacks(name, made_from)):
+            made = make()
+            ranks.first(lambda: self._write(name, made_from, made))
+        return ranks.first(lambda: self._read(name))
 
     def sha256(self, name: str) -> str:
         """Return the SHA-256 of a file that this folder holds."""
         return str(self._entries()[name]["sha256"])
+
+    def _lacks(self, name: str, made_from: str) -> bool:
+        entry = self._entries().get(name)
+        there = (self.folder / name).is_file()
+        return not there or entry is None or bool(entry["made_from"] != made_from)
 
     def _entries(self) -> dict[str, dict[str, Any]]:
         path = self.folder / MANIFEST

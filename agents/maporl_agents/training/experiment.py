@@ -13,34 +13,29 @@ from typing import Any, Literal
 
 from rich.console import Console
 
+from maporl_agents import ranks
 from maporl_agents.algorithms import scheme_for
 from maporl_agents.config import RunConfig, TeamConfig, Use, learning_rate_flags
 from maporl_agents.config.effects import refuse_without_effect
-from maporl_agents.measure import terminal_report
 from maporl_agents.measure.evaluate import EVAL_BATCH, Evaluation, evaluate
 from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.measure.vote_of_passes import vote_of_passes
-from maporl_agents.models.arithmetic import slow_arithmetic
 from maporl_agents.models.loading import Load, make_team
 from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.team import Team
-from maporl_agents.phases import shares
 from maporl_agents.play.model_defaults import kept_open, with_model_defaults
-from maporl_agents.play.window_check import some
 from maporl_agents.records import checkpoint, questions_record
-from maporl_agents.records.log_lines import read_seconds
 from maporl_agents.records.loggers import make_loggers, require_loggers
 from maporl_agents.records.run_log import RunLog
 from maporl_agents.seeding import seed_of
-from maporl_agents.terminal import command_line, shout
 from maporl_agents.training import before as before_training
 from maporl_agents.training import loop
 from maporl_agents.training.before import Before
+from maporl_agents.training.first_folder import log_of
 from maporl_agents.training.loop import Interrupted, interruptible
 from maporl_agents.training.make_game import (
     LoadedGame,
     make_game,
-    training_split,
     with_whole_names,
 )
 from maporl_agents.training.progress import evaluation_progress, progress_bar
@@ -52,12 +47,13 @@ from maporl_agents.training.run_questions import (
     parts_of,
     save_given_questions,
 )
+from maporl_agents.training.same_start import require_same_start, require_same_weights
 from maporl_agents.training.saved_run import read_config, spoken
+from maporl_agents.training.shown import show_beginning, show_results, show_seconds, warn
 from maporl_agents.training.validation import (
     BEST,
     Validation,
     chosen_checkpoint,
-    curve_of,
     validation_slice,
 )
 from maporl_agents.training.warmup import warm_up
@@ -121,7 +117,7 @@ def measure(
     part as they are over: "sampled" or "greedy", and the transcripts.
     """
     game = game or make_game(config.game)
-    debates = game.debates(min(EVAL_BATCH, len(questions)))
+    debates = game.debates(min(EVAL_BATCH * ranks.count(), len(questions)))
     results = {
         name: evaluate(
             *(team, debates, questions, config.sampling),
@@ -186,22 +182,30 @@ def run(
     """Carry out a whole run in a fresh folder; return its results (also in ``results.json``).
 
     `task` is that of the settings, where it has been read already. Metrics go to the folder, to
-    TensorBoard and to the names of `loggers.LOGGERS` in `log_to`.
+    TensorBoard and to the names of `loggers.LOGGERS` in `log_to`. Where a launcher has restarted
+    the processes of the run, it is resumed.
     """
+    if ranks.begun():
+        return resume(folder, console, config, log_to=log_to, task=task)
     require_loggers(log_to)
     sampling, told = with_model_defaults(config.sampling, config.team.model)
     config = replace(config, game=with_whole_names(config.game), sampling=sampling)
     game = make_game(config.game, task)
     parts = parts_of(config, game)
     known = questions_record.note(parts)  # reads them: before anything is made
+    require_same_start(config, known)
     if told:
         console.print(told)
     team, learner = build(config, game=game)
+    require_same_weights(team)
     parts, noted = fitting_parts(config, game, team, parts, known)
-    with RunLog.create(folder, config, overwrite=overwrite) as log:
-        checkpoint.save_json(folder / questions_record.FILE, noted)
-        save_given_questions(config, folder)
-        log.loggers += make_loggers(log_to, config.name, log.config, folder)
+    create = partial(RunLog.create, folder, config, overwrite=overwrite)
+    with log_of(create, folder, config) as log:
+        if ranks.is_first():
+            checkpoint.save_json(folder / questions_record.FILE, noted)
+            save_given_questions(config, folder)
+            log.loggers += make_loggers(log_to, config.name, log.config, folder)
+            ranks.begin()
         return _finish(config, game, learner, parts, noted, log, console, start=0)
 
 
@@ -229,17 +233,20 @@ def resume(
             fewer steps than are done; or the questions are others. The run is then as it was.
     """
     require_loggers(log_to)
-    saved = read_config(folder)
+    saved = ranks.first(lambda: read_config(folder))
     config = config or saved
     sampling = kept_open(config.sampling, saved.sampling, config.team.model)
     config = replace(config, game=with_whole_names(config.game), sampling=sampling)
     game = make_game(config.game, task)
     parts = parts_of(config, game)
     known = questions_record.note(parts)
+    require_same_start(config, known)
     team, learner = build(config, kept=saved, game=game)
+    require_same_weights(team)
     parts, noted = fitting_parts(config, game, team, parts, known)
-    with RunLog.resume(folder, config, force=force) as log:
-        for change in questions_record.changes(folder, config.game, parts, force=force):
+    with log_of(partial(RunLog.resume, folder, config, force=force), folder, config) as log:
+        changes = partial(questions_record.changes, folder, config.game, parts, force=force)
+        for change in ranks.first(changes):
             console.print(f"going on although {change}")
         start = load_checkpoint(folder, learner)
         if start > config.steps:
@@ -248,9 +255,10 @@ def resume(
                 "at least as many --steps, or start another run (--name)"
             )
         log.truncate_after(start)
-        if force:
-            checkpoint.save_json(folder / questions_record.FILE, noted)
-        log.loggers += make_loggers(log_to, config.name, log.config, folder, log.seen)
+        if ranks.is_first():
+            if force:
+                checkpoint.save_json(folder / questions_record.FILE, noted)
+            log.loggers += make_loggers(log_to, config.name, log.config, folder, log.seen)
         console.print(f"resuming {folder} after step {start} of {config.steps}")
         return _finish(config, game, learner, parts, noted, log, console, start=start)
 
@@ -287,19 +295,9 @@ def _finish(
     """Measure, train, measure, show. The part that a fresh and a resumed run share."""
     questions, held = parts["training"], parts["held-out"]
     few = asked_before(config, held)
-    warnings: Sequence[str] = noted.get("warnings", ())
-    which = "held-out questions" if not warnings else f"questions of split {config.eval.split!r}"
-    source = questions_record.source(config.game, questions)
-    split = f"split {training_split(config.game)!r} of {source}"
-    console.print(f"training on {len(questions):,} questions: {split}")
-    shared = questions_record.shared_with_verifiers(config.game, questions)
-    for warning in (*shared, *slow_arithmetic(config.team)):
-        console.print(f"warning: {warning}", soft_wrap=True)
-    for part, ids in noted.get("left_out", {}).items():
-        console.print(f"left out as too long: {len(ids):,} {part} questions ({some(ids)})")
-    shout(console, warnings)
+    which = show_beginning(config, questions, noted, console)
     before = _untrained(config, game, learner, few, log, console, which, start)
-    _warn(console, before.transcripts)
+    warn(console, before.transcripts)
     slice_, why = validation_slice(config, game, learner.team, held)
     if why:
         console.print(why, soft_wrap=True)
@@ -320,8 +318,8 @@ def _finish(
                 on_alarm=lambda step, alarm: console.print(f"step {step}, warning: {alarm}"),
                 on_checkpoint=validation.goes_on,
             )
-    if spent := read_seconds(log.folder):
-        console.print(f"time of the steps: {shares(spent)}")
+    if ranks.is_first():
+        show_seconds(log, console)
     if told := validation.take_best():
         console.print(told, soft_wrap=True)
     after = _measured(config, game, learner.team, held, log, console, "after", which, config.steps)
@@ -329,25 +327,11 @@ def _finish(
         "before": before.results,
         "after": {decoding: result.to_dict() for decoding, result in after.items()},
     }
-    checkpoint.save_json(log.folder / "results.json", stages)
-    rows, picture = curve_of(log.folder), log.folder / "curve.png"
-    terminal_report.draw_curve(rows, stages["before"], stages["after"], picture, which)
-    title = f"{config.game.task}, {which}: {terminal_report.asked_words(stages)}"
-    console.print(terminal_report.result_table(stages, title))
-    _warn(console, after["sampled"].transcripts)
-    shout(console, warnings)
-    old, new = before.transcripts, after["sampled"].transcripts
-    index = terminal_report.telling_question(old, new)
-    console.print(terminal_report.before_and_after(old[index], new[index]))
-    console.print(f"\nrun folder: {log.folder}    picture: {picture}")
-    for words in (("report",), ("play", "--run")):
-        console.print(f"next: {command_line(*words, log.folder)}", soft_wrap=True)
+    if ranks.is_first():
+        debates = before.transcripts, after["sampled"].transcripts
+        warnings = noted.get("warnings", ())
+        show_results(config, stages, *debates, which, warnings, log, console)
     return stages
-
-
-def _warn(console: Console, transcripts: Sequence[Transcript]) -> None:
-    for warning in terminal_report.warnings_of(transcripts):
-        console.print(warning)
 
 
 def _untrained(
@@ -364,7 +348,7 @@ def _untrained(
     if (known := before_training.read(log.folder, config, questions)) is not None:
         return known
     team = learner.team  # or one that is gone before training takes its memory
-    if start or checkpoint.latest(log.folder / "checkpoints"):
+    if start or ranks.first(lambda: checkpoint.latest(log.folder / "checkpoints")):
         team, _ = build(config, kept=config, game=game)
     measured = _measured(config, game, team, questions, log, console, "before", which, start)
     before = Before.of(measured)

@@ -6,8 +6,10 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
+from maporl_agents import ranks
 from maporl_agents.algorithms import scheme_for
 from maporl_agents.config import RunConfig, scheme_of
 from maporl_agents.measure.alarms import Alarm, alarms, last_score
@@ -32,9 +34,12 @@ class Interrupted(Exception):
     """
 
     def __init__(self, step: int, signal_number: int) -> None:
-        super().__init__(f"interrupted after step {step}")
+        super().__init__(step, signal_number)  # so that it can be sent to other processes
         self.step = step
         self.signal_number = signal_number
+
+    def __str__(self) -> str:
+        return f"interrupted after step {self.step}"
 
 
 def train(
@@ -68,7 +73,7 @@ def train(
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the step is finished and saved.
     """
-    done: list[dict[str, Any]] = read_metrics(log.folder)[:start] if start else []
+    done = ranks.first(lambda: read_metrics(log.folder)[:start]) if start else []
     first: Mapping[str, Any] = done[0] if done else {}
     best = highest(None, *map(last_score, done))
     told: set[str] = set()
@@ -92,10 +97,11 @@ def train(
                     on_alarm(step + 1, alarm)
             told |= {alarm.name for alarm in raised}
             due = config.saves_after(step + 1)
-            if caught or due:
+            signals = [*chain.from_iterable(ranks.gather("signals", caught[:1]))]
+            if signals or due:
                 save_checkpoint(log.folder, step + 1, learner)
-            if caught:  # after the last step too: what follows may take long
-                raise Interrupted(step + 1, caught[0])
+            if signals:  # after the last step too: what follows may take long
+                raise Interrupted(step + 1, signals[0])
             if due and not on_checkpoint(step + 1):
                 break
 
@@ -131,11 +137,14 @@ def _costs(game: Playable) -> Mapping[str, int]:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying; a second SIGINT dies as usual."""
+    """Collect SIGINT and SIGTERM instead of dying; a second SIGINT dies as usual.
+
+    Of several processes each has SIGINT twice, from the terminal and from the launcher.
+    """
     caught: list[int] = []
 
     def note(number: int, _frame: Any) -> None:
-        if caught and number == signal.SIGINT:
+        if caught and number == signal.SIGINT and ranks.count() == 1:
             raise KeyboardInterrupt
         caught.append(number)
 
@@ -147,12 +156,15 @@ def _signals() -> Iterator[list[int]]:
 def interruptible(step: int) -> Iterator[None]:
     """Let SIGINT and SIGTERM end at once what comes before or after training: nothing is unsaved.
 
+    Of several processes all end, at their next message to each other.
+
     Raises:
         Interrupted: where a signal arrives; the run is resumed from `step`.
     """
 
     def stop(number: int, _frame: Any) -> None:
-        raise Interrupted(step, number)
+        if not ranks.tell_later(interrupt := Interrupted(step, number)):
+            raise interrupt
 
     with _handling(stop):
         yield

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from maporl_agents import ranks
 from maporl_agents.config import RunConfig, Use, asking, config_of
 from maporl_agents.measure.evaluate import Evaluation
 from maporl_agents.models.loading import make_team
@@ -126,12 +127,13 @@ def train(
                 "self_play.game is played by `maporl train --self-play.game`, or by "
                 "maporl_agents.self_play.run.run: this function trains debates"
             )
-        screen = console(quiet=quiet)
-        results = (
-            experiment.resume(folder, screen, config, force=force, log_to=log_to)
-            if resume
-            else experiment.run(config, folder, screen, overwrite=overwrite, log_to=log_to)
-        )
+        with ranks.together():
+            screen = console(quiet=quiet or not ranks.is_first())
+            results = (
+                experiment.resume(folder, screen, config, force=force, log_to=log_to)
+                if resume
+                else experiment.run(config, folder, screen, overwrite=overwrite, log_to=log_to)
+            )
     return Run(folder, config, results)
 
 

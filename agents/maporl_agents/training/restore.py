@@ -14,11 +14,13 @@ from typing import Any
 
 from torch import Tensor
 
+from maporl_agents import ranks
 from maporl_agents.models.sources.weight_files import WeightPair, fingerprint
 from maporl_agents.models.team import Team
 from maporl_agents.records import checkpoint
 from maporl_agents.records.checkpoint import CheckpointError
 from maporl_agents.records.optimizer_state import require_fitting
+from maporl_agents.training.first_folder import from_first
 from maporl_agents.update.optimiser import PolicyLearner
 
 MOST_STEPS = 2**31
@@ -29,6 +31,8 @@ REMEDY = "Restore it from a copy, or move it away to use an earlier one."
 
 def save_checkpoint(folder: Path, step: int, learner: PolicyLearner) -> Path:
     """Write everything a resumed run needs (random streams are named by step: no state).
+
+    The first rank writes; the others wait until the checkpoint is whole.
 
     Raises:
         CheckpointError: it could not be written, or what was written cannot be read back.
@@ -57,7 +61,7 @@ def save_checkpoint(folder: Path, step: int, learner: PolicyLearner) -> Path:
         except (CheckpointError, ValueError) as error:
             raise _unreadable(error) from error
 
-    return checkpoint.save(folder / "checkpoints", step, write)
+    return ranks.first(lambda: checkpoint.save(folder / "checkpoints", step, write))
 
 
 def load_checkpoint(folder: Path, learner: PolicyLearner) -> int:
@@ -70,16 +74,16 @@ def load_checkpoint(folder: Path, learner: PolicyLearner) -> int:
         CheckpointError: it is damaged, or holds what no run saves. The learner is unchanged.
         ValueError: it is of other settings than the learner. The learner is unchanged.
     """
-    newest = checkpoint.latest(folder / "checkpoints")
-    if newest is None:
-        return 0
-    try:
-        saved = _examined(newest, learner, learner.team.read(newest))
-        _take_over(saved, learner)
-    except CheckpointError as error:
-        problem = str(error).removesuffix(".")
-        raise CheckpointError(f"Checkpoint {newest} is damaged: {problem}. {REMEDY}") from error
-    return checkpoint.step_of(newest)
+    with from_first(lambda: checkpoint.latest(folder / "checkpoints")) as newest:
+        if newest is None:
+            return 0
+        try:
+            saved = _examined(newest, learner, learner.team.read(newest))
+            _take_over(saved, learner)
+        except CheckpointError as error:
+            problem = str(error).removesuffix(".")
+            raise CheckpointError(f"Checkpoint {newest} is damaged: {problem}. {REMEDY}") from error
+        return checkpoint.step_of(newest)
 
 
 def load_weights(checkpoint_folder: Path, team: Team) -> None:
@@ -88,13 +92,15 @@ def load_weights(checkpoint_folder: Path, team: Team) -> None:
     Raises:
         CheckpointError: they are damaged. The team is unchanged.
     """
-    try:
-        team.take_over(team.read(checkpoint_folder))
-    except CheckpointError as error:
-        problem = str(error).removesuffix(".")
-        raise CheckpointError(
-            f"Checkpoint {checkpoint_folder} is damaged: {problem}. {REMEDY}"
-        ) from error
+    with from_first(lambda: checkpoint_folder) as here:
+        assert here is not None
+        try:
+            team.take_over(team.read(here))
+        except CheckpointError as error:
+            problem = str(error).removesuffix(".")
+            raise CheckpointError(
+                f"Checkpoint {checkpoint_folder} is damaged: {problem}. {REMEDY}"
+            ) from error
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maporl_agents import ranks
 from maporl_agents.config import RunConfig, Use
 from maporl_agents.measure.evaluate import EVAL_BATCH, Evaluation, evaluate
 from maporl_agents.models.team import Team
@@ -125,12 +126,12 @@ class Validation:
         A best checkpoint of a later step belongs to steps that are made anew, and is dropped.
         """
         if (kept := self._kept()) is not None and (kept > start or not self.questions):
-            shutil.rmtree(self.folder)
+            ranks.first(lambda: shutil.rmtree(self.folder))
         scheduled = self.config.validates_after(start)
         if start and scheduled and self.questions and start not in self._scores():
             self.compare(start)
         elif start in self._scores() and self._kept() is None:
-            checkpoint.save(self.folder, start, self.team.save, keep=1)
+            self._keep(start)
 
     def goes_on(self, step: int) -> bool:
         """Measure the team where that is due after a step; return whether training goes on."""
@@ -167,7 +168,7 @@ class Validation:
         score, kept = self._score(result), self._kept()
         # Kept before it is noted: a run that is killed between the two measures once more.
         if kept is None or score >= self._scores().get(kept, float("-inf")):
-            checkpoint.save(self.folder, step, self.team.save, keep=1)
+            self._keep(step)
         self.log.beside("validation", {"score": score, "questions": len(self.questions)})
         self.on_score(step, score)
 
@@ -189,10 +190,15 @@ class Validation:
         by_key = self.game.task.make_verifier is None
         return last.vote if by_key or last.score is None else last.score
 
+    def _keep(self, step: int) -> None:
+        ranks.first(lambda: checkpoint.save(self.folder, step, self.team.save, keep=1))
+
     def _kept(self) -> int | None:
-        found = checkpoint.latest(self.folder)
+        found = ranks.first(lambda: checkpoint.latest(self.folder))
         return None if found is None else checkpoint.step_of(found)
 
     def _scores(self) -> dict[int, float]:
-        rows: list[dict[str, Any]] = [row for row, _ in log_lines(self.log.folder / FILE)]
-        return {row["step"]: row["score"] for row in rows}
+        def read() -> list[dict[str, Any]]:
+            return [row for row, _ in log_lines(self.log.folder / FILE)]
+
+        return {row["step"]: row["score"] for row in ranks.first(read)}

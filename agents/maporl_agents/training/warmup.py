@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from maporl_agents import ranks
 from maporl_agents.config import OptimizerConfig, RunConfig
 from maporl_agents.measure.debate_stats import right
 from maporl_agents.play.questions import questions_of_step
@@ -60,7 +61,9 @@ def warm_up(
         FloatingPointError: the loss or a weight became infinite or not a number.
         ValueError: the file of transcripts cannot be read or does not fit the game.
     """
-    if not config.warmup.steps or checkpoint.latest(log.folder / "checkpoints") is not None:
+    if not config.warmup.steps or ranks.first(
+        lambda: checkpoint.latest(log.folder / "checkpoints") is not None
+    ):
         return ""
     with interruptible(0):
         if config.warmup.transcripts:

@@ -17,6 +17,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from maporl_agents import ranks
 from maporl_agents.config import Joining, Sampling
 from maporl_agents.models.caches.kept_caches import KeptCaches
 from maporl_agents.models.team import Team
@@ -98,7 +99,7 @@ def grow_trees(
     seed: int,
     first_tree: int = 0,
 ) -> list[TreeNode]:
-    """Grow one tree per question; return the roots.
+    """Grow one tree per question; return the roots. Of several ranks each grows a part of them.
 
     Args:
         team: the team that speaks.
@@ -118,22 +119,36 @@ def grow_trees(
             >= 1 for every level.
     """
     _check(debates, group_sizes, joining)
+    part = ranks.part_of(len(questions))
+    roots = [
+        TreeNode(index, index, Transcript(question, debates.agents))
+        for index, question in enumerate(questions[part], start=first_tree + part.start)
+    ]
+    _grow(team, debates, roots, sampling, group_sizes, joining, seed)
+    return ranks.joined("trees", roots)
+
+
+def _grow(
+    team: Team,
+    debates: BatchedDebate,
+    roots: Sequence[TreeNode],
+    sampling: Sampling,
+    group_sizes: Sequence[int],
+    joining: Joining | None,
+    seed: int,
+) -> None:
+    """Grow the trees of this rank, level by level."""
     # Runs that are resumed have drawn their noise from streams of these names.
     stream = "expand" if joining is None else "sample"
-    roots = [
-        TreeNode(first_tree + index, first_tree + index, Transcript(question, debates.agents))
-        for index, question in enumerate(questions)
-    ]
     nodes = roots
     kept = KeptCaches(team.bases, sampling.cache_gb)
     for level, group_size in enumerate(group_sizes):
         if not nodes:
-            break  # every debate has ended early, by consensus
+            return  # every debate has ended early, by consensus
         noise = seed_of(seed, stream, level)
         _sample(team, debates, nodes, sampling, group_size, joining or "aligned", noise, kept)
         _act(debates, nodes)
         nodes = below(nodes)
-    return roots
 
 
 def _check(debates: BatchedDebate, group_sizes: Sequence[int], joining: Joining | None) -> None:

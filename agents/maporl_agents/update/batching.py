@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from maporl_agents import ranks
+from maporl_agents.models.packed_texts import common
 from maporl_agents.models.team import Team
 from maporl_agents.tensor_checks import moved
 from maporl_agents.types import Completion, Rollout, TokenBatch, TokenIds
@@ -166,6 +168,33 @@ def micro_batches(
     for chosen in pack(sizes, tokens):
         rows = sorted(row for unit in chosen for row in of_unit[unit])
         yield torch.tensor(rows, device=batch.ids.device)
+
+
+def rows_of_rank(batch: TokenBatch, *, whole_episodes: bool = False) -> Tensor:
+    """Return the rows that this rank reads, in order; ranks read about equally many ids.
+
+    The rows of an agent in a debate stay together, since they begin alike and are read once; with
+    `whole_episodes` all rows of a debate.
+    """
+    agents = [0] * len(batch) if whole_episodes else batch.agents.tolist()
+    members: dict[tuple[int, int], list[int]] = {}
+    for row, unit in enumerate(zip(batch.episodes.tolist(), agents, strict=True)):
+        members.setdefault(unit, []).append(row)
+    texts = batch.texts()
+    sizes = [_ids_to_read([texts[row] for row in rows]) for rows in members.values()]
+    own = [
+        rows
+        for rows, owner in zip(members.values(), ranks.deal(sizes), strict=True)
+        if owner == ranks.rank()
+    ]
+    return torch.tensor(sorted(chain.from_iterable(own)), dtype=torch.long, device=batch.ids.device)
+
+
+def _ids_to_read(texts: Sequence[TokenIds]) -> int:
+    """Return the number of ids of texts of which those that begin alike are read once."""
+    ordered = sorted(texts)
+    again = sum(common(one, after) for one, after in pairwise(ordered))
+    return sum(map(len, ordered)) - again
 
 
 def rows_of(batch: TokenBatch, episodes: Tensor) -> Tensor:

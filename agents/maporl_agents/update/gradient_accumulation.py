@@ -1,22 +1,30 @@
 """One optimiser step on a batch of any size: accumulate gradients over micro-batches, then step.
 
-All schemes train through `apply`; each passes its own loss.
+All schemes train through `apply`; each passes its own loss. Of several ranks each reads a part of
+the batch, about equal in tokens; the gradients of all are added up before the step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from maporl_agents.measure.step_metrics import Metrics, mean_of, sums_of
+from maporl_agents import ranks
+from maporl_agents.measure.step_metrics import Metrics, mean_of, sums_by_policy
 from maporl_agents.models.parallel_bases import side_by_side
 from maporl_agents.phases import phase
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import TokenBatch
-from maporl_agents.update.batching import micro_batches, minibatches, rows_by_base
+from maporl_agents.update.batching import (
+    micro_batches,
+    minibatches,
+    rows_by_base,
+    rows_of_rank,
+)
 from maporl_agents.update.optimiser import PolicyLearner, not_finite
 
 Counts = dict[str, tuple[int, int]]
@@ -116,17 +124,30 @@ def apply(
     if not parts:
         return {}
 
-    def read(part: D) -> list[Metrics]:
+    def read(part: D) -> dict[str, Metrics]:
         packed = learner.team.base_of(part.batch.policies[0]).reads_packed
-        return accumulate(part, loss, micro_tokens, whole_episodes=whole_episodes, packed=packed)
+        own = part
+        if ranks.count() > 1:
+            own = part.select(rows_of_rank(part.batch, whole_episodes=whole_episodes))
+        return accumulate(
+            own,
+            loss,
+            micro_tokens,
+            whole_episodes=whole_episodes,
+            packed=packed,
+            counts=counts_of(part.batch),
+        )
 
     try:
-        statistics = side_by_side(read, parts)
+        # A loss that is not finite on one rank is told in the place of its statistics.
+        statistics = ranks.gather("statistics", side_by_side(read, parts))
+        ranks.reduce_gradients(learner.parameters())
         norms = learner.apply_gradients()
     except FloatingPointError:
         learner.optimizer.zero_grad(set_to_none=True)
         raise
-    return mean_of([metrics for base in statistics for metrics in base]) | norms
+    sums = sums_by_policy(chain.from_iterable(statistics))
+    return mean_of(list(sums.values())) | norms
 
 
 def accumulate(
@@ -136,10 +157,12 @@ def accumulate(
     *,
     whole_episodes: bool = False,
     packed: bool = False,
-) -> list[Metrics]:
+    counts: Counts | None = None,
+) -> dict[str, Metrics]:
     """Add up the gradient of a batch over its micro-batches; changes no parameter.
 
-    Arguments are those of `apply` and of `batching.micro_batches`.
+    Arguments are those of `apply` and of `batching.micro_batches`; `counts` are those of the whole
+    accumulation window, None for those of the batch.
 
     Returns:
         The statistics of each policy.
@@ -148,7 +171,7 @@ def accumulate(
         FloatingPointError: the loss is not finite.
     """
     batch = data.batch
-    counts = {policy: (int(batch.mask[r].sum()), len(r)) for policy, r in batch.by_policy()}
+    counts = counts_of(batch) if counts is None else counts
     statistics: list[dict[str, Metrics]] = []
     for rows in micro_batches(batch, micro_tokens, whole_episodes=whole_episodes, packed=packed):
         total, parts = loss(data.select(rows), counts)
@@ -156,4 +179,9 @@ def accumulate(
             raise not_finite("the loss", total)
         total.backward()  # frees this micro-batch's activations; .grad keeps the sum
         statistics.append(parts)
-    return sums_of(statistics)
+    return sums_by_policy(statistics)
+
+
+def counts_of(batch: TokenBatch) -> Counts:
+    """Return the tokens and messages of each policy in a batch."""
+    return {policy: (int(batch.mask[r].sum()), len(r)) for policy, r in batch.by_policy()}

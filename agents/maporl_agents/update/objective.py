@@ -28,8 +28,8 @@ from maporl_agents.losses import (
 from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.team import Team
 from maporl_agents.types import Experience, TokenBatch, TokenScores
-from maporl_agents.update.batching import micro_batches
 from maporl_agents.update.gradient_accumulation import Counts, Loss
+from maporl_agents.update.passes import numbers_in_passes
 from maporl_agents.update.token_logprobs import score_tokens
 from maporl_agents.update.token_tables import TokenTables
 
@@ -148,12 +148,15 @@ def message_kl(
     if estimator != "exact":
         of_tokens = kl_estimate(logprobs, ref_logprobs, estimator)
         return torch.where(batch.mask, of_tokens, 0.0).sum(1)
-    sums = logprobs.new_zeros(len(batch))
-    for rows in micro_batches(batch, micro_tokens):
+    if not len(batch):
+        return logprobs.new_zeros(0)
+
+    def read(rows: Tensor) -> Tensor:
         scores = score_tokens(team, batch.select(rows), temperature=temperature, with_kl=True)
         assert scores.kl is not None
-        sums[rows] = scores.kl.sum(1).to(sums.dtype)
-    return sums
+        return scores.kl[None]
+
+    return numbers_in_passes(batch, read, micro_tokens, packed=False)[0].sum(1).to(logprobs.dtype)
 
 
 def kl_of_rewards(

@@ -94,6 +94,10 @@ class PolicyLearner:
             for name, parameter in named.items()
         }
 
+    def parameters(self) -> list[nn.Parameter]:
+        """Return all that is trained, in the same order on every rank."""
+        return [own for each in (self.trained | self.critics).values() for own in each]
+
     @property
     def learning_rate(self) -> float:
         """Learning rate of the policies in the next update."""

@@ -12,9 +12,9 @@ from maporl_agents.losses import preference_loss
 from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.team import Team
 from maporl_agents.types import TokenBatch
-from maporl_agents.update.batching import micro_batches
 from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
 from maporl_agents.update.optimiser import PolicyLearner
+from maporl_agents.update.passes import numbers_in_passes
 from maporl_agents.update.token_logprobs import score_tokens
 
 
@@ -40,13 +40,14 @@ def reference_logprobs(
 ) -> Tensor:
     """Return the summed log-probability of every row under the team as it is now, (B,)."""
     batch = batch.untruncated()
-    packed = len(batch) > 0 and team.base_of(batch.policies[0]).reads_packed
-    passes = list(micro_batches(batch, micro_tokens, packed=packed))
-    sums = [
-        score_tokens(team, batch.select(rows), temperature=temperature).logprobs.sum(1)
-        for rows in passes
-    ]
-    return torch.cat(sums)[torch.cat(passes).argsort()] if sums else batch.rewards
+    if not len(batch):
+        return batch.rewards
+
+    def read(rows: Tensor) -> Tensor:
+        return score_tokens(team, batch.select(rows), temperature=temperature).logprobs[None]
+
+    packed = team.base_of(batch.policies[0]).reads_packed
+    return numbers_in_passes(batch, read, micro_tokens, packed=packed)[0].sum(1)
 
 
 def preference_step(

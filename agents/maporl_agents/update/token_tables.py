@@ -13,13 +13,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from maporl_agents import ranks
 from maporl_agents.models.bases import Base
 from maporl_agents.models.parallel_bases import side_by_side
 from maporl_agents.models.team import Team
 from maporl_agents.phases import phase
 from maporl_agents.tensor_checks import working_dtype
 from maporl_agents.types import TokenBatch
-from maporl_agents.update.batching import micro_batches, rows_by_base
+from maporl_agents.update.batching import rows_by_base
+from maporl_agents.update.passes import numbers_in_passes
 from maporl_agents.update.token_logprobs import critic_values, reference_and_kl, score_tokens
 
 TOLERANCE = 1e-3
@@ -87,7 +89,9 @@ def token_tables(
             [reference] = by.run(_reference)
         return _Part(rows, torch.stack([logprobs, reference, values, kl]), rescored, fault)
 
-    parts = side_by_side(read, rows_by_base(team, batch))
+    by_base = rows_by_base(team, batch)
+    # Ranks exchange numbers, base after base in the same order on all of them.
+    parts = side_by_side(read, by_base) if ranks.count() == 1 else [read(rows) for rows in by_base]
     dtype = working_dtype(*(part.numbers for part in parts))  # float32 in a run
     tables = torch.zeros(4, *batch.mask.shape, dtype=dtype, device=batch.mask.device)
     rescored = torch.zeros(len(batch), dtype=torch.bool, device=batch.mask.device)
@@ -138,13 +142,12 @@ class _Passes:
 
     def run(self, read: Callable[[_Passes], Tensor]) -> Tensor:
         """Return the K numbers per token that `read` computes, (K, B, L), pass by pass."""
-        passes = micro_batches(self.batch, self.micro_tokens, packed=self.base.reads_packed)
-        found = [(rows, read(self.select(rows))) for rows in passes]
-        _, first = found[0]
-        table = first.new_zeros(len(first), *self.batch.mask.shape)
-        for rows, numbers in found:
-            table[:, rows, : numbers.shape[2]] = numbers
-        return table
+        return numbers_in_passes(
+            self.batch,
+            lambda rows: read(self.select(rows)),
+            self.micro_tokens,
+            packed=self.base.reads_packed,
+        )
 
 
 def _scored(by: _Passes) -> Tensor:

@@ -1,0 +1,292 @@
+"""Several processes that train one team; the only module that speaks to torch.distributed.
+
+Each process, a rank, runs the same program and holds the same weights, debates and numbers. Ranks
+divide what takes long: debates are played by one rank each (`part_of`, `joined`), texts read by one
+rank each (`deal`), and gradients added up (`reduce_gradients`). All else every rank computes for
+itself, from the same inputs. Rank 0 alone writes files and prints (`first`). Without a launcher
+there is one process, and every function here returns what it is given.
+
+Launchers set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun does. A rank that fails
+sends its error in the place of its next message, so that all ranks end with the same sentence.
+Messages between ranks are pickled by torch.distributed: ranks trust each other and their network.
+"""
+
+from __future__ import annotations
+
+import copy
+import heapq
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:  # commands import this module before torch is loaded
+    from torch import Tensor, nn
+
+T = TypeVar("T")
+
+LONGEST_WAIT = timedelta(minutes=30)
+"""How long a rank waits for the others, which may play, measure or save meanwhile."""
+ADDRESS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+BEGUN = "maporl: the run has begun"
+
+
+class RankLost(RuntimeError):
+    """Another process of the run has ended, or does not answer."""
+
+
+@dataclass
+class _World:
+    """The ranks of this run.
+
+    Attributes:
+        rank: of this process.
+        count: of all.
+        messages: the process group that messages go through.
+        failed: whether an error has been told or heard.
+        due: an error that is told in the place of the next message.
+    """
+
+    rank: int
+    count: int
+    messages: Any
+    failed: bool = False
+    due: Exception | None = None
+
+
+_world: _World | None = None
+
+
+def launched() -> bool:
+    """Return whether a launcher has started several processes, of which this is one."""
+    return all(name in os.environ for name in ADDRESS) and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def count() -> int:
+    """Return the number of ranks."""
+    return 1 if _world is None else _world.count
+
+
+def rank() -> int:
+    """Return the index of this rank, from 0."""
+    return 0 if _world is None else _world.rank
+
+
+def is_first() -> bool:
+    """Return whether this rank writes files and prints; before `together` too."""
+    return int(os.environ["RANK"]) == 0 if _world is None and launched() else rank() == 0
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Work with the other processes of the launcher, if there are any, until the block ends.
+
+    Raises:
+        RankLost: another process has ended.
+        Exception: one that was raised on another rank.
+    """
+    global _world
+    if _world is not None or not launched():
+        yield
+        return
+    _world = _join()
+    try:
+        yield
+        if not _world.failed:
+            _exchange("end", None)  # none ends before the first is ready
+    except Exception as error:
+        tell(error)
+        raise
+    finally:
+        _world = None
+
+
+def _join() -> _World:
+    import torch
+    import torch.distributed as dist
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    if not dist.is_initialized():  # Ray Train and accelerate have done it
+        dist.init_process_group(timeout=LONGEST_WAIT)
+    gloo = dist.get_backend() == "gloo"
+    messages = dist.group.WORLD if gloo else dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+    return _World(dist.get_rank(), dist.get_world_size(), messages)
+
+
+def tell(error: Exception) -> None:
+    """Send an error to the other ranks, whatever they wait for; not if they know one already."""
+    if _world is None or _world.failed or isinstance(error, RankLost):
+        return
+    _world.failed = True
+    # If they have ended, this rank raises its error all the same.
+    with suppress(RankLost):
+        _all_of(("error", _sendable(error)))
+
+
+def tell_later(error: Exception) -> bool:
+    """Let all ranks raise an error at their next message; return whether there are other ranks.
+
+    For signals, which must not stop a rank between two messages that belong together.
+    """
+    if _world is None:
+        return False
+    _world.due = _world.due or error
+    return True
+
+
+def _sendable(error: Exception) -> Exception:
+    """Return an error that another process can make again: itself, or its text."""
+    try:
+        copy.copy(error)
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def gather(what: str, value: T) -> list[T]:
+    """Return the value of every rank, in order; all call this with the same `what`.
+
+    Raises:
+        Exception: that of the first rank which failed.
+        RankLost: another process has ended.
+    """
+    return [value] if _world is None else _exchange(what, value)
+
+
+def _exchange(what: str, value: T) -> list[T]:
+    assert _world is not None
+    answers = _all_of((what, value) if _world.due is None else ("error", _world.due))
+    for origin, (name, found) in enumerate(answers):
+        if name == "error":
+            _world.failed = True
+            found.rank = origin
+            raise found
+    others = {name for name, _ in answers} - {what}
+    if others:
+        raise RankLost(f"ranks are out of step: {what!r} here, {sorted(others)} elsewhere")
+    return [found for _, found in answers]
+
+
+def _all_of(message: tuple[str, Any]) -> list[tuple[str, Any]]:
+    import torch.distributed as dist
+
+    assert _world is not None
+    answers: list[Any] = [None] * _world.count
+    try:
+        dist.all_gather_object(answers, message, group=_world.messages)
+    except RuntimeError as error:
+        raise RankLost(
+            f"another process of this run has ended or does not answer (seen by rank {rank()} of "
+            f"{count()}); the run can be resumed from its newest checkpoint"
+        ) from error
+    return answers
+
+
+def first(make: Callable[[], T]) -> T:
+    """Return what `make` returns on rank 0, which alone calls it; all ranks wait for it."""
+    if _world is None:
+        return make()
+    return gather("first", make() if _world.rank == 0 else None)[0]  # type: ignore[return-value]
+
+
+def part_of(length: int) -> slice:
+    """Return the part of `length` items in a row that this rank works on; it may be empty."""
+    start, end = (length * (rank() + i) // count() for i in (0, 1))
+    return slice(start, end)
+
+
+def joined(what: str, own: Sequence[T]) -> list[T]:
+    """Return the results of all ranks, each of which has worked on its `part_of`, in order."""
+    return list(chain.from_iterable(gather(what, list(own))))
+
+
+def deal(sizes: Sequence[float]) -> list[int]:
+    """Return the rank of every unit of work, such that sums of sizes differ little: largest first.
+
+    Each unit goes to the rank that has least so far (Graham 1969, longest processing time first).
+    """
+    loads = [(0.0, each) for each in range(count())]
+    owners = [0] * len(sizes)
+    for unit in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        load, owner = heapq.heappop(loads)
+        owners[unit] = owner
+        heapq.heappush(loads, (load + sizes[unit], owner))
+    return owners
+
+
+def reduce_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Add up the gradients of all ranks in place, in one message.
+
+    A parameter without a gradient on any rank has none afterwards, so that optimisers leave it as
+    it is.
+
+    Raises:
+        RankLost: another process has ended.
+    """
+    if _world is None or not parameters:
+        return
+    import torch
+    import torch.distributed as dist
+
+    given = [parameter.grad for parameter in parameters]
+    device, dtype = parameters[0].device, torch.float32
+    for parameter in parameters:
+        dtype = torch.promote_types(dtype, parameter.dtype)
+    present = torch.tensor([grad is not None for grad in given]).to(device, dtype)
+    parts: list[Tensor] = [
+        (torch.zeros_like(p) if grad is None else grad).detach().reshape(-1).to(device, dtype)
+        for p, grad in zip(parameters, given, strict=True)
+    ]
+    flat = torch.cat([*parts, present])
+    try:
+        dist.all_reduce(flat)
+    except RuntimeError as error:
+        raise RankLost("another process of this run ended while gradients were added") from error
+    *sums, known = flat.split([*(p.numel() for p in parameters), len(parameters)])
+    for parameter, total, is_known in zip(parameters, sums, known.tolist(), strict=True):
+        parameter.grad = total.view_as(parameter).to(parameter) if is_known else None
+
+
+def require_same(facts: Mapping[str, str]) -> None:
+    """Check that all ranks state the same facts, such as settings and digests of data.
+
+    Raises:
+        ValueError: one differs; the message names it, with its value on both ranks.
+    """
+    told = gather("facts", dict(facts))
+    for other, stated in enumerate(told):
+        for name in told[0] | stated:
+            here, there = told[0].get(name, "nothing"), stated.get(name, "nothing")
+            if here != there:
+                raise ValueError(
+                    f"rank {other} has other {name} than rank 0 ({there[:60]}, not {here[:60]}): "
+                    "start all processes with the same code, settings and data"
+                )
+
+
+def begin() -> None:
+    """Note with the launcher that rank 0 has made the run folder, so that a restart goes on."""
+    if (store := _launchers_store()) is not None and is_first():
+        store.set(BEGUN, "1")
+
+
+def begun() -> bool:
+    """Return whether the launcher has restarted processes that had made the run folder."""
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+    return first(lambda: bool(restarts and (store := _launchers_store()) and store.check([BEGUN])))
+
+
+def _launchers_store() -> Any:
+    """Return torchrun's own store, which outlives its workers; None without one."""
+    if _world is None or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    import torch.distributed as dist
+
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.TCPStore(  # type: ignore[attr-defined]
+        address, port, is_master=False, wait_for_workers=False
+    )

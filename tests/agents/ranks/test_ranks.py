@@ -1,0 +1,111 @@
+"""Work dealt out to processes, and what they tell each other."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from rank_cases import HERE, ends, start
+
+from maporl_agents import ranks
+from maporl_agents.types import TokenBatch
+from maporl_agents.update.batching import rows_of_rank
+
+
+@pytest.fixture
+def world() -> Iterator[ranks._World]:
+    """As rank 0 of three that never speak."""
+    ranks._world = ranks._World(0, 3, None)
+    yield ranks._world
+    ranks._world = None
+
+
+@given(st.lists(st.integers(0, 1000), max_size=40), st.integers(1, 7))
+def test_every_unit_has_one_rank_and_none_has_much_more_than_its_share(
+    sizes: list[int], count: int
+) -> None:
+    """At most the largest unit beyond the mean."""
+    ranks._world = ranks._World(0, count, None)
+    try:
+        owners = ranks.deal(sizes)
+    finally:
+        ranks._world = None
+    assert len(owners) == len(sizes)
+    assert all(0 <= owner < count for owner in owners)
+    loads = [sum(s for s, o in zip(sizes, owners, strict=True) if o == r) for r in range(count)]
+    assert max(loads) <= sum(sizes) / count + max(sizes, default=0)
+
+
+def test_parts_are_all_items_in_order(world: ranks._World) -> None:
+    for length in range(8):
+        found = []
+        for world.rank in range(3):
+            found += list(range(length))[ranks.part_of(length)]
+        assert found == list(range(length))
+
+
+def test_one_process_gets_back_what_it_gives() -> None:
+    parameter = nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.ones(2)
+    ranks.reduce_gradients([parameter])
+    assert parameter.grad.tolist() == [1, 1]
+    assert ranks.gather("x", 5) == [5]
+    assert ranks.first(lambda: 7) == 7
+    assert ranks.joined("x", (1, 2)) == [1, 2]
+    assert (ranks.rank(), ranks.count(), ranks.part_of(9)) == (0, 1, slice(0, 9))
+    ranks.require_same({"code": "x"})
+    ranks.tell(ValueError("nobody is told"))
+    assert not ranks.tell_later(ValueError("nobody is told"))
+    assert not ranks.begun()
+    with ranks.together():
+        assert ranks.count() == 1
+
+
+def test_rows_that_begin_alike_stay_with_one_rank(world: ranks._World) -> None:
+    """Of five debates with two agents and three turns, each row has one of the three ranks."""
+    rows = [(e, a, t) for e in range(5) for t in range(3) for a in range(2)]
+    prompts = [tuple(range(10 * e + a, 10 * e + a + 4 + 3 * t)) for e, a, t in rows]
+    column = torch.tensor(rows)
+    ids = torch.arange(len(rows))[:, None]
+    batch = TokenBatch(
+        prompts=tuple(prompts), ids=ids, mask=torch.ones_like(ids, dtype=torch.bool),
+        sampled_logprobs=torch.zeros(ids.shape), policies=("p",) * 30, critics=("c",) * 30,
+        agents=column[:, 1], turns=column[:, 2], episodes=column[:, 0], rewards=torch.zeros(30),
+    )  # fmt: skip
+    for whole, unit in ((False, lambda e, a, _: (e, a)), (True, lambda e, *_: e)):
+        owner: dict[object, int] = {}
+        seen: list[int] = []
+        for world.rank in range(3):
+            own = rows_of_rank(batch, whole_episodes=whole).tolist()
+            assert own == sorted(own)
+            seen += own
+            for row in own:
+                assert owner.setdefault(unit(*rows[row]), world.rank) == world.rank
+        assert sorted(seen) == list(range(30))
+
+
+def test_two_processes_hear_the_same() -> None:
+    """Values, sums of gradients, and errors: a rank that fails ends all with its own sentence."""
+    (code, first), (other, second) = ends(start(2, HERE / "rank_talk.py"), seconds=100)
+    assert (code, other) == (0, 0), (first, second)
+    found, there = (json.loads(text.splitlines()[-1]) for text in (first, second))
+    assert {**found, "out of step": ""} == {**there, "out of step": ""}
+    assert found.pop("gathered") == [0, 10]
+    assert found.pop("first") == "of rank 0"
+    assert found.pop("joined") == list(range(7))
+    assert found.pop("gradients") == [[3.0], [2.0], [4.0], None, [5.0]]
+    assert found.pop("file") == "ValueError: there is no file data.jsonl"
+    assert found.pop("facts").startswith("ValueError: rank 1 has other setting steps than rank 0")
+    assert found.pop("signal") == "TimeoutError: stop"
+    assert found.pop("out of step").startswith("RankLost: ranks are out of step")
+    assert not found
