@@ -92,9 +92,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         _say(sentence_of(error) + (f" (rank {origin})" if origin else ""))
         code = 2
     except Exception as error:
-        if getattr(error, "rank", None) is None:  # it happened in this process
+        if (origin := getattr(error, "rank", None)) is None:  # it happened in this process
             raise
-        _say(f"{type(error).__name__}: {sentence_of(error)} (rank {error.rank})")
+        _say(f"{type(error).__name__}: {sentence_of(error)} (rank {origin})")
         code = 1
     sys.exit(code)
 

@@ -251,6 +251,20 @@ def reduce_gradients(parameters: Sequence[nn.Parameter]) -> None:
         parameter.grad = total.view_as(parameter).to(parameter) if is_known else None
 
 
+def shard(layers: Sequence[nn.Module], whole: set[nn.Parameter]) -> None:
+    """Spread the parameters of layers over all ranks by FSDP2, those in `whole` excepted.
+
+    Each layer is gathered when it is called, forward and backward, by all ranks at the same time.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    kind = next(layers[0].parameters()).device.type
+    mesh = init_device_mesh(kind, (count(),))
+    for layer in layers:
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
+
+
 def require_same(facts: Mapping[str, str]) -> None:
     """Check that all ranks state the same facts, such as settings and digests of data.
 

@@ -78,6 +78,9 @@ class TeamConfig:
     quantization: Quantization = "none"
     """Keep the base model's linear layers in 4 ("nf4": QLoRA) or 8 bits ("int8"), by bitsandbytes;
     needs "lora", or "none" for a team that only plays. `dtype` is then that of the arithmetic."""
+    shard_base: bool = False
+    """Spread the layers of a frozen base over the processes of the run (FSDP2), where it is too
+    large for each of them; needs "lora" and no `quantization`. One process keeps it whole."""
     double_quant: bool = False
     """With "nf4": quantise the scales too, which saves another 0.4 bits per weight."""
 
@@ -104,6 +107,13 @@ class TeamConfig:
             )
         if self.tuning == "full":
             self._require_own_weights()
+        if self.shard_base and (
+            self.tuning != "lora" or self.quantization != "none" or self.device_map != "one"
+        ):
+            raise ValueError(
+                "shard_base spreads the layers of a frozen base that is not quantised: it needs "
+                "tuning='lora', quantization='none' and device_map='one'"
+            )
         if self.double_quant and self.quantization != "nf4":
             raise ValueError(
                 f"double_quant quantises the scales of 'nf4', and quantization is "

@@ -56,6 +56,8 @@ class Base(ABC):
     """Run the trunks of the policies and of the reference policy."""
     packs: bool = False
     """Whether rows of unequal length may be packed into one cache; `loading_check` finds out."""
+    sharded: bool = False
+    """Whether the layers are spread over the processes of the run (`models.sharded`)."""
     _head: Head
 
     @property

@@ -10,6 +10,7 @@ import numpy as np
 from maporl_agents import ranks
 from maporl_agents.config import Sampling
 from maporl_agents.models.caches.kept_caches import KeptCaches
+from maporl_agents.models.sharded import runs_together
 from maporl_agents.models.team import Team
 from maporl_agents.phases import phase
 from maporl_agents.play.speak import Engine, length_of, requests, speak
@@ -57,7 +58,8 @@ def play(
     """Play one debate per question, all in lock step, one generation call per turn.
 
     An agent's own earlier messages stay in its prompt as the ids it sampled. Of several ranks each
-    plays a part of the debates, and returns all.
+    plays a part of the debates, and returns all; where bases are spread over ranks and write
+    themselves, each plays all.
 
     Args:
         team: who speaks.
@@ -71,6 +73,8 @@ def play(
             trunk of the policy (`Completion.values`).
     """
     with_values = with_values and not team.central  # which reads another text
+    if engine is None and runs_together(team):  # every rank plays all debates
+        return _play(team, debates, questions, sampling, seed, first_debate, None, with_values)
     part = ranks.part_of(len(questions))
     first = first_debate + part.start
     own = questions[part]

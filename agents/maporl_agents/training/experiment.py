@@ -22,6 +22,7 @@ from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.measure.vote_of_passes import vote_of_passes
 from maporl_agents.models.loading import Load, make_team
 from maporl_agents.models.parallel_bases import share_cores
+from maporl_agents.models.sharded import shard_bases
 from maporl_agents.models.team import Team
 from maporl_agents.play.model_defaults import kept_open, with_model_defaults
 from maporl_agents.records import checkpoint, questions_record
@@ -165,6 +166,9 @@ def build(
         load=load,
         critics=scheme.critics,
     )
+    require_same_weights(team)
+    if config.team.shard_base:
+        shard_bases(team)
     if team.bases[0].device.type == "cpu":
         share_cores(sum(any(base.trainable(p) for p in base.policies) for base in team.bases))
     return team, scheme.learner(config, team)
@@ -197,7 +201,6 @@ def run(
     if told:
         console.print(told)
     team, learner = build(config, game=game)
-    require_same_weights(team)
     parts, noted = fitting_parts(config, game, team, parts, known)
     create = partial(RunLog.create, folder, config, overwrite=overwrite)
     with log_of(create, folder, config) as log:
@@ -242,7 +245,6 @@ def resume(
     known = questions_record.note(parts)
     require_same_start(config, known)
     team, learner = build(config, kept=saved, game=game)
-    require_same_weights(team)
     parts, noted = fitting_parts(config, game, team, parts, known)
     with log_of(partial(RunLog.resume, folder, config, force=force), folder, config) as log:
         changes = partial(questions_record.changes, folder, config.game, parts, force=force)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from maporl_agents import ranks
 from maporl_agents.config import Joining, Sampling
 from maporl_agents.models.caches.kept_caches import KeptCaches
+from maporl_agents.models.sharded import runs_together
 from maporl_agents.models.team import Team
 from maporl_agents.phases import phase
 from maporl_agents.play.speak import length_of, requests, speak
@@ -119,13 +120,14 @@ def grow_trees(
             >= 1 for every level.
     """
     _check(debates, group_sizes, joining)
-    part = ranks.part_of(len(questions))
+    alike = runs_together(team)  # every rank grows all trees
+    part = slice(0, len(questions)) if alike else ranks.part_of(len(questions))
     roots = [
         TreeNode(index, index, Transcript(question, debates.agents))
         for index, question in enumerate(questions[part], start=first_tree + part.start)
     ]
     _grow(team, debates, roots, sampling, group_sizes, joining, seed)
-    return ranks.joined("trees", roots)
+    return roots if alike else ranks.joined("trees", roots)
 
 
 def _grow(

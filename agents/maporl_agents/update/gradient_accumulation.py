@@ -16,6 +16,7 @@ from torch import Tensor
 from maporl_agents import ranks
 from maporl_agents.measure.step_metrics import Metrics, mean_of, sums_by_policy
 from maporl_agents.models.parallel_bases import side_by_side
+from maporl_agents.models.sharded import runs_together
 from maporl_agents.phases import phase
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import TokenBatch
@@ -26,6 +27,7 @@ from maporl_agents.update.batching import (
     rows_of_rank,
 )
 from maporl_agents.update.optimiser import PolicyLearner, not_finite
+from maporl_agents.update.passes import missing_passes
 
 Counts = dict[str, tuple[int, int]]
 """Policy -> (tokens, messages) in the whole accumulation window: the denominators of means."""
@@ -125,7 +127,7 @@ def apply(
         return {}
 
     def read(part: D) -> dict[str, Metrics]:
-        packed = learner.team.base_of(part.batch.policies[0]).reads_packed
+        base = learner.team.base_of(part.batch.policies[0])
         own = part
         if ranks.count() > 1:
             own = part.select(rows_of_rank(part.batch, whole_episodes=whole_episodes))
@@ -134,13 +136,16 @@ def apply(
             loss,
             micro_tokens,
             whole_episodes=whole_episodes,
-            packed=packed,
+            packed=base.reads_packed,
             counts=counts_of(part.batch),
+            spare=part if base.sharded else None,
         )
 
     try:
         # A loss that is not finite on one rank is told in the place of its statistics.
-        statistics = ranks.gather("statistics", side_by_side(read, parts))
+        alike = runs_together(learner.team)
+        own = [read(part) for part in parts] if alike else side_by_side(read, parts)
+        statistics = ranks.gather("statistics", own)
         ranks.reduce_gradients(learner.parameters())
         norms = learner.apply_gradients()
     except FloatingPointError:
@@ -158,11 +163,13 @@ def accumulate(
     whole_episodes: bool = False,
     packed: bool = False,
     counts: Counts | None = None,
+    spare: D | None = None,
 ) -> dict[str, Metrics]:
     """Add up the gradient of a batch over its micro-batches; changes no parameter.
 
     Arguments are those of `apply` and of `batching.micro_batches`; `counts` are those of the whole
-    accumulation window, None for those of the batch.
+    accumulation window, None for those of the batch. Where all ranks have to run equally many
+    passes (`Base.sharded`), one that has fewer reads the first message of `spare` without effect.
 
     Returns:
         The statistics of each policy.
@@ -173,13 +180,30 @@ def accumulate(
     batch = data.batch
     counts = counts_of(batch) if counts is None else counts
     statistics: list[dict[str, Metrics]] = []
-    for rows in micro_batches(batch, micro_tokens, whole_episodes=whole_episodes, packed=packed):
+    bad: FloatingPointError | None = None
+    passes = list(micro_batches(batch, micro_tokens, whole_episodes=whole_episodes, packed=packed))
+    for rows in passes:
         total, parts = loss(data.select(rows), counts)
         if not torch.isfinite(total):
-            raise not_finite("the loss", total)
+            bad = bad or not_finite("the loss", total)
+            if spare is None:
+                raise bad  # otherwise other ranks wait for the passes that are left
         total.backward()  # frees this micro-batch's activations; .grad keeps the sum
         statistics.append(parts)
+    if spare is not None:
+        again = _first(spare, whole_episodes=whole_episodes)
+        for _ in range(missing_passes(len(passes))):
+            (0 * loss(again, counts)[0]).backward()
+    if bad is not None:
+        raise bad
     return sums_by_policy(statistics)
+
+
+def _first(data: D, *, whole_episodes: bool) -> D:
+    """Return the first message of a batch, with `whole_episodes` those of its first debate."""
+    episodes = data.batch.episodes
+    rows = (episodes == episodes[0]).nonzero()[:, 0]
+    return data.select(rows if whole_episodes else rows[:1])
 
 
 def counts_of(batch: TokenBatch) -> Counts:

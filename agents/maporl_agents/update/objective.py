@@ -26,6 +26,7 @@ from maporl_agents.losses import (
     reduced_mean,
 )
 from maporl_agents.measure.step_metrics import Metrics
+from maporl_agents.models.sharded import runs_together
 from maporl_agents.models.team import Team
 from maporl_agents.types import Experience, TokenBatch, TokenScores
 from maporl_agents.update.gradient_accumulation import Counts, Loss
@@ -156,7 +157,8 @@ def message_kl(
         assert scores.kl is not None
         return scores.kl[None]
 
-    return numbers_in_passes(batch, read, micro_tokens, packed=False)[0].sum(1).to(logprobs.dtype)
+    kl = numbers_in_passes(batch, read, micro_tokens, packed=False, alike=runs_together(team))
+    return kl[0].sum(1).to(logprobs.dtype)
 
 
 def kl_of_rewards(

@@ -5,7 +5,7 @@ Of several ranks each runs the passes of a part of the rows; all have all number
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +17,12 @@ from maporl_agents.update.batching import micro_batches, rows_of_rank
 
 @torch.no_grad()
 def numbers_in_passes(
-    batch: TokenBatch, read: Callable[[Tensor], Tensor], micro_tokens: int, *, packed: bool
+    batch: TokenBatch,
+    read: Callable[[Tensor], Tensor],
+    micro_tokens: int,
+    *,
+    packed: bool,
+    alike: bool = False,
 ) -> Tensor:
     """Return K numbers per token, (K, B, L), 0 outside the mask.
 
@@ -26,15 +31,18 @@ def numbers_in_passes(
         read: returns the numbers of the given rows, (K, N, L'), L' columns of the longest.
         micro_tokens: largest number of tokens in a pass.
         packed: as for `batching.micro_batches`.
+        alike: all ranks have to run equally many passes (`Base.sharded`).
     """
     if ranks.count() == 1:
-        return _table(batch, None, read, micro_tokens, packed=packed)
+        return _table(batch, list(micro_batches(batch, micro_tokens, packed=packed)), read)
     own = rows_of_rank(batch)
+    passes = [own[rows] for rows in micro_batches(batch.select(own), micro_tokens, packed=packed)]
     values = None
-    if len(own):
-        table = _table(batch, own, read, micro_tokens, packed=packed)
-        values = table[:, own][:, batch.mask[own]].cpu().numpy()  # (K, tokens of these rows)
-    told = ranks.gather("numbers", (own.tolist(), values))
+    if passes:
+        values = _table(batch, passes, read)[:, own][:, batch.mask[own]].cpu().numpy()
+    for _ in range(missing_passes(len(passes)) if alike else 0):
+        read(own.new_zeros(1))
+    told = ranks.gather("numbers", (own.tolist(), values))  # (K, tokens of these rows)
     known = [(rows, torch.from_numpy(found)) for rows, found in told if found is not None]
     full = known[0][1].new_zeros(len(known[0][1]), *batch.mask.shape).to(batch.ids.device)
     for rows, found in known:
@@ -44,19 +52,14 @@ def numbers_in_passes(
     return full
 
 
-def _table(
-    batch: TokenBatch,
-    own: Tensor | None,
-    read: Callable[[Tensor], Tensor],
-    micro_tokens: int,
-    *,
-    packed: bool,
-) -> Tensor:
-    """Return the table with the numbers of some rows, None for all; 0 in the others."""
-    part = batch if own is None else batch.select(own)
-    passes = micro_batches(part, micro_tokens, packed=packed)
-    rows_of_passes = (rows if own is None else own[rows] for rows in passes)
-    found = [(rows, read(rows)) for rows in rows_of_passes]
+def missing_passes(count: int) -> int:
+    """Return how many passes fewer than another rank this one has, of `count`."""
+    return max(ranks.gather("passes", count)) - count
+
+
+def _table(batch: TokenBatch, passes: Sequence[Tensor], read: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the table with the numbers of the rows of some passes; 0 in the others."""
+    found = [(rows, read(rows)) for rows in passes]
     _, first = found[0]
     table = first.new_zeros(len(first), *batch.mask.shape)
     for rows, numbers in found:

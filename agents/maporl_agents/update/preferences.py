@@ -10,6 +10,7 @@ from torch import Tensor
 
 from maporl_agents.losses import preference_loss
 from maporl_agents.measure.step_metrics import Metrics
+from maporl_agents.models.sharded import runs_together
 from maporl_agents.models.team import Team
 from maporl_agents.types import TokenBatch
 from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
@@ -46,8 +47,8 @@ def reference_logprobs(
     def read(rows: Tensor) -> Tensor:
         return score_tokens(team, batch.select(rows), temperature=temperature).logprobs[None]
 
-    packed = team.base_of(batch.policies[0]).reads_packed
-    return numbers_in_passes(batch, read, micro_tokens, packed=packed)[0].sum(1)
+    packed, alike = team.base_of(batch.policies[0]).reads_packed, runs_together(team)
+    return numbers_in_passes(batch, read, micro_tokens, packed=packed, alike=alike)[0].sum(1)
 
 
 def preference_step(

@@ -147,6 +147,7 @@ class _Passes:
             lambda rows: read(self.select(rows)),
             self.micro_tokens,
             packed=self.base.reads_packed,
+            alike=self.base.sharded,
         )
 
 

@@ -21,6 +21,7 @@ from maporl_agents import ranks
 from maporl_agents.algorithms import scheme_for
 from maporl_agents.config import CONFIGS, OptimizerConfig, RunConfig, Sampling, TeamConfig
 from maporl_agents.models.loading import load_model, make_team
+from maporl_agents.models.sharded import shard_bases
 from maporl_agents.tiny import WEIGHTS
 from maporl_agents.training import loop
 from maporl_agents.training.make_game import make_game
@@ -56,6 +57,8 @@ def config_of(name: str) -> RunConfig:
         config = replace(config, team=replace(LORA, model=(str(WEIGHTS / "agent_0"),)))
     if "many" in traits:  # minibatches of one debate, so that a rank may have nothing to read
         config = replace(config, ppo=replace(config.ppo, minibatches=5))  # type: ignore[attr-defined]
+    if "passes" in traits:  # of few tokens, so that ranks have different numbers of them
+        config = replace(config, ppo=replace(config.ppo, micro_tokens=100))  # type: ignore[attr-defined]
     if "alone" in traits:
         config = replace(config, single_agent=True)  # type: ignore[call-arg]
     return config
@@ -90,6 +93,8 @@ def train(name: str, folder: Path, *, exact: bool) -> None:
     )  # fmt: skip
     if exact:
         make_double(team)
+    if "sharded" in name.split("-"):
+        shard_bases(team)
     learner = scheme.learner(config, team)
     learner.folder = folder / name
     began = weights_of(learner)

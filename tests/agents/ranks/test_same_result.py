@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.thorough, pytest.mark.timeout(900)]
 EXACT = (
     *("maporl-consensus", "maporl-many-lora-consensus", "maporl-alone", "maporl-one"),
     *("magrpo", "magrpo-lora", "malt", "iac", "grpo"),
+    *("maporl-lora-sharded-passes", "magrpo-lora-sharded"),
 )
 """Cases in float64, where rounding is far below what is compared."""
 SINGLE = ("maporl-consensus", "maporl-lora-consensus", "magrpo-lora", "grpo-lora")
