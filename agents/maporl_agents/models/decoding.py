@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +101,6 @@ class Row:
         return KeptIds(counts, b"".join(self.kept), tuple(self.forced))
 
 
-@torch.inference_mode()
 def write_rows(
     base: Base,
     rows: Sequence[Row],
@@ -123,24 +123,30 @@ def write_rows(
         truncation: leaves out improbable ids; None draws from the whole vocabulary.
     """
     drawing = Drawing(temperature, truncation if temperature else None)
-    batch = batch_rows(base, rows)
     heads = {} if base.critics or critics is None else dict(critics.items())
-    states = _States(rows, heads)
-    noise = _noise(rows, temperature, base.device)
-    with phase("play/prefill"):
-        hidden = batch.read_prompts()  # (N, H)
-    with phase("play/decode"):
-        _decode(base, rows, batch, hidden, drawing, noise, kept, states)
-        states.value()
+    with _without_gradient(base):
+        batch = batch_rows(base, rows)
+        states = _States(rows, heads)
+        noise = _noise(rows, temperature, base.device)
+        with phase("play/prefill"):
+            hidden = batch.read_prompts()  # (N, H)
+        with phase("play/decode"):
+            _decode(base, rows, batch, hidden, drawing, noise, kept, states)
+            states.value()
 
 
-@torch.inference_mode()
 def read_ids(base: Base, ids: TokenIds, policy: str) -> States:
     """Return the keys and values of some ids; for bases that pack rows (`Base.packs`)."""
-    batch = StoredRows(base, [Row(ids, policy, limit=1, stops=(), stream=0)])
-    with phase("play/prefill"):
-        batch.read_prompts()
-    return batch.states(0)
+    with _without_gradient(base):
+        batch = StoredRows(base, [Row(ids, policy, limit=1, stops=(), stream=0)])
+        with phase("play/prefill"):
+            batch.read_prompts()
+        return batch.states(0)
+
+
+def _without_gradient(base: Base) -> AbstractContextManager[Any]:
+    """Return the mode of sampling: gathered layers of a sharded base are used with gradient too."""
+    return torch.no_grad() if base.sharded else torch.inference_mode()
 
 
 def _decode(

@@ -182,6 +182,7 @@ def accumulate(
     statistics: list[dict[str, Metrics]] = []
     bad: FloatingPointError | None = None
     passes = list(micro_batches(batch, micro_tokens, whole_episodes=whole_episodes, packed=packed))
+    missing = 0 if spare is None else missing_passes(len(passes))
     for rows in passes:
         total, parts = loss(data.select(rows), counts)
         if not torch.isfinite(total):
@@ -192,7 +193,7 @@ def accumulate(
         statistics.append(parts)
     if spare is not None:
         again = _first(spare, whole_episodes=whole_episodes)
-        for _ in range(missing_passes(len(passes))):
+        for _ in range(missing):
             (0 * loss(again, counts)[0]).backward()
     if bad is not None:
         raise bad

@@ -37,10 +37,11 @@ def numbers_in_passes(
         return _table(batch, list(micro_batches(batch, micro_tokens, packed=packed)), read)
     own = rows_of_rank(batch)
     passes = [own[rows] for rows in micro_batches(batch.select(own), micro_tokens, packed=packed)]
+    missing = missing_passes(len(passes)) if alike else 0
     values = None
     if passes:
         values = _table(batch, passes, read)[:, own][:, batch.mask[own]].cpu().numpy()
-    for _ in range(missing_passes(len(passes)) if alike else 0):
+    for _ in range(missing):
         read(own.new_zeros(1))
     told = ranks.gather("numbers", (own.tolist(), values))  # (K, tokens of these rows)
     known = [(rows, torch.from_numpy(found)) for rows, found in told if found is not None]
@@ -53,7 +54,7 @@ def numbers_in_passes(
 
 
 def missing_passes(count: int) -> int:
-    """Return how many passes fewer than another rank this one has, of `count`."""
+    """Return how many passes this rank has fewer than another; asked before the first of them."""
     return max(ranks.gather("passes", count)) - count
 
 
