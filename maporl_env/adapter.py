@@ -17,6 +17,7 @@ from maporl_env.config import RENDER_MODES, DebateConfig
 from maporl_env.game import Game
 from maporl_env.observations.text_or_tokens import TextMedium, medium
 from maporl_env.prompts import Template
+from maporl_env.protocols import PartialTurns
 from maporl_env.rendering import pictures, plain_text
 from maporl_env.rendering.pictures import Picture
 from maporl_env.types import AgentID, Answer, Question, Transcript, View
@@ -56,12 +57,18 @@ class DebateAdapter(CommonAdapter):
             "name": "debate_v0",
             "render_modes": list(RENDER_MODES),
             "render_fps": 1,
-            "is_parallelizable": self._protocol.simultaneous or len(self.possible_agents) == 1,
+            "is_parallelizable": self._parallel(),
         }
         self.act_through(self.possible_agents)
         self._rng: np.random.Generator | None = None
         self._table: NDArray[np.float32] | None = None
         self._printed = -1
+
+    def _parallel(self) -> bool:
+        """Whether all agents speak at once in every turn."""
+        if isinstance(self._protocol, PartialTurns):
+            return False
+        return self._protocol.simultaneous or len(self.possible_agents) == 1
 
     # -- spaces ------------------------------------------------------------------------------
 
@@ -127,7 +134,7 @@ class DebateAdapter(CommonAdapter):
         """Have the complete turn scored."""
         responses = self.debate.due()
         questions = [self.debate.question] * len(responses)
-        self.debate.settle(*self.game.score(questions, responses))
+        self.debate.settle(*(self.game.score(questions, responses) if responses else ([], None)))
 
     def payments(self) -> dict[AgentID, float]:
         """Return the rewards of each agent, after a turn was scored or the debate truncated."""
@@ -137,7 +144,8 @@ class DebateAdapter(CommonAdapter):
                     self.possible_agents, 0.0
                 )  # the last turn was rewarded when it was scored
             last = self.debate.transcript.of_turn(self.debate.played - 1)
-            return {message.agent: float(message.score or 0.0) for message in last}
+            paid = {m.agent: float(m.score or 0.0) for m in last if m.paid}
+            return {agent: paid.get(agent, 0.0) for agent in self.possible_agents}
         if not self.debate.over:
             return dict.fromkeys(self.possible_agents, 0.0)
         sums = self._final_table().sum(axis=0, dtype=np.float64)

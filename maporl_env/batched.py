@@ -6,7 +6,8 @@
         batch.step(generate([prompt.text for prompt in prompts]))
     rewards = batch.turn_rewards()                       # (B, T, A)
 
-A simultaneous protocol of T turns costs exactly T rounds of this loop, a sequential one T * A.
+A simultaneous protocol of T turns costs exactly T rounds of this loop, a sequential one T * A, a
+leader that answers after its peers 2 * T.
 Debates that end early, by consensus, drop out of the prompts and cost nothing more.
 """
 
@@ -150,14 +151,15 @@ class BatchedDebate:
         self._list_speakers()
 
     def _score(self) -> None:
-        due = [(debate, responses) for debate in self._debates if (responses := debate.due())]
+        due = [(debate, debate.due()) for debate in self._debates if debate.awaits_scores]
         if not due:
             return
-        questions = [debate.question for debate, responses in due for _ in responses]
-        scores, shown = self.game.score(questions, [text for _, texts in due for text in texts])
+        questions = [debate.question for debate, texts in due for _ in texts]
+        responses = [text for _, texts in due for text in texts]
+        scores, shown = self.game.score(questions, responses) if responses else ([], None)
         start = 0
-        for debate, responses in due:
-            part = slice(start, start + len(responses))
+        for debate, texts in due:
+            part = slice(start, start + len(texts))
             debate.settle(scores[part], None if shown is None else shown[part])
             start = part.stop
 
@@ -191,7 +193,7 @@ class BatchedDebate:
         return np.stack([debate.rewards() for debate in self._debates])
 
     def score_mask(self) -> Bools:
-        """Return where there is a verifier score, (B, T, A) booleans."""
+        """Return which messages have a reward, (B, T, A) booleans; see `Debate.scored`."""
         return np.stack([debate.scored() for debate in self._debates])
 
     @property

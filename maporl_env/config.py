@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from maporl_env import prompts
 from maporl_env.credit import Credit, Penalties
-from maporl_env.debate import MAX_CHARS, OnLong, agent_ids, require_private
+from maporl_env.debate import MAX_CHARS, OnLong, agent_ids
 from maporl_env.game import Game
+from maporl_env.knowledge import require_private
 from maporl_env.observations.tokens import (
     MESSAGE_TOKENS,
     OBSERVATION_TOKENS,

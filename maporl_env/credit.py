@@ -4,7 +4,8 @@
                  + shaping bonus of the answers                    (Tables 1 and 2, `rewards`)
                  - penalties of that message alone
 
-Arrays are (T, A) float64; turns that were not played stay 0.
+Arrays are (T, A) float64; turns that were not played stay 0, and so does the place of an agent that
+was silent in a turn or is not paid for its message.
 """
 
 from __future__ import annotations
@@ -120,12 +121,14 @@ class Credit:
         if not turns:
             return table_TA
         given = scores(transcript)  # (turns played, A)
+        partial = transcript.ends is not None
         table_TA[:turns] = rewards.turn_rewards(
             given,
             horizon=self.horizon,
             share=self.share,
             gamma=self.gamma,
             valid=~np.isnan(given),
+            unscored=unscored(transcript) if partial else None,
         )
         if any(self.alpha) or any(self.beta):
             right, judged = correctness(transcript)
@@ -134,7 +137,27 @@ class Credit:
             )
         if self.penalties:
             table_TA[:turns] -= self.costs(transcript)
+        if partial:
+            table_TA[:turns] *= _by_seat(transcript, lambda m: m.paid)
         return table_TA
+
+    def rewarded(self, transcript: Transcript, num_turns: int) -> Bools:
+        """Return which messages have a reward, (num_turns, A); see `rewards.rewarded`.
+
+        A message on which the verifier failed has none, nor has one that is not paid.
+        """
+        mask_TA = np.zeros((num_turns, len(transcript.agents)), dtype=bool)
+        turns = transcript.turn
+        if not turns:
+            return mask_TA
+        valid = ~np.isnan(scores(transcript))
+        if transcript.ends is None:
+            mask_TA[:turns] = valid
+            return mask_TA
+        rule = {"horizon": self.horizon, "share": self.share, "gamma": self.gamma}
+        found = rewards.rewarded(valid, unscored(transcript), **rule)  # type: ignore[arg-type]
+        mask_TA[:turns] = found & (_by_seat(transcript, lambda m: m.paid) > 0)
+        return mask_TA
 
     def costs(self, transcript: Transcript) -> Floats:
         """Return the penalties of each message of the complete turns, (turns played, A)."""
@@ -144,7 +167,12 @@ class Credit:
 
 def scores(transcript: Transcript) -> Floats:
     """Return the verifier scores of the complete turns, (turns played, A); NaN where missing."""
-    return _by_seat(transcript, lambda m: np.nan if m.score is None else m.score)
+    return _by_seat(transcript, lambda m: np.nan if m.score is None else m.score, silent=np.nan)
+
+
+def unscored(transcript: Transcript) -> Bools:
+    """Return which messages are not scored by the rules of the protocol, (turns played, A)."""
+    return _by_seat(transcript, lambda m: not m.scored) > 0
 
 
 def correctness(transcript: Transcript) -> tuple[Bools, Bools]:
@@ -152,7 +180,8 @@ def correctness(transcript: Transcript) -> tuple[Bools, Bools]:
 
     `alpha` and `beta` use this. A message is right if its own answer is the gold answer, whatever
     the verifier says. Where no key can tell (`AnswerKind.keyed` is False: a program is right in
-    many wordings), it is right if its score is at least 0.5, and unknown if it has none.
+    many wordings), it is right if its score is at least 0.5, and unknown if it has none. A message
+    that is not scored by the rules is no answer: it is not known to be right or wrong.
     """
     kind = transcript.question.kind
     if not KINDS[kind].keyed:
@@ -160,7 +189,10 @@ def correctness(transcript: Transcript) -> tuple[Bools, Bools]:
         return given >= RIGHT_SCORE, ~np.isnan(given)
     key = gold(transcript.question.answer, kind)
     right = _by_seat(transcript, lambda m: extract_answer(m.text, kind) == key).astype(bool)
-    return right, np.ones_like(right)
+    if transcript.ends is None:
+        return right, np.ones_like(right)
+    known = _by_seat(transcript, lambda m: m.scored) > 0
+    return right & known, known
 
 
 def is_right(message: Message, question: Question) -> bool | None:
@@ -171,11 +203,15 @@ def is_right(message: Message, question: Question) -> bool | None:
     return None if message.score is None else message.score >= RIGHT_SCORE
 
 
-def _by_seat(transcript: Transcript, value: Callable[[Message], float]) -> Floats:
-    """Apply a function to every message of the complete turns; columns in order of the agents."""
-    width, turns = len(transcript.agents), transcript.turn
+def _by_seat(
+    transcript: Transcript, value: Callable[[Message], float], silent: float = 0.0
+) -> Floats:
+    """Apply a function to every message of the complete turns; columns in order of the agents.
+
+    Agents that did not speak in a turn have `silent` there.
+    """
     columns = {agent: column for column, agent in enumerate(transcript.agents)}
-    table = np.empty((turns, width))
-    for message in transcript.messages[: turns * width]:
+    table = np.full((transcript.turn, len(columns)), silent)
+    for message in transcript.until(transcript.turn).messages:
         table[message.turn, columns[message.agent]] = value(message)
     return table

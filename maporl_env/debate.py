@@ -1,17 +1,19 @@
 """The rules of one episode as a plain object, without any API library.
 
-A debate goes round in three steps: speak, score, go on.
+A debate goes round in three steps: speak, score, go on. The protocol says who speaks in a turn and
+whose messages are scored; in most protocols all agents do and all messages are.
 
     debate.reset(question)
     while not debate.over:
         for agent in debate.speakers:                  # a sequential protocol names one at a time
             debate.post(agent, answer(debate.observation(agent)))
-        if due := debate.due():                        # the turn is complete
+        if debate.awaits_scores:                       # the turn is complete
+            due = debate.due()                         # the texts that are scored
             debate.settle(verifier([debate.question] * len(due), due))
 
-Speaking and scoring are apart so that many debates can share one verifier call. A message of a
-simultaneous turn is pending, and in no observation, until the turn is complete; then the whole turn
-is published at once.
+Speaking and scoring are apart so that many debates can share one verifier call. Messages of agents
+that speak at once are pending, and in no observation, until all of them are there; then they are
+published together.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from numpy.typing import NDArray
 
 from maporl_env import prompts
 from maporl_env.credit import Credit
-from maporl_env.protocols import AppendOnly, Protocol
+from maporl_env.knowledge import as_known_to, clean, cleaned, require_private
+from maporl_env.protocols import AppendOnly, PartialTurns, Protocol
 from maporl_env.tasks.worked import AnswerRule, WorkedExamples, read_by
 from maporl_env.types import AgentID, Answer, Message, Question, Transcript, View
 
@@ -95,11 +98,12 @@ class Debate:
                 the question has private texts for another number of agents.
         """
         require_private(question, len(self.agents))
-        question = read_by(_cleaned(question), self.answer_rule)
-        transcript = Transcript(question, self.agents)
+        question = read_by(cleaned(question), self.answer_rule)
+        partial = isinstance(self.protocol, PartialTurns)
+        transcript = Transcript(question, self.agents, (), () if partial else None)
         if getattr(self.protocol, "token_budget", None) is not None:
             for agent in self.agents:
-                self.protocol.view(agent, transcript)
+                self.protocol.view(agent, as_known_to(agent, transcript, self.protocol))
         self._transcript = transcript
         self._pending = {}
         self.played = 0
@@ -123,7 +127,7 @@ class Debate:
 
     @property
     def pending(self) -> tuple[Message, ...]:
-        """Messages of a simultaneous turn that is not complete, in order of the agents."""
+        """Messages of agents that speak at once, not all of which are there, in their order."""
         return tuple(self._pending[agent] for agent in self.agents if agent in self._pending)
 
     @property
@@ -164,8 +168,9 @@ class Debate:
         if final and isinstance(protocol, AppendOnly) and protocol.appends:
             reading = self._read.get(agent, _NOTHING)
             if reading.turns <= turn:
+                known = as_known_to(agent, transcript, self.protocol)
                 while reading.turns <= turn:
-                    added = protocol.added(agent, reading.turns, transcript)
+                    added = protocol.added(agent, reading.turns, known)
                     reading = reading.then(added if reading.turns else self._begun(agent, added))
                 self._read[agent] = reading
             return reading
@@ -174,7 +179,8 @@ class Debate:
 
     def view_after(self, agent: AgentID, history: Transcript) -> View:
         """Return the view of an agent after any history of this game."""
-        return self._begun(agent, self.protocol.view(agent, history), history.question)
+        view = self.protocol.view(agent, as_known_to(agent, history, self.protocol))
+        return self._begun(agent, view, history.question)
 
     def _begun(self, agent: AgentID, view: View, asked: Question | None = None) -> View:
         """Return a view with the worked examples before it."""
@@ -230,19 +236,41 @@ class Debate:
         text = clean(text)
         cut = cut or len(text) > self.max_chars
         message = Message(self.played, agent, text[: self.max_chars], None, cut)
-        if not self.protocol.simultaneous:
+        if len(self._speakers) == 1 or not self._at_once():
             self._publish((message,))
             return
         self._pending[agent] = message
-        if len(self._pending) == len(self.agents):
+        if len(self._pending) == len(self._speakers):
             ordered = self.pending
             self._pending = {}
             self._publish(ordered)
 
+    def _at_once(self) -> bool:
+        """Whether the messages of all that may speak now are published together."""
+        return self.protocol.simultaneous or isinstance(self.protocol, PartialTurns)
+
     def _publish(self, messages: Sequence[Message]) -> None:
-        self._transcript = self.transcript.publish(messages)
-        self._due = self._transcript.turn > self.played
-        self._speakers = () if self._due else self.protocol.speakers(self._transcript)
+        transcript = self.transcript.publish(messages)
+        if isinstance(self.protocol, PartialTurns) and self.protocol.turn_over(transcript):
+            transcript = self._closed(self.protocol, transcript.closed())
+        self._transcript = transcript
+        self._due = transcript.turn > self.played
+        self._speakers = () if self._due else self.protocol.speakers(transcript)
+
+    def _closed(self, protocol: PartialTurns, transcript: Transcript) -> Transcript:
+        """Return a transcript that says which messages of its last turn are scored and paid."""
+        scored, paid = protocol.scored(transcript), protocol.paid(transcript)
+        said = transcript.of_turn(transcript.turn - 1)
+        marked = [replace(m, scored=m.agent in scored, paid=m.agent in paid) for m in said]
+        before = transcript.messages[: len(transcript.messages) - len(said)]
+        return replace(transcript, messages=(*before, *marked))
+
+    def _scored_agents(self) -> tuple[AgentID, ...]:
+        """Return whose messages of the turn in play are scored, in order of their index."""
+        if not isinstance(self.protocol, PartialTurns):
+            return self.agents
+        scored = {m.agent for m in self.transcript.of_turn(self.played) if m.scored}
+        return tuple(agent for agent in self.agents if agent in scored)
 
     # -- scoring -----------------------------------------------------------------------------
 
@@ -255,7 +283,8 @@ class Debate:
         """Return the texts of the complete turn that await a score, by agent; else []."""
         if not self._due:
             return []
-        return [self.protocol.response(agent, self.transcript) for agent in self.agents]
+        transcript = self.transcript
+        return [self.protocol.response(agent, transcript) for agent in self._scored_agents()]
 
     def settle(
         self, scores: Sequence[float | None], shown: Sequence[float | None] | None = None
@@ -263,7 +292,7 @@ class Debate:
         """Write in the scores of the turn that awaits them, in order of the agents.
 
         Args:
-            scores: one per agent in [0, 1]; None where the verifier failed.
+            scores: one per text of `due` in [0, 1]; None where the verifier failed.
             shown: likewise, the scores that agents read; None if they read `scores`.
 
         Raises:
@@ -279,12 +308,13 @@ class Debate:
         self._speakers = () if self.truncated else self.protocol.speakers(self._transcript)
 
     def _by_agent(self, scores: Sequence[float | None]) -> dict[AgentID, float | None]:
-        if len(scores) != len(self.agents):
-            raise ValueError(f"{len(scores)} scores for {len(self.agents)} agents")
+        agents = self._scored_agents()
+        if len(scores) != len(agents):
+            raise ValueError(f"{len(scores)} scores for {len(agents)} agents")
         for score in scores:
             if score is not None and not 0.0 <= score <= 1.0:
                 raise ValueError(f"a score must lie in [0, 1] or be None, not {score!r}")
-        return dict(zip(self.agents, scores, strict=True))
+        return dict(zip(agents, scores, strict=True))
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -319,17 +349,16 @@ class Debate:
         return self.credit.table(self._complete(), self.num_turns)
 
     def scored(self) -> NDArray[np.bool_]:
-        """Return where there is a verifier score, (T, A) booleans."""
-        mask = np.zeros((self.num_turns, len(self.agents)), dtype=bool)
-        for message in self._complete().messages:
-            mask[message.turn, self.seats[message.agent]] = message.score is not None
-        return mask
+        """Return where a message has a reward, (T, A) booleans.
+
+        It has one if it has a verifier score or, where it is not scored but paid, if another score
+        that its reward is made of is there.
+        """
+        return self.credit.rewarded(self._complete(), self.num_turns)
 
     def _complete(self) -> Transcript:
         """The transcript without the messages of an incomplete turn."""
-        transcript = self.transcript
-        length = transcript.turn * len(self.agents)
-        return Transcript(transcript.question, self.agents, transcript.messages[:length])
+        return self.transcript.until(self.transcript.turn)
 
     def outcome(self) -> tuple[Answer, ...]:
         """Return the final answers so far: one, several if tied, none if no answer is valid."""
@@ -358,31 +387,6 @@ def agent_ids(num_agents: int) -> tuple[AgentID, ...]:
     if num_agents < 1:
         raise ValueError(f"num_agents must be at least 1, not {num_agents}")
     return tuple(f"agent_{agent}" for agent in range(num_agents))
-
-
-def require_private(question: Question, num_agents: int) -> None:
-    """Raise ValueError unless a question has no private texts, or one per agent."""
-    if question.private and len(question.private) != num_agents:
-        raise ValueError(
-            f"question {question.id!r} has private texts for {len(question.private)} agents, not "
-            f"for {num_agents}: set num_agents={len(question.private)}, or give one text per agent"
-        )
-
-
-def _cleaned(question: Question) -> Question:
-    """Return a question whose texts can be encoded; the same where they can be already."""
-    prompt, private = clean(question.prompt), tuple(map(clean, question.private))
-    if (prompt, private) == (question.prompt, question.private):
-        return question
-    return replace(question, prompt=prompt, private=private)
-
-
-def clean(text: str) -> str:
-    """Return `text` as a plain str that can be encoded: lone surrogates become U+FFFD."""
-    text = str(text)
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _kind_of(value: object) -> str:

@@ -182,8 +182,8 @@ class _ParallelDebate(DebateAdapter, ParallelEnv[AgentID, Any, Any]):
         super().__init__(*args, **options)
         if not self.metadata["is_parallelizable"]:
             raise ValueError(
-                f"protocol {self.config.protocol!r} lets agents speak one after the other, so it "
-                "has no parallel view: use debate_v0.env, or protocol='debate'"
+                f"protocol {self.config.protocol!r} does not let all agents speak at once in every "
+                "turn, so it has no parallel view: use debate_v0.env, or protocol='debate'"
             )
         self.agents = []
 
@@ -218,7 +218,7 @@ class _ParallelDebate(DebateAdapter, ParallelEnv[AgentID, Any, Any]):
             self.medium.check(agent, actions[agent])
         for agent in self.agents:
             self.medium.take(agent, actions[agent])
-        if not self.debate.due():  # token by token: somebody is still writing
+        if not self.debate.awaits_scores:  # token by token: somebody is still writing
             return self._results(dict.fromkeys(self.agents, 0.0))
         self.score_turn()
         return self._results(self.payments())

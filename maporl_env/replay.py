@@ -20,6 +20,7 @@ Two kinds of file are read, told apart by their columns:
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,8 @@ class Recording:
     Attributes:
         question: what was asked.
         speakers: the name of each agent's speaker.
-        texts: per agent, one text per turn, at least one.
+        texts: per agent, one text per turn in which it spoke.
+        turns: per agent, these turns, ascending; () for 0, 1, 2, ... of agents that all spoke.
         marks: per agent, whether the source calls its last text right; () if it does not say.
     """
 
@@ -52,9 +54,11 @@ class Recording:
     speakers: tuple[str, ...]
     texts: tuple[tuple[str, ...], ...]
     marks: tuple[bool, ...] = ()
+    turns: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.texts or len(self.texts) != len(self.speakers) or not all(self.texts):
+        somebody = any(self.texts) if self.turns else all(self.texts)
+        if not self.texts or len(self.texts) != len(self.speakers) or not somebody:
             raise ValueError(
                 f"recording of {self.question.id!r}: every speaker needs at least one text; got "
                 f"{len(self.speakers)} speakers with {[len(said) for said in self.texts]} texts"
@@ -63,18 +67,29 @@ class Recording:
     @classmethod
     def of_transcript(cls, transcript: Transcript) -> Recording:
         """Return the messages of a debate, turn by turn."""
-        texts = tuple(transcript.texts_of(agent) for agent in transcript.agents)
-        return cls(transcript.question, transcript.agents, texts)
+        agents, messages = transcript.agents, transcript.messages
+        texts = tuple(transcript.texts_of(agent) for agent in agents)
+        if transcript.ends is None:
+            return cls(transcript.question, agents, texts)
+        turns = tuple(tuple(m.turn for m in messages if m.agent == agent) for agent in agents)
+        return cls(transcript.question, agents, texts, turns=turns)
 
     @property
     def num_turns(self) -> int:
-        """The most texts that one speaker has."""
-        return max(map(len, self.texts))
+        """The number of turns that were recorded: by default the most texts of one speaker."""
+        return (
+            1 + max(map(max, filter(None, self.turns))) if self.turns else max(map(len, self.texts))
+        )
 
     def text(self, agent_index: int, turn: int) -> str:
-        """Return an agent's text in a turn (0-based): the recorded one, else its last."""
+        """Return an agent's text in a turn (0-based): the recorded one, else its last before it.
+
+        "" if it has said nothing.
+        """
         said = self.texts[agent_index]
-        return said[min(turn, len(said) - 1)]
+        if self.turns:
+            said = said[: bisect_right(self.turns[agent_index], turn) or 1]
+        return said[min(turn, len(said) - 1)] if said else ""
 
     def messages(self, turn: int) -> dict[AgentID, str]:
         """Return all agents' messages of a turn, as the Parallel environment takes them."""

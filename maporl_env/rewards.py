@@ -58,6 +58,7 @@ def turn_rewards(
     share: Share = "team",
     gamma: float = DEFAULT_GAMMA,
     valid: ArrayLike | None = None,
+    unscored: ArrayLike | None = None,
 ) -> Floats:
     """Return the reward of every message under one of six credit rules.
 
@@ -72,12 +73,19 @@ def turn_rewards(
     score (of the team, or of the agent where share="own") counts as not played: its discount
     leaves both sums, and "last" looks at the last turn that has one.
 
+    Where agents are silent in a turn, or speak without being scored, their cells are invalid. A
+    message that is `unscored` by the rules is rewarded by other scores alone: its own term leaves
+    both sums of Definition 1, "last" takes the last score that is not before it, "current" the team
+    mean of its turn. It has reward 0 where there are no such scores; see `rewarded`.
+
     Args:
         scores: (T, A) verifier scores of the turns that were played; finite where valid.
         horizon: the turns whose scores count.
         share: the agents whose scores of other turns count ("current": of the same turn).
         gamma: turn discount in [0, 1]; read by "discounted" only.
         valid: (T, A) booleans, True = the verifier gave this score. None means all.
+        unscored: (T, A) booleans, True = a message without a score of its own, rewarded by others.
+            None means none.
 
     Returns:
         (T, A) float64.
@@ -93,12 +101,48 @@ def turn_rewards(
     own_TA, valid_TA = _masked_scores(scores, valid)
     counted_TA, known_TA = _team_means(own_TA, valid_TA) if share == "team" else (own_TA, valid_TA)
     if horizon == "discounted":
-        rewards_TA = _discounted(own_TA, counted_TA, known_TA, gamma)
+        rewards_TA = _discounted(own_TA, valid_TA, counted_TA, known_TA, gamma)
     elif horizon == "last":
         rewards_TA = _last(counted_TA, known_TA)
     else:
         rewards_TA = counted_TA
-    return np.where(valid_TA, rewards_TA, 0.0)
+    paid_TA = valid_TA
+    if unscored is not None:
+        paid_TA = valid_TA | _unscored(unscored, valid_TA) & _reached(known_TA, horizon, gamma)
+    return np.where(paid_TA, rewards_TA, 0.0)
+
+
+def rewarded(
+    valid: ArrayLike, unscored: ArrayLike, *, horizon: Horizon, share: Share, gamma: float
+) -> Bools:
+    """Return which messages `turn_rewards` rewards, (T, A) booleans; arguments as there.
+
+    These are the messages with a score, and the unscored ones that another score is credited to.
+    """
+    valid_TA = _validity(valid, np.shape(valid))
+    known_TA = (
+        _team_means(valid_TA.astype(np.float64), valid_TA)[1] if share == "team" else valid_TA
+    )
+    return valid_TA | _unscored(unscored, valid_TA) & _reached(known_TA, horizon, gamma)
+
+
+def _unscored(unscored: ArrayLike, valid_TA: Bools) -> Bools:
+    mask_TA = _validity(unscored, valid_TA.shape)
+    if (mask_TA & valid_TA).any():
+        raise ValueError("a message cannot be both valid, which means scored, and unscored")
+    return mask_TA
+
+
+def _reached(known_TA: Bools, horizon: Horizon, gamma: float) -> Bools:
+    """Return whether a message without an own score is credited with another one, (T, A)."""
+    if horizon == "current":
+        return known_TA
+    not_before_TA = np.logical_or.accumulate(known_TA[::-1])[::-1]
+    if horizon == "last":
+        return not_before_TA
+    after_TA = np.zeros_like(known_TA)
+    after_TA[:-1] = not_before_TA[1:] & (gamma > 0)
+    return after_TA
 
 
 def shaping_bonus(
@@ -156,7 +200,9 @@ def shaping_bonus(
     return bonus_TA
 
 
-def _discounted(own_TA: Floats, later_TA: Floats, known_TA: Bools, gamma: float) -> Floats:
+def _discounted(
+    own_TA: Floats, valid_TA: Bools, later_TA: Floats, known_TA: Bools, gamma: float
+) -> Floats:
     """Own score plus the discounted later ones, over the sum of the discounts that were used."""
     rewards_TA = own_TA.copy()
     tail_A = np.zeros(own_TA.shape[1])  # sum over k >= 1 of gamma^k * later score
@@ -164,7 +210,8 @@ def _discounted(own_TA: Floats, later_TA: Floats, known_TA: Bools, gamma: float)
     for t in range(len(own_TA) - 2, -1, -1):  # the last turn keeps its own score
         tail_A = gamma * (later_TA[t + 1] + tail_A)
         discounts_A = gamma * (known_TA[t + 1] + discounts_A)
-        rewards_TA[t] = (own_TA[t] + tail_A) / (1.0 + discounts_A)
+        used_A = valid_TA[t] + discounts_A  # 0 without an own and a later score
+        rewards_TA[t] = (own_TA[t] + tail_A) / np.where(used_A > 0.0, used_A, 1.0)
     return rewards_TA
 
 

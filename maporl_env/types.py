@@ -26,6 +26,9 @@ Segment = tuple[Literal["system", "user", "own"], str]
 View = tuple[Segment, ...]
 """The segments that an agent reads before it speaks. Made by a protocol, rendered by `prompts`."""
 
+LONG_REFERENCE = 16
+"""Characters from which on a hidden reference cannot stand in a prompt by chance."""
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -38,10 +41,13 @@ class Question:
         kind: how answers are read: "number", "nli", "code", "text", ... (see `answers`).
         private: a text per agent, in order of their index, that this agent alone reads behind the
             prompt, "" for none; () for no private texts at all.
-        hidden: a reference that verifiers may read and that stands in no agent's observation.
+        hidden: a reference that verifiers may read, and agents that a protocol makes privileged
+            (a simulated user); it stands in no other observation.
 
     Raises:
         TypeError: `private` is no sequence of texts, or `hidden` no text.
+        ValueError: `hidden` is of `LONG_REFERENCE` characters or more and stands in the prompt, so
+            that every agent would read it.
     """
 
     id: str
@@ -59,6 +65,12 @@ class Question:
             raise TypeError("private must be a list of texts, one per agent")
         if not isinstance(self.hidden, str):
             raise TypeError("hidden must be a text")
+        reference = self.hidden.strip()
+        if len(reference) >= LONG_REFERENCE and reference in self.prompt:
+            raise ValueError(
+                f"the hidden reference of question {self.id!r} stands in its prompt, where every "
+                "agent would read it: take it out of the prompt, or leave hidden empty"
+            )
 
     @property
     def public(self) -> Question:
@@ -73,6 +85,17 @@ class Question:
     def private_of(self, agent_index: int) -> str:
         """Return the text that only this agent reads; "" if there is none."""
         return self.private[agent_index] if self.private else ""
+
+    def known_to(self, agent_index: int, *, reference: bool = False) -> Question:
+        """Return what one agent may know of this question: without what others alone are told.
+
+        Args:
+            agent_index: of the agent.
+            reference: it may read `hidden` too.
+        """
+        hidden = self.hidden if reference else ""
+        private = tuple([t if a == agent_index else "" for a, t in enumerate(self.private)])
+        return replace(self, private=private, hidden=hidden)
 
     def dealt_to(self, seats: Sequence[int]) -> Question:
         """Return the question for other agents: the i-th is told what agent `seats[i]` is told."""
@@ -106,6 +129,8 @@ class Message:
             author says that a limit of its own stopped it.
         shown: the score that agents read where scores are shown: "score" for `score` itself, else a
             value in [0, 1] of another verifier, or None for none (see `feedback_verifier`).
+        scored: whether the protocol has it scored; if not, `score` is None without any fault.
+        paid: whether its author is rewarded for it.
     """
 
     turn: int
@@ -114,6 +139,8 @@ class Message:
     score: float | None = None
     cut: bool = False
     shown: float | Literal["score"] | None = "score"
+    scored: bool = True
+    paid: bool = True
 
     @property
     def feedback(self) -> float | None:
@@ -121,8 +148,14 @@ class Message:
         return self.score if isinstance(self.shown, str) else self.shown
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a JSON-ready dict."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        """Return the fields as a JSON-ready dict, `scored` and `paid` only if they are False."""
+        fields = {name: getattr(self, name) for name in _ALWAYS_WRITTEN}
+        if not self.scored:
+            fields["scored"] = False
+        return fields if self.paid else {**fields, "paid": False}
+
+
+_ALWAYS_WRITTEN = ("turn", "agent", "text", "score", "cut", "shown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,21 +168,50 @@ class Transcript:
         question: the task item.
         agents: all agents of the game in order of their index, also before they speak.
         messages: published messages; one still pending in a simultaneous turn is not here.
+        ends: per complete turn, the number of messages up to its end. None where every agent speaks
+            once in every turn, so that the number of messages tells.
     """
 
     question: Question
     agents: tuple[AgentID, ...]
     messages: tuple[Message, ...] = ()
+    ends: tuple[int, ...] | None = None
 
     @property
     def turn(self) -> int:
         """Number of complete turns = index of the turn that is being played."""
+        if self.ends is not None:
+            return len(self.ends)
         return len(self.messages) // len(self.agents)
 
     def of_turn(self, turn: int) -> tuple[Message, ...]:
         """Messages of one turn, in the order they were published."""
-        width = len(self.agents)
-        return self.messages[turn * width : (turn + 1) * width]
+        if self.ends is None:
+            width = len(self.agents)
+            return self.messages[turn * width : (turn + 1) * width]
+        start, stop = self._start(turn), self._start(turn + 1)
+        return self.messages[start:stop]
+
+    def _start(self, turn: int) -> int:
+        """Return the number of messages before a turn; all messages beyond the turn in play."""
+        if self.ends is None:
+            return turn * len(self.agents)
+        if not turn:
+            return 0
+        return self.ends[turn - 1] if turn <= len(self.ends) else len(self.messages)
+
+    def until(self, turn: int) -> Transcript:
+        """Return the transcript as it stood when `turn` turns were complete."""
+        ends = self.ends if self.ends is None else self.ends[:turn]
+        return Transcript(self.question, self.agents, self.messages[: self._start(turn)], ends)
+
+    def closed(self) -> Transcript:
+        """Return the transcript with the turn in play complete, though not every agent spoke.
+
+        For protocols in whose turns not every agent speaks; all of their turns end so.
+        """
+        ends = (*(self.ends or ()), len(self.messages))
+        return Transcript(self.question, self.agents, self.messages, ends)
 
     def message(self, turn: int, agent: AgentID) -> Message:
         """Return one agent's message of a turn; ValueError if it has not spoken in it."""
@@ -160,7 +222,7 @@ class Transcript:
 
     def publish(self, messages: Iterable[Message]) -> Transcript:
         """Return a longer transcript; this one is unchanged."""
-        return Transcript(self.question, self.agents, self.messages + tuple(messages))
+        return Transcript(self.question, self.agents, self.messages + tuple(messages), self.ends)
 
     def with_scores(
         self,
@@ -170,32 +232,37 @@ class Transcript:
     ) -> Transcript:
         """Return the transcript with the scores of one complete turn written in.
 
-        `shown` are the scores that readers see instead; None for the scores themselves.
+        `shown` are the scores that readers see instead; None for the scores themselves. A message
+        without an entry in `scores` stays as it is.
         """
-        start = turn * len(self.agents)
+        start = self._start(turn)
         scored = tuple(
             [
                 Message(
                     *(m.turn, m.agent, m.text, scores[m.agent], m.cut),
                     "score" if shown is None else shown[m.agent],
+                    *(m.scored, m.paid),
                 )
+                if m.agent in scores
+                else m
                 for m in self.of_turn(turn)
             ]
         )
         messages = self.messages[:start] + scored + self.messages[start + len(scored) :]
-        return Transcript(self.question, self.agents, messages)
+        return Transcript(self.question, self.agents, messages, self.ends)
 
     def texts_of(self, agent: AgentID) -> tuple[str, ...]:
         """Return the messages of one agent so far, in order."""
         return tuple(message.text for message in self.messages if message.agent == agent)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return {
+        """Return a JSON-ready dict, `ends` only if not every agent speaks in every turn."""
+        written = {
             "question": self.question.to_dict(),
             "agents": list(self.agents),
             "messages": [message.to_dict() for message in self.messages],
         }
+        return written if self.ends is None else {**written, "ends": list(self.ends)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Transcript:
@@ -204,6 +271,7 @@ class Transcript:
             question=Question.from_dict(data["question"]),
             agents=tuple(data["agents"]),
             messages=tuple(Message(**message) for message in data["messages"]),
+            ends=tuple(data["ends"]) if data.get("ends") is not None else None,
         )
 
     def to_json(self) -> str:

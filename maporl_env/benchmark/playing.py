@@ -212,7 +212,7 @@ def _rescored(played: Iterable[_Played], scorer: Scorer, protocol: Protocol) -> 
     for one in played:
         history = one.transcript
         responses = [
-            protocol.response(message.agent, _until(history, message.turn))
+            protocol.response(message.agent, history.until(message.turn + 1))
             for message in history.messages
         ]
         scores = scorer.score([history.question] * len(responses), responses)
@@ -220,17 +220,11 @@ def _rescored(played: Iterable[_Played], scorer: Scorer, protocol: Protocol) -> 
         yield replace(one, transcript=replace(history, messages=tuple(messages)))
 
 
-def _until(history: Transcript, turn: int) -> Transcript:
-    """Return a transcript as it stood at the end of a turn."""
-    return replace(history, messages=tuple(m for m in history.messages if m.turn <= turn))
-
-
 def _team_accuracy(debate: Debate, turn: int) -> float:
     """Return the chance that the team's answer after a turn, drawn from tied ones, is right."""
     transcript = debate.transcript
-    said = transcript.messages[: (turn + 1) * len(transcript.agents)]
     question = transcript.question
-    outcome = debate.protocol.outcome(Transcript(question, transcript.agents, said))
+    outcome = debate.protocol.outcome(transcript.until(turn + 1))
     gold = read_gold(question.answer, question.kind)
     return 1.0 / len(outcome) if gold in outcome else 0.0
 

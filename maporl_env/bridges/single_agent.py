@@ -100,7 +100,7 @@ class SingleAgentDebate(gymnasium.Env[Any, Any]):
         """Play until it is the learner's turn or the end; return the learner's reward."""
         debate, reward = self.core.debate, 0.0
         while not debate.over and self.learner not in debate.speakers:
-            if debate.due():
+            if debate.awaits_scores:
                 self.core.score_turn()
                 reward += self.core.payments()[self.learner]
             else:

@@ -105,8 +105,9 @@ class VectorDebate(VectorEnv[Any, Any, Any]):
     def _check_protocol(self, core: DebateAdapter) -> None:
         if not core.metadata["is_parallelizable"]:
             raise ValueError(
-                f"protocol {core.config.protocol!r} lets agents speak one after the other, so its "
-                "debates do not go in lock step: use vectorization_mode='sync', or BatchedDebate"
+                f"protocol {core.config.protocol!r} does not let all agents speak at once in every "
+                "turn, so its debates do not go in lock step: use vectorization_mode='sync', or "
+                "BatchedDebate"
             )
 
     # -- start -------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from maporl_env.protocols.base import AppendOnly, Protocol
+from maporl_env.protocols.base import AppendOnly, PartialTurns, Privileged, Protocol
 from maporl_env.protocols.conversation import (
     DEFAULT_TEMPLATE,
     Conversation,
@@ -36,7 +36,9 @@ __all__ = [
     "History",
     "Joiner",
     "JointAnswer",
+    "PartialTurns",
     "Pipeline",
+    "Privileged",
     "Protocol",
     "SelfCorrection",
     "SequentialDebate",

@@ -1,4 +1,4 @@
-"""The interface of a protocol, and the promise of views that only grow."""
+"""The interface of a protocol, and what a protocol may promise or ask for beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from maporl_env.types import AgentID, Answer, Transcript, View
 class Protocol(typing.Protocol):
     """The rules of one way to collaborate, as functions of the history.
 
-    A turn is complete when every agent has spoken once, in all protocols.
+    A turn is complete when every agent has spoken once, all messages are scored and their authors
+    rewarded, unless the protocol says otherwise as a `PartialTurns`.
     """
 
     @property
@@ -52,4 +53,42 @@ class AppendOnly:
 
     def added(self, agent: AgentID, turn: int, history: Transcript) -> View:
         """Return the block that `turn` (0-based) adds to the view of `agent`."""
+        raise NotImplementedError
+
+
+class PartialTurns:
+    """A protocol in whose turns not every agent speaks, is scored or is paid.
+
+    Its `speakers` are the agents that speak next, all at once: their messages are published
+    together, and then `turn_over` is asked. Within a turn an agent speaks at most once, and at
+    least one agent does. `simultaneous` is False. Messages that are not scored join no vote and no
+    mean of scores; those of a paid author are rewarded with the scores that follow.
+    """
+
+    __slots__ = ()
+
+    def turn_over(self, history: Transcript) -> bool:
+        """Return whether the turn in play, of which a message was published, is complete."""
+        raise NotImplementedError
+
+    def scored(self, history: Transcript) -> tuple[AgentID, ...]:
+        """Return the agents whose `response` is scored, after the last complete turn."""
+        return tuple(message.agent for message in history.of_turn(history.turn - 1))
+
+    def paid(self, history: Transcript) -> tuple[AgentID, ...]:
+        """Return the agents that are rewarded for their message of the last complete turn."""
+        return tuple(message.agent for message in history.of_turn(history.turn - 1))
+
+
+class Privileged:
+    """A protocol with agents that read the hidden reference of the question.
+
+    The views of all other agents are made without it, as every view is made without the private
+    texts of other agents: what a protocol is not given it cannot show.
+    """
+
+    __slots__ = ()
+
+    def privileged(self, agents: tuple[AgentID, ...]) -> tuple[AgentID, ...]:
+        """Return the agents whose views may hold `Question.hidden`."""
         raise NotImplementedError

@@ -59,8 +59,9 @@ def picture(transcript: Transcript, num_turns: int) -> Picture:
     canvas = _pillow("Image").new("RGB", (width, height), PAPER)
     draw = _pillow("ImageDraw").Draw(canvas)
     _draw_question(draw, transcript.question, width)
-    first = max(0, -(-len(transcript.messages) // len(transcript.agents)) - MAX_ROWS)
-    for message in transcript.messages[first * len(transcript.agents) :]:
+    begun = transcript.messages[-1].turn + 1 if transcript.messages else 0
+    first = max(0, begun - MAX_ROWS)
+    for message in transcript.messages[len(transcript.until(first).messages) :]:
         agent = transcript.agents.index(message.agent)
         row_top = _top() + (message.turn - first) * _cell_height()
         _draw_message(draw, message, MARGIN + agent * (cell_width + MARGIN), row_top, cell_width)

@@ -166,7 +166,7 @@ def _question(row: Row, where: str, name: str) -> Question:
     private, hidden = _private(row.get("private"), where), row.get("hidden")
     try:
         return Question(name, prompt, answer, kind, private, "" if hidden is None else hidden)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
 
 

@@ -18,8 +18,9 @@ from typing import Literal
 from maporl_env import prompts
 from maporl_env.answer_lines import MARKER
 from maporl_env.answers import KINDS, extract_answer, gold
+from maporl_env.knowledge import as_known_to
 from maporl_env.prompts import Template
-from maporl_env.protocols import Protocol
+from maporl_env.protocols import PartialTurns, Protocol
 from maporl_env.tasks.base import Task
 from maporl_env.types import AgentID, Message, Question, Transcript, View
 
@@ -157,6 +158,11 @@ def worked_examples(
                 f"question {question.id!r} has private texts for {len(question.private)} agents, "
                 f"not for {len(agents)}: set num_agents={len(question.private)}"
             )
+    if isinstance(protocol, PartialTurns):
+        raise ValueError(
+            f"worked examples are debates in which all agents speak in every turn, and those of "
+            f"{type(protocol).__name__} are not: set shots=0"
+        )
     debates = [_debate(task, question, agents, protocol.num_turns) for question in questions]
     read = [[_as_read(one, agent, protocol) for agent in range(len(agents))] for one in debates]
     order = list(range(len(read)))
@@ -210,7 +216,8 @@ def _as_read(debate: Transcript, agent_index: int, protocol: Protocol) -> str:
     last = len(debate.messages) - len(agents)
     read = last if protocol.simultaneous else last + agent_index
     history = Transcript(debate.question, agents, debate.messages[:read])
-    view = protocol.view(agents[agent_index], history)
+    agent = agents[agent_index]
+    view = protocol.view(agent, as_known_to(agent, history, protocol))
     text = prompts.render(tuple(part for part in view if part[0] != "system"))
     return text + debate.messages[last + agent_index].text
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from maporl_env.answers import extract_answer
 from maporl_env.credit import is_right
-from maporl_env.types import Answer, Message, Question, Transcript
+from maporl_env.types import AgentID, Answer, Message, Question, Transcript
 from maporl_env.voting import majority
 
 Side = Literal["right", "wrong", "tie"]
@@ -28,7 +28,7 @@ class TurnStats:
     """Statistics of one turn over all questions. Shares are in [0, 1].
 
     Attributes:
-        accuracy: of each agent, in the order of the agents.
+        accuracy: of each agent that is ever scored, in the order of the agents.
         vote: expected accuracy of the majority vote, ties shared.
         vote_interval: half width of its 95 % interval over questions (normal approximation).
         wrong_to_right: share of messages that are right after a wrong one of the same agent.
@@ -79,25 +79,43 @@ def turn_stats(transcripts: Sequence[Transcript]) -> tuple[TurnStats, ...]:
     if not transcripts:
         return ()
     horizon = max(transcript.turn for transcript in transcripts)
-    read = [_read(transcript, horizon) for transcript in transcripts]
+    agents = answering(transcripts)
+    read = [_read(transcript, horizon, agents) for transcript in transcripts]
     correct_NTA = np.array([[[right for _, right in turn] for turn in debate] for debate in read])
-    votes_NT = np.array([_votes(debate) for debate in read])
+    votes_NT = np.array(
+        [_votes(one, debate, agents) for one, debate in zip(transcripts, read, strict=True)]
+    )
     return tuple(
         _turn(t, [debate[t] for debate in read], correct_NTA, votes_NT, _scores(transcripts, t))
         for t in range(horizon)
     )
 
 
-def _read(transcript: Transcript, horizon: int) -> list[list[tuple[Any, bool]]]:
-    """Return (answer, right?) of every message by turn; an early end repeats the last turn."""
+def answering(transcripts: Sequence[Transcript]) -> tuple[AgentID, ...]:
+    """Return the agents of some debates that are scored in any of them, in order of their index."""
+    agents = transcripts[0].agents
+    if all(one.ends is None for one in transcripts):
+        return agents
+    scored = {m.agent for one in transcripts for m in one.messages if m.scored}
+    return tuple(agent for agent in agents if agent in scored)
+
+
+def _read(
+    transcript: Transcript, horizon: int, agents: Sequence[AgentID]
+) -> list[list[tuple[Any, bool]]]:
+    """Return (answer, right?) of some agents by turn; an early end repeats the last turn.
+
+    An agent that is silent or not scored in a turn stands by its last scored message; before its
+    first it has no answer.
+    """
     question = transcript.question
     turns = []
+    stands: dict[AgentID, tuple[Any, bool]] = dict.fromkeys(agents, (None, False))
     for t in range(horizon):
-        by_agent = {m.agent: m for m in transcript.of_turn(min(t, transcript.turn - 1))}
-        messages = [by_agent[agent] for agent in transcript.agents]
-        turns.append(
-            [(extract_answer(m.text, question.kind), right(m, question)) for m in messages]
-        )
+        for m in transcript.of_turn(t) if t < transcript.turn else ():
+            if m.scored:
+                stands[m.agent] = (extract_answer(m.text, question.kind), right(m, question))
+        turns.append([stands[agent] for agent in agents])
     return turns
 
 
@@ -127,8 +145,19 @@ def _scores(transcripts: Sequence[Transcript], t: int) -> list[float]:
     ]
 
 
-def _votes(debate: list[list[tuple[Any, bool]]]) -> list[float]:
-    return [vote_accuracy(turn) for turn in debate]
+def _votes(
+    transcript: Transcript, debate: list[list[tuple[Any, bool]]], agents: Sequence[AgentID]
+) -> list[float]:
+    """Return the accuracy of the vote of each turn; who was not scored in it does not vote."""
+    if transcript.ends is None:
+        return [vote_accuracy(turn) for turn in debate]
+    votes, share = [], 0.0
+    for t, turn in enumerate(debate):
+        heard = {m.agent for m in transcript.of_turn(t) if m.scored}
+        asked = [one for agent, one in zip(agents, turn, strict=True) if agent in heard]
+        share = vote_accuracy(asked) if asked else share  # a turn without answers changes nothing
+        votes.append(share)
+    return votes
 
 
 def _turn(
@@ -168,7 +197,8 @@ def transitions(transcripts: Iterable[Transcript]) -> tuple[Transition, ...]:
 
 
 def _moves(transcript: Transcript) -> Iterator[tuple[int, bool, Side, bool, Side]]:
-    played = [[right for _, right in turn] for turn in _read(transcript, transcript.turn)]
+    read = _read(transcript, transcript.turn, answering([transcript]))
+    played = [[right for _, right in turn] for turn in read]
     for turn, (now, later) in enumerate(itertools.pairwise(played)):
         for agent in range(len(now)):
             yield turn, now[agent], _others(now, agent), later[agent], _others(later, agent)

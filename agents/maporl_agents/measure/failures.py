@@ -101,6 +101,7 @@ def _of_turn(turn: int, transcripts: Sequence[Transcript]) -> Failures:
         (outcome_of(one.question, message), one.question, message)
         for one in transcripts
         for message in one.of_turn(min(turn, one.turn - 1))
+        if message.scored
     ]
     counts = Counter(outcome for outcome, _, _ in found)
     return Failures(

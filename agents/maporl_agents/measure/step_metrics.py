@@ -15,7 +15,7 @@ from maporl_agents.losses import kl_estimate, masked_mean
 from maporl_agents.measure.copying import answers_of, copy_rates, laziness
 from maporl_agents.types import Completion, Experience, Rollout, StopReason, TokenBatch
 from maporl_env.credit import correctness
-from maporl_env.types import Message
+from maporl_env.types import Message, Transcript
 
 Metrics = dict[str, float]
 Samples = Iterator[tuple[str, float]]
@@ -79,9 +79,13 @@ def _message_samples(rollout: Rollout, start: int) -> Samples:
 def _debate_samples(rollout: Rollout, start: int) -> Samples:
     """Yield the behaviour of a debate's agents in its complete turns from `start` on.
 
-    Yields nothing for a game in which agents do not all speak in every turn.
+    Of a game in which agents do not all speak in every turn it yields the accuracy of the messages
+    that are scored.
     """
     transcript = rollout.transcript
+    if transcript.ends is not None:
+        yield from _accuracies(transcript, start)
+        return
     if not all(
         len({m.agent for m in transcript.of_turn(t)}) == len(transcript.agents)
         for t in range(transcript.turn)
@@ -95,10 +99,8 @@ def _debate_samples(rollout: Rollout, start: int) -> Samples:
         yield f"agreement/{turn}", len({answer for answer in row if answer is not None}) == 1
         yield from ((f"invalid/{turn}", answer is None) for answer in row)
         yield from ((f"copy/{turn}", share) for share in shares)
+    yield from _accuracies(transcript, start)
     right, known = correctness(transcript)
-    for turn, agent in zip(*known.nonzero(), strict=True):
-        if turn >= start:
-            yield f"accuracy/turn_{turn + 1}", bool(right[turn, agent])
     for turn, agent in zip(*(known[1:] & known[:-1]).nonzero(), strict=True):
         if turn + 1 >= start:
             before, now = bool(right[turn, agent]), bool(right[turn + 1, agent])
@@ -106,6 +108,14 @@ def _debate_samples(rollout: Rollout, start: int) -> Samples:
             yield f"right_to_wrong/turn_{turn + 2}", before and not now
     if len(answers) > 1:
         yield from zip((f"lazy/{a}" for a in transcript.agents), laziness(answers), strict=True)
+
+
+def _accuracies(transcript: Transcript, start: int) -> Samples:
+    """Yield whether messages are right, where that is known, from turn `start` on."""
+    right, known = correctness(transcript)
+    for turn, agent in zip(*known.nonzero(), strict=True):
+        if turn >= start:
+            yield f"accuracy/turn_{turn + 1}", bool(right[turn, agent])
 
 
 def experience_metrics(experience: Experience) -> Metrics:

@@ -206,9 +206,9 @@ def telling_question(before: Sequence[Transcript], after: Sequence[Transcript]) 
     for index, (old, new) in enumerate(zip(before, after[: len(before)], strict=True)):
         first, last = new.of_turn(0), new.of_turn(new.turn - 1)
         if (
-            all(m.score == 0 for m in old.of_turn(old.turn - 1))
-            and all(m.score == 0 for m in first)
-            and all(m.score == 1 for m in last)
+            all(m.score == 0 for m in old.of_turn(old.turn - 1) if m.scored)
+            and all(m.score == 0 for m in first if m.scored)
+            and all(m.score == 1 for m in last if m.scored)
         ):
             return index
     return 0

@@ -179,8 +179,8 @@ def _length(question: Question) -> int:
 
 
 def _longest_words(question: Question) -> str:
-    """Return the prompt with the longest private text, which stands beside it in one view."""
-    return question.prompt + max(question.private, key=len, default="")
+    """Return the prompt with the longest text that may stand beside it in one view."""
+    return question.prompt + max(question.private, key=len, default="") + question.hidden
 
 
 def _sizes(questions: Sequence[Question]) -> Sequence[int]:

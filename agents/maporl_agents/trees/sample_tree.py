@@ -29,6 +29,7 @@ from maporl_agents.types import Completion, Request, StopReason, TokenIds
 from maporl_env.batched import BatchedDebate
 from maporl_env.debate import Debate
 from maporl_env.game import Game
+from maporl_env.protocols import PartialTurns
 from maporl_env.types import Message, Question, Transcript
 
 Steps = tuple[int, ...]
@@ -155,6 +156,12 @@ def _grow(
 
 def _check(debates: BatchedDebate, group_sizes: Sequence[int], joining: Joining | None) -> None:
     protocol = debates.game.protocol
+    if isinstance(protocol, PartialTurns):
+        raise ValueError(
+            "a tree of samples has the same speakers at all nodes of a level, and in protocol "
+            f"{debates.game.config.protocol!r} who speaks may differ from turn to turn: choose "
+            "another scheme, such as maporl or grpo"
+        )
     if joining is None and protocol.simultaneous:
         raise ValueError(
             "a tree of samples needs a protocol in which one agent speaks at a time, such as "

@@ -40,7 +40,8 @@ def collate(team: Team, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, int]:
     """Return a row per scored message of a trained agent and turn, and the number of unscored ones.
 
     A message on which the verifier failed has no reward and gives no row. It is counted, whether or
-    not its agent and turn are trained.
+    not its agent and turn are trained. A message that no score is credited to by the rules of the
+    protocol gives no row either, and is not counted.
     """
     rows: list[Row] = []
     left_out = 0
@@ -50,7 +51,7 @@ def collate(team: Team, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, int]:
         for (message, prompt, completion, policy), joint in spoken:
             agent, turn = indices[message.agent], message.turn
             if not rollout.scored[turn, agent]:
-                left_out += 1
+                left_out += message.scored and message.paid
                 continue
             if not team.trains(agent, turn):
                 continue

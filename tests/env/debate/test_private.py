@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -172,3 +173,16 @@ def test_rows_of_trl_carry_the_reference_to_the_verifier() -> None:
     assert reward([row["prompt"], bare["prompt"]], ["a", "b"], **columns) == [1.0, 0.0]
     with pytest.raises(ValueError, match="'told' has private texts for 2 agents, and none for 2"):
         trl.rows([told(2)], agent=2)
+
+
+def test_a_reference_that_every_agent_would_read_is_refused(tmp_path: Path) -> None:
+    """A short one may stand in a prompt by chance, a long one does not."""
+    told_in_prompt = "Add up. def total(xs): return sum(xs)"
+    with pytest.raises(ValueError, match="question 'q' stands in its prompt, where every agent"):
+        Question("q", told_in_prompt, "7", hidden=" def total(xs): return sum(xs)\n")
+    assert Question("q", "What is 4 + 5?", "9", hidden="4 + 5").hidden
+    rows = tmp_path / "rows.jsonl"
+    row = {"prompt": told_in_prompt, "answer": "7", "hidden": "def total(xs): return sum(xs)"}
+    rows.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"rows.jsonl, line 1: .*stands in its prompt"):
+        load_task(rows)

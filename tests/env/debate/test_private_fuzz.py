@@ -35,6 +35,11 @@ class Raising:
         raise RuntimeError(f"{questions[0].to_dict()} {questions[0].private} {questions[0].hidden}")
 
 
+def role(seat: int) -> str:
+    """A persona, which stands in the view of its own agent alone."""
+    return f"<role-of-{seat}>"
+
+
 def some_options(rng: random.Random) -> dict[str, Any]:
     protocol = rng.choice(sorted(PROTOCOLS))
     num_agents = {"self_correction": 1, "pipeline": 3}.get(protocol, rng.randint(1, 4))
@@ -57,7 +62,7 @@ def some_options(rng: random.Random) -> dict[str, Any]:
     else:
         options["stop"] = rng.choice(["fixed", "consensus"])
     if protocol != "pipeline" and rng.random() < 0.5:
-        options["personas"] = [f"You are {seat}." for seat in range(num_agents)]
+        options["personas"] = [f"You are {role(seat)}." for seat in range(num_agents)]
     return options
 
 
@@ -238,7 +243,7 @@ ROUTES = [
 def check(read: Read, question: Question, num_agents: int) -> Iterator[str]:
     """Yield the agents that read something; fail where one read what is not its own."""
     for agent, seen in read.items():
-        others = [mark(s) for s in range(num_agents) if agent != f"agent_{s}"]
+        others = [w(s) for s in range(num_agents) if agent != f"agent_{s}" for w in (mark, role)]
         for text in seen:
             assert HIDDEN not in text
             assert not [one for one in others if one in text]
