@@ -65,8 +65,8 @@ class DebateAdapter(CommonAdapter):
         self._printed = -1
 
     def _parallel(self) -> bool:
-        """Whether all agents speak at once in every turn."""
-        if isinstance(self._protocol, PartialTurns):
+        """Whether all agents act at once in every turn, each with one message."""
+        if isinstance(self._protocol, PartialTurns) or self.config.tries > 1:
             return False
         return self._protocol.simultaneous or len(self.possible_agents) == 1
 

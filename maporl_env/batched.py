@@ -128,13 +128,16 @@ class BatchedDebate:
             )
         return prompts
 
-    def step(self, texts: Sequence[str], cut: Sequence[bool] | None = None) -> None:
+    def step(self, texts: Sequence[str], cut: Sequence[bool] | None = None) -> list[bool]:
         """Post one message per prompt, then score all complete turns in one verifier call.
 
         Args:
             texts: one per prompt, in the same order.
             cut: which texts lack their end, because a limit of their authors' own stopped them;
                 by default none. What the action space cuts is marked in any case.
+
+        Returns:
+            Which texts are messages now; the others are drafts (see `DebateConfig.tries`).
 
         Raises:
             ValueError: the wrong number of texts, or one that its debate refuses; nothing changes.
@@ -145,10 +148,13 @@ class BatchedDebate:
             raise ValueError(f"{len(texts)} texts{marks} for {len(self._speaking)} prompts")
         for (index, agent), text in zip(self._speaking, texts, strict=True):
             self._debates[index].check(agent, text)
-        for (index, agent), text, unfinished in zip(self._speaking, texts, cut, strict=True):
+        taken = [
             self._debates[index].accept(agent, text, cut=unfinished)
+            for (index, agent), text, unfinished in zip(self._speaking, texts, cut, strict=True)
+        ]
         self._score()
         self._list_speakers()
+        return taken
 
     def _score(self) -> None:
         due = [(debate, debate.due()) for debate in self._debates if debate.awaits_scores]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from maporl_env import prompts
 from maporl_env.credit import Credit, Penalties
-from maporl_env.debate import MAX_CHARS, OnLong, agent_ids
+from maporl_env.debate import MAX_CHARS, OnLong
 from maporl_env.game import Game
-from maporl_env.knowledge import require_private
 from maporl_env.observations.tokens import (
     MESSAGE_TOKENS,
     OBSERVATION_TOKENS,
@@ -23,9 +21,11 @@ from maporl_env.observations.tokens import (
     Tokenizer,
 )
 from maporl_env.prompts import Template
-from maporl_env.protocols import PROTOCOLS, Feedback, History, Protocol, Stop
+from maporl_env.protocols import PROTOCOLS, Accept, Drafting, Feedback, History, Protocol, Stop
+from maporl_env.protocols.by_name import make_protocol, maker_of, parameters_of
+from maporl_env.protocols.knowledge import require_private
 from maporl_env.rewards import Horizon, Majority, Share
-from maporl_env.similar_names import did_you_mean, make
+from maporl_env.similar_names import make, require_choice
 from maporl_env.tasks import load_task
 from maporl_env.tasks.base import Task
 from maporl_env.tasks.worked import (
@@ -35,15 +35,14 @@ from maporl_env.tasks.worked import (
     require_numbers,
     worked_examples,
 )
-from maporl_env.types import Question
-from maporl_env.user_functions import function_named, is_own_name
+from maporl_env.types import Question, agent_ids
+from maporl_env.user_functions import is_own_name
 from maporl_env.verifiers import AnswerKey, Scorer, VerifierLike
 
 RewardMode = Literal["terminal", "score"]
 Unit = Literal["message", "token"]
 OBSERVATIONS = ("text", "tokens")
 RENDER_MODES = ("human", "ansi", "rgb_array")
-PROTOCOL_PARTS = ("num_turns", "simultaneous", "speakers", "view", "response", "outcome")
 
 
 @dataclass(frozen=True)
@@ -101,6 +100,10 @@ class DebateConfig:
             questions; see `tasks.worked`.
         answer_rule: how answers that are numbers are read: in a "box", or "answer_line", the last
             number on the line that begins with `Answer:`; see `answers` and `answer_lines`.
+        tries: the most tries of a message; those that `accept` refuses are drafts, which no other
+            agent reads. 1 takes every message as it is.
+        accept: `(question, text) -> bool`, whether a try may be the message; None accepts one
+            from which an answer can be read.
     """
 
     task: str | Path | Sequence[Question] | Task = "shopping"
@@ -142,6 +145,8 @@ class DebateConfig:
     protocol_options: Mapping[str, Any] | None = None
     shots: int = 0
     answer_rule: AnswerRule = "box"
+    tries: int = 1
+    accept: Accept | None = None
 
     @classmethod
     def of(cls, *args: Any, **options: Any) -> DebateConfig:
@@ -149,14 +154,14 @@ class DebateConfig:
         return make(cls, *args, **options)
 
     def __post_init__(self) -> None:
-        _choice("reward_mode", self.reward_mode, typing.get_args(RewardMode))
-        _choice("observation", self.observation, OBSERVATIONS)
-        _choice("action", self.action, typing.get_args(Unit))
-        _choice("render_mode", self.render_mode, (None, *RENDER_MODES))
-        _choice("on_long", self.on_long, typing.get_args(OnLong))
-        _choice("history", self.history, typing.get_args(History))
-        _choice("stop", self.stop, typing.get_args(Stop))
-        _choice("answer_rule", self.answer_rule, typing.get_args(AnswerRule))
+        require_choice("reward_mode", self.reward_mode, typing.get_args(RewardMode))
+        require_choice("observation", self.observation, OBSERVATIONS)
+        require_choice("action", self.action, typing.get_args(Unit))
+        require_choice("render_mode", self.render_mode, (None, *RENDER_MODES))
+        require_choice("on_long", self.on_long, typing.get_args(OnLong))
+        require_choice("history", self.history, typing.get_args(History))
+        require_choice("stop", self.stop, typing.get_args(Stop))
+        require_choice("answer_rule", self.answer_rule, typing.get_args(AnswerRule))
         if isinstance(self.shots, bool) or not isinstance(self.shots, int) or self.shots < 0:
             raise ValueError(f"shots must be an integer >= 0, not {self.shots!r}")
         for name in ("reward_feedback", "show_parts"):
@@ -168,10 +173,13 @@ class DebateConfig:
             )
         _positive("num_turns", self.num_turns)
         _positive("max_chars", self.max_chars)
+        _positive("tries", self.tries)
+        if self.accept is not None and self.tries == 1:
+            raise ValueError("accept says which tries are drafts: set tries to 2 or more")
         if self.max_cycles is not None:
             _positive("max_cycles", self.max_cycles)
         if isinstance(self.protocol, str) and not is_own_name(self.protocol):
-            _choice("protocol", self.protocol, tuple(PROTOCOLS))
+            require_choice("protocol", self.protocol, tuple(PROTOCOLS))
         agent_ids(self.num_agents)
         self._check_tokens()
 
@@ -229,6 +237,7 @@ class DebateConfig:
             task=task,
             protocol=protocol,
             examples=examples,
+            drafting=Drafting(self.tries, self.accept) if self.tries > 1 else None,
             credit=self._credit(),
             scorer=self._scorer(self._verifier(task)),
             config=self,
@@ -314,70 +323,21 @@ class DebateConfig:
                 "feedback": self.feedback,
                 "show_parts": self.show_parts,
             }
-            make = _maker(self.protocol)
-            known = _parameters(make)
+            make = maker_of(self.protocol)
+            known = parameters_of(make)
             wanted |= self._token_limits(known)
             if self.personas is not None:
                 wanted["personas"] = tuple(self.personas)
             if "joiner" in known:
                 roles = task.roles if self.num_agents > 1 else ()
                 wanted = {"personas": roles, "joiner": task.joiner, **wanted}
-            protocol = _make(self.protocol, make, wanted, self.protocol_options or {})
+            defaults = {field.name: field.default for field in fields(DebateConfig)}
+            own = self.protocol_options or {}
+            protocol = make_protocol(self.protocol, make, wanted, own, defaults)
         check = getattr(protocol, "check", None)
         if check is not None:
             check(self.num_agents)
         return protocol
-
-
-def _maker(name: str) -> Callable[..., Protocol]:
-    """Return the callable that makes a protocol: registered by name, or the user's own."""
-    if name in PROTOCOLS:
-        return PROTOCOLS[name]
-    try:
-        return function_named(name)
-    except ValueError as error:
-        raise ValueError(f"protocol {error}") from error
-
-
-def _make(
-    name: str, make: Callable[..., Protocol], wanted: dict[str, Any], own: Mapping[str, Any]
-) -> Protocol:
-    """Build a protocol from the options it has fields for, and from its own."""
-    known = _parameters(make)
-    defaults = {field.name: field.default for field in fields(DebateConfig)}
-    for option, value in wanted.items():
-        silent = option in ("template", "num_turns") or value == defaults.get(option, MISSING)
-        if option not in known and not silent:
-            raise ValueError(
-                f"protocol {name!r} has no option {option!r}; it has {', '.join(sorted(known))}"
-            )
-    for option in own:
-        if option in defaults:
-            raise ValueError(f"{option} is an option of every debate: leave it out of the protocol")
-        if option not in known:
-            further = tuple(sorted(known - set(defaults)))
-            if not further:
-                raise ValueError(f"protocol {name!r} has no options of its own, such as {option}")
-            _choice(f"option of protocol {name!r}", option, further)
-    given = {option: value for option, value in wanted.items() if option in known}
-    protocol = make(**{**given, **own})
-    missing = [part for part in PROTOCOL_PARTS if not hasattr(protocol, part)]
-    if missing:
-        raise ValueError(f"protocol {name!r} makes no protocol: it has no {', '.join(missing)}")
-    return protocol
-
-
-def _parameters(make: Callable[..., Any]) -> set[str]:
-    return set(inspect.signature(make).parameters)
-
-
-def _choice(name: str, value: object, valid: tuple[object, ...]) -> None:
-    if value not in valid:
-        near = did_you_mean(value, valid)
-        raise ValueError(
-            f"unknown {name} {value!r}: choose one of {', '.join(map(str, valid))}"
-            + (f"; {near}" if near else "")
-        )
 
 
 def _positive(name: str, value: object) -> None:

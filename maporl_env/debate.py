@@ -20,17 +20,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maporl_env import prompts
 from maporl_env.credit import Credit
-from maporl_env.knowledge import as_known_to, clean, cleaned, require_private
-from maporl_env.protocols import AppendOnly, PartialTurns, Protocol
+from maporl_env.prompts import Reading, render
+from maporl_env.protocols import AppendOnly, Drafting, PartialTurns, Protocol, tries_again
+from maporl_env.protocols.knowledge import as_known_to, clean, cleaned, require_private
 from maporl_env.tasks.worked import AnswerRule, WorkedExamples, read_by
-from maporl_env.types import AgentID, Answer, Message, Question, Transcript, View
+from maporl_env.types import AgentID, Answer, Message, Question, Transcript, View, agent_ids
 
 MAX_CHARS = 100_000
 
@@ -46,6 +46,7 @@ class Debate:
         played: number of turns that are complete and scored.
         truncated: whether the debate was ended from outside.
         truncation_reason: why.
+        drafts: per agent, the refused tries of the message that it is to write now.
 
     Args:
         protocol: the order of speakers and their views.
@@ -56,6 +57,7 @@ class Debate:
             ValueError.
         answer_rule: how answers that are numbers are read.
         examples: worked examples that every agent reads first.
+        drafting: lets agents try again where a message is refused; None takes every message.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Debate:
         on_long: OnLong = "truncate",
         answer_rule: AnswerRule = "box",
         examples: WorkedExamples | None = None,
+        drafting: Drafting | None = None,
     ) -> None:
         self.protocol = protocol
         self.agents: tuple[AgentID, ...] = agent_ids(num_agents)
@@ -77,6 +80,8 @@ class Debate:
         self.on_long = on_long
         self.answer_rule: AnswerRule = answer_rule
         self.examples = examples
+        self.drafting = drafting
+        self.drafts: dict[AgentID, tuple[Message, ...]] = {}
         self.truncated = False
         self.truncation_reason = ""
         self._transcript: Transcript | None = None
@@ -109,6 +114,7 @@ class Debate:
         self.played = 0
         self._due = False
         self._read = {}
+        self.drafts = {}
         self.truncated = False
         self.truncation_reason = ""
         self._speakers = self.protocol.speakers(self._transcript)
@@ -161,6 +167,14 @@ class Debate:
         """Return the view of an agent, as segments and as one text."""
         if agent not in self.agents:
             raise ValueError(f"unknown agent {agent!r}: choose one of {', '.join(self.agents)}")
+        reading = self._reading(agent)
+        if self.drafts.get(agent):
+            again = tries_again(self.protocol, self.seats[agent], self.drafts[agent])
+            return Reading(reading.turns, reading.view, reading.text).then(again)
+        return reading
+
+    def _reading(self, agent: AgentID) -> Reading:
+        """Return the reading of an agent without its drafts."""
         transcript, protocol = self.transcript, self.protocol
         turn = transcript.turn
         # Once the agent may speak in a turn, its view before that turn is final: keep it.
@@ -175,7 +189,7 @@ class Debate:
                 self._read[agent] = reading
             return reading
         view = self.view_after(agent, transcript)
-        return Reading(0, view, prompts.render(view))
+        return Reading(0, view, render(view))
 
     def view_after(self, agent: AgentID, history: Transcript) -> View:
         """Return the view of an agent after any history of this game."""
@@ -225,25 +239,34 @@ class Debate:
         self.check(agent, text)
         self.accept(agent, text)
 
-    def accept(self, agent: AgentID, text: str, *, cut: bool = False) -> None:
+    def accept(self, agent: AgentID, text: str, *, cut: bool = False) -> bool:
         """Do what :meth:`post` does, for a text that :meth:`check` has passed.
 
         Args:
             agent: who speaks.
             text: what it says.
             cut: whether a limit of its author, e.g. on tokens, has cut its end already.
+
+        Returns:
+            Whether it is the agent's message; if not, it is a draft, and the agent tries again.
         """
         text = clean(text)
         cut = cut or len(text) > self.max_chars
         message = Message(self.played, agent, text[: self.max_chars], None, cut)
+        if self.drafting is not None:
+            tries = self.drafts.pop(agent, ())
+            if self.drafting.refuses(self.question, message, len(tries)):
+                self.drafts[agent] = (*tries, message)
+                return False
         if len(self._speakers) == 1 or not self._at_once():
             self._publish((message,))
-            return
+            return True
         self._pending[agent] = message
         if len(self._pending) == len(self._speakers):
             ordered = self.pending
             self._pending = {}
             self._publish(ordered)
+        return True
 
     def _at_once(self) -> bool:
         """Whether the messages of all that may speak now are published together."""
@@ -335,8 +358,7 @@ class Debate:
         """
         if self.over:
             raise ValueError("the debate is over: there is nothing to truncate")
-        self._pending = {}
-        self._speakers = ()
+        self._pending, self.drafts, self._speakers = {}, {}, ()
         self.truncated = True
         self.truncation_reason = reason
 
@@ -365,28 +387,7 @@ class Debate:
         return self.protocol.outcome(self._complete())
 
 
-class Reading(NamedTuple):
-    """The view of one agent as segments and as text, and the number of turns in it."""
-
-    turns: int
-    view: View
-    text: str
-
-    def then(self, added: View) -> Reading:
-        """Return this reading with the block of one more turn."""
-        return Reading(self.turns + 1, self.view + added, self.text + prompts.render(added))
-
-
 _NOTHING = Reading(0, (), "")
-
-
-def agent_ids(num_agents: int) -> tuple[AgentID, ...]:
-    """Return ("agent_0", ...); ValueError unless `num_agents` is an integer >= 1."""
-    if isinstance(num_agents, bool) or not isinstance(num_agents, int | np.integer):
-        raise ValueError(f"num_agents must be an integer >= 1, not {num_agents!r}")
-    if num_agents < 1:
-        raise ValueError(f"num_agents must be at least 1, not {num_agents}")
-    return tuple(f"agent_{agent}" for agent in range(num_agents))
 
 
 def _kind_of(value: object) -> str:

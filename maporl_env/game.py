@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from maporl_env.credit import Credit
 from maporl_env.debate import Debate
-from maporl_env.protocols import Protocol
+from maporl_env.protocols import Drafting, Protocol
 from maporl_env.tasks.base import Task
 from maporl_env.tasks.worked import WorkedExamples
 from maporl_env.types import Question
@@ -34,6 +34,7 @@ class Game:
         config: the options from which this game was built.
         feedback: the verifier whose scores agents read; None if they read those of `scorer`.
         examples: worked examples that every agent reads first; None for none.
+        drafting: lets agents try again; None takes every message.
     """
 
     task: Task
@@ -43,6 +44,7 @@ class Game:
     config: DebateConfig
     feedback: Scorer | None = None
     examples: WorkedExamples | None = None
+    drafting: Drafting | None = None
 
     def score(
         self, questions: Sequence[Question], responses: Sequence[str]
@@ -86,6 +88,7 @@ class Game:
             on_long=self.config.on_long,
             answer_rule=self.config.answer_rule,
             examples=self.examples,
+            drafting=self.drafting,
         )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from string import Formatter
+from typing import NamedTuple
 
 from maporl_env.types import Message, Question, Segment, View
 
@@ -45,6 +46,7 @@ class Template:
             Fields: count (of characters that are missing).
         private: words for the text that the reader alone is told, directly behind the question
             wherever that stands. Fields: text.
+        refused: behind a draft of the reader that was not accepted.
         example: one worked example, before the first view. Fields: number (1-based), text.
     """
 
@@ -61,6 +63,7 @@ class Template:
     left_out: str = "\n(Earlier turns are left out.)\n"
     shortened: str = "(The middle of this text is left out: {count} characters.)\n"
     private: str = "\nYou alone were told: {text}"
+    refused: str = "\nThis try does not count. Try again:\n"
     example: str = "Example {number}, with good answers:\n{text}\n\n"
 
     def __post_init__(self) -> None:
@@ -82,6 +85,7 @@ _ALLOWED = {
     "left_out": set(),
     "shortened": {"count"},
     "private": {"text"},
+    "refused": set(),
     "example": {"number", "text"},
 }
 
@@ -284,3 +288,15 @@ def join(segments: Sequence[Segment]) -> View:
 def count_characters(text: str) -> int:
     """The default token count: a quarter of the characters, rounded up."""
     return -(-len(text) // 4)
+
+
+class Reading(NamedTuple):
+    """The view of one agent as segments and as text, and the number of turns in it."""
+
+    turns: int
+    view: View
+    text: str
+
+    def then(self, added: View) -> Reading:
+        """Return this reading with the block of one more turn."""
+        return Reading(self.turns + 1, self.view + added, self.text + render(added))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
-__all__ = ["did_you_mean", "hint", "make", "require_known"]
+__all__ = ["did_you_mean", "hint", "make", "require_choice", "require_known"]
 
 Made = TypeVar("Made")
 
@@ -34,3 +34,13 @@ def make(kind: type[Made], *args: Any, **options: Any) -> Made:
     """Return an object of a dataclass; TypeError names the nearest field for an unknown option."""
     require_known(options, [field.name for field in fields(kind)])  # type: ignore[arg-type]
     return kind(*args, **options)
+
+
+def require_choice(name: str, value: object, valid: tuple[object, ...]) -> None:
+    """Raise ValueError for a value that is not valid; it names the valid ones."""
+    if value not in valid:
+        near = did_you_mean(value, valid)
+        raise ValueError(
+            f"unknown {name} {value!r}: choose one of {', '.join(map(str, valid))}"
+            + (f"; {near}" if near else "")
+        )

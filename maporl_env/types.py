@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from numbers import Integral
 from typing import Any, Literal
 
 AgentID = str
@@ -282,3 +283,12 @@ class Transcript:
     def from_json(cls, text: str) -> Transcript:
         """Inverse of :meth:`to_json`."""
         return cls.from_dict(json.loads(text))
+
+
+def agent_ids(num_agents: int) -> tuple[AgentID, ...]:
+    """Return ("agent_0", ...); ValueError unless `num_agents` is an integer >= 1."""
+    if isinstance(num_agents, bool) or not isinstance(num_agents, Integral):
+        raise ValueError(f"num_agents must be an integer >= 1, not {num_agents!r}")
+    if num_agents < 1:
+        raise ValueError(f"num_agents must be at least 1, not {num_agents}")
+    return tuple(f"agent_{agent}" for agent in range(num_agents))

@@ -41,11 +41,11 @@ def sums_of(folder: Path) -> dict[str, str]:
         for row in metrics
     ]
     weights = sorted((newest / "policies").rglob("*.safetensors"))
-    texts = sorted(folder.rglob("transcripts*.jsonl")) or sorted(folder.rglob("*.jsonl"))
+    texts = sorted((folder / "transcripts").glob("*.jsonl"))
     return {
         "weights": _digest(path.read_bytes() for path in weights),
         "metrics": _digest([json.dumps(kept).encode()]),
-        "texts": _digest(path.read_bytes() for path in texts if path.name != "metrics.jsonl"),
+        "texts": _digest(path.read_bytes() for path in texts),
     }
 
 

@@ -115,6 +115,19 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Draft:
+    """A try of a message that no other agent read. Made by `rollout.play`, read by `collate`.
+
+    Attributes:
+        request: policy, prompt, agent and turn of the message that was tried.
+        completion: the try.
+    """
+
+    request: Request
+    completion: Completion
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """A finished debate with its tokens. Made by `rollout.play`, read by `batching.collate`.
 
@@ -126,9 +139,11 @@ class Rollout:
         completions: ids each message consists of.
         policies: name of the policy that wrote each message.
         rewards: (T, A), reward of each message; 0 for turns that were not played.
-        scored: (T, A) bool, True where the verifier gave a score (False: masked, no loss).
+        scored: (T, A) bool, True where a message has a reward (False: masked, no loss), as where
+            the verifier gave a score.
         rounds: the call of the sampler in which each message was written; messages of one round
             were written at the same time. () if it is not known.
+        drafts: the refused tries of its messages, in the order in which they were written.
     """
 
     transcript: Transcript
@@ -138,6 +153,7 @@ class Rollout:
     rewards: np.ndarray
     scored: np.ndarray
     rounds: tuple[int, ...] = ()
+    drafts: tuple[Draft, ...] = ()
 
     def spoken(self) -> Iterator[tuple[Message, TokenIds, Completion, str]]:
         """Yield (message, prompt, completion, policy) in the order of the transcript."""

@@ -97,7 +97,7 @@ class TokenMedium(TextMedium):
         super().__init__(debate, agents)
         self.codec = codec
         self.state_space = Box(0, codec.end, (codec.observation_tokens,), np.float32)
-        self._read: dict[AgentID, tuple[Transcript, Ids]] = {}
+        self._read: dict[AgentID, tuple[Transcript, int, Ids]] = {}
 
     def observation_space(self) -> Box:
         """Return a new space of observations."""
@@ -125,10 +125,11 @@ class TokenMedium(TextMedium):
 
     def _prompt(self, agent: AgentID) -> Ids:
         """The ids of an observation, kept as long as nothing new is published."""
-        transcript, ids = self._read.get(agent, (None, None))
-        if ids is None or transcript is not self.debate.transcript:
+        transcript, drafts, ids = self._read.get(agent, (None, 0, None))
+        now = len(self.debate.drafts.get(agent, ()))
+        if ids is None or transcript is not self.debate.transcript or drafts != now:
             ids = self.codec.ids(self.debate.observation(agent))
-            self._read[agent] = self.debate.transcript, ids
+            self._read[agent] = self.debate.transcript, now, ids
         return ids
 
     def state(self, text: str) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from maporl_env.protocols.conversation import (
     History,
     answers_of_turn,
 )
+from maporl_env.protocols.drafts import Accept, Drafting, tries_again
 from maporl_env.protocols.joint import Feedback, Joiner, JointAnswer
 from maporl_env.protocols.pipeline import ROLES, Pipeline
 from maporl_env.protocols.self_correction import SelfCorrection
@@ -30,8 +31,10 @@ __all__ = [
     "DEFAULT_TEMPLATE",
     "PROTOCOLS",
     "ROLES",
+    "Accept",
     "AppendOnly",
     "Conversation",
+    "Drafting",
     "Feedback",
     "History",
     "Joiner",
@@ -46,6 +49,7 @@ __all__ = [
     "Stop",
     "answers_of_turn",
     "consensus",
+    "tries_again",
 ]
 
 PROTOCOLS: dict[str, Callable[..., Protocol]] = {

@@ -48,6 +48,8 @@ HOW = {
     "game.protocol_options": (("rounds=2",), "one's own protocol"),
     "game.shots": (2, "what is read"),
     "game.answer_rule": ("answer_line", "how answers are read"),
+    "game.tries": (2, "who writes again"),
+    "game.accept": ("own.py:accept", "who writes again"),
     "game.history": ("last", "turns that are read"),
     "game.token_budget": (99, "turns that are read"),
     "game.template": ("words.json", "the words"),
@@ -178,6 +180,7 @@ HOW = {
 }
 """(another value, what it changes) of every setting."""
 BESIDE: dict[str, dict[str, Any]] = {
+    "game.accept": {"game.tries": 2},
     "game.feedback_verifier": {"game.reward_feedback": True},
     "team.start_from": {"team.tuning": "lora"},
     "team.critic": {"team.tuning": "lora"},

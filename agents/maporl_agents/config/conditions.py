@@ -352,10 +352,15 @@ NO_SELF_PLAY = {
     "--scheme maporl or grpo"
 }
 NO_CRITIC = "is about critics, and {0} has no critic: leave it out"
+DRAFTS = ("game.tries", "game.accept")
+NO_DRAFTS = "is about drafts, and {0} learns from none: leave it out"
 NEVER: dict[str, dict[str, str]] = {
     "maporl": {},
-    "magrpo": dict.fromkeys(CREDIT, JOINT) | dict.fromkeys(CRITICS, NO_CRITIC) | NO_SELF_PLAY,
-    "iac": dict.fromkeys(CREDIT, JOINT) | NO_SELF_PLAY,
+    "magrpo": dict.fromkeys(CREDIT, JOINT)
+    | dict.fromkeys(CRITICS, NO_CRITIC)
+    | dict.fromkeys(DRAFTS, NO_DRAFTS)
+    | NO_SELF_PLAY,
+    "iac": dict.fromkeys(CREDIT, JOINT) | dict.fromkeys(DRAFTS, NO_DRAFTS) | NO_SELF_PLAY,
     "grpo": dict.fromkeys(CRITICS, NO_CRITIC),
     "malt": dict.fromkeys(
         CREDIT, "is credit of MAPoRL: {0} values a message by its right continuations"
@@ -365,6 +370,7 @@ NEVER: dict[str, dict[str, str]] = {
         "is about turns after the first, and {0} plays one",
     )
     | dict.fromkeys(CRITICS, NO_CRITIC)
+    | dict.fromkeys(DRAFTS, NO_DRAFTS)
     | NO_SELF_PLAY,
 }
 """By scheme and name of a field, or group of fields; completes a sentence that begins with it."""

@@ -91,6 +91,13 @@ class GameConfig:
     answer_rule: AnswerRule = "box"
     """Reading of answers that are numbers: from the last "box", \\boxed{}, or as the last number
     on the line that begins with Answer: ("answer_line"), which small models write more easily."""
+    tries: int = 1
+    """The most tries of a message: an agent reads its refused ones, drafts, and writes again; no
+    other agent reads them. The last try is the message in any case."""
+    accept: str = ""
+    """Which tries are the message: empty for those with a readable answer, or one's own as
+    module:function or file.py:function, called as `function(question, text)`, which returns True or
+    False."""
 
 
 G = TypeVar("G", bound=GameConfig)

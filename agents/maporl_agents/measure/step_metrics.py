@@ -39,8 +39,11 @@ def rollout_metrics(rollouts: Sequence[Rollout], new_from: Sequence[int] | None 
     metrics |= means(pair for one in played for pair in _debate_samples(*one))
     metrics |= means(("reward", reward) for one in played for reward in _scored_rewards(*one))
     completions = [c for one in played for _, c in _said(*one)]
-    metrics["tokens"] = float(sum(len(c.ids) for c in completions))
+    drafts = [draft.completion for rollout in rollouts for draft in rollout.drafts]
+    metrics["tokens"] = float(sum(len(c.ids) for c in (*completions, *drafts)))
     metrics["answers"] = float(len(completions))
+    if drafts:
+        metrics["drafts"] = len(drafts) / len(completions)
     metrics["cut_off"] = sum(c.stop is StopReason.LENGTH for c in completions) / len(completions)
     return metrics
 

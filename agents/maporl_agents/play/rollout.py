@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from maporl_agents.models.team import Team
 from maporl_agents.phases import phase
 from maporl_agents.play.speak import Engine, length_of, requests, speak
 from maporl_agents.seeding import seed_of
-from maporl_agents.types import Completion, Request, Rollout, StopReason, TokenIds
+from maporl_agents.types import Completion, Draft, Request, Rollout, StopReason, TokenIds
 from maporl_env.batched import BatchedDebate, Prompt
 from maporl_env.types import Question, Transcript
 
@@ -29,8 +29,11 @@ class Playable(Protocol):
     def prompts(self) -> list[Prompt]:
         """Return one prompt per agent that may speak now, by episode; [] at the end."""
 
-    def step(self, texts: Sequence[str], cut: Sequence[bool]) -> None:
-        """Take one text per prompt, in their order, and whether the token limit cut it."""
+    def step(self, texts: Sequence[str], cut: Sequence[bool]) -> Sequence[bool] | None:
+        """Take one text per prompt, in their order, and whether the token limit cut it.
+
+        Return which texts are messages now, the others being drafts; None where all are.
+        """
 
     @property
     def transcripts(self) -> list[Transcript]:
@@ -112,12 +115,13 @@ def _play(
         )
         stream = seed_of(seed, "sample", turn)
         completions = speak(team, asked, sampling, stream, engine=engine, kept=kept)
-        for prompt, request, completion in zip(prompts, asked, completions, strict=True):
-            tapes[prompt.debate].record(request, completion, turn)
-        debates.step(
+        taken = debates.step(
             [completion.text for completion in completions],
             [completion.stop is StopReason.LENGTH for completion in completions],
         )
+        for place, prompt in enumerate(prompts):
+            record = Spoken(asked[place], completions[place], turn)
+            tapes[prompt.debate].record(record, draft=taken is not None and not taken[place])
         turn += 1
     return [
         tape.rollout(transcript, rewards, scored)
@@ -127,36 +131,53 @@ def _play(
     ]
 
 
+class Spoken(NamedTuple):
+    """What was asked for, what was written, and in which call of the sampler."""
+
+    request: Request
+    completion: Completion
+    round: int
+
+
 class _Tape:
-    """Prompts and completions of one debate, in the order of its messages."""
+    """Prompts and completions of one debate, in the order in which they were written."""
 
     def __init__(self) -> None:
-        self.requests: list[Request] = []
-        self.completions: list[Completion] = []
-        self.rounds: list[int] = []
+        self.said: list[Spoken] = []
+        self.drafts: list[Spoken] = []
+        self._trying: dict[int, list[Spoken]] = {}
 
     def own(self, agent: int) -> list[TokenIds]:
-        """Return the ids of an agent's earlier messages."""
-        return [
-            completion.ids
-            for request, completion in zip(self.requests, self.completions, strict=True)
-            if request.agent == agent
-        ]
+        """Return the ids of an agent's earlier messages, then of the drafts of its next one."""
+        said = [one for one in self.said if one.request.agent == agent]
+        return [one.completion.ids for one in (*said, *self._trying.get(agent, ()))]
 
-    def record(self, request: Request, completion: Completion, now: int) -> None:
-        """Add a message of round `now`."""
-        self.rounds.append(now)
-        self.requests.append(request)
-        self.completions.append(completion)
+    def record(self, written: Spoken, *, draft: bool) -> None:
+        """Add a message or a draft."""
+        agent = written.request.agent
+        if draft:
+            self._trying.setdefault(agent, []).append(written)
+            self.drafts.append(written)
+            return
+        self._trying.pop(agent, None)
+        self.said.append(written)
 
     def rollout(self, transcript: Transcript, rewards: np.ndarray, scored: np.ndarray) -> Rollout:
         """Return the finished debate with its tokens."""
+        said = self._in_order_of(transcript) if self.drafts else self.said
         return Rollout(
             transcript=transcript,
-            prompts=tuple(request.prompt for request in self.requests),
-            completions=tuple(self.completions),
-            policies=tuple(request.policy for request in self.requests),
+            prompts=tuple(one.request.prompt for one in said),
+            completions=tuple(one.completion for one in said),
+            policies=tuple(one.request.policy for one in said),
             rewards=rewards,
             scored=scored,
-            rounds=tuple(self.rounds),
+            rounds=tuple(one.round for one in said),
+            drafts=tuple(Draft(one.request, one.completion) for one in self.drafts),
         )
+
+    def _in_order_of(self, transcript: Transcript) -> list[Spoken]:
+        """Return the messages in the order of the transcript: who tried again was later."""
+        places = {(one.request.turn, one.request.agent): one for one in self.said}
+        index = {agent: number for number, agent in enumerate(transcript.agents)}
+        return [places[message.turn, index[message.agent]] for message in transcript.messages]

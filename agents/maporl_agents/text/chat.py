@@ -24,7 +24,7 @@ from maporl_agents.text.chat_templates import render
 from maporl_agents.text.thoughts import Thoughts, thoughts_of
 from maporl_agents.text.vocabulary import markers, vocabulary_of
 from maporl_agents.types import TokenIds
-from maporl_env.knowledge import clean
+from maporl_env.protocols.knowledge import clean
 from maporl_env.types import View
 
 if TYPE_CHECKING:

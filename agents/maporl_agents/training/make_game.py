@@ -201,6 +201,7 @@ def debate_config(game: GameConfig) -> DebateConfig:
             # Without a choice the task decides: its answer key, or tests that run programs.
             "verifier": None if game.verifier == "key" else made[game.verifier],
             "feedback_verifier": made.get(game.feedback_verifier),
+            "accept": own_function("accept", game.accept) if game.accept else None,
         }
     )
 
@@ -246,9 +247,17 @@ def unjudged(game: GameConfig) -> GameConfig:
     return replace(game, verifier="key", feedback_verifier="")
 
 
+def own_function(setting: str, name: str) -> Callable[..., Any]:
+    """Return the user's function that a setting names; ValueError if it cannot be had."""
+    try:
+        return function_named(name)
+    except ValueError as error:
+        raise ValueError(f"{setting} {error}") from error
+
+
 def with_whole_names(game: GameConfig) -> GameConfig:
     """Return a game whose own code in files is named by whole paths: found from any folder."""
-    kept = ("task", "protocol", "verifier", "feedback_verifier", "feedback")
+    kept = ("task", "protocol", "verifier", "feedback_verifier", "feedback", "accept")
     names = {name: getattr(game, name) for name in kept if hasattr(game, name)}
     whole: dict[str, Any] = {field: _whole_name(name) for field, name in names.items()}
     return replace(game, **whole)

@@ -156,6 +156,11 @@ def _grow(
 
 def _check(debates: BatchedDebate, group_sizes: Sequence[int], joining: Joining | None) -> None:
     protocol = debates.game.protocol
+    if debates.game.drafting is not None:
+        raise ValueError(
+            "a tree of samples has no drafts, since each sample is a message of its own: set "
+            "tries to 1, or choose a scheme without trees, such as maporl or grpo"
+        )
     if isinstance(protocol, PartialTurns):
         raise ValueError(
             "a tree of samples has the same speakers at all nodes of a level, and in protocol "

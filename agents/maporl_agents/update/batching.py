@@ -42,6 +42,9 @@ def collate(team: Team, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, int]:
     A message on which the verifier failed has no reward and gives no row. It is counted, whether or
     not its agent and turn are trained. A message that no score is credited to by the rules of the
     protocol gives no row either, and is not counted.
+
+    A draft of a message that gives a row gives one too. Its reward is 0, as a wrong answer's, and a
+    central critic reads the same before it.
     """
     rows: list[Row] = []
     left_out = 0
@@ -56,6 +59,11 @@ def collate(team: Team, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, int]:
             if not team.trains(agent, turn):
                 continue
             reward = float(rollout.rewards[turn, agent])
+            for draft in rollout.drafts:
+                asked = draft.request
+                if (asked.turn, asked.agent) == (turn, agent):
+                    place = (episode, turn, agent)
+                    rows.append(Row(asked.prompt, draft.completion, policy, *place, 0.0, joint))
             rows.append(Row(prompt, completion, policy, episode, turn, agent, reward, joint))
     return batch_of(team, rows), left_out
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from maporl_env.protocols import Privileged, Protocol
+from maporl_env.protocols.base import Privileged, Protocol
 from maporl_env.types import AgentID, Question, Transcript
 
 
