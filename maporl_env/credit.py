@@ -188,7 +188,7 @@ def correctness(transcript: Transcript) -> tuple[Bools, Bools]:
         given = scores(transcript)
         return given >= RIGHT_SCORE, ~np.isnan(given)
     key = gold(transcript.question.answer, kind)
-    right = _by_seat(transcript, lambda m: extract_answer(m.text, kind) == key).astype(bool)
+    right = _by_seat(transcript, lambda m: extract_answer(m.answer, kind) == key).astype(bool)
     if transcript.ends is None:
         return right, np.ones_like(right)
     known = _by_seat(transcript, lambda m: m.scored) > 0
@@ -199,7 +199,7 @@ def is_right(message: Message, question: Question) -> bool | None:
     """Return whether one message is right, as `correctness` tells; None if that is unknown."""
     if KINDS[question.kind].keyed:
         key = gold(question.answer, question.kind)
-        return extract_answer(message.text, question.kind) == key
+        return extract_answer(message.answer, question.kind) == key
     return None if message.score is None else message.score >= RIGHT_SCORE
 
 

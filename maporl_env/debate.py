@@ -19,7 +19,6 @@ published together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from maporl_env.credit import Credit
 from maporl_env.prompts import Reading, render
 from maporl_env.protocols import AppendOnly, Drafting, PartialTurns, Protocol, tries_again
+from maporl_env.protocols.base import closed
 from maporl_env.protocols.knowledge import as_known_to, clean, cleaned, require_private
 from maporl_env.tasks.worked import AnswerRule, WorkedExamples, read_by
 from maporl_env.types import AgentID, Answer, Message, Question, Transcript, View, agent_ids
@@ -275,18 +275,10 @@ class Debate:
     def _publish(self, messages: Sequence[Message]) -> None:
         transcript = self.transcript.publish(messages)
         if isinstance(self.protocol, PartialTurns) and self.protocol.turn_over(transcript):
-            transcript = self._closed(self.protocol, transcript.closed())
+            transcript = closed(self.protocol, transcript)
         self._transcript = transcript
         self._due = transcript.turn > self.played
         self._speakers = () if self._due else self.protocol.speakers(transcript)
-
-    def _closed(self, protocol: PartialTurns, transcript: Transcript) -> Transcript:
-        """Return a transcript that says which messages of its last turn are scored and paid."""
-        scored, paid = protocol.scored(transcript), protocol.paid(transcript)
-        said = transcript.of_turn(transcript.turn - 1)
-        marked = [replace(m, scored=m.agent in scored, paid=m.agent in paid) for m in said]
-        before = transcript.messages[: len(transcript.messages) - len(said)]
-        return replace(transcript, messages=(*before, *marked))
 
     def _scored_agents(self) -> tuple[AgentID, ...]:
         """Return whose messages of the turn in play are scored, in order of their index."""

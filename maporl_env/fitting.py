@@ -105,6 +105,38 @@ def fit(parts: Parts, budget_tokens: int, count_tokens: Callable[[str], int]) ->
     return shortened(True) or shortened(False) or parts.newest(0, gap if kept == 0 else "")
 
 
+def fit_texts(
+    made: Callable[[int | None], View],
+    question: View,
+    budget_tokens: int | None,
+    count_tokens: Callable[[str], int],
+) -> View:
+    """Return a view whose texts of others lose their middles, all alike, to keep within a budget.
+
+    Args:
+        made: returns the view with so many characters of each text of others; None for all.
+        question: persona and question, which stand alone where nothing else fits.
+        budget_tokens: as in `fit`; None for no bound.
+        count_tokens: as in `fit`.
+
+    Raises:
+        ValueError: not even persona and question fit.
+    """
+
+    def fits(view: View) -> bool:
+        return budget_tokens is None or count_tokens(prompts.render(view)) <= budget_tokens
+
+    if fits(whole := made(None)):
+        return whole
+    shown = largest(lambda limit: fits(made(limit)), sys.maxsize)
+    if shown >= 0:
+        return made(shown)
+    if fits(question):
+        return question
+    assert budget_tokens is not None
+    raise ValueError(_too_long(question, budget_tokens, count_tokens))
+
+
 def largest(holds: Callable[[int], bool], stop: int) -> int:
     """Return the largest number in [0, stop) that holds, -1 if none does.
 

@@ -150,6 +150,11 @@ def _in_turn(words: str, turn: int) -> str:
     return words.format(turn=turn)
 
 
+def cue(template: Template, turn: int) -> str:
+    """Return the last words before an agent speaks in `turn` (0-based)."""
+    return _in_turn(template.cue, turn + 1)
+
+
 def opening(template: Template, question: Question, agent_index: int | None = None) -> str:
     """Return an agent's first observation, with its private text unless `agent_index` is None."""
     return ask(template, question, agent_index) + _in_turn(template.cue, 1)

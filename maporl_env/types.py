@@ -132,6 +132,9 @@ class Message:
             value in [0, 1] of another verifier, or None for none (see `feedback_verifier`).
         scored: whether the protocol has it scored; if not, `score` is None without any fault.
         paid: whether its author is rewarded for it.
+        votes: whether its answer counts towards the team's.
+        response: the text that was scored in its place, where a protocol has such turns; None for
+            its own text.
     """
 
     turn: int
@@ -142,6 +145,13 @@ class Message:
     shown: float | Literal["score"] | None = "score"
     scored: bool = True
     paid: bool = True
+    votes: bool = True
+    response: str | None = None
+
+    @property
+    def answer(self) -> str:
+        """The text that its answer is read from."""
+        return self.text if self.response is None else self.response
 
     @property
     def feedback(self) -> float | None:
@@ -149,11 +159,10 @@ class Message:
         return self.score if isinstance(self.shown, str) else self.shown
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a JSON-ready dict, `scored` and `paid` only if they are False."""
+        """Return the fields as a JSON-ready dict, the last four only if they are not as usual."""
         fields = {name: getattr(self, name) for name in _ALWAYS_WRITTEN}
-        if not self.scored:
-            fields["scored"] = False
-        return fields if self.paid else {**fields, "paid": False}
+        fields |= {name: False for name in ("scored", "paid", "votes") if not getattr(self, name)}
+        return fields if self.response is None else {**fields, "response": self.response}
 
 
 _ALWAYS_WRITTEN = ("turn", "agent", "text", "score", "cut", "shown")
@@ -242,7 +251,7 @@ class Transcript:
                 Message(
                     *(m.turn, m.agent, m.text, scores[m.agent], m.cut),
                     "score" if shown is None else shown[m.agent],
-                    *(m.scored, m.paid),
+                    *(m.scored, m.paid, m.votes, m.response),
                 )
                 if m.agent in scores
                 else m

@@ -20,12 +20,17 @@ from maporl_env.protocols.conversation import (
     History,
     answers_of_turn,
 )
+from maporl_env.protocols.dialogue import Dialogue
 from maporl_env.protocols.drafts import Accept, Drafting, tries_again
 from maporl_env.protocols.joint import Feedback, Joiner, JointAnswer
+from maporl_env.protocols.leader import Leader
 from maporl_env.protocols.pipeline import ROLES, Pipeline
+from maporl_env.protocols.retrieve import Retrieve
+from maporl_env.protocols.review import Review
 from maporl_env.protocols.self_correction import SelfCorrection
 from maporl_env.protocols.sequential import SequentialDebate
 from maporl_env.protocols.simultaneous import SimultaneousDebate, Stop, consensus
+from maporl_env.protocols.teams_and_judge import TeamsAndJudge
 
 __all__ = [
     "DEFAULT_TEMPLATE",
@@ -34,19 +39,24 @@ __all__ = [
     "Accept",
     "AppendOnly",
     "Conversation",
+    "Dialogue",
     "Drafting",
     "Feedback",
     "History",
     "Joiner",
     "JointAnswer",
+    "Leader",
     "PartialTurns",
     "Pipeline",
     "Privileged",
     "Protocol",
+    "Retrieve",
+    "Review",
     "SelfCorrection",
     "SequentialDebate",
     "SimultaneousDebate",
     "Stop",
+    "TeamsAndJudge",
     "answers_of_turn",
     "consensus",
     "tries_again",
@@ -58,5 +68,10 @@ PROTOCOLS: dict[str, Callable[..., Protocol]] = {
     "pipeline": Pipeline,
     "joint": JointAnswer,
     "self_correction": SelfCorrection,
+    "leader": Leader,
+    "dialogue": Dialogue,
+    "teams_and_judge": TeamsAndJudge,
+    "review": Review,
+    "retrieve": Retrieve,
 }
 """Protocols by name. An entry is a callable that takes options of the environment as keywords."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from dataclasses import replace
 
 from maporl_env.types import AgentID, Answer, Transcript, View
 
@@ -78,6 +79,38 @@ class PartialTurns:
     def paid(self, history: Transcript) -> tuple[AgentID, ...]:
         """Return the agents that are rewarded for their message of the last complete turn."""
         return tuple(message.agent for message in history.of_turn(history.turn - 1))
+
+    def voters(self, history: Transcript) -> tuple[AgentID, ...]:
+        """Return the agents whose answers of the last complete turn make the team's."""
+        return self.scored(history)
+
+    def payable(self, agents: tuple[AgentID, ...]) -> tuple[AgentID, ...]:
+        """Return the agents that may ever be rewarded."""
+        return agents
+
+    def response(self, agent: AgentID, history: Transcript) -> str:
+        """Return the text whose score is `agent`'s score for the last complete turn."""
+        return history.message(history.turn - 1, agent).text
+
+
+def closed(protocol: PartialTurns, transcript: Transcript) -> Transcript:
+    """Return a transcript whose turn in play is complete, its messages marked as in `Message`."""
+    ended = transcript.closed()
+    scored, paid, voters = protocol.scored(ended), protocol.paid(ended), protocol.voters(ended)
+    responses = {agent: protocol.response(agent, ended) for agent in scored}
+    said = ended.of_turn(ended.turn - 1)
+    marked = [
+        replace(
+            message,
+            scored=message.agent in scored,
+            paid=message.agent in paid,
+            votes=message.agent in voters,
+            response=None if (text := responses.get(message.agent)) == message.text else text,
+        )
+        for message in said
+    ]
+    before = ended.messages[: len(ended.messages) - len(said)]
+    return replace(ended, messages=(*before, *marked))
 
 
 class Privileged:

@@ -163,6 +163,9 @@ HOW = {
     "grpo.clip_coef": (0.1, "the loss"),
     "grpo.clip_high": (0.3, "the loss"),
     "grpo.role_decay": (0.5, "running baselines"),
+    "mlpo.contexts": ("each", "what a leader reads"),
+    "mlpo.pool_size": (3, "what a leader reads"),
+    "mlpo.drop_from": (0.5, "which questions are trained on"),
     "malt.roles": (("generator", "refiner"), "who speaks"),
     "malt.branching": (2, "size of a tree"),
     "malt.thresholds": ((0.4, 0.5), "what is positive"),
@@ -345,6 +348,9 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "magrpo.credit": ([LONE], {}),
     "magrpo.ratio": ([{}], {"magrpo.epochs": 2}),
     "magrpo.preference_beta": ([{}], {"magrpo.comparison": "preferences"}),
+    **dict.fromkeys(
+        ("mlpo.contexts", "mlpo.pool_size", "mlpo.drop_from"), ([LONE], {"game.num_agents": 3})
+    ),
     "malt.thresholds": (
         [{"steps": 3}, {"malt.examples": "right_paths", "malt.prefer": ()}],
         {"malt.examples": "right_paths"},
@@ -372,7 +378,7 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
 }
 """Per setting of `WHERE`: settings beside which it does nothing, and some beside which it acts."""
 OTHERWISE = [
-    ("malt", "game.token_budget"),  # in one turn, too, as messages of the same turn are read
+    *((scheme, "game.token_budget") for scheme in ("malt", "mlpo")),  # the same turn is read
     ("malt", "game.protocol"),  # any other is refused by the scheme
     *((scheme, "game.protocol") for scheme in ("magrpo", "iac")),
 ]

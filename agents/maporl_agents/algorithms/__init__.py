@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from maporl_agents.config import RunConfig, scheme_of
+from maporl_env.protocols import PartialTurns
 from maporl_env.user_functions import is_own_name, object_named
 
 if TYPE_CHECKING:  # so that importing this package imports no torch
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # so that importing this package imports no torch
     from maporl_agents.models.team import Team
     from maporl_agents.types import Rollout
     from maporl_agents.update.optimiser import PolicyLearner
+    from maporl_env.batched import BatchedDebate
     from maporl_env.types import Question
 
 
@@ -98,6 +100,20 @@ class Scheme:
     train_step: TrainStep
     critics: bool = False
     work: Callable[[Any], StepWork] | None = None
+
+
+def require_paid(config: RunConfig, game: BatchedDebate) -> None:
+    """Raise ValueError where an agent is trained that the protocol never pays."""
+    protocol, agents = game.game.protocol, game.agents
+    if not isinstance(protocol, PartialTurns):
+        return
+    paid = [agents.index(agent) for agent in protocol.payable(agents)]
+    trained = config.team.train_agents or tuple(range(len(agents)))
+    if unpaid := sorted(set(trained) - set(paid)):
+        raise ValueError(
+            f"team.train_agents trains agent {unpaid[0]}, which protocol {config.game.protocol!r} "
+            f"never rewards: set --team.train-agents {' '.join(map(str, paid))}"
+        )
 
 
 def critic_note(config: RunConfig) -> str:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from maporl_agents.advantages import Baseline, group_advantages, running_advantages
-from maporl_agents.algorithms import Scheme, StepWork
+from maporl_agents.algorithms import Scheme, StepWork, require_paid
 from maporl_agents.config import GRPOConfig, GRPOSettings, Sampling, Variant
 from maporl_agents.losses import Reduction
 from maporl_agents.measure.step_metrics import (
@@ -81,12 +81,32 @@ def train_step(
             or a parameter is not after the step.
     """
     team, settings, sampling = learner.team, config.grpo, config.sampling
-    chosen = settings.chosen()
 
     # Play: each question is debated G times, and once more greedily where that is the baseline.
     copies = [question for question in questions for _ in range(settings.group_size)]
     rollouts = play(team, with_room(game, len(copies)), copies, sampling, seed=seed)
-    greedy = [*greedy_debates(team, game, questions, sampling, chosen)]
+    greedy = greedy_debates(team, game, questions, sampling, settings.chosen())
+    return rollouts, learn(learner, rollouts, greedy, config, seed=seed)
+
+
+def learn(
+    learner: GRPOLearner,
+    rollouts: Sequence[Rollout],
+    greedy: Sequence[Rollout],
+    config: GRPOConfig,
+    *,
+    seed: int,
+) -> Metrics:
+    """Improve every policy on groups of debates; return the metrics.
+
+    Args:
+        learner: as for `train_step`.
+        rollouts: `group_size` of each question, one question after the other.
+        greedy: a greedy debate of each question, where that is the baseline; else none.
+        config: the settings of the run.
+        seed: names this step's random streams.
+    """
+    team, settings, sampling = learner.team, config.grpo, config.sampling
 
     # Collate: one row per message that has a reward (and a baseline to compare it with).
     batch, left_out = collate(team, rollouts)
@@ -108,7 +128,7 @@ def train_step(
     metrics["unscored_messages"] = left_out
     metrics["updates"] = len(updates)
     metrics["learning_rate"] = rate
-    return rollouts, metrics
+    return metrics
 
 
 def with_room(game: Playable, count: int) -> Playable:
@@ -287,7 +307,11 @@ class GRPOLearner(PolicyLearner):
 
 
 def check(config: GRPOConfig, game: BatchedDebate) -> None:
-    """Raise ValueError where a message may have no counterpart in the greedy debate."""
+    """Raise ValueError where a message may have no counterpart in the greedy debate.
+
+    And where an agent is trained that the protocol never pays.
+    """
+    require_paid(config, game)
     if config.grpo.chosen().baseline == "greedy" and config.game.stop != "fixed":
         raise ValueError(
             f"baseline='greedy' compares each message with that of the same turn of a greedy "

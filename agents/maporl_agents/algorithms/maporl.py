@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from maporl_agents.advantages import gae, token_rewards, whiten
-from maporl_agents.algorithms import Scheme, StepWork, critic_note
+from maporl_agents.algorithms import Scheme, StepWork, critic_note, require_paid
 from maporl_agents.config import PPOConfig, TrainConfig, turns_of
 from maporl_agents.losses import (
     kl_estimate,
@@ -44,6 +44,7 @@ from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
 from maporl_agents.update.optimiser import PPOLearner
 from maporl_agents.update.token_logprobs import score_tokens
 from maporl_agents.update.token_tables import token_tables
+from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
 
 
@@ -217,7 +218,9 @@ def loss_of(learner: PPOLearner, part: Experience, counts: Counts, temperature: 
 
 
 def check(config: TrainConfig, game: Playable) -> None:
-    """Raise ValueError where training alone would train nothing."""
+    """Raise ValueError where training alone would train nothing, or an agent is never paid."""
+    if isinstance(game, BatchedDebate):
+        require_paid(config, game)
     if config.single_agent and 0 not in turns_of(config.team.train_turns, config.game.num_turns):
         raise ValueError(
             "single_agent trains the first turn, the only one that is played alone, but "

@@ -9,6 +9,7 @@ from maporl_agents.config.iac import IACConfig, IACSettings
 from maporl_agents.config.magrpo import Comparison, Joining, Length, MAGRPOConfig, MAGRPOSettings
 from maporl_agents.config.malt import TINY_ROLES, FitConfig, MALTConfig, MALTSettings, Role
 from maporl_agents.config.maporl import KLOfReward, PPOConfig, TrainConfig
+from maporl_agents.config.mlpo import LeaderGameConfig, MLPOConfig, MLPOSettings
 from maporl_agents.config.registry import (
     CONFIGS,
     SCHEME_PARTS,
@@ -57,12 +58,15 @@ __all__ = [
     "KLMeasure",
     "KLOfReward",
     "KLPlace",
+    "LeaderGameConfig",
     "Length",
     "LongQuestions",
     "MAGRPOConfig",
     "MAGRPOSettings",
     "MALTConfig",
     "MALTSettings",
+    "MLPOConfig",
+    "MLPOSettings",
     "Opponents",
     "OptimizerConfig",
     "PPOConfig",

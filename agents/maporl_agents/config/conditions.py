@@ -316,6 +316,11 @@ WHERE = {
     "grpo.role_decay": Where(
         lambda c: c.grpo.chosen().baseline == "role", "grpo.baseline, or its variant's, is another"
     ),
+    # --- MLPO ---
+    **dict.fromkeys(
+        ("mlpo.contexts", "mlpo.pool_size", "mlpo.drop_from"),
+        Where(lambda c: c.game.num_agents > 1, "there are no peers (game.num_agents)"),
+    ),
     # --- MALT ---
     "malt.thresholds": Where(
         lambda c: (
@@ -354,6 +359,11 @@ NO_SELF_PLAY = {
 NO_CRITIC = "is about critics, and {0} has no critic: leave it out"
 DRAFTS = ("game.tries", "game.accept")
 NO_DRAFTS = "is about drafts, and {0} learns from none: leave it out"
+BETWEEN = ("gamma", "horizon", "share", "alpha", "beta", "majority")
+ONE_MESSAGE = (
+    "is about several messages of a debate, and {0} trains one, the leader's first: leave it out, "
+    "or choose scheme grpo"
+)
 NEVER: dict[str, dict[str, str]] = {
     "maporl": {},
     "magrpo": dict.fromkeys(CREDIT, JOINT)
@@ -362,6 +372,11 @@ NEVER: dict[str, dict[str, str]] = {
     | NO_SELF_PLAY,
     "iac": dict.fromkeys(CREDIT, JOINT) | dict.fromkeys(DRAFTS, NO_DRAFTS) | NO_SELF_PLAY,
     "grpo": dict.fromkeys(CRITICS, NO_CRITIC),
+    "mlpo": dict.fromkeys(CRITICS, NO_CRITIC)
+    | dict.fromkeys(DRAFTS, NO_DRAFTS)
+    | dict.fromkeys((f"game.{name}" for name in BETWEEN), ONE_MESSAGE)
+    | dict.fromkeys(("team.sharing", "team.train_turns", "grpo.groups"), ONE_MESSAGE)
+    | {"game.protocol": "is 'leader' under {0}"},
     "malt": dict.fromkeys(
         CREDIT, "is credit of MAPoRL: {0} values a message by its right continuations"
     )

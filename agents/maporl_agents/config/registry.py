@@ -12,6 +12,7 @@ from maporl_agents.config.iac import IACConfig
 from maporl_agents.config.magrpo import MAGRPOConfig
 from maporl_agents.config.malt import MALTConfig
 from maporl_agents.config.maporl import TrainConfig
+from maporl_agents.config.mlpo import MLPOConfig
 from maporl_agents.config.shared import OptimizerConfig, RunConfig
 from maporl_env.user_functions import is_own_name, object_named, whole_name
 
@@ -20,6 +21,7 @@ CONFIGS: dict[str, type[RunConfig]] = {
     "magrpo": MAGRPOConfig,
     "malt": MALTConfig,
     "iac": IACConfig,
+    "mlpo": MLPOConfig,  # before grpo, whose group of settings it has too
     "grpo": GRPOConfig,
 }
 """The settings of each scheme: a published way to collaborate and to learn from it."""

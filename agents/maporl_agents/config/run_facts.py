@@ -22,7 +22,7 @@ KEYED = (
 
 def turns_in_training(config: Any) -> int:
     """Return the number of turns of a debate in training."""
-    return 1 if getattr(config, "single_agent", False) else int(config.game.num_turns)
+    return int(config.training_game()[0].num_turns)
 
 
 def debates_of_step(config: Any) -> int:

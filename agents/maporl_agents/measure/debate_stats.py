@@ -114,7 +114,7 @@ def _read(
     for t in range(horizon):
         for m in transcript.of_turn(t) if t < transcript.turn else ():
             if m.scored:
-                stands[m.agent] = (extract_answer(m.text, question.kind), right(m, question))
+                stands[m.agent] = (extract_answer(m.answer, question.kind), right(m, question))
         turns.append([stands[agent] for agent in agents])
     return turns
 
@@ -148,12 +148,12 @@ def _scores(transcripts: Sequence[Transcript], t: int) -> list[float]:
 def _votes(
     transcript: Transcript, debate: list[list[tuple[Any, bool]]], agents: Sequence[AgentID]
 ) -> list[float]:
-    """Return the accuracy of the vote of each turn; who was not scored in it does not vote."""
+    """Return the accuracy of each turn's vote; who is not scored, or no voter, does not vote."""
     if transcript.ends is None:
         return [vote_accuracy(turn) for turn in debate]
     votes, share = [], 0.0
     for t, turn in enumerate(debate):
-        heard = {m.agent for m in transcript.of_turn(t) if m.scored}
+        heard = {m.agent for m in transcript.of_turn(t) if m.scored and m.votes}
         asked = [one for agent, one in zip(agents, turn, strict=True) if agent in heard]
         share = vote_accuracy(asked) if asked else share  # a turn without answers changes nothing
         votes.append(share)

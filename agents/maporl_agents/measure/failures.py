@@ -127,7 +127,7 @@ def _examples(
 def outcome_of(question: Question, message: Message) -> Outcome:
     """Return whether a message is right by the answer key, and why it has no answer."""
     right = gold(question.answer, question.kind)
-    answer = extract_answer(message.text, question.kind)
+    answer = extract_answer(message.answer, question.kind)
     if answer is not None:
         return "right" if answer == right else "wrong"
     if not message.text.strip():

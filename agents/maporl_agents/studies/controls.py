@@ -178,7 +178,7 @@ def with_peers_of(own: Transcript, other: Transcript, agent: str) -> Transcript:
         mine if mine.agent == agent else theirs
         for mine, theirs in zip(own.messages, other.messages, strict=True)
     )
-    return Transcript(own.question, own.agents, messages)
+    return Transcript(own.question, own.agents, messages, own.ends)
 
 
 def measure(

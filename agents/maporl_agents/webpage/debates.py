@@ -70,7 +70,7 @@ def _stage(transcript: Transcript) -> Json:
 
 
 def _message(message: Message, question: Question) -> Json:
-    answer = extract_answer(message.text, question.kind)
+    answer = extract_answer(message.answer, question.kind)
     return {
         "agent": shown(message.agent),
         "text": shown(message.text),
@@ -84,7 +84,7 @@ def _mark(message: Message, question: Question) -> Mark:
     """Return the verdict by the answer key; "unscored" where the verifier gave none."""
     if message.score is None:
         return "unscored"
-    answer = extract_answer(message.text, question.kind)
+    answer = extract_answer(message.answer, question.kind)
     if answer is None:
         return "none"
     return "right" if right(message, question) else "wrong"
@@ -92,7 +92,11 @@ def _mark(message: Message, question: Question) -> Mark:
 
 def _vote(turn: Sequence[Message], question: Question) -> float:
     return vote_accuracy(
-        [(extract_answer(m.text, question.kind), right(m, question)) for m in turn]
+        [
+            (extract_answer(m.answer, question.kind), right(m, question))
+            for m in turn
+            if m.scored and m.votes
+        ]
     )
 
 

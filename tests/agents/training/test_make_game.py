@@ -63,6 +63,7 @@ def test_values_pass_through() -> None:
     given, wanted = asdict(debate_config(game)), asdict(game)
     for name in wanted.keys() - {
         "train_split",
+        "accept",
         "long_questions",
         "data",
         "template",

@@ -36,4 +36,9 @@ SEQUENTIAL: list[dict[str, Any]] = [
     {"protocol": "sequential"},
     {"protocol": "pipeline"},
     {"protocol": "pipeline", "task": TOLD},
+    {"protocol": "leader", "task": TOLD},
+    {"protocol": "dialogue", "num_agents": 2},
+    {"protocol": "teams_and_judge", "task": TOLD},
+    {"protocol": "review", "num_agents": 4, "num_turns": 1},
+    {"protocol": "retrieve", "num_agents": 4, "num_turns": 1},
 ]

@@ -18,11 +18,13 @@ from .partial_turns import Ushers
 
 QUESTION = Question("q", "What is 2 + 2?", "4", hidden="the reference of the user")
 DRAFT, RIGHT = "<a draft>", "\\boxed{4}"
-AGENTS = {"self_correction": 1, "pipeline": 3}
+AGENTS = {"self_correction": 1, "pipeline": 3, "teams_and_judge": 3}
+TURNS = {"retrieve": 1}
 
 
 def game(protocol: str | Protocol, num_agents: int, **options: Any) -> DebateConfig:
-    fixed: dict[str, Any] = {"task": [QUESTION], "num_turns": 2, "tries": 3}
+    turns = TURNS.get(str(protocol), 2)
+    fixed: dict[str, Any] = {"task": [QUESTION], "num_turns": turns, "tries": 3}
     return DebateConfig(**fixed | options, protocol=protocol, num_agents=num_agents)
 
 

@@ -75,14 +75,16 @@ def hostile_text(rng: random.Random) -> str:
 
 def some_options(rng: random.Random) -> dict[str, Any]:
     protocol = rng.choice(sorted(PROTOCOLS))
-    num_agents = {"self_correction": 1, "pipeline": 3}.get(protocol, rng.randint(1, 8))
+    fixed = {"self_correction": 1, "pipeline": 3, "dialogue": 2}
+    least_agents = {"teams_and_judge": 3, "retrieve": 2}.get(protocol, 1)
+    num_agents = fixed.get(protocol, rng.randint(least_agents, 8))
     kind = rng.choice(sorted(GOLDS))
     faulty = rng.random() < 0.3
     options: dict[str, Any] = {
         "task": [Question("fuzz", f"{hostile_text(rng)} What is it?", GOLDS[kind], kind)],
         "protocol": protocol,
         "num_agents": num_agents,
-        "num_turns": rng.randint(1, 20),
+        "num_turns": {"retrieve": 1, "teams_and_judge": 7}.get(protocol, rng.randint(1, 20)),
         "reward_mode": rng.choice(["terminal", "score"]),
         "reward_feedback": rng.random() < 0.5,
         "gamma": rng.choice([0.0, 0.3, 1.0]),
@@ -94,7 +96,9 @@ def some_options(rng: random.Random) -> dict[str, Any]:
         "verifier": FaultyVerifier(rng.random()) if faulty else None,
         "render_mode": "ansi",
     }
-    if protocol not in ("joint",):
+    if protocol == "dialogue":
+        del options["history"], options["reward_feedback"]
+    if protocol not in ("joint", "leader", "dialogue", "teams_and_judge", "retrieve"):
         options["stop"] = rng.choice(["fixed", "fixed", "consensus"])
     return options
 
@@ -158,7 +162,9 @@ def play(rng: random.Random) -> int:
         env.step(hostile_text(rng))
         steps += 1
     check_looks(env, gold)
-    assert steps == options["num_agents"] * env.unwrapped.debate.played
+    assert steps == len(env.unwrapped.transcript.messages)
+    if env.unwrapped.transcript.ends is None:
+        assert steps == options["num_agents"] * env.unwrapped.debate.played
     return steps
 
 

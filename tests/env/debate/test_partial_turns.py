@@ -52,6 +52,7 @@ def test_who_speaks_is_scored_and_paid_is_what_the_protocol_says() -> None:
     assert [len(transcript.of_turn(t)) for t in range(5)] == [2, 3, 2, 3, 0]
     assert {m.agent for m in transcript.messages if not m.scored} == {"agent_1"}
     assert {m.agent for m in transcript.messages if not m.paid} == {"agent_2"}
+    assert {m.agent for m in transcript.messages if not m.votes} == {"agent_1"}
     assert [m.score for m in transcript.of_turn(1)] == [2 / 8, None, 2 / 8 + 1 / 16]
     assert debate.outcome() == (4,)
     assert debate.terminated

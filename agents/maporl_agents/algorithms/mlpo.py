@@ -1,0 +1,172 @@
+"""MLPO: one leader learns to use the answers of its peers, who stay as they are.
+
+"How to train a leader" (arXiv 2507.08960; what is known of it is secondary, see the page of the
+scheme). In a step every peer answers each question several times. Questions that the peers mostly
+get right are dropped. Then the leader answers each of the others G times, having read its peers'
+answers, and learns by GRPO from its own scores: `algorithms.grpo` does all but the play. Without
+peers this is GRPO.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from maporl_agents.algorithms import Scheme, grpo
+from maporl_agents.algorithms.grpo import GRPOLearner, learn, with_room
+from maporl_agents.config import MLPOConfig, MLPOSettings, Sampling
+from maporl_agents.measure.step_metrics import Metrics
+from maporl_agents.models.team import Team
+from maporl_agents.play.rollout import play
+from maporl_agents.play.sampler import complete
+from maporl_agents.play.speak import Engine, requests, speak
+from maporl_agents.seeding import seed_of
+from maporl_agents.types import Completion, Request, Rollout
+from maporl_env.batched import BatchedDebate
+from maporl_env.credit import RIGHT_SCORE
+from maporl_env.types import Question
+
+Pool = Mapping[tuple[int, int], Sequence[Completion]]
+"""By (question, peer), as indices: the peer's answers."""
+
+
+def train_step(
+    learner: GRPOLearner,
+    game: BatchedDebate,
+    questions: Sequence[Question],
+    config: MLPOConfig,
+    *,
+    seed: int,
+) -> tuple[list[Rollout], Metrics]:
+    """Have the peers answer, drop what they know already, and improve the leader on the rest.
+
+    Args:
+        learner: team and optimiser; updated in place.
+        game: the environment, of protocol "leader".
+        questions: of this step. Where all of them would be dropped, none is.
+        config: the settings of the run.
+        seed: names this step's random streams.
+
+    Returns:
+        The rollouts, those of a question one after the other, and the metrics
+        (docs/explanation/schemes/mlpo.md).
+
+    Raises:
+        FloatingPointError: as in `grpo.train_step`.
+    """
+    team, sampling, settings = learner.team, config.sampling, config.mlpo
+    group, peers = config.grpo.group_size, len(game.agents) - 1
+    asked, told = list(questions), Metrics()
+    engine: Engine | None = None
+    if peers:
+        # The peers' first answers, and the share of them that is right.
+        pool = pool_of(team, game, questions, sampling, settings.pool_size, seed=seed)
+        shares = right_shares(game, questions, pool)
+        kept = kept_of(shares, settings)
+        told = {
+            "pool/right": sum(shares) / len(shares),
+            "pool/dropped": 1 - len(kept) / len(questions),
+            "pool/tokens": float(sum(len(c.ids) for said in pool.values() for c in said)),
+        }
+        asked = [questions[place] for place in kept]
+        draws = 1 if settings.contexts == "one" else settings.pool_size
+        engine = given_peers(pool, kept, group, draws)
+
+    # The leader answers G times.
+    copies = [question for question in asked for _ in range(group)]
+    rollouts = play(team, with_room(game, len(copies)), copies, sampling, seed=seed, engine=engine)
+    greedy = grpo.greedy_debates(team, game, asked, sampling, config.grpo.chosen())
+    return rollouts, learn(learner, rollouts, greedy, config, seed=seed) | told
+
+
+def pool_of(
+    team: Team,
+    game: BatchedDebate,
+    questions: Sequence[Question],
+    sampling: Sampling,
+    size: int,
+    *,
+    seed: int,
+) -> Pool:
+    """Return `size` first answers of every peer to every question, written in one call."""
+    copies = [question for question in questions for _ in range(size)]
+    debates = with_room(game, len(copies))
+    debates.reset(questions=copies)
+    prompts = debates.prompts()  # of all peers, before anybody has spoken
+    asked = requests(team, prompts, [()] * len(prompts))
+    said = speak(team, asked, sampling, seed_of(seed, "pool"))
+    pool: dict[tuple[int, int], list[Completion]] = {}
+    for prompt, completion in zip(prompts, said, strict=True):
+        pool.setdefault((prompt.debate // size, prompt.agent_index), []).append(completion)
+    return pool
+
+
+def right_shares(game: BatchedDebate, questions: Sequence[Question], pool: Pool) -> list[float]:
+    """Return the share of each question's pool whose score says that it is right.
+
+    An answer on which the verifier failed is not known to be right.
+    """
+    told = [(place, one.text) for (place, _), said in pool.items() for one in said]
+    scores, _ = game.game.score([questions[place] for place, _ in told], [text for _, text in told])
+    right, all_of_them = [0] * len(questions), [0] * len(questions)
+    for (place, _), score in zip(told, scores, strict=True):
+        right[place] += score is not None and score >= RIGHT_SCORE
+        all_of_them[place] += 1
+    return [r / n for r, n in zip(right, all_of_them, strict=True)]
+
+
+def kept_of(shares: Sequence[float], settings: MLPOSettings) -> list[int]:
+    """Return the indices of the questions that are kept; all where none would be."""
+    limit = math.inf if settings.drop_from is None else settings.drop_from
+    kept = [place for place, share in enumerate(shares) if share < limit]
+    return kept or list(range(len(shares)))
+
+
+def given_peers(pool: Pool, kept: Sequence[int], group: int, draws: int) -> Engine:
+    """Return an engine that answers for the peers from their pool, and asks the leader.
+
+    Args:
+        pool: the peers' answers.
+        kept: index of the question of each group of debates.
+        group: G, debates of a question.
+        draws: debate g of a group is told draw g modulo this of every peer's answers.
+    """
+
+    def engine(
+        team: Team, asked: Sequence[Request], sampling: Sampling, seed: int
+    ) -> list[Completion]:
+        places = [(kept[one.debate // group], one.agent) for one in asked]
+        open_ones = [one for one, place in zip(asked, places, strict=True) if place not in pool]
+        written = iter(complete(team, open_ones, sampling, seed))
+        return [
+            pool[place][one.debate % group % draws] if place in pool else next(written)
+            for one, place in zip(asked, places, strict=True)
+        ]
+
+    return engine
+
+
+def check(config: MLPOConfig, game: BatchedDebate) -> None:
+    """Raise ValueError unless the leader of protocol "leader" is trained, and it alone."""
+    leader = config.game.num_agents - 1
+    if config.game.protocol != "leader":
+        raise ValueError(
+            f"mlpo trains the leader of game.protocol='leader', not of {config.game.protocol!r}: "
+            "grpo trains the agents of any protocol"
+        )
+    trained = config.team.train_agents or tuple(range(config.game.num_agents))
+    if set(trained) != {leader}:
+        raise ValueError(
+            f"mlpo trains the leader alone, agent {leader}, and team.train_agents={trained} names "
+            f"{'others' if leader in trained else 'another'}: set --team.train-agents {leader}"
+        )
+    grpo.check(config, game)
+
+
+SCHEME = Scheme(
+    settings=MLPOConfig,
+    check=check,
+    learner=lambda config, team: GRPOLearner(team, config.grpo, config.steps),
+    train_step=train_step,
+    work=grpo.work,
+)

@@ -1,0 +1,68 @@
+"""Settings of MLPO: a leader is trained by GRPO on the answers of frozen peers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+from maporl_agents.config.checks import (
+    AT_LEAST_1,
+    SHARE_ABOVE_0_OR_NONE,
+    require_choice,
+    require_numbers,
+)
+from maporl_agents.config.game import GameConfig
+from maporl_agents.config.grpo import GRPOConfig
+from maporl_agents.config.team import TeamConfig
+
+Contexts = Literal["one", "each"]
+
+
+@dataclass(frozen=True)
+class MLPOSettings:
+    """A leader among frozen peers (arXiv 2507.08960, from secondary descriptions)."""
+
+    contexts: Contexts = "one"
+    """What the leader of a group of debates reads: "one" draw of its peers' answers, the same
+    prompt for all as in plain GRPO, or for "each" debate an own draw of the same question."""
+    pool_size: int = 4
+    """First answers that every peer gives to a question of a step. Paper: 4."""
+    drop_from: float | None = 0.75
+    """Questions of which this share of the pool or more is right are dropped; None keeps all.
+    Paper: 0.75."""
+
+    def __post_init__(self) -> None:
+        require_choice("contexts", self.contexts, get_args(Contexts))
+        require_numbers(self, AT_LEAST_1, "pool_size")
+        require_numbers(self, SHARE_ABOVE_0_OR_NONE, "drop_from")
+
+
+@dataclass(frozen=True)
+class LeaderGameConfig(GameConfig):
+    """The game of a leader and its peers."""
+
+    num_agents: int = 2
+    """The peers and, last, the leader. Tiny: 2; paper: 4."""
+    num_turns: int = 2
+    """Turns that are played, of which the first is trained. Paper: 5."""
+    protocol: str = "leader"
+    """MLPO plays "leader"."""
+
+
+@dataclass(frozen=True)
+class MLPOConfig(GRPOConfig):
+    """A run of MLPO. The first turn is trained, as in the paper; `grpo` trains all turns."""
+
+    name: str = "mlpo-shopping"
+    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
+    steps: int = 25
+    """Rounds of play and update."""
+    questions_per_step: int = 32
+    """Questions per step, each with a group of the leader's answers."""
+    game: LeaderGameConfig = field(default_factory=LeaderGameConfig)
+    team: TeamConfig = field(default_factory=lambda: TeamConfig(train_agents=(1,)))
+    mlpo: MLPOSettings = field(default_factory=MLPOSettings)
+
+    def training_game(self) -> tuple[GameConfig, int]:
+        """Return the game that is trained on, and the number of questions of a step."""
+        return replace(self.game, num_turns=1), self.questions_per_step
