@@ -376,6 +376,7 @@ NEVER: dict[str, dict[str, str]] = {
     | dict.fromkeys(DRAFTS, NO_DRAFTS)
     | dict.fromkeys((f"game.{name}" for name in BETWEEN), ONE_MESSAGE)
     | dict.fromkeys(("team.sharing", "team.train_turns", "grpo.groups"), ONE_MESSAGE)
+    | NO_SELF_PLAY
     | {"game.protocol": "is 'leader' under {0}"},
     "malt": dict.fromkeys(
         CREDIT, "is credit of MAPoRL: {0} values a message by its right continuations"
