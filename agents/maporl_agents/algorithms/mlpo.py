@@ -160,6 +160,11 @@ def check(config: MLPOConfig, game: BatchedDebate) -> None:
             f"mlpo trains the leader alone, agent {leader}, and team.train_agents={trained} names "
             f"{'others' if leader in trained else 'another'}: set --team.train-agents {leader}"
         )
+    if config.team.shard_base:
+        raise ValueError(
+            "shard_base has all processes write the same messages at once, and mlpo's peers speak "
+            "from a pool: leave it out"
+        )
     grpo.check(config, game)
 
 
