@@ -57,7 +57,7 @@ from maporl_agents.training.validation import (
     chosen_checkpoint,
     validation_slice,
 )
-from maporl_agents.training.warmup import warm_up
+from maporl_agents.training.warmup import require_given, warm_up
 from maporl_agents.update.optimiser import PolicyLearner, PPOLearner
 from maporl_env.tasks import Task
 from maporl_env.types import Question, Transcript
@@ -185,9 +185,8 @@ def run(
 ) -> dict[str, Any]:
     """Carry out a whole run in a fresh folder; return its results (also in ``results.json``).
 
-    `task` is that of the settings, where it has been read already. Metrics go to the folder, to
-    TensorBoard and to the names of `loggers.LOGGERS` in `log_to`. Where a launcher has restarted
-    the processes of the run, it is resumed.
+    `task` is that of the settings, if it was read; `log_to` are names of `loggers.LOGGERS`. Where a
+    launcher has restarted the processes of the run, it is resumed.
     """
     if ranks.begun():
         return resume(folder, console, config, log_to=log_to, task=task)
@@ -201,6 +200,7 @@ def run(
     if told:
         console.print(told)
     team, learner = build(config, game=game)
+    require_given(config, game, team)
     parts, noted = fitting_parts(config, game, team, parts, known)
     create = partial(RunLog.create, folder, config, overwrite=overwrite)
     with log_of(create, folder, config) as log:

@@ -16,12 +16,29 @@ from maporl_agents.play.speak import requests
 from maporl_agents.trees.sample_tree import retell
 from maporl_agents.types import Completion, StopReason, TokenIds
 from maporl_agents.update.batching import Row
+from maporl_env.answers import KINDS
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Message, Transcript
 
 
+def rows_of_file(team: Team, debates: BatchedDebate, path: Path) -> tuple[list[Row], int]:
+    """Return a row per message of a trained agent and turn, and the number of transcripts.
+
+    Raises:
+        ValueError: as `numbered_transcripts` and `given_rows`; names the line.
+    """
+    numbered = numbered_transcripts(path)
+    places = [f"line {number} of {str(path)!r}" for number, _ in numbered]
+    return given_rows(team, debates, [one for _, one in numbered], places), len(numbered)
+
+
 def read_transcripts(path: Path) -> list[Transcript]:
-    """Return the transcripts of a file.
+    """Return the transcripts of a file; ValueError as `numbered_transcripts`."""
+    return [transcript for _, transcript in numbered_transcripts(path)]
+
+
+def numbered_transcripts(path: Path) -> list[tuple[int, Transcript]]:
+    """Return the transcripts of a file with their lines, counted from 1.
 
     Raises:
         ValueError: the file cannot be read, is empty, or a line is no transcript; names the line.
@@ -35,7 +52,7 @@ def read_transcripts(path: Path) -> list[Transcript]:
         if not line.strip():
             continue
         try:
-            found.append(Transcript.from_dict(json.loads(line)))
+            found.append((number, _plain(Transcript.from_dict(json.loads(line)))))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"warmup.transcripts: line {number} of {str(path)!r} is no transcript, as "
@@ -46,8 +63,41 @@ def read_transcripts(path: Path) -> list[Transcript]:
     return found
 
 
-def given_rows(team: Team, debates: BatchedDebate, transcripts: Sequence[Transcript]) -> list[Row]:
+def _plain(transcript: Transcript) -> Transcript:
+    """Return a transcript whose parts are of their types.
+
+    Raises:
+        ValueError: a part is not; names it.
+    """
+    question = transcript.question
+    for name in ("id", "prompt", "answer"):
+        if not isinstance(getattr(question, name), str):
+            raise ValueError(f"its question's {name} is no text")
+    if question.kind not in KINDS:
+        raise ValueError(f"its question is of an unknown kind, {question.kind!r}")
+    for place, message in enumerate(transcript.messages, start=1):
+        if not isinstance(message.text, str) or not isinstance(message.agent, str):
+            raise ValueError(f"the text or agent of message {place} is no text")
+        if not isinstance(message.turn, int):
+            raise ValueError(f"the turn of message {place} is no whole number")
+        if not isinstance(message.score, (int, float, type(None))):
+            raise ValueError(f"the score of message {place} is no number")
+    return transcript
+
+
+def given_rows(
+    team: Team,
+    debates: BatchedDebate,
+    transcripts: Sequence[Transcript],
+    places: Sequence[str] = (),
+) -> list[Row]:
     """Return a row per message of a trained agent and turn; its `reward` is 0.
+
+    Args:
+        team: that imitates.
+        debates: the game.
+        transcripts: of it.
+        places: where each transcript stands, for errors; () for their numbers.
 
     Raises:
         ValueError: a transcript has other agents than the game, more turns, or another order of
@@ -55,17 +105,17 @@ def given_rows(team: Team, debates: BatchedDebate, transcripts: Sequence[Transcr
     """
     rows: list[Row] = []
     for episode, transcript in enumerate(transcripts):
+        place = places[episode] if places else f"transcript {episode + 1}"
         if transcript.agents != debates.agents:
             raise ValueError(
-                f"warmup.transcripts: transcript {episode + 1} has the agents "
-                f"{', '.join(transcript.agents)}, the game {', '.join(debates.agents)}"
+                f"warmup.transcripts: {place} has the agents "
+                f"{', '.join(map(str, transcript.agents))}, the game {', '.join(debates.agents)}"
             )
         try:
             rows += _rows_of(team, debates, transcript, episode)
-        except ValueError as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
-                f"warmup.transcripts: transcript {episode + 1} does not follow the rules of this "
-                f"game: {error}"
+                f"warmup.transcripts: {place} does not follow the rules of this game: {error}"
             ) from error
     return rows
 

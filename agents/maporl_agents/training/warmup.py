@@ -18,12 +18,13 @@ from torch import Tensor
 from maporl_agents import ranks
 from maporl_agents.config import OptimizerConfig, RunConfig
 from maporl_agents.measure.debate_stats import right
+from maporl_agents.models.team import Team
 from maporl_agents.play.questions import questions_of_step
 from maporl_agents.play.rollout import play
 from maporl_agents.records import checkpoint
 from maporl_agents.records.run_log import RunLog
 from maporl_agents.seeding import seed_of
-from maporl_agents.training.given_messages import given_rows, read_transcripts
+from maporl_agents.training.given_messages import rows_of_file
 from maporl_agents.training.loop import interruptible
 from maporl_agents.training.make_game import LoadedGame
 from maporl_agents.training.restore import save_checkpoint
@@ -35,6 +36,12 @@ from maporl_env.types import Question
 
 PART = 32
 """Debates that are played side by side."""
+
+
+def require_given(config: RunConfig, game: LoadedGame, team: Team) -> None:
+    """Raise ValueError, before anything is measured, where a run could not imitate its file."""
+    if config.warmup.steps and config.warmup.transcripts:
+        rows_of_file(team, game.debates(1), Path(config.warmup.transcripts))
 
 
 def warm_up(
@@ -82,9 +89,8 @@ def warm_up(
 
 def _given(config: RunConfig, learner: PolicyLearner, game: LoadedGame) -> tuple[list[Row], str]:
     """Return the messages of a file that are imitated, and a sentence on them."""
-    transcripts = read_transcripts(Path(config.warmup.transcripts))
-    rows = given_rows(learner.team, game.debates(1), transcripts)
-    told = f"warm-up: {len(rows):,} messages of {len(transcripts):,} given transcripts"
+    rows, count = rows_of_file(learner.team, game.debates(1), Path(config.warmup.transcripts))
+    told = f"warm-up: {len(rows):,} messages of {count:,} given transcripts"
     return rows, told if rows else f"{told}: none is trained on"
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
-from small_runs import SMALL
+from small_runs import SMALL, maporl
 
 from maporl_agents.config import Sampling, WarmupConfig
 from maporl_agents.play.rollout import play
@@ -98,6 +99,45 @@ def test_transcripts_of_another_game_are_refused() -> None:
     for transcript, words in given:
         with pytest.raises(ValueError, match=words):
             given_rows(learner.team, debates, [transcript])
+
+
+def row(**changes: Any) -> str:
+    """Return a line of a file with parts of its transcript changed."""
+    whole = debate_of(["a", "b"]).to_dict()
+    message = {**whole["messages"][0], **changes.pop("message", {})}
+    question = {**whole["question"], **changes.pop("question", {})}
+    messages = [message, *whole["messages"][1:]]
+    return json.dumps({**whole, "messages": messages, "question": question, **changes})
+
+
+@pytest.mark.usefixtures("work_folder")
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (row(message={"text": None}), "the text or agent of message 1 is no text"),
+        (row(message={"turn": "0"}), "the turn of message 1 is no whole number"),
+        (row(message={"agent": "agent_9"}), "may not speak"),
+        (row(message={"score": "good"}), "the score of message 1 is no number"),
+        (row(question={"kind": "songs"}), "unknown kind, 'songs'"),
+        (row(question={"prompt": 7}), "its question's prompt is no text"),
+        (row(agents=["agent_0"]), "has the agents agent_0"),
+        (row(messages="none"), "is no transcript"),
+        ("{", "is no transcript"),
+    ],
+)
+def test_a_bad_row_ends_the_run_before_anything_is_made(
+    line: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence with the line, which blank lines count in; no run folder, no measurement."""
+    Path("debates.jsonl").write_text(f"{row()}\n\n{line}\n", encoding="utf-8")
+    flags = ("--warmup.steps", 1, "--warmup.transcripts", "debates.jsonl", "--steps", 1)
+    code = maporl("train", *flags, "--eval.questions", 2, "--questions-per-step", 2)
+    error = capsys.readouterr().err
+    assert code == 2
+    assert "line 3 of 'debates.jsonl'" in error
+    assert re.search(words, error), error
+    assert error.count("\n") == 1
+    assert not Path("runs").exists()
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
