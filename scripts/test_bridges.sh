@@ -12,6 +12,7 @@ declare -A extras=(
 declare -A tests=(
     [reasoning]="tests/env/tasks/test_reasoning_gym.py tests/env/tasks/test_reasoning_options.py"
     [plain]="tests/bridges"
+    [agilerl]="tests/bridges/test_agilerl.py tests/env/test_registration.py"
     [sb3]="tests/bridges tests/env/observations/test_tokens_official.py tests/env/collaboration"
     [trl]="tests/bridges/test_trl.py tests/bridges/test_trl_trainer.py
         tests/agents/algorithms/test_magrpo_trl.py tests/agents/algorithms/test_malt_trl.py"
@@ -51,6 +52,7 @@ trap 'rm -rf "$place"' EXIT
 pins() { # NAME
     case $1 in
         plain | sb3 | trl) cat constraints.txt ;;
+        agilerl) grep -E '^(torch|pytest|pytest-timeout|hypothesis)[=]=' constraints.txt ;; # old pettingzoo
         *) grep -E '^(torch|pytest|pytest-timeout|hypothesis|pettingzoo)[=]=' constraints.txt ;;
     esac
 }

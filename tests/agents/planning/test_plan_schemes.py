@@ -73,6 +73,17 @@ def test_the_trees_of_magrpo_are_counted_as_they_grow(
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("variant", ["grpo", "remax"])
+def test_the_groups_of_grpo_are_counted(checkpoint: Callable[..., Path], variant: str) -> None:
+    """All debates of a group; what the plan leaves out, it says."""
+    grpo = settings.GRPOSettings(group_size=3, variant=variant)  # type: ignore[arg-type]
+    plan = plan_of(small(settings.GRPOConfig(grpo=grpo), checkpoint("llama")), MACHINE)
+    assert plan.new_tokens == TOKENS * 2 * 3 * 2 * 3  # questions, debates of each, agents, turns
+    assert plan.new_tokens == written(small(settings.GRPOConfig(grpo=grpo), checkpoint("llama")))
+    assert ("the greedy debates of the baseline" in plan.note) == (variant == "remax")
+
+
+@pytest.mark.thorough
 def test_the_trees_of_malt_are_counted_as_they_grow(checkpoint: Callable[..., Path]) -> None:
     config = MALTConfig(
         malt=settings.MALTSettings(branching=3, imitation=settings.FitConfig(epochs=1))
@@ -98,7 +109,11 @@ def test_more_epochs_and_more_samples_take_more_work(checkpoint: Callable[..., P
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("config", [tree("cross"), settings.IACConfig()], ids=["magrpo", "iac"])
+@pytest.mark.parametrize(
+    "config",
+    [tree("cross"), settings.IACConfig(), settings.GRPOConfig()],
+    ids=["magrpo", "iac", "grpo"],
+)
 def test_steps_of_other_schemes_are_rehearsed(
     checkpoint: Callable[..., Path], config: RunConfig
 ) -> None:

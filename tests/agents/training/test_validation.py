@@ -23,6 +23,7 @@ from maporl_agents.measure.evaluate import Evaluation
 from maporl_agents.records import checkpoint
 from maporl_agents.records.log_lines import log_lines
 from maporl_agents.training import experiment, validation
+from maporl_agents.training.progress import progress_bar
 from maporl_agents.training.validation import validation_slice
 from maporl_env.tasks import Task, load_task
 
@@ -50,6 +51,24 @@ def votes(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def steps_of(folder: Path) -> list[int]:
     return [row["step"] for row, _ in log_lines(folder / "validation.jsonl")]
+
+
+def test_the_progress_bar_shows_the_newest_held_out_value() -> None:
+    """In a terminal beside the step, and in each line where there is none."""
+    terminal = Console(file=io.StringIO(), width=160, force_terminal=True, record=True)
+    plain = Console(file=io.StringIO(), width=160, record=True)
+    for screen in (terminal, plain):
+        with progress_bar(THREE, screen, 0) as (on_step, on_score):
+            on_step(1, {"score/turn_1": 0.25})
+            on_score(1, 0.125)
+            on_step(2, {"score/turn_1": 0.5})
+            on_score(2, 0.75)
+            on_step(3, {"score/turn_1": 0.5})
+    lines = plain.export_text().splitlines()
+    assert lines[0].endswith("score by turn 0.25")
+    assert lines[1].endswith("score by turn 0.50  validation 0.12 (step 1)")
+    assert lines[2].endswith("score by turn 0.50  validation 0.75 (step 2)")
+    assert "validation 0.75 (step 2)" in terminal.export_text()
 
 
 def same_weights(team: Any, saved: Path) -> bool:
