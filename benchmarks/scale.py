@@ -37,6 +37,7 @@ from compared.games import Trainer, Work, settings
 from compared.material import SHAPES, save_model
 
 from maporl_agents import ranks
+from maporl_agents.phases import measured
 
 STEPS = 2
 """Measured steps of a side in a round."""
@@ -108,14 +109,16 @@ def side(folder: Path) -> None:
         sent.clear()
         wall, cpu = time.perf_counter(), time.process_time()
         updates = 0
-        for _ in range(STEPS):
-            updates += int(trainer.train_step()[1]["updates"])
+        with measured() as seconds:
+            for _ in range(STEPS):
+                updates += int(trainer.train_step()[1]["updates"])
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         told = {
             "wall": wall / STEPS,
             "cpu": cpu / STEPS,
             "sent": dict(sent),
             "due": updates * trainer.own_bytes() / 4,
+            "phases": {name: spent / STEPS for name, spent in seconds.items()},
         }
         if ranks.count() == 1:
             costs = Counter[str]()

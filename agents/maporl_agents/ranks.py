@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 import heapq
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -61,8 +62,19 @@ _world: _World | None = None
 
 
 def launched() -> bool:
-    """Return whether a launcher has started several processes, of which this is one."""
-    return all(name in os.environ for name in ADDRESS) and int(os.environ["WORLD_SIZE"]) > 1
+    """Return whether a launcher has started several processes, of which this is one.
+
+    It has said so by the environment, or by starting torch.distributed, as accelerate can.
+    """
+    told = all(name in os.environ for name in ADDRESS) and int(os.environ["WORLD_SIZE"]) > 1
+    return told or _started() is not None
+
+
+def _started() -> int | None:
+    """Return the rank of this process where torch.distributed runs already with several."""
+    if (torch := sys.modules.get("torch")) is None or not torch.distributed.is_initialized():
+        return None
+    return int(torch.distributed.get_rank()) if torch.distributed.get_world_size() > 1 else None
 
 
 def count() -> int:
@@ -77,7 +89,9 @@ def rank() -> int:
 
 def is_first() -> bool:
     """Return whether this rank writes files and prints; before `together` too."""
-    return int(os.environ["RANK"]) == 0 if _world is None and launched() else rank() == 0
+    if _world is not None or not launched():
+        return rank() == 0
+    return (int(os.environ["RANK"]) if (own := _started()) is None else own) == 0
 
 
 @contextmanager

@@ -52,6 +52,14 @@ class Plan:
     and its range is wide. 0 leaves it out; time is then a wide range, as it is for runs that need
     longer and for devices that are not here."""
 
+    gpus: int = 1
+    """Plan for so many devices, one process each (docs/scale.md): memory and time are then those of
+    a device with its share of the questions; a simulation says where the time of a step goes."""
+    servers: int = 0
+    """With --gpus: so many servers write the messages (--sampling.engine vllm), a device each."""
+    link_gb_per_second: float = 50.0
+    """With --gpus: what a device sends to another, in GB/s."""
+
     def __call__(self) -> int:
         """Run the command; return the exit code: 1 if the run would not fit.
 
@@ -61,8 +69,11 @@ class Plan:
         from maporl_agents.config.effects import refuse_without_effect
         from maporl_agents.planning.page import show, show_time
         from maporl_agents.planning.plan import plan_of
+        from maporl_agents.planning.several import cluster_of, share_of, show_cluster
 
-        config, screen = self._settings(), console()
+        whole, screen = self._settings(), console()
+        cluster = cluster_of(self.gpus, self.servers, self.link_gb_per_second)
+        config = share_of(whole, self.gpus)
         refuse_without_effect(config)
         if config.self_play.game:
             raise ValueError("self-play is not planned: leave out --self-play.game")
@@ -73,7 +84,14 @@ class Plan:
             question_tokens=self.question_tokens,
         )
         show(plan, config, screen)
-        show_time(plan, config, self._rehearsed(config, plan), screen)
+        if self.gpus > 1 or self.servers:
+            lengths = {
+                "message_tokens": self.message_tokens,
+                "question_tokens": self.question_tokens,
+            }
+            show_cluster(whole, plan, cluster, lengths, screen)
+        else:
+            show_time(plan, config, self._rehearsed(config, plan), screen)
         return 0 if plan.fits else 1
 
     def _settings(self) -> RunConfig:
