@@ -37,8 +37,10 @@ INTRODUCTION = (
 REAL_INTRODUCTION = (
     "Made by `maporl compare smollm2 --seeds 0 1 2 3 4 --kept benchmarks/smollm2_jobs --docs "
     "docs/explanation/results/smollm2.md` from the studies' own files; no figure and no judgement "
-    "is written by hand. The model is SmolLM2-135M-Instruct, the tasks are small. Every row that "
-    "has not all seeds is named in the notes of its study; the same command goes on with them."
+    "is written by hand. The model is SmolLM2-135M-Instruct, the tasks are small. Each team is "
+    f"measured on {smollm2.QUESTIONS} held-out questions, so that measuring takes no longer than "
+    "training. Every row that has not all seeds is named in the notes of its study; the same "
+    "command goes on with them."
 )
 """Of studies on a real model, see `smollm2`."""
 PLOTS = (

@@ -114,7 +114,7 @@ SECONDS_PER_1000_ANSWERS = {"shopping": 9.3, "receipts": 9.3, "sharing": 3.8, "c
 """Processor seconds of training per 1,000 answers of three-turn debates. Measured."""
 SECONDS_OF_OTHER_TASKS = 9.3
 """The same for tasks that were not measured: the value of the longest messages."""
-SECONDS_OF_MODELS = {"smollm2-135m": 900.0, "tiny": 9.3}
+SECONDS_OF_MODELS = {"smollm2-135m": 600.0, "tiny": 9.3}
 """The same of models that are not built in, for messages of at most 16 tokens. Measured."""
 SPEAKING_SHARE = 0.22
 """Share of generation in it: the cost of an answer that is not trained on."""

@@ -36,8 +36,12 @@ MODEL = "smollm2-135m"
 SEEDS = (0, 1, 2, 3, 4)
 VERIFIERS = Path("runs/verifier-smollm2")
 """Where `benchmarks/learned_verifier.py --gsm8k FOLDER --model smollm2-135m` leaves verifiers."""
+QUESTIONS = 60
+"""Held-out questions of every measurement, sampled and greedy: few, since measuring takes longer
+than training where a team has controls. A figure of one seed has a standard error of at most .065,
+the mean of five seeds of at most .03."""
 NOTES = settings_of("smollm2-notes")
-NOTES = replace(NOTES, eval=replace(NOTES.eval, questions=200))
+NOTES = replace(NOTES, eval=replace(NOTES.eval, questions=QUESTIONS))
 """MAPoRL on sums of two private numbers, all turns trained."""
 MISLED = "notes_misled:ask=sum,least=1,most=9,brief=true"
 MISLED_TOKENS = 24
