@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from . import algorithms, answers, config, environment, losses, models, play, studies, trees, update
+from . import (
+    algorithms,
+    answers,
+    config,
+    environment,
+    losses,
+    measure,
+    models,
+    play,
+    studies,
+    trees,
+    update,
+)
 from .mutant import Defects, Mutant
 
 ROOMS: tuple[tuple[Defects, ...], ...] = (
@@ -16,6 +28,7 @@ ROOMS: tuple[tuple[Defects, ...], ...] = (
     studies.DEFECTS,
     config.DEFECTS,
     answers.DEFECTS,
+    measure.DEFECTS,
 )
 
 TESTS = {defects.file: defects.tests for room in ROOMS for defects in room}

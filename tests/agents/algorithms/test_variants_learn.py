@@ -13,6 +13,10 @@ about half of the smallest difference. Variants of GRPO are compared with the co
 | rloo | .605 .619 .643 | |
 | gspo | .787 .784 .785 | |
 | cispo | .996 .836 1.000 | |
+| dapo | .949 .684 .787 | |
+| remax | .623 .598 .584 | |
+| dr_mas | .811 .756 .910 | |
+| rae | .833 .683 .721 | |
 | MAPoRL, central critic | .697 .702 .867 | .527 .539 .449 |
 | IAC, central critic | .727 .920 .887 | .613 .483 .350 |
 | MAGRPO, preferences (MADPO) | .691 .630 .621 | .471 .451 .439 |
@@ -96,11 +100,18 @@ def learnt(scheme: str, seed: int, rewarded: bool, options: tuple[tuple[str, Any
         ("grpo", {"variant": "rloo"} | GROUPS_OF_8, 0.06, {}),
         ("grpo", {"variant": "gspo"} | GROUPS_OF_8, 0.15, {}),
         ("grpo", {"variant": "cispo"} | GROUPS_OF_8, 0.17, {}),
+        ("grpo", {"variant": "dapo"} | GROUPS_OF_8, 0.1, {}),
+        ("grpo", {"variant": "remax"} | GROUPS_OF_8, 0.05, {}),
+        ("grpo", {"variant": "dr_mas"} | GROUPS_OF_8, 0.13, {}),
+        ("grpo", {"variant": "rae"} | GROUPS_OF_8, 0.1, {}),
         ("maporl", CENTRAL, 0.08, CENTRAL),
         ("iac", FASTER, 0.05, FASTER),
         ("magrpo", TREES, 0.09, TREES),
     ],
-    ids=["grpo", "dr_grpo", "rloo", "gspo", "cispo", "maporl-central", "iac-central", "madpo"],
+    ids=[
+        *("grpo", "dr_grpo", "rloo", "gspo", "cispo", "dapo", "remax", "dr_mas", "rae"),
+        *("maporl-central", "iac-central", "madpo"),
+    ],
 )
 def test_it_learns_what_is_rewarded(
     seed: int, scheme: str, options: dict[str, Any], margin: float, control: dict[str, Any]
