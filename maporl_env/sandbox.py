@@ -156,6 +156,12 @@ class Result:
     share: float = 0.0
 
 
+def _usual_workers() -> int:
+    """Return this process's share of the machine's processors, at most 8."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(1, min(8, len(os.sched_getaffinity(0)) // processes))
+
+
 @dataclass(frozen=True)
 class Sandbox:
     """Runs jobs, `workers` at a time. Keeps no process between calls.
@@ -163,7 +169,8 @@ class Sandbox:
     Attributes:
         limits: of each job.
         isolation: "namespaces", or "none" for programs that you trust.
-        workers: jobs at a time; None for one per processor, at most 8.
+        workers: jobs at a time; None for one per processor, at most 8. Processes of a run that a
+            launcher has started on this machine (LOCAL_WORLD_SIZE) share the processors.
 
     Raises:
         SandboxUnavailable: the kernel refuses the isolation.
@@ -200,7 +207,7 @@ class Sandbox:
         waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
         for place in range(len(jobs)):
             waiting.put(place)
-        crew = min(self.workers or min(8, len(os.sched_getaffinity(0))), len(jobs))
+        crew = min(self.workers or _usual_workers(), len(jobs))
         errors: list[BaseException] = []
         arguments = (jobs, results, waiting, errors)
         helpers = [

@@ -32,7 +32,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 HERE = Path(__file__).parent
 STEPS = {"malt": 3}
 """Steps of the schemes that need more than two to reach their last stage."""
-FEW = {"magrpo": 3, "malt": 6, "grpo": 3}
+FEW = {"magrpo": 3, "malt": 6, "grpo": 3, "mlpo": 3}
 """Questions of the schemes that ask each several times."""
 LORA = TeamConfig(tuning="lora")
 

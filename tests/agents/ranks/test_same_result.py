@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.thorough, pytest.mark.timeout(900)]
 
 EXACT = (
     *("maporl-consensus", "maporl-many-lora-consensus", "maporl-alone", "maporl-one"),
-    *("magrpo", "magrpo-lora", "malt", "iac", "grpo"),
+    *("magrpo", "magrpo-lora", "malt", "iac", "grpo", "mlpo"),
     *("maporl-lora-sharded-passes", "magrpo-lora-sharded"),
 )
 """Cases in float64, where rounding is far below what is compared."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maporl_env import sandbox
 from maporl_env.jail import frames
 from maporl_env.sandbox import Job, Limits, Sandbox
 
@@ -274,3 +276,12 @@ def test_many_jobs_keep_their_order_whatever_happens_between() -> None:
     assert [r.value for r in results[::2]] == list(range(12))
     assert all(r.outcome in ("failed", "died") for r in results[1::2])
     assert Sandbox().run_many([]) == []
+
+
+@pytest.mark.parametrize(("cores", "processes", "workers"), [(16, 1, 8), (16, 4, 4), (2, 8, 1)])
+def test_processes_of_a_run_share_the_processors(
+    monkeypatch: pytest.MonkeyPatch, cores: int, processes: int, workers: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert sandbox._usual_workers() == workers
