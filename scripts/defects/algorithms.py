@@ -77,7 +77,7 @@ DEFECTS = (
             ("total + self.kl_coef * distance", "total - self.kl_coef * distance"),
             ("total - self.entropy_coef * spread", "total + self.entropy_coef * spread"),
             ("train_entropy=self.entropy_coef > 0", "train_entropy=False"),
-            ("scores.kl.sum(1).to", "scores.kl.mean(1).to"),
+            ("kl[0].sum(1).to", "kl[0].mean(1).to"),
         ),
     ),
     Defects(

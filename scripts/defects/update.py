@@ -27,7 +27,10 @@ DEFECTS = (
                 "order.tensor_split(min(count, len(order)))[1:]",
             ),
             ("sorted(row for unit in chosen", "list(row for unit in chosen"),
-            ("if whole_episodes else", "if not whole_episodes else"),
+            (
+                "labels = batch.episodes.tolist() if whole_episodes",
+                "labels = batch.episodes.tolist() if not whole_episodes",
+            ),
             ("all(one.values for one", "any(one.values for one"),
         ),
     ),
@@ -96,8 +99,8 @@ DEFECTS = (
         ("tests/agents/algorithms/test_maporl.py",),
         (
             (
-                "counts = {policy: (int(batch.mask[r].sum()), len(r))",
-                "counts = {policy: (int(batch.mask.sum()), len(r))",
+                "return {policy: (int(batch.mask[r].sum()), len(r))",
+                "return {policy: (int(batch.mask.sum()), len(r))",
             ),
             ("statistics.append(parts)\n", "statistics.append(parts)\n        break\n"),
         ),
