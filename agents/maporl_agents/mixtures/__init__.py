@@ -1,0 +1,7 @@
+"""Several models as one: by who is called, by their next-token distributions, by their weights.
+
+The levels of exchange of "When One LLM Drools" (arXiv 2502.04506) below the message:
+
+- `product_of_experts`, `collab`: models that write one message together, token by token;
+- `fused`: one model trained towards the distributions of several.
+"""
