@@ -68,6 +68,28 @@ def read_out(
     return torch.cat([one[0] for one in found]), torch.cat([one[1] for one in found])
 
 
+def read_out_candidates(
+    base: Base, states: Tensor, candidates: Tensor, temperature: float
+) -> Tensor:
+    """Return the log-probabilities of K candidates for each of N tokens, (N, K).
+
+    Args:
+        base: the base model whose output head is used.
+        states: (N, H), the trunk's states just before the tokens.
+        candidates: (N, K) ids.
+        temperature: divides the logits.
+    """
+
+    def of_chunk(states: Tensor, ids: Tensor) -> Tensor:
+        return temper(base.logits(states), temperature).log_softmax(-1).gather(1, ids)
+
+    pieces = list(chunks(len(states), base.vocab_size, CHUNK))
+    run: Callable[..., Tensor] = of_chunk
+    if torch.is_grad_enabled() and len(pieces) > 1:
+        run = partial(checkpoint, of_chunk, use_reentrant=False, preserve_rng_state=False)
+    return torch.cat([run(states[piece], candidates[piece]) for piece in pieces])
+
+
 def exact_kl(
     base: Base,
     states: Tensor,

@@ -12,6 +12,7 @@ from maporl_agents import divergences
 from maporl_agents.models.bases import Base
 from maporl_agents.models.critics import critic_adapter
 from maporl_agents.models.lean_layers import gathered
+from maporl_agents.models.lm_head import chunks, temper
 from maporl_agents.models.packed_texts import PackedTexts, pack_texts
 from maporl_agents.models.team import Team
 from maporl_agents.models.truncation import kept_sets
@@ -20,7 +21,7 @@ from maporl_agents.types import TokenBatch, TokenScores
 from maporl_agents.update.batching import on_device, rows_by_base
 from maporl_agents.update.joint_history import central
 from maporl_agents.update.layout import lay_out, texts_of
-from maporl_agents.update.read_out import exact_kl, read_out
+from maporl_agents.update.read_out import CHUNK, exact_kl, read_out, read_out_candidates
 
 
 def score_tokens(
@@ -79,6 +80,68 @@ def score_tokens(
 
     parts = [score(rows) for rows in rows_by_base(team, batch)]
     return TokenScores(*_spread(parts, batch, 4 if with_kl else 3))
+
+
+def score_candidates(
+    team: Team, batch: TokenBatch, candidates: Tensor, *, temperature: float
+) -> Tensor:
+    """Return the log-probabilities of K candidates in the place of each token, (B, L, K).
+
+    Args:
+        team: the models.
+        batch: the messages.
+        candidates: (B, L, K) ids; those outside the mask are not read.
+        temperature: divides the logits.
+    """
+
+    def score(rows: Tensor) -> Read:
+        base, part = _part(team, batch, rows)
+        read = _read(base, part, rows, part.policies)
+        asked = candidates[:, : batch.mask.shape[1]][read.cells]  # (N, K)
+        found = read_out_candidates(base, read.states, asked.to(base.device), temperature)
+        return Read(read.cells, found.T)
+
+    parts = [score(rows) for rows in rows_by_base(team, batch)]
+    return _spread(parts, batch, candidates.shape[2]).permute(1, 2, 0)
+
+
+@torch.no_grad()
+def top_candidates(
+    team: Team, batch: TokenBatch, count: int, *, temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the most probable ids in the place of each token, and log-probabilities.
+
+    Args:
+        team: the models.
+        batch: the messages.
+        count: K, at most the size of the vocabulary.
+        temperature: divides the logits.
+
+    Returns:
+        ids: (B, L, K), the most probable one first; 0 outside the mask.
+        logprobs: (B, L, K), theirs.
+        of_tokens: (B, L), those of the tokens themselves.
+    """
+    shape = (*batch.mask.shape, count)
+    ids = torch.zeros(shape, dtype=torch.long, device=batch.ids.device)
+
+    def best(rows: Tensor) -> Read:
+        base, part = _part(team, batch, rows)
+        read = _read(base, part, rows, part.policies)
+        places = [moved(cells, ids.device) for cells in read.cells]
+        found, own = [], part.ids[part.mask]
+        for piece in chunks(len(read.states), base.vocab_size, CHUNK):
+            logits = temper(base.logits(read.states[piece]), temperature)
+            logprobs = logits.log_softmax(-1)
+            top = logprobs.topk(count, dim=-1)
+            ids[places[0][piece], places[1][piece]] = moved(top.indices, ids.device)
+            its = logprobs.gather(1, own[piece][:, None])
+            found.append(torch.cat([top.values, its], 1))
+        return Read(read.cells, torch.cat(found).T)
+
+    parts = [best(rows) for rows in rows_by_base(team, batch)]
+    table = _spread(parts, batch, count + 1).permute(1, 2, 0)
+    return ids, table[..., :count], table[..., count]
 
 
 def critic_values(team: Team, batch: TokenBatch) -> Tensor:
