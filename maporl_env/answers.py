@@ -48,8 +48,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from maporl_env.answer_lines import answer_line
-from maporl_env.code_blocks import TooMuchMarkdown, code_blocks, program_among
+from maporl_env.reading.answer_lines import answer_line
+from maporl_env.reading.code_blocks import TooMuchMarkdown, code_blocks, program_among
 from maporl_env.types import Answer
 
 Reader = Callable[[str], Answer | None]

@@ -103,6 +103,8 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
 }
 # Not run here, because it needs a service, another library or minutes; where the same calls run.
 ELSEWHERE = {
+    "maporl_env.bridges.calls": "tests/env/bridges/test_calls.py",
+    "maporl_agents.mixtures.merged_adapters": "tests/agents/mixtures/test_merged_adapters.py",
     "maporl_env.bridges.sb3": "tests/bridges/test_sb3_vec_env.py",
     "maporl_env.bridges.speakers": "tests/bridges/test_speakers.py",
     "maporl_env.bridges.tianshou": "tests/bridges/test_tianshou.py",

@@ -15,14 +15,10 @@ from maporl_env.similar_names import did_you_mean
 from maporl_env.tasks import (
     anli,
     coins,
-    competition_math,
     cowrite,
     files,
     gsm8k,
-    hotpotqa,
     humaneval,
-    mbpp,
-    multiple_choice,
     notes,
     reasoning,
     receipts,
@@ -32,6 +28,7 @@ from maporl_env.tasks import (
     tinygsm,
 )
 from maporl_env.tasks.base import Task
+from maporl_env.tasks.published import competition_math, hotpotqa, mbpp, multiple_choice
 from maporl_env.types import Question
 from maporl_env.user_functions import given_as, is_own_name, object_named, whole_name
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from maporl_env import prompts
-from maporl_env.answer_lines import MARKER
 from maporl_env.answers import KINDS, extract_answer, gold
 from maporl_env.prompts import Template
 from maporl_env.protocols import PartialTurns, Protocol
 from maporl_env.protocols.knowledge import as_known_to
+from maporl_env.reading.answer_lines import MARKER
 from maporl_env.tasks.base import Task
 from maporl_env.types import AgentID, Message, Question, Transcript, View
 

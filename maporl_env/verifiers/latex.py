@@ -13,8 +13,8 @@ from __future__ import annotations
 import importlib.util
 import re
 
-from maporl_env.answer_lines import answer_line
 from maporl_env.answers import join_thousands, last_box, parse_answer
+from maporl_env.reading.answer_lines import answer_line
 from maporl_env.types import Question
 from maporl_env.verifiers.outside_library import LibraryProcess, LibraryVerifier
 

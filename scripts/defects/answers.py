@@ -6,7 +6,7 @@ from .mutant import Defects
 
 DEFECTS = (
     Defects(
-        "maporl_env/answer_lines.py",
+        "maporl_env/reading/answer_lines.py",
         ("tests/env/test_answer_lines.py",),
         (
             ("len(line) > MAX_LINE", "len(line) > 9 * MAX_LINE"),

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maporl_env.answer_lines import answer_line
 from maporl_env.answers import extract_answer, parse_answer
 from maporl_env.batched import BatchedDebate
 from maporl_env.config import DebateConfig
+from maporl_env.reading.answer_lines import answer_line
 from maporl_env.tasks.worked import instructing, marked, read_by
 from maporl_env.types import Question
 from maporl_env.verifiers import AnswerKey, MathVerifier, NoisyKey, NumericTolerance

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maporl_env import answers, code_blocks
+from maporl_env import answers
 from maporl_env.answers import KINDS, extract_answer, last_line_answer, parse_answer
+from maporl_env.reading import code_blocks
 
 MEGABYTE = 1_000_000
 

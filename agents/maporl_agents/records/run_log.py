@@ -11,8 +11,7 @@
     seconds.jsonl             seconds of each phase of a step, one step a line: see `phases`
     transcripts/<name>.jsonl  one debate a line: "step", then the fields of a `Transcript`
     checkpoints/              see `checkpoint`
-    best/                     the checkpoint that did best on the validation slice, likewise
-    pool/                     past versions of a team in self-play, likewise
+    best/, pool/              likewise: what did best in validation; past versions in self-play
     .lock                     held by the process that writes here
 
 NaN and infinities are no JSON: such a metric is null, and "nonfinite" at the end of the line counts
@@ -397,5 +396,5 @@ def _number(name: str, value: Any) -> float:
 
 def _cannot_write(path: Path, error: OSError) -> OSError:
     """Return an OSError of the same number that says what to do."""
-    text = f"{reason(error)}: cannot write {path}. Free some space there or make it writable."
-    return OSError(error.errno, text)
+    advice = "Free some space there or make it writable."
+    return OSError(error.errno, f"{reason(error)}: cannot write {path}. {advice}")

@@ -9,9 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from effect_cases import (
+
+import maporl_agents
+from maporl_agents.config import CONFIGS, MALTConfig, TrainConfig
+from maporl_agents.config.conditions import WHERE
+from maporl_agents.config.effects import refuse_without_effect, why_never
+from maporl_agents.config.run_facts import KEYED
+from maporl_agents.recipes import names, recipe
+from maporl_agents.studies.catalogue import known
+from maporl_agents.training import experiment
+from maporl_env.tasks import BUILT_IN, load_task
+
+from .effect_cases import (
     FIELDS,
-    HOW,
     IDLE_OR_NOT,
     LAST_ALONE,
     LONE,
@@ -24,16 +34,7 @@ from effect_cases import (
     kept_but,
     put,
 )
-
-import maporl_agents
-from maporl_agents.config import CONFIGS, MALTConfig, TrainConfig
-from maporl_agents.config.conditions import WHERE
-from maporl_agents.config.effects import refuse_without_effect, why_never
-from maporl_agents.config.run_facts import KEYED
-from maporl_agents.recipes import names, recipe
-from maporl_agents.studies.catalogue import known
-from maporl_agents.training import experiment
-from maporl_env.tasks import BUILT_IN, load_task
+from .effect_values import HOW
 
 
 @pytest.mark.parametrize(("scheme", "name"), FIELDS)

@@ -13,8 +13,9 @@ import pytest
 from maporl_env import debate_v0
 from maporl_env.answers import extract_answer
 from maporl_env.sandbox import unavailable
-from maporl_env.tasks import competition_math, hotpotqa, hub, load_task
-from maporl_env.tasks.passages import Passage, PassageIndex, read_folder
+from maporl_env.tasks import hub, load_task
+from maporl_env.tasks.published import competition_math, hotpotqa
+from maporl_env.tasks.published.passages import Passage, PassageIndex, read_folder
 from maporl_env.verifiers import AnswerKey
 from maporl_env.verifiers.programs import CodeTests
 

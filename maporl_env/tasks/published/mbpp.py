@@ -23,7 +23,14 @@ from pathlib import Path
 from maporl_env.tasks.base import Task
 from maporl_env.tasks.hub import read_hub, source
 from maporl_env.tasks.humaneval import TEMPLATE
-from maporl_env.tasks.published import deferred_parts, files_of, list_of, made, read_any, text_of
+from maporl_env.tasks.published.rows import (
+    deferred_parts,
+    files_of,
+    list_of,
+    made,
+    read_any,
+    text_of,
+)
 from maporl_env.tasks.splits import Numbered, Row, Splits
 from maporl_env.tasks.written_options import read_options
 from maporl_env.types import Question

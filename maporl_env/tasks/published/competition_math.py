@@ -22,7 +22,7 @@ from pathlib import Path
 from maporl_env.answers import last_box, read_gold
 from maporl_env.tasks.base import Task
 from maporl_env.tasks.hub import read_hub, source
-from maporl_env.tasks.published import (
+from maporl_env.tasks.published.rows import (
     Keep,
     deferred_parts,
     made,

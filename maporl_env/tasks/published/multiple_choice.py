@@ -27,7 +27,7 @@ from maporl_env.answers import CHOICES
 from maporl_env.prompts import Template
 from maporl_env.tasks.base import Task
 from maporl_env.tasks.hub import source
-from maporl_env.tasks.published import from_hub, list_of, questions_by_split, text_of
+from maporl_env.tasks.published.rows import from_hub, list_of, questions_by_split, text_of
 from maporl_env.tasks.splits import Row, Splits
 from maporl_env.tasks.written_options import read_options
 from maporl_env.types import Question

@@ -31,8 +31,8 @@ from maporl_env.answers import read_gold
 from maporl_env.prompts import Template
 from maporl_env.tasks.base import Task
 from maporl_env.tasks.hub import read_hub, source
-from maporl_env.tasks.passages import Passage, PassageIndex, read_folder
-from maporl_env.tasks.published import deferred_parts, made, questions_by_split, text_of
+from maporl_env.tasks.published.passages import Passage, PassageIndex, read_folder
+from maporl_env.tasks.published.rows import deferred_parts, made, questions_by_split, text_of
 from maporl_env.tasks.splits import Row, Splits, carve_spread_validation
 from maporl_env.tasks.written_options import read_options
 from maporl_env.types import Question
