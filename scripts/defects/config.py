@@ -9,7 +9,7 @@ DEFECTS = (
         "agents/maporl_agents/config/run_facts.py",
         ("tests/agents/config/test_effects.py",),
         (
-            ('return 1 if getattr(config, "single_agent", False) else', "return"),
+            ("config.training_game()[0].num_turns", "config.game.num_turns"),
             (".intersection(played)", ""),
             ("config.team.train_agents or range", "range"),
             ("< turns_in_training(config) - 1", "< turns_in_training(config)"),

@@ -14,15 +14,16 @@ DEFECTS = (
             ("gamma * (later_TA[t + 1] + tail_A)", "gamma * (later_TA[t] + tail_A)"),
             ("gamma * (later_TA[t + 1] + tail_A)", "gamma * later_TA[t + 1] + tail_A"),
             ("gamma * (known_TA[t + 1] + discounts_A)", "gamma * (1 + discounts_A)"),
-            ("(own_TA[t] + tail_A) / (1.0 + discounts_A)", "(own_TA[t] + tail_A)"),
-            ("(own_TA[t] + tail_A) / (1.0 + discounts_A)", "(own_TA[t] + tail_A) / discounts_A"),
+            ("/ np.where(used_A > 0.0, used_A, 1.0)", ""),
+            ("used_A = valid_TA[t] + discounts_A", "used_A = discounts_A"),
             ("np.where(known_A, counted_A, last_A)", "np.where(known_A, last_A, counted_A)"),
             (
                 "own_TA.sum(axis=1, keepdims=True) / np.maximum(count_T1, 1)",
                 "own_TA.mean(axis=1, keepdims=True)",
             ),
-            ('if share == "team" else', 'if share == "own" else'),
-            ("return np.where(valid_TA, rewards_TA, 0.0)", "return rewards_TA"),
+            ('if share == "team" else (own_TA', 'if share == "own" else (own_TA'),
+            ("return np.where(paid_TA, rewards_TA, 0.0)", "return rewards_TA"),
+            ("paid_TA = valid_TA | _unscored", "paid_TA = _unscored"),
             # Tables 1 and 2
             (
                 "_by_sign(majority_TA[:-1], alpha_wrong, alpha_right)",

@@ -14,8 +14,8 @@ DEFECTS = (
             ('stream = seed_of(seed, "sample", turn)', 'stream = seed_of(0, "sample", turn)'),
             ("completion.stop is StopReason.LENGTH", "completion.stop is StopReason.EOS"),
             ("tapes[prompt.debate].record(", "tapes[0].record("),
-            ("if request.agent == agent", "if request.agent != agent"),
-            ("self.requests.append(request)", "self.requests.insert(0, request)"),
+            ("if one.request.agent == agent", "if one.request.agent != agent"),
+            ("self.said.append(written)", "self.said.insert(0, written)"),
         ),
     ),
     Defects(
@@ -24,7 +24,7 @@ DEFECTS = (
         (
             ("team.policy(prompt.agent_index, prompt.turn)", "team.policy(prompt.agent_index, 0)"),
             ("(id(chat), prompt.view, tuple(earlier))", "(id(chat), prompt.view, ())"),
-            ("encoded[key], prompt.agent_index, debate,", "encoded[key], 0, debate,"),
+            ("encoded[key], who[0], debate,", "encoded[key], 0, debate,"),
             ("first_debate + prompt.debate", "first_debate"),
         ),
     ),

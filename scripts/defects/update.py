@@ -11,7 +11,7 @@ DEFECTS = (
         (
             ("float(rollout.rewards[turn, agent])", "float(rollout.rewards[turn, 0])"),
             ("if not rollout.scored[turn, agent]:", "if rollout.scored[turn, agent]:"),
-            ("left_out += 1", "left_out += 0"),
+            ("left_out += message.scored and message.paid", "left_out += message.scored"),
             ("torch.arange(width) < lengths[:, None]", "torch.arange(width) <= lengths[:, None]"),
             (
                 "torch.arange(width) < lengths[:, None]",
