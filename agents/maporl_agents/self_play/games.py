@@ -59,8 +59,8 @@ class SelfPlayGames:
         sampling: how the opponent's messages are drawn.
 
     Attributes:
-        opponent: the team in the other seat; set before `reset`.
-        seed: names the noise of the opponent's messages; set before `reset`.
+        opponent: the team in the other seat; set by `begin`.
+        seed: names the noise of the opponent's messages; likewise.
     """
 
     def __init__(
@@ -80,9 +80,17 @@ class SelfPlayGames:
         self._seats: list[int] = []
         self._round = 0
         self._now: list[Prompt] = []
+        self._first: np.ndarray | None = None
+
+    def begin(self, opponent: Team | None, seed: int) -> None:
+        """Set the opponent of the games to come, and the name of its noise."""
+        self.opponent, self.seed = opponent, seed
+        self._seats, self._first = [], None
 
     def reset(self, questions: Sequence[Question]) -> None:
         """Start games that `questions_of` returned, at most `batch_size` of them."""
+        if self._seats and self._first is None:
+            self._first = self._outcomes()
         self.games.reset(questions)
         self._seats = [int(question.answer) % 2 for question in questions]
         self._round = 0
@@ -155,7 +163,13 @@ class SelfPlayGames:
         return self.games.score_mask() & mine[:, None, :]
 
     def outcomes(self) -> np.ndarray:
-        """Return what the learner got of each game, (B,): 1 for a win, 1/2 for a draw, 0."""
+        """Return what the learner got of each game, (B,): 1 for a win, 1/2 for a draw, 0.
+
+        Of the games of the first `reset` since `begin`: schemes may play others as a baseline.
+        """
+        return self._outcomes() if self._first is None else self._first
+
+    def _outcomes(self) -> np.ndarray:
         paid = self.games.returns()[np.arange(len(self._seats)), self._seats]
         return (np.sign(paid) + 1) / 2
 

@@ -71,8 +71,8 @@ class SelfPlay:
         chosen = self.config.self_play
         versions = candidates(step, chosen.every, chosen.pool)
         self.opponent = drawn(versions, self.ratings, chosen.opponents, self.config.seed, step)
-        self.games.opponent = self.pool.take(self.opponent)
-        self.games.seed = seed_of(self.config.seed, "self-play", step)
+        seed = seed_of(self.config.seed, "self-play", step)
+        self.games.begin(self.pool.take(self.opponent), seed)
 
     def after_step(self, step: int) -> Metrics:
         """Rate the games of a step; return their metrics; let the team join the pool if due.
@@ -251,7 +251,7 @@ def measured(config: RunConfig, team: Team, pool: Pool, ratings: Ratings) -> dic
     """Return the score of a team against the untrained one, and the ratings."""
     count = config.self_play.games_measured
     games = games_of(config, count)
-    games.opponent, games.seed = pool.take(0), seed_of(config.eval.seed, "self-play")
+    games.begin(pool.take(0), seed_of(config.eval.seed, "self-play"))
     asked = questions_of(count, first=MEASURED_FROM)
     rollouts = play(team, games, asked, config.sampling, seed=seed_of(config.eval.seed, "evaluate"))
     score = share_of([float(x) for x in games.outcomes()])

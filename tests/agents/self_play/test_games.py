@@ -83,6 +83,18 @@ def test_a_game_that_is_broken_off_is_a_draw() -> None:
     assert played.outcomes().tolist() == [0.5, 0.5]
 
 
+def test_outcomes_are_those_of_the_first_games() -> None:
+    """ReMax plays greedy games after them as its baseline."""
+    played = games()
+    played.begin(None, seed=1)
+    drive(played, "1", "2")
+    drive(played, "none")
+    assert played.outcomes().tolist() == [1.0, 0.0]
+    played.begin(None, seed=2)
+    drive(played, "none")
+    assert played.outcomes().tolist() == [0.0, 0.0]
+
+
 def test_wrong_calls_are_named() -> None:
     played = games()
     played.reset(questions_of(2))
