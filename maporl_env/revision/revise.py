@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from maporl_env.revision.values import Action, State, SubsetValues
@@ -118,19 +119,24 @@ def act_in_order(
         threshold: how good an action has to be.
         fallback: see `Fallback`.
     """
-    fixed: tuple[Action, ...] = ()
     found: list[Revision[Action]] = []
     for agent in range(agents):
-        before = fixed
-        one = revise(
-            lambda tries, agent=agent, before=before: propose(agent, before, tries),
-            lambda action, before=before: values.local_advantage(state, (*before, action)),
-            threshold,
-            lambda agent=agent, before=before: fallback(agent, before),
+        before = tuple(one.committed for one in found)
+        found.append(
+            revise(
+                partial(propose, agent, before),
+                partial(_local_advantage, values, state, before),
+                threshold,
+                partial(fallback, agent, before),
+            )
         )
-        found.append(one)
-        fixed = (*fixed, one.committed)
     return found
+
+
+def _local_advantage(
+    values: SubsetValues, state: State, before: tuple[Action, ...], action: Action
+) -> float | None:
+    return values.local_advantage(state, (*before, action))
 
 
 def act_jointly(
