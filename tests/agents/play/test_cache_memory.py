@@ -24,7 +24,6 @@ from maporl_agents.trees.sample_tree import grow_trees
 from maporl_agents.types import Request
 
 SAMPLING = Sampling(max_new_tokens=4)
-LONG = Sampling(max_new_tokens=8)  # so that no text begins another one by chance
 PROMPTS = [(5, 6, 7, 8), (5, 6, 7, 9, 10)]
 
 
@@ -125,9 +124,9 @@ def test_what_nobody_can_read_is_not_kept(
         put(self, reader, ids, states)
 
     monkeypatch.setattr(BaseCaches, "put", counted)
-    several = play(team, debates(**options), QUESTIONS[:1], LONG, seed=1)
+    several = play(team, debates(**options), QUESTIONS[:1], SAMPLING, seed=1)
     assert len(kept) == expected
-    fresh = play(team, debates(**options), QUESTIONS[:1], replace(LONG, cache_gb=0.0), seed=1)
+    fresh = play(team, debates(**options), QUESTIONS[:1], replace(SAMPLING, cache_gb=0.0), seed=1)
     assert said(several) == said(fresh)
 
 
