@@ -41,14 +41,22 @@ class RemoteUnavailable(RemoteError):
     """It could not be reached, broke off, or said that it cannot serve at present.
 
     Attributes:
+        status: of its answer; 0 if there was none.
         retry_after_seconds: the pause that the service asked for, 0 if it asked for none.
     """
 
+    status = 0
     retry_after_seconds = 0.0
 
 
 class RemoteRefused(RemoteError):
-    """It refused the request, which asking again would not change (token, size, address)."""
+    """It refused the request, which asking again would not change (token, size, address).
+
+    Attributes:
+        status: of its answer; 0 if it is not known.
+    """
+
+    status = 0
 
 
 class RemoteGarbage(RemoteError):
@@ -56,7 +64,7 @@ class RemoteGarbage(RemoteError):
 
 
 class Service:
-    """One address that JSON is posted to. Several threads may share one.
+    """One address that is asked, or that JSON is posted to. Several threads may share one.
 
     A failed attempt is repeated after a pause that doubles, or as long as the service asks for, at
     most `MAX_PAUSE_SECONDS`; a refusal is not. At worst a call takes (retries + 1) *
@@ -114,6 +122,10 @@ class Service:
                 "a tunnel to 127.0.0.1, or no token"
             )
 
+    def get(self) -> bytes:
+        """Return the answer of the first attempt that succeeds; errors as of `post`."""
+        return self._repeated(None)
+
     def post(self, body: bytes) -> bytes:
         """Return the answer of the first attempt that succeeds.
 
@@ -122,6 +134,10 @@ class Service:
             RemoteUnavailable: the last attempt failed otherwise.
             RemoteRefused: the service will not answer this.
         """
+        return self._repeated(body)
+
+    def _repeated(self, body: bytes | None) -> bytes:
+        """Make attempts until one succeeds; without a body, of a GET request."""
         for attempt in range(self.retries):
             try:
                 return self._attempt(body)
@@ -131,7 +147,7 @@ class Service:
                 time.sleep(min(pause, MAX_PAUSE_SECONDS))
         return self._attempt(body)
 
-    def _attempt(self, body: bytes) -> bytes:
+    def _attempt(self, body: bytes | None) -> bytes:
         from http.client import HTTPException  # heavy, and unused where nothing is remote
 
         start = time.monotonic()
@@ -140,7 +156,8 @@ class Service:
         try:
             connection.connect()
             watch = _watch(connection, start + self.timeout_seconds - time.monotonic())
-            connection.request("POST", self._path, body, self._headers)
+            method = "GET" if body is None else "POST"
+            connection.request(method, self._path, body, self._headers)
             answer = connection.getresponse()
             content = answer.read(self.max_answer_bytes + 1)
             complete = answer.length in (None, 0) or len(content) > self.max_answer_bytes
@@ -176,11 +193,14 @@ class Service:
         text = f"{self.name} answered {answer.status}: {_message(content)}"
         if answer.status in _PASSING:
             passing = RemoteUnavailable(text)
+            passing.status = answer.status
             passing.retry_after_seconds = _seconds(answer.headers.get("Retry-After", ""))
             raise passing
         if target := answer.headers.get("Location"):
             text += f" (it redirects to {_line(target)}: give that address itself)"
-        raise RemoteRefused(text)
+        refused = RemoteRefused(text)
+        refused.status = answer.status
+        raise refused
 
 
 @dataclass(frozen=True, slots=True)

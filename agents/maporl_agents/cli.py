@@ -35,6 +35,7 @@ from maporl_agents.config.typed_text import prepared
 from maporl_agents.models.allocator import keep_freed_memory
 from maporl_agents.records.saved_settings import SettingsDiffer
 from maporl_agents.records.storage import CheckpointError
+from maporl_env.http_json import RemoteError
 from maporl_env.sandbox import SandboxUnavailable
 
 WELCOME = """Language models that learn to collaborate, by multi-agent reinforcement learning.
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = 1
     except (
         *(ValueError, OSError, ImportError, FloatingPointError),
-        *(CheckpointError, SandboxUnavailable),
+        *(CheckpointError, SandboxUnavailable, RemoteError),
     ) as error:
         if os.environ.get("MAPORL_DEBUG"):
             raise

@@ -104,6 +104,7 @@ class Completion:
         stop: why it ended.
         values: the critic's value before each id; () if no critic was read while sampling.
         kept: the ids that each id was drawn from; None for the whole vocabulary.
+        served: written by a server, whose log-probabilities are not quite the trainer's.
     """
 
     ids: TokenIds
@@ -112,6 +113,7 @@ class Completion:
     stop: StopReason
     values: tuple[float, ...] = ()
     kept: KeptIds | None = None
+    served: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,8 @@ class TokenBatch:
             vocabulary; None if all are.
         joint_histories: B tuples of ids, what a central critic reads before the message; None for
             other critics.
+        served: servers wrote the messages: the trainer computes all log-probabilities itself, and
+            advantages are weighted by their ratio to the servers' (`advantages.of_policy`).
     """
 
     prompts: tuple[TokenIds, ...]
@@ -205,6 +209,7 @@ class TokenBatch:
     ranks: Tensor = None  # type: ignore[assignment]
     kept: tuple[KeptIds | None, ...] | None = None
     joint_histories: tuple[TokenIds, ...] | None = None
+    served: bool = False
 
     def __post_init__(self) -> None:
         if self.prompt_ids is None:
@@ -243,6 +248,7 @@ class TokenBatch:
             ranks=self.ranks[index],
             kept=None if self.kept is None else tuple(self.kept[i] for i in chosen),
             joint_histories=None if joint is None else tuple(joint[i] for i in chosen),
+            served=self.served,
         )
 
     def untruncated(self) -> TokenBatch:

@@ -89,6 +89,9 @@ class Scheme:
             do not fit the game; those that would do nothing are refused by `config.effects`.
         learner: `learner(config, team)` makes what is trained, from settings and a fresh team.
         train_step: see `TrainStep`.
+        play: `play(team, game, questions, config, seed=seed, engine=engine)` returns the debates
+            of a step as `train_step` plays them, which then takes them as its argument `rollouts`
+            (`training.ahead`); None where they cannot be played by themselves.
         critics: the team has value heads.
         work: `work(config)` declares the work of a step for `maporl plan`; None plans what all
             schemes have in common (weights, play, optimiser) and says what is left out.
@@ -98,6 +101,7 @@ class Scheme:
     check: Callable[[Any, Any], None]
     learner: Callable[[Any, Team], PolicyLearner]
     train_step: TrainStep
+    play: Callable[..., list[Rollout]] | None = None
     critics: bool = False
     work: Callable[[Any], StepWork] | None = None
 

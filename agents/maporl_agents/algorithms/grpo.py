@@ -31,6 +31,7 @@ from maporl_agents.measure.step_metrics import (
 )
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import Playable, play
+from maporl_agents.play.speak import Engine
 from maporl_agents.records.storage import CheckpointError
 from maporl_agents.types import Experience, Rollout, TokenBatch
 from maporl_agents.update.batching import collate
@@ -62,6 +63,7 @@ def train_step(
     config: GRPOConfig,
     *,
     seed: int,
+    rollouts: list[Rollout] | None = None,
 ) -> tuple[list[Rollout], Metrics]:
     """Play a group of debates per question and improve every policy on them.
 
@@ -71,6 +73,7 @@ def train_step(
         questions: one group of debates each.
         config: the settings of the run.
         seed: names this step's random streams.
+        rollouts: groups of debates that were played ahead; None to play them now.
 
     Returns:
         The rollouts, those of a question one after the other, and the metrics
@@ -83,8 +86,8 @@ def train_step(
     team, settings, sampling = learner.team, config.grpo, config.sampling
 
     # Play: each question is debated G times, and once more greedily where that is the baseline.
-    copies = [question for question in questions for _ in range(settings.group_size)]
-    rollouts = play(team, with_room(game, len(copies)), copies, sampling, seed=seed)
+    if rollouts is None:
+        rollouts = play_step(team, game, questions, config, seed=seed)
     greedy = greedy_debates(team, game, questions, sampling, settings.chosen())
     return rollouts, learn(learner, rollouts, greedy, config, seed=seed)
 
@@ -129,6 +132,21 @@ def learn(
     metrics["updates"] = len(updates)
     metrics["learning_rate"] = rate
     return metrics
+
+
+def play_step(
+    team: Team,
+    game: Playable,
+    questions: Sequence[Question],
+    config: GRPOConfig,
+    *,
+    seed: int,
+    engine: Engine | None = None,
+) -> list[Rollout]:
+    """Return a group of debates per question; see `algorithms.Scheme.play`."""
+    copies = [question for question in questions for _ in range(config.grpo.group_size)]
+    game = with_room(game, len(copies))
+    return play(team, game, copies, config.sampling, seed=seed, engine=engine)
 
 
 def with_room(game: Playable, count: int) -> Playable:
@@ -312,6 +330,11 @@ def check(config: GRPOConfig, game: BatchedDebate) -> None:
     And where an agent is trained that the protocol never pays.
     """
     require_paid(config, game)
+    if config.grpo.chosen().baseline == "greedy" and config.sampling.lag:
+        raise ValueError(
+            "baseline='greedy' plays debates by the weights of now while the next step is played "
+            "by sampling.lag=1: choose sampling.lag=0 or another baseline"
+        )
     if config.grpo.chosen().baseline == "greedy" and config.game.stop != "fixed":
         raise ValueError(
             f"baseline='greedy' compares each message with that of the same turn of a greedy "
@@ -343,5 +366,6 @@ SCHEME = Scheme(
     check=check,
     learner=lambda config, team: GRPOLearner(team, config.grpo, config.steps),
     train_step=train_step,
+    play=play_step,
     work=work,
 )

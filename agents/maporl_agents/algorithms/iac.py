@@ -28,11 +28,11 @@ import torch
 from torch import Tensor
 
 from maporl_agents.algorithms import Scheme, StepWork, critic_note, magrpo
+from maporl_agents.algorithms.maporl import play_step
 from maporl_agents.config import IACConfig, IACSettings
 from maporl_agents.losses import value_loss
 from maporl_agents.measure.step_metrics import Metrics, explained_variance, rollout_metrics
 from maporl_agents.models.team import Team
-from maporl_agents.play.rollout import play
 from maporl_agents.trees.sample_tree import joint_reward
 from maporl_agents.types import Experience, Rollout, TokenBatch
 from maporl_agents.update.batching import Row, batch_of
@@ -52,10 +52,11 @@ def train_step(
     config: IACConfig,
     *,
     seed: int,
+    rollouts: list[Rollout] | None = None,
 ) -> tuple[list[Rollout], Metrics]:
     """Play one debate per question and improve every policy and critic on it, once.
 
-    Arguments and results as of `magrpo.train_step`, with one debate in place of a tree.
+    Arguments and results as of `maporl.train_step`.
 
     Raises:
         FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;
@@ -64,7 +65,8 @@ def train_step(
     team, settings, temperature = learner.team, config.iac, config.sampling.temperature
 
     # Play: every agent answers once per turn.
-    rollouts = play(team, game, questions, config.sampling, seed=seed, with_values=True)
+    if rollouts is None:
+        rollouts = play_step(team, game, questions, config, seed=seed)
 
     # Score tokens and read the critics.
     rows, left_out = scored_rows(team, rollouts, settings.turn_gamma)
@@ -256,6 +258,7 @@ SCHEME = Scheme(
         team, config.iac, config.steps, critic_learning_rate=config.iac.critic_learning_rate
     ),
     train_step=train_step,
+    play=play_step,
     critics=True,
     work=lambda config: StepWork(config.iac.micro_tokens, note=critic_note(config)),
 )

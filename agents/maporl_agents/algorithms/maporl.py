@@ -20,7 +20,8 @@ from torch import Tensor
 
 from maporl_agents.advantages import gae, token_rewards, whiten
 from maporl_agents.algorithms import Scheme, StepWork, critic_note, require_paid
-from maporl_agents.config import PPOConfig, TrainConfig, turns_of
+from maporl_agents.config import PPOConfig, RunConfig, TrainConfig, turns_of
+from maporl_agents.importance import policy_advantages
 from maporl_agents.losses import (
     kl_estimate,
     masked_mean,
@@ -37,6 +38,7 @@ from maporl_agents.measure.step_metrics import (
 )
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import Playable, play
+from maporl_agents.play.speak import Engine
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Experience, Rollout, TokenBatch
 from maporl_agents.update.batching import collate, minibatches
@@ -55,10 +57,12 @@ def train_step(
     config: TrainConfig,
     *,
     seed: int,
+    rollouts: list[Rollout] | None = None,
 ) -> tuple[list[Rollout], Metrics]:
     """Play one debate per question and improve every policy on it.
 
-    Arguments as of `algorithms.TrainStep`; the settings of PPO are those of `learner`.
+    Arguments as of `algorithms.TrainStep`; the settings of PPO are those of `learner`. Rollouts are
+    given where they were played ahead.
 
     Returns:
         The rollouts and the metrics of the step (meanings in docs/explanation/schemes/maporl.md).
@@ -66,7 +70,8 @@ def train_step(
     team, ppo, sampling = learner.team, learner.ppo, config.sampling
 
     # Play: every agent answers every question in every turn.
-    rollouts = play(team, game, questions, sampling, seed=seed, with_values=True)
+    if rollouts is None:
+        rollouts = play_step(team, game, questions, config, seed=seed)
 
     # Collate: one row per message that has a reward; if none has, there is nothing to learn.
     batch, left_out = collate(team, rollouts)
@@ -101,6 +106,19 @@ def train_step(
     metrics["updates"] = len(updates)
     metrics["learning_rate"] = rate
     return rollouts, metrics
+
+
+def play_step(
+    team: Team,
+    game: Playable,
+    questions: Sequence[Question],
+    config: RunConfig,
+    *,
+    seed: int,
+    engine: Engine | None = None,
+) -> list[Rollout]:
+    """Return one debate per question; see `algorithms.Scheme.play`."""
+    return play(team, game, questions, config.sampling, seed=seed, engine=engine, with_values=True)
 
 
 def evaluate_tokens(
@@ -183,6 +201,7 @@ def loss_of(learner: PPOLearner, part: Experience, counts: Counts, temperature: 
         with_entropy=True,
         train_entropy=ppo.entropy_coef > 0,
     )
+    advantages = policy_advantages(part)  # (B, L)
     total = scores.logprobs.new_zeros(())
     statistics: dict[str, Metrics] = {}
     for policy, rows in batch.by_policy():
@@ -195,7 +214,7 @@ def loss_of(learner: PPOLearner, part: Experience, counts: Counts, temperature: 
         mask, old = batch.mask[rows], part.logprobs[rows]  # (rows of the policy, L), as all here
         values, before = scores.values[rows], part.values[rows]
         improve, stats = policy_loss(
-            scores.logprobs[rows], old, part.advantages[rows], mask, clip_coef=ppo.clip_coef, **over
+            scores.logprobs[rows], old, advantages[rows], mask, clip_coef=ppo.clip_coef, **over
         )
         critic = value_loss(
             values, before, part.returns[rows], mask, clip_coef=ppo.value_clip, **over
@@ -233,6 +252,7 @@ SCHEME = Scheme(
     check=check,
     learner=lambda config, team: PPOLearner(team, config.ppo, config.steps),
     train_step=train_step,
+    play=play_step,
     critics=True,
     work=lambda config: StepWork(
         config.ppo.micro_tokens,

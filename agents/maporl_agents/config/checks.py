@@ -24,6 +24,8 @@ ABOVE_0 = Range("a number above 0", lambda x: 0 < x < math.inf)
 
 ABOVE_0_OR_NONE = Range("a number above 0, or None", lambda x: x is None or ABOVE_0.holds(x))
 
+ZERO_OR_ONE = Range("0 or 1", lambda x: x in (0, 1))
+
 LIMIT = Range("a number above 0, or inf for no limit", lambda x: x > 0)
 
 UNIT = Range("in [0, 1]", lambda x: 0 <= x <= 1)

@@ -227,6 +227,20 @@ WHERE = {
         f"{MORE_THAN_AGENTS}, or holds nothing but empty texts and those of sampling.stop",
     ),
     **dict.fromkeys(
+        (
+            *("sampling.url", "sampling.adapters", "sampling.lag", "sampling.mismatch"),
+            *("sampling.request_seconds", "sampling.retries"),
+        ),
+        Where(
+            lambda c: c.sampling.engine == "vllm",
+            "it is about servers, and sampling.engine is 'local'",
+        ),
+    ),
+    "sampling.cache_gb": Where(
+        lambda c: c.sampling.engine == "local",
+        "servers (sampling.engine) keep their own caches",
+    ),
+    **dict.fromkeys(
         ("warmup.batch_size", "warmup.learning_rate", "warmup.transcripts"),
         Where(lambda c: c.warmup.steps > 0, "warmup.steps is 0: there is no warm-up"),
     ),
@@ -349,6 +363,7 @@ CREDIT = tuple(
 )
 CRITICS = ("team.critic", "team.critic_width")
 
+TREES = "plays the debates of the next step, and {0} samples trees: leave it out"
 JOINT = (
     "is credit of MAPoRL: {0} rewards each turn by its joint score, and {0}.turn_gamma discounts it"
 )
@@ -369,7 +384,8 @@ NEVER: dict[str, dict[str, str]] = {
     "magrpo": dict.fromkeys(CREDIT, JOINT)
     | dict.fromkeys(CRITICS, NO_CRITIC)
     | dict.fromkeys(DRAFTS, NO_DRAFTS)
-    | NO_SELF_PLAY,
+    | NO_SELF_PLAY
+    | {"sampling.lag": TREES},
     "iac": dict.fromkeys(CREDIT, JOINT) | dict.fromkeys(DRAFTS, NO_DRAFTS) | NO_SELF_PLAY,
     "grpo": dict.fromkeys(CRITICS, NO_CRITIC),
     "mlpo": dict.fromkeys(CRITICS, NO_CRITIC)
@@ -387,6 +403,7 @@ NEVER: dict[str, dict[str, str]] = {
     )
     | dict.fromkeys(CRITICS, NO_CRITIC)
     | dict.fromkeys(DRAFTS, NO_DRAFTS)
-    | NO_SELF_PLAY,
+    | NO_SELF_PLAY
+    | {"sampling.lag": TREES},
 }
 """By scheme and name of a field, or group of fields; completes a sentence that begins with it."""

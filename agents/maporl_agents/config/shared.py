@@ -18,6 +18,8 @@ from maporl_agents.config.warmup import WarmupConfig
 
 Schedule = Literal["linear", "cosine", "constant"]
 
+Engine = Literal["local", "vllm"]
+
 Use = Literal["best", "last"]
 """Which checkpoint of a run is used."""
 
@@ -68,6 +70,25 @@ class Sampling:
     the command line \n, \t, \xHH and \uHHHH are characters, and \\ is a backslash."""
     agent_stop: tuple[Typed, ...] = ()
     """A further such text per agent, "" for none; agents beyond the list are as its last."""
+    engine: Engine = "local"
+    """Messages are written by the models of this process ("local"), or by servers of vLLM's API
+    ("vllm"), which hold the base model and are sent every version of the adapters."""
+    url: tuple[str, ...] = ()
+    """With "vllm": the servers, http://host:port each. Debates are spread over them."""
+    adapters: str = ""
+    """With "vllm": folder of the adapters that are sent, which trainer and servers see under the
+    same path; empty for runs/adapters/NAME."""
+    lag: int = 0
+    """With "vllm": updates between the weights that play and those that learn. 0: first play, then
+    learn. 1: the next step is played while this one is learnt."""
+    mismatch: float = 0.2
+    """With "vllm": largest mean distance between the log-probabilities of a server and the
+    trainer, in nats per token. Beyond it the run stops: other weights spoke."""
+    request_seconds: float = 600.0
+    """With "vllm": limit of one attempt of a request, in seconds."""
+    retries: int = 3
+    """With "vllm": further attempts where a server drops a request, answers late or with 5xx. Then
+    it counts as lost, and the others take over."""
 
     def __post_init__(self) -> None:
         checks.require_numbers(self, checks.AT_LEAST_1, "max_new_tokens", "max_rows")
@@ -80,6 +101,20 @@ class Sampling:
         checks.require_numbers(self, checks.COUNT_OR_NONE, "top_k")
         checks.require_numbers(self, checks.SHARE_ABOVE_0_OR_NONE, "top_p")
         checks.require_numbers(self, checks.UNIT_OR_NONE, "min_p")
+        self._require_servers()
+
+    def _require_servers(self) -> None:
+        """Check the settings of servers."""
+        checks.require_choice("engine", self.engine, get_args(Engine))
+        checks.require_numbers(self, checks.ABOVE_0, "mismatch", "request_seconds")
+        checks.require_numbers(self, checks.NOT_NEGATIVE, "retries")
+        checks.require_numbers(self, checks.ZERO_OR_ONE, "lag")
+        if self.engine == "vllm" and not self.url:
+            raise ValueError(
+                "engine='vllm' needs the addresses of its servers: --sampling.url http://host:port"
+            )
+        if len(set(self.url)) < len(self.url):
+            raise ValueError(f"url names a server twice: {', '.join(self.url)}")
 
     @property
     def truncation(self) -> Truncation | None:
@@ -217,6 +252,13 @@ class RunConfig:
                 "sampling.top_k=1 and sampling.min_p=1 keep one token, which is greedy decoding: "
                 "messages are all alike, so that there is nothing to compare"
             )
+        if self.sampling.engine == "vllm":
+            _require_servable(self.sampling, self.team)
+            if self.self_play.game:
+                raise ValueError(
+                    "sampling.engine='vllm' writes debates, and self_play.game is played by the "
+                    "models of this process: choose engine='local'"
+                )
 
     def training_game(self) -> tuple[GameConfig, int]:
         """Return the game that is trained on, and the number of questions of a step."""
@@ -232,6 +274,40 @@ class RunConfig:
         every = self.eval.every if self.eval.use == "best" else 0
         due = step % self.checkpoint_every == 0 or step == self.steps
         return due or bool(every and step % every == 0)
+
+
+def _require_servable(sampling: Sampling, team: TeamConfig) -> None:
+    """Refuse what servers cannot do: they hold one base model and take adapters."""
+    if team.tuning != "lora":
+        raise ValueError(
+            f"sampling.engine='vllm' sends adapters to servers, and team.tuning={team.tuning!r} "
+            "has none: choose team.tuning='lora'"
+        )
+    if len(set(team.model)) > 1:
+        raise ValueError(
+            "sampling.engine='vllm' asks servers of one base model, and team.model names "
+            f"{', '.join(dict.fromkeys(team.model))}: choose one model for all agents"
+        )
+    if sampling.truncation is not None:
+        raise ValueError(
+            "sampling.engine='vllm' cannot truncate, since servers do not say which ids a token "
+            "was drawn from: set sampling.top_k 0, top_p 1 and min_p 0"
+        )
+    if team.shard_base:
+        raise ValueError(
+            "sampling.engine='vllm' compares servers with the base on one rank, and "
+            "team.shard_base spreads it over ranks: leave shard_base out"
+        )
+    if sampling.lag and team.critic == "central":
+        raise ValueError(
+            "sampling.lag=1 plays while it learns, and critic='central' reads texts with the same "
+            "tokenizer: choose sampling.lag=0 or another critic"
+        )
+    if sampling.max_thinking_tokens is not None:
+        raise ValueError(
+            "sampling.engine='vllm' cannot end thoughts at sampling.max_thinking_tokens: leave it "
+            "out, or choose engine='local'"
+        )
 
 
 @dataclass(frozen=True)

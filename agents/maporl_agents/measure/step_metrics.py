@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from torch import Tensor
 
+from maporl_agents.importance import MOST, importance_weights
 from maporl_agents.losses import kl_estimate, masked_mean
 from maporl_agents.measure.copying import answers_of, copy_rates, laziness
 from maporl_agents.types import Completion, Experience, Rollout, StopReason, TokenBatch
@@ -135,16 +136,30 @@ def experience_metrics(experience: Experience) -> Metrics:
     if experience.rescored is not None:
         seen = seen & experience.rescored[:, None]
     log_ratio = (experience.logprobs - batch.sampled_logprobs)[seen]
-    return {
+    # A server's distance has a name of its own: with a lag it is no fault of arithmetic.
+    off = (
+        importance_metrics(batch, experience.logprobs)
+        if batch.served
+        else {"ratio_mismatch": float(log_ratio.expm1().abs().mean())}
+    )
+    return off | {
         "kl": float(masked_mean(kl, batch.mask)),
         "explained_variance": explained_variance(
             experience.values[batch.mask], experience.returns[batch.mask]
         ),
         "sampler_mismatch": float(log_ratio.abs().max()),
-        "ratio_mismatch": float(log_ratio.expm1().abs().mean()),
         "sampler_fault": experience.fault,
         "zero_spread": zero_spread(batch),
         **entropies(batch, experience.logprobs),
+    }
+
+
+def importance_metrics(batch: TokenBatch, logprobs: Tensor) -> Metrics:
+    """Return the mean of the importance weights of served tokens, and the share at the bound."""
+    weights = importance_weights(logprobs, batch.sampled_logprobs, batch.mask)
+    return {
+        "importance_weight": float(masked_mean(weights, batch.mask)),
+        "importance_capped": float(masked_mean((weights >= MOST).to(weights.dtype), batch.mask)),
     }
 
 

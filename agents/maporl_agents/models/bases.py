@@ -128,6 +128,14 @@ class Base(ABC):
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
         """Return logits (..., V) of hidden states (..., H), V = `vocab_size`."""
 
+    def adapter_of(self, policy: str) -> str | None:
+        """Return the name of the adapter that a policy speaks by; None for the model itself."""
+        return None
+
+    @abstractmethod
+    def logits_of(self, ids: Tensor, adapter: str | None) -> Tensor:
+        """Return `plain_logits` of the model with an adapter; None for the model itself."""
+
     @abstractmethod
     def plain_logits(self, ids: Tensor, policy: str, *, reference: bool = False) -> Tensor:
         """Return logits (S, V) after each of S ids, as transformers and peft compute them.
@@ -222,6 +230,10 @@ class FullBase(Base):
     def logits(self, hidden: Tensor, *, reference: bool = False) -> Tensor:
         """Return logits (..., V) of hidden states (..., H)."""
         return self._head(self.reference if reference else self.model, hidden)
+
+    def logits_of(self, ids: Tensor, adapter: str | None) -> Tensor:
+        """Return `plain_logits` of the model; it has no adapters."""
+        return self.plain_logits(ids, self.policies[0])
 
     def plain_logits(self, ids: Tensor, policy: str, *, reference: bool = False) -> Tensor:
         """Return logits (S, V) after each of S ids, by the model's own forward pass."""

@@ -98,7 +98,7 @@ class LoraBase(Base):
     def _begin(self, origins: Mapping[str, Path]) -> None:
         """Copy the weights of saved adapters into the adapters that start from them."""
         for name, folder in origins.items():
-            own = get_peft_model_state_dict(self.peft, adapter_name=name)
+            own = self.adapter_weights(name)
             for weight, saved in pair(own, read_shards(folder), folder):
                 weight.copy_(saved)
 
@@ -140,9 +140,18 @@ class LoraBase(Base):
     def plain_logits(self, ids: Tensor, policy: str, *, reference: bool = False) -> Tensor:
         """Return logits (S, V) after each of S ids, by peft with that adapter alone."""
         adapter = (self._references if reference else self._adapters)[policy]
+        return self.logits_of(ids, None if adapter == NO_ADAPTER else adapter)
+
+    def adapter_of(self, policy: str) -> str | None:
+        """Return the name of a policy's adapter; None for the bare base."""
+        adapter = self._adapters[policy]
+        return None if adapter == NO_ADAPTER else adapter
+
+    def logits_of(self, ids: Tensor, adapter: str | None) -> Tensor:
+        """Return logits (S, V) after each of S ids, by peft with one adapter or none."""
         before = self.peft.active_adapter
         try:
-            if adapter == NO_ADAPTER:
+            if adapter is None:
                 with self.peft.disable_adapter():
                     return self._head.known(self.model(input_ids=ids[None]).logits[0])
             self.peft.set_adapter(adapter)
@@ -164,21 +173,28 @@ class LoraBase(Base):
     def save(self, folder: Path, *, critics: bool = False) -> None:
         """Write each trained adapter to ``folder/<name>`` in peft's own format."""
         for name in self.critics if critics else self.trained:
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            weights = get_peft_model_state_dict(self.peft, adapter_name=name)
-            save_file(
-                {key: weight.contiguous() for key, weight in weights.items()},
-                folder / name / "adapter_model.safetensors",
-                metadata={"format": "pt"},
-            )
-            self.peft.peft_config[name].save_pretrained(str(folder / name))
+            self.save_adapter(name, folder / name)
             self.chat.tokenizer.save_pretrained(folder / name)
+
+    def save_adapter(self, name: str, folder: Path) -> None:
+        """Write an adapter to a folder in peft's own format."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {key: weight.contiguous() for key, weight in self.adapter_weights(name).items()},
+            folder / "adapter_model.safetensors",
+            metadata={"format": "pt"},
+        )
+        self.peft.peft_config[name].save_pretrained(str(folder))
+
+    def adapter_weights(self, name: str) -> dict[str, Tensor]:
+        """Return the weights of an adapter themselves, by the names that peft saves them under."""
+        return dict(get_peft_model_state_dict(self.peft, adapter_name=name))
 
     def read(self, folder: Path, *, critics: bool = False) -> list[WeightPair]:
         """Read the saved adapters."""
         pairs: list[WeightPair] = []
         for name in self.critics if critics else self.trained:
-            own = get_peft_model_state_dict(self.peft, adapter_name=name)
+            own = self.adapter_weights(name)
             pairs += pair(own, read_shards(folder / name), folder / name)
         return pairs
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -66,7 +66,14 @@ class Team:
         central: one critic for all agents and turns, which reads the joint history of a debate
             with the first base as it began (`update.joint_history`).
         seed: names the initialisation of the value heads.
+
+    Attributes:
+        engine: writes the messages (`play.speak.Engine`); None for the models of this process.
+        refreshed: how often the trained parameters have changed.
     """
+
+    engine: Callable[..., Any] | None = None
+    refreshed: int = 0
 
     def __init__(
         self,
@@ -166,6 +173,7 @@ class Team:
 
     def refresh(self) -> None:
         """Copy the trained parameters into the models, after an optimiser step or after loading."""
+        self.refreshed += 1
         for base in self.bases:
             base.refresh()
 

@@ -13,7 +13,15 @@ from maporl_agents.models.caches.kept_caches import KeptCaches
 from maporl_agents.models.sharded import runs_together
 from maporl_agents.models.team import Team
 from maporl_agents.phases import phase
-from maporl_agents.play.speak import Engine, length_of, requests, speak
+from maporl_agents.play.free_running import write_freely
+from maporl_agents.play.speak import (
+    Engine,
+    FreeEngine,
+    Publishing,
+    length_of,
+    requests,
+    speak,
+)
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Completion, Draft, Request, Rollout, StopReason, TokenIds
 from maporl_env.batched import BatchedDebate, Prompt
@@ -58,11 +66,12 @@ def play(
     engine: Engine | None = None,
     with_values: bool = False,
 ) -> list[Rollout]:
-    """Play one debate per question, all in lock step, one generation call per turn.
+    """Play one debate per question, in lock step: one generation call per turn.
 
-    An agent's own earlier messages stay in its prompt as the ids it sampled. Of several ranks each
-    plays a part of the debates, and returns all; where bases are spread over ranks and write
-    themselves, each plays all.
+    With servers a debate goes on as soon as its own turn is complete (`free_running`). An agent's
+    own earlier messages stay in its prompt as the ids it sampled. Of several ranks each plays a
+    part of the debates, and returns all; where bases are spread over ranks and write themselves,
+    each plays all.
 
     Args:
         team: who speaks.
@@ -71,11 +80,13 @@ def play(
         sampling: how messages are drawn.
         seed: names the sampling noise.
         first_debate: index of the first debate among those that are played under this seed.
-        engine: writes the messages; None for the models of this process (`play.speak`).
+        engine: writes the messages; None for that of the team (`play.speak`).
         with_values: also ask the critics of the messages that are trained on, where they read the
             trunk of the policy (`Completion.values`).
     """
     with_values = with_values and not team.central  # which reads another text
+    publishing = team.engine if engine is None and isinstance(team.engine, Publishing) else None
+    engine = team.engine if engine is None else engine
     if engine is None and runs_together(team):  # every rank plays all debates
         return _play(team, debates, questions, sampling, seed, first_debate, None, with_values)
     part = ranks.part_of(len(questions))
@@ -83,7 +94,10 @@ def play(
     own = questions[part]
     played: list[Rollout] = []
     if own or not questions:
-        played = _play(team, debates, own, sampling, seed, first, engine, with_values)
+        speaking = engine if publishing is None else publishing.pinned()
+        played = _play(team, debates, own, sampling, seed, first, speaking, with_values)
+        if publishing is not None:
+            publishing.check()
     return ranks.joined("debates", played)
 
 
@@ -99,8 +113,31 @@ def _play(
 ) -> list[Rollout]:
     """Play the debates of this rank."""
     debates.reset(questions=questions)
-    length = length_of(debates) if isinstance(debates, BatchedDebate) else None
     tapes = [_Tape() for _ in questions]
+    if isinstance(engine, FreeEngine) and isinstance(debates, BatchedDebate):
+        write_freely(team, debates, tapes, sampling, seed, first_debate, engine)
+    else:
+        _write_in_step(team, debates, tapes, sampling, seed, first_debate, engine, with_values)
+    return [
+        tape.rollout(transcript, rewards, scored)
+        for tape, transcript, rewards, scored in zip(
+            tapes, debates.transcripts, debates.turn_rewards(), debates.score_mask(), strict=True
+        )
+    ]
+
+
+def _write_in_step(
+    team: Team,
+    debates: Playable,
+    tapes: Sequence[_Tape],
+    sampling: Sampling,
+    seed: int,
+    first_debate: int,
+    engine: Engine | None,
+    with_values: bool,
+) -> None:
+    """Play debates that have just been reset to their ends, all in lock step."""
+    length = length_of(debates) if isinstance(debates, BatchedDebate) else None
     kept = KeptCaches(team.bases, sampling.cache_gb)
     turn = 0
     while prompts := debates.prompts():
@@ -120,15 +157,9 @@ def _play(
             [completion.stop is StopReason.LENGTH for completion in completions],
         )
         for place, prompt in enumerate(prompts):
-            record = Spoken(asked[place], completions[place], turn)
-            tapes[prompt.debate].record(record, draft=taken is not None and not taken[place])
+            draft = taken is not None and not taken[place]
+            tapes[prompt.debate].record(asked[place], completions[place], turn, draft=draft)
         turn += 1
-    return [
-        tape.rollout(transcript, rewards, scored)
-        for tape, transcript, rewards, scored in zip(
-            tapes, debates.transcripts, debates.turn_rewards(), debates.score_mask(), strict=True
-        )
-    ]
 
 
 class Spoken(NamedTuple):
@@ -152,9 +183,9 @@ class _Tape:
         said = [one for one in self.said if one.request.agent == agent]
         return [one.completion.ids for one in (*said, *self._trying.get(agent, ()))]
 
-    def record(self, written: Spoken, *, draft: bool) -> None:
-        """Add a message or a draft."""
-        agent = written.request.agent
+    def record(self, request: Request, completion: Completion, now: int, *, draft: bool) -> None:
+        """Add a message or a draft of round `now`."""
+        written, agent = Spoken(request, completion, now), request.agent
         if draft:
             self._trying.setdefault(agent, []).append(written)
             self.drafts.append(written)

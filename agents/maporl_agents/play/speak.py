@@ -5,12 +5,14 @@ Training, trees, evaluation, benchmark players and the command line all go this 
     asked = requests(team, debates.prompts(), own)
     completions = speak(team, asked, sampling, seed)
 
-Another engine, such as a server that holds the weights, takes the place of `sampler.complete` here.
+Another engine, such as servers (`served`), takes the place of `sampler.complete` here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Protocol, runtime_checkable
 
 from maporl_agents.config import Sampling
 from maporl_agents.models.caches.kept_caches import KeptCaches
@@ -25,6 +27,38 @@ Engine = Callable[[Team, Sequence[Request], Sampling, int], list[Completion]]
 
 Takes the team, the requests, the sampling settings and the seed, as `sampler.complete` does.
 """
+
+
+class Reply(Protocol):
+    """The answer to a request before it is a message."""
+
+    def completion(self) -> Completion:
+        """Return the message."""
+        ...
+
+
+@runtime_checkable
+class FreeEngine(Protocol):
+    """An engine whose messages come one by one, each as soon as it is complete."""
+
+    def begin(
+        self, asked: Sequence[Request], sampling: Sampling, seed: int
+    ) -> Sequence[Future[Reply]]:
+        """Ask for one message per request; return at once."""
+        ...
+
+
+@runtime_checkable
+class Publishing(Protocol):
+    """An engine that holds copies of the team's weights, as servers do."""
+
+    def pinned(self) -> Engine:
+        """Return an engine that speaks with the weights of now, whatever is learnt meanwhile."""
+        ...
+
+    def check(self) -> None:
+        """Compare what was said with the trainer's weights; raises if others spoke."""
+        ...
 
 
 def length_of(debates: BatchedDebate) -> DebateLength:
@@ -99,13 +133,16 @@ def speak(
         asked: the requests; one call of the engine writes all of them.
         sampling: limits, stop texts and temperature.
         seed: names the random numbers; equal arguments give equal completions.
-        engine: writes the completions; None for the models of this process (`sampler.complete`).
+        engine: writes the completions; None for that of the team, or else the models of this
+            process (`sampler.complete`).
         kept: key-value caches of earlier calls of the same debates, of which this one makes use.
 
     Raises:
         ValueError: a prompt is empty, or leaves too little room in the model's window; or an engine
             truncates and does not say what it kept.
     """
+    if engine is None:
+        engine = team.engine
     if engine is None:
         return complete(team, asked, sampling, seed, kept)
     written = engine(team, asked, sampling, seed)

@@ -25,6 +25,7 @@ from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.sharded import shard_bases
 from maporl_agents.models.team import Team
 from maporl_agents.play.model_defaults import kept_open, with_model_defaults
+from maporl_agents.play.served import serving
 from maporl_agents.records import checkpoint, questions_record
 from maporl_agents.records.loggers import make_loggers, require_loggers
 from maporl_agents.records.run_log import RunLog
@@ -203,7 +204,7 @@ def run(
     require_given(config, game, team)
     parts, noted = fitting_parts(config, game, team, parts, known)
     create = partial(RunLog.create, folder, config, overwrite=overwrite)
-    with log_of(create, folder, config) as log:
+    with serving(team, config.sampling, folder), log_of(create, folder, config) as log:
         if ranks.is_first():
             checkpoint.save_json(folder / questions_record.FILE, noted)
             save_given_questions(config, folder)
@@ -246,7 +247,8 @@ def resume(
     require_same_start(config, known)
     team, learner = build(config, kept=saved, game=game)
     parts, noted = fitting_parts(config, game, team, parts, known)
-    with log_of(partial(RunLog.resume, folder, config, force=force), folder, config) as log:
+    open_log = partial(RunLog.resume, folder, config, force=force)
+    with serving(team, config.sampling, folder), log_of(open_log, folder, config) as log:
         changes = partial(questions_record.changes, folder, config.game, parts, force=force)
         for change in ranks.first(changes):
             console.print(f"going on although {change}")

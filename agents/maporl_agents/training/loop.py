@@ -16,10 +16,9 @@ from maporl_agents.config import RunConfig, scheme_of
 from maporl_agents.measure.alarms import Alarm, alarms, last_score
 from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.phases import measured
-from maporl_agents.play.questions import questions_of_step
 from maporl_agents.play.rollout import Playable
 from maporl_agents.records.run_log import RunLog, read_metrics
-from maporl_agents.seeding import seed_of
+from maporl_agents.training.ahead import Ahead, ahead_of, asked_in_step
 from maporl_agents.training.restore import save_checkpoint
 from maporl_agents.types import Rollout
 from maporl_agents.update.optimiser import PolicyLearner
@@ -80,10 +79,11 @@ def train(
     told: set[str] = set()
     learner.folder = log.folder
     scheme = scheme_of(config)
+    ahead = ahead_of(config, learner.team, game, questions)
     with _signals() as caught:
         for step in range(start, config.steps):
             with measured() as seconds:
-                rollouts, metrics = take_step(config, learner, game, questions, step)
+                rollouts, metrics = take_step(config, learner, game, questions, step, ahead)
                 metrics |= more_metrics(step + 1)
             first = first or metrics
             best = highest(best, last_score(metrics))
@@ -103,6 +103,8 @@ def train(
                 save_checkpoint(log.folder, step + 1, learner)
             if signals:  # after the last step too: what follows may take long
                 raise Interrupted(step + 1, signals[0])
+            if due and ahead is not None:
+                ahead.settle()  # what follows may play with the same verifier
             if due and not on_checkpoint(step + 1):
                 break
 
@@ -118,14 +120,18 @@ def take_step(
     game: Playable,
     questions: Sequence[Question],
     step: int,
+    ahead: Ahead | None = None,
 ) -> tuple[list[Rollout], Metrics]:
-    """Draw the questions of a step, counted from 0, and let the run's scheme train on them."""
-    _, count = config.training_game()
-    asked = questions_of_step(questions, step // config.steps_per_round, count, config.seed)
+    """Draw the questions of a step, counted from 0, and let the run's scheme train on them.
+
+    With `ahead` it trains on debates of them that have been played already.
+    """
+    asked, seed = asked_in_step(config, questions, step)
     learner.steps_done = step
-    seed = seed_of(config.seed, "step", step)
     before = _costs(game)
-    rollouts, metrics = scheme_for(config).train_step(learner, game, asked, config, seed=seed)
+    train_step: Callable[..., tuple[list[Rollout], Metrics]] = scheme_for(config).train_step
+    played = {} if ahead is None else {"rollouts": ahead.rollouts(step)}
+    rollouts, metrics = train_step(learner, game, asked, config, seed=seed, **played)
     used = {f"verifier/{name}": float(n - before.get(name, 0)) for name, n in _costs(game).items()}
     return rollouts, {**metrics, **used}
 

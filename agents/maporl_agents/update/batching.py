@@ -95,6 +95,7 @@ def batch_of(team: Team, rows: Sequence[Row]) -> TokenBatch:
         sampled_values=values.to(device) if all(one.values for one in completions) else None,
         kept=kept if any(kept) else None,
         joint_histories=tuple(row.joint_history for row in rows) if team.central else None,
+        served=any(one.served for one in completions),
     )
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from maporl_agents.config import KLMeasure, RegularisedConfig, Variant
+from maporl_agents.importance import policy_advantages
 from maporl_agents.losses import (
     KLEstimator,
     Reduction,
@@ -79,6 +80,7 @@ class Objective:
     def loss(self, scores: TokenScores, part: Experience, counts: Counts) -> Loss:
         """Return the sum over policies of their losses on a micro-batch, and statistics of each."""
         batch = part.batch
+        advantages = policy_advantages(part)
         old = part.logprobs if self.ratio else scores.logprobs.detach()
         total = scores.logprobs.new_zeros(())
         statistics: dict[str, Metrics] = {}
@@ -88,7 +90,7 @@ class Objective:
             loss, stats = policy_loss(
                 scores.logprobs[rows],
                 old[rows],
-                part.advantages[rows],
+                advantages[rows],
                 mask,
                 clip_coef=self.clip_coef,
                 clip_high=self.clip_high,

@@ -74,7 +74,7 @@ def token_tables(
         with_values: also run the critics.
         with_exact_kl: run the reference policies and compute the KL over the vocabulary.
         sampled: the messages were just sampled by this team: take the sampler's numbers on bases
-            where `samples_exactly` holds.
+            where `samples_exactly` holds, unless servers sampled.
     """
 
     @torch.no_grad()
@@ -182,7 +182,7 @@ def _now(by: _Passes, *, with_values: bool, sampled: bool) -> tuple[Tensor, Tens
     # The sampler gave no values and critics read the policies' states: the trunks must run anyway.
     runs_anyway = with_values and batch.sampled_values is None and not own_trunks
     fault = 0.0
-    if sampled and samples_exactly(by.base) and not runs_anyway:
+    if sampled and not batch.served and samples_exactly(by.base) and not runs_anyway:
         tables = [batch.sampled_logprobs]
         if with_values and batch.sampled_values is not None:
             tables.append(batch.sampled_values)

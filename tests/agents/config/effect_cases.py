@@ -21,11 +21,17 @@ BESIDE: dict[str, dict[str, Any]] = {
     "team.quantization": {"team.tuning": "lora"},
     "team.double_quant": {"team.tuning": "lora", "team.quantization": "nf4"},
     "team.shard_base": {"team.tuning": "lora"},
+    "sampling.engine": {"sampling.url": ("http://127.0.0.1:1",), "team.tuning": "lora"},
     "magrpo.clip_coef": {"magrpo.ratio": True, "magrpo.epochs": 2},
     "magrpo.epochs": {"magrpo.ratio": True},
     "magrpo.minibatches": {"magrpo.ratio": True},
 }
 """Without which the settings themselves refuse a value."""
+SERVED = {
+    "team.tuning": "lora",
+    "sampling.url": ("http://127.0.0.1:2",),
+    "sampling.engine": "vllm",
+}
 ONE_TURN = {"game.num_turns": 1}
 TWO = {"game.num_turns": 2}
 UNREAD = {"game.history": "none"}
@@ -119,6 +125,14 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         [{}, {"warmup.steps": 2, "warmup.transcripts": "file.jsonl"}],
         {"warmup.steps": 2},
     ),
+    **dict.fromkeys(
+        (
+            *("sampling.url", "sampling.adapters", "sampling.lag", "sampling.mismatch"),
+            *("sampling.request_seconds", "sampling.retries"),
+        ),
+        ([{}], SERVED),
+    ),
+    "sampling.cache_gb": ([SERVED], {}),
     "sampling.turn_max_new_tokens": ([ONE_TURN], {"game.num_turns": 2}),
     "eval.every": ([{"eval.use": "last"}, {"steps": 3}], {}),
     "eval.patience": ([{"eval.use": "last"}, {"checkpoint_every": 999}], {}),
