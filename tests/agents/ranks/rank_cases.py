@@ -59,6 +59,8 @@ def config_of(name: str) -> RunConfig:
         config = replace(config, ppo=replace(config.ppo, minibatches=5))  # type: ignore[attr-defined]
     if "passes" in traits:  # of few tokens, so that ranks have different numbers of them
         config = replace(config, ppo=replace(config.ppo, micro_tokens=100))  # type: ignore[attr-defined]
+    if "nf4" in traits:
+        config = replace(config, team=replace(LORA, quantization="nf4"))
     if "alone" in traits:
         config = replace(config, single_agent=True)  # type: ignore[call-arg]
     return config

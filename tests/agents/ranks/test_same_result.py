@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ EXACT = (
 """Cases in float64, where rounding is far below what is compared."""
 SINGLE = ("maporl-consensus", "maporl-lora-consensus", "magrpo-lora", "grpo-lora")
 """Cases in float32, with an eps of AdamW above the rounding of gradients."""
+if find_spec("bitsandbytes"):
+    SINGLE = (*SINGLE, "maporl-nf4")
 
 
 CASES = {"exact": EXACT, "single": SINGLE}
