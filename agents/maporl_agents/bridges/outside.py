@@ -140,6 +140,11 @@ class OutsideGames:
         """Return the sum of each agent's rewards, undiscounted, (B, A)."""
         return np.stack([game.rewards.sum(0) for game in self._playing])
 
+    @property
+    def costs(self) -> dict[str, int]:
+        """Nothing: such an environment asks no verifier."""
+        return {}
+
     def score_mask(self) -> np.ndarray:
         """Return True where there is a message, (B, T, A)."""
         return np.stack([game.spoken for game in self._playing])

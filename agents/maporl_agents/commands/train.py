@@ -23,6 +23,7 @@ from maporl_agents.config import (
 from maporl_agents.recipes import recipe
 from maporl_agents.records.run_folder import folder_of
 from maporl_agents.terminal import command_line, console
+from maporl_env.bridges.textarena import env_maker
 from maporl_env.tasks import load_task
 from maporl_env.user_functions import whole_name
 
@@ -83,10 +84,16 @@ class Train:
     def _run(self) -> int:
         game = self.config.game
         given: dict[str, Any] = {"log_to": self.log_to}
-        if not self.config.self_play.game:  # a mistake is told before torch is loaded
-            given["task"] = load_task(game.task, game.data or None)
         carry_out: Any
-        if self.config.self_play.game:
+        if game.env:
+            env_maker(game.env)()  # a mistake is told before torch is loaded
+        elif not self.config.self_play.game:
+            given["task"] = load_task(game.task, game.data or None)
+        if game.env:
+            from maporl_agents.bridges import outside_run
+
+            carry_out = outside_run
+        elif self.config.self_play.game:
             from maporl_agents.self_play import run
 
             carry_out = run

@@ -99,6 +99,12 @@ class GameConfig:
     module:function or file.py:function, called as `function(question, text)`, which returns True or
     False."""
 
+    env: str = ""
+    """Another environment than the debate: "textarena:GAME" with options behind commas, as in
+    textarena:KuhnPoker-v0-train,max_rounds=1; or module:function or file.py:function, which returns
+    a PettingZoo environment of text. Its agents are num_agents, num_turns the most messages of one;
+    of this group it reads gamma besides. Scheme maporl."""
+
 
 G = TypeVar("G", bound=GameConfig)
 

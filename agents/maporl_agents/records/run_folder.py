@@ -33,6 +33,7 @@ _FILES = (
     "before.json",
     "loggers.json",
     "results.json",
+    "returns.json",
     "curve.png",
     "report.html",
 )

@@ -183,6 +183,11 @@ def debate_config(game: GameConfig) -> DebateConfig:
     """Return the options of a game as the environment takes them."""
     options: dict[str, Any] = {field.name: getattr(game, field.name) for field in fields(game)}
     del options["train_split"], options["long_questions"]  # which questions; not of the debate
+    if options.pop("env"):
+        raise ValueError(
+            f"this needs a debate, and game.env={game.env} is another environment: it is trained "
+            "by `maporl train` alone"
+        )
     if isinstance(game, JointGameConfig):
         options["feedback"] = make_feedback(game.feedback)
         if game.protocol != "joint":  # whose two options they are: left as they are, they are none

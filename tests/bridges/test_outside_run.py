@@ -1,0 +1,115 @@
+"""`maporl train --game.env`: a run in an environment that others wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra train")
+
+from small_runs import maporl
+
+from maporl_env.bridges.textarena import env_maker
+
+ENV = '''
+import numpy as np
+from gymnasium.spaces import Text
+from pettingzoo import ParallelEnv
+
+
+class Numbers(ParallelEnv):
+    """Two players say words for two turns; each is paid the share of its words that are numbers."""
+
+    metadata = {"name": "numbers_v0"}
+
+    def __init__(self):
+        self.possible_agents = ["left", "right"]
+        self.render_mode = None
+
+    def observation_space(self, agent):
+        return Text(100)
+
+    def action_space(self, agent):
+        return Text(1000)
+
+    def reset(self, seed=None, options=None):
+        self.agents, self.left = self.possible_agents[:], 2
+        return dict.fromkeys(self.agents, "how much ?"), {agent: {} for agent in self.agents}
+
+    def step(self, actions):
+        self.left -= 1
+        words = {agent: text.split() for agent, text in actions.items()}
+        pay = {a: sum(w.isdigit() for w in said) / max(len(said), 1) for a, said in words.items()}
+        over = dict.fromkeys(self.agents, self.left == 0)
+        seen = dict.fromkeys(self.agents, "how much more ?")
+        none = {agent: {} for agent in self.agents}
+        cut = dict.fromkeys(self.agents, False)
+        if self.left == 0:
+            self.agents = []
+        return seen, pay, over, cut, none
+
+
+def make():
+    return Numbers()
+'''
+SMALL = (
+    "--game.num-turns", "2", "--sampling.max-new-tokens", "3", "--questions-per-step", "4",
+    "--eval.questions", "6", "--steps", "2", "--team.device", "cpu", "--checkpoint-every", "1",
+)  # fmt: skip
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> str:
+    file = tmp_path / "numbers.py"
+    file.write_text(ENV, "utf-8")
+    return f"{file}:make"
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(600)  # three short runs, on a busy machine
+def test_a_run_measures_trains_and_resumes(
+    env: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = ("--runs", tmp_path, "--name", "numbers", "--game.env", env, *SMALL)
+    assert maporl("train", *runs) == 0
+    assert "returns after training" in capsys.readouterr().out
+    run = tmp_path / "numbers"
+    found = json.loads((run / "returns.json").read_text("utf-8"))
+    for stage in ("before", "after"):
+        assert len(found[stage]["mean"]) == 2
+        assert all(0 <= mean <= 2 for mean in found[stage]["mean"])
+        assert found[stage]["num_games"] == 6
+        assert found[stage]["messages"] == 4
+    lines = (run / "metrics.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2]
+    assert maporl("train", "--resume", run, "--steps", "3", "--force") == 0
+    again = json.loads((run / "returns.json").read_text("utf-8"))
+    assert again["before"] == found["before"]
+    assert len((run / "metrics.jsonl").read_text("utf-8").splitlines()) == 3
+    assert maporl("export", run, "--to", tmp_path / "out") == 0
+    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == ["agent_0", "agent_1"]
+
+
+def test_what_makes_no_such_run_is_refused(
+    env: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for flags, complaint in (
+        (("--game.num-agents", "3"), "has 2 agents (left, right)"),
+        (("--game.history", "last"), "game.history would do nothing"),
+        (("--scheme", "magrpo"), "for the scheme maporl"),
+        (("--game.env", "nothing_here:make"), "environment"),
+    ):
+        given = ("--runs", tmp_path, "--name", "x", "--game.env", env, *SMALL, *flags)
+        assert maporl("train", *given) == 2
+        assert complaint in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_game_of_a_library_that_is_not_there_is_one_sentence() -> None:
+    try:
+        import textarena  # noqa: F401
+    except ImportError:
+        with pytest.raises(ImportError, match=r"pip install 'maporl\[textarena\]'"):
+            env_maker("textarena:KuhnPoker-v0")()
