@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from maporl_agents.config.sweet_rl import Normalisation
 from maporl_agents.divergences import KLEstimator, entropy, exact_kl, full_kl, k3, kl_estimate
 from maporl_agents.tensor_checks import (
     real_only,
@@ -32,9 +33,11 @@ from maporl_agents.tensor_checks import (
 
 __all__ = [
     "KLEstimator",
+    "Normalisation",
     "Reduction",
     "Surrogate",
     "entropy",
+    "episode_gains",
     "exact_kl",
     "full_kl",
     "kl_estimate",
@@ -328,6 +331,50 @@ def preference_loss(
     margin = beta * (chosen_gain - rejected_gain)  # (B,), z
     total = F.binary_cross_entropy_with_logits(margin, _preferred(labels, margin), reduction="sum")
     return total / max(len(chosen), 1)
+
+
+def episode_gains(
+    gains: Tensor,
+    lengths: Tensor,
+    episodes: Tensor,
+    count: int,
+    *,
+    normalisation: Normalisation = "turn",
+) -> Tensor:
+    """Return the log-ratio of each episode from those of its messages.
+
+    SWEET-RL (Zhou et al., arXiv 2503.15478) states sum over turns of the mean over tokens; its code
+    takes one mean over all tokens of the episode, so that a turn weighs by its length, and a shared
+    turn does not cancel in a pair::
+
+        "turn"      sum over t of gains_t / lengths_t
+        "episode"   sum over t of gains_t / sum over t of lengths_t
+        "none"      sum over t of gains_t
+
+    Args:
+        gains: (B,) log-ratio of each message, summed over its tokens.
+        lengths: (B,) tokens of each message, at least 1.
+        episodes: (B,) int64, the episode of each message, in [0, count).
+        count: E, episodes.
+        normalisation: see above.
+
+    Returns:
+        (E,), 0 for an episode without messages.
+
+    Raises:
+        ValueError: shapes differ, or an unknown normalisation.
+    """
+    require_option("normalisation", normalisation, get_args(Normalisation))
+    for name, tensor in (("lengths", lengths), ("episodes", episodes)):
+        require_shape(name, tensor, gains.shape, like="gains")
+    lengths = lengths.to(gains.dtype)
+    totals = gains.new_zeros(count)
+    if normalisation == "turn":
+        return totals.index_add(0, episodes, gains / lengths)
+    totals = totals.index_add(0, episodes, gains)
+    if normalisation == "none":
+        return totals
+    return totals / gains.new_zeros(count).index_add(0, episodes, lengths).clamp(min=1)
 
 
 def _preferred(labels: Literal["hard"] | Tensor, margin: Tensor) -> Tensor:

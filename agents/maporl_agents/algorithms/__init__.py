@@ -93,6 +93,8 @@ class Scheme:
             of a step as `train_step` plays them, which then takes them as its argument `rollouts`
             (`training.ahead`); None where they cannot be played by themselves.
         critics: the team has value heads.
+        extra_policies: trained policies beyond those of the agents, such as a critic that is a
+            language model. They have the next agent indices, and never speak.
         work: `work(config)` declares the work of a step for `maporl plan`; None plans what all
             schemes have in common (weights, play, optimiser) and says what is left out.
     """
@@ -103,6 +105,7 @@ class Scheme:
     train_step: TrainStep
     play: Callable[..., list[Rollout]] | None = None
     critics: bool = False
+    extra_policies: int = 0
     work: Callable[[Any], StepWork] | None = None
 
 

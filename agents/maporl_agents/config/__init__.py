@@ -29,6 +29,12 @@ from maporl_agents.config.shared import (
     Truncation,
     Use,
 )
+from maporl_agents.config.sweet_rl import (
+    DialogueGameConfig,
+    Normalisation,
+    SweetConfig,
+    SweetSettings,
+)
 from maporl_agents.config.team import (
     Attention,
     Quantization,
@@ -36,6 +42,7 @@ from maporl_agents.config.team import (
     TeamConfig,
     template_switches,
     turns_of,
+    with_extra,
 )
 from maporl_agents.config.warmup import WarmupConfig
 
@@ -46,6 +53,7 @@ __all__ = [
     "VARIANTS",
     "Attention",
     "Comparison",
+    "DialogueGameConfig",
     "EvalConfig",
     "FitConfig",
     "GRPOConfig",
@@ -67,6 +75,7 @@ __all__ = [
     "MALTSettings",
     "MLPOConfig",
     "MLPOSettings",
+    "Normalisation",
     "Opponents",
     "OptimizerConfig",
     "PPOConfig",
@@ -78,6 +87,8 @@ __all__ = [
     "Schedule",
     "SelfPlayConfig",
     "Sharing",
+    "SweetConfig",
+    "SweetSettings",
     "TeamConfig",
     "TrainConfig",
     "Truncation",
@@ -93,5 +104,6 @@ __all__ = [
     "scheme_of",
     "template_switches",
     "turns_of",
+    "with_extra",
     "without_retired",
 ]

@@ -45,7 +45,7 @@ class Where:
 
 ROUND_OF_MALT = 3
 """Stages of a round; each is a step."""
-OPTIMISERS = ("ppo", "magrpo", "iac", "grpo", "malt.imitation", "malt.preference")
+OPTIMISERS = ("ppo", "magrpo", "iac", "grpo", "sweet_rl", "malt.imitation", "malt.preference")
 """Groups of settings that are an `OptimizerConfig`."""
 
 LATER_TURNS = Where(
@@ -356,54 +356,3 @@ WHERE = {
     **{f"{group}.schedule": _falling(group) for group in OPTIMISERS},
 }
 """By name of the field."""
-
-CREDIT = tuple(
-    f"game.{name}"
-    for name in ("gamma", "horizon", "share", "alpha", "beta", "majority", "penalties")
-)
-CRITICS = ("team.critic", "team.critic_width")
-
-TREES = "plays the debates of the next step, and {0} samples trees: leave it out"
-JOINT = (
-    "is credit of MAPoRL: {0} rewards each turn by its joint score, and {0}.turn_gamma discounts it"
-)
-NO_SELF_PLAY = {
-    "self_play": "is learnt from single games, and {0} learns from joint answers or trees: choose "
-    "--scheme maporl or grpo"
-}
-NO_CRITIC = "is about critics, and {0} has no critic: leave it out"
-DRAFTS = ("game.tries", "game.accept")
-NO_DRAFTS = "is about drafts, and {0} learns from none: leave it out"
-BETWEEN = ("gamma", "horizon", "share", "alpha", "beta", "majority")
-ONE_MESSAGE = (
-    "is about several messages of a debate, and {0} trains one, the leader's first: leave it out, "
-    "or choose scheme grpo"
-)
-NEVER: dict[str, dict[str, str]] = {
-    "maporl": {},
-    "magrpo": dict.fromkeys(CREDIT, JOINT)
-    | dict.fromkeys(CRITICS, NO_CRITIC)
-    | dict.fromkeys(DRAFTS, NO_DRAFTS)
-    | NO_SELF_PLAY
-    | {"sampling.lag": TREES},
-    "iac": dict.fromkeys(CREDIT, JOINT) | dict.fromkeys(DRAFTS, NO_DRAFTS) | NO_SELF_PLAY,
-    "grpo": dict.fromkeys(CRITICS, NO_CRITIC),
-    "mlpo": dict.fromkeys(CRITICS, NO_CRITIC)
-    | dict.fromkeys(DRAFTS, NO_DRAFTS)
-    | dict.fromkeys((f"game.{name}" for name in BETWEEN), ONE_MESSAGE)
-    | dict.fromkeys(("team.sharing", "team.train_turns", "grpo.groups"), ONE_MESSAGE)
-    | NO_SELF_PLAY
-    | {"game.protocol": "is 'leader' under {0}"},
-    "malt": dict.fromkeys(
-        CREDIT, "is credit of MAPoRL: {0} values a message by its right continuations"
-    )
-    | dict.fromkeys(
-        ("game.history", "game.reward_feedback", "game.feedback_verifier", "game.stop"),
-        "is about turns after the first, and {0} plays one",
-    )
-    | dict.fromkeys(CRITICS, NO_CRITIC)
-    | dict.fromkeys(DRAFTS, NO_DRAFTS)
-    | NO_SELF_PLAY
-    | {"sampling.lag": TREES},
-}
-"""By scheme and name of a field, or group of fields; completes a sentence that begins with it."""

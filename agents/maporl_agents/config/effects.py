@@ -1,10 +1,10 @@
 """Which settings act in which run, so that one that would do nothing is refused.
 
-The tables of `conditions` say which fields a scheme `NEVER` reads and `WHERE` others act; the rest
-always do, as `tests/agents/config/test_effects.py` lists: a new field has to be placed. A setting
-at its scheme's default is never refused, nor is one that says the same as the default in other
-words (`train_agents` with every agent, a list of equal models). What a field does stands under it
-in `config`.
+The tables say which fields a scheme `NEVER` reads (`never`) and `WHERE` others act (`conditions`);
+the rest always do, as `tests/agents/config/test_effects.py` lists: a new field has to be placed. A
+setting at its scheme's default is never refused, nor is one that says the same as the default in
+other words (`train_agents` with every agent, a list of equal models). What a field does stands
+under it in `config`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from maporl_agents.config import RunConfig, scheme_of
-from maporl_agents.config.conditions import NEVER, NO_PAIRS, WHERE
+from maporl_agents.config.conditions import NO_PAIRS, WHERE
+from maporl_agents.config.never import NEVER
 from maporl_agents.config.run_facts import learns_from_pairs
 
 

@@ -14,6 +14,7 @@ from maporl_agents.config.malt import MALTConfig
 from maporl_agents.config.maporl import TrainConfig
 from maporl_agents.config.mlpo import MLPOConfig
 from maporl_agents.config.shared import OptimizerConfig, RunConfig
+from maporl_agents.config.sweet_rl import SweetConfig
 from maporl_env.user_functions import is_own_name, object_named, whole_name
 
 CONFIGS: dict[str, type[RunConfig]] = {
@@ -23,6 +24,7 @@ CONFIGS: dict[str, type[RunConfig]] = {
     "iac": IACConfig,
     "mlpo": MLPOConfig,  # before grpo, whose group of settings it has too
     "grpo": GRPOConfig,
+    "sweet_rl": SweetConfig,
 }
 """The settings of each scheme: a published way to collaborate and to learn from it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from maporl_agents.config.checks import require_choice
@@ -152,6 +152,14 @@ class TeamConfig:
                 "device_map='auto' spreads one frozen model over devices, so it needs "
                 "tuning='lora' or 'none', not 'full'"
             )
+
+
+def with_extra(config: TeamConfig, num_agents: int, extra: int) -> TeamConfig:
+    """Return the settings of a team with trained policies behind its agents; see `Scheme`."""
+    if not extra:
+        return config
+    trained = config.train_agents or tuple(range(num_agents))
+    return replace(config, train_agents=(*trained, *range(num_agents, num_agents + extra)))
 
 
 def template_switches(given: Sequence[str]) -> dict[str, bool | int | float | str | None]:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from maporl_agents import ranks
 from maporl_agents.algorithms import scheme_for
-from maporl_agents.config import RunConfig, TeamConfig, Use, learning_rate_flags
+from maporl_agents.config import RunConfig, TeamConfig, Use, learning_rate_flags, with_extra
 from maporl_agents.config.effects import refuse_without_effect
 from maporl_agents.measure.evaluate import EVAL_BATCH, Evaluation, evaluate
 from maporl_agents.measure.step_metrics import Metrics
@@ -160,8 +160,8 @@ def build(
     scheme.check(config, game.debates(1))
     refuse_without_effect(config, kept)
     team = make_team(
-        config.team,
-        num_agents=config.game.num_agents,
+        with_extra(config.team, config.game.num_agents, scheme.extra_policies),
+        num_agents=config.game.num_agents + scheme.extra_policies,
         num_turns=config.game.num_turns,
         seed=seed_of(config.seed, "team"),
         load=load,

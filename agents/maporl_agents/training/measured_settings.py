@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from maporl_agents.config import RunConfig, TeamConfig
-from maporl_agents.config.conditions import CREDIT
 from maporl_agents.config.effects import leaves, why_idle
+from maporl_agents.config.never import CREDIT
 
 MEASURED = ("game.", "sampling.", "eval.")
 """Groups of settings that a measurement reads."""

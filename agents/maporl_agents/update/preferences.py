@@ -37,15 +37,25 @@ class Pairs(NamedTuple):
 
 @torch.no_grad()
 def reference_logprobs(
-    team: Team, batch: TokenBatch, micro_tokens: int, temperature: float
+    team: Team,
+    batch: TokenBatch,
+    micro_tokens: int,
+    temperature: float,
+    *,
+    reference: bool = False,
 ) -> Tensor:
-    """Return the summed log-probability of every row under the team as it is now, (B,)."""
+    """Return the summed log-probability of every row under the team as it is now, (B,).
+
+    Under its reference policies if `reference` is set.
+    """
     batch = batch.untruncated()
     if not len(batch):
         return batch.rewards
 
     def read(rows: Tensor) -> Tensor:
-        return score_tokens(team, batch.select(rows), temperature=temperature).logprobs[None]
+        part = batch.select(rows)
+        scores = score_tokens(team, part, temperature=temperature, reference=reference)
+        return scores.logprobs[None]
 
     packed, alike = team.base_of(batch.policies[0]).reads_packed, runs_together(team)
     return numbers_in_passes(batch, read, micro_tokens, packed=packed, alike=alike)[0].sum(1)
@@ -58,6 +68,7 @@ def preference_step(
     beta: float,
     micro_tokens: int,
     temperature: float,
+    nll_coef: float = 0.0,
 ) -> Metrics:
     """Take one optimiser step on pairs of one policy; return its metrics from before the step.
 
@@ -69,18 +80,29 @@ def preference_step(
         beta: strength of the DPO loss; larger values keep the policy closer to the reference.
         micro_tokens: the largest number of tokens in one pass; changes memory, not the result.
         temperature: sampling temperature of the log-probabilities that are compared.
+        nll_coef: weight of the chosen messages' negative log-likelihood, mean over pairs.
 
     Raises:
         FloatingPointError: the loss or a gradient is not finite, and parameters stay as they are;
             or a parameter is not finite after the step.
     """
-    loss = partial(pair_loss, team=learner.team, beta=beta, temperature=temperature)
+    loss = partial(
+        pair_loss, team=learner.team, beta=beta, temperature=temperature, nll_coef=nll_coef
+    )
     pairs = pairs._replace(batch=pairs.batch.untruncated())
     metrics = apply(learner, pairs, loss, micro_tokens=micro_tokens, whole_episodes=True)
     return {name: x for name, x in metrics.items() if not name.startswith("grad_norm/")}
 
 
-def pair_loss(part: Pairs, counts: Counts, *, team: Team, beta: float, temperature: float) -> Loss:
+def pair_loss(
+    part: Pairs,
+    counts: Counts,
+    *,
+    team: Team,
+    beta: float,
+    temperature: float,
+    nll_coef: float = 0.0,
+) -> Loss:
     """Return the share of some pairs in the mean DPO loss of all pairs of their policy."""
     scores = score_tokens(team, part.batch, temperature=temperature)
     logprobs, reference = scores.logprobs.sum(1), part.reference  # (2P,): chosen, rejected, ...
@@ -92,6 +114,8 @@ def pair_loss(part: Pairs, counts: Counts, *, team: Team, beta: float, temperatu
         beta=beta,
         labels=part.certainty,
     )
+    if nll_coef:
+        loss = loss - nll_coef * logprobs[::2].mean()
     policy = part.batch.policies[0]
     share = 2 * len(part.certainty) / counts[policy][1]  # two messages to a pair
     gains = (logprobs - reference).detach()  # (2P,) log-ratios

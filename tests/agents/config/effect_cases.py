@@ -222,7 +222,8 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
 }
 """Per setting of `WHERE`: settings beside which it does nothing, and some beside which it acts."""
 OTHERWISE = [
-    *((scheme, "game.token_budget") for scheme in ("malt", "mlpo")),  # the same turn is read
+    # In one turn, too, as messages of the same turn are read.
+    *((scheme, "game.token_budget") for scheme in ("malt", "mlpo", "sweet_rl")),
     ("malt", "game.protocol"),  # any other is refused by the scheme
     *((scheme, "game.protocol") for scheme in ("magrpo", "iac")),
 ]

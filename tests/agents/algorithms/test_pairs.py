@@ -27,14 +27,16 @@ from maporl_agents.config import (
     PPOConfig,
     RunConfig,
     Sampling,
+    SweetSettings,
     TeamConfig,
+    with_extra,
 )
 from maporl_agents.models.team import Team
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.protocols import PROTOCOLS
 from maporl_env.types import Question
 
-PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "pairs.md"
+PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "pairs.md"
 AGENTS = {"self_correction": 1, "pipeline": 3, "dialogue": 2, "teams_and_judge": 3}
 TURNS = {"pipeline": 1, "retrieve": 1}
 TRAINED = {"leader": (1,), "dialogue": (0,)}
@@ -43,6 +45,7 @@ WHY = {
     "magrpo": "need a protocol in which all agents speak at once",
     "iac": "need a protocol in which all agents speak at once",
     "malt": "malt plays game.protocol='pipeline'",
+    "sweet_rl": "sweet_rl trains the agent of game.protocol='dialogue'",
     "mlpo": "mlpo trains the leader of game.protocol='leader'",
 }
 SMALL: dict[str, Any] = {
@@ -50,6 +53,7 @@ SMALL: dict[str, Any] = {
     "grpo": GRPOSettings(group_size=2, minibatches=1),
     "magrpo": MAGRPOSettings(group_size=2),
     "iac": IACSettings(),
+    "sweet_rl": SweetSettings(group_size=2, actions=2),
     "malt": MALTSettings(branching=2, imitation=FitConfig(batch_size=4)),
 }
 
@@ -75,14 +79,16 @@ def settings_of(scheme: str, protocol: str) -> RunConfig:
     return replace(config, **given | {k: v for k, v in SMALL.items() if hasattr(config, k)})
 
 
-def made(config: RunConfig, checkpoint: Any, *, trains: bool) -> tuple[Team, BatchedDebate]:
+def made(
+    config: RunConfig, checkpoint: Any, extra: int, *, trains: bool
+) -> tuple[Team, BatchedDebate]:
     """Return a random team and the game, of training where the pair is trained."""
     game = config.training_game()[0] if trains else config.game
     team = load_team(
         checkpoint("llama"),
-        num_agents=game.num_agents,
+        num_agents=game.num_agents + extra,
         num_turns=game.num_turns,
-        train_agents=config.team.train_agents,
+        train_agents=with_extra(config.team, game.num_agents, extra).train_agents,
     )
     stir(team)
     options = DebateConfig(
@@ -122,7 +128,7 @@ def test_a_pair_is_trained_or_refused_with_the_reason(
     config = settings_of(scheme, protocol)
     found = scheme_for(config)
     trains = in_table()[protocol, scheme] == "yes"
-    team, game = made(config, checkpoint, trains=trains)
+    team, game = made(config, checkpoint, found.extra_policies, trains=trains)
     if not trains:
         with pytest.raises(ValueError, match=re.escape(WHY[scheme])):
             found.check(config, game)

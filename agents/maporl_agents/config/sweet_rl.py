@@ -1,0 +1,83 @@
+"""Settings of SWEET-RL: a critic of turns that reads the reference, and an agent that learns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from maporl_agents.config.checks import (
+    ABOVE_0,
+    AT_LEAST_1,
+    NOT_NEGATIVE,
+    require_choice,
+    require_numbers,
+)
+from maporl_agents.config.game import GameConfig
+from maporl_agents.config.shared import OptimizerConfig, RunConfig
+from maporl_agents.config.team import TeamConfig
+
+Normalisation = Literal["turn", "episode", "none"]
+
+
+@dataclass(frozen=True)
+class SweetSettings(OptimizerConfig):
+    """A turn-level critic as a preference model, then DPO on its choices (arXiv 2503.15478)."""
+
+    group_size: int = 4
+    """Dialogues of a question, which are compared."""
+    normalisation: Normalisation = "turn"
+    """Log-ratios of an episode: the sum over turns of their means ("turn", the paper's text), one
+    mean over all tokens ("episode", its code), or their sum ("none")."""
+    privileged: bool = True
+    """Whether the critic reads the question's reference. Paper: yes."""
+    actions: int = 8
+    """Messages that the agent is compared on after each prefix, at least 2. Paper: 16."""
+    pairs: int = 2
+    """Pairs of a prefix: one of the better half, one of the worse. Paper: 4."""
+    critic_beta: float = 0.1
+    """Strength of the critic's loss. Paper: 0.1."""
+    critic_epochs: int = 2
+    """Passes of the critic over the pairs of a step. Paper: 4, over all data at once."""
+    beta: float = 0.1
+    """Strength of DPO. Paper: 0.1."""
+    nll_coef: float = 0.01
+    """Weight of the chosen message's negative log-likelihood. Paper: 0.01."""
+    batch_size: int = 8
+    """Pairs per update. Paper: 8."""
+
+    def __post_init__(self) -> None:
+        OptimizerConfig.__post_init__(self)
+        require_choice("normalisation", self.normalisation, get_args(Normalisation))
+        require_numbers(self, AT_LEAST_1, "pairs", "critic_epochs", "batch_size")
+        require_numbers(self, ABOVE_0, "beta", "critic_beta")
+        require_numbers(self, NOT_NEGATIVE, "nll_coef")
+        for name in ("group_size", "actions"):
+            if getattr(self, name) < 2:
+                raise ValueError(
+                    f"{name} must be at least 2, since they are compared, not {getattr(self, name)}"
+                )
+
+
+@dataclass(frozen=True)
+class DialogueGameConfig(GameConfig):
+    """The game of an agent and a simulated user."""
+
+    num_agents: int = 2
+    """The agent and the user."""
+    num_turns: int = 3
+    """The most turns. Paper: 10."""
+    protocol: str = "dialogue"
+    """SWEET-RL plays "dialogue"."""
+
+
+@dataclass(frozen=True)
+class SweetConfig(RunConfig):
+    """A run of SWEET-RL."""
+
+    name: str = "sweet-rl"
+    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
+    questions_per_step: int = 16
+    """Questions per step, each with a group of dialogues."""
+    game: DialogueGameConfig = field(default_factory=DialogueGameConfig)
+    team: TeamConfig = field(default_factory=lambda: TeamConfig(train_agents=(0,)))
+    sweet_rl: SweetSettings = field(default_factory=SweetSettings)
