@@ -18,7 +18,6 @@ from maporl_agents.config import MLPOConfig, MLPOSettings, Sampling
 from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
-from maporl_agents.play.sampler import complete
 from maporl_agents.play.speak import Engine, requests, speak
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Completion, Request, Rollout
@@ -137,7 +136,7 @@ def given_peers(pool: Pool, kept: Sequence[int], group: int, draws: int) -> Engi
     ) -> list[Completion]:
         places = [(kept[one.debate // group], one.agent) for one in asked]
         open_ones = [one for one, place in zip(asked, places, strict=True) if place not in pool]
-        written = iter(complete(team, open_ones, sampling, seed))
+        written = iter(speak(team, open_ones, sampling, seed))
         return [
             pool[place][one.debate % group % draws] if place in pool else next(written)
             for one, place in zip(asked, places, strict=True)
