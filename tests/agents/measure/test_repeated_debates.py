@@ -107,6 +107,20 @@ def test_an_outcome_is_the_last_turn() -> None:
     assert outcome_of(protocol, debate(8, 7)).chance == 0.5
 
 
+def test_programs_are_right_by_the_score_of_the_last_turn() -> None:
+    """No key tells: the score of the last message does."""
+    agents = ("agent_0", "agent_1")
+    scores = [[1.0, 1.0], [0.0, 1.0]]
+    messages = [
+        Message(turn, agent, "def f(): pass", scores[turn][place])
+        for turn in range(2)
+        for place, agent in enumerate(agents)
+    ]
+    whole = Transcript(Question("q", "?", "", "code"), agents, tuple(messages))
+    found = outcome_of(SimultaneousDebate(num_turns=2), whole)
+    assert [is_right for _, is_right in found.ballots] == [False, True]
+
+
 def test_rows_go_up_in_twos_to_all() -> None:
     protocol = SimultaneousDebate(num_turns=1)
     tried = [debate(*answers) for answers in [(8, 8), (7, 7), (8, 8), (7, 8), (7, 7), (8, 8)]]
