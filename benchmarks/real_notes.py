@@ -18,6 +18,7 @@ peers shuffled  the trained team, where each agent reads the peer's messages of 
 alone           each member debates with nobody: it tells its note, reads nothing, and answers
 two alone       of these answers of both members, as many tokens as a debate, the better one by key
 vote alone      the vote of both
+luckiest guess  of a member that reads nobody and always adds the same number: no model is asked
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -191,6 +194,7 @@ def run(seeds: Sequence[int], questions: int, runs: Path, results: Path) -> None
         kept(results, f"after-{seed}", partial(debates, lab))
     kept(results, "before", partial(debates, labs[seeds[0]], trained=False))
     kept(results, "before greedy", partial(debates, labs[seeds[0]], trained=False, greedy=True))
+    kept(results, "luckiest guess", partial(luckiest, labs[seeds[0]].held))
     for seed, lab in labs.items():
         kept(results, f"after greedy-{seed}", partial(debates, lab, greedy=True))
         kept(results, f"peers shuffled-{seed}", partial(shuffled, lab))
@@ -210,6 +214,14 @@ def shuffled(lab: Lab) -> Result:
 def alone(lab: Lab) -> Result:
     """Measure members that debate with nobody."""
     return of_singles(lab.alone(lab.trained()))
+
+
+def luckiest(questions: Sequence[Question]) -> Result:
+    """Return the number that others are told most often, and how often adding it is right."""
+    told = [re.findall(r"\d+", note) for question in questions for note in question.private]
+    numbers = Counter(int(number) for [number] in told)
+    [(number, times)] = numbers.most_common(1)
+    return {"number": number, "right": round(times / numbers.total(), 4)}
 
 
 def training(lab: Lab) -> Result:
@@ -310,6 +322,10 @@ def shown(found: Mapping[str, Result]) -> str:
     count = found[f"after-{seeds[0]}"]["questions"]
     lines += ["", f"{count} held-out questions, {dates[0]} to {dates[-1]}; CPU seconds by seed, "]
     lines[-1] += f"training and measuring: {', '.join(map(str, spent))}."
+    if "luckiest guess" in found:
+        guess = found["luckiest guess"]
+        lines += ["", "An agent that reads nobody and always adds "]
+        lines[-1] += f"{guess['number']} is right in {guess['right']:.3f} of these questions."
     lines.append("")
     lines += [f"- {'met' if met else '**not met**'}: {what}" for what, met in bars(found)]
     return "\n".join(lines) + "\n"
