@@ -6,10 +6,12 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
+from maporl_agents import ranks
 from maporl_agents.models.lora import LoraBase
 from maporl_agents.models.team import Team
 from maporl_agents.play.weights_check import copies
@@ -74,7 +76,11 @@ class Published:
         return int(self.adapters()[adapter].peft.peft_config[adapter].r)
 
     def add(self) -> Version:
-        """Write the weights of now as a new version, under names that were never used."""
+        """Write the weights of now as a new version, under names that were never used.
+
+        Of several ranks the first writes the files, and all have the same names.
+        """
+        own = ranks.first(lambda: secrets.token_hex(4))
         before = self.versions[-1].weights if self.versions else {}
         names: dict[str, str] = {}
         weights: dict[str, Mapping[str, Tensor]] = {}
@@ -84,8 +90,8 @@ class Published:
             elif adapter in self.fixed:
                 names[adapter] = self.fixed[adapter]
                 continue
-            names[adapter] = f"{adapter}@{self._made}-{secrets.token_hex(4)}"
-            base.save_adapter(adapter, self.folder / names[adapter])
+            names[adapter] = f"{adapter}@{self._made}-{own}"
+            ranks.first(partial(base.save_adapter, adapter, self.folder / names[adapter]))
             if adapter not in base.trained:
                 self.fixed[adapter] = names[adapter]
         version = Version(self._made, names, weights, before)
@@ -107,6 +113,6 @@ class Published:
 
     def _remove(self, names: set[str]) -> list[str]:
         gone = sorted(names - set(self.fixed.values()))
-        for name in gone:
+        for name in gone if ranks.is_first() else ():
             shutil.rmtree(self.folder / name, ignore_errors=True)
         return gone

@@ -93,8 +93,8 @@ def play(
     first = first_debate + part.start
     own = questions[part]
     played: list[Rollout] = []
+    speaking = engine if publishing is None else publishing.pinned()  # all ranks, at once
     if own or not questions:
-        speaking = engine if publishing is None else publishing.pinned()
         played = _play(team, debates, own, sampling, seed, first, speaking, with_values)
         if publishing is not None:
             publishing.check()

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from maporl_agents import ranks
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team
 from maporl_agents.play.published import Published, Version
@@ -214,7 +215,7 @@ class Served:
             list(self._pool.map(self._update, self.servers))
             old = self.published.drop()
             here = [server for server in self.servers if not server.lost]
-            for name in old:
+            for name in old if ranks.is_first() else ():
                 for server in here:
                     self._pool.submit(server.unload, name)
             if not here:
@@ -290,7 +291,7 @@ class Served:
     def close(self) -> None:
         """Unload all adapters, remove their files, and send nothing more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-        for name in self.published.clear():
+        for name in self.published.clear() if ranks.is_first() else ():
             for server in self.servers:
                 if not server.lost:
                     server.unload(name)

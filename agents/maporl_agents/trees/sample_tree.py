@@ -23,7 +23,7 @@ from maporl_agents.models.caches.kept_caches import KeptCaches
 from maporl_agents.models.sharded import runs_together
 from maporl_agents.models.team import Team
 from maporl_agents.phases import phase
-from maporl_agents.play.speak import length_of, requests, speak
+from maporl_agents.play.speak import Publishing, length_of, requests, speak
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Completion, Request, StopReason, TokenIds
 from maporl_env.batched import BatchedDebate
@@ -127,6 +127,8 @@ def grow_trees(
         TreeNode(index, index, Transcript(question, debates.agents))
         for index, question in enumerate(questions[part], start=first_tree + part.start)
     ]
+    if isinstance(team.engine, Publishing):
+        team.engine.pinned()  # all ranks send new weights at once, also those without a tree
     _grow(team, debates, roots, sampling, group_sizes, joining, seed)
     return roots if alike else ranks.joined("trees", roots)
 
