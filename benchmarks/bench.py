@@ -101,7 +101,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=MEASURES, default=list(MEASURES))
-    parser.add_argument("--repeats", type=int, default=5, help="rounds of each measure")
+    parser.add_argument("--repeats", type=int, default=4, help="rounds of each measure")
     parser.add_argument("--store", action="store_true", help="keep the ratios found")
     args = parser.parse_args()
     os.environ.update(ALONE)
