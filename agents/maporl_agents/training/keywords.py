@@ -18,6 +18,8 @@ FLAG = re.compile(r"(?<![\w-])--([a-z]+(?:[.-][a-z]+)*)")
 """As the sentences of errors name one."""
 MEANT = {"template": "game.template"}
 """Keywords that stood for one field before another group got a field of that name."""
+BESIDE = ("warmup.", "self_play.")
+"""Groups whose fields have to be named with them where another group has a field of that name."""
 SWITCHES = ("resume", "overwrite", "force")
 """Keywords that are True or False."""
 
@@ -90,8 +92,8 @@ def _place_of(name: str, places: tuple[str, ...]) -> str:
     if MEANT.get(name) in places:
         return MEANT[name]
     found = [place for place in places if place.endswith(f".{name}")]
-    # What a warm-up and the training after it both have is meant of the training.
-    found = [place for place in found if not place.startswith("warmup.")] or found
+    # What a warm-up or self-play has as well is meant of the training on debates.
+    found = [place for place in found if not place.startswith(BESIDE)] or found
     if len(found) == 1:
         return found[0]
     if found:

@@ -26,6 +26,10 @@ def test_a_keyword_finds_its_field() -> None:
         eval=replace(start.eval, seed=5),
     )
     assert settings_with(start, {"ppo": PPOConfig(epochs=7)}).ppo == PPOConfig(epochs=7)
+    beside = settings_with(start, {"gamma": 0.5, "every": 7, "learning_rate": 1e-5})
+    assert (beside.game.gamma, beside.eval.every, beside.ppo.learning_rate) == (0.5, 7, 1e-5)
+    assert (beside.self_play, beside.warmup) == (start.self_play, start.warmup)
+    assert settings_with(start, {"self_play.gamma": 0.5}).self_play.gamma == 0.5
     assert settings_with(start, {}) == start
     assert isinstance(SCHEME, Scheme)
 
