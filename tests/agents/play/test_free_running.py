@@ -27,9 +27,16 @@ QUESTIONS = [
     Question("q/1", "how many ?", "7"),
     Question("q/2", "hello world ?", "9"),
 ]
+
+
+def even(question: Question, text: str) -> bool:
+    return len(text) % 2 == 0
+
+
 PROTOCOLS: dict[str, dict[str, object]] = {
     "debate": {},
     "debate, consensus": {"stop": "consensus"},
+    "debate with drafts": {"tries": 3, "accept": even},
     "sequential": {"protocol": "sequential"},
     "pipeline": {"protocol": "pipeline", "num_turns": 1, "personas": ("Write.", "Check.")},
 }
@@ -92,6 +99,7 @@ def said(rollouts: Sequence[Rollout]) -> list[object]:
             one.rewards.tolist(),
             one.scored.tolist(),
             one.rounds,
+            [(draft.request, draft.completion.ids) for draft in one.drafts],
         )
         for one in rollouts
     ]
