@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from maporl_agents.algorithms import Scheme, grpo
+from maporl_agents.algorithms import Scheme, StepWork, grpo
 from maporl_agents.algorithms.grpo import GRPOLearner, learn, with_room
 from maporl_agents.config import MLPOConfig, MLPOSettings, Sampling
 from maporl_agents.measure.step_metrics import Metrics
@@ -167,10 +168,20 @@ def check(config: MLPOConfig, game: BatchedDebate) -> None:
     grpo.check(config, game)
 
 
+def work(config: MLPOConfig) -> StepWork:
+    """Return the work of a step: that of GRPO on the first turn."""
+    declared, peers = grpo.work(config), config.game.num_agents - 1
+    if not peers:
+        return declared
+    drawn = f"the {config.mlpo.pool_size} answers of each peer to each question"
+    note = f"{declared.note}, and {drawn}" if declared.note else f"It leaves out {drawn}"
+    return replace(declared, note=note)
+
+
 SCHEME = Scheme(
     settings=MLPOConfig,
     check=check,
     learner=lambda config, team: GRPOLearner(team, config.grpo, config.steps),
     train_step=train_step,
-    work=grpo.work,
+    work=work,
 )

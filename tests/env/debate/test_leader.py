@@ -8,7 +8,10 @@ import pytest
 
 from maporl_env import prompts
 from maporl_env.batched import BatchedDebate, DebateConfig
+from maporl_env.bridges import speakers
+from maporl_env.bridges.endpoint import Endpoint
 from maporl_env.debate import Debate
+from maporl_env.http_json import RemoteUnavailable
 from maporl_env.protocols import Leader, SelfCorrection
 from maporl_env.types import Question
 
@@ -151,3 +154,29 @@ def test_a_token_budget_drops_old_turns_never_the_question() -> None:
 def test_options_that_cannot_be(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         DebateConfig(task=[QUESTION], protocol="leader", protocol_options=options).load()
+
+
+def test_peers_may_be_scripts_functions_and_people() -> None:
+    person = speakers.Person(read=lambda cue: "a person says \\boxed{5}", show=lambda text: None)
+    read: list[str] = []
+
+    def leader(asked: Any) -> list[str]:
+        read.extend(asked)
+        return ["\\boxed{4}"] * len(asked)
+
+    script = ["first \\boxed{3}", "then \\boxed{4}"]
+    model = lambda asked: ["a model says \\boxed{6}"] * len(asked)  # noqa: E731
+    batch = speakers.play(
+        [script, person, model, leader], [QUESTION], protocol="leader", num_turns=2
+    )
+    assert batch.debates[0].outcome() == (4,)
+    for turn, text in enumerate(read):
+        assert all(said in text for said in ("a person says", "a model says", script[turn]))
+
+
+def test_a_peer_that_fails_is_a_fault_and_never_a_wrong_answer() -> None:
+    """An endpoint that is not there: one sentence, and no debate goes on without it."""
+    endpoint = Endpoint("http://127.0.0.1:9/v1", "nobody", retries=0, timeout_seconds=2.0)
+    leader = ["\\boxed{4}"]
+    with pytest.raises(RemoteUnavailable, match=r"127\.0\.0\.1:9"):
+        speakers.play([endpoint, leader], [QUESTION], protocol="leader", num_turns=1)
