@@ -33,7 +33,7 @@ def start_of(own: RunConfig | None, task: str, model: Sequence[str]) -> Groups:
     """
     game = asking((base := own or RunConfig()).game, task or base.game.task)
     if own is not None:
-        return Groups(game, own.team, own.sampling)
+        return Groups(game, own.team, own.sampling.by_own_models())
     short = game.task in BUILT_IN or not MODELS.keys().isdisjoint(model)
     limit = 32 if short else 300
     return Groups(game, TeamConfig(tuple(model), tuning="none"), Sampling(max_new_tokens=limit))

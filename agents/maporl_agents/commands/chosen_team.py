@@ -70,6 +70,11 @@ def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:
     if args.settings is None:
         return usual.game, usual.sampling
     given = _shortened(args, args.settings)
+    if given.sampling.engine != "local":
+        raise ValueError(
+            "sampling.engine: servers write in `maporl train`; here the models of this process do, "
+            "so leave it out"
+        )
     refuse_idle(
         *(_as_run(own, given), _as_run(own, usual), PLACING if own else LOADING),
         of_run=own is not None,

@@ -130,6 +130,10 @@ class Sampling:
         limits = [limits[min(place, len(limits) - 1)] for limits, place in lists if limits]
         return min(limits, default=self.max_new_tokens)
 
+    def by_own_models(self) -> Sampling:
+        """Return settings by which the models of this process write."""
+        return replace(self, engine="local", url=(), adapters="", lag=0)
+
     def limited_to(self, tokens: int) -> Sampling:
         """Return settings with one limit for every message."""
         return replace(self, max_new_tokens=tokens, agent_max_new_tokens=(), turn_max_new_tokens=())

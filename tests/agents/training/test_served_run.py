@@ -17,6 +17,7 @@ from small_runs import SIZES, maporl
 from vllm_stand_in import Faults, StandIn, running
 
 from maporl_agents import tiny
+from maporl_agents.commands.chosen_flags import start_of
 from maporl_agents.config import (
     CONFIGS,
     EvalConfig,
@@ -277,6 +278,16 @@ def _as_dict(config: RunConfig) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {"scheme": "maporl", **asdict(config)}
+
+
+def test_measuring_with_servers_is_refused_and_a_served_run_is_measured_here(
+    work_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert maporl("eval", "--limit", 1, *FLAGS) == 2
+    assert "servers write in `maporl train`" in capfd.readouterr().err
+    sampling = replace(SAMPLING, engine="vllm", url=("http://a:1",), lag=1)
+    own = settings(sampling=sampling)
+    assert start_of(own, "", ("tiny",)).sampling == replace(SAMPLING)
 
 
 def test_default_settings_are_local() -> None:
