@@ -227,9 +227,12 @@ def table(folder: Path) -> Iterator[str]:
                 counts = Counter(outcome(*one) for one in said)
                 shares = " | ".join(f"{counts[name] / len(said):.3f}" for name in OUTCOMES)
                 per_message = tokens / sum(len(d.messages) for d in debates)
+                vote = f"{stats.vote:.3f} ± {stats.vote_interval:.3f}"
+                if not stats.vote:
+                    vote = f"0.000, at most {1 - 0.05 ** (1 / len(debates)):.3f}"
                 yield (
-                    f"| {stage} | {decoding} | {len(debates)} | {turn + 1} | {stats.vote:.3f} ± "
-                    f"{stats.vote_interval:.3f} | {shares} | {per_message:.0f} |"
+                    f"| {stage} | {decoding} | {len(debates)} | {turn + 1} | {vote} | {shares} | "
+                    f"{per_message:.0f} |"
                 )
 
 
@@ -287,8 +290,9 @@ def page(folder: Path) -> str:
         "commands to be given again.",
         "",
         "vote: expected accuracy of the majority answer, ties shared, ± 95 % interval over",
-        "questions; the next four columns are shares of messages and add up to 1; tokens: per",
-        "message, over all turns.",
+        "questions, or where none is right the share that still gives none in 5 % of such samples;",
+        "the next four columns are shares of messages and add up to 1; tokens: per message, over",
+        "all turns.",
         "",
         "## Messages of the untrained team",
         "",
