@@ -24,6 +24,7 @@ from maporl_env.protocols.dialogue import Dialogue
 from maporl_env.protocols.drafts import Accept, Drafting, tries_again
 from maporl_env.protocols.joint import Feedback, Joiner, JointAnswer
 from maporl_env.protocols.leader import Leader
+from maporl_env.protocols.lessons import Lessons
 from maporl_env.protocols.pipeline import ROLES, Pipeline
 from maporl_env.protocols.retrieve import Retrieve
 from maporl_env.protocols.review import Review
@@ -46,6 +47,7 @@ __all__ = [
     "Joiner",
     "JointAnswer",
     "Leader",
+    "Lessons",
     "PartialTurns",
     "Pipeline",
     "Privileged",
@@ -73,5 +75,6 @@ PROTOCOLS: dict[str, Callable[..., Protocol]] = {
     "teams_and_judge": TeamsAndJudge,
     "review": Review,
     "retrieve": Retrieve,
+    "lessons": Lessons,
 }
 """Protocols by name. An entry is a callable that takes options of the environment as keywords."""

@@ -38,7 +38,7 @@ from maporl_env.types import Question
 
 PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "pairs.md"
 AGENTS = {"self_correction": 1, "pipeline": 3, "dialogue": 2, "teams_and_judge": 3}
-TURNS = {"pipeline": 1, "retrieve": 1}
+TURNS = {"pipeline": 1, "retrieve": 1, "lessons": 3}
 TRAINED = {"leader": (1,), "dialogue": (0,)}
 """Agents that the protocol pays, where these are not all."""
 WHY = {

@@ -41,4 +41,5 @@ SEQUENTIAL: list[dict[str, Any]] = [
     {"protocol": "teams_and_judge", "task": TOLD},
     {"protocol": "review", "num_agents": 4, "num_turns": 1},
     {"protocol": "retrieve", "num_agents": 4, "num_turns": 1},
+    {"protocol": "lessons", "task": TOLD},
 ]

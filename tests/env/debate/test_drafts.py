@@ -19,7 +19,7 @@ from .partial_turns import Ushers
 QUESTION = Question("q", "What is 2 + 2?", "4", hidden="the reference of the user")
 DRAFT, RIGHT = "<a draft>", "\\boxed{4}"
 AGENTS = {"self_correction": 1, "pipeline": 3, "teams_and_judge": 3}
-TURNS = {"retrieve": 1}
+TURNS = {"retrieve": 1, "lessons": 3}
 
 
 def game(protocol: str | Protocol, num_agents: int, **options: Any) -> DebateConfig:

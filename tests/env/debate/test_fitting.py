@@ -27,7 +27,7 @@ from maporl_env.types import AgentID, Question, Transcript, View
 
 QUESTION = Question("q", "What is 2 + 2?", "4")
 NUM_AGENTS = {"self_correction": 1, "pipeline": 3, "dialogue": 2, "teams_and_judge": 3}
-OTHER_VIEWS = ("dialogue", "teams_and_judge", "retrieve")
+OTHER_VIEWS = ("dialogue", "teams_and_judge", "retrieve", "lessons")
 """Protocols whose views are not built turn by turn from those of `Conversation`."""
 
 
@@ -141,7 +141,7 @@ def test_no_row_of_ids_ends_a_debate_or_hides_the_question(kind: str, action: st
         task=[QUESTION],
         protocol=kind,
         num_agents=NUM_AGENTS.get(kind, 2),
-        num_turns=1 if kind == "retrieve" else 2,
+        num_turns={"retrieve": 1, "lessons": 3}.get(kind, 2),
         observation="tokens",
         action=action,
         observation_tokens=400,

@@ -73,6 +73,9 @@ def hostile_text(rng: random.Random) -> str:
     return "".join(parts)
 
 
+NUM_TURNS = {"retrieve": 1, "teams_and_judge": 7, "lessons": 5}
+
+
 def some_options(rng: random.Random) -> dict[str, Any]:
     protocol = rng.choice(sorted(PROTOCOLS))
     fixed = {"self_correction": 1, "pipeline": 3, "dialogue": 2}
@@ -84,7 +87,7 @@ def some_options(rng: random.Random) -> dict[str, Any]:
         "task": [Question("fuzz", f"{hostile_text(rng)} What is it?", GOLDS[kind], kind)],
         "protocol": protocol,
         "num_agents": num_agents,
-        "num_turns": {"retrieve": 1, "teams_and_judge": 7}.get(protocol, rng.randint(1, 20)),
+        "num_turns": NUM_TURNS.get(protocol, rng.randint(1, 20)),
         "reward_mode": rng.choice(["terminal", "score"]),
         "reward_feedback": rng.random() < 0.5,
         "gamma": rng.choice([0.0, 0.3, 1.0]),
@@ -98,7 +101,7 @@ def some_options(rng: random.Random) -> dict[str, Any]:
     }
     if protocol == "dialogue":
         del options["history"], options["reward_feedback"]
-    if protocol not in ("joint", "leader", "dialogue", "teams_and_judge", "retrieve"):
+    if protocol not in ("joint", "leader", "dialogue", "teams_and_judge", "retrieve", "lessons"):
         options["stop"] = rng.choice(["fixed", "fixed", "consensus"])
     return options
 

@@ -55,7 +55,7 @@ def some_options(rng: random.Random) -> dict[str, Any]:
         "task": [told(num_agents, rng.choice([(), (), (0,)]))],
         "protocol": protocol,
         "num_agents": num_agents,
-        "num_turns": 1 if protocol == "retrieve" else rng.randint(least, 4),
+        "num_turns": {"retrieve": 1, "lessons": 3}.get(protocol) or rng.randint(least, 4),
         "reward_mode": rng.choice(["terminal", "score"]),
         "reward_feedback": rng.random() < 0.5,
         "history": rng.choice(["all", "all", "last", "none"]),
@@ -77,7 +77,7 @@ def some_options(rng: random.Random) -> dict[str, Any]:
     return options
 
 
-PARTIAL = ("leader", "dialogue", "teams_and_judge", "retrieve")
+PARTIAL = ("leader", "dialogue", "teams_and_judge", "retrieve", "lessons")
 
 
 def at_once(options: dict[str, Any]) -> dict[str, Any]:
