@@ -16,7 +16,9 @@ from __future__ import annotations
 import copy
 import heapq
 import os
+import secrets
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,7 +34,10 @@ T = TypeVar("T")
 LONGEST_WAIT = timedelta(minutes=30)
 """How long a rank waits for the others, which may play, measure or save meanwhile."""
 ADDRESS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-BEGUN = "maporl: the run has begun"
+BEGUN = "maporl: has begun: "
+CALL = "maporl: the name of this start"
+PAUSE_SECONDS = 0.05
+"""Between two looks at the launcher's store."""
 
 
 class RankLost(RuntimeError):
@@ -47,6 +52,7 @@ class _World:
         rank: of this process.
         count: of all.
         messages: the process group that messages go through.
+        start: the name of this start of the processes, by which restarts tell it from others.
         failed: whether an error has been told or heard.
         due: an error that is told in the place of the next message.
     """
@@ -54,11 +60,14 @@ class _World:
     rank: int
     count: int
     messages: Any
+    start: str = ""
     failed: bool = False
     due: Exception | None = None
 
 
 _world: _World | None = None
+_start = ""
+"""The name of this start, once the processes have met in the launcher's store."""
 
 
 def launched() -> bool:
@@ -119,16 +128,56 @@ def together() -> Iterator[None]:
 
 
 def _join() -> _World:
+    global _start
     import torch
     import torch.distributed as dist
 
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
-    if not dist.is_initialized():  # Ray Train and accelerate have done it
+    if dist.is_initialized():  # Ray Train and accelerate have done it, or an earlier run
+        pass
+    elif (store := _launchers_store()) is None:
         dist.init_process_group(timeout=LONGEST_WAIT)
+    else:
+        own, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        _start = meet(store, own, size)
+        apart = dist.PrefixStore(_start, store)  # type: ignore[attr-defined]
+        dist.init_process_group(store=apart, rank=own, world_size=size, timeout=LONGEST_WAIT)
     gloo = dist.get_backend() == "gloo"
     messages = dist.group.WORLD if gloo else dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
-    return _World(dist.get_rank(), dist.get_world_size(), messages)
+    return _World(dist.get_rank(), dist.get_world_size(), messages, _start)
+
+
+def meet(store: Any, own: int, count: int) -> str:
+    """Return a name that the ranks of this start have in common, and those of no earlier start.
+
+    torchrun keeps its store when it starts workers again, with the addresses of those that are
+    gone: a rank that reads one before the new one is there would call nobody. Rank 0 names the
+    start; each other rank answers under that name with a token of its own and goes on when rank 0
+    repeats it, which no rank 0 of an earlier start can have done.
+
+    Args:
+        store: of the launcher.
+        own: index of this rank.
+        count: of ranks.
+
+    Raises:
+        RankLost: rank 0 does not answer.
+    """
+    if own == 0:
+        name = secrets.token_hex(8)
+        store.set(CALL, name)
+        for other in range(1, count):
+            store.set(f"{name}/go/{other}", store.get(f"{name}/here/{other}"))
+        return name
+    token, end = secrets.token_hex(8), time.monotonic() + LONGEST_WAIT.total_seconds()
+    while time.monotonic() < end:
+        name = store.get(CALL).decode()
+        store.set(f"{name}/here/{own}", token)
+        if store.check([go := f"{name}/go/{own}"]) and store.get(go).decode() == token:
+            return name
+        time.sleep(PAUSE_SECONDS)
+    raise RankLost("rank 0 of this run does not answer")
 
 
 def tell(error: Exception) -> None:
@@ -296,25 +345,36 @@ def require_same(facts: Mapping[str, str]) -> None:
                 )
 
 
-def begin() -> None:
-    """Note with the launcher that rank 0 has made the run folder, so that a restart goes on."""
-    if (store := _launchers_store()) is not None and is_first():
-        store.set(BEGUN, "1")
+def begin(run: str) -> None:
+    """Note with the launcher that rank 0 has made the folder of a run, so that a restart goes on.
+
+    Args:
+        run: its name or folder.
+    """
+    if _world is not None and is_first() and (store := _launchers_store()) is not None:
+        store.set(BEGUN + run, _world.start)
 
 
-def begun() -> bool:
-    """Return whether the launcher has restarted processes that had made the run folder."""
-    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
-    return first(lambda: bool(restarts and (store := _launchers_store()) and store.check([BEGUN])))
+def begun(run: str) -> bool:
+    """Return whether processes that the launcher has started before had made a run's folder."""
+
+    def by_others() -> bool:
+        assert _world is not None
+        store = _launchers_store()
+        if store is None or not store.check([BEGUN + run]):
+            return False
+        return bool(store.get(BEGUN + run).decode() != _world.start)
+
+    return _world is not None and first(by_others)
 
 
 def _launchers_store() -> Any:
     """Return torchrun's own store, which outlives its workers; None without one."""
-    if _world is None or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None
     import torch.distributed as dist
 
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     return dist.TCPStore(  # type: ignore[attr-defined]
-        address, port, is_master=False, wait_for_workers=False
+        address, port, is_master=False, wait_for_workers=False, timeout=LONGEST_WAIT
     )

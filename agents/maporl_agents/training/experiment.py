@@ -189,7 +189,7 @@ def run(
     `task` is that of the settings, if it was read; `log_to` are names of `loggers.LOGGERS`. Where a
     launcher has restarted the processes of the run, it is resumed.
     """
-    if ranks.begun():
+    if ranks.begun(str(folder)):
         return resume(folder, console, config, log_to=log_to, task=task)
     require_loggers(log_to)
     sampling, told = with_model_defaults(config.sampling, config.team.model)
@@ -209,7 +209,7 @@ def run(
             checkpoint.save_json(folder / questions_record.FILE, noted)
             save_given_questions(config, folder)
             log.loggers += make_loggers(log_to, config.name, log.config, folder)
-            ranks.begin()
+            ranks.begin(str(folder))
         return _finish(config, game, learner, parts, noted, log, console, start=0)
 
 

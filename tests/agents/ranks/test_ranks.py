@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.distributed import TCPStore
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -66,7 +68,7 @@ def test_one_process_gets_back_what_it_gives() -> None:
     ranks.require_same({"code": "x"})
     ranks.tell(ValueError("nobody is told"))
     assert not ranks.tell_later(ValueError("nobody is told"))
-    assert not ranks.begun()
+    assert not ranks.begun("run")
     with ranks.together():
         assert ranks.count() == 1
 
@@ -109,3 +111,24 @@ def test_two_processes_hear_the_same() -> None:
     assert found.pop("signal") == "TimeoutError: stop"
     assert found.pop("out of step").startswith("RankLost: ranks are out of step")
     assert not found
+
+
+def test_ranks_of_a_start_never_meet_those_of_an_earlier_one() -> None:
+    """Though what these wrote is still in the store, and a rank may come before rank 0."""
+    store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+
+    def started(first: int) -> set[str]:
+        """Return the names that three ranks go by, rank `first` a little before the others."""
+        order = [first, *(rank for rank in range(3) if rank != first)]
+        with ThreadPoolExecutor(3) as pool:
+            jobs = []
+            for place, rank in enumerate(order):
+                own = TCPStore("localhost", store.port, is_master=False, wait_for_workers=False)
+                jobs.append(pool.submit(ranks.meet, own, rank, 3))
+                if not place:
+                    wait(jobs, timeout=0.2)
+            return {job.result(timeout=30) for job in jobs}
+
+    names = [started(first) for first in (0, 1, 2, 0)]
+    assert all(len(name) == 1 for name in names)
+    assert len(set.union(*names)) == 4
