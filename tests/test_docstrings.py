@@ -107,6 +107,7 @@ ELSEWHERE = {
     "maporl_agents.mixtures.merged_adapters": "tests/agents/mixtures/test_merged_adapters.py",
     "maporl_env.bridges.sb3": "tests/bridges/test_sb3_vec_env.py",
     "maporl_env.bridges.speakers": "tests/bridges/test_speakers.py",
+    "maporl_env.bridges.textarena": "tests/bridges/test_textarena.py",
     "maporl_env.bridges.tianshou": "tests/bridges/test_tianshou.py",
     "maporl_env.bridges.trl": "tests/bridges/test_trl.py",
     "maporl_env.tasks.reasoning": "tests/env/tasks/test_reasoning_gym.py",

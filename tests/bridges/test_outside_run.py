@@ -98,7 +98,7 @@ def test_what_makes_no_such_run_is_refused(
     for flags, complaint in (
         (("--game.num-agents", "3"), "has 2 agents (left, right)"),
         (("--game.history", "last"), "game.history would do nothing"),
-        (("--scheme", "magrpo"), "for the scheme maporl"),
+        (("--scheme", "magrpo"), "is for the scheme maporl"),
         (("--game.env", "nothing_here:make"), "environment"),
     ):
         given = ("--runs", tmp_path, "--name", "x", "--game.env", env, *SMALL, *flags)

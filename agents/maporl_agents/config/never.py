@@ -25,20 +25,27 @@ ONE_MESSAGE = (
     "is about several messages of a debate, and {0} trains one, the leader's first: leave it out, "
     "or choose scheme grpo"
 )
+NO_OTHER_ENV = {"game.env": "is for the scheme maporl: {0} plays debates alone"}
+
 NEVER: dict[str, dict[str, str]] = {
     "maporl": {},
     "magrpo": dict.fromkeys(CREDIT, JOINT)
     | dict.fromkeys(CRITICS, NO_CRITIC)
     | dict.fromkeys(DRAFTS, NO_DRAFTS)
     | NO_SELF_PLAY
+    | NO_OTHER_ENV
     | {"sampling.lag": TREES},
-    "iac": dict.fromkeys(CREDIT, JOINT) | dict.fromkeys(DRAFTS, NO_DRAFTS) | NO_SELF_PLAY,
-    "grpo": dict.fromkeys(CRITICS, NO_CRITIC),
+    "iac": dict.fromkeys(CREDIT, JOINT)
+    | dict.fromkeys(DRAFTS, NO_DRAFTS)
+    | NO_SELF_PLAY
+    | NO_OTHER_ENV,
+    "grpo": dict.fromkeys(CRITICS, NO_CRITIC) | NO_OTHER_ENV,
     "mlpo": dict.fromkeys(CRITICS, NO_CRITIC)
     | dict.fromkeys(DRAFTS, NO_DRAFTS)
     | dict.fromkeys((f"game.{name}" for name in BETWEEN), ONE_MESSAGE)
     | dict.fromkeys(("team.sharing", "team.train_turns", "grpo.groups"), ONE_MESSAGE)
     | NO_SELF_PLAY
+    | NO_OTHER_ENV
     | {"game.protocol": "is 'leader' under {0}", "sampling.lag": AT_ONCE},
     "sweet_rl": dict.fromkeys(CREDIT, "is credit of MAPoRL: {0} learns from pairs")
     | dict.fromkeys(CRITICS, NO_CRITIC)
@@ -51,6 +58,7 @@ NEVER: dict[str, dict[str, str]] = {
         ("team.sharing", "team.train_turns"), "is about several policies, and {0} trains one agent"
     )
     | NO_SELF_PLAY
+    | NO_OTHER_ENV
     | {"game.protocol": "is 'dialogue' under {0}", "game.num_agents": "is 2 under {0}"}
     | {"sampling.lag": AT_ONCE},
     "malt": dict.fromkeys(
@@ -63,6 +71,7 @@ NEVER: dict[str, dict[str, str]] = {
     | dict.fromkeys(CRITICS, NO_CRITIC)
     | dict.fromkeys(DRAFTS, NO_DRAFTS)
     | NO_SELF_PLAY
+    | NO_OTHER_ENV
     | {"sampling.lag": TREES},
 }
 """By scheme and name of a field, or group of fields; completes a sentence that begins with it."""

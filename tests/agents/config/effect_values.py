@@ -65,6 +65,7 @@ HOW = {
     "game.penalties.unfinished": (0.1, "the reward"),
     "game.reward_feedback": (True, "what is read"),
     "game.feedback_verifier": ("noisy_key", "which scores are read"),
+    "game.env": ("games.py:make", "what is played"),
     "game.stop": ("consensus", "when a debate ends"),
     "game.show_parts": (True, "what is read"),
     "game.feedback": ("tests", "what is read"),
