@@ -11,8 +11,7 @@ are met, writes both into a page and draws the picture, from these files alone.
 
 Measurements, in both turns; "greedy" takes the most probable token, all others are sampled:
 
-before          the untrained team, the same for every seed
-after           the trained team
+before, after   the untrained team, the same for every seed; the trained team
 before greedy, after greedy
 peers shuffled  the trained team, where each agent reads the peer's messages of another question
 alone           each member debates with nobody: it tells its note, reads nothing, and answers

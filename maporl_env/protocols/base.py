@@ -62,11 +62,21 @@ class PartialTurns:
 
     Its `speakers` are the agents that speak next, all at once: their messages are published
     together, and then `turn_over` is asked. Within a turn an agent speaks at most once, and at
-    least one agent does. `simultaneous` is False. Messages that are not scored join no vote and no
+    least one agent does. Messages that are not scored join no vote and no
     mean of scores; those of a paid author are rewarded with the scores that follow.
     """
 
     __slots__ = ()
+
+    @property
+    def simultaneous(self) -> bool:
+        """Never all agents in every turn."""
+        return False
+
+    @property
+    def appends(self) -> bool:
+        """Views may be made anew, unless a protocol promises otherwise; see `AppendOnly`."""
+        return False
 
     def turn_over(self, history: Transcript) -> bool:
         """Return whether the turn in play, of which a message was published, is complete."""

@@ -68,11 +68,6 @@ class Dialogue(PartialTurns, Privileged):
             if isinstance(value, tuple) and value and len(value) != 2:
                 raise ValueError(f"{len(value)} entries in {name} for 2 agents")
 
-    @property
-    def simultaneous(self) -> bool:
-        """One speaks at a time."""
-        return False
-
     def words(self, agent_index: int) -> Template:
         """Return the template of agent `agent_index`."""
         return self.template[agent_index] if isinstance(self.template, tuple) else self.template

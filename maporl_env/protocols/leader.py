@@ -39,11 +39,6 @@ class Leader(PartialTurns, Conversation):
             )
 
     @property
-    def simultaneous(self) -> bool:
-        """The leader speaks after its peers."""
-        return False
-
-    @property
     def appends(self) -> bool:
         """Views only grow unless history, or the leader's own messages, are left out."""
         whole = self.history == "all" and self.token_budget is None

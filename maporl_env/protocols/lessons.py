@@ -68,16 +68,6 @@ class Lessons(PartialTurns, Conversation):
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise ValueError(f"scale must be a finite number above 0, not {self.scale!r}")
 
-    @property
-    def simultaneous(self) -> bool:
-        """Lesson turns are not scored."""
-        return False
-
-    @property
-    def appends(self) -> bool:
-        """Views are made anew: lessons come and go."""
-        return False
-
     def speakers(self, history: Transcript) -> tuple[AgentID, ...]:
         """All agents at once, until the horizon."""
         return history.agents if history.turn < self.num_turns else ()

@@ -55,16 +55,6 @@ class Retrieve(PartialTurns, Conversation):
             )
         Conversation.check(self, num_agents)
 
-    @property
-    def simultaneous(self) -> bool:
-        """The retriever speaks after the others."""
-        return False
-
-    @property
-    def appends(self) -> bool:
-        """Views are made anew; there is one turn."""
-        return False
-
     def speakers(self, history: Transcript) -> tuple[AgentID, ...]:
         """All that answer, then the retriever."""
         if history.turn:

@@ -45,16 +45,6 @@ class TeamsAndJudge(PartialTurns, Conversation):
             )
         Conversation.check(self, num_agents)
 
-    @property
-    def simultaneous(self) -> bool:
-        """The judge does not speak with the others."""
-        return False
-
-    @property
-    def appends(self) -> bool:
-        """Views are made anew: that of the judge has no turns of its own."""
-        return False
-
     def teams(self, history: Transcript) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the indices of the members of each team, ascending; a function of the question."""
         members = range(len(history.agents) - 1)

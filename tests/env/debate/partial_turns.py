@@ -16,14 +16,6 @@ class Ushers(PartialTurns, Privileged, Conversation):
     Agent 1 is not scored. Agent 2 is not paid, and reads the reference. Everybody reads everything.
     """
 
-    @property
-    def simultaneous(self) -> bool:
-        return False
-
-    @property
-    def appends(self) -> bool:
-        return False
-
     def turn_over(self, history: Transcript) -> bool:
         said = len(history.of_turn(history.turn))
         return said == (3 if history.turn % 2 else 2)
