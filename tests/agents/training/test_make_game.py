@@ -35,7 +35,7 @@ def rewards_of(game: GameConfig) -> list[list[float]]:
 
 def test_every_field_is_an_option_of_the_environment() -> None:
     """By the same name, so that a setting cannot be lost on the way."""
-    of_training = {"train_split", "long_questions"}
+    of_training = {"train_split", "long_questions", "env"}
     settings = {f.name for f in fields(GameConfig)} - of_training
     assert settings <= {f.name for f in fields(DebateConfig)}
 
@@ -65,6 +65,7 @@ def test_values_pass_through() -> None:
         "train_split",
         "accept",
         "long_questions",
+        "env",
         "data",
         "template",
         "verifier",
@@ -205,3 +206,8 @@ class TestTemplate:
         path.write_text(text)
         with pytest.raises(ValueError, match=match):
             debate_config(replace(GAME, template=str(path)))
+
+
+def test_another_environment_makes_no_debate() -> None:
+    with pytest.raises(ValueError, match=r"game\.env=games\.py:make is another environment"):
+        debate_config(GameConfig(env="games.py:make"))
