@@ -52,7 +52,6 @@ trap 'rm -rf "$place"' EXIT
 pins() { # NAME
     case $1 in
         plain | sb3 | trl) cat constraints.txt ;;
-        agilerl) grep -E '^(torch|pytest|pytest-timeout|hypothesis)[=]=' constraints.txt ;; # old pettingzoo
         *) grep -E '^(torch|pytest|pytest-timeout|hypothesis|pettingzoo)[=]=' constraints.txt ;;
     esac
 }
