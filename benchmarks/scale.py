@@ -44,9 +44,13 @@ STEPS = 2
 OWN = ("count", "rank", "is_first", "gather", "first", "part_of", "joined", "reduce_gradients")
 
 
-def work_of(model: Path) -> Work:
+ROWS = 24
+"""Messages of a turn."""
+
+
+def work_of(model: Path, rows: int = ROWS) -> Work:
     """Return the work of a step."""
-    return Work("ppo", str(model), agents=3, rows=24, turns=2)
+    return Work("ppo", str(model), agents=3, rows=rows, turns=2)
 
 
 def counted_bytes(sent: Counter[str]) -> None:
@@ -96,13 +100,15 @@ def seconds_of_calls(calls: Counter[str]) -> float:
     return total
 
 
-def side(folder: Path) -> None:
+def side(folder: Path, rows: int) -> None:
     """Take steps in this process, with others if a launcher started them; print what they took."""
     torch.set_num_threads(1)
     sent: Counter[str] = Counter()
     calls: Counter[str] = Counter()
     with ranks.together():
-        trainer = Trainer(settings(work_of(folder / "model"), folder / f"side-{ranks.rank()}"))
+        trainer = Trainer(
+            settings(work_of(folder / "model", rows), folder / f"side-{ranks.rank()}")
+        )
         trainer.train_step()
         counted_bytes(sent)
         ranks.gather("start", None)
@@ -131,7 +137,7 @@ def side(folder: Path) -> None:
             print(json.dumps(everyone))
 
 
-def started(count: int, folder: Path) -> list[dict[str, Any]]:
+def started(count: int, folder: Path, rows: int = ROWS) -> list[dict[str, Any]]:
     """Run a side in `count` processes; return what each told."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
@@ -139,7 +145,7 @@ def started(count: int, folder: Path) -> list[dict[str, Any]]:
     shared = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
     processes = [
         subprocess.Popen(
-            [sys.executable, __file__, "--side", str(folder)],
+            [sys.executable, __file__, "--side", str(folder), "--rows", str(rows)],
             env=os.environ
             | {name: str(value) for name, value in shared.items()}
             | {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "localhost"}
@@ -186,9 +192,10 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="small")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--side", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=int, default=ROWS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side:
-        side(given.side)
+        side(given.side, given.rows)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
