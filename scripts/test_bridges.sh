@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 declare -A extras=(
     [plain]="train" [sb3]="train,sb3" [trl]="train,trl"
     [torchrl]="torchrl" [supersuit]="supersuit" [tianshou]="tianshou" [rllib]="rllib"
-    [benchmarl]="benchmarl" [agilerl]="agilerl" [reasoning]="reasoning" [textarena]="train,textarena"
+    [benchmarl]="benchmarl" [agilerl]="agilerl" [reasoning]="reasoning" [textarena]="train,textarena" [openenv]="openenv"
 )
 declare -A tests=(
     [reasoning]="tests/env/tasks/test_reasoning_gym.py tests/env/tasks/test_reasoning_options.py"
@@ -23,8 +23,9 @@ declare -A modules=(
     [torchrl]="torchrl.envs" [supersuit]="supersuit, stable_baselines3" [tianshou]="tianshou.data"
     [rllib]="ray.rllib" [benchmarl]="benchmarl.environments" [agilerl]="agilerl.algorithms"
     [reasoning]="reasoning_gym, reasoning_gym.factory" [textarena]="textarena"
+    [openenv]="openenv.core"
 )
-order=(plain sb3 torchrl supersuit tianshou rllib benchmarl agilerl reasoning textarena trl)
+order=(plain sb3 torchrl supersuit tianshou rllib benchmarl agilerl reasoning textarena openenv trl)
 
 usage() {
     cat <<'END'
