@@ -15,9 +15,9 @@ class SelfPlayConfig:
     """Self-play against a pool of past versions, in a PettingZoo game of two players in text."""
 
     game: str = ""
-    """The game in place of debates: "takeaway" (`maporl_env.takeaway_v0`), or your own as
-    module:function or file.py:function, which returns an AEC or Parallel environment of two
-    players whose rewards add up to 0. Empty for debates."""
+    """The game in place of debates: "takeaway" (`maporl_env.takeaway_v0`), textarena:GAME as for
+    `--game.env`, or your own as module:function or file.py:function, which returns an AEC or
+    Parallel environment of two players whose rewards add up to 0. Empty for debates."""
     turns: int = 6
     """The most messages of one player; a game that is longer is broken off there."""
     opponents: Opponents = "uniform"

@@ -19,24 +19,26 @@ from maporl_agents.play.speak import requests, speak
 from maporl_agents.seeding import seed_of
 from maporl_env import takeaway_v0
 from maporl_env.batched import Prompt
+from maporl_env.bridges.textarena import PREFIX, env_maker
 from maporl_env.types import Question, Transcript
-from maporl_env.user_functions import FORMS, function_named, is_own_name
+from maporl_env.user_functions import FORMS
 
 GAMES: dict[str, Callable[[], Any]] = {"takeaway": takeaway_v0.env}
 """Games by name."""
 
 
 def game_named(name: str) -> Callable[[], Any]:
-    """Return the function that makes a game, of one's own too.
+    """Return the function that makes a game: of `GAMES`, of TextArena, or one's own.
 
     Raises:
         ValueError: there is no such game, or it has not two players.
     """
-    if name not in GAMES and not is_own_name(name):
+    if name not in GAMES and ":" not in name:
         raise ValueError(
-            f"unknown game {name!r}: choose one of {', '.join(GAMES)}, or your own as {FORMS}"
+            f"unknown game {name!r}: choose one of {', '.join(GAMES)}, {PREFIX}:GAME, or your own "
+            f"as {FORMS}"
         )
-    make = GAMES[name] if name in GAMES else function_named(name)
+    make = GAMES[name] if name in GAMES else env_maker(name)
     players = getattr(make(), "possible_agents", None) or ()
     if len(players) != 2:
         raise ValueError(f"self-play is for games of two players, and {name!r} has {len(players)}")
