@@ -28,7 +28,11 @@ def game(protocol: str | Protocol, num_agents: int, **options: Any) -> DebateCon
     return DebateConfig(**fixed | options, protocol=protocol, num_agents=num_agents)
 
 
-@pytest.mark.parametrize("protocol", [*sorted(PROTOCOLS), Ushers(num_turns=2)], ids=str)
+@pytest.mark.parametrize(
+    "protocol",
+    [*sorted(PROTOCOLS), Ushers(num_turns=2)],
+    ids=lambda one: one if isinstance(one, str) else type(one).__name__,
+)
 def test_a_draft_is_read_by_its_author_until_the_message_is_there(protocol: Any) -> None:
     """In every call agent 0 tries twice; the others are accepted at once."""
     num_agents = 3 if isinstance(protocol, Ushers) else AGENTS.get(protocol, 2)
