@@ -32,7 +32,7 @@ nitpicky = True  # a name of ours that is on no page is a warning; `make docs` m
 nitpick_ignore_regex = [
     ("py:.*", r"(?s)(?!maporl_(env|agents)\b).*"),  # other libraries', and code that is no name
     ("py:class", r".*\._\w+"),  # private base classes
-    ("py:.*", r".*\.([A-Z]|Item|Result|Pair|Number)"),  # type variables
+    ("py:.*", r".*\.([A-Z]|Item|Result|Pair|Number|Made|Proposed)"),  # type variables
 ]
 suppress_warnings = ["ref.python"]  # a short name that several modules define
 

@@ -66,12 +66,14 @@ REMEDIES = {
         "Reward own work: raise the first of --game.alpha, or lower --game.gamma.",
     ),
     "copying, malt": "Read transcripts/train.jsonl.",
+    "copying, sweet_rl": "Ask whether later turns are needed (--game.num-turns).",
     "copying": "Ask whether later turns are needed (--game.num-turns), and what agents have to "
     "read (--game.history).",
     **dict.fromkeys(
         ("lazy agent, maporl", "lazy agent, grpo"),
         "Reward its own score more: --game.share own, or a lower --game.gamma.",
     ),
+    "lazy agent, sweet_rl": "Read transcripts/train.jsonl.",
     "lazy agent": "Ask whether it is needed (--game.num-agents).",
     "empty messages": "Read transcripts/train.jsonl; look at its model and chat template "
     "(--team.model) and at what ends a message (--sampling.stop).",

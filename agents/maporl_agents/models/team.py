@@ -124,6 +124,11 @@ class Team:
         turn = min(turn, self.num_turns - 1)
         return policy_name(self.sharing, agent, turn, trained=self.trains(agent, turn))
 
+    @property
+    def speakers(self) -> int:
+        """Number of agents that speak in a debate."""
+        return self.num_agents
+
     def writes_later(self, agent: int, turn: int, length: DebateLength) -> bool:
         """Return whether the weights of a message may write another one after it."""
         own = self.policy(agent, turn)
@@ -132,7 +137,7 @@ class Team:
         later = {
             self.policy(other, at)
             for at in range(first, length.turns)
-            for other in range(self.num_agents)
+            for other in range(self.speakers)
             if (other, at) != (agent, turn)
         }
         weights = {base.weights_of(one) for one in later if self.base_of(one) is base}

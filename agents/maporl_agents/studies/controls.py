@@ -111,6 +111,11 @@ class Cast(Team):
         self.members = tuple(members)
         self.always = turn
 
+    @property
+    def speakers(self) -> int:
+        """Number of agents of the cast."""
+        return len(self.members)
+
     def policy(self, agent: int, turn: int) -> str:
         """Return the policy of the member that plays agent `agent`."""
         return super().policy(self.members[agent], turn if self.always is None else self.always)

@@ -185,6 +185,7 @@ def test_a_push_uploads_every_file_of_the_export(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_not_a_real_one")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     out = tmp_path / "out"
     with hub() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)

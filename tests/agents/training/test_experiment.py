@@ -40,7 +40,9 @@ def console() -> Console:
 
 
 def scheme_flag(scheme: str) -> str:
-    return {"maporl": "ppo", "malt": r"malt\.imitation"}.get(scheme, scheme) + r"\.learning-rate"
+    return {"maporl": "ppo", "malt": r"malt\.imitation", "mlpo": "grpo"}.get(
+        scheme, scheme
+    ) + r"\.learning-rate"
 
 
 def killed(*_: object) -> None:

@@ -42,7 +42,7 @@ def test_both_refuse(
         ({"learner": "all"}, "multiple of the 3 learners"),
         ({"learner": "none"}, "an agent index from 0 to 2"),
         ({"autoreset_mode": AutoresetMode.NEXT_STEP}, "SAME_STEP or DISABLED"),
-        ({"protocol": "sequential"}, "one after the other"),
+        ({"protocol": "sequential"}, "does not let all agents speak at once"),
         ({"observation": "tokens", "action": "token"}, "vectorization_mode='sync'"),
     ],
 )
