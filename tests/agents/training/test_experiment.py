@@ -40,9 +40,8 @@ def console() -> Console:
 
 
 def scheme_flag(scheme: str) -> str:
-    return {"maporl": "ppo", "malt": r"malt\.imitation", "mlpo": "grpo"}.get(
-        scheme, scheme
-    ) + r"\.learning-rate"
+    groups = {"maporl": "ppo", "malt": r"malt\.imitation", "mlpo": "grpo"}
+    return groups.get(scheme, scheme) + r"\.learning-rate"
 
 
 def killed(*_: object) -> None:
