@@ -43,7 +43,7 @@ from transformers import (
 from maporl_agents.config import TeamConfig
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
-from maporl_agents.training import loop
+from maporl_agents.training import ahead
 from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
 from maporl_env.types import Message, Question, Transcript
 
@@ -262,7 +262,7 @@ def make_rollout(
 @contextmanager
 def cut_in_the_second_step() -> Iterator[None]:
     """Let the run of a joint scheme that is started here die in its second step."""
-    draw = loop.questions_of_step
+    draw = ahead.questions_of_step
 
     def draw_once(questions: Sequence[Question], step: int, *rest: int) -> Any:
         if step:
@@ -270,7 +270,7 @@ def cut_in_the_second_step() -> Iterator[None]:
         return draw(questions, step, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "questions_of_step", draw_once)
+        patch.setattr(ahead, "questions_of_step", draw_once)
         with pytest.raises(OSError, match="cut"):
             yield
 

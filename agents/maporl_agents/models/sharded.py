@@ -7,12 +7,16 @@ embeddings and the output head stay whole on each.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import nn
 
 from maporl_agents import ranks
-from maporl_agents.models.lora import LoraBase
 from maporl_agents.models.team import Team
 from maporl_agents.models.trunk import trunk_of
+
+if TYPE_CHECKING:
+    from maporl_agents.models.lora import LoraBase  # with peft, which takes a second to import
 
 
 def shard(base: LoraBase) -> None:
@@ -31,6 +35,8 @@ def shard(base: LoraBase) -> None:
 def shard_bases(team: Team) -> None:
     """Spread every base with trained adapters over all ranks, if there are several."""
     if ranks.count() > 1:
+        from maporl_agents.models.lora import LoraBase
+
         for base in team.bases:
             if isinstance(base, LoraBase):
                 shard(base)

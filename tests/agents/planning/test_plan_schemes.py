@@ -55,6 +55,9 @@ def written(config: RunConfig) -> float:
 @pytest.mark.parametrize("name", sorted(settings.CONFIGS))
 def test_every_shipped_scheme_is_planned(checkpoint: Callable[..., Path], name: str) -> None:
     plan = plan_of(small(settings.CONFIGS[name](), checkpoint("llama")), MACHINE)
+    if name == "sweet_rl":  # which declares no work: play, and a rehearsal
+        assert set(plan.costs) == {"play"}
+        return
     assert set(plan.costs) == {"play", "score", "update"}
     assert min(cost.flops for cost in plan.costs.values()) > 0
     assert set(plan.phases) >= {"sampling", "scoring", "update", "optimiser step"}

@@ -152,7 +152,7 @@ class TestRun:
         """Also where it was killed while the picture was drawn."""
         folder = tmp_path / "run"
         with monkeypatch.context() as patch:
-            patch.setattr(experiment.terminal_report, "draw_curve", killed)
+            patch.setattr("maporl_agents.measure.terminal_report.draw_curve", killed)
             with pytest.raises(KeyboardInterrupt):
                 experiment.run(replace(SMALL, steps=1), folder, console())
         names = [f"transcripts/{stage}.jsonl" for stage in ("before", "after")]
