@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,6 @@ from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.sharded import shard_bases
 from maporl_agents.models.team import Team
 from maporl_agents.play.model_defaults import kept_open, with_model_defaults
-from maporl_agents.play.served import serving
 from maporl_agents.records import checkpoint, questions_record
 from maporl_agents.records.loggers import make_loggers, require_loggers
 from maporl_agents.records.run_log import RunLog
@@ -175,6 +175,15 @@ def build(
     return team, scheme.learner(config, team)
 
 
+def _serving(team: Team, config: RunConfig, folder: Path) -> AbstractContextManager[None]:
+    """Return the block in which the servers of the settings, if there are any, write messages."""
+    if config.sampling.engine == "local":
+        return nullcontext()
+    from maporl_agents.play.served import serving  # with peft, slow to import
+
+    return serving(team, config.sampling, folder)
+
+
 def run(
     config: RunConfig,
     folder: Path,
@@ -204,7 +213,7 @@ def run(
     require_given(config, game, team)
     parts, noted = fitting_parts(config, game, team, parts, known)
     create = partial(RunLog.create, folder, config, overwrite=overwrite)
-    with serving(team, config.sampling, folder), log_of(create, folder, config) as log:
+    with _serving(team, config, folder), log_of(create, folder, config) as log:
         if ranks.is_first():
             checkpoint.save_json(folder / questions_record.FILE, noted)
             save_given_questions(config, folder)
@@ -248,7 +257,7 @@ def resume(
     team, learner = build(config, kept=saved, game=game)
     parts, noted = fitting_parts(config, game, team, parts, known)
     open_log = partial(RunLog.resume, folder, config, force=force)
-    with serving(team, config.sampling, folder), log_of(open_log, folder, config) as log:
+    with _serving(team, config, folder), log_of(open_log, folder, config) as log:
         changes = partial(questions_record.changes, folder, config.game, parts, force=force)
         for change in ranks.first(changes):
             console.print(f"going on although {change}")

@@ -27,6 +27,7 @@ from maporl_agents.config import (
     TeamConfig,
     TrainConfig,
 )
+from maporl_agents.play.served import serving
 from maporl_agents.play.spoken import OtherWeights
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.training import experiment
@@ -177,7 +178,7 @@ def test_threads_of_a_served_run_end_with_it(work_folder: Path) -> None:
     config = settings(steps=1)
     with running(TINY) as server:
         _, learner = experiment.build(config)
-        with experiment.serving(learner.team, served(config, server).sampling, work_folder / "r"):
+        with serving(learner.team, served(config, server).sampling, work_folder / "r"):
             assert learner.team.engine is not None
         assert learner.team.engine is None
     for thread in threading.enumerate():
