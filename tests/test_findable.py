@@ -64,7 +64,7 @@ def test_every_bridge_has_its_job() -> None:
     script = (ROOT / "scripts" / "test_bridges.sh").read_text("utf-8")
     [order] = re.findall(r"^order=\((.*)\)$", script, re.M)
     jobs = read(".github/workflows/bridges.yml")["jobs"]
-    assert jobs["bridge"]["strategy"]["matrix"]["library"] == order.split()
+    assert jobs["bridge"]["strategy"]["matrix"]["bridge"] == order.split()
 
 
 def test_issue_forms_have_what_github_asks_for() -> None:
