@@ -11,14 +11,13 @@ in turn 1 on held-out questions, sampled; median and range over seeds.
 
 from __future__ import annotations
 
-import argparse
 import json
-import platform
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from compared.over_seeds import main, spread
 
 from maporl_agents.config import RunConfig
 from maporl_agents.measure.evaluate import evaluate
@@ -97,25 +96,9 @@ def table(runs: Path) -> str:
     rows = ["| leader | accuracy in turn 1 |", "|---|---|"]
     for name in each[0]:
         values = [one[name] for one in each]
-        spread = f"{statistics.median(values):.3f} [{min(values):.3f}-{max(values):.3f}]"
-        rows.append(f"| {name} | {spread} |")
+        rows.append(f"| {name} | {spread(values)} |")
     return "\n".join(rows)
 
 
-def main() -> None:
-    """Parse the command line, train what is missing, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
-    parser.add_argument("--table", action="store_true", help="train nothing, print the table")
-    args = parser.parse_args()
-    for seed in () if args.table else SEEDS:
-        train(args.runs, seed)
-    print(table(args.runs))
-    print(
-        f"\nMedian [range] over seeds {SEEDS}, {QUESTIONS} questions; {platform.machine()}, "
-        f"Python {platform.python_version()}."
-    )
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, SEEDS, QUESTIONS, train, table)
