@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,18 +16,16 @@ from rich.console import Console
 
 from maporl_agents.algorithms import scheme_for
 from maporl_agents.bridges.outside import OutsideGames
-from maporl_agents.config import GameConfig, RunConfig, Sampling, scheme_of
+from maporl_agents.config import RunConfig, Sampling, scheme_of
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
-from maporl_agents.play.model_defaults import with_model_defaults
 from maporl_agents.play.rollout import play
-from maporl_agents.records.loggers import make_loggers, require_loggers
 from maporl_agents.records.run_log import RunLog
 from maporl_agents.records.storage import save_json
 from maporl_agents.seeding import seed_of
 from maporl_agents.training import loop
 from maporl_agents.training.progress import progress_bar
-from maporl_agents.training.restore import load_checkpoint
+from maporl_agents.training.run_kind import RunKind
 from maporl_agents.update.optimiser import PolicyLearner
 from maporl_env.bridges.textarena import PREFIX, env_maker
 from maporl_env.types import Question
@@ -92,71 +89,18 @@ def make_games(config: RunConfig, batch_size: int) -> OutsideGames:
     return games
 
 
-def run(
-    config: RunConfig,
-    folder: Path,
-    console: Console,
-    *,
-    overwrite: bool = False,
-    log_to: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Carry out a whole run in an outside environment; return what ``returns.json`` holds.
-
-    Args:
-        config: the settings; `game.env` names the environment.
-        folder: of the run.
-        console: where progress is shown.
-        overwrite: remove an earlier run of that name.
-        log_to: names of further loggers.
-
-    Raises:
-        ValueError: settings that make no such run.
-    """
-    require_loggers(log_to)
-    sampling, told = with_model_defaults(config.sampling, config.team.model)
-    config = replace(config, game=_with_whole_name(config.game), sampling=sampling)
-    make_games(config, 1)
-    if told:
-        console.print(told)
-    learner = make_learner(config)
-    with RunLog.create(folder, config, overwrite=overwrite) as log:
-        log.loggers += make_loggers(log_to, config.name, log.config, folder)
-        return _finish(config, learner, log, console, start=0)
-
-
-def resume(
-    folder: Path,
-    console: Console,
-    config: RunConfig,
-    *,
-    force: bool = False,
-    log_to: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Continue such a run from its newest checkpoint; arguments as for `run`.
-
-    Raises:
-        ValueError: the settings differ from those of the run, and `force` is False.
-    """
-    require_loggers(log_to)
-    config = replace(config, game=_with_whole_name(config.game))
-    learner = make_learner(config)
-    with RunLog.resume(folder, config, force=force) as log:
-        start = load_checkpoint(folder, learner)
-        log.truncate_after(start)
-        log.loggers += make_loggers(log_to, config.name, log.config, folder, log.seen)
-        console.print(f"resuming {folder} after step {start} of {config.steps}")
-        return _finish(config, learner, log, console, start=start)
-
-
-def _with_whole_name(game: GameConfig) -> GameConfig:
-    """Return a game whose environment is found from any folder."""
-    return game if game.env.startswith(f"{PREFIX}:") else replace(game, env=whole_name(game.env))
+def _with_whole_name(config: RunConfig) -> RunConfig:
+    """Return settings whose environment is found from any folder."""
+    game = config.game
+    if game.env.startswith(f"{PREFIX}:"):
+        return config
+    return replace(config, game=replace(game, env=whole_name(game.env)))
 
 
 def _finish(
-    config: RunConfig, learner: PolicyLearner, log: RunLog, console: Console, *, start: int
+    config: RunConfig, learner: PolicyLearner, log: RunLog, console: Console, start: int
 ) -> dict[str, Any]:
-    """Measure, train, measure: what a fresh and a resumed run share."""
+    """Measure, train, measure: what a fresh and a resumed run share; returns `FILE`'s content."""
     untrained = make_learner(config).team if start else learner.team
     before = measure_returns(config, untrained)
     console.print(f"returns before training: {before}")
@@ -172,8 +116,13 @@ def _finish(
     return stages
 
 
-def make_learner(config: RunConfig) -> PolicyLearner:
-    """Return a fresh team, a policy per agent unless `team.sharing` says otherwise, to train."""
+def make_learner(config: RunConfig, _kept: RunConfig | None = None) -> PolicyLearner:
+    """Return a fresh team, a policy per agent unless `team.sharing` says otherwise, to train.
+
+    Raises:
+        ValueError: settings that make no such run.
+    """
+    make_games(config, 1)
     scheme = scheme_for(config)
     team = make_team(
         config.team,
@@ -219,3 +168,7 @@ def returns_of(
         len(table),
         messages / len(table),
     )
+
+
+OUTSIDE = RunKind(settled=_with_whole_name, make_learner=make_learner, finish=_finish)
+run, resume = OUTSIDE.run, OUTSIDE.resume

@@ -8,8 +8,7 @@ results.json                                      the trained team against the u
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,7 @@ from maporl_agents.config.effects import refuse_without_effect
 from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
-from maporl_agents.play.model_defaults import kept_open, with_model_defaults
 from maporl_agents.play.rollout import play
-from maporl_agents.records.loggers import make_loggers, require_loggers
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.records.storage import save_json
 from maporl_agents.seeding import seed_of
@@ -33,8 +30,7 @@ from maporl_agents.self_play.ratings import Ratings, ratings_of
 from maporl_agents.training import loop
 from maporl_agents.training.loop import interruptible
 from maporl_agents.training.progress import progress_bar
-from maporl_agents.training.restore import load_checkpoint
-from maporl_agents.training.saved_run import read_config
+from maporl_agents.training.run_kind import RunKind
 from maporl_agents.types import Rollout, StopReason
 from maporl_agents.update.optimiser import PolicyLearner
 from maporl_env.intervals import share_of
@@ -105,63 +101,6 @@ class SelfPlay:
         chosen = self.config.self_play
         self.pool.keep_only(candidates(step, chosen.every, chosen.pool))
         return True
-
-
-def run(
-    config: RunConfig,
-    folder: Path,
-    console: Console,
-    *,
-    overwrite: bool = False,
-    log_to: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Carry out a whole run in a fresh folder; return its results (also in ``results.json``).
-
-    Raises:
-        ValueError: the settings contradict each other, or the game is not for self-play.
-        Interrupted: a signal came; the run is saved, and `resume` goes on with it.
-    """
-    require_loggers(log_to)
-    sampling, told = with_model_defaults(config.sampling, config.team.model)
-    config = replace(config, sampling=sampling)
-    if told:
-        console.print(told)
-    learner = _learner(config, None)
-    with RunLog.create(folder, config, overwrite=overwrite) as log:
-        log.loggers += make_loggers(log_to, config.name, log.config, folder)
-        return _finish(config, learner, log, console, 0)
-
-
-def resume(
-    folder: Path,
-    console: Console,
-    config: RunConfig | None = None,
-    *,
-    force: bool = False,
-    log_to: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Continue a run from its newest checkpoint; see `experiment.resume`.
-
-    Raises:
-        ValueError: the settings differ and `force` is False, or fewer steps are asked for than are
-            done. The run is then as it was.
-    """
-    require_loggers(log_to)
-    saved = read_config(folder)
-    config = config or saved
-    config = replace(config, sampling=kept_open(config.sampling, saved.sampling, config.team.model))
-    learner = _learner(config, saved)
-    with RunLog.resume(folder, config, force=force) as log:
-        start = load_checkpoint(folder, learner)
-        if start > config.steps:
-            raise ValueError(
-                f"{folder} has done {start} steps, more than the {config.steps} asked for: give at "
-                "least as many --steps, or start another run (--name)"
-            )
-        log.truncate_after(start)
-        log.loggers += make_loggers(log_to, config.name, log.config, folder, log.seen)
-        console.print(f"resuming {folder} after step {start} of {config.steps}")
-        return _finish(config, learner, log, console, start)
 
 
 def _learner(config: RunConfig, kept: RunConfig | None) -> PolicyLearner:
@@ -280,3 +219,7 @@ def show(results: Mapping[str, Any], console: Console) -> None:
     )
     versions = ", ".join(f"{rating:+.0f} (step {n})" for n, rating in results["versions"].items())
     console.print(f"Elo rating {results['rating']:+.0f}; when they joined the pool: {versions}")
+
+
+SELF_PLAY = RunKind(settled=lambda config: config, make_learner=_learner, finish=_finish)
+run, resume = SELF_PLAY.run, SELF_PLAY.resume

@@ -27,7 +27,7 @@ from maporl_agents.models.sharded import shard_bases
 from maporl_agents.models.team import Team
 from maporl_agents.play.model_defaults import kept_open, with_model_defaults
 from maporl_agents.records import checkpoint, questions_record
-from maporl_agents.records.loggers import make_loggers, require_loggers
+from maporl_agents.records.loggers import require_loggers
 from maporl_agents.records.run_log import RunLog
 from maporl_agents.seeding import seed_of
 from maporl_agents.training import before as before_training
@@ -42,6 +42,7 @@ from maporl_agents.training.make_game import (
 )
 from maporl_agents.training.progress import evaluation_progress, progress_bar
 from maporl_agents.training.restore import load_checkpoint, load_weights, save_checkpoint
+from maporl_agents.training.run_kind import add_loggers, go_back_to_checkpoint
 from maporl_agents.training.run_questions import (
     asked_before,
     fitting_parts,
@@ -217,8 +218,8 @@ def run(
         if ranks.is_first():
             checkpoint.save_json(folder / questions_record.FILE, noted)
             save_given_questions(config, folder)
-            log.loggers += make_loggers(log_to, config.name, log.config, folder)
-            ranks.begin(str(folder))
+        add_loggers(log, config, log_to)
+        ranks.begin(str(folder))
         return _finish(config, game, learner, parts, noted, log, console, start=0)
 
 
@@ -261,17 +262,10 @@ def resume(
         changes = partial(questions_record.changes, folder, config.game, parts, force=force)
         for change in ranks.first(changes):
             console.print(f"going on although {change}")
-        start = load_checkpoint(folder, learner)
-        if start > config.steps:
-            raise ValueError(
-                f"{folder} has done {start} steps, more than the {config.steps} asked for: give "
-                "at least as many --steps, or start another run (--name)"
-            )
-        log.truncate_after(start)
-        if ranks.is_first():
-            if force:
-                checkpoint.save_json(folder / questions_record.FILE, noted)
-            log.loggers += make_loggers(log_to, config.name, log.config, folder, log.seen)
+        start = go_back_to_checkpoint(log, learner, config)
+        if force and ranks.is_first():
+            checkpoint.save_json(folder / questions_record.FILE, noted)
+        add_loggers(log, config, log_to)
         console.print(f"resuming {folder} after step {start} of {config.steps}")
         return _finish(config, game, learner, parts, noted, log, console, start=start)
 
