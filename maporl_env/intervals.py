@@ -18,6 +18,11 @@ DRAWN_AT_ONCE = 2_000_000
 """The most questions that are drawn at once: bounds memory."""
 
 
+def half_width_text(half_width: float | None) -> str:
+    """Return e.g. " ± 0.025", or "" where there is no interval."""
+    return "" if half_width is None else f" ± {half_width:.3f}"
+
+
 @dataclass(frozen=True, slots=True)
 class Mean:
     """A mean over questions.
@@ -32,8 +37,7 @@ class Mean:
 
     def __str__(self) -> str:
         """Return e.g. "0.912 ± 0.025"."""
-        spread = "" if self.half_width is None else f" ± {self.half_width:.3f}"
-        return f"{self.mean:.3f}{spread}"
+        return f"{self.mean:.3f}{half_width_text(self.half_width)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ import numpy as np
 from pettingzoo import AECEnv
 
 from maporl_env.observations.spaces import DebateSpace, DebateText
+from maporl_env.reading.written_values import value_of
 from maporl_env.types import AgentID
 from maporl_env.user_functions import function_named
 
@@ -253,17 +254,5 @@ def env_maker(name: str) -> Callable[[], Any]:
         key, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not key.isidentifier() or key in options:
             raise ValueError(f"options of {PREFIX}:{game} are KEY=VALUE, each once, not {text!r}")
-        options[key] = _value(value)
+        options[key] = value_of(value)
     return lambda: TextArenaGame(game, **options)
-
-
-def _value(text: str) -> Any:
-    """Return a number or truth value that is written; else the text."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from maporl_agents.config.checks import require_choice
+from maporl_env.reading.written_values import value_of
 
 Sharing = Literal["agent", "turn", "first_turn", "one"]
 
@@ -177,20 +178,8 @@ def template_switches(given: Sequence[str]) -> dict[str, bool | int | float | st
             raise ValueError(f"template sets {name} twice")
         if name in _OF_RENDERING or name.endswith("_token"):
             raise ValueError(f"template: {name!r} is set for every prompt and is no switch")
-        switches[name] = _switch(value)
+        switches[name] = value_of(value)
     return switches
-
-
-def _switch(text: str) -> bool | int | float | str | None:
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def turns_of(text: str, num_turns: int) -> frozenset[int]:

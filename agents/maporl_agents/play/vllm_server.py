@@ -37,6 +37,20 @@ START = (
 _MAX_ANSWER_BYTES = 64_000_000
 _ROUNDING = 1e-3
 """By which the log-probability of a certain token may exceed 0."""
+_WHOLE_DISTRIBUTION = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "min_tokens": 0} | {
+    f"{kind}_penalty": value
+    for kind, value in {"repetition": 1.0, "presence": 0.0, "frequency": 0.0}.items()
+}
+"""All that a server may take from a model's own generation settings is said."""
+_ONE_ANSWER_IN_IDS = {
+    "n": 1,
+    "stream": False,
+    "ignore_eos": True,  # the ids that end a message are those of the team's chat template
+    "include_stop_str_in_output": True,
+    "skip_special_tokens": False,
+    "logprobs": 0,
+    "return_token_ids": True,
+}
 
 
 class Model(NamedTuple):
@@ -176,23 +190,10 @@ class VLLMServer:
             max_tokens=ask.limit,
             temperature=ask.temperature,
             seed=ask.seed,
-            # All of what a server may take from a model's own generation settings is said here.
-            top_p=1.0,
-            top_k=0,
-            min_p=0.0,
-            repetition_penalty=1.0,
-            presence_penalty=0.0,
-            frequency_penalty=0.0,
-            min_tokens=0,
-            n=1,
-            stream=False,
-            ignore_eos=True,  # the ids that end a message are those of the team's chat template
             stop_token_ids=sorted(ask.stop_ids),
             stop=list(ask.stops),
-            include_stop_str_in_output=True,
-            skip_special_tokens=False,
-            logprobs=0,
-            return_token_ids=True,
+            **_WHOLE_DISTRIBUTION,
+            **_ONE_ANSWER_IN_IDS,
         )
         return self._read(self._json(self._completions.post(body)), ask)
 

@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 from typing import Literal
 
 from maporl_agents.studies.results import Arm, ControlKind, Decoding, Stage, Study
-from maporl_env.intervals import t_cdf, t_quantile
+from maporl_env.intervals import half_width_text, t_cdf, t_quantile
 
 Kind = Literal["supports", "contradicts", "open", "neutral"]
 
@@ -67,8 +67,7 @@ class Estimate:
 
     def __str__(self) -> str:
         """Return e.g. "+0.120 ± 0.031"."""
-        spread = "" if self.half_width is None else f" ± {self.half_width:.3f}"
-        return f"{self.mean:+.3f}{spread}"
+        return f"{self.mean:+.3f}{half_width_text(self.half_width)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.sharded import runs_together
 from maporl_agents.models.team import Team
 from maporl_agents.types import TokenBatch
-from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
+from maporl_agents.update.gradient_accumulation import Counts, D, Loss, apply
 from maporl_agents.update.optimiser import PolicyLearner
 from maporl_agents.update.passes import numbers_in_passes
 from maporl_agents.update.token_logprobs import score_tokens
@@ -89,7 +90,17 @@ def preference_step(
     loss = partial(
         pair_loss, team=learner.team, beta=beta, temperature=temperature, nll_coef=nll_coef
     )
-    pairs = pairs._replace(batch=pairs.batch.untruncated())
+    whole = pairs._replace(batch=pairs.batch.untruncated())
+    return step_on_pairs(learner, whole, loss, micro_tokens)
+
+
+def step_on_pairs(
+    learner: PolicyLearner, pairs: D, loss: Callable[[D, Counts], Loss], micro_tokens: int
+) -> Metrics:
+    """Take one optimiser step on a loss of whole pairs; return its metrics but norms of parts.
+
+    Arguments and errors as of `gradient_accumulation.apply`.
+    """
     metrics = apply(learner, pairs, loss, micro_tokens=micro_tokens, whole_episodes=True)
     return {name: x for name, x in metrics.items() if not name.startswith("grad_norm/")}
 

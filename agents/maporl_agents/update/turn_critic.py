@@ -23,9 +23,9 @@ from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.team import Team
 from maporl_agents.text.chat import Chat
 from maporl_agents.types import TokenBatch, TokenIds
-from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
+from maporl_agents.update.gradient_accumulation import Counts, Loss
 from maporl_agents.update.optimiser import PolicyLearner
-from maporl_agents.update.preferences import reference_logprobs
+from maporl_agents.update.preferences import reference_logprobs, step_on_pairs
 from maporl_agents.update.token_logprobs import score_tokens
 
 REFERENCE = "The reference, which the assistant does not know:\n{reference}\n\n"
@@ -78,9 +78,8 @@ def critic_step(
         normalisation=normalisation,
         temperature=temperature,
     )
-    pairs = pairs._replace(batch=pairs.batch.untruncated())
-    metrics = apply(learner, pairs, loss, micro_tokens=micro_tokens, whole_episodes=True)
-    return {name: x for name, x in metrics.items() if not name.startswith("grad_norm/")}
+    whole = pairs._replace(batch=pairs.batch.untruncated())
+    return step_on_pairs(learner, whole, loss, micro_tokens)
 
 
 def critic_loss(
