@@ -10,7 +10,7 @@ import threading
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -63,6 +63,21 @@ class RemoteGarbage(RemoteError):
     """The service answered, but not in the form that was asked for."""
 
 
+class Attempts(NamedTuple):
+    """How often a service is asked, and how long it may take.
+
+    Attributes:
+        timeout_seconds: limit for one attempt, however slowly the answer arrives. Name resolution
+            and connection are not included; each system call there has the same limit.
+        retries: number of attempts after the first.
+        pause_seconds: pause before the second attempt; it doubles.
+    """
+
+    timeout_seconds: float
+    retries: int
+    pause_seconds: float
+
+
 class Service:
     """One address that is asked, or that JSON is posted to. Several threads may share one.
 
@@ -81,10 +96,7 @@ class Service:
         remedy: advice for a service that cannot be reached.
         token: sent as a bearer token, to another machine only by https; None for a service that
             asks for none.
-        timeout_seconds: limit for one attempt, however slowly the answer arrives. Name resolution
-            and connection are not included; each system call there has the same limit.
-        retries: number of attempts after the first.
-        pause_seconds: pause before the second attempt.
+        attempts: how many are made, and their limit.
         max_answer_bytes: number of bytes that are read of an answer.
 
     Raises:
@@ -99,21 +111,17 @@ class Service:
         what: str,
         remedy: str,
         token: str | None = None,
-        timeout_seconds: float = 30.0,
-        retries: int = 2,
-        pause_seconds: float = 0.2,
+        attempts: Attempts,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         self._secure, self._host, self._port, self._path = _address(url, path, what)
-        require_number("timeout_seconds", timeout_seconds, above=0)
-        require_number("retries", retries)
-        require_number("pause_seconds", pause_seconds)
+        require_number("timeout_seconds", attempts.timeout_seconds, above=0)
+        require_number("retries", attempts.retries)
+        require_number("pause_seconds", attempts.pause_seconds)
         self.url = url
         self.name = f"the {what} at {url}"
         self.remedy = remedy
-        self.timeout_seconds = timeout_seconds
-        self.retries = retries
-        self.pause_seconds = pause_seconds
+        self.timeout_seconds, self.retries, self.pause_seconds = attempts
         self.max_answer_bytes = max_answer_bytes
         self._headers = {"Content-Type": "application/json"} | _authorization(token)
         if token is not None and not self._secure and not is_loopback(self._host):

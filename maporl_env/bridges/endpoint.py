@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any
 
-from maporl_env.http_json import Service, completion_of
+from maporl_env.http_json import Attempts, Service, completion_of
 
 TOKEN_VARIABLE = "OPENAI_API_KEY"
 OWN_FIELDS = ("model", "messages", "n", "stream")
@@ -70,9 +70,7 @@ class Endpoint:
             what="model",
             remedy="start the server, or correct the address",
             token=(os.environ.get(TOKEN_VARIABLE) if token is None else token) or None,
-            timeout_seconds=timeout_seconds,
-            retries=retries,
-            pause_seconds=pause_seconds,
+            attempts=Attempts(timeout_seconds, retries, pause_seconds),
         )
 
     def __call__(self, prompts: Sequence[str]) -> list[str]:

@@ -27,7 +27,7 @@ from types import MappingProxyType
 from typing import Any
 
 from maporl_env import prompts
-from maporl_env.http_json import RemoteError, RemoteGarbage, Service, completion_of
+from maporl_env.http_json import Attempts, RemoteError, RemoteGarbage, Service, completion_of
 from maporl_env.types import Question
 
 RUBRIC = """\
@@ -130,9 +130,7 @@ class JudgeVerifier:
             what="judge",
             remedy="start the server, or correct the address",
             token=token,
-            timeout_seconds=timeout_seconds,
-            retries=retries,
-            pause_seconds=pause_seconds,
+            attempts=Attempts(timeout_seconds, retries, pause_seconds),
         )
         self._known: OrderedDict[bytes, float] = OrderedDict()
         self._lock = threading.Lock()

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from maporl_env.http_json import (
+    Attempts,
     RemoteGarbage,
     Service,
     require_number,
@@ -60,9 +61,7 @@ class RemoteVerifier:
             what="verifier",
             remedy="start it with `maporl verifier serve`, or correct the address",
             token=token,
-            timeout_seconds=timeout_seconds,
-            retries=retries,
-            pause_seconds=pause_seconds,
+            attempts=Attempts(timeout_seconds, retries, pause_seconds),
         )
         self.url = url
         self.max_items = max_items

@@ -44,7 +44,8 @@ from maporl_agents.config import TeamConfig
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
 from maporl_agents.training import ahead
-from maporl_agents.types import Completion, Rollout, StopReason, TokenIds
+from maporl_agents.types import Completion, Rollout, StopReason, TokenBatch, TokenIds
+from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.types import Message, Question, Transcript
 
 FAMILIES = {
@@ -292,3 +293,25 @@ def make_transcript(
             for seat, text in enumerate(row)
         ),
     )
+
+
+def tables_and_gradients(
+    team: Team, batch: TokenBatch
+) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+    """Return log-probabilities, values, entropies and reference log-probabilities of a batch.
+
+    Also returns the gradients of all that is trained, by a weighted sum of the first two.
+    """
+    now = score_tokens(team, batch, temperature=0.8, with_values=True, with_entropy=True)
+    with torch.no_grad():
+        frozen = score_tokens(team, batch, temperature=0.8, reference=True)
+    chances = torch.rand(batch.mask.shape, generator=torch.Generator().manual_seed(0))
+    ((now.logprobs + 0.3 * now.values) * chances).sum().backward()
+    grads = {}
+    for owner, named in (team.trainable() | team.trainable_critics()).items():
+        for name, weight in named.items():
+            if weight.grad is not None:
+                grads[f"{owner}/{name}"] = weight.grad
+            weight.grad = None
+    tables = [now.logprobs, now.values, now.entropy, frozen.logprobs]
+    return [table.detach() for table in tables], grads

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from maporl_agents import cli
 from maporl_agents.config import EvalConfig, PPOConfig, Sampling, TrainConfig
+from maporl_agents.records import checkpoint
 
 SIZES: dict[str, Any] = {
     "steps": 3,
@@ -32,3 +37,22 @@ def maporl(*argv: object) -> int:
     with pytest.raises(SystemExit) as stop:
         cli.main([str(word) for word in argv])
     return int(stop.value.code or 0)
+
+
+def wait_for_step(process: subprocess.Popen[str], folder: Path, step: int) -> None:
+    """Return as soon as the run of a process has logged a step."""
+    metrics = folder / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= step):
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        time.sleep(0.01)
+
+
+def newest_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Return every tensor of a run's newest checkpoint: policies, critics, optimiser."""
+    newest = checkpoint.latest(folder / "checkpoints")
+    assert newest is not None
+    return {
+        f"{path.relative_to(newest)}:{name}": tensor
+        for path in sorted(newest.rglob("*.safetensors"))
+        for name, tensor in checkpoint.load_tensors(path).items()
+    }

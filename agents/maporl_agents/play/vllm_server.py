@@ -15,11 +15,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from maporl_agents.types import TokenIds
 from maporl_env.http_json import (
+    Attempts,
     RemoteError,
     RemoteGarbage,
     RemoteRefused,
@@ -109,25 +111,21 @@ class VLLMServer:
     ) -> None:
         root = url.rstrip("/").removesuffix("/v1")
 
-        def service(
-            path: str, retries: int = retries, timeout_seconds: float = timeout_seconds
-        ) -> Service:
-            return Service(
-                root,
-                path,
-                what="vLLM server",
-                remedy="see that it runs and that its address is right (sampling.url)",
-                token=token,
-                timeout_seconds=timeout_seconds,
-                retries=retries,
-                pause_seconds=pause_seconds,
-                max_answer_bytes=_MAX_ANSWER_BYTES,
-            )
-
+        attempts = Attempts(timeout_seconds, retries, pause_seconds)
+        service = partial(
+            Service,
+            root,
+            what="vLLM server",
+            remedy="see that it runs and that its address is right (sampling.url)",
+            token=token,
+            attempts=attempts,
+            max_answer_bytes=_MAX_ANSWER_BYTES,
+        )
         self._models = service("/v1/models")
         self._completions = service("/v1/completions")
         self._load = service("/v1/load_lora_adapter")
-        self._unload = service("/v1/unload_lora_adapter", 0, min(10.0, timeout_seconds))
+        once = attempts._replace(retries=0, timeout_seconds=min(10.0, timeout_seconds))
+        self._unload = service("/v1/unload_lora_adapter", attempts=once)
         self.name = self._models.name
         self.lost = ""
 

@@ -7,17 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from miniatures import stir
-from torch import Tensor
+from miniatures import stir, tables_and_gradients
 
 from maporl_agents.config import Sampling, TeamConfig
 from maporl_agents.models.bases import Base
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
-from maporl_agents.types import Rollout, TokenBatch
+from maporl_agents.types import Rollout
 from maporl_agents.update.batching import collate
-from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.batched import BatchedDebate
 from maporl_env.config import DebateConfig
 from maporl_env.types import Question
@@ -56,22 +54,6 @@ def played(team: Team) -> list[Rollout]:
     return play(team, debates, QUESTIONS, Sampling(max_new_tokens=6), seed=3)
 
 
-def scored(team: Team, batch: TokenBatch) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """Return tables of a batch, and the gradients of all that is trained."""
-    now = score_tokens(team, batch, temperature=0.8, with_values=True)
-    with torch.no_grad():
-        frozen = score_tokens(team, batch, temperature=0.8, reference=True)
-    weights = torch.rand(batch.mask.shape, generator=torch.Generator().manual_seed(0))
-    ((now.logprobs + 0.3 * now.values) * weights).sum().backward()
-    grads = {}
-    for owner, named in (team.trainable() | team.trainable_critics()).items():
-        for name, weight in named.items():
-            if weight.grad is not None:
-                grads[f"{owner}/{name}"] = weight.grad
-            weight.grad = None
-    return [now.logprobs.detach(), now.values.detach(), frozen.logprobs], grads
-
-
 @pytest.mark.parametrize("kind", ["nf4", "int8"])
 def test_messages_tables_and_gradients_are_those_of_the_modules(
     native: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, kind: str
@@ -81,11 +63,11 @@ def test_messages_tables_and_gradients_are_those_of_the_modules(
     assert all(base.reads_packed for base in team.bases)
     rollouts = played(team)
     batch = collate(team, rollouts)[0]
-    found = {"packed": scored(team, batch)}
+    found = {"packed": tables_and_gradients(team, batch)}
     monkeypatch.setattr(Base, "reads_packed", False)
-    found["padded"] = scored(team, batch)
+    found["padded"] = tables_and_gradients(team, batch)
     by_modules(team, monkeypatch)
-    tables, grads = scored(team, batch)
+    tables, grads = tables_and_gradients(team, batch)
     for way, (own_tables, own_grads) in found.items():
         for one, other in zip(own_tables, tables, strict=True):
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5, msg=way)

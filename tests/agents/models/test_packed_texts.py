@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lean_cases import TAKEN, batch, lean_of, make_model
-from miniatures import load_team, stir
+from miniatures import load_team, stir, tables_and_gradients
 
 from maporl_agents.models.bases import Base
 from maporl_agents.models.grouped_products import RowRuns
@@ -197,26 +197,12 @@ def test_scores_and_gradients_equal_those_of_padded_texts(
     stir(team)
     batch = tree_batch(team)
 
-    def scored() -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
-        now = score_tokens(team, batch, temperature=0.8, with_values=True, with_entropy=True)
-        with torch.no_grad():
-            frozen = score_tokens(team, batch, temperature=0.8, reference=True)
-        weights = torch.rand(batch.mask.shape, generator=torch.Generator().manual_seed(0))
-        ((now.logprobs + 0.3 * now.values) * weights).sum().backward()
-        grads = {}
-        for owner, named in (team.trainable() | team.trainable_critics()).items():
-            for name, weight in named.items():
-                if weight.grad is not None:
-                    grads[f"{owner}/{name}"] = weight.grad
-                weight.grad = None
-        return [now.logprobs, now.values, now.entropy, frozen.logprobs], grads
-
     assert all(base.reads_packed for base in team.bases)
-    found, grads = scored()
+    found, grads = tables_and_gradients(team, batch)
     monkeypatch.setattr(Base, "reads_packed", False)
-    expected, others = scored()
+    expected, others = tables_and_gradients(team, batch)
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one.detach(), other.detach(), atol=apart, rtol=apart)
+        torch.testing.assert_close(one, other, atol=apart, rtol=apart)
     assert grads.keys() == others.keys()
     assert any(grad.any() for grad in grads.values())
     for name, grad in grads.items():  # norms are in float32 in either format, as transformers' are

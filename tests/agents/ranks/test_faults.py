@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 
 from rank_cases import HERE, REPOSITORY, distance, ends, start
+from small_runs import newest_weights, wait_for_step
 
 from maporl_agents.records import checkpoint
 from maporl_agents.records.run_log import read_metrics
@@ -81,29 +81,10 @@ def of_rank(parent: int, rank: int) -> int:
     raise AssertionError(f"no process of rank {rank}")
 
 
-def wait_for_step(process: subprocess.Popen[str], folder: Path, step: int) -> None:
-    """Return as soon as a run has logged a step."""
-    metrics = folder / "metrics.jsonl"
-    while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= step):
-        assert process.poll() is None, process.stdout and process.stdout.read()
-        time.sleep(0.01)
-
-
 def finished(process: subprocess.Popen[str], seconds: float = 400) -> tuple[int, str]:
     """Return the exit code and the output of a command."""
     output, _ = process.communicate(timeout=seconds)
     return process.returncode, output
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Return every tensor of a run's newest checkpoint: policies, critics, optimiser."""
-    newest = checkpoint.latest(folder / "checkpoints")
-    assert newest is not None
-    return {
-        f"{path.relative_to(newest)}:{name}": tensor
-        for path in sorted(newest.rglob("*.safetensors"))
-        for name, tensor in checkpoint.load_tensors(path).items()
-    }
 
 
 def said(folder: Path) -> list[Any]:
@@ -135,7 +116,7 @@ def test_a_killed_rank_is_started_again_and_nothing_has_changed(
         code, output = finished(process)
     assert code == 0, output
     assert "resuming" in output
-    expected, found = weights(whole), weights(tmp_path / "run")
+    expected, found = newest_weights(whole), newest_weights(tmp_path / "run")
     assert all(torch.equal(expected[name], found[name]) for name in expected | found)
     metrics = [folder / "metrics.jsonl" for folder in (whole, tmp_path / "run")]
     assert metrics[0].read_bytes() == metrics[1].read_bytes()
@@ -166,7 +147,7 @@ def test_a_stopped_rank_stops_all_and_other_numbers_of_processes_go_on(
         code, output = finished(process)
     assert code == 0, output
     assert said(whole) == said(folder)
-    assert distance(weights(whole), weights(folder)) <= 1e-6
+    assert distance(newest_weights(whole), newest_weights(folder)) <= 1e-6
 
 
 def test_a_loss_that_is_no_number_ends_all_ranks_with_one_sentence(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from rank_cases import distance
-from test_faults import CLI, finished, said, weights
+from small_runs import newest_weights
+from test_faults import CLI, finished, said
 from test_faults import running as process_of
 from vllm_stand_in import running
 
@@ -41,4 +42,4 @@ def test_two_processes_send_each_version_of_an_adapter_once(tmp_path: Path) -> N
     assert sent[1] == sent[2]
     one, two = tmp_path / "1" / "run", tmp_path / "2" / "run"
     assert said(one) == said(two)
-    assert distance(weights(one), weights(two)) < 1e-4
+    assert distance(newest_weights(one), newest_weights(two)) < 1e-4

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import maporl
+from small_runs import maporl, newest_weights, wait_for_step
 
 from maporl_agents.records import checkpoint
 from maporl_agents.records.run_log import read_metrics
@@ -39,30 +39,11 @@ def start_training(*argv: object) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_step(process: subprocess.Popen[str], folder: Path, step: int) -> None:
-    """Return as soon as the run has logged a step."""
-    metrics = folder / "metrics.jsonl"
-    while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= step):
-        assert process.poll() is None, process.stdout and process.stdout.read()
-        time.sleep(0.01)
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Return every tensor of a run's newest checkpoint: policies, critics, optimiser."""
-    newest = checkpoint.latest(folder / "checkpoints")
-    assert newest is not None
-    return {
-        f"{path.relative_to(newest)}:{name}": tensor
-        for path in sorted(newest.rglob("*.safetensors"))
-        for name, tensor in checkpoint.load_tensors(path).items()
-    }
-
-
 def assert_same_run(one: Path, other: Path) -> None:
     """Weights, moments, metrics, sampled debates and results are bitwise the same."""
     for name in ("metrics.jsonl", "transcripts/train.jsonl", "results.json"):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
-    mine, theirs = weights(one), weights(other)
+    mine, theirs = newest_weights(one), newest_weights(other)
     assert mine.keys() == theirs.keys()
     for name, tensor in mine.items():
         assert torch.equal(tensor, theirs[name]), name
