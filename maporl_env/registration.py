@@ -10,6 +10,7 @@ GYMNASIUM_ID = "maporl/Debate-v0"
 TOKEN_ID = "maporl/TokenDebate-v0"
 GAME_ID = "maporl/collaboration-v0"
 TAKEAWAY_ID = "maporl/takeaway-v0"
+BOXES_ID = "maporl/boxes-v0"
 LONE_GAME_ID = "maporl/Collaboration-v0"
 
 
@@ -25,6 +26,7 @@ def register_all() -> None:
         _register_in_pettingzoo("aec", GAME_ID, "collaboration_v0:env")
         _register_in_pettingzoo("parallel", GAME_ID, "collaboration_v0:parallel_env")
         _register_in_pettingzoo("aec", TAKEAWAY_ID, "takeaway_v0:env")
+        _register_in_pettingzoo("parallel", BOXES_ID, "games.boxes_v0:parallel_env")
     vector = "maporl_env.bridges.vector:VectorDebate"
     _register_in_gymnasium(GYMNASIUM_ID, "single_agent:SingleAgentDebate", vector)
     _register_in_gymnasium(TOKEN_ID, "tokens:TokenDebate")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
-from maporl_env.revision.values import Action, State, SubsetValues
+from maporl_env.revision.values import Action, State, Step, SubsetCritic
 
 Proposed = TypeVar("Proposed")
 
@@ -69,6 +69,24 @@ class Threshold:
             raise ValueError(f"tries must be at least 1, not {self.tries}")
 
 
+class ScoringFailed(RuntimeError):
+    """The critic raised; nothing of the turn was committed.
+
+    Attributes:
+        tries: the proposals that were scored before.
+        steps: the turns of the episode that were played before, where one was played.
+    """
+
+    def __init__(self, proposal: object, tries: Sequence[Try], error: Exception) -> None:
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        super().__init__(
+            f"the critic failed on proposal {len(tries) + 1}, {proposal!r:.80}: "
+            f"{told:.200}; what came before it is kept in .tries and .steps"
+        )
+        self.tries = tuple(tries)
+        self.steps: tuple[Step, ...] = ()
+
+
 def revise(
     propose: Callable[[Sequence[Try]], Proposed],
     score: Callable[[Proposed], float | None],
@@ -82,12 +100,18 @@ def revise(
         score: returns the advantage of a proposal; None, for one it does not know, never passes.
         threshold: how good a proposal has to be.
         fallback: returns what is committed if no proposal passes, such as an action of mu.
+
+    Raises:
+        ScoringFailed: `score` raised.
     """
     level = 2 * threshold.alpha
     tries: list[Try] = []
     for _ in range(threshold.tries):
         proposal = propose(tuple(tries))
-        found = score(proposal)
+        try:
+            found = score(proposal)
+        except Exception as error:  # any critic's own code
+            raise ScoringFailed(proposal, tries, error) from error
         tries.append(Try(proposal, found, level))
         if found is not None and found >= level:
             return Revision(proposal, tuple(tries), fell_back=False)
@@ -105,7 +129,7 @@ def act_in_order(
     state: State,
     agents: int,
     propose: Propose,
-    values: SubsetValues,
+    values: SubsetCritic,
     threshold: Threshold,
     fallback: Fallback,
 ) -> list[Revision[Action]]:
@@ -134,7 +158,7 @@ def act_in_order(
 
 
 def _local_advantage(
-    values: SubsetValues, state: State, before: tuple[Action, ...], action: Action
+    values: SubsetCritic, state: State, before: tuple[Action, ...], action: Action
 ) -> float | None:
     return values.local_advantage(state, (*before, action))
 
@@ -142,7 +166,7 @@ def _local_advantage(
 def act_jointly(
     state: State,
     propose: Callable[[Sequence[Try]], tuple[Action, ...]],
-    values: SubsetValues,
+    values: SubsetCritic,
     threshold: Threshold,
     fallback: Callable[[], tuple[Action, ...]],
 ) -> Revision[tuple[Action, ...]]:

@@ -14,16 +14,19 @@ V: A = Q_n - Q_n(s, WAIT) / gamma.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-State = Hashable
-Action = Hashable
+State = Any
+"""What a critic knows of the situation before a turn; hashable where the critic is a table."""
+Action = Any
+"""What one agent does in a turn, None for an agent that did not act; hashable likewise."""
 
 
 class Step(NamedTuple):
@@ -56,8 +59,32 @@ def discounted_returns(rewards: ArrayLike, gamma: float) -> NDArray[np.float64]:
     return values
 
 
+class SubsetCritic(ABC):
+    """Q of ordered subsets of agents, and the advantages that follow from it."""
+
+    @abstractmethod
+    def q(self, state: State, actions: Sequence[Action] = ()) -> float | None:
+        """Return Q of the first agents' actions, V(s) for none; None for what is not known."""
+
+    def local_advantage(self, state: State, actions: Sequence[Action]) -> float | None:
+        """Return the advantage of the last of some actions, given those before; None if unknown."""
+        if not actions:
+            raise ValueError("a local advantage is that of the last action: give at least one")
+        return self._difference(state, actions, actions[:-1])
+
+    def joint_advantage(self, state: State, actions: Sequence[Action]) -> float | None:
+        """Return the advantage of all actions together; None if it is not known."""
+        return self._difference(state, actions, ())
+
+    def _difference(
+        self, state: State, actions: Sequence[Action], fewer: Sequence[Action]
+    ) -> float | None:
+        after, before = self.q(state, actions), self.q(state, fewer)
+        return None if after is None or before is None else after - before
+
+
 @dataclass
-class SubsetValues:
+class SubsetValues(SubsetCritic):
     """Tabular Q of ordered subsets: Monte-Carlo means of the returns of episodes played by mu.
 
     Attributes:
@@ -82,18 +109,6 @@ class SubsetValues:
         """Return Q of the first agents' actions, V(s) for none; None for what was never seen."""
         total, seen = self._sums.get((state, tuple(actions)), (0.0, 0))
         return total / seen if seen else None
-
-    def local_advantage(self, state: State, actions: Sequence[Action]) -> float | None:
-        """Return the advantage of the last of some actions, given those before; None if unseen."""
-        if not actions:
-            raise ValueError("a local advantage is that of the last action: give at least one")
-        after, before = self.q(state, actions), self.q(state, actions[:-1])
-        return None if after is None or before is None else after - before
-
-    def joint_advantage(self, state: State, actions: Sequence[Action]) -> float | None:
-        """Return the advantage of all actions together; None if they were never seen."""
-        after, before = self.q(state, actions), self.q(state)
-        return None if after is None or before is None else after - before
 
 
 def subset_values(

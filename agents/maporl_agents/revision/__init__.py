@@ -1,0 +1,1 @@
+"""ReAd's critic as a network; the rest of ReAd needs no deep learning: `maporl_env.revision`."""
