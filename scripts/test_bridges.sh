@@ -8,7 +8,10 @@ declare -A extras=(
     [plain]="train" [sb3]="train,sb3" [trl]="train,trl"
     [torchrl]="torchrl" [supersuit]="supersuit" [tianshou]="tianshou" [rllib]="rllib"
     [benchmarl]="benchmarl" [agilerl]="agilerl" [reasoning]="reasoning" [textarena]="train,textarena" [openenv]="openenv"
+    [verifiers]="verifiers"
 )
+# What else of this repository must be installed.
+declare -A folders=([verifiers]="./environments/maporl_debate")
 declare -A tests=(
     [reasoning]="tests/env/tasks/test_reasoning_gym.py tests/env/tasks/test_reasoning_options.py"
     [plain]="tests/bridges"
@@ -23,9 +26,9 @@ declare -A modules=(
     [torchrl]="torchrl.envs" [supersuit]="supersuit, stable_baselines3" [tianshou]="tianshou.data"
     [rllib]="ray.rllib" [benchmarl]="benchmarl.environments" [agilerl]="agilerl.algorithms"
     [reasoning]="reasoning_gym, reasoning_gym.factory" [textarena]="textarena"
-    [openenv]="openenv.core"
+    [openenv]="openenv.core" [verifiers]="verifiers.v1, maporl_debate"
 )
-order=(plain sb3 torchrl supersuit tianshou rllib benchmarl agilerl reasoning textarena openenv trl)
+order=(plain sb3 torchrl supersuit tianshou rllib benchmarl agilerl reasoning textarena openenv verifiers trl)
 
 usage() {
     cat <<'END'
@@ -63,7 +66,7 @@ run() { # NAME: environment, package, tests
     "${PYTHON:-python3}" -m venv "$place/$name" &&
         "$py" -m pip install -q -c "$place/pins.txt" torch &&
         "$py" -m pip install -q -c "$place/pins.txt" pytest pytest-timeout hypothesis \
-            ".[${extras[$name]}]" &&
+            ".[${extras[$name]}]" ${folders[$name]:-} &&
         "$py" -c "import ${modules[$name]}" &&
         # shellcheck disable=SC2086  # lists of words
         OMP_NUM_THREADS=1 "$py" -m pytest -q --timeout 900 -rP --no-header ${PYTEST_ARGS:-} $paths
