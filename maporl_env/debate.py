@@ -28,7 +28,13 @@ from maporl_env.credit import Credit
 from maporl_env.prompts import Reading, render
 from maporl_env.protocols import AppendOnly, Drafting, PartialTurns, Protocol, tries_again
 from maporl_env.protocols.base import closed
-from maporl_env.protocols.knowledge import as_known_to, clean, cleaned, require_private
+from maporl_env.protocols.knowledge import (
+    as_known_to,
+    clean,
+    cleaned,
+    require_private,
+    require_unreachable,
+)
 from maporl_env.tasks.worked import AnswerRule, WorkedExamples, read_by
 from maporl_env.types import AgentID, Answer, Message, Question, Transcript, View, agent_ids
 
@@ -96,16 +102,18 @@ class Debate:
     def reset(self, question: Question) -> None:
         """Start a debate about a question; the debate before it is dropped.
 
-        Lone surrogates in the prompt and private texts become U+FFFD, as in messages.
+        Lone surrogates in prompt, private texts and reference become U+FFFD, as in messages.
 
         Raises:
-            ValueError: some agent's persona and question are over the protocol's token budget, or
-                the question has private texts for another number of agents.
+            ValueError: some agent's persona and question are over the protocol's token budget, the
+                question has private texts for another number of agents, or one of them holds the
+                reference.
         """
         require_private(question, len(self.agents))
         question = read_by(cleaned(question), self.answer_rule)
         partial = isinstance(self.protocol, PartialTurns)
         transcript = Transcript(question, self.agents, (), () if partial else None)
+        require_unreachable(question, transcript, self.protocol)
         if getattr(self.protocol, "token_budget", None) is not None:
             for agent in self.agents:
                 self.protocol.view(agent, as_known_to(agent, transcript, self.protocol))

@@ -66,8 +66,8 @@ class Question:
             raise TypeError("private must be a list of texts, one per agent")
         if not isinstance(self.hidden, str):
             raise TypeError("hidden must be a text")
-        reference = self.hidden.strip()
-        if len(reference) >= LONG_REFERENCE and reference in self.prompt:
+        reference = " ".join(self.hidden.split())
+        if len(reference) >= LONG_REFERENCE and reference in " ".join(self.prompt.split()):
             raise ValueError(
                 f"the hidden reference of question {self.id!r} stands in its prompt, where every "
                 "agent would read it: take it out of the prompt, or leave hidden empty"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from maporl_env.protocols.base import Privileged, Protocol
-from maporl_env.types import AgentID, Question, Transcript
+from maporl_env.types import LONG_REFERENCE, AgentID, Question, Transcript
 
 
 def as_known_to(agent: AgentID, history: Transcript, protocol: Protocol) -> Transcript:
@@ -31,12 +31,34 @@ def require_private(question: Question, num_agents: int) -> None:
         )
 
 
+def require_unreachable(question: Question, history: Transcript, protocol: Protocol) -> None:
+    """Raise ValueError if the hidden reference would reach an agent that may not read it.
+
+    A prompt that holds it is refused where the question is made; private texts are looked at here.
+    """
+    reference = _squeezed(question.hidden)
+    if len(reference) < LONG_REFERENCE or not question.private:
+        return
+    informed = protocol.privileged(history.agents) if isinstance(protocol, Privileged) else ()
+    for agent, text in zip(history.agents, question.private, strict=True):
+        if agent not in informed and reference in _squeezed(text):
+            raise ValueError(
+                f"the hidden reference of question {question.id!r} stands in the private text of "
+                f"{agent}, which may not read it: take it out of there, or leave hidden empty"
+            )
+
+
+def _squeezed(text: str) -> str:
+    return " ".join(text.split())
+
+
 def cleaned(question: Question) -> Question:
     """Return a question whose texts can be encoded; the same where they can be already."""
     prompt, private = clean(question.prompt), tuple(map(clean, question.private))
-    if (prompt, private) == (question.prompt, question.private):
+    hidden = clean(question.hidden)
+    if (prompt, private, hidden) == (question.prompt, question.private, question.hidden):
         return question
-    return replace(question, prompt=prompt, private=private)
+    return replace(question, prompt=prompt, private=private, hidden=hidden)
 
 
 def clean(text: str) -> str:

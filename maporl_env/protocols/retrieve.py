@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from maporl_env import fitting, prompts
-from maporl_env.answers import extract_answer
+from maporl_env.answers import answers_equal, extract_answer
 from maporl_env.protocols.base import PartialTurns
 from maporl_env.protocols.conversation import Conversation
 from maporl_env.types import AgentID, Answer, Message, Transcript, View
 
 By = Literal["agent", "score"]
-SCORED = re.compile(r"\bAgent (\d{1,4}):\s{0,3}(\d(?:\.\d{1,9})?)(?![\d.]*\d)")
+SCORED = re.compile(
+    r"\bAgent\s{1,3}(\d{1,4})\s{0,3}:\s{0,3}(\d(?:\.\d{1,9})?)(?![\d.]*\d)", re.IGNORECASE
+)
 ASKED = (
     "\nScore each answer from 0 to 1 by how well its reasoning supports it, one line each, as in "
     "Agent 1: 0.5\n"
@@ -29,7 +31,8 @@ class Retrieve(PartialTurns, Conversation):
 
     Attributes:
         by: "agent": the last agent, the retriever, reads all answers and writes a score for each,
-            as ``Agent 1: 0.5``; it is scored for the answer it scores highest. "score": nobody
+            as ``Agent 1: 0.5``; it is scored for the answer it scores highest. If it writes no
+            scores but an answer, it has chosen the first message with that answer. "score": nobody
             retrieves, and the highest score that agents would read decides: that of
             `feedback_verifier`, such as a trained verifier, or without one that of the reward's.
     """
@@ -109,6 +112,8 @@ class Retrieve(PartialTurns, Conversation):
             messages, last = messages[:-1], messages[-1]
             given = {int(number) - 1: float(score) for number, score in SCORED.findall(last.text)}
             scores = {p: x for p, x in given.items() if 0 <= p < len(messages) and x <= 1}
+            if not given:
+                return _repeated(last.text, messages, history.question.kind)
         known = [(score, -place) for place, score in scores.items() if score is not None]
         return messages[-max(known)[1]] if known else None
 
@@ -117,3 +122,10 @@ class Retrieve(PartialTurns, Conversation):
         chosen = self.retrieved(history) if history.turn else None
         answer = None if chosen is None else extract_answer(chosen.text, history.question.kind)
         return () if answer is None else (answer,)
+
+
+def _repeated(text: str, messages: tuple[Message, ...], kind: str) -> Message | None:
+    """Return the first message that has the same answer as a text; None without any."""
+    own = extract_answer(text, kind)
+    answers = ((one, extract_answer(one.text, kind)) for one in messages if own is not None)
+    return next((one for one, answer in answers if answers_equal(own, answer)), None)

@@ -5,7 +5,8 @@ Columns are known in any capitalisation; files may be compressed (.gz).
 - Your own questions: prompt (or question), answer, and as wanted id, kind ("number" unless given)
   and split (train, validation, test in their usual spellings, or a name of your own), private (a
   list with a text per agent, which it alone reads; as JSON in a .csv file) and hidden (a reference
-  for verifiers).
+  for verifiers and simulated users); each of these texts may be {"file": "name.txt"}, a file
+  beside the .jsonl file (`private_files`).
 - GSM8K: question, and an answer that ends in "#### N".
 - ANLI and other entailment sets: premise, hypothesis, label (0, 1, 2 or a word).
 
@@ -27,6 +28,7 @@ from maporl_env.answers import NLI_LABELS, read_gold
 from maporl_env.prompts import Template
 from maporl_env.tasks.base import Task
 from maporl_env.tasks.index import IndexedQuestions, Reader, json_object, open_index
+from maporl_env.tasks.private_files import with_files
 from maporl_env.tasks.splits import (
     Numbered,
     Row,
@@ -73,7 +75,9 @@ def read_rows(path: Path) -> Iterator[Numbered]:
         raise ValueError(f"{path} is neither .jsonl nor .csv: convert it to one of them")
     try:
         with (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig", newline="") as lines:
-            yield from _csv(path, lines) if suffix == ".csv" else _jsonl(path, lines)
+            rows = _csv(path, lines) if suffix == ".csv" else _jsonl(path, lines)
+            for where, row in rows:
+                yield where, with_files(row, path.parent, where)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error.reason}): re-encode it") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:

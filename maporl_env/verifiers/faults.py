@@ -87,10 +87,15 @@ def _is_from_outside(error: BaseException, handlers: frozenset[CodeType]) -> boo
     return default and isinstance(error, KeyboardInterrupt)
 
 
-def say(error: BaseException) -> str:
-    """Return type and message of an exception; its type alone if its message cannot be read."""
+def say(error: BaseException, clean: Callable[[str], str] = str) -> str:
+    """Return type and message of an exception; its type alone if its message cannot be read.
+
+    Args:
+        error: the exception.
+        clean: what is said of its message, before the end of a long one is cut.
+    """
     try:
-        return f"{type(error).__name__}: {error}"[:MAX_DETAIL]
+        return f"{type(error).__name__}: {clean(str(error))}"[:MAX_DETAIL]
     except BaseException:
         return type(error).__name__
 

@@ -11,6 +11,7 @@ from maporl_env.types import Question
 from maporl_env.verifiers.base import ScoreFunction, VerifierLike
 from maporl_env.verifiers.faults import as_list, attempt, judge, say
 from maporl_env.verifiers.function import FunctionVerifier
+from maporl_env.verifiers.redaction import without_secrets
 
 
 class Scorer:
@@ -47,7 +48,7 @@ class Scorer:
         )
         if judged is None:
             assert error is not None
-            self.last_error = _without_secrets(say(error), questions)
+            self.last_error = say(error, lambda words: without_secrets(words, questions))
             timed_out = isinstance(error, TimeoutError)
             return self._none("timed out" if timed_out else "raised", count)
         if len(judged) != count:
@@ -58,15 +59,6 @@ class Scorer:
     def _none(self, cause: str, count: int) -> list[float | None]:
         self.faults[cause] += count
         return [None] * count
-
-
-def _without_secrets(text: str, questions: Sequence[Question]) -> str:
-    """Return an error text without the references and private texts that its verifier read."""
-    kind, colon, words = text.partition(": ")
-    secrets = {secret for q in questions for secret in (*q.private, q.hidden) if secret}
-    for secret in sorted(secrets, key=len, reverse=True):
-        words = words.replace(secret, "(left out)")
-    return kind + colon + words
 
 
 def _score_function(verifier: VerifierLike) -> ScoreFunction:

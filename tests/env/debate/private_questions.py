@@ -6,7 +6,11 @@ from collections.abc import Sequence
 
 from maporl_env.types import Question
 
-HIDDEN = "reference-of-nobody"
+LINES = ("reference-of-nobody 'first' line", "reference-of-nobody second line")
+HIDDEN = "\n".join(LINES)
+"""Of several lines, as programs are, and with quotes: what quotes it may escape both."""
+SIGN = "reference-of-nobody"
+"""Stands in every line of the reference."""
 
 
 def mark(seat: int) -> str:

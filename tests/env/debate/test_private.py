@@ -186,3 +186,81 @@ def test_a_reference_that_every_agent_would_read_is_refused(tmp_path: Path) -> N
     rows.write_text(json.dumps(row) + "\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"rows.jsonl, line 1: .*stands in its prompt"):
         load_task(rows)
+
+
+def test_private_texts_may_be_files(tmp_path: Path) -> None:
+    (tmp_path / "ann").mkdir()
+    (tmp_path / "ann" / "note.txt").write_text("Ann has ``` 3.\n", encoding="utf-8")
+    (tmp_path / "solution.py").write_text("def f():\n    return 7\n", encoding="utf-8")
+    row = {"prompt": "How many?", "answer": "7", "hidden": {"file": "solution.py"}}
+    row["private"] = ["", {"file": "ann/note.txt"}]
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    [question] = load_task(rows).split("train")
+    assert question.private == ("", "the file ann/note.txt:\n````\nAnn has ``` 3.\n````")
+    assert question.hidden == "the file solution.py:\n```\ndef f():\n    return 7\n```"
+    env = debate_v0.parallel_env(task=[question], num_agents=2)
+    observations, _ = env.reset(seed=0)
+    assert ["Ann has" in observations[agent] for agent in env.agents] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("none.txt", "line 1: the file none.txt cannot be read: No such file"),
+        ("../outside.txt", "line 1: file must name a file in or below"),
+        ("/etc/hostname", "line 1: file must name a file in or below"),
+        ("", "line 1: file must name a file in or below"),
+        (3, "line 1: file must name a file in or below"),
+        ("bytes.bin", "line 1: the file bytes.bin cannot be read: it is not UTF-8 text"),
+        ("long.txt", "line 1: the file long.txt has 100,001 characters, and may have 100,000"),
+    ],
+)
+def test_a_private_file_that_cannot_be_is_told_with_its_place(
+    tmp_path: Path, name: Any, words: str
+) -> None:
+    (tmp_path / "outside.txt").write_text("secret", encoding="utf-8")
+    folder = tmp_path / "task"
+    folder.mkdir()
+    (folder / "bytes.bin").write_bytes(b"\xff\xfe\xfa")
+    (folder / "long.txt").write_text("x" * 100_001, encoding="utf-8")
+    row = {"prompt": "x", "answer": "1", "private": [{"file": name}]}
+    (folder / "train.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    with pytest.raises(ValueError, match=words) as error:
+        load_task(folder / "train.jsonl")
+    assert "\n" not in str(error.value)
+
+
+def test_a_reference_in_a_private_text_is_refused_unless_its_agent_may_read_it() -> None:
+    reference = "def total(xs):\n    return sum(xs)"
+    for seat, protocol, refused in (
+        (0, "debate", True),
+        (0, "dialogue", True),
+        (1, "dialogue", False),
+    ):
+        private = ["", ""]
+        private[seat] = f"See:  {reference}"
+        question = Question("q", "Add up.", "7", private=tuple(private), hidden=reference)
+        batch = BatchedDebate(DebateConfig(task=[question], num_agents=2, protocol=protocol), 1)
+        if not refused:
+            batch.reset()
+            continue
+        with pytest.raises(ValueError, match=f"stands in the private text of agent_{seat}, which"):
+            batch.reset()
+
+
+def test_a_reference_is_found_in_a_prompt_that_lays_it_out_otherwise() -> None:
+    with pytest.raises(ValueError, match="stands in its prompt"):
+        Question(
+            "q",
+            "Add: def total(xs): return sum(xs)",
+            "7",
+            hidden="def total(xs):\n  return sum(xs)",
+        )
+
+
+def test_lone_surrogates_of_a_reference_are_replaced() -> None:
+    debate = DebateConfig(task=[told(2)], protocol="dialogue", num_agents=2).load().debate()
+    debate.reset(Question("q", "?", "1", hidden="a\ud800b"))
+    debate.post("agent_0", "Which?")
+    assert "a\ufffdb" in debate.observation("agent_1")

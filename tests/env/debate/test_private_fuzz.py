@@ -6,6 +6,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -15,13 +16,17 @@ import pytest
 from maporl_env import debate_v0, prompts, replay
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.bridges import speakers, trl
+from maporl_env.bridges.endpoint import Endpoint
 from maporl_env.bridges.single_agent import SingleAgentDebate
 from maporl_env.bridges.vector import VectorDebate
 from maporl_env.observations.tokens import ByteTokenizer
 from maporl_env.protocols import PROTOCOLS
+from maporl_env.tasks.base import Task
 from maporl_env.types import Question, Transcript
+from maporl_env.verifiers import RemoteVerifier
 
-from .private_questions import HIDDEN, mark, told
+from ..verifiers.test_judge import Reply, completion, serving
+from .private_questions import SIGN, mark, told
 from .test_fuzz import hostile_text
 
 Read = dict[str, list[str]]
@@ -40,6 +45,12 @@ def role(seat: int) -> str:
     return f"<role-of-{seat}>"
 
 
+def some_task(rng: random.Random, asked: Question) -> Task:
+    """A task whose worked examples, other questions, have secrets of the same form."""
+    train = [replace(asked, id=f"told/{n}", prompt=f"What is it, then? {n}") for n in range(2)]
+    return Task("told", {"train": train, "test": [asked]})
+
+
 def some_options(rng: random.Random) -> dict[str, Any]:
     protocol = rng.choice(sorted(PROTOCOLS))
     fixed = {
@@ -52,17 +63,19 @@ def some_options(rng: random.Random) -> dict[str, Any]:
     num_agents = fixed.get(protocol, rng.randint(1, 4))
     least = 2 if protocol == "teams_and_judge" else 1
     options: dict[str, Any] = {
-        "task": [told(num_agents, rng.choice([(), (), (0,)]))],
+        "task": some_task(rng, told(num_agents, rng.choice([(), (), (0,)]))),
         "protocol": protocol,
         "num_agents": num_agents,
         "num_turns": {"retrieve": 1, "lessons": 3}.get(protocol) or rng.randint(least, 4),
+        "split": "test",
         "reward_mode": rng.choice(["terminal", "score"]),
         "reward_feedback": rng.random() < 0.5,
         "history": rng.choice(["all", "all", "last", "none"]),
-        "token_budget": rng.choice([None, None, 120]),
+        "token_budget": rng.choice([None, None, 300]),
         "max_chars": rng.choice([50, 1_000]),
         "verifier": Raising() if rng.random() < 0.3 else None,
         "render_mode": "ansi",
+        "shots": 0 if protocol in PARTIAL else rng.choice([0, 0, 1]),
     }
     if protocol == "joint":
         options["feedback"] = lambda question, text: f"{question} {question.to_dict()}"
@@ -209,6 +222,42 @@ def through_speakers(options: dict[str, Any], rng: random.Random) -> Read:
     return read
 
 
+def through_endpoint(options: dict[str, Any], rng: random.Random) -> Read:
+    """A person at the keyboard, and all others behind an address."""
+    read: Read = defaultdict(list)
+    given = {name: value for name, value in options.items() if name != "num_agents"}
+    agents = [f"agent_{seat}" for seat in range(options["num_agents"])]
+
+    def reply(agent: str) -> Reply:
+        def send(handler: Any, body: Any) -> None:
+            read[agent].append(json.dumps(body))
+            handler.send(completion(hostile_text(rng)))
+
+        return send
+
+    with ExitStack() as stack:
+        servers = [stack.enter_context(serving(reply(agent))) for agent in agents[1:]]
+        person = speakers.Person(lambda cue: hostile_text(rng), read[agents[0]].append)
+        models = [Endpoint(one.url, "m", retries=0, pause_seconds=0.0) for one in servers]
+        speakers.play([person, *models], seed=0, **given)
+    return read
+
+
+def through_remote_verifier(options: dict[str, Any], rng: random.Random) -> Read:
+    """A verifier behind an address, which quotes in its refusal all that it was sent."""
+    sent: list[str] = []
+
+    def refuse(handler: Any, body: Any) -> None:
+        sent.append(json.dumps(body))
+        handler.send(json.dumps({"error": sent[-1]}).encode(), 400)
+
+    with serving(refuse) as server:
+        remote = RemoteVerifier(server.url.removesuffix("/v1"), retries=0)
+        read = through_aec({**options, "verifier": remote}, rng)
+    assert all(SIGN in text and "-alone>" not in text and "<role-" not in text for text in sent)
+    return read
+
+
 def through_tokens(options: dict[str, Any], rng: random.Random) -> Read:
     read: Read = defaultdict(list)
     tokens: dict[str, Any] = {"observation": "tokens", "observation_tokens": 2_048}
@@ -250,7 +299,7 @@ def through_sb3(options: dict[str, Any], rng: random.Random) -> Read:
 
 
 def through_trl(options: dict[str, Any], rng: random.Random) -> Read:
-    [question] = options["task"]
+    [question] = options["task"].split("test")
     return {
         f"agent_{seat}": [json.dumps(trl.rows([question], agent=seat)[0]["prompt"])]
         for seat in range(options["num_agents"])
@@ -260,6 +309,7 @@ def through_trl(options: dict[str, Any], rng: random.Random) -> Read:
 ROUTES = [
     *(through_aec, through_parallel, through_gymnasium, through_vector, through_batch),
     *(through_speakers, through_tokens, through_sb3, through_trl),
+    *(through_endpoint, through_remote_verifier),
 ]
 
 
@@ -268,7 +318,7 @@ def check(read: Read, question: Question, num_agents: int, informed: str) -> Ite
     for agent, seen in read.items():
         others = [w(s) for s in range(num_agents) if agent != f"agent_{s}" for w in (mark, role)]
         for text in seen:
-            assert HIDDEN not in text or agent == informed
+            assert SIGN not in text or agent == informed
             assert not [one for one in others if one in text]
         if agent and seen:
             own = question.private_of(int(agent[-1]))
@@ -285,9 +335,9 @@ def test_no_agent_reads_what_is_not_its_own(
     readers = 0
     for _ in range(25):
         options = some_options(rng)
-        [question] = options["task"]
+        [question] = options["task"].split("test")
         found = check(route(options, rng), question, options["num_agents"], privileged(options))
         readers += len(list(found))
     assert readers > 20
-    assert HIDDEN not in caplog.text
+    assert SIGN not in caplog.text
     assert "-alone>" not in caplog.text
