@@ -143,6 +143,8 @@ class Result:
         detail: the message of the first error.
         output: the start of what the program printed.
         seconds: wall-clock time.
+        cpu_seconds: of the program, its threads and processes, from its loading to its end, as the
+            kernel counts them: not the tests' time, nor that of setting up the isolation.
         share: of the assertions that held; one that ran several times counts by the share of these.
     """
 
@@ -153,6 +155,7 @@ class Result:
     detail: str = ""
     output: str = ""
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     share: float = 0.0
 
 

@@ -13,6 +13,7 @@ import random
 import select
 import shutil
 import signal
+import struct
 import tempfile
 import time
 from typing import Any
@@ -22,6 +23,7 @@ from . import checker, frames, kernel, room, worker
 Message = dict[str, Any]
 STDIN, STDOUT = 0, 1
 CHECKER_MEMORY = 1 << 30
+_SECONDS = struct.Struct(">d")
 _OUTSIDE = kernel.NEW_USERS | kernel.NEW_NETWORK | kernel.NEW_MOUNTS | kernel.NEW_UTS
 _PER_JOB = kernel.NEW_PIDS | kernel.NEW_MOUNTS | kernel.NEW_IPC
 
@@ -69,16 +71,18 @@ def run(job: Message, isolated: bool) -> Message:
         for pipe in (calls[0], calls[1], answers[0], answers[1], output[1], report[1], go[1]):
             os.close(pipe)
         os.read(go[0], 1)  # the checker has its half of the job
+        start_up = _start_up(output[0])
         started = time.monotonic()
         verdict, text = _watch(report[0], output[0], started + job["seconds"], job["output_bytes"])
         seconds = time.monotonic() - started
     finally:
-        _end(pids, isolated)
+        spent = _end(pids, isolated)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
     for pipe in (report[0], output[0], go[0]):
         os.close(pipe)
-    return {**verdict, "output": text, "seconds": seconds}
+    cpu_seconds = max(0.0, spent - start_up)
+    return {**verdict, "output": text, "seconds": seconds, "cpu_seconds": cpu_seconds}
 
 
 def _start_worker(job: Message, calls: int, answers: int, output: int, folder: str | None) -> int:
@@ -91,7 +95,9 @@ def _start_worker(job: Message, calls: int, answers: int, output: int, folder: s
         os.setsid()  # a signal to its process group reaches no other process
         if folder is not None:
             os.chdir(folder)
-        worker.serve(job, *worker.enter(job, calls, answers, output, isolated))
+        pipes = worker.enter(job, calls, answers, output, isolated)
+        os.write(1, _SECONDS.pack(time.process_time()))  # before anything of the program runs
+        worker.serve(job, *pipes)
     except BaseException:
         os._exit(1)
     os._exit(0)
@@ -179,16 +185,33 @@ def _receive(report: int, deadline: float) -> Message:
     return verdict
 
 
-def _end(pids: list[int], isolated: bool) -> None:
-    """Kill worker, checker and all their descendants, and wait until they have ended."""
+def _start_up(output: int) -> float:
+    """Return the CPU seconds of a worker before its program; 0 if it ended before that."""
+    head = os.read(output, _SECONDS.size)
+    seconds: float = _SECONDS.unpack(head)[0] if len(head) == _SECONDS.size else 0.0
+    return seconds
+
+
+def _end(pids: list[int], isolated: bool) -> float:
+    """Kill worker, checker and all their descendants, and wait until they have ended.
+
+    Returns the CPU seconds of the worker and of all processes that it has started.
+    """
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    for pid in pids:
-        os.waitpid(pid, 0)  # the first process of a namespace takes all others with it
+    # The first process of a namespace takes all others with it, and their CPU time.
+    spent = [_reap(pid) for pid in pids][:1]
     while not isolated and (orphans := _children()):
         for pid in orphans:
             os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            spent.append(_reap(pid))
+    return sum(spent)
+
+
+def _reap(pid: int) -> float:
+    """Wait for a process and return the CPU seconds of it and of the children it waited for."""
+    usage = os.wait4(pid, 0)[2]
+    return usage.ru_utime + usage.ru_stime
 
 
 def _children() -> list[int]:

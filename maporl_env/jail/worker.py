@@ -65,7 +65,9 @@ def confine(job: Message, isolated: bool) -> None:
     kernel.drop_privileges()  # with them a process could raise its own limits
     limit(job, job["processes"] + job["housemates"])
     kernel.die_with_parent()
-    alone = not isolated and job["processes"] == 1  # the kernel does not count processes of root
+    # The kernel does not count processes of root, nor, before the checker has become this user, one
+    # too many; and it does not charge a process with the CPU time of a child that nobody waits for.
+    alone = job["processes"] == 1
     kernel.install_filter(filters.instructions(signals=isolated, forks=not alone))
 
 

@@ -43,7 +43,8 @@ class Lessons(PartialTurns, Conversation):
 
     Attributes:
         shown: k, the most lessons that are shown. Paper: 4.
-        cut: least speedup x factor of a lesson shown for its speed; None ranks all by it.
+        cut: least speedup x factor of a lesson shown for its speed; None ranks all by it. Paper:
+            1.1 for code optimisation. With it, agents read results as speed-ups.
         scale: the speed-up of a solution whose score is 1, which a verifier in [0, 1] cannot say.
         pay_lessons: reward lessons with the scores that follow (not in the paper).
         quality: relevance of a lesson to a question's prompt.
@@ -134,8 +135,7 @@ class Lessons(PartialTurns, Conversation):
     def _after_own(self, agent_index: int, history: Transcript) -> View:
         """Return the question, the own solution, and its result with the request for a lesson."""
         own = history.message(history.turn - 1, history.agents[agent_index])
-        result = "no result" if own.score is None else f"score {own.score:.2f}"
-        asked = RESULT.format(result=result)
+        asked = RESULT.format(result=self.result(own))
         asked = prompts.apart(prompts.breaks_off(own), asked) + asked
         question = self._question(agent_index, history)
         whole: View = (*question, ("own", own.text), ("user", asked))
@@ -144,6 +144,15 @@ class Lessons(PartialTurns, Conversation):
             and self.count_tokens(prompts.render(whole)) > self.token_budget
         )
         return question if too_long else whole
+
+    def result(self, solution: Message) -> str:
+        """Return in words what a solution is worth; with a `cut`, as a speed-up."""
+        if solution.score is None:
+            return "no result"
+        if self.cut is None:
+            return f"score {solution.score:.2f}"
+        fast = self.speedup(solution)
+        return f"right, {fast:.2f} times as fast" if fast > 0 else "wrong"
 
     def _listed(self, agent_index: int, history: Transcript, max_shown: int | None) -> str:
         """Return the selected lessons, each with what its solution was worth."""
@@ -163,7 +172,9 @@ class Lessons(PartialTurns, Conversation):
         """Return in words what the solution of a lesson was worth."""
         if lesson.speedup <= 0:
             return "the attempt failed"
-        return f"the attempt reached {lesson.speedup:.2f}"
+        if self.cut is None:
+            return f"the attempt reached {lesson.speedup:.2f}"
+        return f"the attempt was {lesson.speedup:.2f} times as fast"
 
     def outcome(self, history: Transcript) -> tuple[Answer, ...]:
         """The answer with the highest score of all complete turns; the earliest of equal ones."""

@@ -28,6 +28,7 @@ from maporl_env.verifiers import (
 )
 from maporl_env.verifiers.judge import judge_named, whole_judge
 from maporl_env.verifiers.programs import CodeTests, Diagnostics
+from maporl_env.verifiers.speedups import Speedups
 
 
 def _learned(folder: str) -> VerifierLike:
@@ -87,6 +88,10 @@ def _is_partial(share: str) -> bool:
     return share == "partial"
 
 
+def _speedup(scale: str) -> VerifierLike:
+    return Speedups(_number(scale, 10.0, "speedup:10"))
+
+
 def _cowriting(first: str) -> VerifierLike:
     if first not in ("", "correct_first"):
         raise ValueError(
@@ -102,6 +107,7 @@ TOKEN_VARIABLE = "MAPORL_VERIFIER_TOKEN"
 VERIFIERS: dict[str, Callable[[str], VerifierLike]] = {
     "key": lambda _: AnswerKey(),
     "tests": lambda share: CodeTests(partial=_is_partial(share)),
+    "speedup": _speedup,
     "cowriting": _cowriting,
     "tolerance": _tolerance,
     "math": _math,
