@@ -135,7 +135,7 @@ class Lessons(PartialTurns, Conversation):
     def _after_own(self, agent_index: int, history: Transcript) -> View:
         """Return the question, the own solution, and its result with the request for a lesson."""
         own = history.message(history.turn - 1, history.agents[agent_index])
-        asked = RESULT.format(result=self.result(own))
+        asked = RESULT.format(result=self.result(own, history))
         asked = prompts.apart(prompts.breaks_off(own), asked) + asked
         question = self._question(agent_index, history)
         whole: View = (*question, ("own", own.text), ("user", asked))
@@ -145,7 +145,7 @@ class Lessons(PartialTurns, Conversation):
         )
         return question if too_long else whole
 
-    def result(self, solution: Message) -> str:
+    def result(self, solution: Message, history: Transcript) -> str:
         """Return in words what a solution is worth; with a `cut`, as a speed-up."""
         if solution.score is None:
             return "no result"
