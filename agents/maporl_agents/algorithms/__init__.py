@@ -95,6 +95,10 @@ class Scheme:
         critics: the team has value heads.
         extra_policies: trained policies beyond those of the agents, such as a critic that is a
             language model. They have the next agent indices, and never speak.
+        imitated: `imitated(config, team, game, questions, seed=seed)` returns the rows that a
+            warm-up imitates in place of own right messages, the debates they are from, and a
+            sentence on them; or None, as a scheme without it, for the own right messages. `game` is
+            that of training.
         work: `work(config)` declares the work of a step for `maporl plan`; None plans what all
             schemes have in common (weights, play, optimiser) and says what is left out.
     """
@@ -106,6 +110,7 @@ class Scheme:
     play: Callable[..., list[Rollout]] | None = None
     critics: bool = False
     extra_policies: int = 0
+    imitated: Callable[..., tuple[list[Any], list[Rollout], str] | None] | None = None
     work: Callable[[Any], StepWork] | None = None
 
 

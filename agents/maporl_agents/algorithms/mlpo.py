@@ -10,18 +10,23 @@ peers this is GRPO.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import get_args
 
 from maporl_agents.algorithms import Scheme, StepWork, grpo
 from maporl_agents.algorithms.grpo import GRPOLearner, learn, with_room
 from maporl_agents.config import MLPOConfig, MLPOSettings, Sampling
+from maporl_agents.measure.debate_stats import right
 from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
 from maporl_agents.play.speak import Engine, requests, speak
 from maporl_agents.seeding import seed_of
+from maporl_agents.trees.backtracking import Case, example_of
 from maporl_agents.types import Completion, Request, Rollout
+from maporl_agents.update.batching import Row
 from maporl_env.batched import BatchedDebate
 from maporl_env.credit import RIGHT_SCORE
 from maporl_env.types import Question
@@ -54,29 +59,50 @@ def train_step(
     Raises:
         FloatingPointError: as in `grpo.train_step`.
     """
-    team, sampling, settings = learner.team, config.sampling, config.mlpo
-    group, peers = config.grpo.group_size, len(game.agents) - 1
-    asked, told = list(questions), Metrics()
-    engine: Engine | None = None
-    if peers:
-        # The peers' first answers, and the share of them that is right.
-        pool = pool_of(team, game, questions, sampling, settings.pool_size, seed=seed)
-        shares = right_shares(game, questions, pool)
-        kept = kept_of(shares, settings)
-        told = {
-            "pool/right": sum(shares) / len(shares),
-            "pool/dropped": 1 - len(kept) / len(questions),
-            "pool/tokens": float(sum(len(c.ids) for said in pool.values() for c in said)),
-        }
-        asked = [questions[place] for place in kept]
-        draws = 1 if settings.contexts == "one" else settings.pool_size
-        engine = given_peers(pool, kept, group, draws)
+    team, sampling, group = learner.team, config.sampling, config.grpo.group_size
+
+    # The peers' first answers, and the share of them that is right.
+    asked, engine, told = with_peers(team, game, questions, config, group, seed=seed)
 
     # The leader answers G times.
     copies = [question for question in asked for _ in range(group)]
     rollouts = play(team, with_room(game, len(copies)), copies, sampling, seed=seed, engine=engine)
     greedy = grpo.greedy_debates(team, game, asked, sampling, config.grpo.chosen())
     return rollouts, learn(learner, rollouts, greedy, config, seed=seed) | told
+
+
+def with_peers(
+    team: Team,
+    game: BatchedDebate,
+    questions: Sequence[Question],
+    config: MLPOConfig,
+    group: int,
+    *,
+    seed: int,
+) -> tuple[list[Question], Engine | None, Metrics]:
+    """Have the peers answer; return the questions that are kept, what speaks for peers, metrics.
+
+    The engine answers for the peers in debates of these questions, `group` of each.
+    """
+    settings = config.mlpo
+    if len(game.agents) == 1:
+        return list(questions), None, Metrics()
+    offline = settings.pool == "offline"
+    pool = pool_of(
+        *(team, game, questions, config.sampling, settings.pool_size),
+        seed=config.seed if offline else seed,
+        by_question=offline,
+    )
+    shares = right_shares(game, questions, pool)
+    kept = kept_of(shares, settings)
+    told = {
+        "pool/right": sum(shares) / len(shares),
+        "pool/dropped": 1 - len(kept) / len(questions),
+        "pool/tokens": float(sum(len(c.ids) for said in pool.values() for c in said)),
+    }
+    draws = 1 if settings.contexts == "one" else settings.pool_size
+    engine = given_peers(pool, kept, group, draws)
+    return [questions[place] for place in kept], engine, told
 
 
 def pool_of(
@@ -87,13 +113,23 @@ def pool_of(
     size: int,
     *,
     seed: int,
+    by_question: bool = False,
 ) -> Pool:
-    """Return `size` first answers of every peer to every question, written in one call."""
+    """Return `size` first answers of every peer to every question, written in one call.
+
+    With `by_question` the noise of a question's answers is named by the question, not by its place
+    among the others, so that equal seeds give it the same pool whatever else is asked.
+    """
     copies = [question for question in questions for _ in range(size)]
     debates = with_room(game, len(copies))
     debates.reset(questions=copies)
     prompts = debates.prompts()  # of all peers, before anybody has spoken
     asked = requests(team, prompts, [()] * len(prompts))
+    if by_question:
+        names = [seed_of(seed, "pool", question.id) for question in questions]
+        asked = [
+            replace(one, debate=names[one.debate // size] + one.debate % size) for one in asked
+        ]
     said = speak(team, asked, sampling, seed_of(seed, "pool"))
     pool: dict[tuple[int, int], list[Completion]] = {}
     for prompt, completion in zip(prompts, said, strict=True):
@@ -146,6 +182,52 @@ def given_peers(pool: Pool, kept: Sequence[int], group: int, draws: int) -> Engi
     return engine
 
 
+def imitated(
+    config: MLPOConfig, team: Team, game: BatchedDebate, questions: Sequence[Question], *, seed: int
+) -> tuple[list[Row], list[Rollout], str] | None:
+    """Return what a warm-up imitates for backtracking: rows, debates and a sentence; None without.
+
+    The leader answers each question that is kept `pool_size` times; see `trees.backtracking`.
+
+    Args:
+        config: the settings of the run.
+        team: whose leader answers.
+        game: the environment, of one turn.
+        questions: training questions.
+        seed: names the random streams.
+    """
+    settings, count = config.mlpo, config.mlpo.pool_size
+    if not settings.backtracking:
+        return None
+    one_draw = replace(config, mlpo=replace(settings, contexts="one"))
+    asked, engine, _ = with_peers(team, game, questions, one_draw, count, seed=seed)
+    copies = [question for question in asked for _ in range(count)]
+    debates = with_room(game, len(copies))
+    rollouts = play(team, debates, copies, config.sampling, seed=seed, engine=engine)
+    rows: list[Row] = []
+    cases: Counter[Case] = Counter()
+    leader = len(game.agents) - 1
+    for place, question in enumerate(asked):
+        group = rollouts[place * count : (place + 1) * count]
+        policy, prompt = group[0].policies[-1], group[0].prompts[-1]
+        example, case = example_of(
+            [rollout.completions[-1] for rollout in group],
+            [right(rollout.transcript.messages[-1], question) for rollout in group],
+            settings.backtracking,
+            config.sampling.limit_of(leader),
+            team.base_of(policy).chat,
+        )
+        cases[case] += 1
+        if example is not None:
+            rows.append(Row(prompt, example, policy, place, 0, leader, 0.0))
+    counts = ", ".join(f"{case} {cases[case]:,}" for case in get_args(Case))
+    return (
+        rows,
+        rollouts,
+        f"backtracking: {len(rows):,} texts of {len(asked):,} questions: {counts}",
+    )
+
+
 def check(config: MLPOConfig, game: BatchedDebate) -> None:
     """Raise ValueError unless the leader of protocol "leader" is trained, and it alone."""
     leader = config.game.num_agents - 1
@@ -184,4 +266,5 @@ SCHEME = Scheme(
     learner=lambda config, team: GRPOLearner(team, config.grpo, config.steps),
     train_step=train_step,
     work=work,
+    imitated=imitated,
 )

@@ -332,8 +332,13 @@ WHERE = {
     ),
     # --- MLPO ---
     **dict.fromkeys(
-        ("mlpo.contexts", "mlpo.pool_size", "mlpo.drop_from"),
+        ("mlpo.contexts", "mlpo.pool_size", "mlpo.pool", "mlpo.drop_from"),
         Where(lambda c: c.game.num_agents > 1, "there are no peers (game.num_agents)"),
+    ),
+    "mlpo.backtracking": Where(
+        lambda c: c.warmup.steps > 0 and not c.warmup.transcripts,
+        "it is what a warm-up imitates, and there is none (warmup.steps), or "
+        "warmup.transcripts says what is imitated",
     ),
     # --- MALT ---
     "malt.thresholds": Where(

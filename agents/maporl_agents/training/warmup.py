@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from maporl_agents import ranks
+from maporl_agents.algorithms import scheme_for
 from maporl_agents.config import OptimizerConfig, RunConfig
 from maporl_agents.measure.debate_stats import right
 from maporl_agents.models.team import Team
@@ -53,8 +54,8 @@ def warm_up(
 ) -> str:
     """Warm up a run that begins, and save it as step 0; return in a sentence what came of it.
 
-    The team imitates its own right messages, or those of a file. A run that has a checkpoint, or
-    no warm-up, is left alone: the sentence is "".
+    The team imitates its own right messages, those of a file, or what its scheme makes. A run that
+    has a checkpoint, or no warm-up, is left alone: the sentence is "".
 
     Args:
         config: of the run, whose `warmup` says how many steps.
@@ -75,6 +76,8 @@ def warm_up(
     with interruptible(0):
         if config.warmup.transcripts:
             rows, told = _given(config, learner, game)
+        elif (made := _of_scheme(config, learner, game, questions, log)) is not None:
+            rows, told = made
         else:
             rows, told = _own_right(config, learner, game, questions, log)
         if rows:
@@ -94,6 +97,33 @@ def _given(config: RunConfig, learner: PolicyLearner, game: LoadedGame) -> tuple
     return rows, told if rows else f"{told}: none is trained on"
 
 
+def _of_scheme(
+    config: RunConfig,
+    learner: PolicyLearner,
+    game: LoadedGame,
+    questions: Sequence[Question],
+    log: RunLog,
+) -> tuple[list[Row], str] | None:
+    """Return what the scheme makes for imitation, and a sentence on it; None where it does not."""
+    scheme = scheme_for(config)
+    if scheme.imitated is None:
+        return None
+    debates = game.debates(PART, num_turns=config.training_game()[0].num_turns)
+    asked, seed = _asked(config, questions), seed_of(config.seed, "warmup", "play")
+    found = scheme.imitated(config, learner.team, debates, asked, seed=seed)
+    if found is None:
+        return None
+    rows, rollouts, told = found
+    log.transcripts("warmup", [one.transcript for one in rollouts], replace=True)
+    return rows, f"warm-up by {told}"
+
+
+def _asked(config: RunConfig, questions: Sequence[Question]) -> list[Question]:
+    """Return the training questions that the warm-up asks."""
+    count = min(config.warmup.questions, len(questions))
+    return list(questions_of_step(questions, 0, count, seed_of(config.seed, "warmup")))
+
+
 def _own_right(
     config: RunConfig,
     learner: PolicyLearner,
@@ -104,9 +134,7 @@ def _own_right(
     """Play debates; return the right messages of trained policies, and a sentence on them."""
     rows: list[Row] = []
     played = 0
-    asked = questions_of_step(
-        questions, 0, min(config.warmup.questions, len(questions)), seed_of(config.seed, "warmup")
-    )
+    asked = _asked(config, questions)
     debates = game.debates(min(PART, len(asked)))
     for start in range(0, len(asked), PART):
         part = asked[start : start + PART]

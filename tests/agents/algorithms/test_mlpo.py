@@ -24,6 +24,7 @@ from maporl_agents.config import (
 )
 from maporl_agents.losses import policy_loss
 from maporl_agents.models.team import Team
+from maporl_agents.trees.backtracking import example_of
 from maporl_agents.types import Rollout
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question
@@ -187,6 +188,102 @@ def test_the_filter(right: int, kept: bool) -> None:
     assert mlpo.kept_of([0.9, 1.0], MLPOSettings()) == [0, 1]  # rather than nothing
 
 
+# --- The pool, and texts that recover --------------------------------------------------
+
+
+def test_an_offline_pool_is_the_same_whenever_its_question_comes(team: Team) -> None:
+    first, second, third = asked(3)
+    game = debates("leader", 3)
+
+    def texts(questions: list[Question], of: Question, *, by_question: bool) -> list[str]:
+        pool = mlpo.pool_of(team, game, questions, SAMPLING, 2, seed=1, by_question=by_question)
+        place = questions.index(of)
+        return [one.text for peer in range(2) for one in pool[place, peer]]
+
+    alone = texts([second], second, by_question=True)
+    assert alone == texts([third, first, second], second, by_question=True)
+    assert len(set(alone)) > 1
+    moved = texts([third, first, second], second, by_question=False)
+    assert moved != texts([second], second, by_question=False)
+
+
+def test_the_pool_of_a_run_is_drawn_once_or_in_every_step(team: Team) -> None:
+    questions = asked(2)
+
+    def read(pool: Any, seed: int) -> list[str]:
+        config = settings(pool=pool, drop_from=None)
+        _, engine, _ = mlpo.with_peers(team, debates("leader", 3), questions, config, 1, seed=seed)
+        game = debates("leader", 3)
+        rollouts = mlpo.play(team, game, questions, SAMPLING, seed=seed, engine=engine)
+        return [one.transcript.messages[0].text for one in rollouts]
+
+    assert read("offline", 1) == read("offline", 2)
+    assert read("step", 1) != read("step", 2)
+
+
+SAMPLES = [completion((5, 6), text="a"), completion((7, 8), text="b"), completion((9,), text="c")]
+
+
+@pytest.mark.parametrize(
+    ("right", "case", "samples"),
+    [
+        ([False, False, False], "none right", ()),
+        ([True, True, True], "all right", (0,)),
+        ([True, False, True], "recovers", (1, 0)),
+        ([False, False, True], "recovers", (0, 2)),
+    ],
+)
+def test_what_is_imitated_of_the_samples_of_a_question(
+    team: Team, right: list[bool], case: str, samples: tuple[int, ...]
+) -> None:
+    chat = team.bases[0].chat
+    words = tuple(chat.encode("wait ,"))
+    assert words
+    example, found = example_of(SAMPLES, right, "wait ,", 20, chat)
+    assert found == case
+    if not samples:
+        assert example is None
+    elif len(samples) == 1:
+        assert example is SAMPLES[samples[0]]
+    else:
+        wrong, good = (SAMPLES[place] for place in samples)
+        assert example is not None
+        assert example.ids == (*wrong.ids, *words, *good.ids)  # as sampled, never encoded again
+        assert len(example.logprobs) == len(example.ids)
+
+
+def test_a_wrong_try_loses_its_end_and_a_long_text_is_left_out(team: Team) -> None:
+    chat = team.bases[0].chat
+    assert chat.end_id is not None
+    ended = [completion((5, chat.end_id)), completion((6, chat.end_id))]
+    example, _ = example_of(ended, [False, True], "", 3, chat)
+    assert example is not None
+    assert example.ids == (5, 6, chat.end_id)
+    assert example_of(ended, [False, True], "", 2, chat) == (None, "too long")
+
+
+def test_the_warm_up_takes_the_texts_of_the_leader_alone(team: Team) -> None:
+    """The first half of all messages is right; the other agents' have no row."""
+    config = settings(backtracking="wait ,", pool_size=4, drop_from=None)
+    calls: list[int] = []
+
+    def every_other(questions: Any, responses: Any) -> list[float]:
+        calls.extend(range(len(responses)))
+        return [float(place % 2 == 0) for place in range(len(responses))]
+
+    game = debates("leader", 3, verifier=every_other)
+    made = mlpo.imitated(config, team, game, asked(2), seed=1)
+    assert made is not None
+    rows, rollouts, told = made
+    assert len(rollouts) == 8
+    assert {(row.agent, row.policy) for row in rows} <= {(2, team.policy(2, 0))}
+    assert "texts of 2 questions: none right" in told
+    for row in rows:
+        group = rollouts[4 * row.episode : 4 * row.episode + 4]
+        assert {one.prompts[2] for one in group} == {row.prompt}
+    assert mlpo.imitated(settings(), team, game, asked(2), seed=1) is None
+
+
 # --- Bad input -----------------------------------------------------------------------
 
 
@@ -217,6 +314,7 @@ def test_settings_that_cannot_be() -> None:
     for name, value in (
         ("contexts", "two"),
         ("pool_size", 0),
+        ("pool", "always"),
         ("drop_from", 1.5),
         ("drop_from", 0.0),
     ):

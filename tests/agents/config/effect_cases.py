@@ -193,7 +193,12 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "magrpo.ratio": ([{}], {"magrpo.epochs": 2}),
     "magrpo.preference_beta": ([{}], {"magrpo.comparison": "preferences"}),
     **dict.fromkeys(
-        ("mlpo.contexts", "mlpo.pool_size", "mlpo.drop_from"), ([LONE], {"game.num_agents": 3})
+        ("mlpo.contexts", "mlpo.pool_size", "mlpo.pool", "mlpo.drop_from"),
+        ([LONE], {"game.num_agents": 3}),
+    ),
+    "mlpo.backtracking": (
+        [{}, {"warmup.steps": 2, "warmup.transcripts": "file.jsonl"}],
+        {"warmup.steps": 2},
     ),
     "malt.thresholds": (
         [{"steps": 3}, {"malt.examples": "right_paths", "malt.prefer": ()}],

@@ -167,6 +167,8 @@ HOW = {
     "grpo.role_decay": (0.5, "running baselines"),
     "mlpo.contexts": ("each", "what a leader reads"),
     "mlpo.pool_size": (3, "what a leader reads"),
+    "mlpo.pool": ("offline", "what a leader reads"),
+    "mlpo.backtracking": ("Wait, that is wrong.", "what is imitated"),
     "mlpo.drop_from": (0.5, "which questions are trained on"),
     "sweet_rl.group_size": (3, "dialogues of a question"),
     "sweet_rl.normalisation": ("episode", "the critic's loss"),
