@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
@@ -52,16 +53,22 @@ class Process:
         driver: a file of this folder.
         given: what the driver reads as JSON.
         path: a further PYTHONPATH.
+        variables: further variables of its environment.
     """
 
     def __init__(
-        self, python: Path | str, driver: str, given: Mapping[str, Any], path: str = ""
+        self,
+        python: Path | str,
+        driver: str,
+        given: Mapping[str, Any],
+        path: str = "",
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.driver = driver
         self.place = tempfile.TemporaryDirectory()
         self.log = Path(self.place.name) / "errors"
         places = os.pathsep.join([str(HERE.parent), str(HERE), *filter(None, [path])])
-        environment = {**os.environ, **ALONE, **QUIET, "PYTHONPATH": places}
+        environment = {**os.environ, **ALONE, **QUIET, **variables, "PYTHONPATH": places}
         environment.pop("VIRTUAL_ENV", None)
         with self.log.open("w") as errors:
             self.child = subprocess.Popen(
@@ -117,6 +124,6 @@ def in_turns(processes: Sequence[Process], repeats: int) -> list[Measured]:
     return found
 
 
-def ours(work: Mapping[str, Any]) -> Process:
-    """Return our side as a process in this interpreter."""
-    return Process(sys.executable, "games.py", work, os.environ.get("PYTHONPATH", ""))
+def ours(work: Mapping[str, Any], **variables: str) -> Process:
+    """Return our side as a process in this interpreter, with further environment variables."""
+    return Process(sys.executable, "games.py", work, os.environ.get("PYTHONPATH", ""), variables)

@@ -22,6 +22,9 @@ from maporl_agents.models.truncation import KeptSets, only
 
 CHUNK = 2**25
 """Largest tokens x vocabulary in one chunk; 128 MiB of float32 in each of a few copies."""
+BLOCK = 2**20
+"""Largest tokens x vocabulary that a processor makes probabilities at once: 4 MiB of float32, which
+stay near it between the passes over them, and in blocks that the allocator keeps."""
 
 
 def read_out(
@@ -129,7 +132,8 @@ def _mask(kept: KeptSets | None, piece: slice, base: Base) -> Tensor | None:
 class _LogProbs(torch.autograd.Function):
     """Log-probabilities of ids, and entropies without gradient, from logits (N, V).
 
-    The backward pass reads the probabilities p that the entropies need anyway, (N, V):
+    The backward pass reads the probabilities p that the entropies need anyway, (N, V), and turns
+    them into the gradient where they stand, so there is one backward pass:
 
         d log p(id) / d logit_v = [v = id] - p_v
 
@@ -138,14 +142,17 @@ class _LogProbs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, ids: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor]:
-        all_logprobs = logits.log_softmax(-1)
-        logprobs = all_logprobs.gather(1, ids[:, None])[:, 0]
-        entropy = torch.zeros_like(logprobs)
-        if with_entropy or ctx.needs_input_grad[0]:
-            probabilities = all_logprobs.exp()
-            ctx.save_for_backward(probabilities, ids)
-            if with_entropy:
-                entropy = -torch.linalg.vecdot(probabilities, all_logprobs)
+        trained = ctx.needs_input_grad[0]
+        logprobs, entropy = logits.new_empty(len(ids)), logits.new_zeros(len(ids))
+        probabilities = torch.empty_like(logits if trained else logits[:0])  # (N, V)
+        for rows in chunks(*logits.shape, BLOCK if logits.device.type == "cpu" else CHUNK):
+            part = logits[rows].log_softmax(-1)  # (n, V)
+            logprobs[rows] = part.gather(1, ids[rows, None])[:, 0]
+            if trained or with_entropy:
+                some = torch.exp(part, out=probabilities[rows]) if trained else part.exp()
+                if with_entropy:
+                    entropy[rows] = -torch.linalg.vecdot(some, part)
+        ctx.save_for_backward(probabilities, ids)
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
 
@@ -153,5 +160,5 @@ class _LogProbs(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         probabilities, ids = ctx.saved_tensors
         of_logprobs = gradients[0][:, None]  # (N, 1)
-        gradient = probabilities * -of_logprobs  # (N, V)
+        gradient = probabilities.mul_(-of_logprobs)  # (N, V)
         return gradient.scatter_add_(1, ids[:, None], of_logprobs), None, None

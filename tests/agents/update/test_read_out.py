@@ -47,13 +47,15 @@ def drawn(tokens: int, head: Head) -> tuple[Tensor, Tensor]:
     return states.requires_grad_(), torch.randint(head.vocab_size, (tokens,), generator=generator)
 
 
+@pytest.mark.parametrize("block", [1, 21 * 3, 10**9])
 @pytest.mark.parametrize("chunk", [1, 50, 21 * 4, 10**9])
 @pytest.mark.parametrize("train_entropy", [False, True])
-def test_chunks_equal_the_whole(
-    monkeypatch: pytest.MonkeyPatch, chunk: int, train_entropy: bool
+def test_chunks_and_blocks_equal_the_whole(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, block: int, train_entropy: bool
 ) -> None:
     """Values and gradients, of the states and of the head, in float64."""
     monkeypatch.setattr(module, "CHUNK", chunk)
+    monkeypatch.setattr(module, "BLOCK", block)
     head = Head(5, 21, dtype=torch.float64)
     states, ids = drawn(11, head)
     weights = torch.linspace(-1, 2, 11, dtype=torch.float64)
