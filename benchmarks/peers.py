@@ -36,6 +36,8 @@ from compared.ratios import HEAD, Line, both, mebibytes, ratio, slope
 from compared.turns import ALONE, HERE, Measured, Process, in_turns, ours
 from transformers.utils.logging import disable_progress_bar
 
+from maporl_agents.models.allocator import keep_freed_memory
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -237,6 +239,7 @@ def main() -> None:
     wanted = args.only or [name for name in known if name not in ASKED_FOR]
     os.environ.update(ALONE)
     torch.set_num_threads(1)
+    keep_freed_memory()  # as `maporl train` does: it serves both sides of measures in this process
     disable_progress_bar()
     print(
         f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, "

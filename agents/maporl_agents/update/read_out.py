@@ -143,9 +143,10 @@ class _LogProbs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, ids: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor]:
         trained = ctx.needs_input_grad[0]
+        block = BLOCK if logits.device.type == "cpu" else CHUNK
         logprobs, entropy = logits.new_empty(len(ids)), logits.new_zeros(len(ids))
         probabilities = torch.empty_like(logits if trained else logits[:0])  # (N, V)
-        for rows in chunks(*logits.shape, BLOCK if logits.device.type == "cpu" else CHUNK):
+        for rows in chunks(len(ids), logits.shape[1], block):
             part = logits[rows].log_softmax(-1)  # (n, V)
             logprobs[rows] = part.gather(1, ids[rows, None])[:, 0]
             if trained or with_entropy:
