@@ -7,8 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 declare -A extras=(
     [plain]="train" [sb3]="train,sb3" [trl]="train,trl"
     [torchrl]="torchrl" [supersuit]="supersuit" [tianshou]="tianshou" [rllib]="rllib"
-    [benchmarl]="benchmarl" [agilerl]="agilerl" [reasoning]="reasoning" [textarena]="train,textarena" [openenv]="openenv"
-    [verifiers]="verifiers"
+    [benchmarl]="benchmarl" [agilerl]="train,agilerl" [reasoning]="reasoning"
+    [textarena]="train,textarena" [openenv]="openenv" [verifiers]="verifiers"
 )
 # What else of this repository must be installed.
 declare -A folders=([verifiers]="./environments/maporl_debate")
@@ -24,11 +24,15 @@ declare -A tests=(
 declare -A modules=(
     [plain]="maporl_agents" [sb3]="stable_baselines3, sb3_contrib" [trl]="trl, datasets"
     [torchrl]="torchrl.envs" [supersuit]="supersuit, stable_baselines3" [tianshou]="tianshou.data"
-    [rllib]="ray.rllib" [benchmarl]="benchmarl.environments" [agilerl]="agilerl.algorithms"
+    [rllib]="ray.rllib" [benchmarl]="benchmarl.environments"
+    [agilerl]="agilerl.algorithms, maporl_agents"
     [reasoning]="reasoning_gym, reasoning_gym.factory" [textarena]="textarena"
     [openenv]="openenv.core" [verifiers]="verifiers.v1, maporl_debate"
 )
-order=(plain sb3 torchrl supersuit tianshou rllib benchmarl agilerl reasoning textarena openenv verifiers trl)
+order=(
+    plain sb3 torchrl supersuit tianshou rllib benchmarl agilerl reasoning textarena openenv verifiers
+    trl
+)
 
 usage() {
     cat <<'END'
@@ -56,6 +60,9 @@ trap 'rm -rf "$place"' EXIT
 pins() { # NAME
     case $1 in
         plain | sb3 | trl) cat constraints.txt ;;
+        agilerl) # asks for PettingZoo < 1.27
+            grep -E '^(torch|pytest|pytest-timeout|hypothesis)[=]=' constraints.txt
+            ;;
         *) grep -E '^(torch|pytest|pytest-timeout|hypothesis|pettingzoo)[=]=' constraints.txt ;;
     esac
 }
