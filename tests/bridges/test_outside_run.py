@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ pytest.importorskip("torch", reason="needs the extra train")
 
 from small_runs import maporl
 
+from maporl_agents.training import loop
 from maporl_env.bridges.textarena import env_maker
 
 ENV = '''
@@ -92,13 +94,42 @@ def test_a_run_measures_trains_and_resumes(
     assert sorted(f.name for f in (tmp_path / "out").iterdir()) == ["agent_0", "agent_1"]
 
 
+@pytest.mark.thorough
+@pytest.mark.timeout(600)  # each takes five seconds of one core, and minutes where 20 share it
+@pytest.mark.parametrize("scheme", [(), ("--scheme", "grpo", "--grpo.group-size", "2")])
+def test_a_run_that_was_killed_goes_on_as_if_uncut(
+    env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: tuple[str, ...]
+) -> None:
+    """Killed in the second of two steps, behind the checkpoint of the first."""
+    runs = ("--game.env", env, *SMALL, "--eval.questions", "2", "--name", "x", *scheme)
+    assert maporl("train", *runs, "--runs", tmp_path / "whole") == 0
+    take_step, steps = loop.take_step, []
+
+    def killed(*args: Any) -> Any:
+        steps.append(args[4])
+        if len(steps) == 2:
+            raise MemoryError("killed")
+        return take_step(*args)
+
+    monkeypatch.setattr(loop, "take_step", killed)
+    with pytest.raises(MemoryError):
+        maporl("train", *runs, "--runs", tmp_path / "cut")
+    assert maporl("train", "--resume", tmp_path / "cut" / "x") == 0
+    assert steps == [0, 1, 1]
+    for name in ("metrics.jsonl", "returns.json", "config.json"):
+        assert (tmp_path / "cut/x" / name).read_bytes() == (
+            tmp_path / "whole/x" / name
+        ).read_bytes()
+
+
 def test_what_makes_no_such_run_is_refused(
     env: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for flags, complaint in (
         (("--game.num-agents", "3"), "has 2 agents (left, right)"),
         (("--game.history", "last"), "game.history would do nothing"),
-        (("--scheme", "magrpo"), "is for the scheme maporl"),
+        (("--scheme", "magrpo"), "learns by maporl or grpo, from single games"),
+        (("--scheme", "grpo", "--grpo.variant", "remax"), "choose another --grpo.variant"),
         (("--game.env", "nothing_here:make"), "environment"),
     ):
         given = ("--runs", tmp_path, "--name", "x", "--game.env", env, *SMALL, *flags)

@@ -31,8 +31,8 @@ from maporl_env.bridges.textarena import PREFIX, env_maker
 from maporl_env.types import Question
 from maporl_env.user_functions import whole_name
 
-SCHEMES = ("maporl",)
-"""Schemes whose step plays any environment; the others branch or group debates of one question."""
+SCHEMES = ("maporl", "grpo")
+"""Schemes that learn from single games. With "grpo" a group is games from one seed."""
 READ = ("env", "num_agents", "num_turns", "gamma")
 """Settings of the game that such a run reads."""
 TRAINING_GAMES = 100_000
@@ -65,6 +65,12 @@ class Returns:
         return f"{each} ({self.num_games} games)"
 
 
+def games_of_step(config: RunConfig) -> int:
+    """Return how many games a step plays, here and in self-play."""
+    settings = getattr(config, "grpo", None)
+    return config.questions_per_step * (settings.group_size if settings else 1)
+
+
 def make_games(config: RunConfig, batch_size: int) -> OutsideGames:
     """Return copies of the environment of a run.
 
@@ -73,7 +79,16 @@ def make_games(config: RunConfig, batch_size: int) -> OutsideGames:
     """
     scheme, game = scheme_of(config), config.game
     if scheme not in SCHEMES:
-        raise ValueError(f"game.env is for the scheme {', '.join(SCHEMES)}, not {scheme}")
+        raise ValueError(
+            f"game.env learns by {' or '.join(SCHEMES)}, from single games, and scheme {scheme} "
+            "from joint answers, trees or roles: choose another --scheme"
+        )
+    settings = getattr(config, "grpo", None)
+    if settings and settings.chosen().baseline == "greedy":
+        raise ValueError(
+            "a greedy game is no baseline in game.env, as it may end before the game that it is "
+            "compared with: choose another --grpo.variant"
+        )
     usual = type(game)()
     for field in fields(game):
         if field.name not in READ and getattr(game, field.name) != getattr(usual, field.name):
@@ -104,7 +119,7 @@ def _finish(
     untrained = make_learner(config).team if start else learner.team
     before = measure_returns(config, untrained)
     console.print(f"returns before training: {before}")
-    games = make_games(config, config.questions_per_step)
+    games = make_games(config, games_of_step(config))
     questions = games.draw(TRAINING_GAMES, seed=seed_of(config.seed, "games") % 2**31)
     with progress_bar(config, console, start) as (on_step, _):
         loop.train(config, learner, games, questions, log, start=start, on_step=on_step)

@@ -103,7 +103,7 @@ class GameConfig:
     """Another environment than the debate: "textarena:GAME" with options behind commas, as in
     textarena:KuhnPoker-v0-train,max_rounds=1; or module:function or file.py:function, which returns
     a PettingZoo environment of text. Its agents are num_agents, num_turns the most messages of one;
-    of this group it reads gamma besides. Scheme maporl."""
+    of this group it reads gamma besides. Schemes maporl and grpo."""
 
 
 G = TypeVar("G", bound=GameConfig)

@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from maporl_agents.algorithms import scheme_for
+from maporl_agents.bridges.outside_run import games_of_step
 from maporl_agents.config import RunConfig, scheme_of
 from maporl_agents.config.effects import refuse_without_effect
 from maporl_agents.measure.step_metrics import Metrics
@@ -133,12 +134,6 @@ def games_of(config: RunConfig, count: int) -> SelfPlayGames:
     return SelfPlayGames(
         game_named(chosen.game), count, chosen.turns, gamma=chosen.gamma, sampling=config.sampling
     )
-
-
-def games_of_step(config: RunConfig) -> int:
-    """Return how many games a step plays."""
-    settings = getattr(config, "grpo", None)
-    return config.questions_per_step * (settings.group_size if settings else 1)
 
 
 def _finish(
