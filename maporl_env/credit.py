@@ -10,7 +10,7 @@ was silent in a turn or is not paid for its message.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +18,12 @@ import numpy as np
 from maporl_env import rewards
 from maporl_env.answers import KINDS, extract_answer, gold
 from maporl_env.rewards import Bools, Floats, Horizon, Majority, Share
-from maporl_env.types import Message, Question, Transcript
+from maporl_env.types import AgentID, Message, Question, Transcript
 
 RIGHT_SCORE = 0.5
+
+OwnRewards = Mapping[tuple[int, AgentID], float]
+"""Rewards that a protocol gives itself, by turn and agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +113,13 @@ class Credit:
         rewards.turn_rewards([[0.0]], horizon=self.horizon, share=self.share, gamma=self.gamma)
         rewards.shaping_bonus([[0.0]], self.alpha, self.beta, self.majority)
 
-    def table(self, transcript: Transcript, num_turns: int) -> Floats:
+    def table(
+        self, transcript: Transcript, num_turns: int, own: OwnRewards | None = None
+    ) -> Floats:
         """Return the reward of every message, (num_turns, A). Unplayed turns are 0.
+
+        `own` rewards, see `PartialTurns.own_rewards`, take the place of those made of scores and
+        answers; penalties come off them too.
 
         A message whose score is missing (a verifier fault) gets no influence-aware reward; for the
         others see `rewards.turn_rewards`.
@@ -135,13 +143,17 @@ class Credit:
             table_TA[:turns] += rewards.shaping_bonus(
                 right, self.alpha, self.beta, self.majority, valid=judged
             )
+        for (turn, agent), reward in (own or {}).items():
+            table_TA[turn, transcript.agents.index(agent)] = reward
         if self.penalties:
             table_TA[:turns] -= self.costs(transcript)
         if partial:
             table_TA[:turns] *= _by_seat(transcript, lambda m: m.paid)
         return table_TA
 
-    def rewarded(self, transcript: Transcript, num_turns: int) -> Bools:
+    def rewarded(
+        self, transcript: Transcript, num_turns: int, own: OwnRewards | None = None
+    ) -> Bools:
         """Return which messages have a reward, (num_turns, A); see `rewards.rewarded`.
 
         A message on which the verifier failed has none, nor has one that is not paid.
@@ -156,6 +168,8 @@ class Credit:
             return mask_TA
         rule = {"horizon": self.horizon, "share": self.share, "gamma": self.gamma}
         found = rewards.rewarded(valid, unscored(transcript), **rule)  # type: ignore[arg-type]
+        for turn, agent in own or {}:
+            found[turn, transcript.agents.index(agent)] = True
         mask_TA[:turns] = found & (_by_seat(transcript, lambda m: m.paid) > 0)
         return mask_TA
 

@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from maporl_env.credit import Credit
+from maporl_env.credit import Credit, OwnRewards
 from maporl_env.prompts import Reading, render
 from maporl_env.protocols import AppendOnly, Drafting, PartialTurns, Protocol, tries_again
 from maporl_env.protocols.base import closed
@@ -368,15 +368,21 @@ class Debate:
 
     def rewards(self) -> NDArray[np.float64]:
         """Return :meth:`turn_rewards` in full precision."""
-        return self.credit.table(self._complete(), self.num_turns)
+        done = self._complete()
+        return self.credit.table(done, self.num_turns, self._own_rewards(done))
 
     def scored(self) -> NDArray[np.bool_]:
         """Return where a message has a reward, (T, A) booleans.
 
-        It has one if it has a verifier score or, where it is not scored but paid, if another score
-        that its reward is made of is there.
+        It has one if it has a verifier score or, where it is not scored but paid, if its reward can
+        be made of other scores or is the protocol's own.
         """
-        return self.credit.rewarded(self._complete(), self.num_turns)
+        done = self._complete()
+        return self.credit.rewarded(done, self.num_turns, self._own_rewards(done))
+
+    def _own_rewards(self, complete: Transcript) -> OwnRewards | None:
+        protocol = self.protocol
+        return protocol.own_rewards(complete) if isinstance(protocol, PartialTurns) else None
 
     def _complete(self) -> Transcript:
         """The transcript without the messages of an incomplete turn."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Mapping
 from dataclasses import replace
 
 from maporl_env.types import AgentID, Answer, Transcript, View
@@ -93,6 +94,13 @@ class PartialTurns:
     def voters(self, history: Transcript) -> tuple[AgentID, ...]:
         """Return the agents whose answers of the last complete turn make the team's."""
         return self.scored(history)
+
+    def own_rewards(self, history: Transcript) -> Mapping[tuple[int, AgentID], float]:
+        """Return rewards of messages of complete turns, by turn and agent; {} for none.
+
+        They take the place of rewards made of scores and answers, for messages that are paid.
+        """
+        return {}
 
     def payable(self, agents: tuple[AgentID, ...]) -> tuple[AgentID, ...]:
         """Return the agents that may ever be rewarded."""

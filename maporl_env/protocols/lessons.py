@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from maporl_env import fitting, prompts
 from maporl_env.answers import extract_answer
@@ -31,6 +32,20 @@ def likeness(lesson: str, question: str) -> float:
     return sum(one[word] * two[word] for word in one) / norms if norms else 0.0
 
 
+def require_pay(pay_lessons: object) -> None:
+    """Raise ValueError unless a value is one of the ways to reward lessons."""
+    if not isinstance(pay_lessons, bool) and pay_lessons != "factor":
+        raise ValueError(f'pay_lessons must be true, false or "factor", not {pay_lessons!r}')
+
+
+def factor_rewards(
+    history: Transcript, turns: Iterable[int], lessons: Iterable[Lesson]
+) -> dict[tuple[int, AgentID], float]:
+    """Return factor - 1 by turn and author of the lessons that were written in some turns."""
+    authors = [(said.turn, said.agent) for turn in turns for said in history.of_turn(turn)]
+    return {place: one.factor - 1 for place, one in zip(authors, lessons, strict=True)}
+
+
 @dataclass(frozen=True, slots=True)
 class Lessons(PartialTurns, Conversation):
     """Turns 1, 3, 5, ... solve, the turns between write lessons; all read the same lessons.
@@ -46,7 +61,8 @@ class Lessons(PartialTurns, Conversation):
         cut: least speedup x factor of a lesson shown for its speed; None ranks all by it. Paper:
             1.1 for code optimisation. With it, agents read results as speed-ups.
         scale: the speed-up of a solution whose score is 1, which a verifier in [0, 1] cannot say.
-        pay_lessons: reward lessons with the scores that follow (not in the paper).
+        pay_lessons: reward lessons (not in the paper): "factor", with their last factor - 1, which
+            is 0 for a lesson that nobody was shown; or True, with the scores that follow.
         quality: relevance of a lesson to a question's prompt.
     """
 
@@ -54,7 +70,7 @@ class Lessons(PartialTurns, Conversation):
     shown: int = 4
     cut: float | None = None
     scale: float = 1.0
-    pay_lessons: bool = False
+    pay_lessons: bool | Literal["factor"] = False
     quality: Callable[[str, str], float] = likeness
 
     def __post_init__(self) -> None:
@@ -66,6 +82,7 @@ class Lessons(PartialTurns, Conversation):
             )
         if isinstance(self.shown, bool) or not isinstance(self.shown, int) or self.shown < 0:
             raise ValueError(f"shown must be an integer >= 0, not {self.shown!r}")
+        require_pay(self.pay_lessons)
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise ValueError(f"scale must be a finite number above 0, not {self.scale!r}")
 
@@ -109,6 +126,16 @@ class Lessons(PartialTurns, Conversation):
                 lessons = (*lessons, Lesson(said.text, self.speedup(solution), quality))
             shown = self._shown(lessons)
         return lessons, shown
+
+    def own_rewards(self, history: Transcript) -> Mapping[tuple[int, AgentID], float]:
+        """Return factor - 1 of every lesson, with `pay_lessons="factor"`; else {}."""
+        if self.pay_lessons != "factor":
+            return {}
+        lessons, shown = self.bank(history)
+        if history.turn % 2:  # attempts that no lessons have followed judge those shown, too
+            last = history.of_turn(history.turn - 1)
+            lessons = judged(lessons, shown, [self.speedup(one) for one in last])
+        return factor_rewards(history, range(1, history.turn, 2), lessons)
 
     def _shown(self, lessons: tuple[Lesson, ...]) -> tuple[int, ...]:
         return selected(lessons, self.shown, self.cut, take_all=len(lessons) <= self.shown)

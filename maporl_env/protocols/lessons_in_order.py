@@ -5,14 +5,14 @@ maporl train --game.protocol maporl_env.protocols.code_lessons:CodeLessons --gam
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from maporl_env import fitting, prompts
 from maporl_env.answers import extract_answer
 from maporl_env.protocols.conversation import Conversation
 from maporl_env.protocols.lesson_bank import Lesson, judged
-from maporl_env.protocols.lessons import Lessons
+from maporl_env.protocols.lessons import Lessons, factor_rewards, require_pay
 from maporl_env.types import AgentID, Answer, Message, Question, Transcript, View
 
 WRITE_TESTS = (
@@ -59,6 +59,7 @@ class LessonsInOrder(Lessons):
             )
         if self.cut is not None or self.scale != 1.0:
             raise ValueError("cut and scale are for speed-ups: leave them out of 'LessonsInOrder'")
+        require_pay(self.pay_lessons)
         for name in ("shown", "count"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -82,7 +83,7 @@ class LessonsInOrder(Lessons):
     def paid(self, history: Transcript) -> tuple[AgentID, ...]:
         """The author of an attempt; that of a lesson too with `pay_lessons`."""
         last = history.of_turn(history.turn - 1)
-        pays = history.turn % 2 == 0 or (self.pay_lessons and history.turn > 1)
+        pays = history.turn % 2 == 0 or (bool(self.pay_lessons) and history.turn > 1)
         return tuple(message.agent for message in last) if pays else ()
 
     def share(self, turn: int, history: Transcript) -> float:
@@ -101,6 +102,15 @@ class LessonsInOrder(Lessons):
             lessons = (*judged(lessons, shown, [share]), Lesson(said.text, share, quality))
             shown = self._shown(lessons)
         return lessons, shown
+
+    def own_rewards(self, history: Transcript) -> Mapping[tuple[int, AgentID], float]:
+        """Return factor - 1 of every lesson, with `pay_lessons="factor"`; else {}."""
+        if self.pay_lessons != "factor":
+            return {}
+        lessons, shown = self.bank(history)
+        if lessons and history.turn % 2 == 0:  # an attempt that no lesson has followed
+            lessons = judged(lessons, shown, [self.share(history.turn - 1, history)])
+        return factor_rewards(history, range(2, history.turn, 2), lessons)
 
     def result(self, solution: Message, history: Transcript) -> str:
         """Return in words which share of the tests an attempt passed."""

@@ -101,6 +101,14 @@ def test_attempts_alone_are_scored_and_paid() -> None:
     assert [m.paid for m in paid.messages] == [False, True, True, True]
 
 
+def test_lessons_paid_by_their_factor() -> None:
+    _, _, batch = played(["half", "none", "more"], pay_lessons="factor", num_agents=1)
+    rewards = batch.turn_rewards()[0][:, 0]
+    assert rewards[[2, 4]] == pytest.approx([0.1, 0.1])  # both were shown, and 75 % passed
+    _, _, batch = played(["half", "none"], pay_lessons="factor", num_agents=1)
+    assert batch.turn_rewards()[0][2, 0] == pytest.approx(-0.1)
+
+
 def test_the_answer_is_the_first_attempt_with_the_largest_share() -> None:
     _, _, batch = played(["half", "none", "half"])
     assert "# half" in str(batch.debates[0].outcome()[0])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from maporl_env.batched import BatchedDebate, DebateConfig, Prompt
+from maporl_env.credit import Penalties
 from maporl_env.protocols import Lessons
 from maporl_env.protocols.lesson_bank import Lesson, judged, selected
 from maporl_env.protocols.lessons import likeness
@@ -134,6 +135,36 @@ def test_attempts_are_scored_and_rewarded_and_lessons_are_not() -> None:
     assert all(m.paid for m in paid.messages)
 
 
+def test_lessons_paid_by_their_factor() -> None:
+    """All lessons are shown in turn 4, where agent 1 alone fails: 1.1, .9 and 1.1."""
+
+    def scores(text: str) -> float | None:
+        value = int(text.split("{")[1].rstrip("}"))
+        return 0.0 if value == 41 else value / 100
+
+    batch = played(numbered, scores, protocol_options={"pay_lessons": "factor", "shown": 6})
+    table, rewarded = batch.turn_rewards()[0], batch.debates[0].scored()
+    mixed = (1.1 + 0.9 + 1.1) / 3 - 1
+    assert table[1] == pytest.approx([mixed] * 3)  # set by turn 4, not by turn 2
+    assert table[3] == pytest.approx([mixed] * 3)
+    assert rewarded.all()
+    few = played(numbered, scores, protocol_options={"pay_lessons": "factor", "shown": 1})
+    table = few.turn_rewards()[0]
+    # k = 1: only the lesson with the largest s x factor is shown, that of agent 2 in each turn.
+    assert table[1] == pytest.approx([0, 0, 0.1])
+    assert table[3] == pytest.approx([0, 0, mixed])
+
+
+def test_a_penalty_comes_off_the_factor() -> None:
+    batch = played(
+        numbered,
+        by_number,
+        protocol_options={"pay_lessons": "factor"},
+        penalties=Penalties(too_short=0.5, min_words=3),
+    )
+    assert batch.turn_rewards()[0][1] == pytest.approx([-0.4] * 3)
+
+
 def test_the_answer_is_the_best_attempt_of_all_turns_whatever_the_factors() -> None:
     best_first = played(numbered, lambda text: 1.0 if text == "\\boxed{1}" else 0.1)
     assert best_first.debates[0].outcome() == (1,)
@@ -159,6 +190,7 @@ def test_likeness_is_a_cosine_of_words() -> None:
     [
         ({"num_turns": 4}, "num_turns must be odd, not 4"),
         ({"protocol_options": {"shown": -1}}, "shown must be an integer >= 0"),
+        ({"protocol_options": {"pay_lessons": "score"}}, "pay_lessons must be true, false or"),
         ({"protocol_options": {"scale": 0.0}}, "scale must be a finite number above 0"),
     ],
 )
