@@ -6,46 +6,45 @@
 One agent, a language model of two layers with random weights, guesses a coin (turn 0), writes a
 lesson of one word when it is told whether that was right (turn 1), and guesses again (turn 2). All
 coins are asked in the same words, so that the second guess knows of the first by the lesson alone.
-Everything is trained by `maporl`'s PPO. Three teams: lessons rewarded with their factor - 1,
-lessons not trained, and the first team reading, at equal tokens, the lessons of another question.
-Share of coins that were right after a failed first guess, and that were right in either turn (the
-protocol's answer; 3/4 by chance), on questions that were not trained on; sampled.
+Each turn has a policy of its own, trained by the PPO of `maporl`. Three teams: lessons rewarded
+with their factor - 1; lessons not trained, guesses trained; the first team reading, at equal
+tokens, the lessons of another question. Share of coins that were right after a failed first guess,
+and that were right in either turn (the protocol's answer; 3/4 by chance), on questions that were
+not trained on; sampled.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
+from compared.others_lessons import OthersLessons
 from compared.over_seeds import main, spread
-from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import maporl_agents
 from maporl_agents.config import RunConfig
 from maporl_agents.measure.evaluate import evaluate
 from maporl_agents.models.team import Team
+from maporl_agents.tiny.random_model import save_random_model
 from maporl_agents.training.experiment import load_team
 from maporl_agents.training.make_game import make_game
-from maporl_env.batched import BatchedDebate, Prompt
-from maporl_env.prompts import Template, render
+from maporl_env.batched import BatchedDebate
+from maporl_env.prompts import Template
 from maporl_env.protocols.lessons import BANK, RESULT
 from maporl_env.tasks import Task
-from maporl_env.types import Question, Transcript
+from maporl_env.types import Question
 
 SEEDS = (0, 1, 2)
 QUESTIONS = 400
 STEPS = 60
-ENTROPY = 0.05
-"""Keeps the first guess undecided: one that always names the same side is known without a lesson."""
-ARMS = {"lessons rewarded with factor - 1": '"factor"', "lessons not trained": "false"}
+ENTROPY = 0.1
+"""Keeps the first guess undecided: were it always the same, no lesson would be needed."""
+ARMS = {"lessons rewarded with factor - 1": "all", "lessons not trained": "1,3"}
 SHUFFLED = "the first team, lessons of another question"
 SIDES = ("heads", "tails")
-WORDS = "0.00 1.00 score how did fall coin ? you : ```"
+WORDS = "the attempt failed reached 0.00 1.00 score how did fall coin ? you : ```"
 TEMPLATE = Template(
     instruction="", opening="{question}", again="", cue="\nyou : ", own_verdict="", nobody=""
 )
@@ -66,74 +65,19 @@ def right(questions: Sequence[Question], responses: Sequence[str]) -> list[float
     return [float(text.strip() == question.answer) for question, text in pairs]
 
 
-def make_model(folder: Path, seed: int) -> None:
-    """Save a random model with a tokenizer of the words and signs that agents read."""
-    effects = "the attempt failed reached"
-    texts = " ".join(
-        [BANK, RESULT, effects, *SIDES, "0.00 1.00 score how did fall coin ? you : ```"]
-    )
-    words = list(dict.fromkeys(re.findall(r"[\w.]+|[^\w\s]", texts)))
-    vocabulary = {word: place for place, word in enumerate(["<unk>", *words])}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Split(Regex(r"[\w.]+|[^\w\s]"), "isolated"),
-        ]
-    )
-    backend.add_special_tokens([AddedToken("<pad>"), AddedToken("<eos>")])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token="<unk>", pad_token="<pad>", eos_token="<eos>"
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=64,
-                intermediate_size=128,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                initializer_range=0.08,
-                max_position_embeddings=256,
-                pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                bos_token_id=None,
-            )
-        )
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-class OthersLessons(BatchedDebate):
-    """Debates in which the second guess is made with the lesson of the next debate of the batch."""
-
-    def prompts(self) -> list[Prompt]:
-        """Return the prompts of a turn, lessons swapped in the last."""
-        prompts, transcripts = super().prompts(), self.transcripts
-        if not prompts or prompts[0].turn < 2:
-            return prompts
-        return [self._swapped(prompt, transcripts) for prompt in prompts]
-
-    def _swapped(self, prompt: Prompt, transcripts: Sequence[Transcript]) -> Prompt:
-        other = transcripts[(prompt.debate + 1) % len(transcripts)]
-        view = self.debates[prompt.debate].view_after(prompt.agent, other)
-        return prompt._replace(view=view, text=render(view))
-
-
 def folder(runs: Path, seed: int, arm: str) -> Path:
     """Return the run folder of a seed and an arm."""
-    return runs / f"lesson-{ARMS[arm].strip(chr(34))}-{seed}"
+    return runs / f"lesson-{'off' if ',' in ARMS[arm] else 'factor'}-{seed}"
 
 
 def train(runs: Path, seed: int) -> None:
     """Train both teams of a seed unless their results are there."""
-    for arm, pay in ARMS.items():
+    for arm, turns in ARMS.items():
         target = folder(runs, seed, arm)
         if (target / "results.json").exists():
             continue
         model = runs / f"lesson-model-{seed}"
-        make_model(model, seed)
+        save_random_model(model, [BANK, RESULT, WORDS, *SIDES], seed, spread=0.08)
         maporl_agents.train(
             task=Task(
                 "coins_in_words",
@@ -147,7 +91,9 @@ def train(runs: Path, seed: int) -> None:
             overwrite=True,
             seed=seed,
             protocol="lessons",
-            protocol_options=(f"pay_lessons={pay}", "shown=1"),
+            protocol_options=('pay_lessons="factor"', "shown=1"),
+            sharing="turn",
+            train_turns=turns,
             num_agents=1,
             num_turns=3,
             gamma=0.0,

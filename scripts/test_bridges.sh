@@ -9,12 +9,14 @@ declare -A extras=(
     [torchrl]="torchrl" [supersuit]="supersuit" [tianshou]="tianshou" [rllib]="rllib"
     [benchmarl]="benchmarl" [agilerl]="train,agilerl" [reasoning]="reasoning"
     [textarena]="train,textarena" [openenv]="openenv" [verifiers]="verifiers"
+    [mutual]="train,mutual"
 )
 # What else of this repository must be installed.
 declare -A folders=([verifiers]="./environments/maporl_debate")
 declare -A tests=(
     [reasoning]="tests/env/tasks/test_reasoning_gym.py tests/env/tasks/test_reasoning_options.py"
     [plain]="tests/bridges"
+    [mutual]="tests/agents/mutual"
     [agilerl]="tests/bridges/test_agilerl.py tests/env/test_registration.py"
     [sb3]="tests/bridges tests/env/observations/test_tokens_official.py tests/env/collaboration"
     [trl]="tests/bridges/test_trl.py tests/bridges/test_trl_trainer.py
@@ -28,10 +30,11 @@ declare -A modules=(
     [agilerl]="agilerl.algorithms, maporl_agents"
     [reasoning]="reasoning_gym, reasoning_gym.factory" [textarena]="textarena"
     [openenv]="openenv.core" [verifiers]="verifiers.v1, maporl_debate"
+    [mutual]="stable_baselines3, minigrid"
 )
 order=(
     plain sb3 torchrl supersuit tianshou rllib benchmarl agilerl reasoning textarena openenv verifiers
-    trl
+    mutual trl
 )
 
 usage() {

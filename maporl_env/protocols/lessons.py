@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from maporl_env import fitting, prompts
 from maporl_env.answers import extract_answer
+from maporl_env.protocols.bank_file import earlier, read_banks
 from maporl_env.protocols.base import PartialTurns
 from maporl_env.protocols.conversation import Conversation
 from maporl_env.protocols.lesson_bank import Lesson, judged, selected
@@ -39,11 +40,12 @@ def require_pay(pay_lessons: object) -> None:
 
 
 def factor_rewards(
-    history: Transcript, turns: Iterable[int], lessons: Iterable[Lesson]
+    history: Transcript, turns: Iterable[int], lessons: Sequence[Lesson]
 ) -> dict[tuple[int, AgentID], float]:
-    """Return factor - 1 by turn and author of the lessons that were written in some turns."""
+    """Return factor - 1 by turn and author of the last lessons, those written in some turns."""
     authors = [(said.turn, said.agent) for turn in turns for said in history.of_turn(turn)]
-    return {place: one.factor - 1 for place, one in zip(authors, lessons, strict=True)}
+    own = lessons[len(lessons) - len(authors) :]
+    return {place: one.factor - 1 for place, one in zip(authors, own, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Lessons(PartialTurns, Conversation):
         pay_lessons: reward lessons (not in the paper): "factor", with their last factor - 1, which
             is 0 for a lesson that nobody was shown; or True, with the scores that follow.
         quality: relevance of a lesson to a question's prompt.
+        bank_file: lessons of earlier episodes, with which banks begin, see `bank_file`; "" for
+            empty banks, as in the paper.
     """
 
     num_turns: int = 7
@@ -72,6 +76,7 @@ class Lessons(PartialTurns, Conversation):
     scale: float = 1.0
     pay_lessons: bool | Literal["factor"] = False
     quality: Callable[[str, str], float] = likeness
+    bank_file: str = ""
 
     def __post_init__(self) -> None:
         Conversation.__post_init__(self)
@@ -83,6 +88,8 @@ class Lessons(PartialTurns, Conversation):
         if isinstance(self.shown, bool) or not isinstance(self.shown, int) or self.shown < 0:
             raise ValueError(f"shown must be an integer >= 0, not {self.shown!r}")
         require_pay(self.pay_lessons)
+        if self.bank_file:
+            read_banks(self.bank_file)
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise ValueError(f"scale must be a finite number above 0, not {self.scale!r}")
 
@@ -116,8 +123,8 @@ class Lessons(PartialTurns, Conversation):
         A function of the history alone: each solving turn judges the lessons that were shown in it
         before the next lessons are added.
         """
-        lessons: tuple[Lesson, ...] = ()
-        shown: tuple[int, ...] = ()
+        lessons = earlier(self.bank_file, history.question)
+        shown = self._shown(lessons)
         for turn in range(0, history.turn - history.turn % 2, 2):
             solutions = history.of_turn(turn)
             lessons = judged(lessons, shown, [self.speedup(one) for one in solutions])
@@ -127,15 +134,19 @@ class Lessons(PartialTurns, Conversation):
             shown = self._shown(lessons)
         return lessons, shown
 
+    def judged_bank(self, history: Transcript) -> tuple[Lesson, ...]:
+        """Return the bank after the complete turns, judged also by attempts without lessons yet."""
+        lessons, shown = self.bank(history)
+        if history.turn % 2:
+            last = history.of_turn(history.turn - 1)
+            lessons = judged(lessons, shown, [self.speedup(one) for one in last])
+        return lessons
+
     def own_rewards(self, history: Transcript) -> Mapping[tuple[int, AgentID], float]:
         """Return factor - 1 of every lesson, with `pay_lessons="factor"`; else {}."""
         if self.pay_lessons != "factor":
             return {}
-        lessons, shown = self.bank(history)
-        if history.turn % 2:  # attempts that no lessons have followed judge those shown, too
-            last = history.of_turn(history.turn - 1)
-            lessons = judged(lessons, shown, [self.speedup(one) for one in last])
-        return factor_rewards(history, range(1, history.turn, 2), lessons)
+        return factor_rewards(history, range(1, history.turn, 2), self.judged_bank(history))
 
     def _shown(self, lessons: tuple[Lesson, ...]) -> tuple[int, ...]:
         return selected(lessons, self.shown, self.cut, take_all=len(lessons) <= self.shown)
@@ -144,7 +155,7 @@ class Lessons(PartialTurns, Conversation):
         """The question with the lessons; in a lesson turn, with the own last answer and result."""
         agent_index, turn = history.agents.index(agent), min(history.turn, self.num_turns - 1)
         question = self._question(agent_index, history)
-        if turn == 0:
+        if turn == 0 and not earlier(self.bank_file, history.question):
             return question
         spoken = history.until(turn)
         if turn % 2:

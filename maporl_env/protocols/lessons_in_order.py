@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from maporl_env import fitting, prompts
 from maporl_env.answers import extract_answer
+from maporl_env.protocols.bank_file import earlier, read_banks
 from maporl_env.protocols.conversation import Conversation
 from maporl_env.protocols.lesson_bank import Lesson, judged
 from maporl_env.protocols.lessons import Lessons, factor_rewards, require_pay
@@ -60,6 +61,8 @@ class LessonsInOrder(Lessons):
         if self.cut is not None or self.scale != 1.0:
             raise ValueError("cut and scale are for speed-ups: leave them out of 'LessonsInOrder'")
         require_pay(self.pay_lessons)
+        if self.bank_file:
+            read_banks(self.bank_file)
         for name in ("shown", "count"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
@@ -93,8 +96,8 @@ class LessonsInOrder(Lessons):
 
     def bank(self, history: Transcript) -> tuple[tuple[Lesson, ...], tuple[int, ...]]:
         """Return the bank after the complete turns, and the places of the lessons to show next."""
-        lessons: tuple[Lesson, ...] = ()
-        shown: tuple[int, ...] = ()
+        lessons = earlier(self.bank_file, history.question)
+        shown = self._shown(lessons)
         for turn in range(2, history.turn, 2):
             share = self.share(turn - 1, history)
             [said] = history.of_turn(turn)
@@ -103,14 +106,18 @@ class LessonsInOrder(Lessons):
             shown = self._shown(lessons)
         return lessons, shown
 
+    def judged_bank(self, history: Transcript) -> tuple[Lesson, ...]:
+        """Return the bank after the complete turns, judged also by an attempt without a lesson."""
+        lessons, shown = self.bank(history)
+        if history.turn and history.turn % 2 == 0:
+            lessons = judged(lessons, shown, [self.share(history.turn - 1, history)])
+        return lessons
+
     def own_rewards(self, history: Transcript) -> Mapping[tuple[int, AgentID], float]:
         """Return factor - 1 of every lesson, with `pay_lessons="factor"`; else {}."""
         if self.pay_lessons != "factor":
             return {}
-        lessons, shown = self.bank(history)
-        if lessons and history.turn % 2 == 0:  # an attempt that no lesson has followed
-            lessons = judged(lessons, shown, [self.share(history.turn - 1, history)])
-        return factor_rewards(history, range(2, history.turn, 2), lessons)
+        return factor_rewards(history, range(2, history.turn, 2), self.judged_bank(history))
 
     def result(self, solution: Message, history: Transcript) -> str:
         """Return in words which share of the tests an attempt passed."""
@@ -132,7 +139,7 @@ class LessonsInOrder(Lessons):
         if turn == 0:
             asked = WRITE_TESTS.format(count=self.count) + prompts.cue(template, 0)
             return self._opened(agent_index, opening + asked)
-        if turn == 1:
+        if turn == 1 and not earlier(self.bank_file, question):
             return self._question(agent_index, history)
 
         def made(max_shown: int | None) -> View:

@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = (
     *("plain", "sb3", "torchrl", "supersuit", "tianshou"),
-    *("rllib", "benchmarl", "agilerl", "reasoning", "textarena", "openenv", "verifiers", "trl"),
+    *("rllib", "benchmarl", "agilerl", "reasoning", "textarena", "openenv", "verifiers"),
+    *("mutual", "trl"),
 )
 FAKE = """#!/usr/bin/env bash
 # An interpreter whose environments can do all but import what is named in $MISSING.
