@@ -21,7 +21,9 @@ def on_the_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     for name in [
-        name for name in sys.modules if name.split(".")[0] in ("compared", "bench", "real_notes")
+        name
+        for name in sys.modules
+        if name.split(".")[0] in ("compared", "bench", "real_notes", "adapter_bytes")
     ]:
         del sys.modules[name]
 
@@ -152,3 +154,25 @@ def test_the_table_of_the_real_model_says_which_bars_are_met(tmp_path: Path) -> 
     assert page.read_text().endswith("<!-- result:end -->\nb\n")
     assert "old" not in page.read_text()
     assert (tmp_path / "picture.png").read_bytes()[1:4] == b"PNG"
+
+
+@pytest.mark.parametrize(("dtype", "width"), [("bfloat16", 2), ("float32", 4)])
+def test_the_bytes_of_adapters_are_those_of_their_products(
+    tmp_path: Path, dtype: str, width: int
+) -> None:
+    """In the number format of the base, and little else: a request, settings, names of weights."""
+    from adapter_bytes import base_bytes, published_bytes, team_of
+    from transformers import LlamaConfig
+
+    config = LlamaConfig(
+        vocab_size=256, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True,
+    )  # fmt: skip
+    team = team_of(tmp_path / "base", config, agents=3, rank=8, dtype=dtype)
+    attention = 2 * (64 + 64) + 2 * (64 + 32)
+    inside = 3 * (64 + 96)
+    weights = 3 * 2 * 8 * (attention + inside)
+    sent = published_bytes(team, tmp_path / "adapters")
+    assert weights * width < sent < weights * width + 3 * 10_000
+    layers = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 96 + 2 * 64)
+    assert base_bytes(team) == (256 * 64 + layers + 64) * width

@@ -42,16 +42,8 @@ def save_model(folder: Path, shape: Shape, seed: int = 0) -> Path:
     that all sides write equally many tokens.
     """
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    words = [*SPECIAL, *(f"w{i}" for i in range(shape.words - len(SPECIAL)))]
-    ids = {word: i for i, word in enumerate(words)}
-    backend = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
-    )
     config = LlamaConfig(
         vocab_size=shape.words,
         hidden_size=shape.hidden,
@@ -74,8 +66,23 @@ def save_model(folder: Path, shape: Shape, seed: int = 0) -> Path:
         model.model.embed_tokens.weight[:, 0] = 1
         model.model.embed_tokens.weight[: len(SPECIAL), 0] = -8
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(folder, shape.words)
     return folder
+
+
+def save_tokenizer(folder: Path, count: int) -> None:
+    """Write a tokenizer of `count` made-up words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = [*SPECIAL, *(f"w{i}" for i in range(count - len(SPECIAL)))]
+    ids = {word: i for i, word in enumerate(words)}
+    backend = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>"
+    )
+    tokenizer.save_pretrained(folder)
 
 
 def prompts(count: int, tokens: int, *, seed: int = 0, vocabulary: int = 1000) -> list[str]:

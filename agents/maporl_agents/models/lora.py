@@ -176,11 +176,14 @@ class LoraBase(Base):
             self.save_adapter(name, folder / name)
             self.chat.tokenizer.save_pretrained(folder / name)
 
-    def save_adapter(self, name: str, folder: Path) -> None:
-        """Write an adapter to a folder in peft's own format."""
+    def save_adapter(self, name: str, folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Write an adapter to a folder in peft's own format, rounded to `dtype` if one is given."""
         folder.mkdir(parents=True, exist_ok=True)
         save_file(
-            {key: weight.contiguous() for key, weight in self.adapter_weights(name).items()},
+            {
+                key: weight.to(dtype).contiguous()
+                for key, weight in self.adapter_weights(name).items()
+            },
             folder / "adapter_model.safetensors",
             metadata={"format": "pt"},
         )

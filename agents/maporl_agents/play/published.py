@@ -78,7 +78,9 @@ class Published:
     def add(self) -> Version:
         """Write the weights of now as a new version, under names that were never used.
 
-        Of several ranks the first writes the files, and all have the same names.
+        Files have the number format of the base, which servers round adapters to (peft trains those
+        of a 16-bit base in float32). Of several ranks the first writes the files, and all have the
+        same names.
         """
         own = ranks.first(lambda: secrets.token_hex(4))
         before = self.versions[-1].weights if self.versions else {}
@@ -91,7 +93,8 @@ class Published:
                 names[adapter] = self.fixed[adapter]
                 continue
             names[adapter] = f"{adapter}@{self._made}-{own}"
-            ranks.first(partial(base.save_adapter, adapter, self.folder / names[adapter]))
+            file = self.folder / names[adapter]
+            ranks.first(partial(base.save_adapter, adapter, file, base.model.dtype))
             if adapter not in base.trained:
                 self.fixed[adapter] = names[adapter]
         version = Version(self._made, names, weights, before)

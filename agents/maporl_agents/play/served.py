@@ -17,7 +17,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,13 +70,27 @@ def serving(team: Team, sampling: Sampling, folder: Path) -> Iterator[None]:
         for url in sampling.url
     ]
     own = folder.parent / "adapters" / folder.name
-    engine = Served(team, servers, sampling, Path(sampling.adapters) if sampling.adapters else own)
-    team.engine = engine
+    with _no_empty_folder_left(own):
+        place = Path(sampling.adapters) if sampling.adapters else own
+        engine = Served(team, servers, sampling, place)
+        team.engine = engine
+        try:
+            yield
+        finally:
+            team.engine = None
+            engine.close()
+
+
+@contextmanager
+def _no_empty_folder_left(folder: Path) -> Iterator[None]:
+    """Remove a folder after the block, and the one it is in, as far as they are empty."""
     try:
         yield
     finally:
-        team.engine = None
-        engine.close()
+        if ranks.is_first():
+            with suppress(OSError):
+                folder.rmdir()
+                folder.parent.rmdir()
 
 
 class Served:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from threading import Thread
 
-from maporl_agents import ranks
 from maporl_agents.algorithms import scheme_for
 from maporl_agents.config import RunConfig
 from maporl_agents.models.team import Team
@@ -88,11 +87,6 @@ def ahead_of(
     """
     if not config.sampling.lag:
         return None
-    if ranks.count() > 1:
-        raise ValueError(
-            "sampling.lag=1 plays in the background, where ranks cannot exchange debates: choose "
-            "sampling.lag=0, or one process"
-        )
     play = scheme_for(config).play
     if play is None or not isinstance(team.engine, Publishing):
         raise ValueError(

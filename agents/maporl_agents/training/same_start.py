@@ -31,7 +31,8 @@ def require_same_start(config: RunConfig, questions: Mapping[str, Mapping[str, A
         questions: number and hash of its questions, by part.
 
     Raises:
-        ValueError: one of these differs, or there are more ranks than debates in a step.
+        ValueError: one of these differs, there are more ranks than debates in a step, or the
+            settings ask for what several ranks cannot do.
     """
     if ranks.count() == 1:
         return
@@ -45,6 +46,11 @@ def require_same_start(config: RunConfig, questions: Mapping[str, Mapping[str, A
         raise ValueError(
             f"{ranks.count()} processes for {debates} debates in a step: start at most {debates}, "
             "or raise --questions-per-step"
+        )
+    if config.sampling.lag:
+        raise ValueError(
+            "sampling.lag=1 plays in the background, where ranks cannot exchange debates: choose "
+            "sampling.lag=0, or one process"
         )
 
 

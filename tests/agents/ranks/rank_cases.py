@@ -8,9 +8,10 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -154,9 +155,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def environment(rank: int, count: int, port: int) -> dict[str, str]:
-    """Return the variables that a launcher gives a process."""
-    paths = [REPOSITORY, REPOSITORY / "agents", REPOSITORY / "tests" / "agents", HERE]
+def environment(rank: int, count: int, port: int, *first: Path) -> dict[str, str]:
+    """Return the variables that a launcher gives a process; it imports from `first` at first."""
+    paths = [*first, REPOSITORY, REPOSITORY / "agents", REPOSITORY / "tests" / "agents", HERE]
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(map(str, paths)),
         "RANK": str(rank),
@@ -169,14 +170,26 @@ def environment(rank: int, count: int, port: int) -> dict[str, str]:
     }
 
 
-def start(count: int, *words: object, per_rank: Sequence[Sequence[object]] = ()) -> list[Any]:
-    """Start `count` processes of a Python command; `per_rank` adds words for each."""
+def start(
+    count: int,
+    *words: object,
+    per_rank: Sequence[Sequence[object]] = (),
+    paths: Mapping[int, Path] = MappingProxyType({}),
+) -> list[Any]:
+    """Start `count` processes of a Python command.
+
+    Args:
+        count: of processes.
+        words: of the command.
+        per_rank: more words for each.
+        paths: rank -> a folder from which it imports before all others.
+    """
     port = free_port()
     more = per_rank or [()] * count
     return [
         subprocess.Popen(
             [sys.executable, *map(str, (*words, *more[rank]))],
-            env=environment(rank, count, port),
+            env=environment(rank, count, port, *filter(None, [paths.get(rank)])),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
