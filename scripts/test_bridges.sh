@@ -10,11 +10,13 @@ declare -A extras=(
     [benchmarl]="benchmarl" [agilerl]="train,agilerl" [reasoning]="reasoning"
     [textarena]="train,textarena" [openenv]="openenv" [verifiers]="verifiers"
     [mutual]="train,mutual"
+    [overcooked]="overcooked" [boxes]="reasoning"
 )
 # What else of this repository must be installed.
 declare -A folders=([verifiers]="./environments/maporl_debate")
 declare -A tests=(
     [reasoning]="tests/env/tasks/test_reasoning_gym.py tests/env/tasks/test_reasoning_options.py"
+    [boxes]="tests/env/games tests/env/revision"
     [plain]="tests/bridges"
     [mutual]="tests/agents/mutual"
     [agilerl]="tests/bridges/test_agilerl.py tests/env/test_registration.py"
@@ -30,11 +32,11 @@ declare -A modules=(
     [agilerl]="agilerl.algorithms, maporl_agents"
     [reasoning]="reasoning_gym, reasoning_gym.factory" [textarena]="textarena"
     [openenv]="openenv.core" [verifiers]="verifiers.v1, maporl_debate"
-    [mutual]="stable_baselines3, minigrid"
+    [mutual]="stable_baselines3, minigrid" [overcooked]="overcooked" [boxes]="reasoning_gym"
 )
 order=(
     plain sb3 torchrl supersuit tianshou rllib benchmarl agilerl reasoning textarena openenv verifiers
-    mutual trl
+    mutual overcooked boxes trl
 )
 
 usage() {

@@ -106,6 +106,7 @@ ELSEWHERE = {
     "maporl_env.bridges.calls": "tests/env/bridges/test_calls.py",
     "maporl_agents.mixtures.merged_adapters": "tests/agents/mixtures/test_merged_adapters.py",
     "maporl_env.bridges.openenv": "tests/bridges/test_openenv.py",
+    "maporl_env.bridges.overcooked": "tests/bridges/test_overcooked.py",
     "maporl_env.bridges.sb3": "tests/bridges/test_sb3_vec_env.py",
     "maporl_env.bridges.speakers": "tests/bridges/test_speakers.py",
     "maporl_env.bridges.textarena": "tests/bridges/test_textarena.py",

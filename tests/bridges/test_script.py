@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = (
     *("plain", "sb3", "torchrl", "supersuit", "tianshou"),
     *("rllib", "benchmarl", "agilerl", "reasoning", "textarena", "openenv", "verifiers"),
-    *("mutual", "trl"),
+    *("mutual", "overcooked", "boxes", "trl"),
 )
 FAKE = """#!/usr/bin/env bash
 # An interpreter whose environments can do all but import what is named in $MISSING.
