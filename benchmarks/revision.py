@@ -46,6 +46,7 @@ class Task:
 
     Attributes:
         make: makes the environment.
+        state: what the critic reads of the environment.
         success: share of what there was to do, from the environment and an episode.
         gamma: discount of a turn.
         collected: games of mu that the critic learns from.
@@ -56,6 +57,7 @@ class Task:
     """
 
     make: Callable[[], Any]
+    state: Callable[[Any], Any]
     success: Callable[[Any, Episode], float]
     gamma: float
     collected: int
@@ -74,6 +76,7 @@ def overcooked() -> Any:
 TASKS = {
     "boxes": Task(
         make=boxes,
+        state=lambda env: env.state(),
         success=lambda env, episode: episode.total / env.number,
         gamma=0.9,
         collected=600,
@@ -84,10 +87,11 @@ TASKS = {
     ),
     "overcooked": Task(
         make=overcooked,
+        state=lambda env: env.state()[:-1],  # without the time
         success=lambda env, episode: float(env.soups),
-        gamma=0.95,
-        collected=200,
-        epochs=4,
+        gamma=0.9,
+        collected=600,
+        epochs=3,
         validated=4,
         played=10,
         alphas=(0.0, 0.1, 0.5),
@@ -140,21 +144,18 @@ def learnt(task: Task, seed: int) -> tuple[SubsetNetwork, list[Episode]]:
     env = task.make()
     alone = Alone(Mu(env, seed_of(seed, "mu")))
     episodes = [
-        play(env, alone, state_of, seed=seed_of(seed, "collect", n)) for n in range(task.collected)
+        play(env, alone, task.state, seed=seed_of(seed, "collect", n))
+        for n in range(task.collected)
     ]
     count = int(env.action_space(env.possible_agents[0]).n)
     features = Features(
-        len(env.possible_agents), lambda state: state, len(env.state()), one_hot(count), count
+        len(env.possible_agents), lambda state: state, len(task.state(env)), one_hot(count), count
     )
     critic = SubsetNetwork(features, seed=seed)
     how = Regression(task.gamma, task.epochs, batch_size=256, learning_rate=2e-3, seed=seed)
     errors = fit(critic, [episode.steps for episode in episodes], how)
     print(f"seed {seed}: error of the returns {errors[0]:.3f} -> {errors[-1]:.3f}", flush=True)
     return critic, episodes
-
-
-def state_of(env: Any) -> Any:
-    return env.state()
 
 
 Row = dict[str, float]
@@ -166,7 +167,7 @@ def measured(task: Task, made: Callable[[Any, Mu], Team], seed: int, games: int,
     team = made(env, Mu(env, seed_of(seed, "play", split)))
     rows = []
     for game in range(games):
-        episode = play(env, team, state_of, seed=seed_of(seed, split, game))
+        episode = play(env, team, task.state, seed=seed_of(seed, split, game))
         turns = len(episode.steps)
         rows.append((task.success(env, episode), episode.total, episode.proposals / turns))
     return dict(

@@ -164,7 +164,12 @@ class Rollouts:
     def __call__(
         self, team: Team, proposed: Sequence[Proposal], sampling: Sampling, seed: int
     ) -> list[float]:
-        """Return the mean reward of each proposal; 0 where no rollout has one."""
+        """Return the mean reward of each proposal; 0 where no rollout has one.
+
+        Raises:
+            RuntimeError: `score` raised.
+            ValueError: it gave another number of values than messages.
+        """
         chat = team.base_of(proposed[0].policy).chat
         texts: dict[int, list[str]] = {}
         asked: list[Request] = []
@@ -191,7 +196,20 @@ class Rollouts:
 
     def _means(self, proposed: Sequence[Proposal], texts: dict[int, list[str]]) -> list[float]:
         pairs = [(index, text) for index in sorted(texts) for text in texts[index]]
-        scores = self.score([proposed[index].request for index, _ in pairs], [t for _, t in pairs])
+        requests = [proposed[index].request for index, _ in pairs]
+        try:
+            scores = list(self.score(requests, [text for _, text in pairs]))
+        except Exception as error:  # the user's own code
+            told = " ".join(f"{type(error).__name__}: {error}".split())
+            raise RuntimeError(
+                f"the score of Collab's rollouts failed on {len(pairs)} messages: {told:.200}; "
+                "this call has written nothing"
+            ) from error
+        if len(scores) != len(pairs):
+            raise ValueError(
+                f"the score of Collab's rollouts gave {len(scores)} values for {len(pairs)} "
+                "messages"
+            )
         found: list[list[float]] = [[] for _ in proposed]
         for (index, _), score in zip(pairs, scores, strict=True):
             if score is not None:

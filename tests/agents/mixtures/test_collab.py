@@ -217,6 +217,19 @@ def test_a_rollout_without_a_score_counts_for_nothing(checkpoint) -> None:
     assert value(team, proposed, Sampling(max_new_tokens=3), 0) == [pytest.approx(0.6), 0.0]
 
 
+def test_a_score_that_fails_is_one_sentence(checkpoint) -> None:
+    team = make_team(checkpoint)
+    proposed = [Proposal(ASKED[0], "agent_0", (5,))]
+
+    def broken(requests, texts):
+        raise OSError("connection\nreset")
+
+    with pytest.raises(RuntimeError, match=r"failed on 1 messages: OSError: connection reset; "):
+        Rollouts(broken)(team, proposed, Sampling(max_new_tokens=3), 0)
+    with pytest.raises(ValueError, match="gave 0 values for 1 messages"):
+        Rollouts(lambda requests, texts: [])(team, proposed, Sampling(max_new_tokens=3), 0)
+
+
 def test_values_of_critics_are_those_of_the_sampler(checkpoint) -> None:
     team = make_team(checkpoint)
     proposed = [Proposal(ASKED[0], policy, (5, token)) for policy in BOTH for token in (6, 7)]
