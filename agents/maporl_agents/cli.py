@@ -20,6 +20,7 @@ from maporl_agents import ranks
 from maporl_agents.commands.bench import Bench
 from maporl_agents.commands.command_line import FLAT, HELP, basic_help, parse, sentence_of
 from maporl_agents.commands.compare import Compare
+from maporl_agents.commands.compare_systems import WORD, CompareSystems
 from maporl_agents.commands.eval import Eval
 from maporl_agents.commands.eval_flags import eval_command
 from maporl_agents.commands.export import Export
@@ -106,13 +107,16 @@ def _say(sentence: str) -> None:
         print(f"maporl: {sentence}", file=sys.stderr)
 
 
-def _command(given: Sequence[str]) -> Command | None:
+def _command(given: Sequence[str]) -> Command | CompareSystems | None:
     """Return the command that is asked for; None where a text was, which is printed."""
     if list(given) == ["--version"]:
         print(f"maporl {importlib.metadata.version('maporl')}")
         return None
     if given[:1] == ["eval"]:
         return eval_command(given[1:])
+    if given[:2] == ["compare", WORD]:
+        systems: CompareSystems = parse(CompareSystems, given[2:], prog=f"maporl compare {WORD}")
+        return systems
     if given[:1] not in (["train"], ["plan"]):
         chosen: Command = parse(Command, given, prog="maporl", description=WELCOME, config=FLAT)
         return chosen

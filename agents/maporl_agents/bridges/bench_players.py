@@ -19,7 +19,7 @@ from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.sources.fetched import FETCHABLE, local_name
 from maporl_agents.models.team import Team
 from maporl_agents.play.model_defaults import with_model_defaults
-from maporl_agents.play.speak import requests, speak
+from maporl_agents.play.speak import Engine, requests, speak
 from maporl_agents.records.checkpoint import fingerprint, step_of
 from maporl_agents.seeding import seed_of
 from maporl_agents.training.experiment import load_team
@@ -35,6 +35,7 @@ TAUGHT = {
     "tiny": ("shopping", "receipts"),
     "tiny-sharing": ("sharing", "coins"),
     "tiny-sharing-qwen2": ("sharing", "coins"),
+    "tiny-maker": (),
 }
 """The tasks whose words each built-in model knows."""
 
@@ -46,13 +47,16 @@ class TeamSpeaker:
         team: the policies.
         sampling: how messages are sampled.
         seed: of the sampling.
+        engine: writes the messages; None for that of the team.
 
     Attributes:
         tokens: generated so far.
     """
 
-    def __init__(self, team: Team, sampling: Sampling, seed: int) -> None:
-        self.team, self.sampling, self.seed = team, sampling, seed
+    def __init__(
+        self, team: Team, sampling: Sampling, seed: int, engine: Engine | None = None
+    ) -> None:
+        self.team, self.sampling, self.seed, self.engine = team, sampling, seed, engine
         self.tokens = 0
         self._calls = 0
         self._own: dict[tuple[int, int], list[TokenIds]] = {}
@@ -63,7 +67,9 @@ class TeamSpeaker:
         own = [self._own.setdefault((p.debate, p.agent_index), []) for p in prompts]
         asked = requests(self.team, prompts, own)
         stream = seed_of(self.seed, "sample", self._calls)
-        completions = speak(self.team, asked, self.sampling, stream, kept=self._kept)
+        completions = speak(
+            self.team, asked, self.sampling, stream, engine=self.engine, kept=self._kept
+        )
         self._calls += 1
         for said, completion in zip(own, completions, strict=True):
             said.append(completion.ids)

@@ -17,6 +17,7 @@ class Compare:
 
     What was finished before is not run again, and what was cut goes on where it was. Writes
     runs/studies/STUDY/study.json; ``maporl report runs/studies/STUDY`` makes a page of it.
+    ``maporl compare systems``, with options of its own, compares all ways to collaborate.
     """
 
     studies: Annotated[

@@ -32,7 +32,7 @@ from transformers import (
 
 from maporl_agents.seeding import seed_of
 from maporl_agents.text.chat import Chat
-from maporl_agents.tiny import MODELS, WEIGHTS, sharing_data, shopping_data
+from maporl_agents.tiny import MODELS, WEIGHTS, maker_data, sharing_data, shopping_data
 from maporl_agents.tiny.rows import NO_LOSS, DrawRow, Row, pad
 from maporl_agents.tiny.tokenizer import make_tokenizer
 
@@ -75,6 +75,9 @@ RECIPES = {
         drill_share=0.4,
     ),
 }
+RECIPES["tiny-maker"] = PretrainConfig(
+    model="tiny-maker", steps=1_000, cool_down_steps=0, one_turn_share=0.5, drill_share=0.15
+)
 RECIPES["tiny-sharing-qwen2"] = replace(RECIPES["tiny-sharing"], model="tiny-sharing-qwen2")
 """The settings behind the shipped weights."""
 
@@ -124,6 +127,8 @@ def reader(config: PretrainConfig, chat: Chat, agent: int) -> DrawRow:
     shares = {"one_turn_share": config.one_turn_share, "drill_share": config.drill_share}
     if config.model == "tiny":
         return shopping_data.reader(chat, agent, **shares)
+    if config.model == "tiny-maker":
+        return maker_data.reader(chat, **shares)
     return sharing_data.reader(chat, **shares)
 
 

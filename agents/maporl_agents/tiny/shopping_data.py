@@ -10,7 +10,8 @@ more.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from maporl_agents.text.chat import Chat
 from maporl_agents.tiny.rows import DrawRow, Row, learn_from
@@ -18,6 +19,9 @@ from maporl_agents.types import TokenIds
 from maporl_env.protocols import SimultaneousDebate
 from maporl_env.tasks import shopping
 from maporl_env.types import Message, Question, Transcript
+
+Write = Callable[[random.Random], str]
+"""Writes the answer of an author, drawn afresh."""
 
 MOVES = ("keep", "copy", "redo")
 """The authors' moves in later turns, drawn uniformly, whichever is right."""
@@ -42,12 +46,13 @@ def reader(chat: Chat, agent: int, *, one_turn_share: float, drill_share: float)
     def draw(rng: random.Random, cooling: bool) -> Row:
         question = rng.choice(questions)
         kind = pick_kind(one_turn_share, 0.0 if cooling else drill_share, rng)
+        write = partial(attempt, question, known)
         if kind == "drill":
-            history = drill_transcript(question, known, rng)
+            history = drill_transcript(question, write, rng)
         else:
             moves = COOL_DOWN_MOVES if cooling else MOVES
             turns = 1 if kind == "one turn" else 3
-            history = author_transcript(question, turns, known, rng, moves)
+            history = transcript_of(question, turns, write, rng, moves)
         ids, start = conversation(history, chat, protocol, last_only=kind == "drill")
         return Row(kind, ids, learn_from(start, ids))
 
@@ -67,14 +72,14 @@ def attempt(question: Question, known: set[str], rng: random.Random) -> str:
     return shopping.solution((int(n), int(m)), prices)
 
 
-def author_transcript(
+def transcript_of(
     question: Question,
     turns: int,
-    known: set[str],
+    write: Write,
     rng: random.Random,
     moves: Sequence[str] = MOVES,
 ) -> Transcript:
-    """Return a debate of two authors with the same knowledge, whose moves ignore correctness."""
+    """Return a debate of two authors who write alike, and whose moves ignore correctness."""
     history = Transcript(question, ("agent_0", "agent_1"))
     for turn in range(turns):
         texts = []
@@ -82,7 +87,7 @@ def author_transcript(
             move = rng.choice(moves) if turn else "redo"
             before = history.of_turn(turn - 1) if turn else ()
             texts.append(
-                attempt(question, known, rng)
+                write(rng)
                 if move == "redo"
                 else before[agent_index if move == "keep" else 1 - agent_index].text
             )
@@ -92,14 +97,14 @@ def author_transcript(
     return history
 
 
-def drill_transcript(question: Question, known: set[str], rng: random.Random) -> Transcript:
+def drill_transcript(question: Question, write: Write, rng: random.Random) -> Transcript:
     """Return two turns, the second kept or copied at random: what is unknown must be read off.
 
     The authors know what they know: a drill in which they knew nothing would teach to copy known
     prices too, and such agents copy whole answers instead of the one price they lack.
     """
     history = Transcript(question, ("agent_0", "agent_1"))
-    first = [attempt(question, known, rng) for _ in range(2)]
+    first = [write(rng) for _ in range(2)]
     second = [rng.choice(first) for _ in range(2)]
     for turn, texts in enumerate((first, second)):
         history = history.publish(

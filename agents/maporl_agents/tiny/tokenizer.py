@@ -14,7 +14,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
 from maporl_env.prompts import Template
-from maporl_env.tasks import sharing, shopping
+from maporl_env.tasks import routes, sharing, shopping
 
 MAX_NUMBER = 99
 
@@ -57,7 +57,24 @@ def qwen2_words() -> list[str]:
     return sorted(sharing_words(), reverse=True)
 
 
-WORDS = {"tiny": words, "tiny-sharing": sharing_words, "tiny-sharing-qwen2": qwen2_words}
+def maker_words() -> list[str]:
+    """Return the vocabulary of `tiny-maker`: that of the tasks `expressions` and `routes`."""
+    return _vocabulary(
+        *map(str, range(MAX_NUMBER + 1)),
+        "+ - * ( ) = , . ? : x f \\boxed{ } ```",
+        "from to not moves",
+        *routes.MOVES,
+        *_words_of(sharing.TEMPLATE),
+        "0.0 0.5 1.0",
+    )
+
+
+WORDS = {
+    "tiny": words,
+    "tiny-sharing": sharing_words,
+    "tiny-sharing-qwen2": qwen2_words,
+    "tiny-maker": maker_words,
+}
 
 
 def _vocabulary(*sentences: str) -> list[str]:

@@ -1,0 +1,400 @@
+"""The systems of the bench: who answers, by what, and where it does not fit.
+
+A system is prepared once per task and seed (a team is trained, a router asked its validation
+questions), and then answers all questions in passes. To add one, add an entry to `SYSTEMS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from maporl_agents.config import Sampling
+from maporl_agents.mixtures.collab import Collab, Proposal, Rollouts
+from maporl_agents.mixtures.product_of_experts import ProductOfExperts
+from maporl_agents.models.team import Team
+from maporl_agents.play.speak import Engine
+from maporl_agents.seeding import seed_of
+from maporl_agents.systems import training
+from maporl_agents.systems.playing import (
+    BATCH,
+    Cast,
+    Members,
+    Play,
+    TeamCast,
+    by_protocol,
+    in_turn,
+    is_endpoint,
+    one_answer,
+    written_by,
+)
+from maporl_agents.systems.tasks import BenchTask, scores_by
+from maporl_agents.systems.votes import Combine, Pass
+from maporl_agents.types import Request
+from maporl_env.answers import extract_answer
+from maporl_env.bridges.calls import Cascade, VerifierRouter
+from maporl_env.types import Question
+from maporl_env.verifiers import AnswerKey
+
+Level = Literal["one model", "calls", "text", "logits", "weights"]
+MEMBERS = 2
+"""Members of untrained systems: agents 0 and 1, who differ where the task's models do."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A system that is ready to answer.
+
+    Attributes:
+        cast: its members.
+        play: the way to play the pass of a given number, from 0.
+        train_tokens: generated to get there.
+    """
+
+    cast: Cast
+    play: Callable[[int], Play]
+    train_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a system is prepared from.
+
+    Attributes:
+        cast: the untrained members.
+        seed: of the run.
+        folder: for whatever is saved on the way; there again when a job was cut.
+        validation: questions that no result is shown on.
+        train_tokens: that a training may generate.
+    """
+
+    cast: Cast
+    seed: int
+    folder: Path
+    validation: Sequence[Question]
+    train_tokens: int
+
+
+@dataclass(frozen=True)
+class System:
+    """One system of the bench.
+
+    Attributes:
+        name: short and unique.
+        label: as people read it.
+        level: what its members exchange; see docs/explanation/levels.md.
+        prepare: makes it ready.
+        messages: of one pass, about.
+        trained: whether the training budget is spent on it.
+        combine: how its passes make one answer.
+        most: the largest number of passes; None for as many as the budget allows.
+        needs: what a task must have: "verifier", "different" members, the
+            "same prompt" for all, "free text", "logits", "weights".
+    """
+
+    name: str
+    label: str
+    level: Level
+    prepare: Callable[[Inputs], Prepared]
+    messages: float = 1.0
+    trained: bool = False
+    combine: Combine = "vote"
+    most: int | None = None
+    needs: tuple[str, ...] = ()
+
+    def refusal(self, task: BenchTask) -> str:
+        """Return why the system does not fit a task, "" if it does."""
+        served = any(map(is_endpoint, task.models))
+        if "verifier" in self.needs and not task.verifier:
+            return "nothing scores an answer at test time"
+        if "different" in self.needs and not task.different:
+            return "all members are the same model"
+        if "same prompt" in self.needs and task.name.startswith("notes"):
+            return "members read different texts, so that no prompt can be passed on"
+        if "free text" in self.needs and task.models[0].startswith("tiny"):
+            return "built-in models cannot write what it asks for"
+        if served and (self.trained or {"logits", "weights"} & {*self.needs}):
+            return "an endpoint gives texts alone"
+        return ""
+
+
+# --- Untrained ----------------------------------------------------------------------
+
+
+def plainly(play: Callable[[int], Play]) -> Callable[[Inputs], Prepared]:
+    """Return the preparation of a system that needs none."""
+    return lambda inputs: Prepared(inputs.cast, play)
+
+
+def always(play: Play) -> Callable[[int], Play]:
+    """Return the same way to play for every pass."""
+    return lambda number: play
+
+
+def game(**options: Any) -> Callable[[Inputs], Prepared]:
+    """Return the preparation of an untrained team that plays a protocol."""
+    return plainly(always(by_protocol(**options)))
+
+
+def cascade(cast: Cast, questions: Sequence[Question], temperature: float, seed: int) -> Pass:
+    """Ask the first member three times, and the second where no two of its answers agree."""
+    members = Members(cast, questions, temperature, seed)
+    ask = Cascade([members.member(n) for n in range(MEMBERS)], kind=questions[0].kind)
+    return as_pass(ask(members.prompts), questions, members.tokens)
+
+
+def as_pass(texts: Sequence[str], questions: Sequence[Question], tokens: int) -> Pass:
+    """Return the pass of one message per question."""
+    read = [extract_answer(text, q.kind) for text, q in zip(texts, questions, strict=True)]
+    answers = [() if answer is None else (answer,) for answer in read]
+    return Pass(answers, tokens / len(questions))
+
+
+def router(inputs: Inputs) -> Prepared:
+    """Ask all members the validation questions; the key says who is asked what later."""
+    told = Members(inputs.cast, inputs.validation, 1.0, seed_of(inputs.seed, "router"))
+    by_id = dict(zip([q.id for q in inputs.validation], told.prompts, strict=True))
+    fitted = VerifierRouter.fitted(
+        [told.member(n) for n in range(MEMBERS)],
+        inputs.validation,
+        AnswerKey(),
+        prompt_of=lambda question: by_id[question.id],
+    )
+
+    def play(cast: Cast, questions: Sequence[Question], temperature: float, seed: int) -> Pass:
+        members = Members(cast, questions, temperature, seed)
+        speakers = [members.member(n) for n in range(MEMBERS)]
+        said = replace(fitted, speakers=speakers)(members.prompts)
+        return as_pass(said, questions, members.tokens)
+
+    return Prepared(inputs.cast, always(play), told.tokens)
+
+
+def experts(team: Team) -> tuple[str, ...]:
+    """Return the policies of the members of an untrained team."""
+    return tuple(team.policy(agent, 0) for agent in range(MEMBERS))
+
+
+def team_of(cast: Cast) -> Team:
+    """Return the team of a cast; TypeError for an endpoint, which `System.refusal` keeps away."""
+    if not isinstance(cast, TeamCast):
+        raise TypeError("this system needs the models themselves")
+    return cast.team
+
+
+def product(cast: Cast, questions: Sequence[Question]) -> Engine:
+    """Return the product of the members as an engine."""
+    return ProductOfExperts(experts(team_of(cast)))
+
+
+class CountedCollab:
+    """Collab whose rollouts the verifier of the task scores; counts their tokens at most.
+
+    Args:
+        cast: the members.
+        questions: of the debates that are played.
+
+    Attributes:
+        tokens: of rollouts so far.
+    """
+
+    def __init__(self, cast: Cast, questions: Sequence[Question]) -> None:
+        self.tokens = 0
+        self._questions = questions
+        self._verifier = cast.task.scorer()
+        self._engine = Collab(experts(team_of(cast)), self._value, proposals=2)
+
+    def __call__(self, team: Team, asked: Sequence[Request], sampling: Sampling, seed: int):  # type: ignore[no-untyped-def]
+        """Return one completion per request."""
+        return self._engine(team, asked, sampling, seed)
+
+    def _value(
+        self, team: Team, proposed: Sequence[Proposal], sampling: Sampling, seed: int
+    ) -> list[float]:
+        self.tokens += sum(max(0, sampling.max_new_tokens - len(one.ids)) for one in proposed)
+        greedy = replace(sampling, temperature=0.0)
+        return Rollouts(self._scores)(team, proposed, greedy, seed)
+
+    def _scores(self, asked: Sequence[Request], texts: Sequence[str]) -> list[float | None]:
+        assert self._verifier is not None  # which `System.refusal` requires
+        about = [self._questions[request.debate % BATCH] for request in asked]
+        return scores_by(self._verifier, about, texts)
+
+
+# --- Trained ------------------------------------------------------------------------
+
+
+def trained(scheme: training.SchemeName, *, alone: bool = False) -> Callable[[Inputs], Prepared]:
+    """Return the preparation of a team that a scheme trains.
+
+    Args:
+        scheme: see `training.settings_of`.
+        alone: members answer alone at test time, one after the other.
+    """
+
+    def prepare(inputs: Inputs) -> Prepared:
+        made = training.team(
+            scheme, inputs.cast.task, inputs.train_tokens, inputs.seed, inputs.folder
+        )
+        cast = TeamCast(inputs.cast.task, made.team, made.config.sampling)
+        if alone:
+            return Prepared(cast, in_turn(made.config.game.num_agents), made.tokens)
+        return Prepared(cast, always(training.as_trained(made.config)), made.tokens)
+
+    return prepare
+
+
+def merged(inputs: Inputs) -> Prepared:
+    """Train two adapters apart, each on half of the tokens, and merge them into one member."""
+    made = training.merged_team(inputs.cast.task, inputs.train_tokens, inputs.seed, inputs.folder)
+    cast = TeamCast(inputs.cast.task, made.team, made.config.sampling)
+    return Prepared(cast, always(one_answer()), made.tokens)
+
+
+SYSTEMS: dict[str, System] = {
+    system.name: system
+    for system in (
+        System("one", "one answer", "one model", plainly(always(one_answer())), most=1),
+        System("vote", "vote", "one model", plainly(in_turn(MEMBERS))),
+        System(
+            "best_of_n",
+            "best of N by the verifier",
+            "one model",
+            plainly(in_turn(MEMBERS, choosing=True)),
+            combine="best",
+            needs=("verifier",),
+        ),
+        System(
+            "self_refinement",
+            "self-refinement, 3 turns",
+            "one model",
+            game(protocol="self_correction", num_agents=1, num_turns=3),
+            messages=3,
+        ),
+        System("debate", "debate, 2 x 3", "text", game(num_agents=2, num_turns=3), messages=6),
+        System(
+            "teams_and_judge",
+            "teams and judge, 4 + 1",
+            "text",
+            game(protocol="teams_and_judge", num_agents=5, num_turns=2),
+            messages=5,
+        ),
+        System(
+            "review",
+            "review, 3 versions",
+            "text",
+            game(protocol="review", num_agents=3, num_turns=1),
+            messages=3,
+        ),
+        System(
+            "retrieve",
+            "retrieve, 5 answers and a retriever",
+            "text",
+            game(protocol="retrieve", num_agents=6, num_turns=1),
+            messages=6,
+            needs=("free text",),
+        ),
+        System(
+            "lessons",
+            "lessons, 2 agents solve twice",
+            "text",
+            game(protocol="lessons", num_agents=2, num_turns=3),
+            messages=6,
+            needs=("verifier",),
+        ),
+        System(
+            "router",
+            "router, fitted on validation questions",
+            "calls",
+            router,
+            needs=("different", "same prompt"),
+        ),
+        System(
+            "cascade",
+            "cascade by agreement",
+            "calls",
+            plainly(always(cascade)),
+            messages=3.5,
+            needs=("same prompt",),
+        ),
+        System(
+            "product",
+            "product of experts",
+            "logits",
+            plainly(always(written_by(product))),
+            needs=("different", "logits", "same prompt"),
+        ),
+        System(
+            "collab",
+            "Collab, rollouts scored by the verifier",
+            "logits",
+            plainly(always(written_by(CountedCollab))),
+            messages=100,
+            most=1,
+            needs=("verifier", "different", "logits", "same prompt"),
+        ),
+        System(
+            "alone",
+            "PPO, each trained alone; vote",
+            "one model",
+            trained("alone", alone=True),
+            trained=True,
+        ),
+        System(
+            "maporl", "MAPoRL: debate, 2 x 3", "text", trained("maporl"), messages=6, trained=True
+        ),
+        System("grpo", "GRPO: debate, 2 x 3", "text", trained("grpo"), messages=6, trained=True),
+        System(
+            "ppo_review",
+            "PPO: review, 2 versions",
+            "text",
+            trained("review"),
+            messages=2,
+            trained=True,
+        ),
+        System("malt", "MALT: pipeline of 3", "text", trained("malt"), messages=3, trained=True),
+        System("mlpo", "MLPO: peer and leader", "text", trained("mlpo"), messages=2, trained=True),
+        System(
+            "magrpo",
+            "MAGRPO: joint answer, revised once",
+            "text",
+            trained("magrpo"),
+            messages=4,
+            trained=True,
+        ),
+        System(
+            "iac",
+            "IAC: joint answer, revised once",
+            "text",
+            trained("iac"),
+            messages=4,
+            trained=True,
+        ),
+        System(
+            "merged",
+            "two adapters trained apart, merged",
+            "weights",
+            merged,
+            trained=True,
+            needs=("weights",),
+        ),
+    )
+}
+"""The systems by name, in the order of the tables."""
+
+NOT_HERE = {
+    "SWEET-RL": "needs a simulated user with a hidden reference; no task here has one",
+    "ReAd": "needs an environment in which actions are scored before they are taken",
+    "mutual enhancement": "its student is no language model",
+    "FuseLLM": "not on the bench yet",
+}
+"""Systems of this package that the bench leaves out, and why."""
+
+
+def system(name: str) -> System:
+    """Return a system by name; ValueError names those there are."""
+    if name not in SYSTEMS:
+        raise ValueError(f"unknown system {name!r}: choose from {', '.join(SYSTEMS)}")
+    return SYSTEMS[name]
