@@ -66,6 +66,13 @@ class Plan:
         Raises:
             ValueError: a setting would do nothing in this run, or the run cannot be planned.
         """
+        flags = {"self-play.game": self.config.self_play.game, "game.env": self.config.game.env}
+        for flag, game in flags.items():
+            if game:
+                raise ValueError(
+                    f"plans are of debates, and --{flag} {game} is another game: take two of its "
+                    "steps instead (maporl train --steps 2), and read its seconds.jsonl"
+                )
         from maporl_agents.config.effects import refuse_without_effect
         from maporl_agents.planning.page import show, show_time
         from maporl_agents.planning.plan import plan_of
@@ -75,8 +82,6 @@ class Plan:
         cluster = cluster_of(self.gpus, self.servers, self.link_gb_per_second)
         config = share_of(whole, self.gpus)
         refuse_without_effect(config)
-        if config.self_play.game:
-            raise ValueError("self-play is not planned: leave out --self-play.game")
         plan = plan_of(
             config,
             self._machine(config),

@@ -106,6 +106,13 @@ def test_games_that_are_not_zero_sum_are_refused(tmp_path: Path) -> None:
         self_play.run(config, tmp_path / "x", Console(quiet=True))
 
 
+@pytest.mark.parametrize("flag", ["--self-play.game", "--game.env"])
+def test_plans_of_games_are_refused_in_a_sentence(flag: str, capsys) -> None:
+    assert maporl("plan", flag, "takeaway") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"plans are of debates, and {flag} takeaway is another game" in said
+
+
 @pytest.mark.parametrize(
     ("flags", "match"),
     [
