@@ -7,8 +7,9 @@ Two agents, the built-in models, write the same bill unseen by each other (task 
 rewarded where their lines agree. Both libraries read the same prompts, ask the same questions in
 the same order, sample 8 completions of each agent per question, pair all with all, and update once
 per 4 questions, on all weights. All else is as each library has it by default, CoMLRL's sampling
-apart (temperature and top-p .6, top-k 50; here 1 and all tokens). The learning rate of each is
-chosen on the validation questions, by the mean over seeds of the reward after training.
+apart (temperature and top-p .6, top-k 50; here 1 and all tokens). "standardised" is this package
+with the advantages that CoMLRL has by default. The learning rate of each is chosen on the
+validation questions, by the mean over seeds of the reward after training.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import torch
 from compared import environments as envs
 
 from maporl_agents.config import MAGRPOConfig
+from maporl_agents.config.magrpo import Comparison
 from maporl_agents.measure.evaluate import evaluate
 from maporl_agents.models.team import Team
 from maporl_agents.records.run_log import RunLog, read_metrics
@@ -38,7 +40,9 @@ from maporl_agents.training.make_game import debates_of, training_questions
 from maporl_agents.training.run_questions import held_out
 from maporl_env.types import Question
 
-SIDES = ("maporl", "comlrl")
+SIDES = ("maporl", "standardised", "comlrl")
+"""The second is this package, with advantages divided by their standard deviation in the group, as
+CoMLRL does by default and the paper does not."""
 RATES = (3e-4, 1e-3, 3e-3)
 SEEDS = (0, 1, 2)
 CONFIG = MAGRPOConfig(steps=100)
@@ -78,9 +82,10 @@ def rewards_after(team: Team) -> dict[str, float]:
     return found
 
 
-def here(seed: int, rate: float) -> dict[str, float]:
+def here(seed: int, rate: float, comparison: Comparison) -> dict[str, float]:
     """Train and measure with this package."""
     config = config_of(seed, rate)
+    config = replace(config, magrpo=replace(config.magrpo, comparison=comparison))
     with tempfile.TemporaryDirectory() as folder:
         _, learner = experiment.build(config)
         begin = time.process_time()
@@ -161,7 +166,10 @@ def train_missing(folder: Path, python: Path) -> None:
                 file = folder / f"{side}-{rate:g}-{seed}.json"
                 if file.exists():
                     continue
-                found = here(seed, rate) if side == "maporl" else there(seed, rate, python)
+                if side == "comlrl":
+                    found = there(seed, rate, python)
+                else:
+                    found = here(seed, rate, "mean" if side == "maporl" else "standardised")
                 file.write_text(json.dumps(found))
                 print(file.name, json.dumps(found), flush=True)
 
