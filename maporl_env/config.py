@@ -35,6 +35,7 @@ from maporl_env.tasks.worked import (
     require_numbers,
     worked_examples,
 )
+from maporl_env.tools import Toolbox, toolbox_named
 from maporl_env.types import Question, agent_ids
 from maporl_env.user_functions import is_own_name
 from maporl_env.verifiers import AnswerKey, Scorer, VerifierLike
@@ -104,6 +105,10 @@ class DebateConfig:
             agent reads. 1 takes every message as it is.
         accept: `(question, text) -> bool`, whether a try may be the message; None accepts one
             from which an answer can be read.
+        tools: that agents may call inside their messages: a `tools.Toolbox`, or names of tools as
+            `tools.toolbox_named` takes them; None for none. The environment tells agents of them
+            in the task's own template, and shows their results; who calls them is the agents' side
+            (`Toolbox.message` for agents that write text).
     """
 
     task: str | Path | Sequence[Question] | Task = "shopping"
@@ -147,6 +152,7 @@ class DebateConfig:
     answer_rule: AnswerRule = "box"
     tries: int = 1
     accept: Accept | None = None
+    tools: Toolbox | Sequence[str] | None = None
 
     @classmethod
     def of(cls, *args: Any, **options: Any) -> DebateConfig:
@@ -182,6 +188,9 @@ class DebateConfig:
             require_choice("protocol", self.protocol, tuple(PROTOCOLS))
         agent_ids(self.num_agents)
         self._check_tokens()
+        if self.tools is not None and not isinstance(self.tools, Toolbox):
+            names = (self.tools,) if isinstance(self.tools, str) else tuple(self.tools)
+            object.__setattr__(self, "tools", toolbox_named(names))
 
     def _check_tokens(self) -> None:
         _positive("observation_tokens", self.observation_tokens)
@@ -196,6 +205,11 @@ class DebateConfig:
                 f"observation_tokens={self.observation_tokens} must be more than "
                 f"message_tokens={self.message_tokens}: the unfinished message is observed too"
             )
+
+    @property
+    def toolbox(self) -> Toolbox | None:
+        """The tools of the agents; None without any."""
+        return self.tools if isinstance(self.tools, Toolbox) else None
 
     def codec(self) -> TokenCodec | None:
         """Return the codec from text to token ids; None where observations are text."""
@@ -294,7 +308,8 @@ class DebateConfig:
             ValueError: templates that were given ask for a box, and `answer_rule` reads none.
         """
         if self.template is None:
-            return instructing(task.template, self.answer_rule)
+            words = instructing(task.template, self.answer_rule)
+            return words if self.toolbox is None else words.telling(self.toolbox.instruction)
         given = [self.template] if isinstance(self.template, Template) else self.template
         if self.answer_rule != "box" and any("\\boxed" in one.instruction for one in given):
             raise ValueError(

@@ -34,6 +34,7 @@ from maporl_env.protocols.knowledge import (
     cleaned,
     require_private,
     require_unreachable,
+    with_results,
 )
 from maporl_env.tasks.worked import AnswerRule, WorkedExamples, read_by
 from maporl_env.types import AgentID, Answer, Message, Question, Transcript, View, agent_ids
@@ -258,9 +259,10 @@ class Debate:
         Returns:
             Whether it is the agent's message; if not, it is a draft, and the agent tries again.
         """
-        text = clean(text)
-        cut = cut or len(text) > self.max_chars
-        message = Message(self.played, agent, text[: self.max_chars], None, cut)
+        words = clean(text)
+        cut = cut or len(words) > self.max_chars
+        said = Message(self.played, agent, words[: self.max_chars], None, cut)
+        message = with_results(said, text)
         if self.drafting is not None:
             tries = self.drafts.pop(agent, ())
             if self.drafting.refuses(self.question, message, len(tries)):

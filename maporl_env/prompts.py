@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from string import Formatter
 from typing import NamedTuple
@@ -69,6 +69,11 @@ class Template:
     def __post_init__(self) -> None:
         for field in fields(self):
             _check_fields(field.name, getattr(self, field.name))
+
+    def telling(self, more: str) -> Template:
+        """Return a template whose instruction ends with more words, which hold no fields."""
+        words = more.replace("{", "{{").replace("}", "}}")
+        return replace(self, instruction=f"{self.instruction}\n{words}")
 
 
 _ALLOWED = {

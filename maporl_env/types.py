@@ -27,6 +27,9 @@ Segment = tuple[Literal["system", "user", "own"], str]
 View = tuple[Segment, ...]
 """The segments that an agent reads before it speaks. Made by a protocol, rendered by `prompts`."""
 
+Insertions = tuple[tuple[int, str], ...]
+"""Results of tools in a message, in order: where in its own words each stands, and its text."""
+
 LONG_REFERENCE = 16
 """Characters from which on a hidden reference cannot stand in a prompt by chance."""
 
@@ -117,6 +120,39 @@ class Question:
         return cls(**data)
 
 
+class WithResults(str):
+    """A message whose author called tools, as an action: its own words, and the tools' results.
+
+    As a str it is the author's words alone, which verifiers score and answers are read from.
+
+    Attributes:
+        results: of the tools; see `Insertions`.
+        shown: whether the other agents read them.
+    """
+
+    results: Insertions
+    shown: bool
+
+    def __new__(cls, words: str, results: Insertions = (), *, shown: bool = True) -> WithResults:
+        """Return the message."""
+        made = super().__new__(cls, words)
+        made.results, made.shown = results, shown
+        return made
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str, Insertions], dict[str, bool]]:
+        """Return what a copy is made of."""
+        return (str(self), self.results), {"shown": self.shown}
+
+
+def inserted(words: str, results: Insertions) -> str:
+    """Return the words of a message with the results of its tools at their places."""
+    parts, start = [], 0
+    for place, text in results:
+        parts += [words[start:place], text]
+        start = max(start, place)
+    return "".join([*parts, words[start:]])
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One utterance of one agent in one turn; one AEC step.
@@ -135,6 +171,8 @@ class Message:
         votes: whether its answer counts towards the team's.
         response: the text that was scored in its place, where a protocol has such turns; None for
             its own text.
+        results: of the tools that its author called, which `text` does not hold; see `Insertions`.
+        results_shown: whether the other agents read them.
     """
 
     turn: int
@@ -147,6 +185,20 @@ class Message:
     paid: bool = True
     votes: bool = True
     response: str | None = None
+    results: Insertions = ()
+    results_shown: bool = True
+
+    @property
+    def whole(self) -> str:
+        """The text with the results of tools, as its author reads it."""
+        return inserted(self.text, self.results) if self.results else self.text
+
+    @property
+    def said(self) -> str:
+        """The action that made it."""
+        if not self.results:
+            return self.text
+        return WithResults(self.text, self.results, shown=self.results_shown)
 
     @property
     def answer(self) -> str:
@@ -159,13 +211,22 @@ class Message:
         return self.score if isinstance(self.shown, str) else self.shown
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a JSON-ready dict, the last four only if they are not as usual."""
+        """Return the fields as a JSON-ready dict, the last six only if they are not as usual."""
         fields = {name: getattr(self, name) for name in _ALWAYS_WRITTEN}
-        fields |= {name: False for name in ("scored", "paid", "votes") if not getattr(self, name)}
+        fields |= {name: False for name in _USUALLY_TRUE if not getattr(self, name)}
+        if self.results:
+            fields["results"] = [list(result) for result in self.results]
         return fields if self.response is None else {**fields, "response": self.response}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Message:
+        """Inverse of :meth:`to_dict`."""
+        results = tuple((int(place), str(text)) for place, text in data.get("results", ()))
+        return cls(**{**data, "results": results})
 
 
 _ALWAYS_WRITTEN = ("turn", "agent", "text", "score", "cut", "shown")
+_USUALLY_TRUE = ("scored", "paid", "votes", "results_shown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +313,8 @@ class Transcript:
                     *(m.turn, m.agent, m.text, scores[m.agent], m.cut),
                     "score" if shown is None else shown[m.agent],
                     *(m.scored, m.paid, m.votes, m.response),
+                    results=m.results,
+                    results_shown=m.results_shown,
                 )
                 if m.agent in scores
                 else m
@@ -280,7 +343,7 @@ class Transcript:
         return cls(
             question=Question.from_dict(data["question"]),
             agents=tuple(data["agents"]),
-            messages=tuple(Message(**message) for message in data["messages"]),
+            messages=tuple(Message.from_dict(message) for message in data["messages"]),
             ends=tuple(data["ends"]) if data.get("ends") is not None else None,
         )
 

@@ -42,6 +42,9 @@ class Request:
         turn: of the message, counted from 0, whose own limit holds.
         keep: whether a later message may be written with the same weights, so that the key-value
             cache of this one is worth keeping.
+        part: of the message, counted from 0, where results of tools divide it (`play.tool_calls`).
+        limit: the most tokens of the part; None for the message's own limit.
+        stops: texts that end the part, beside those that end the message.
     """
 
     policy: str
@@ -51,6 +54,9 @@ class Request:
     critic: str | None = None
     turn: int = 0
     keep: bool = True
+    part: int = 0
+    limit: int | None = None
+    stops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,9 @@ class KeptIds:
 class Completion:
     """One sampled message as token ids. Made by `sampler`, never re-encoded from text.
 
+    Where its author called tools, the ids of their results stand among its own (`results`): they
+    are read and never learnt, and their log-probabilities and values are 0.
+
     Guaranteed: as many `logprobs` as `ids`, at least one of each; as many `values`, or none; as
     many sets in `kept`, each with the id that was drawn from it.
 
@@ -100,11 +109,13 @@ class Completion:
         ids: sampled ids in order, the terminating EOS included.
         logprobs: natural-log probabilities of the ids under the distribution that was sampled.
         text: decode(ids without a terminating EOS, nor thoughts where they are hidden); exactly
-            what the other agents read.
+            what the other agents read. Its own words alone, with results beside
+            (`maporl_env.types.WithResults`), where there are some.
         stop: why it ended.
         values: the critic's value before each id; () if no critic was read while sampling.
         kept: the ids that each id was drawn from; None for the whole vocabulary.
         served: written by a server, whose log-probabilities are not quite the trainer's.
+        results: (start, end) of each result of a tool among the ids, in order.
     """
 
     ids: TokenIds
@@ -114,6 +125,12 @@ class Completion:
     values: tuple[float, ...] = ()
     kept: KeptIds | None = None
     served: bool = False
+    results: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def own_tokens(self) -> int:
+        """The number of ids that its author wrote."""
+        return len(self.ids) - sum(end - start for start, end in self.results)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +184,12 @@ class Rollout:
 class TokenBatch:
     """Messages as tensors, one row per message. Made by `batching.collate`; the only tensor type.
 
-    Guaranteed: `mask` is True on a run that starts in column 0 and ends with the last sampled
-    token of the row (EOS included); every prompt holds at least one id.
+    Guaranteed: `written` is True on a run that starts in column 0 and ends with the last token of
+    the row (EOS included); every prompt holds at least one id.
 
     Attributes:
         prompts: B tuples of ids.
-        ids: (B, L) int64, the completion, 0 outside the mask.
+        ids: (B, L) int64, the completion, 0 where nothing is written.
         mask: (B, L) bool, the `completion_mask`: True = a sampled token that may carry loss.
         sampled_logprobs: (B, L) float32 (float64 of models in that format), from the sampler; 0
             outside the mask.
@@ -192,6 +209,8 @@ class TokenBatch:
             other critics.
         served: servers wrote the messages: the trainer computes all log-probabilities itself, and
             advantages are weighted by their ratio to the servers' (`advantages.of_policy`).
+        results: (B, L) bool, True = a token of a tool's result: part of the text, with no loss.
+            None where no tool was called.
     """
 
     prompts: tuple[TokenIds, ...]
@@ -210,6 +229,7 @@ class TokenBatch:
     kept: tuple[KeptIds | None, ...] | None = None
     joint_histories: tuple[TokenIds, ...] | None = None
     served: bool = False
+    results: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.prompt_ids is None:
@@ -220,9 +240,14 @@ class TokenBatch:
     def __len__(self) -> int:
         return len(self.prompts)
 
+    @property
+    def written(self) -> Tensor:
+        """(B, L) bool, True = a token of the message, sampled or of a result."""
+        return self.mask if self.results is None else self.mask | self.results
+
     def texts(self) -> list[TokenIds]:
         """Return the ids of each row, prompt and completion."""
-        lengths = self.mask.sum(1).tolist()
+        lengths = self.written.sum(1).tolist()
         said = [ids[:length] for ids, length in zip(self.ids.tolist(), lengths, strict=True)]
         return [(*p, *ids) for p, ids in zip(self.prompts, said, strict=True)]
 
@@ -230,8 +255,8 @@ class TokenBatch:
         """Return the given rows, cut to the longest completion among them."""
         index = torch.as_tensor(rows, dtype=torch.long, device=self.ids.device)
         chosen = index.tolist()
-        width = int(self.mask[index].sum(1).max()) if chosen else 0
-        values, joint = self.sampled_values, self.joint_histories
+        width = int(self.written[index].sum(1).max()) if chosen else 0
+        values, joint, results = self.sampled_values, self.joint_histories, self.results
         return TokenBatch(
             prompts=tuple(self.prompts[i] for i in chosen),
             ids=self.ids[index, :width],
@@ -249,6 +274,7 @@ class TokenBatch:
             kept=None if self.kept is None else tuple(self.kept[i] for i in chosen),
             joint_histories=None if joint is None else tuple(joint[i] for i in chosen),
             served=self.served,
+            results=None if results is None else results[index, :width],
         )
 
     def untruncated(self) -> TokenBatch:

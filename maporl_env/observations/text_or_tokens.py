@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from maporl_env.debate import Debate
 from maporl_env.observations.spaces import DebateSpace, DebateText
 from maporl_env.observations.tokens import PADDING, Ids, TokenCodec
-from maporl_env.types import AgentID, Transcript
+from maporl_env.types import AgentID, Transcript, WithResults
 
 STATE_BYTES = 8_192
 
@@ -61,7 +61,7 @@ class TextMedium:
 
     def text(self, action: Any) -> str:
         """Return the message that an action is."""
-        return str(action)
+        return action if isinstance(action, WithResults) else str(action)
 
     def observe(self, agent: AgentID) -> Any:
         """Return the observation of an agent; ValueError for an unknown agent."""

@@ -55,5 +55,5 @@ def tries_again(protocol: Protocol, agent_index: int, drafts: Sequence[Message])
     template = Template() if words is None else words(agent_index)
     segments: list[tuple[str, str]] = []
     for draft in drafts:
-        segments += [("own", draft.text), ("user", template.refused.format())]
+        segments += [("own", draft.whole), ("user", template.refused.format())]
     return tuple(segments)  # type: ignore[arg-type]

@@ -5,21 +5,39 @@ from __future__ import annotations
 from dataclasses import replace
 
 from maporl_env.protocols.base import Privileged, Protocol
-from maporl_env.types import LONG_REFERENCE, AgentID, Question, Transcript
+from maporl_env.types import LONG_REFERENCE, AgentID, Message, Question, Transcript, WithResults
 
 
 def as_known_to(agent: AgentID, history: Transcript, protocol: Protocol) -> Transcript:
-    """Return a history without what an agent may not know about the question.
+    """Return a history as an agent may know it, of the question and of results of tools.
 
     Views are made from this, so that no protocol can show an agent the private texts of others, nor
-    the reference to an agent that is not privileged.
+    the reference to an agent that is not privileged. The texts of messages hold the results of
+    tools that the agent reads: of its own calls, and of others' where they are shown.
     """
     question = history.question
+    if any(message.results for message in history.messages):
+        history = replace(history, messages=tuple(_read(agent, m) for m in history.messages))
     if not (question.private or question.hidden):
         return history
     informed = isinstance(protocol, Privileged) and agent in protocol.privileged(history.agents)
     known = question.known_to(history.agents.index(agent), reference=informed)
     return Transcript(known, history.agents, history.messages, history.ends)
+
+
+def _read(agent: AgentID, message: Message) -> Message:
+    """Return a message as an agent reads it, with the results of tools in its text or without."""
+    if not message.results or not (message.agent == agent or message.results_shown):
+        return message
+    return replace(message, text=message.whole, results=())
+
+
+def with_results(message: Message, action: str) -> Message:
+    """Return a message with the results of tools in its author's action, but those cut off."""
+    if not isinstance(action, WithResults):
+        return message
+    kept = [(place, clean(text)) for place, text in action.results if place <= len(message.text)]
+    return replace(message, results=tuple(kept), results_shown=action.shown or not kept)
 
 
 def require_private(question: Question, num_agents: int) -> None:

@@ -51,7 +51,7 @@ def _lines_of(message: Message) -> str:
     notes = [f"score {message.score:.2f}"] if message.score is not None else []
     notes += ["cut"] if message.cut else []
     note = f" ({', '.join(notes)})" if notes else ""
-    return f"\nTurn {message.turn + 1}, {message.agent}{note}\n{_barred(message.text)}\n"
+    return f"\nTurn {message.turn + 1}, {message.agent}{note}\n{_barred(message.whole)}\n"
 
 
 def _barred(text: str) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from maporl_agents.types import Completion, TokenIds
     from maporl_env.batched import DebateConfig
     from maporl_env.tasks.worked import AnswerRule
+    from maporl_env.tools import Toolbox
     from maporl_env.types import Question
 
 
@@ -88,8 +89,9 @@ def play_debate(args: Play, console: Console) -> None:
                 texts.append(ask_person(prompt))
             else:
                 assert team is not None
-                message = say(team, prompt, own[prompt.agent_index], sampling, args.seed, kept)
-                own[prompt.agent_index].append(message.ids)
+                said, tools = own[prompt.agent_index], debates.game.config.toolbox
+                message = say(team, prompt, said, sampling, args.seed, kept, tools)
+                said.append(message.ids)
                 texts.append(message.text)
         debates.step(texts)
         if debates.played[0] > turn:
@@ -160,12 +162,14 @@ def say(
     sampling: Sampling,
     seed: int,
     kept: KeptCaches | None = None,
+    tools: Toolbox | None = None,
 ) -> Completion:
     """Return one message of one agent, whose earlier ones consist of the ids `own`."""
     from maporl_agents.play.speak import requests, speak
 
     stream = seed_of(seed, "play", prompt.turn, prompt.agent_index)
-    [completion] = speak(team, requests(team, [prompt], [own]), sampling, stream, kept=kept)
+    asked = requests(team, [prompt], [own])
+    [completion] = speak(team, asked, sampling, stream, kept=kept, tools=tools)
     return completion
 
 

@@ -60,6 +60,7 @@ LATER_REWARDS = Where(
     "it discounts later turns, and no message that is trained has any: see game.num_turns and "
     "team.train_turns",
 )
+TOOLS = Where(lambda c: bool(c.game.tools), "it is about tools, and game.tools names none")
 TOKENS = Where(
     several_tokens, "it is about the tokens of a message, and sampling lets a message have one"
 )
@@ -184,6 +185,18 @@ WHERE = {
         "game.history and game.num_agents",
     ),
     "game.feedback": EARLIER_READ,
+    "game.tools": Where(
+        lambda c: not c.game.env, "it is about debates, and game.env is another environment"
+    ),
+    **dict.fromkeys(("game.tool_calls", "game.tool_chars", "sampling.tool_tokens"), TOOLS),
+    "game.tool_seconds": Where(
+        lambda c: "python" in c.game.tools, "it limits programs, and game.tools has no 'python'"
+    ),
+    "game.tool_results": Where(
+        lambda c: bool(c.game.tools) and c.game.num_agents > 1 and turns_are_read(c),
+        "it is about who reads results of tools: see game.tools, game.num_agents, game.num_turns "
+        "and game.history",
+    ),
     # --- The team and its messages ---
     "team.sharing": Where(
         lambda c: c.team.tuning != "none" and policies_differ(c),

@@ -27,6 +27,14 @@ ONE_MESSAGE = (
 )
 NO_OTHER_ENV = {"game.env": "is for the scheme maporl: {0} plays debates alone"}
 
+TOOLS = (
+    *("game.tools", "game.tool_calls", "game.tool_chars", "game.tool_seconds"),
+    *("game.tool_results", "sampling.tool_tokens"),
+)
+NO_TOOLS = dict.fromkeys(
+    TOOLS, "is about tools, and {0} learns without them: choose scheme maporl, grpo, magrpo or iac"
+)
+
 NEVER: dict[str, dict[str, str]] = {
     "maporl": {},
     "magrpo": dict.fromkeys(CREDIT, JOINT)
@@ -44,6 +52,7 @@ NEVER: dict[str, dict[str, str]] = {
     | dict.fromkeys(DRAFTS, NO_DRAFTS)
     | dict.fromkeys((f"game.{name}" for name in BETWEEN), ONE_MESSAGE)
     | dict.fromkeys(("team.sharing", "team.train_turns", "grpo.groups"), ONE_MESSAGE)
+    | NO_TOOLS
     | NO_SELF_PLAY
     | NO_OTHER_ENV
     | {"game.protocol": "is 'leader' under {0}", "sampling.lag": AT_ONCE},
@@ -57,6 +66,7 @@ NEVER: dict[str, dict[str, str]] = {
     | dict.fromkeys(
         ("team.sharing", "team.train_turns"), "is about several policies, and {0} trains one agent"
     )
+    | NO_TOOLS
     | NO_SELF_PLAY
     | NO_OTHER_ENV
     | {"game.protocol": "is 'dialogue' under {0}", "game.num_agents": "is 2 under {0}"}
@@ -70,6 +80,7 @@ NEVER: dict[str, dict[str, str]] = {
     )
     | dict.fromkeys(CRITICS, NO_CRITIC)
     | dict.fromkeys(DRAFTS, NO_DRAFTS)
+    | NO_TOOLS
     | NO_SELF_PLAY
     | NO_OTHER_ENV
     | {"sampling.lag": TREES},

@@ -24,6 +24,10 @@ Use = Literal["best", "last"]
 """Which checkpoint of a run is used."""
 
 
+FEWEST_TOOL_TOKENS = 32
+"""Of a result that holds no more than its tags, whatever the tokenizer."""
+
+
 class Truncation(NamedTuple):
     """Which ids are left out of a distribution; the values here leave out none."""
 
@@ -55,6 +59,9 @@ class Sampling:
     max_thinking_tokens: int | None = None
     """Tokens of a message after which its thought is ended by the mark of the chat template, which
     then has no part in the loss; None for no limit but that of the message."""
+    tool_tokens: int = 256
+    """The most tokens of one result of a tool (game.tools), its tags included; beside the message's
+    own limit, which counts what its author writes."""
     max_rows: int = 512
     """Largest number of prompts that are decoded side by side; bounds memory."""
     cache_gb: float = 2.0
@@ -92,6 +99,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         checks.require_numbers(self, checks.AT_LEAST_1, "max_new_tokens", "max_rows")
+        if self.tool_tokens < FEWEST_TOOL_TOKENS:
+            raise ValueError(
+                f"tool_tokens must be at least {FEWEST_TOOL_TOKENS}, which the tags of a result "
+                f"may take, not {self.tool_tokens}"
+            )
         for name in ("agent_max_new_tokens", "turn_max_new_tokens"):
             if any(limit < 1 for limit in getattr(self, name)):
                 raise ValueError(f"{name} must be at least 1 each, not {getattr(self, name)}")
@@ -255,6 +267,11 @@ class RunConfig:
             raise ValueError(
                 "sampling.top_k=1 and sampling.min_p=1 keep one token, which is greedy decoding: "
                 "messages are all alike, so that there is nothing to compare"
+            )
+        if self.game.tools and self.team.shard_base:
+            raise ValueError(
+                "team.shard_base has all processes write the same messages at once, and what the "
+                "tools of game.tools return may differ between them: leave one of them out"
             )
         if self.sampling.engine == "vllm":
             _require_servable(self.sampling, self.team)

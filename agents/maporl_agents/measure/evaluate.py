@@ -112,4 +112,4 @@ def played_parts(
 
 def tokens_of(rollout: Rollout) -> int:
     """Return the number of tokens generated in a debate."""
-    return sum(len(completion.ids) for completion in rollout.completions)
+    return sum(completion.own_tokens for completion in rollout.completions)

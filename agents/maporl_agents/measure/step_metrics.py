@@ -75,7 +75,7 @@ def _message_samples(rollout: Rollout, start: int) -> Samples:
         turn = f"turn_{message.turn + 1}"
         if message.score is not None:
             yield f"score/{turn}", message.score
-        yield f"length/{turn}", len(completion.ids)
+        yield f"length/{turn}", completion.own_tokens
         yield f"cut_off/{turn}", completion.stop is StopReason.LENGTH
         yield f"empty/{message.agent}", not message.text.strip()
 

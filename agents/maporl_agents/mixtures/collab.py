@@ -29,6 +29,7 @@ from torch import Tensor
 from maporl_agents.config import Sampling
 from maporl_agents.mixtures.joint_decoding import Choice, drafts_of, write_together
 from maporl_agents.models.team import Team
+from maporl_agents.play.parts import limit_of, stops_of
 from maporl_agents.play.sampler import complete
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Completion, Request, TokenIds
@@ -175,7 +176,7 @@ class Rollouts:
         asked: list[Request] = []
         owners: list[int] = []
         for index, one in enumerate(proposed):
-            stops = sampling.stops_of(one.request.agent)
+            stops = stops_of(one.request, sampling)
             full = one.ids[-1] in chat.stop_ids or _left(one, sampling) < 1
             if full or (stops and chat.completes(one.ids, stops)):
                 texts[index] = [chat.shown_text(one.ids)]
@@ -219,13 +220,14 @@ class Rollouts:
 
 def _left(one: Proposal, sampling: Sampling) -> int:
     """Return how many tokens may follow a proposal."""
-    return sampling.limit_of(one.request.agent, one.request.turn) - len(one.ids)
+    return limit_of(one.request, sampling) - len(one.ids)
 
 
 def _going_on(one: Proposal, debate: int) -> Request:
     """Return the request for what follows a proposal; `debate` names its random numbers."""
     prompt = (*one.request.prompt, *one.ids)
-    return replace(one.request, policy=one.policy, prompt=prompt, debate=debate, critic=None)
+    going_on = replace(one.request, policy=one.policy, prompt=prompt, debate=debate)
+    return replace(going_on, critic=None, limit=None)
 
 
 def critic_values(

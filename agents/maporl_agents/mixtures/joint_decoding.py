@@ -19,7 +19,7 @@ from maporl_agents.models.caches.row_caches import BatchRows, batch_rows
 from maporl_agents.models.decoding import Row
 from maporl_agents.models.lm_head import chunks
 from maporl_agents.models.team import Team
-from maporl_agents.seeding import seed_of
+from maporl_agents.play.parts import limit_of, stops_of, stream_of
 from maporl_agents.types import Completion, Request
 
 READ_AT_ONCE = 2**23
@@ -70,9 +70,8 @@ def drafts_of(
         raise ValueError("sampling.max_thinking_tokens cannot be used where models write together")
     drafts = []
     for request in asked:
-        limit = sampling.limit_of(request.agent, request.turn)
-        stream = seed_of(seed, request.debate, request.agent)
-        stops = sampling.stops_of(request.agent)
+        limit, stops = limit_of(request, sampling), stops_of(request, sampling)
+        stream = stream_of(request, seed)
         rows = [Row(request.prompt, policy, limit, stops, stream) for policy in policies]
         for row in rows:
             _require_room(team.base_of(row.policy), row)

@@ -8,6 +8,7 @@ section 3.1, "Keep Sampling Mask").
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from maporl_agents.config import Truncation
-from maporl_agents.types import TokenBatch
+from maporl_agents.types import KeptIds, TokenBatch
 
 NEVER = -1e30
 """A logit whose probability is 0 at any temperature. Not -inf: times 0 it would be NaN."""
@@ -50,16 +51,25 @@ class KeptSets(NamedTuple):
 
 
 def kept_sets(batch: TokenBatch) -> KeptSets | None:
-    """Return the sets of all tokens of a batch, row by row; None if no row has any."""
+    """Return the sets of all sampled tokens of a batch, row by row; None if no row has any."""
     if batch.kept is None:
         return None
-    lengths = batch.mask.sum(1).tolist()
-    rows = zip(batch.kept, lengths, strict=True)
-    counts = [n for one, length in rows for n in (one.counts if one else (0,) * length)]
+    counts = _counts(batch.kept, batch)
     ids = b"".join(one.ids for one in batch.kept if one)
     device = batch.ids.device
     flat = torch.from_numpy(np.frombuffer(ids, dtype=np.int32).astype(np.int64))
     return KeptSets(torch.tensor(counts, dtype=torch.long, device=device), flat.to(device))
+
+
+def _counts(kept: Sequence[KeptIds | None], batch: TokenBatch) -> list[int]:
+    """Return the ids in the set of each sampled token; those of tools' results have no set."""
+    lengths = batch.written.sum(1).tolist()
+    rows = zip(kept, lengths, strict=True)
+    counts = [n for one, length in rows for n in (one.counts if one else (0,) * length)]
+    if batch.results is None:
+        return counts
+    sampled = batch.mask[batch.written].tolist()
+    return [n for n, own in zip(counts, sampled, strict=True) if own]
 
 
 def only(logits: Tensor, mask: Tensor | None) -> Tensor:

@@ -55,7 +55,7 @@ def act(
 ) -> list[Rollout]:
     """Return debates on the questions in which every message is a stand-in of full length."""
     debates = stage(game, questions, made_up=made_up)
-    return play(team, debates, questions, sampling, seed=0, engine=full_length(team))
+    return play(team, debates, questions, sampling, seed=0, engine=full_length(team, debates))
 
 
 def stage(game: GameConfig, questions: Sequence[Question], *, made_up: bool) -> BatchedDebate:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from maporl_agents.config import Sampling
 from maporl_agents.models.bases import Base
+from maporl_agents.play.parts import limit_of, stops_of
 from maporl_agents.play.published import Version
 from maporl_agents.play.spoken import Spoken
 from maporl_agents.play.vllm_server import Written
@@ -46,10 +47,10 @@ class ServedReply:
             RemoteGarbage: the server ended a message that nothing ends.
         """
         request, written, chat = self.request, self.written, self.base.chat
-        stops = self.sampling.stops_of(request.agent)
+        stops = stops_of(request, self.sampling)
         ids = known(chat, written.ids)
         count, stop = end_of(chat, ids, stops)
-        limit = self.sampling.limit_of(request.agent, request.turn)
+        limit = limit_of(request, self.sampling)
         if stop is StopReason.LENGTH and not written.cut and len(written.ids) < limit:
             if not stops:
                 raise RemoteGarbage(f"{self.server} ended a message that nothing ends")

@@ -21,6 +21,7 @@ from maporl_agents.play.speak import (
     length_of,
     requests,
     speak,
+    tools_of,
 )
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Completion, Draft, Request, Rollout, StopReason, TokenIds
@@ -68,7 +69,8 @@ def play(
 ) -> list[Rollout]:
     """Play one debate per question, in lock step: one generation call per turn.
 
-    With servers a debate goes on as soon as its own turn is complete (`free_running`). An agent's
+    With servers a debate goes on as soon as its own turn is complete (`free_running`), unless
+    agents have tools. An agent's
     own earlier messages stay in its prompt as the ids it sampled. Of several ranks each plays a
     part of the debates, and returns all; where bases are spread over ranks and write themselves,
     each plays all.
@@ -114,7 +116,8 @@ def _play(
     """Play the debates of this rank."""
     debates.reset(questions=questions)
     tapes = [_Tape() for _ in questions]
-    if isinstance(engine, FreeEngine) and isinstance(debates, BatchedDebate):
+    free = isinstance(debates, BatchedDebate) and tools_of(debates) is None
+    if free and isinstance(engine, FreeEngine):
         write_freely(team, debates, tapes, sampling, seed, first_debate, engine)
     else:
         _write_in_step(team, debates, tapes, sampling, seed, first_debate, engine, with_values)
@@ -138,6 +141,7 @@ def _write_in_step(
 ) -> None:
     """Play debates that have just been reset to their ends, all in lock step."""
     length = length_of(debates) if isinstance(debates, BatchedDebate) else None
+    tools = tools_of(debates)
     kept = KeptCaches(team.bases, sampling.cache_gb)
     turn = 0
     while prompts := debates.prompts():
@@ -151,7 +155,7 @@ def _write_in_step(
             length=length,
         )
         stream = seed_of(seed, "sample", turn)
-        completions = speak(team, asked, sampling, stream, engine=engine, kept=kept)
+        completions = speak(team, asked, sampling, stream, engine=engine, kept=kept, tools=tools)
         taken = debates.step(
             [completion.text for completion in completions],
             [completion.stop is StopReason.LENGTH for completion in completions],

@@ -14,7 +14,7 @@ from maporl_agents.models.caches.kept_caches import BaseCaches, KeptCaches
 from maporl_agents.models.decoding import Row, read_ids, write_rows
 from maporl_agents.models.parallel_bases import side_by_side
 from maporl_agents.models.team import Team
-from maporl_agents.seeding import seed_of
+from maporl_agents.play.parts import limit_of, stops_of, stream_of
 from maporl_agents.types import Completion, Request, TokenIds
 
 FEWEST_PROMPTS = 4
@@ -132,9 +132,9 @@ def _row(request: Request, sampling: Sampling, seed: int) -> Row:
     return Row(
         request.prompt,
         request.policy,
-        sampling.limit_of(request.agent, request.turn),
-        sampling.stops_of(request.agent),
-        stream=seed_of(seed, request.debate, request.agent),
+        limit_of(request, sampling),
+        stops_of(request, sampling),
+        stream=stream_of(request, seed),
         critic=request.critic,
         thinking_limit=sampling.max_thinking_tokens,
         keep=request.keep,

@@ -24,6 +24,7 @@ from pathlib import Path
 from maporl_agents import ranks
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team
+from maporl_agents.play.parts import limit_of, stops_of, stream_of
 from maporl_agents.play.published import Published, Version
 from maporl_agents.play.replies import ServedReply, known
 from maporl_agents.play.spoken import Spoken, require_sent_weights
@@ -158,7 +159,7 @@ class Served:
     ) -> ServedReply:
         """Return the answer to one request; runs in a thread of the pool."""
         base = self.team.base_of(request.policy)
-        stream = seed_of(seed, request.debate, request.agent)
+        stream = stream_of(request, seed)
         for attempt in range(TRIES):
             number = seed_of(stream, "again", attempt) if attempt else stream
             server, written = self._written(version, request, sampling, number)
@@ -181,11 +182,11 @@ class Served:
             ask = Ask(
                 self._bare[server.name] if adapter is None else version.names[adapter],
                 request.prompt,
-                sampling.limit_of(request.agent, request.turn),
+                limit_of(request, sampling),
                 sampling.temperature,
                 number,
                 base.chat.stop_ids,
-                sampling.stops_of(request.agent),
+                stops_of(request, sampling),
             )
             try:
                 return server, self._asked(server, ask, adapter)

@@ -18,8 +18,10 @@ from maporl_agents.config import Sampling
 from maporl_agents.models.caches.kept_caches import KeptCaches
 from maporl_agents.models.team import DebateLength, Team
 from maporl_agents.play.sampler import complete
+from maporl_agents.play.tool_calls import write_with_tools
 from maporl_agents.types import Completion, Request, TokenIds
 from maporl_env.batched import BatchedDebate, Prompt
+from maporl_env.tools import Toolbox
 from maporl_env.types import View
 
 Engine = Callable[[Team, Sequence[Request], Sampling, int], list[Completion]]
@@ -65,6 +67,11 @@ def length_of(debates: BatchedDebate) -> DebateLength:
     """Return the length of an environment's debates, as its protocol sets it."""
     protocol = debates.game.protocol
     return DebateLength(protocol.num_turns, protocol.simultaneous)
+
+
+def tools_of(debates: object) -> Toolbox | None:
+    """Return the tools that agents may call in an environment; None for none."""
+    return debates.game.config.toolbox if isinstance(debates, BatchedDebate) else None
 
 
 def requests(
@@ -125,6 +132,7 @@ def speak(
     *,
     engine: Engine | None = None,
     kept: KeptCaches | None = None,
+    tools: Toolbox | None = None,
 ) -> list[Completion]:
     """Return one completion per request, in their order.
 
@@ -136,11 +144,18 @@ def speak(
         engine: writes the completions; None for that of the team, or else the models of this
             process (`sampler.complete`).
         kept: key-value caches of earlier calls of the same debates, of which this one makes use.
+        tools: that agents may call inside their messages.
 
     Raises:
         ValueError: a prompt is empty, or leaves too little room in the model's window; or an engine
-            truncates and does not say what it kept.
+            truncates and does not say what it kept; or as `write_with_tools`.
     """
+    if tools is not None:
+
+        def write(parts: Sequence[Request]) -> list[Completion]:
+            return speak(team, parts, sampling, seed, engine=engine, kept=kept)
+
+        return write_with_tools(write, team, asked, sampling, tools)
     if engine is None:
         engine = team.engine
     if engine is None:

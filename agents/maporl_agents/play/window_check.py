@@ -15,7 +15,8 @@ from maporl_agents.config import LongQuestions, Sampling
 from maporl_agents.models.bases import window_of
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
-from maporl_agents.play.speak import Engine
+from maporl_agents.play.speak import Engine, tools_of
+from maporl_agents.play.tool_calls import tokens_of_results
 from maporl_agents.text.chat import Chat
 from maporl_agents.types import Completion, KeptIds, Request, StopReason
 from maporl_env.batched import BatchedDebate, DebateConfig
@@ -143,7 +144,7 @@ def too_long(
     if not questions:
         return {}
     debates = BatchedDebate(unscored(config), 1)
-    engine = full_length(team)
+    engine = full_length(team, debates)
     sizes = _sizes(questions)
     if config.token_budget is None:
         windows = [window_of(base.model) for base in team.bases]
@@ -204,7 +205,7 @@ def _places(
     """Return room and copies of the question per message, from two debates of different length."""
     short = min(questions[:PROBED], key=_length)
     text = "".join(f"\n{number}" for number in range(40))
-    engine = full_length(team)
+    engine = full_length(team, debates)
     [one] = play(team, debates, [short], sampling, seed=0, engine=engine)
     longer = replace(short, prompt=short.prompt + text)
     [other] = play(team, debates, [longer], sampling, seed=0, engine=engine)
@@ -219,7 +220,8 @@ def _places(
         own, added = (len(base.chat.encode(part)) for part in (short.prompt, text))
         grown = len(long_prompt) - len(short_prompt)
         repeats = max(1, math.ceil(grown / max(added, 1)))
-        limit = sampling.limit_of(one.transcript.agents.index(message.agent), message.turn)
+        agent = one.transcript.agents.index(message.agent)
+        limit = longest_message(sampling, debates, agent, message.turn)
         room = window - limit - (len(short_prompt) - repeats * own)
         found.append(_Place(base.chat, room, repeats))
     return found
@@ -236,7 +238,8 @@ def why_too_long(
     for message, prompt, _, policy in rollout.spoken():
         model = team.base_of(policy).model
         window = window_of(model)
-        limit = sampling.limit_of(rollout.transcript.agents.index(message.agent), message.turn)
+        agent = rollout.transcript.agents.index(message.agent)
+        limit = longest_message(sampling, debates, agent, message.turn)
         if window is not None and len(prompt) + limit > window:
             return (
                 f"in turn {message.turn + 1} a prompt of {'up to ' * bool(message.turn)}"
@@ -258,8 +261,13 @@ def _any_score(questions: Sequence[Question], responses: Sequence[str]) -> list[
     return [0.9 for _ in responses]
 
 
-def full_length(team: Team) -> Engine:
-    """Return an engine that writes a stand-in of full length for every message."""
+def longest_message(sampling: Sampling, debates: BatchedDebate, agent: int, turn: int) -> int:
+    """Return the most tokens of a message, those of the results of tools included."""
+    return sampling.limit_of(agent, turn) + tokens_of_results(tools_of(debates), sampling)
+
+
+def full_length(team: Team, debates: BatchedDebate) -> Engine:
+    """Return an engine that writes a stand-in of full length for every message of debates."""
     known: dict[tuple[int, int], Completion] = {}
 
     def write(chat: Chat, tokens: int) -> Completion:
@@ -272,7 +280,10 @@ def full_length(team: Team) -> Engine:
         _: Team, asked: Sequence[Request], sampling: Sampling, seed: int
     ) -> list[Completion]:
         return [
-            write(team.base_of(one.policy).chat, sampling.limit_of(one.agent, one.turn))
+            write(
+                team.base_of(one.policy).chat,
+                longest_message(sampling, debates, one.agent, one.turn),
+            )
             for one in asked
         ]
 

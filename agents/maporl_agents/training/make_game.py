@@ -16,6 +16,7 @@ from maporl_env.prompts import Template
 from maporl_env.protocols import Feedback
 from maporl_env.tasks import Task, load_task
 from maporl_env.tasks.cowrite import CoWriting
+from maporl_env.tools.by_name import toolbox_named, whole_tool
 from maporl_env.types import Question
 from maporl_env.user_functions import FORMS, function_named, is_own_name, object_named, whole_name
 from maporl_env.verifiers import (
@@ -189,6 +190,13 @@ def debate_config(game: GameConfig) -> DebateConfig:
     """Return the options of a game as the environment takes them."""
     options: dict[str, Any] = {field.name: getattr(game, field.name) for field in fields(game)}
     del options["train_split"], options["long_questions"]  # which questions; not of the debate
+    options["tools"] = toolbox_named(
+        options["tools"],
+        calls=options.pop("tool_calls"),
+        chars=options.pop("tool_chars"),
+        seconds=options.pop("tool_seconds"),
+        shown=options.pop("tool_results") == "shown",
+    )
     if options.pop("env"):
         raise ValueError(
             f"this needs a debate, and game.env={game.env} is another environment: it is trained "
@@ -271,7 +279,7 @@ def with_whole_names(game: GameConfig) -> GameConfig:
     kept = ("task", "protocol", "verifier", "feedback_verifier", "feedback", "accept")
     names = {name: getattr(game, name) for name in kept if hasattr(game, name)}
     whole: dict[str, Any] = {field: _whole_name(name) for field, name in names.items()}
-    return replace(game, **whole)
+    return replace(game, **whole, tools=tuple(map(whole_tool, game.tools)))
 
 
 def _whole_name(name: str) -> str:

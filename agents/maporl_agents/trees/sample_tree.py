@@ -23,7 +23,7 @@ from maporl_agents.models.caches.kept_caches import KeptCaches
 from maporl_agents.models.sharded import runs_together
 from maporl_agents.models.team import Team
 from maporl_agents.phases import phase
-from maporl_agents.play.speak import Publishing, length_of, requests, speak
+from maporl_agents.play.speak import Publishing, length_of, requests, speak, tools_of
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Completion, Request, StopReason, TokenIds
 from maporl_env.batched import BatchedDebate
@@ -224,7 +224,8 @@ def _sample(
         for sample in range(group_size)
         for one in node.requests
     ]
-    spoken = iter(speak(team, asked, sampling, noise, kept=kept))
+    tools = tools_of(debates)
+    spoken = iter(speak(team, asked, sampling, noise, kept=kept, tools=tools))
     for node in nodes:
         rows = [[next(spoken) for _ in node.requests] for _ in range(group_size)]  # (G, S)
         node.completions = tuple(zip(*rows, strict=True))  # (S, G)
@@ -271,7 +272,7 @@ def retell(game: Game, history: Transcript) -> Debate:
     debate.reset(history.question)
     for message in history.messages:
         debate.check(message.agent, message.text)
-        debate.accept(message.agent, message.text, cut=message.cut)
+        debate.accept(message.agent, message.said, cut=message.cut)
         if debate.awaits_scores:
             turn = history.of_turn(message.turn)
             same = all(isinstance(m.shown, str) for m in turn)

@@ -81,10 +81,12 @@ def batch_of(team: Team, rows: Sequence[Row]) -> TokenBatch:
     # (B, L), 0 outside the mask.
     logprobs = _pad([completion.logprobs for completion in completions], width, dtype)
     values = _pad([completion.values for completion in completions], width, dtype)
+    written = torch.arange(width) < lengths[:, None]  # (B, L)
+    results = _results(completions, written)
     return TokenBatch(
         prompts=tuple(row.prompt for row in rows),
         ids=_pad([completion.ids for completion in completions], width, torch.long).to(device),
-        mask=(torch.arange(width) < lengths[:, None]).to(device),
+        mask=(written if results is None else written & ~results).to(device),
         sampled_logprobs=logprobs.to(device),
         policies=tuple(row.policy for row in rows),
         critics=tuple(team.critic(row.agent, row.turn) for row in rows),
@@ -96,7 +98,19 @@ def batch_of(team: Team, rows: Sequence[Row]) -> TokenBatch:
         kept=kept if any(kept) else None,
         joint_histories=tuple(row.joint_history for row in rows) if team.central else None,
         served=any(one.served for one in completions),
+        results=None if results is None else results.to(device),
     )
+
+
+def _results(completions: Sequence[Completion], like: Tensor) -> Tensor | None:
+    """Return which tokens are of tools' results, (B, L) bool as `like`; None if none is."""
+    if not any(one.results for one in completions):
+        return None
+    found = torch.zeros_like(like)
+    for row, one in zip(found, completions, strict=True):
+        for start, end in one.results:
+            row[start:end] = True
+    return found
 
 
 def _pad(rows: Sequence[Sequence[float]], width: int, dtype: torch.dtype) -> Tensor:

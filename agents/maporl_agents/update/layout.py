@@ -43,7 +43,7 @@ def texts_of(batch: TokenBatch) -> Texts:
     """Return the messages of a batch."""
     device = batch.ids.device
     starts = torch.tensor([len(prompt) for prompt in batch.prompts], dtype=torch.long).to(device)
-    lengths = starts + batch.mask.sum(1)
+    lengths = starts + batch.written.sum(1)
     joined = torch.cat([batch.prompt_ids, batch.ids], 1)  # (N, P + L), prompts flush right
     width = int(lengths.max()) if len(batch) else 0
     first = batch.prompt_ids.shape[1] - starts

@@ -248,7 +248,10 @@ def packed_of(
         range(len(prompt) - 1, len(text) - 1)
         for prompt, text in zip(part.prompts, texts, strict=True)
     ]
-    return pack_texts(texts, owners, asked, part.ids.device)
+    packed, places = pack_texts(texts, owners, asked, part.ids.device)
+    if part.results is not None:  # read, and predicted by nobody
+        places = places[part.mask[part.written]]
+    return packed, places
 
 
 def _read_by_critics(

@@ -33,11 +33,15 @@ class Passage:
         return f"{self.title}: {self.text}" if self.title else self.text
 
 
-def read_folder(folder: Path) -> list[Passage]:
+def read_folder(folder: Path, *, links: bool = True) -> list[Passage]:
     """Return the passages of a folder: of .txt and .md files, and of .jsonl files.
 
     A text file is divided at blank lines, and its passages have its name as title; a row of a
     .jsonl file has a "text", and may have a "title".
+
+    Args:
+        folder: of the files.
+        links: also read what symbolic links in it point to, which may lie elsewhere.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -46,12 +50,19 @@ def read_folder(folder: Path) -> list[Passage]:
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder of passages: {folder}")
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in (*TEXTS, ".jsonl"))
+    if not links:
+        files = [file for file in files if _lies_in(file, folder)]
     if sum(file.stat().st_size for file in files) > MAX_FOLDER_BYTES:
         raise ValueError(f"folder {folder} holds more than {MAX_FOLDER_BYTES >> 20} MiB of text")
     found = [passage for file in files for passage in _passages(file)]
     if not found:
         raise ValueError(f"no passage in folder {folder}: put .txt, .md or .jsonl files there")
     return found
+
+
+def _lies_in(file: Path, folder: Path) -> bool:
+    """Return whether a path is that of a file, with no link on the way from the folder."""
+    return file.is_file() and file.resolve() == folder.resolve() / file.relative_to(folder)
 
 
 def _passages(file: Path) -> list[Passage]:
