@@ -37,11 +37,13 @@ def rollout_metrics(rollouts: Sequence[Rollout], new_from: Sequence[int] | None 
     starts = [0] * len(rollouts) if new_from is None else new_from
     played = list(zip(rollouts, starts, strict=True))
     metrics = means(pair for one in played for pair in _message_samples(*one))
+    if any(c.results for one in played for _, c in _said(*one)):
+        metrics |= means(pair for one in played for pair in _tool_samples(*one))
     metrics |= means(pair for one in played for pair in _debate_samples(*one))
     metrics |= means(("reward", reward) for one in played for reward in _scored_rewards(*one))
     completions = [c for one in played for _, c in _said(*one)]
     drafts = [draft.completion for rollout in rollouts for draft in rollout.drafts]
-    metrics["tokens"] = float(sum(len(c.ids) for c in (*completions, *drafts)))
+    metrics["tokens"] = float(sum(c.own_tokens for c in (*completions, *drafts)))
     metrics["answers"] = float(len(completions))
     if drafts:
         metrics["drafts"] = len(drafts) / len(completions)
@@ -78,6 +80,14 @@ def _message_samples(rollout: Rollout, start: int) -> Samples:
         yield f"length/{turn}", completion.own_tokens
         yield f"cut_off/{turn}", completion.stop is StopReason.LENGTH
         yield f"empty/{message.agent}", not message.text.strip()
+
+
+def _tool_samples(rollout: Rollout, start: int) -> Samples:
+    """Yield the calls of tools and the tokens of their results of every message."""
+    for message, completion in _said(rollout, start):
+        turn = f"turn_{message.turn + 1}"
+        yield f"tool_calls/{turn}", len(completion.results)
+        yield f"tool_tokens/{turn}", len(completion.ids) - completion.own_tokens
 
 
 def _debate_samples(rollout: Rollout, start: int) -> Samples:

@@ -149,11 +149,21 @@ def _rows_of(
 def _completion(team: Team, policy: str, message: Message) -> Completion:
     """Return a message as the tokens that a policy would have sampled for it."""
     chat = team.base_of(policy).chat
-    ids = chat.encode(message.text)
+    ids: list[int] = []
+    results: list[tuple[int, int]] = []
+    start = 0
+    for place, text in message.results:
+        ids += chat.encode(message.text[start:place])
+        result = chat.encode(text)
+        results.append((len(ids), len(ids) + len(result)))
+        ids += result
+        start = place
+    ids += chat.encode(message.text[start:])
     end = chat.end_id
     if end is not None and not message.cut:
         ids.append(end)
     if not ids:
         raise ValueError(f"the message of {message.agent} in turn {message.turn + 1} is empty")
     stop = StopReason.LENGTH if message.cut else StopReason.EOS
-    return Completion(tuple(ids), (0.0,) * len(ids), message.text, stop)
+    zeros = (0.0,) * len(ids)
+    return Completion(tuple(ids), zeros, message.said, stop, results=tuple(results))
