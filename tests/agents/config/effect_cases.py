@@ -41,6 +41,7 @@ SINGLE = {"single_agent": True}
 LONE = {"game.num_agents": 1}
 NO_KL = {"magrpo.kl_coef": 0.0, "iac.kl_coef": 0.0, "grpo.kl_coef": 0.0}
 SOME_KL = {"magrpo.kl_coef": 0.1, "iac.kl_coef": 0.1, "grpo.kl_coef": 0.1}
+SEARCH = {"game.tools": ("search:texts",)}
 NO_PAIRS = {"malt.prefer": ()}
 ONE_UPDATE = {"ppo.minibatches": 1}
 NO_CRITICS = {"ppo.critic_coef": 0.0, "iac.critic_coef": 0.0}
@@ -89,6 +90,10 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
     "game.penalties.min_words": ([{}], {"game.penalties.too_short": 0.1}),
     "game.penalties.max_repeats": ([{}], {"game.penalties.repetition": 0.1}),
     "game.penalties.ngram": ([{}], {"game.penalties.repetition": 0.1}),
+    "game.tools": ([{"game.env": "games.py:make"}], {}),
+    **dict.fromkeys(("game.tool_calls", "game.tool_chars", "sampling.tool_tokens"), ([{}], SEARCH)),
+    "game.tool_seconds": ([{}, SEARCH], {"game.tools": ("python",)}),
+    "game.tool_results": ([{}, SEARCH | LONE, SEARCH | ONE_TURN], SEARCH | TWO),
     "game.show_parts": ([ONE_TURN, TWO | LONE, TWO | UNREAD], TWO),
     "game.feedback": ([ONE_TURN, TWO | UNREAD], TWO),
     "team.sharing": (
