@@ -241,10 +241,12 @@ def why_too_long(
         agent = rollout.transcript.agents.index(message.agent)
         limit = longest_message(sampling, debates, agent, message.turn)
         if window is not None and len(prompt) + limit > window:
+            results = tokens_of_results(tools_of(debates), sampling)
+            of_tools = f" ({results} of results: game.tool_calls x sampling.tool_tokens)"
             return (
                 f"in turn {message.turn + 1} a prompt of {'up to ' * bool(message.turn)}"
-                f"{len(prompt)} tokens and {limit} new ones do not fit the window of {window} "
-                f"tokens of {model.name_or_path or type(model).__name__!r}"
+                f"{len(prompt)} tokens and {limit} new ones{of_tools if results else ''} do not fit "
+                f"the window of {window} tokens of {model.name_or_path or type(model).__name__!r}"
             )
     return None
 

@@ -303,4 +303,4 @@ def test_the_window_has_to_hold_the_results_too(team: Team) -> None:
     assert why_too_long(team, debates, short, QUESTIONS[0], full_length(team, debates)) is None
     long = replace(SAMPLING, tool_tokens=1000)
     why = why_too_long(team, debates, long, QUESTIONS[0], full_length(team, debates))
-    assert "2016 new ones do not fit the window of 2048" in str(why)
+    assert "2016 new ones (2000 of results: game.tool_calls x" in str(why)
