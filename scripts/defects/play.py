@@ -30,18 +30,47 @@ DEFECTS = (
     ),
     Defects(
         "agents/maporl_agents/play/sampler.py",
-        ("tests/agents/play/test_sampler.py", "tests/agents/play/test_turn_limits.py"),
+        ("tests/agents/play/test_sampler.py",),
         (
-            ("limit_of(request.agent, request.turn)", "limit_of(0, request.turn)"),
-            ("limit_of(request.agent, request.turn)", "limit_of(request.agent, 0)"),
-            ("sampling.stops_of(request.agent)", "sampling.stops_of(0)"),
-            ("seed_of(seed, request.debate, request.agent)", "seed_of(seed, request.debate)"),
-            ("seed_of(seed, request.debate, request.agent)", "seed_of(seed, request.agent)"),
             ("length + row.limit > window", "length + row.limit >= window"),
             ("length + row.limit > window", "length > window"),
             (
                 "row.completion(base.chat) for row, base in zip(rows, bases, strict=True)]",
                 "row.completion(base.chat) for row, base in zip(rows[::-1], bases, strict=True)]",
+            ),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/play/parts.py",
+        (
+            "tests/agents/play/test_sampler.py",
+            "tests/agents/play/test_turn_limits.py",
+            "tests/agents/play/test_tool_calls.py",
+        ),
+        (
+            ("limit_of(request.agent, request.turn)", "limit_of(0, request.turn)"),
+            ("limit_of(request.agent, request.turn)", "limit_of(request.agent, 0)"),
+            ("sampling.stops_of(request.agent)", "sampling.stops_of(0)"),
+            ("request.debate, request.agent, *parts)", "request.debate, *parts)"),
+            ("request.debate, request.agent, *parts)", "request.agent, *parts)"),
+            ("(request.part,) if request.part else ()", "()"),
+            ("*request.stops)", ")"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/play/tool_calls.py",
+        ("tests/agents/play/test_tool_calls.py",),
+        (
+            ("limit - sum(len(part.ids) for part in self.parts)", "limit"),
+            ("stops=self.tools.ends if more else ()", "stops=self.tools.ends"),
+            ("len(self.results) < self.tools.calls", "len(self.results) <= self.tools.calls"),
+            ("(place, place + len(ids))", "(place, place + len(ids) - 1)"),
+            ("any(end in part.text for end in ends)", "False"),
+            ("self._room() < 1", "self._room() < 0"),
+            ("prompt=(*self.request.prompt, *ids)", "prompt=self.request.prompt"),
+            (
+                "> self.sampling.tool_tokens and result",
+                "> 2 * self.sampling.tool_tokens and result",
             ),
         ),
     ),

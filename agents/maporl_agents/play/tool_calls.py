@@ -120,7 +120,7 @@ class _Message:
             fits = self.sampling.tool_tokens / len(ids)
             result = result[: int(len(result) * min(fits, 0.9))]
             text = block(f"{result} [...]")
-        self.results.append((text, tuple(ids[: self.sampling.tool_tokens])))
+        self.results.append((text, tuple(ids)))
 
     def _pieces(self) -> Iterator[tuple[TokenIds, Completion | None]]:
         """Yield the ids of each part, with its completion, and of each result, with None."""

@@ -10,18 +10,6 @@ import pytest
 from miniatures import load_team
 from ppo_cases import QUESTIONS
 from served_cases import adapted, engine
-from tool_cases import (
-    OFTEN,
-    SAMPLING,
-    Echo,
-    Often,
-    debates_with,
-    never_called,
-    own_ids,
-    played,
-    said,
-    team_of,
-)
 from vllm_stand_in import running
 
 from maporl_agents.config import Sampling
@@ -33,6 +21,19 @@ from maporl_agents.types import Completion, Request, Rollout, StopReason
 from maporl_env.batched import BatchedDebate
 from maporl_env.tools import Toolbox
 from maporl_env.types import WithResults
+
+from .tool_cases import (
+    OFTEN,
+    SAMPLING,
+    Echo,
+    Often,
+    debates_with,
+    never_called,
+    own_ids,
+    played,
+    said,
+    team_of,
+)
 
 Checkpoint = Callable[..., Path]
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from miniatures import stir, weights
 from ppo_cases import PPO, QUESTIONS
-from tool_cases import SAMPLING, debates_with, played, team_of
 from torch import Tensor
 
 from maporl_agents.advantages import gae, token_rewards
@@ -33,6 +32,8 @@ from maporl_agents.update.batching import batch_of, collate, micro_batches
 from maporl_agents.update.optimiser import PolicyLearner, PPOLearner
 from maporl_agents.update.token_logprobs import score_tokens
 from maporl_agents.update.token_tables import token_tables
+
+from .tool_cases import SAMPLING, debates_with, played, team_of
 
 Checkpoint = Callable[..., Path]
 
