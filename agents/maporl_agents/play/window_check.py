@@ -245,8 +245,9 @@ def why_too_long(
             of_tools = f" ({results} of results: game.tool_calls x sampling.tool_tokens)"
             return (
                 f"in turn {message.turn + 1} a prompt of {'up to ' * bool(message.turn)}"
-                f"{len(prompt)} tokens and {limit} new ones{of_tools if results else ''} do not fit "
-                f"the window of {window} tokens of {model.name_or_path or type(model).__name__!r}"
+                f"{len(prompt)} tokens and {limit} new ones{of_tools if results else ''} do not "
+                f"fit the window of {window} tokens of "
+                f"{model.name_or_path or type(model).__name__!r}"
             )
     return None
 
