@@ -68,10 +68,7 @@ DEFECTS = (
             ("any(end in part.text for end in ends)", "False"),
             ("self._room() < 1", "self._room() < 0"),
             ("prompt=(*self.request.prompt, *ids)", "prompt=self.request.prompt"),
-            (
-                "> self.sampling.tool_tokens and result",
-                "> 2 * self.sampling.tool_tokens and result",
-            ),
+            ("> self.sampling.tool_tokens", "> 2 * self.sampling.tool_tokens"),
         ),
     ),
 )
