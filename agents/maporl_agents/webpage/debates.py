@@ -73,7 +73,7 @@ def _message(message: Message, question: Question) -> Json:
     answer = extract_answer(message.answer, question.kind)
     return {
         "agent": shown(message.agent),
-        "text": shown(message.text),
+        "text": shown(message.whole),
         "mark": _mark(message, question),
         "answer": None if answer is None else shown(str(answer), 60),
         "score": message.score,
