@@ -98,8 +98,9 @@ def report(run: maporl_agents.Run) -> None:
     for number, metrics in enumerate(run.metrics, start=1):
         calls = metrics.get("tool_calls/turn_1", 0.0)
         print(f"step {number:2}: right {metrics['score/turn_1']:.2f}   calls {calls:.2f}")
-    before, after = (run.results[when]["sampled"]["turns"][0] for when in ("before", "after"))
-    print(f"untrained {before['mean_accuracy']:.2f}, trained {after['mean_accuracy']:.2f} right")
+    results = [run.results[when]["sampled"]["turns"][0] for when in ("before", "after")]
+    before, after = (sum(turn["accuracy"]) / len(turn["accuracy"]) for turn in results)
+    print(f"untrained {before:.2f}, trained {after:.2f} right")
 
 
 def main() -> None:
