@@ -147,8 +147,10 @@ def test_the_gradient_is_that_of_the_text_without_the_losses_of_results(
     rest |= {"advantages": short(advantages), "mask": mask}
     twin, _ = policy_loss(squeezed(kept), short(old), **rest)
     torch.testing.assert_close(own, twin, atol=1e-12, rtol=1e-9)
-    for one, other in zip(gradients(team, own), gradients(team, twin), strict=True):
-        torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-7)
+    found = gradients(team, own)
+    assert max(float(one.abs().max()) for one in found) > 1e-3
+    for one, other in zip(found, gradients(team, twin), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
 
 def test_results_have_no_part_in_a_loss_whatever_stands_there(batch: TokenBatch) -> None:
