@@ -60,8 +60,7 @@ class Debate:
         num_agents: A >= 1.
         credit: computes the rewards of the finished debate.
         max_chars: longest message, in characters.
-        on_long: "truncate" cuts the end of a longer message and flags it; "error" raises
-            ValueError.
+        on_long: "truncate" cuts and flags a longer message; "error" raises ValueError.
         answer_rule: how answers that are numbers are read.
         examples: worked examples that every agent reads first.
         drafting: lets agents try again where a message is refused; None takes every message.
@@ -261,8 +260,9 @@ class Debate:
         """
         words = clean(text)
         cut = cut or len(words) > self.max_chars
-        said = Message(self.played, agent, words[: self.max_chars], None, cut)
-        message = with_results(said, text)
+        message = with_results(
+            Message(self.played, agent, words[: self.max_chars], None, cut), text
+        )
         if self.drafting is not None:
             tries = self.drafts.pop(agent, ())
             if self.drafting.refuses(self.question, message, len(tries)):
