@@ -258,11 +258,9 @@ class Debate:
         Returns:
             Whether it is the agent's message; if not, it is a draft, and the agent tries again.
         """
-        words = clean(text)
-        cut = cut or len(words) > self.max_chars
-        message = with_results(
-            Message(self.played, agent, words[: self.max_chars], None, cut), text
-        )
+        said = clean(text)
+        cut = cut or len(said) > self.max_chars
+        message = with_results(Message(self.played, agent, said[: self.max_chars], None, cut), text)
         if self.drafting is not None:
             tries = self.drafts.pop(agent, ())
             if self.drafting.refuses(self.question, message, len(tries)):
