@@ -125,7 +125,7 @@ class Toolbox:
             given = {i: clean(text) for i in places if (text := calls[i].input) is not None}
             for i in places:
                 results[i] = f"error: there is no <{tool.name}> before </{tool.name}>"
-            for i, result in zip(given, _run(tool, list(given.values())), strict=True):
+            for i, result in zip(given, self._run(tool, list(given.values())), strict=True):
                 results[i] = result
         return [self.harmless(result) for result in results]
 
@@ -134,6 +134,27 @@ class Toolbox:
         text, more = result[: self.chars], len(result) - self.chars
         text = self._tags.sub("< ", clean(text)).strip() or "(nothing)"
         return f"{text}\n({more} more characters are left out)" if more > 0 else text
+
+    def _run(self, tool: Tool, inputs: Sequence[str]) -> Sequence[str]:
+        """Return the results of a tool; its own failure, which is logged once, is that of all."""
+        if not inputs:
+            return []
+        try:
+            results = tool.run(inputs)
+            if len(results) == len(inputs) and all(isinstance(one, str) for one in results):
+                return results
+            failure = f"it must return {len(inputs)} texts"
+        except Exception as error:
+            failure = f"{type(error).__name__}: {error}"
+        if failure not in self._logged:
+            self._logged.add(failure)
+            _LOGGER.warning("the tool %r failed, and agents read so: %s", tool.name, failure)
+        return ["error: the tool failed"] * len(inputs)
+
+    @cached_property
+    def _logged(self) -> set[str]:
+        """The failures of tools that are logged already."""
+        return set()
 
     @cached_property
     def _tags(self) -> re.Pattern[str]:
@@ -163,18 +184,3 @@ class Toolbox:
 def block(result: str) -> str:
     """Return a result as it stands in a message."""
     return f"\n<{RESULT}>\n{result}\n</{RESULT}>\n"
-
-
-def _run(tool: Tool, inputs: Sequence[str]) -> Sequence[str]:
-    """Return the results of a tool; its own failure is the result of all."""
-    if not inputs:
-        return []
-    try:
-        results = tool.run(inputs)
-        if len(results) == len(inputs) and all(isinstance(one, str) for one in results):
-            return results
-        failure = f"it must return {len(inputs)} texts"
-    except Exception as error:
-        failure = f"{type(error).__name__}: {error}"
-    _LOGGER.warning("the tool %r failed, and agents read that it did: %s", tool.name, failure)
-    return ["error: the tool failed"] * len(inputs)
