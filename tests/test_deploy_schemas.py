@@ -1,0 +1,92 @@
+"""Files of deploy/ read by the programs they are for, or by the schemas of these; all optional.
+
+In an environment of its own, with Debian's docker-compose or Docker's own plugin beside it:
+
+    python -m venv /tmp/schemas
+    /tmp/schemas/bin/pip install pytest pytest-timeout pyyaml kubernetes-validate
+    /tmp/schemas/bin/python -m pytest -rs --noconftest tests/test_deploy_schemas.py
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+yaml = pytest.importorskip("yaml", reason="pyyaml is not installed")
+DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
+COMPOSE = DEPLOY / "compose" / "compose.yaml"
+
+
+def compose() -> list[str]:
+    """Return the command of Docker compose, version 2 or 1; skip the test without any."""
+    if shutil.which("docker"):
+        told = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+        if told.returncode == 0:
+            return ["docker", "compose"]
+    if found := shutil.which("docker-compose"):
+        return [found]
+    pytest.skip("neither `docker compose` nor docker-compose is installed")
+
+
+def read_by_compose(**variables: str) -> subprocess.CompletedProcess[str]:
+    own = {name: value for name, value in os.environ.items() if name != "MODEL"}
+    words = [*compose(), "-f", str(COMPOSE), "config"]
+    return subprocess.run(words, env=own | variables, capture_output=True, text=True, check=False)
+
+
+def test_compose_reads_its_file() -> None:
+    done = read_by_compose(MODEL="some/model", RANK="16")
+    assert done.returncode == 0, done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    assert services.keys() == {"server-1", "server-2", "trainer"}
+    for name in ("server-1", "server-2"):
+        assert {"some/model", "--max-lora-rank=16"} <= set(services[name]["command"])
+    assert "--team.lora-rank=16" in services["trainer"]["command"]
+
+
+def test_compose_asks_for_the_model() -> None:
+    done = read_by_compose()
+    assert done.returncode != 0
+    assert "set MODEL to the base model" in done.stderr
+
+
+def kubernetes_documents() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((DEPLOY / "kubernetes-job.yaml").read_text()))
+
+
+def test_kubernetes_accepts_the_job() -> None:
+    """By its OpenAPI schema, in which an unknown field is a mistake."""
+    schemas = pytest.importorskip("kubernetes_validate")
+    service, job = kubernetes_documents()
+    for one in (service, job):
+        schemas.validate(one, schemas.latest_version(), strict=True)
+    job["spec"]["completionsMode"] = "Indexed"
+    with pytest.raises(schemas.ValidationError):
+        schemas.validate(job, schemas.latest_version(), strict=True)
+
+
+@pytest.mark.parametrize("name", ["kubernetes-pytorchjob.yaml", "kuberay.yaml"])
+def test_kubernetes_accepts_the_pods_of_operators(name: str) -> None:
+    """Their pods, as those of a Job: the operators' own fields have no schema in Kubernetes."""
+    schemas = pytest.importorskip("kubernetes_validate")
+    (document,) = yaml.safe_load_all((DEPLOY / name).read_text())
+    for template in pod_templates(document):
+        template["spec"].setdefault("restartPolicy", "OnFailure")
+        job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x"}}
+        made = {**job, "spec": {"template": template}}
+        schemas.validate(made, schemas.latest_version(), strict=True)
+
+
+def pod_templates(document: Any) -> list[dict[str, Any]]:
+    """Return every pod template of a document."""
+    if isinstance(document, list):
+        return [found for one in document for found in pod_templates(one)]
+    if not isinstance(document, dict):
+        return []
+    own = [document["template"]] if "template" in document else []
+    return own + [found for one in document.values() for found in pod_templates(one)]
