@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,3 +111,23 @@ def test_points_that_the_game_does_not_count_are_named() -> None:
     env = TextArenaGame("KuhnPoker-v0", points="score")
     with pytest.raises(ValueError, match=r"no number per player in 'score'; it has .*player_chips"):
         env.reset(seed=0)
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(600)
+def test_self_play_in_a_game_of_two_from_the_command_line(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs the extra train")
+    from small_runs import maporl
+
+    flags = (
+        *("--scheme", "grpo", "--self-play.game", GUESSES, "--self-play.games-measured", 4),
+        *("--team.model", "tiny-sharing", "--team.sharing", "one", "--team.device", "cpu"),
+        *("--sampling.max-new-tokens", 2, "--steps", 1, "--questions-per-step", 2),
+        *("--grpo.group-size", 2, "--runs", tmp_path, "--name", "x"),
+    )
+    assert maporl("train", *flags) == 0
+    results = json.loads((tmp_path / "x" / "results.json").read_text("utf-8"))
+    assert results["against_untrained"]["games"] == 4
+    assert 0 <= results["against_untrained"]["score"]["mean"] <= 1
+    (played_step,) = (tmp_path / "x" / "metrics.jsonl").read_text("utf-8").splitlines()
+    assert 0 <= json.loads(played_step)["self_play/score"] <= 1
