@@ -7,9 +7,10 @@ Two agents, the built-in models, write the same bill unseen by each other (task 
 rewarded where their lines agree. Both libraries read the same prompts, ask the same questions in
 the same order, sample 8 completions of each agent per question, pair all with all, and update once
 per 4 questions, on all weights. All else is as each library has it by default, CoMLRL's sampling
-apart (temperature and top-p .6, top-k 50; here 1 and all tokens). "standardised" is this package
-with the advantages that CoMLRL has by default. The learning rate of each is chosen on the
-validation questions, by the mean over seeds of the reward after training.
+apart (temperature and top-p .6, top-k 50; here 1 and all tokens). "alike" is this package with what
+CoMLRL has by default: advantages divided by their standard deviation in the group, a constant
+learning rate without warm-up, and no clip of the gradient. The learning rate of each is chosen on
+the validation questions, by the mean over seeds of the reward after training.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ import platform
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import torch
 from compared import environments as envs
 
 from maporl_agents.config import MAGRPOConfig
-from maporl_agents.config.magrpo import Comparison
 from maporl_agents.measure.evaluate import evaluate
 from maporl_agents.models.team import Team
 from maporl_agents.records.run_log import RunLog, read_metrics
@@ -40,12 +41,16 @@ from maporl_agents.training.make_game import debates_of, training_questions
 from maporl_agents.training.run_questions import held_out
 from maporl_env.types import Question
 
-SIDES = ("maporl", "standardised", "comlrl")
-"""The second is this package, with advantages divided by their standard deviation in the group, as
-CoMLRL does by default and the paper does not."""
-RATES = (3e-4, 1e-3, 3e-3)
+SIDES = ("maporl", "alike", "comlrl")
+RATES = (3e-4, 1e-3, 2e-3, 3e-3)
 SEEDS = (0, 1, 2)
 CONFIG = MAGRPOConfig(steps=100)
+ALIKE = {
+    "comparison": "standardised",
+    "schedule": "constant",
+    "warmup_steps": 0,
+    "max_grad_norm": 1e9,
+}
 
 
 def config_of(seed: int, rate: float) -> MAGRPOConfig:
@@ -82,10 +87,10 @@ def rewards_after(team: Team) -> dict[str, float]:
     return found
 
 
-def here(seed: int, rate: float, comparison: Comparison) -> dict[str, float]:
-    """Train and measure with this package."""
+def here(seed: int, rate: float, settings: Mapping[str, Any]) -> dict[str, float]:
+    """Train and measure with this package, with settings of MAGRPO other than its defaults."""
     config = config_of(seed, rate)
-    config = replace(config, magrpo=replace(config.magrpo, comparison=comparison))
+    config = replace(config, magrpo=replace(config.magrpo, **settings))
     with tempfile.TemporaryDirectory() as folder:
         _, learner = experiment.build(config)
         begin = time.process_time()
@@ -169,7 +174,7 @@ def train_missing(folder: Path, python: Path) -> None:
                 if side == "comlrl":
                     found = there(seed, rate, python)
                 else:
-                    found = here(seed, rate, "mean" if side == "maporl" else "standardised")
+                    found = here(seed, rate, ALIKE if side == "alike" else {})
                 file.write_text(json.dumps(found))
                 print(file.name, json.dumps(found), flush=True)
 
