@@ -22,12 +22,15 @@ class Peer:
         name: of its environment.
         packages: that are installed.
         driver: the file of this folder that trains with it.
+        without_pins: a package that is installed without what it asks for, where that cannot be
+            installed beside our torch.
     """
 
     title: str
     name: str
     packages: tuple[str, ...]
     driver: str
+    without_pins: str = ""
 
 
 _TRL = ("trl==1.12.0", "peft", "requests")
@@ -37,6 +40,14 @@ TRL_GRPO_NEW = Peer("TRL GRPO 1.16.0", "trl-1.16.0", ("trl==1.16.0", *_TRL[1:]),
 COMLRL = Peer("CoMLRL 1.4.3", "comlrl-1.4.3", ("comlrl==1.4.3", "peft"), "peer_comlrl.py")
 AGILERL = Peer(
     "AgileRL LLMPPO 2.58.0", "agilerl-2.58.0", ("agilerl[cpu-llm]==2.58.0",), "peer_agilerl.py"
+)
+# Its 117 pins bring torch 2.7.1 with CUDA; logit fusion needs torch and transformers alone.
+MODELCO = Peer(
+    "modelco 1.1.2",
+    "modelco-1.1.2",
+    ("transformers>=5,<6", "peft", "tqdm"),
+    "peer_modelco.py",
+    without_pins="modelco==1.1.2",
 )
 PEERS = (TRL_PPO, AGILERL, TRL_GRPO, TRL_GRPO_NEW, COMLRL)
 
@@ -58,6 +69,7 @@ def python_of(peer: Peer, folder: Path) -> Path:
         [sys.executable, "-m", "venv", "--clear", str(place)],
         [*install, TORCH],
         [*install, TORCH, *peer.packages],
+        *([[*install, "--no-deps", peer.without_pins]] if peer.without_pins else ()),
     ):
         subprocess.run(["nice", *command], check=True, env=alone)
     mark.touch()

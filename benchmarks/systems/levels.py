@@ -1,6 +1,6 @@
 """Untrained ways to make one message of several models, level by level, on one set of questions.
 
-    python benchmarks/levels.py [--questions 100] [--seeds 0 1 2] [--json FILE]
+    python -m benchmarks.systems.levels [--questions 100] [--seeds 0 1 2] [--json FILE]
 
 Task shopping, where each of the two built-in models knows half of the prices. One message per
 question, sampled at temperature 1, scored by the key. Tokens are all that were generated for a

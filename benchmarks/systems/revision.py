@@ -1,7 +1,7 @@
 """ReAd's table: random proposals that a critic sends back, and the controls that would expose it.
 
-    .venv/bin/python benchmarks/revision.py boxes         # three seeds, a processor minute each
-    .venv/bin/python benchmarks/revision.py overcooked    # needs the extra overcooked
+    .venv/bin/python -m benchmarks.systems.revision boxes  # three seeds, a processor minute each
+    .venv/bin/python -m benchmarks.systems.revision overcooked  # needs the extra overcooked
 
 mu takes legal actions at random; in the kitchen, half of its actions are those of a simple script
 (`compared.chef`), since a random cook never serves a soup. A critic is regressed on its episodes;
@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from compared.chef import wanted
-from compared.over_seeds import spread
 
+from benchmarks.compared.chef import wanted
+from benchmarks.compared.over_seeds import spread
 from maporl_agents.revision.subset_network import Features, Regression, SubsetNetwork, fit
 from maporl_agents.seeding import seed_of
 from maporl_env.games.boxes_v0 import parallel_env as boxes

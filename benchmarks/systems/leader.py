@@ -1,7 +1,7 @@
 """MLPO's table: a leader trained among a frozen peer, and the controls that would expose it.
 
-    .venv/bin/python benchmarks/leader.py            # three seeds, about 3 processor minutes each
-    .venv/bin/python benchmarks/leader.py --table    # only print the table of finished runs
+    .venv/bin/python -m benchmarks.systems.leader  # three seeds, about 3 processor minutes each
+    .venv/bin/python -m benchmarks.systems.leader --table  # only print the table of finished runs
 
 Every run is an ordinary ``maporl train --scheme mlpo``; a run that is finished is not repeated. The
 trained leader is then asked again with its peers' answers taken from other questions, and once more
@@ -17,8 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from compared.over_seeds import main, spread
-
+from benchmarks.compared.over_seeds import main, spread
 from maporl_agents.config import RunConfig
 from maporl_agents.measure.evaluate import evaluate
 from maporl_agents.models.team import Team

@@ -1,6 +1,6 @@
 """Collab's table: two models that write one message token by token, and the controls.
 
-    .venv/bin/python benchmarks/decoding.py
+    .venv/bin/python -m benchmarks.systems.decoding
 
 Two tiny models that each know half of a shop's prices write together. In every step each proposes
 its likeliest tokens, and Collab takes the one whose greedy continuation by its own model earns
@@ -20,9 +20,9 @@ from dataclasses import replace
 from statistics import fmean
 
 import torch
-from compared.over_seeds import spread
-from levels import BOTH, Counted, by_engine, collab, written_by
 
+from benchmarks.compared.over_seeds import spread
+from benchmarks.systems.levels import BOTH, Counted, by_engine, collab, written_by
 from maporl_agents.config import GameConfig, Sampling, TeamConfig
 from maporl_agents.mixtures.collab import Collab, Proposal
 from maporl_agents.mixtures.joint_decoding import Choice, drafts_of, write_together

@@ -1,7 +1,7 @@
 """Corex's review, trained: agent 0 writes, agent 1 revises; the control reads another question.
 
-    .venv/bin/python benchmarks/review.py            # three seeds, a processor minute each
-    .venv/bin/python benchmarks/review.py --table    # only print the table of finished runs
+    .venv/bin/python -m benchmarks.systems.review  # three seeds, a processor minute each
+    .venv/bin/python -m benchmarks.systems.review --table  # only print the table of finished runs
 
 Every run is an ordinary ``maporl train --game.protocol review``, by PPO; a run that is finished is
 not repeated. The trained team is then asked again with the text that is revised taken from another
@@ -17,8 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from compared.over_seeds import main, spread
-
+from benchmarks.compared.over_seeds import main, spread
 from maporl_agents.config import RunConfig
 from maporl_agents.measure.evaluate import evaluate
 from maporl_agents.models.team import Team

@@ -1,0 +1,181 @@
+"""FuseLLM's table: a trained debate distilled into one model, and the control that would expose it.
+
+    .venv/bin/python -m benchmarks.systems.fusion  # three seeds, a processor minute or two each
+    .venv/bin/python -m benchmarks.systems.fusion --table  # only print the table of finished runs
+
+Every seed trains an ordinary debate of two agents and two turns, debates training questions with
+it, and keeps the last message of agent 0 where it is right. One model that knows half of the prices
+then learns from these texts, reading the question alone: by imitation, or with the fused
+distributions of both agents, who read the debate. In the control each agent reads the debate about
+another question. The same texts and steps everywhere. Accuracy on held-out questions, sampled, and
+tokens per question; median and range over seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.compared.over_seeds import main, spread
+from maporl_agents.config import GameConfig, OptimizerConfig, RunConfig, TeamConfig
+from maporl_agents.measure.evaluate import Evaluation, evaluate
+from maporl_agents.mixtures.fused import teach
+from maporl_agents.models.loading import make_team
+from maporl_agents.models.team import Team
+from maporl_agents.play.rollout import play
+from maporl_agents.seeding import seed_of
+from maporl_agents.training.experiment import load_team
+from maporl_agents.training.make_game import debates_of, questions_of
+from maporl_agents.types import Rollout
+from maporl_agents.update.batching import Row
+from maporl_agents.update.fusion import FusedMessages, fusion_step
+from maporl_agents.update.optimiser import PolicyLearner
+from maporl_env.types import Question
+
+SEEDS = (0, 1, 2)
+QUESTIONS = 100
+FILE = "fusion.json"
+TEXTS, STEPS, ROWS = 200, 40, 48
+ALONE = GameConfig(num_agents=1, num_turns=1)
+DEBATE = ["--game.num-agents", "2", "--game.num-turns", "2", "--steps", "25"]
+ARMS = {
+    "imitation of the debate's texts": (1.0, False),
+    "fusion, share of the texts .9 (the paper's)": (0.9, False),
+    "fusion, share .1": (0.1, False),
+    "fusion, share .9, sources shuffled": (0.9, True),
+    "fusion, share .1, sources shuffled": (0.1, True),
+}
+
+
+def folder(runs: Path, seed: int) -> Path:
+    """Return the run folder of a debate."""
+    return runs / f"debate-{seed}"
+
+
+def train(runs: Path, seed: int) -> None:
+    """Train one debate unless its results are there."""
+    target = folder(runs, seed)
+    if (target / "results.json").exists():
+        return
+    words = [*DEBATE, "--runs", str(runs), "--name", target.name, "--seed", str(seed)]
+    words += ["--eval.questions", "50", "--eval.questions-before", "2", "--eval.use", "last"]
+    words += ["--eval.no-greedy", "--overwrite"]
+    subprocess.run([sys.executable, "-m", "maporl_agents.cli", "train", *words], check=True)
+
+
+def student(seed: int) -> Team:
+    """Return the model of agent 0 before training, alone."""
+    team = TeamConfig(model=("tiny",), tuning="full")
+    return make_team(team, num_agents=1, num_turns=1, seed=seed)
+
+
+def texts(config: RunConfig, team: Team, seed: int) -> tuple[list[Question], list[Rollout]]:
+    """Return the debates of training questions that agent 0 ended with the right answer."""
+    questions = questions_of(config.game, "train")[:TEXTS]
+    debates = debates_of(config.game, len(questions))
+    found = play(team, debates, questions, config.sampling, seed=seed_of(seed, "texts"))
+    right = [n for n, one in enumerate(found) if one.transcript.messages[-2].score == 1.0]
+    return [questions[n] for n in right], [found[n] for n in right]
+
+
+def messages(
+    pupil: Team,
+    config: RunConfig,
+    team: Team,
+    given: tuple[list[Question], list[Rollout]],
+    other: bool,
+) -> FusedMessages:
+    """Return agent 0's last messages with what both agents expect, having read a debate.
+
+    Args:
+        pupil: the student.
+        config: of the debate.
+        team: the debate's agents.
+        given: questions and debates.
+        other: each agent reads the debate about another question.
+    """
+    questions, rollouts = given
+    own = play(pupil, debates_of(ALONE, len(questions)), questions, config.sampling, seed=0)
+    rows = [
+        Row(alone.prompts[0], rollout.completions[-2], alone.policies[0], n, 0, 0, 0.0)
+        for n, (alone, rollout) in enumerate(zip(own, rollouts, strict=True))
+    ]
+    read = [*rollouts[1:], rollouts[0]] if other else rollouts
+    teachers = [
+        (
+            team,
+            [
+                row._replace(prompt=rollout.prompts[place], policy=rollout.policies[place])
+                for row, rollout in zip(rows, read, strict=True)
+            ],
+        )
+        for place in (-2, -1)
+    ]
+    return teach(pupil, rows, teachers, fusion="min_ce", per="token", top=10)
+
+
+def fused(
+    config: RunConfig, team: Team, given: tuple[list[Question], list[Rollout]], arm: str, seed: int
+) -> Team:
+    """Return a student that was trained by an arm of the table."""
+    share, other = ARMS[arm]
+    pupil = student(seed)
+    learnt = messages(pupil, config, team, given, other)
+    learner = PolicyLearner(pupil, OptimizerConfig(learning_rate=1e-3, warmup_steps=0), STEPS)
+    generator = torch.Generator().manual_seed(seed_of(seed, "rows"))
+    for _ in range(STEPS):
+        rows = torch.randperm(len(learnt.batch.mask), generator=generator)[:ROWS]
+        fusion_step(learner, learnt.select(rows), share=share, micro_tokens=20_000)
+    return pupil
+
+
+def asked(config: RunConfig, team: Team, game: GameConfig) -> Evaluation:
+    """Return how a team answers held-out questions."""
+    questions = questions_of(config.game, "test")[:QUESTIONS]
+    debates = debates_of(game, QUESTIONS)
+    return evaluate(team, debates, questions, config.sampling, seed=config.eval.seed)
+
+
+def measure(runs: Path, seed: int) -> dict[str, tuple[float, float]]:
+    """Return accuracy and tokens per question of each row, measured once."""
+    kept = folder(runs, seed) / FILE
+    if not kept.exists():
+        config, team = load_team(folder(runs, seed), "last")
+        whole = asked(config, team, config.game)
+        first = asked(config, team, replace(config.game, num_turns=1))
+        found = {
+            "the debate, its vote": (whole.turns[-1].vote, whole.num_tokens / QUESTIONS),
+            "the debate at the tokens of one model: agent 0's first answer": (
+                first.turns[0].accuracy[0],
+                first.num_tokens / QUESTIONS / 2,
+            ),
+        }
+        alone = asked(config, student(seed), ALONE)
+        found["one model, untrained"] = alone.turns[0].vote, alone.num_tokens / QUESTIONS
+        given = texts(config, team, seed)
+        print(f"seed {seed}: {len(given[0])} of {TEXTS} texts are right", flush=True)
+        for arm in ARMS:
+            one = asked(config, fused(config, team, given, arm, seed), ALONE)
+            found[f"one model, {arm}"] = one.turns[0].vote, one.num_tokens / QUESTIONS
+        kept.write_text(json.dumps(found))
+    told: dict[str, tuple[float, float]] = json.loads(kept.read_text())
+    return told
+
+
+def table(runs: Path) -> str:
+    """Return the Markdown table."""
+    each = [measure(runs, seed) for seed in SEEDS]
+    rows = ["| who answers | accuracy | tokens per question |", "|---|---|---|"]
+    for name in each[0]:
+        cells = [spread([one[name][0] for one in each]), f"{each[0][name][1]:.1f}"]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    main(__doc__, SEEDS, QUESTIONS, train, table)
