@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +31,7 @@ from maporl_env.batched import BatchedDebate, DebateConfig, Prompt
 from maporl_env.prompts import Template
 from maporl_env.tasks.files import read_rows
 from maporl_env.tasks.splits import Row
-from maporl_env.types import AgentID, Question, Transcript
+from maporl_env.types import AgentID, Question, Touch, Transcript
 
 LAST_LINE_TEMPLATE = Template(instruction="End with your final answer on a line of its own: A: 34")
 
@@ -47,6 +47,7 @@ class Recording:
         speakers: the name of each agent's speaker.
         texts: per agent, one text per turn in which it spoke.
         turns: per agent, these turns, ascending; () for 0, 1, 2, ... of agents that all spoke.
+        persons: (turn, agent, what a person did to its message), where one did; see `Touch`.
         marks: per agent, whether the source calls its last text right; () if it does not say.
     """
 
@@ -55,6 +56,7 @@ class Recording:
     texts: tuple[tuple[str, ...], ...]
     marks: tuple[bool, ...] = ()
     turns: tuple[tuple[int, ...], ...] = ()
+    persons: tuple[tuple[int, AgentID, Touch], ...] = ()
 
     def __post_init__(self) -> None:
         somebody = any(self.texts) if self.turns else all(self.texts)
@@ -69,10 +71,20 @@ class Recording:
         """Return the messages of a debate, turn by turn."""
         agents, messages = transcript.agents, transcript.messages
         texts = tuple(transcript.texts_of(agent) for agent in agents)
+        persons = tuple((m.turn, m.agent, m.person) for m in transcript.intervened)
         if transcript.ends is None:
-            return cls(transcript.question, agents, texts)
+            return cls(transcript.question, agents, texts, persons=persons)
         turns = tuple(tuple(m.turn for m in messages if m.agent == agent) for agent in agents)
-        return cls(transcript.question, agents, texts, turns=turns)
+        return cls(transcript.question, agents, texts, turns=turns, persons=persons)
+
+    def marked(self, transcript: Transcript) -> Transcript:
+        """Return a replay of this recording with the marks of what a person did."""
+        found = {(turn, agent): what for turn, agent, what in self.persons}
+        messages = (
+            replace(message, person=found.get((message.turn, message.agent), ""))
+            for message in transcript.messages
+        )
+        return replace(transcript, messages=tuple(messages))
 
     @property
     def num_turns(self) -> int:

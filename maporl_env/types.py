@@ -30,6 +30,10 @@ View = tuple[Segment, ...]
 Insertions = tuple[tuple[int, str], ...]
 """Results of tools in a message, in order: where in its own words each stands, and its text."""
 
+Touch = Literal["", "wrote", "edited", "vetoed", "sent back"]
+"""What a person did to a message: wrote it as its author, edited it, struck it out (then it is
+empty), or sent earlier tries of it back, so that its author wrote it behind a note."""
+
 LONG_REFERENCE = 16
 """Characters from which on a hidden reference cannot stand in a prompt by chance."""
 
@@ -128,20 +132,24 @@ class WithResults(str):
     Attributes:
         results: of the tools; see `Insertions`.
         shown: whether the other agents read them.
+        person: what a person did to it, see `Touch`.
     """
 
     results: Insertions
     shown: bool
+    person: Touch
 
-    def __new__(cls, words: str, results: Insertions = (), *, shown: bool = True) -> WithResults:
+    def __new__(
+        cls, words: str, results: Insertions = (), *, shown: bool = True, person: Touch = ""
+    ) -> WithResults:
         """Return the message."""
         made = super().__new__(cls, words)
-        made.results, made.shown = results, shown
+        made.results, made.shown, made.person = results, shown, person
         return made
 
-    def __getnewargs_ex__(self) -> tuple[tuple[str, Insertions], dict[str, bool]]:
+    def __getnewargs_ex__(self) -> tuple[tuple[str, Insertions], dict[str, Any]]:
         """Return what a copy is made of."""
-        return (str(self), self.results), {"shown": self.shown}
+        return (str(self), self.results), {"shown": self.shown, "person": self.person}
 
 
 def inserted(words: str, results: Insertions) -> str:
@@ -173,6 +181,7 @@ class Message:
             its own text.
         results: of the tools that its author called, which `text` does not hold; see `Insertions`.
         results_shown: whether the other agents read them.
+        person: what a person did to it before others read it, see `Touch`; "" for nothing.
     """
 
     turn: int
@@ -187,6 +196,7 @@ class Message:
     response: str | None = None
     results: Insertions = ()
     results_shown: bool = True
+    person: Touch = ""
 
     @property
     def whole(self) -> str:
@@ -196,9 +206,10 @@ class Message:
     @property
     def said(self) -> str:
         """The action that made it."""
-        if not self.results:
+        if not self.results and not self.person:
             return self.text
-        return WithResults(self.text, self.results, shown=self.results_shown)
+        shown, person = self.results_shown, self.person
+        return WithResults(self.text, self.results, shown=shown, person=person)
 
     @property
     def answer(self) -> str:
@@ -211,9 +222,10 @@ class Message:
         return self.score if isinstance(self.shown, str) else self.shown
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a JSON-ready dict, the last six only if they are not as usual."""
+        """Return the fields as a JSON-ready dict, the last seven only if they are not as usual."""
         fields = {name: getattr(self, name) for name in _ALWAYS_WRITTEN}
         fields |= {name: False for name in _USUALLY_TRUE if not getattr(self, name)}
+        fields |= {"person": self.person} if self.person else {}
         if self.results:
             fields["results"] = [list(result) for result in self.results]
         return fields if self.response is None else {**fields, "response": self.response}
@@ -315,6 +327,7 @@ class Transcript:
                     *(m.scored, m.paid, m.votes, m.response),
                     results=m.results,
                     results_shown=m.results_shown,
+                    person=m.person,
                 )
                 if m.agent in scores
                 else m
@@ -323,6 +336,11 @@ class Transcript:
         )
         messages = self.messages[:start] + scored + self.messages[start + len(scored) :]
         return Transcript(self.question, self.agents, messages, self.ends)
+
+    @property
+    def intervened(self) -> tuple[Message, ...]:
+        """The messages that a person wrote, edited, struck out or sent back."""
+        return tuple(message for message in self.messages if message.person)
 
     def texts_of(self, agent: AgentID) -> tuple[str, ...]:
         """Return the messages of one agent so far, in order."""

@@ -32,6 +32,7 @@ from maporl_agents.commands.processes import launch
 from maporl_agents.commands.report import Report
 from maporl_agents.commands.train import Train, settings_from
 from maporl_agents.commands.verifier import Verifier
+from maporl_agents.commands.watch import Watch
 from maporl_agents.config.typed_text import prepared
 from maporl_agents.models.allocator import keep_freed_memory
 from maporl_agents.records.saved_settings import SettingsDiffer
@@ -51,6 +52,7 @@ Command = (
     | Annotated[Plan, tyro.conf.subcommand("plan")]
     | Annotated[Eval, tyro.conf.subcommand("eval")]
     | Annotated[Play, tyro.conf.subcommand("play")]
+    | Annotated[Watch, tyro.conf.subcommand("watch")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Fetch, tyro.conf.subcommand("fetch")]
     | Annotated[Import, tyro.conf.subcommand("import")]

@@ -94,3 +94,36 @@ class Endpoint:
         request = {**self.options, "model": self.model, "messages": messages}
         answer = self.service.post(json.dumps(request).encode("ascii"))
         return completion_of(answer, self.service.name).text
+
+
+PARTS = ("model", "temperature", "max_tokens")
+"""What may stand behind the address of a named endpoint."""
+
+
+def endpoint_named(written: str) -> Endpoint:
+    """Return the endpoint of `URL,model=NAME`, and as wanted `,temperature=0.7,max_tokens=300`.
+
+    Raises:
+        ValueError: no address or model, a part that there is not, or one that is no number.
+    """
+    url, *others = written.split(",")
+    parts: dict[str, str] = {}
+    for text in others:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not value or name not in PARTS or name in parts:
+            raise ValueError(
+                f"behind the address of an endpoint stand {', '.join(PARTS)} as KEY=VALUE, each "
+                f"once, not {text!r}"
+            )
+        parts[name] = value
+    if "model" not in parts:
+        raise ValueError(f"an endpoint is named with its model: {url},model=NAME")
+    options: dict[str, float] = {}
+    try:
+        if "temperature" in parts:
+            options["temperature"] = float(parts["temperature"])
+        if "max_tokens" in parts:
+            options["max_tokens"] = int(parts["max_tokens"])
+    except ValueError as error:
+        raise ValueError(f"temperature and max_tokens of {url} are numbers: {error}") from error
+    return Endpoint(url.strip(), parts["model"], options=options)

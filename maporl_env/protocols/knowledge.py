@@ -33,11 +33,12 @@ def _read(agent: AgentID, message: Message) -> Message:
 
 
 def with_results(message: Message, action: str) -> Message:
-    """Return a message with the results of tools in its author's action, but those cut off."""
+    """Return a message with the results of tools in its action, but those cut off, and its mark."""
     if not isinstance(action, WithResults):
         return message
     kept = [(place, clean(text)) for place, text in action.results if place <= len(message.text)]
-    return replace(message, results=tuple(kept), results_shown=action.shown or not kept)
+    shown = action.shown or not kept
+    return replace(message, results=tuple(kept), results_shown=shown, person=action.person)
 
 
 def require_private(question: Question, num_agents: int) -> None:

@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from maporl_env.types import AgentID, Message, Question
+from maporl_env.types import AgentID, Message, Question, Transcript
 
 _SUSPECT = re.compile(r"[^\n\t\x20-\x7e]")
 _JOINERS = "\u200c\u200d"  # part of ordinary words and emoji
@@ -42,6 +42,14 @@ def private_texts(question: Question, agents: Iterable[AgentID]) -> str:
     return "".join(f"Only {agent} is told\n{_barred(text)}\n" for agent, text in told if text)
 
 
+def interventions(transcript: Transcript) -> str:
+    """Return a line that says what a person did in a debate; "" for nothing."""
+    did = [
+        f"{m.agent} in turn {m.turn + 1} ({harmless(str(m.person))})" for m in transcript.intervened
+    ]
+    return f"A person intervened in this debate: {', '.join(did)}\n" if did else ""
+
+
 def lines(messages: Iterable[Message]) -> str:
     """Return messages, each under its turn and author, ready to print."""
     return "".join(_lines_of(message) for message in messages)
@@ -50,6 +58,7 @@ def lines(messages: Iterable[Message]) -> str:
 def _lines_of(message: Message) -> str:
     notes = [f"score {message.score:.2f}"] if message.score is not None else []
     notes += ["cut"] if message.cut else []
+    notes += [f"{harmless(str(message.person))} by a person"] if message.person else []
     note = f" ({', '.join(notes)})" if notes else ""
     return f"\nTurn {message.turn + 1}, {message.agent}{note}\n{_barred(message.whole)}\n"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests import their factories from `miniatures`
+sys.path.insert(0, str(Path(__file__).parent / "watch"))  # and from `watch_cases`
 
 from dialects import NATIVE, dialect_tokenizer
 from miniatures import save_miniature, shared_tokenizer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,3 +84,26 @@ class ChosenFlags:
     max_new_tokens: int = 0
     """Limit per message; 0 for that of the run, else 32 for built-in tasks or models, else 300."""
     settings: Annotated[Groups | None, tyro.conf.arg(name="")] = None
+
+
+@dataclass(frozen=True)
+class OneDebate(ChosenFlags):
+    """A team, and the one debate that it plays."""
+
+    index: int | None = None
+    """Which question of the split; None draws one."""
+    long_questions: Literal["", "refuse", "keep"] = ""
+    """A question whose debate may not fit a model's window: refuse it, or begin all the same. Empty
+    for what the run does, else refuse."""
+    temperature: float | None = None
+    """0 is greedy. Left out, it is that of the run, else of the model's generation settings, else
+    1."""
+    seed: int = 0
+    """Names the question drawn and the sampling noise."""
+
+    def pick(self, number: int) -> int:
+        """Return the index of the question played; ValueError if there is no such question."""
+        index = random.Random(self.seed).randrange(number) if self.index is None else self.index
+        if not 0 <= index < number:
+            raise ValueError(f"question {index} does not exist: there are {number}, from 0")
+        return index

@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rich.console import Console
 
 from maporl_agents import terminal
-from maporl_agents.commands.chosen_flags import Groups, start_of
-from maporl_agents.config import GameConfig, RunConfig, Sampling, TeamConfig
+from maporl_agents.commands.chosen_flags import Groups, OneDebate, start_of
+from maporl_agents.config import GameConfig, RunConfig, Sampling, TeamConfig, Use
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.team import Team
@@ -28,7 +28,6 @@ from maporl_env.types import Question
 
 if TYPE_CHECKING:
     from maporl_agents.commands.eval import Eval
-    from maporl_agents.commands.play import Play
 
 
 class ChosenGame(NamedTuple):
@@ -44,7 +43,7 @@ class ChosenGame(NamedTuple):
     told: str = ""
 
 
-def chosen_game(args: Eval | Play) -> ChosenGame:
+def chosen_game(args: Eval | OneDebate) -> ChosenGame:
     """Return the game of the run, changed by the flags, and the split that they name."""
     settings, sampling = game_and_sampling(args)
     loaded, told = make_game(settings), ""
@@ -54,7 +53,7 @@ def chosen_game(args: Eval | Play) -> ChosenGame:
     return ChosenGame(settings, sampling, loaded, args.split or loaded.task.measured_split, told)
 
 
-def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:
+def game_and_sampling(args: Eval | OneDebate) -> tuple[GameConfig, Sampling]:
     """Return the game and the sampling settings: those of the run, changed by the flags.
 
     Raises:
@@ -82,7 +81,7 @@ def game_and_sampling(args: Eval | Play) -> tuple[GameConfig, Sampling]:
     return given.game, given.sampling
 
 
-def _shortened(args: Eval | Play, start: Groups) -> Groups:
+def _shortened(args: Eval | OneDebate, start: Groups) -> Groups:
     """Return settings changed by the short flags."""
     game, sampling = start.game, start.sampling
     wanted: dict[str, Any] = {
@@ -117,32 +116,45 @@ def _as_run(own: RunConfig | None, groups: Groups) -> RunConfig:
     return replace(own or UNTRAINED, game=groups.game, team=groups.team, sampling=drawn)
 
 
-def team_of(args: Eval | Play, game: GameConfig) -> Team:
+def team_of(args: Eval | OneDebate, game: GameConfig) -> Team:
     """Return the team of a run, or of the named models, for speaking only."""
-    given = None if args.settings is None else args.settings.team
-    if args.run is not None:
-        return load_team(args.run, args.checkpoint, given)[1]
-    team = make_team(
-        given or TeamConfig(model=args.model, tuning="none"),
-        num_agents=game.num_agents,
-        num_turns=game.num_turns,
-        seed=0,
-    )
+    return speaking_team(args.run, args.checkpoint, settings_of_team(args), game)
+
+
+def settings_of_team(args: Eval | OneDebate) -> TeamConfig | None:
+    """Return the settings of the team; None for those of the run."""
+    if args.settings is not None:
+        return args.settings.team
+    return None if args.run is not None else TeamConfig(model=args.model, tuning="none")
+
+
+def speaking_team(
+    run: Path | None, checkpoint: Use | Literal[""], settings: TeamConfig | None, game: GameConfig
+) -> Team:
+    """Return the team of a run, or one of its settings, for speaking only."""
+    if run is not None:
+        return load_team(run, checkpoint, settings)[1]
+    assert settings is not None
+    team = make_team(settings, num_agents=game.num_agents, num_turns=game.num_turns, seed=0)
     share_cores(len(team.bases))
     return team
 
 
-def weights_of(args: Eval | Play) -> dict[str, Any]:
+def weights_of(args: Eval | OneDebate) -> dict[str, Any]:
     """Return whose weights speak, and how they are loaded: JSON values that change with them."""
     team = args.settings.team if args.settings is not None else TeamConfig(model=args.model)
     loaded = {name: getattr(team, name) for name in ("model", "dtype", "quantization", "prompts")}
     switches = {name: getattr(team, name) for name in ("template", "thoughts", "start_from")}
     if args.run is None:
         return loaded | switches
-    use = args.checkpoint or read_config(args.run).eval.use
-    found = chosen_checkpoint(args.run, use)
-    told = "" if found is None else hashlib.sha256((found / MANIFEST).read_bytes()).hexdigest()
+    told = fingerprint_of(args.run, args.checkpoint)
     return switches | {"run": str(args.run.resolve()), "checkpoint": told}
+
+
+def fingerprint_of(run: Path, checkpoint: Use | Literal[""]) -> str:
+    """Return a hash of the weights of a run that speak; "" where it has no checkpoint."""
+    found = chosen_checkpoint(run, checkpoint or read_config(run).eval.use)
+    return "" if found is None else hashlib.sha256((found / MANIFEST).read_bytes()).hexdigest()
 
 
 def memory_warning_of(run: Path | None, game: ChosenGame, asked_now: Sequence[Question]) -> str:

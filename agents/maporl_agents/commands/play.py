@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
-from maporl_agents.commands.chosen_flags import ChosenFlags
+from maporl_agents.commands.chosen_flags import OneDebate
 from maporl_agents.config import Sampling
 from maporl_agents.seeding import seed_of
 from maporl_agents.terminal import console
@@ -30,25 +29,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Play(ChosenFlags):
-    """Print one debate as it happens; --human lets you be one of the agents."""
+class Play(OneDebate):
+    """Print one debate as it happens; --human lets you be one of the agents.
+
+    A person is shown what their agent reads and no more; the whole debate with its scores follows
+    at the end. `maporl watch` has the messages of a debate approved by a person in a browser.
+    """
 
     replay: Path | None = None
     """Play this file of recorded text (transcripts, or GSM8K's example_model_solutions.jsonl), with
     as many agents as were recorded, and as many turns unless --turns asks for more: the last texts
     are held after."""
     human: bool = False
-    """You are the last agent; type your answers."""
-    index: int | None = None
-    """Which question of the split; None draws one."""
-    long_questions: Literal["", "refuse", "keep"] = ""
-    """A question whose debate may not fit a model's window: refuse it, or begin all the same. Empty
-    for what the run does, else refuse."""
-    temperature: float | None = None
-    """0 is greedy. Left out, it is that of the run, else of the model's generation settings, else
-    1."""
-    seed: int = 0
-    """Names the question drawn and the sampling noise."""
+    """You are the last agent (a leader, judge or simulated user where there is one); type your
+    messages."""
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""
@@ -60,13 +54,14 @@ class Play(ChosenFlags):
 def play_debate(args: Play, console: Console) -> None:
     """Print one debate message by message; the last agent may be a person."""
     from maporl_agents.commands.chosen_team import chosen_game, memory_warning_of, shout, team_of
+    from maporl_agents.types import StopReason
 
     chosen = chosen_game(args)
     game, sampling, made, split, told = chosen
     if told:
         console.print(told)
     questions = made.questions(split)
-    index = pick_index(args, len(questions))
+    index = args.pick(len(questions))
     debates = made.debates(1)
     person = game.num_agents - 1 if args.human else None
     team = team_of(args, game) if game.num_agents > 1 or person is None else None
@@ -81,22 +76,33 @@ def play_debate(args: Play, console: Console) -> None:
         show(console, introduction(debates.agents, game.answer_rule))
     turn = 0
     own: list[list[TokenIds]] = [[] for _ in debates.agents]
+    drafts: list[list[TokenIds]] = [[] for _ in debates.agents]
     kept = None if team is None else kept_caches(team, sampling)
+    tools = debates.game.config.toolbox
     while speaking := debates.prompts():
-        texts = []
+        said: list[Completion | str] = []
         for prompt in speaking:
             if prompt.agent_index == person:
-                texts.append(ask_person(prompt))
+                said.append(ask_person(prompt))
             else:
                 assert team is not None
-                said, tools = own[prompt.agent_index], debates.game.config.toolbox
-                message = say(team, prompt, said, sampling, args.seed, kept, tools)
-                said.append(message.ids)
-                texts.append(message.text)
-        debates.step(texts)
+                mine = own[prompt.agent_index] + drafts[prompt.agent_index]
+                said.append(say(team, prompt, mine, sampling, args.seed, kept, tools))
+        texts = [one if isinstance(one, str) else one.text for one in said]
+        cut = [not isinstance(one, str) and one.stop is StopReason.LENGTH for one in said]
+        taken = debates.step(texts, cut)
+        for prompt, one, is_message in zip(speaking, said, taken, strict=True):
+            ids = [] if isinstance(one, str) else [one.ids]
+            agent = prompt.agent_index
+            if is_message:
+                own[agent] += ids
+            drafts[agent] = [] if is_message else drafts[agent] + ids
         if debates.played[0] > turn:
-            show(console, plain_text.lines(debates.transcripts[0].of_turn(turn)))
+            if person is None:  # who reads what their agent reads, and no score before the end
+                show(console, plain_text.lines(debates.transcripts[0].of_turn(turn)))
             turn += 1
+    if person is not None:
+        show(console, plain_text.lines(debates.transcripts[0].messages))
     show_end(console, debates)
 
 
@@ -120,22 +126,16 @@ def play_recording(args: Play, console: Console) -> None:
             raise ValueError(f"--replay plays what was recorded: leave out --{option.name}")
     assert args.replay is not None
     recordings = replay.load(args.replay)
-    recording = recordings[pick_index(args, len(recordings))]
+    recording = recordings[args.pick(len(recordings))]
     debates = replay.play([recording], args.turns or None)
     for agent, speaker in enumerate(recording.speakers):
         show(console, plain_text.harmless(f"agent_{agent}: {speaker}"))
     show(console, plain_text.heading(recording.question))
     show(console, plain_text.private_texts(recording.question, debates.agents))
-    show(console, plain_text.lines(debates.transcripts[0].messages))
+    transcript = recording.marked(debates.transcripts[0])
+    show(console, plain_text.lines(transcript.messages))
+    show(console, plain_text.interventions(transcript))
     show_end(console, debates)
-
-
-def pick_index(args: Play, number: int) -> int:
-    """Return the index of the question that is played; ValueError if there is no such question."""
-    index = random.Random(args.seed).randrange(number) if args.index is None else args.index
-    if not 0 <= index < number:
-        raise ValueError(f"question {index} does not exist: there are {number}, from 0")
-    return index
 
 
 def show_end(console: Console, debates: BatchedDebate) -> None:

@@ -254,12 +254,19 @@ WHERE = {
         "servers (sampling.engine) keep their own caches",
     ),
     **dict.fromkeys(
-        ("warmup.batch_size", "warmup.learning_rate", "warmup.transcripts"),
+        (
+            *("warmup.batch_size", "warmup.learning_rate"),
+            *("warmup.transcripts", "warmup.preferences"),
+        ),
         Where(lambda c: c.warmup.steps > 0, "warmup.steps is 0: there is no warm-up"),
     ),
     "warmup.questions": Where(
-        lambda c: c.warmup.steps > 0 and not c.warmup.transcripts,
-        "warmup.steps is 0, or warmup.transcripts says what is imitated",
+        lambda c: c.warmup.steps > 0 and not (c.warmup.transcripts or c.warmup.preferences),
+        "warmup.steps is 0, or warmup.transcripts or warmup.preferences says what is learnt",
+    ),
+    "warmup.preference_beta": Where(
+        lambda c: c.warmup.steps > 0 and bool(c.warmup.preferences),
+        "warmup.steps is 0, or there are no warmup.preferences",
     ),
     # --- Self-play ---
     **{
@@ -349,9 +356,9 @@ WHERE = {
         Where(lambda c: c.game.num_agents > 1, "there are no peers (game.num_agents)"),
     ),
     "mlpo.backtracking": Where(
-        lambda c: c.warmup.steps > 0 and not c.warmup.transcripts,
+        lambda c: c.warmup.steps > 0 and not (c.warmup.transcripts or c.warmup.preferences),
         "it is what a warm-up imitates, and there is none (warmup.steps), or "
-        "warmup.transcripts says what is imitated",
+        "warmup.transcripts or warmup.preferences says what is learnt",
     ),
     # --- MALT ---
     "malt.thresholds": Where(

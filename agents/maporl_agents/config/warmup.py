@@ -1,4 +1,4 @@
-"""Settings of a warm-up by imitation, the first stage of a run of any scheme."""
+"""Settings of a warm-up by imitation or preferences, the first stage of a run of any scheme."""
 
 from __future__ import annotations
 
@@ -18,11 +18,23 @@ class WarmupConfig:
     transcripts: str = ""
     """A file of transcripts to imitate in place of own right answers, one as JSON per line, such as
     transcripts/train.jsonl of a run: all messages of trained agents and turns."""
+    preferences: str = ""
+    """A file of preference pairs that are learnt by DPO in place of imitation, one as JSON per line
+    in TRL's conversational format, with agent and turn, such as preferences.jsonl of `maporl
+    watch`: all pairs of trained agents and turns; `steps` is for each policy."""
+    preference_beta: float = 0.1
+    """Strength of the DPO loss; larger values keep the policy closer to the model before."""
     batch_size: int = 16
-    """Messages in one update."""
+    """Messages, or pairs, in one update."""
     learning_rate: float = 1e-3
     """Of AdamW; it falls linearly to a tenth. LoRA on a large model wants less."""
 
     def __post_init__(self) -> None:
         checks.require_numbers(self, checks.NOT_NEGATIVE, "steps", "learning_rate")
         checks.require_numbers(self, checks.AT_LEAST_1, "questions", "batch_size")
+        checks.require_numbers(self, checks.ABOVE_0, "preference_beta")
+        if self.transcripts and self.preferences:
+            raise ValueError(
+                "warmup.transcripts are imitated and warmup.preferences are learnt by DPO: give "
+                "one of them"
+            )

@@ -151,6 +151,14 @@ class Chat:
         [encoding] = quick.encode_batch_fast([text], add_special_tokens=False)
         return encoding.ids
 
+    def message_ids(self, text: str, *, cut: bool = False) -> TokenIds:
+        """Return a message that was written elsewhere as a policy would have sampled it.
+
+        Its end is marked unless it was cut; () for an empty text whose end no token marks.
+        """
+        end = () if cut or self.end_id is None else (self.end_id,)
+        return (*self.encode(text), *end)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of sampled ids; a terminating stop id is not part of the text."""
         body = ids[:-1] if ids and ids[-1] in self.stop_ids else ids

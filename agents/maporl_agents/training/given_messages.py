@@ -3,11 +3,15 @@
 The file has a transcript per line, as `Transcript.to_json` writes it; ``transcripts/train.jsonl``
 of a run is one. The game is replayed, so that every prompt is what the agent would read in this
 run. Texts become tokens as foreign text does: no control token comes out of them.
+
+What a person wrote, edited or struck out (`Message.person`) is read by the others, as it was, and
+never imitated; nor is a message that was sent back, whose author read a note that is not here.
 """
 
 from __future__ import annotations
 
 import json
+import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +22,9 @@ from maporl_agents.types import Completion, StopReason, TokenIds
 from maporl_agents.update.batching import Row
 from maporl_env.answers import KINDS
 from maporl_env.batched import BatchedDebate
-from maporl_env.types import Message, Transcript
+from maporl_env.types import Message, Touch, Transcript
+
+TOUCHES = typing.get_args(Touch)
 
 
 def rows_of_file(team: Team, debates: BatchedDebate, path: Path) -> tuple[list[Row], int]:
@@ -82,6 +88,8 @@ def _plain(transcript: Transcript) -> Transcript:
             raise ValueError(f"the turn of message {place} is no whole number")
         if not isinstance(message.score, (int, float, type(None))):
             raise ValueError(f"the score of message {place} is no number")
+        if message.person not in TOUCHES:
+            raise ValueError(f"message {place} has no known mark of a person: {message.person!r}")
     return transcript
 
 
@@ -91,7 +99,7 @@ def given_rows(
     transcripts: Sequence[Transcript],
     places: Sequence[str] = (),
 ) -> list[Row]:
-    """Return a row per message of a trained agent and turn; its `reward` is 0.
+    """Return a row per own message of a trained agent and turn; its `reward` is 0.
 
     Args:
         team: that imitates.
@@ -139,7 +147,7 @@ def _rows_of(
             message = now[prompt.agent]
             completion = _completion(team, request.policy, message)
             own.setdefault(prompt.agent_index, []).append(completion.ids)
-            if team.trains(prompt.agent_index, prompt.turn):
+            if team.trains(prompt.agent_index, prompt.turn) and not message.person:
                 place = (episode, prompt.turn, prompt.agent_index)
                 yield Row(request.prompt, completion, request.policy, *place, 0.0)
         said += left[: len(prompts)]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from maporl_agents import ranks
 from maporl_agents.algorithms import scheme_for
-from maporl_agents.config import OptimizerConfig, RunConfig
+from maporl_agents.config import OptimizerConfig, RunConfig, WarmupConfig
 from maporl_agents.measure.debate_stats import right
 from maporl_agents.models.team import Team
 from maporl_agents.play.questions import questions_of_step
@@ -26,6 +26,7 @@ from maporl_agents.records import checkpoint
 from maporl_agents.records.run_log import RunLog
 from maporl_agents.seeding import seed_of
 from maporl_agents.training.given_messages import rows_of_file
+from maporl_agents.training.given_preferences import pairs_of_file, prefer
 from maporl_agents.training.loop import interruptible
 from maporl_agents.training.make_game import LoadedGame
 from maporl_agents.training.restore import save_checkpoint
@@ -43,6 +44,8 @@ def require_given(config: RunConfig, game: LoadedGame, team: Team) -> None:
     """Raise ValueError, before anything is measured, where a run could not imitate its file."""
     if config.warmup.steps and config.warmup.transcripts:
         rows_of_file(team, game.debates(1), Path(config.warmup.transcripts))
+    if config.warmup.steps and config.warmup.preferences:
+        pairs_of_file(team, Path(config.warmup.preferences))
 
 
 def warm_up(
@@ -67,14 +70,17 @@ def warm_up(
     Raises:
         Interrupted: a signal came; the run is resumed with the warm-up from its start.
         FloatingPointError: the loss or a weight became infinite or not a number.
-        ValueError: the file of transcripts cannot be read or does not fit the game.
+        ValueError: the file of transcripts or pairs cannot be read or does not fit the game.
     """
     if not config.warmup.steps or ranks.first(
         lambda: checkpoint.latest(log.folder / "checkpoints") is not None
     ):
         return ""
     with interruptible(0):
-        if config.warmup.transcripts:
+        rows: list[Row] = []
+        if config.warmup.preferences:
+            told = _prefer(config, learner, log)
+        elif config.warmup.transcripts:
             rows, told = _given(config, learner, game)
         elif (made := _of_scheme(config, learner, game, questions, log)) is not None:
             rows, told = made
@@ -88,6 +94,40 @@ def warm_up(
             )
     save_checkpoint(log.folder, 0, learner)
     return told
+
+
+def _prefer(config: RunConfig, learner: PolicyLearner, log: RunLog) -> str:
+    """Learn the preference pairs of a file; return a sentence on them."""
+    settings, team = config.warmup, learner.team
+    rows, count = pairs_of_file(team, Path(settings.preferences))
+    told = (
+        f"warm-up: {len(rows) // 2:,} of {count:,} given preference pairs are of trained policies"
+    )
+    if not rows:
+        return f"{told}: there is nothing to learn"
+    generator = torch.Generator().manual_seed(seed_of(config.seed, "warmup", "order"))
+    learnt = prefer(
+        team,
+        rows,
+        lambda: PolicyLearner(team, _rates(settings), settings.steps),
+        lambda pairs: _deals(pairs, min(settings.batch_size, pairs), generator),
+        updates=settings.steps,
+        beta=settings.preference_beta,
+        micro_tokens=_micro_tokens(config),
+        temperature=config.sampling.temperature,
+    )
+    losses = []
+    for update, metrics in enumerate(learnt, start=1):
+        losses.append(metrics["preference_loss"])
+        log.beside("warmup", {"update": update, "pairs": len(rows) // 2, **metrics})
+    return (
+        f"{told}; learnt by DPO in {settings.steps:,} updates per policy, loss {losses[0]:.3f} to "
+        f"{losses[-1]:.3f}"
+    )
+
+
+def _rates(settings: WarmupConfig) -> OptimizerConfig:
+    return OptimizerConfig(learning_rate=settings.learning_rate, warmup_steps=0)
 
 
 def _given(config: RunConfig, learner: PolicyLearner, game: LoadedGame) -> tuple[list[Row], str]:
@@ -159,8 +199,7 @@ def _imitate(
 ) -> tuple[float, float]:
     """Raise the likelihood of the messages; return the loss of the first and the last update."""
     settings, team = config.warmup, learner.team
-    rates = OptimizerConfig(learning_rate=settings.learning_rate, warmup_steps=0)
-    imitator = PolicyLearner(team, rates, settings.steps)
+    imitator = PolicyLearner(team, _rates(settings), settings.steps)
     batch = batch_of(team, rows)
     generator = torch.Generator().manual_seed(seed_of(config.seed, "warmup", "order"))
     losses = []

@@ -77,6 +77,7 @@ def _message(message: Message, question: Question) -> Json:
         "mark": _mark(message, question),
         "answer": None if answer is None else shown(str(answer), 60),
         "score": message.score,
+        "person": shown(str(message.person)),
     }
 
 

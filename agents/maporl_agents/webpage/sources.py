@@ -24,7 +24,11 @@ DECODINGS: tuple[Literal["sampled", "greedy"], ...] = ("sampled", "greedy")
 MAX_DEBATE_SETS = 4
 """The most arms whose debates a study shows, of each one seed."""
 
-Debates = Mapping[Stage, Sequence[Transcript]]
+WATCHED = "watched"
+"""Folder of a run with the debates that people watched, each in a folder of its own."""
+
+Debates = Mapping[str, Sequence[Transcript]]
+"""Transcripts by stage: one of `STAGES`, or of debates that people watched, their folder."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,8 @@ def _load_run(folder: Path) -> Source:
             *_warnings(folder),
         ),
     )
-    return Source("run", study, {name: debates} if debates else {})
+    sets = {name: debates, f"{name}, {WATCHED} by people": _watched_of(folder)}
+    return Source("run", study, {label: found for label, found in sets.items() if found})
 
 
 def _warnings(folder: Path) -> Sequence[str]:
@@ -166,6 +171,12 @@ def _debates_of(folder: Path) -> Debates:
     """Return the debates of each stage that was saved."""
     paths = {stage: folder / "transcripts" / f"{stage}.jsonl" for stage in STAGES}
     return {stage: _transcripts(path) for stage, path in paths.items() if path.is_file()}
+
+
+def _watched_of(folder: Path) -> Debates:
+    """Return the debates of a run that people watched, by their folders, oldest first."""
+    paths = sorted((folder / WATCHED).glob("*/transcript.jsonl"))
+    return {f"{WATCHED} {path.parent.name}": _transcripts(path) for path in paths}
 
 
 def _transcripts(path: Path) -> list[Transcript]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from maporl_agents.cli import main
+from maporl_env.types import Message, Question, Transcript
 
 ROW = {
     "question": "2 + 2?",
@@ -62,3 +63,25 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     assert run("--replay", file, *more) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_debate_in_which_a_person_intervened_is_marked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agents = ("agent_0", "agent_1")
+    said = [
+        Message(0, "agent_0", "4", 1.0, person="edited"),
+        Message(0, "agent_1", "", 0.0, person="vetoed"),
+        Message(1, "agent_0", "4", 1.0),
+        Message(1, "agent_1", "5", 0.0, person="\x1b[2J"),  # of a file that somebody made
+    ]
+    path = tmp_path / "watched.jsonl"
+    path.write_text(Transcript(Question("q", "2 + 2?", "4"), agents, tuple(said)).to_json() + "\n")
+    assert run("--replay", str(path)) == 0
+    shown = capsys.readouterr().out
+    assert "Turn 1, agent_0 (score 0.00, edited by a person)" in shown
+    assert (
+        "A person intervened in this debate: agent_0 in turn 1 (edited), agent_1 in turn 1 "
+        "(vetoed), agent_1 in turn 2 (\\x1b[2J)"
+    ) in " ".join(shown.split())
+    assert "\x1b" not in shown

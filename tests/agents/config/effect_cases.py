@@ -115,7 +115,10 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         {},
     ),
     **dict.fromkeys(
-        ("warmup.transcripts", "warmup.batch_size", "warmup.learning_rate"),
+        (
+            *("warmup.transcripts", "warmup.preferences"),
+            *("warmup.batch_size", "warmup.learning_rate"),
+        ),
         ([{}], {"warmup.steps": 2}),
     ),
     **{
@@ -127,8 +130,15 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         {"self_play.game": "takeaway"},
     ),
     "warmup.questions": (
-        [{}, {"warmup.steps": 2, "warmup.transcripts": "file.jsonl"}],
+        [
+            *({}, {"warmup.steps": 2, "warmup.transcripts": "file.jsonl"}),
+            {"warmup.steps": 2, "warmup.preferences": "pairs.jsonl"},
+        ],
         {"warmup.steps": 2},
+    ),
+    "warmup.preference_beta": (
+        [{}, {"warmup.steps": 2}],
+        {"warmup.steps": 2, "warmup.preferences": "pairs.jsonl"},
     ),
     **dict.fromkeys(
         (
@@ -202,7 +212,10 @@ IDLE_OR_NOT: dict[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
         ([LONE], {"game.num_agents": 3}),
     ),
     "mlpo.backtracking": (
-        [{}, {"warmup.steps": 2, "warmup.transcripts": "file.jsonl"}],
+        [
+            *({}, {"warmup.steps": 2, "warmup.transcripts": "file.jsonl"}),
+            {"warmup.steps": 2, "warmup.preferences": "pairs.jsonl"},
+        ],
         {"warmup.steps": 2},
     ),
     "malt.thresholds": (

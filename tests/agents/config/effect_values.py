@@ -133,6 +133,8 @@ HOW = {
     "warmup.steps": (3, "where training begins"),
     "warmup.questions": (9, "what is imitated"),
     "warmup.transcripts": ("file.jsonl", "what is imitated"),
+    "warmup.preferences": ("pairs.jsonl", "what is learnt before"),
+    "warmup.preference_beta": (0.5, "loss of the pairs"),
     "warmup.batch_size": (3, "messages per update"),
     "warmup.learning_rate": (0.1, "rate of the policies"),
     "eval.greedy": (False, "what is measured"),

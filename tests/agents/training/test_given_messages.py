@@ -118,6 +118,8 @@ def row(**changes: Any) -> str:
         (row(message={"turn": "0"}), "the turn of message 1 is no whole number"),
         (row(message={"agent": "agent_9"}), "may not speak"),
         (row(message={"score": "good"}), "the score of message 1 is no number"),
+        (row(message={"person": "hacked"}), "message 1 has no known mark of a person: 'hacked'"),
+        (row(message={"person": ["edited"]}), "message 1 has no known mark of a person"),
         (row(question={"kind": "songs"}), "unknown kind, 'songs'"),
         (row(question={"prompt": 7}), "its question's prompt is no text"),
         (row(agents=["agent_0"]), "has the agents agent_0"),
@@ -150,3 +152,22 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
         assert sum(i in chat.stop_ids for i in row.completion.ids) == 1
         assert row.completion.ids[-1] in chat.stop_ids
     assert json.loads(debate_of(texts).to_json())["messages"][0]["text"] == texts[0]
+
+
+def test_what_a_person_did_is_read_and_never_imitated() -> None:
+    """Marked messages give no row; the prompts of later messages hold them as they were read."""
+    _, learner = experiment.build(SMALL)
+    debates = make_game(SMALL.game).debates(1)
+    texts = [rf"7 , \boxed{{ {n} }}" for n in range(2 * SMALL.game.num_turns)]
+    plain = debate_of(texts)
+    whole = given_rows(learner.team, debates, [plain])
+    trained = [(row.turn, row.agent) for row in whole]
+    for person in ("wrote", "edited", "vetoed", "sent back"):
+        marked = replace(plain.messages[0], person=person)
+        rows = given_rows(
+            learner.team, debates, [replace(plain, messages=(marked, *plain.messages[1:]))]
+        )
+        assert [(row.turn, row.agent) for row in rows] == [one for one in trained if one != (0, 0)]
+        assert [row.prompt for row in rows] == [
+            row.prompt for row in whole if (row.turn, row.agent) != (0, 0)
+        ]

@@ -224,3 +224,21 @@ def test_debates_are_capped_in_number_and_size() -> None:
 def test_shown_text() -> None:
     assert shown("a\x1b[1m\u202e\x00b\n") == "a\\x1b[1m\\u202e\\x00b\n"
     assert shown("x" * (MAX_TEXT + 1500)) == "x" * MAX_TEXT + " … (1,500 more characters)"
+
+
+def test_debates_that_people_watched_are_a_set_of_their_own_and_marked(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "toy", [debate(0, "4")])
+    plain = debate(1, "4")
+    marked = replace(
+        plain, messages=(replace(plain.messages[0], person="edited"), *plain.messages[1:])
+    )
+    for name, one in (("b", plain), ("a", marked)):
+        (folder / "watched" / name).mkdir(parents=True)
+        (folder / "watched" / name / "transcript.jsonl").write_text(one.to_json() + "\n")
+    sets = debate_sets(load(folder).debates)
+    assert [one["label"] for one in sets] == ["toy", "toy, watched by people"]
+    [question] = sets[1]["questions"]  # the same one, watched twice
+    assert list(question["stages"]) == ["watched a", "watched b"]
+    marks = [stage["turns"][0][0]["person"] for stage in question["stages"].values()]
+    assert marks == ["edited", ""]
+    assert sets[0]["questions"][0]["stages"]["after"]["turns"][0][0]["person"] == ""

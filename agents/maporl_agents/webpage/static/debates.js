@@ -9,8 +9,10 @@ const FILTERS = {
   lost: ["right only before training", (q) => ends(q, "before") === 1 && ends(q, "after") < 1],
   repaired: ["repaired by the debate", (q) => stagesOf(q).some((s) => s.votes[0] < 1 && last(s.votes) === 1)],
   spoiled: ["spoiled by the debate", (q) => stagesOf(q).some((s) => s.votes[0] === 1 && last(s.votes) < 1)],
+  person: ["with interventions of a person", (q) => stagesOf(q).some(touched)],
   unscored: ["with unscored messages", (q) => stagesOf(q).some((s) => s.turns.flat().some((m) => m.mark === "unscored"))],
 };
+const touched = (s) => s.turns.flat().some((m) => m.person);
 const stagesOf = (q) => Object.values(q.stages);
 const ends = (q, stage) => (q.stages[stage] ? last(q.stages[stage].votes) : NaN);
 const voteSign = (vote) => (vote === 1 ? "✓" : vote === 0 ? "✕" : "½");
@@ -44,7 +46,7 @@ function debates() {
       (state.set.total > state.set.questions.length ? ` (the first ${state.set.questions.length} of the ${state.set.total} asked are in this page)` : ""));
     show(list, state.found.map((q, i) => el("li", {}, el("button", { type: "button", onclick: () => open(i) },
       el("span", { class: "asked" }, marked(q.prompt, state.words)),
-      el("span", { class: "outcome" }, Object.entries(q.stages).map(([stage, s]) => el("span", {}, `${stage} ${s.votes.map(voteSign).join(" ")}`)))))));
+      el("span", { class: "outcome" }, Object.entries(q.stages).map(([stage, s]) => el("span", {}, `${stage} ${s.votes.map(voteSign).join(" ")}${touched(s) ? " · a person intervened" : ""}`)))))));
     open(0);
   }
 
@@ -89,7 +91,7 @@ function debates() {
     const now = s.turns[Math.min(state.turn, s.turns.length - 1)] || [];
     const before = state.turn > 0 ? s.turns[state.turn - 1] : null;
     const ended = state.turn >= s.turns.length ? el("p", { class: "hint" }, `ended after turn ${s.turns.length}`) : null;
-    return el("div", { class: "stage" }, el("h3", {}, capital(STAGE[stage])), strip(s), ended,
+    return el("div", { class: "stage" }, el("h3", {}, capital(STAGE[stage] || stage)), strip(s), ended,
       now.map((m, seat) => message(m, before && before[seat])));
   }
 
@@ -113,7 +115,8 @@ function debates() {
     return el("article", { class: `says ${kind}` },
       el("header", {}, el("b", {}, m.agent), el("span", { class: "verdict" }, `${sign} ${words}${score}`)),
       el("p", {}, marked(m.text, state.words)),
-      el("small", {}, m.answer === null ? "no answer could be read" : `answer ${m.answer}`, was));
+      el("small", {}, m.answer === null ? "no answer could be read" : `answer ${m.answer}`, was,
+        m.person ? el("b", { class: "person" }, ` · ${m.person} by a person`) : null));
   }
 
   function key(event) {
@@ -130,7 +133,7 @@ function debates() {
 
   const searched = el("input", { type: "search", id: "search", placeholder: "Search questions and messages", "aria-label": "Search questions and messages",
     oninput: (event) => { state.words = event.target.value.trim().toLowerCase(); search(); } });
-  const view = section("debates", "Debates", "The same question before and after training, sampled; marks follow the answer key.",
+  const view = section("debates", "Debates", "The same question before and after training, sampled; marks follow the answer key. Messages that a person changed say so.",
     el("div", { class: "explorer", onkeydown: key },
       el("div", {},
         el("div", { class: "search" },
