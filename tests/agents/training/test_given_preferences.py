@@ -49,17 +49,14 @@ def test_pairs_of_a_watched_debate_have_the_prompts_of_the_game(tmp_path: Path, 
     """The prompt ids of turn 1 are those that the game's own requests have."""
     path, debates = watched(tmp_path / "w")
     rows, count = pairs_of_file(team, path)
-    assert (count, len(rows)) == (2, 4)
+    edited, first = r"1 * 2 = 2 , \boxed{ 2 }", r"2 , \boxed{ 2 }"
+    second, third = r"9 , \boxed{ 9 }", r"10 , \boxed{ 10 }"  # both agents read one prompt
+    expected = [(0, edited, first), (0, edited, second), (1, third, first), (1, third, second)]
+    assert (count, len(rows)) == (4, 8)
     asked = requests(team, debates.prompts(), [[], []])
     chat = team.base_of("agent_0").chat
-    for row, (agent, text) in zip(
-        rows,
-        [
-            *((0, r"1 * 2 = 2 , \boxed{ 2 }"), (0, r"2 , \boxed{ 2 }")),
-            *((1, r"10 , \boxed{ 10 }"), (1, r"9 , \boxed{ 9 }")),
-        ],
-        strict=True,
-    ):
+    texts = [(agent, text) for agent, *sides in expected for text in sides]
+    for row, (agent, text) in zip(rows, texts, strict=True):
         assert (row.agent, row.turn) == (agent, 0)
         assert row.prompt == asked[agent].prompt
         assert row.policy == asked[agent].policy
@@ -86,14 +83,14 @@ def test_a_run_learns_the_pairs_by_dpo(tmp_path: Path) -> None:
         assert losses[0] == pytest.approx(math.log(2), abs=1e-4)
         assert losses[-1] < 0.5 * losses[0]
     told = " ".join(screen.export_text().split())
-    assert "2 of 2 given preference pairs are of trained policies; learnt by DPO in 5" in told
+    assert "4 of 4 given preference pairs are of trained policies; learnt by DPO in 5" in told
 
 
 def test_pairs_of_agents_that_are_not_trained_are_left_out(tmp_path: Path) -> None:
     config = replace(SMALL, team=replace(SMALL.team, train_agents=(1,)))
     team = experiment.build(config)[1].team
     rows, count = pairs_of_file(team, watched(tmp_path / "w")[0])
-    assert count == 2
+    assert count == 4
     assert {row.agent for row in rows} == {1}
 
 

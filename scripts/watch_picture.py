@@ -1,6 +1,6 @@
 """The picture of `maporl watch` in the docs: two tiny models debate, a person steps in.
 
-    python benchmarks/watch_picture.py [--picture docs/images/watch.png]
+    python scripts/watch_picture.py [--picture docs/images/watch.png]
 
 Starts the command, decides as a person would (an edit, then a message sent back with a note), and
 photographs the page in Chromium: needs selenium, and from Debian chromium and chromium-driver.
