@@ -25,6 +25,7 @@ FLAGS = ("--index", "0", "--seed", "3", "--turns", "2", "--port", "0", "--who", 
 
 
 def main() -> None:
+    """Start the command, step in, photograph the page, and stop it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--picture", type=Path, default=Path("docs/images/watch.png"))
     picture = parser.parse_args().picture.resolve()
@@ -53,6 +54,7 @@ def step_in(url: str) -> None:
 
 
 def act(url: str, **fields: object) -> None:
+    """Send a decision."""
     urlopen(f"{url}act", urlencode(fields).encode()).read()
 
 

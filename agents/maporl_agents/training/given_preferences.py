@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import torch
 
+from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.team import Team
 from maporl_agents.types import Completion, StopReason
 from maporl_agents.update.batching import Row, batch_of
@@ -113,8 +114,8 @@ def prefer(
     beta: float,
     micro_tokens: int,
     temperature: float,
-) -> Iterator[dict[str, Any]]:
-    """Learn pairs by DPO, one policy after the other; yield the metrics of each update.
+) -> Iterator[tuple[str, Metrics]]:
+    """Learn pairs by DPO, one policy after the other; yield policy and metrics of each update.
 
     The reference is the team as it is before the first update.
 
@@ -141,4 +142,4 @@ def prefer(
                 learner, part, beta=beta, micro_tokens=micro_tokens, temperature=temperature
             )
             learner.schedule.step()
-            yield {"policy": policy, **metrics}
+            yield policy, metrics

@@ -117,9 +117,10 @@ def _prefer(config: RunConfig, learner: PolicyLearner, log: RunLog) -> str:
         temperature=config.sampling.temperature,
     )
     losses = []
-    for update, metrics in enumerate(learnt, start=1):
+    for update, (policy, metrics) in enumerate(learnt, start=1):
         losses.append(metrics["preference_loss"])
-        log.beside("warmup", {"update": update, "pairs": len(rows) // 2, **metrics})
+        named = {f"{name}/{policy}": value for name, value in metrics.items()}
+        log.beside("warmup", {"update": update, "pairs": len(rows) // 2, **named})
     return (
         f"{told}; learnt by DPO in {settings.steps:,} updates per policy, loss {losses[0]:.3f} to "
         f"{losses[-1]:.3f}"

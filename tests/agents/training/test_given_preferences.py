@@ -74,7 +74,8 @@ def test_a_run_learns_the_pairs_by_dpo(tmp_path: Path) -> None:
     lines = [row for row, _ in log_lines(tmp_path / "run" / "warmup.jsonl")]
     by_policy: dict[str, list[float]] = {}
     for line in lines:
-        by_policy.setdefault(line["policy"], []).append(line["preference_loss"])
+        [name] = [name for name in line if name.startswith("preference_loss/")]
+        by_policy.setdefault(name.partition("/")[2], []).append(line[name])
     assert {policy: len(losses) for policy, losses in by_policy.items()} == {
         "agent_0": 5,
         "agent_1": 5,
