@@ -39,9 +39,8 @@ def write_with_tools(
     Raises:
         ValueError: a model's thoughts are hidden or limited, so that its calls would be too.
     """
+    require_shown(team, sampling)
     messages = [_Message(one, team.base_of(one.policy).chat, sampling, tools) for one in asked]
-    for chat in {id(one.chat): one.chat for one in messages}.values():
-        _require_shown(chat, sampling)
     going = messages
     while going:
         written = write([one.next_request() for one in going])
@@ -59,12 +58,14 @@ def tokens_of_results(tools: Toolbox | None, sampling: Sampling) -> int:
     return 0 if tools is None else tools.calls * sampling.tool_tokens
 
 
-def _require_shown(chat: Chat, sampling: Sampling) -> None:
-    if chat.hides:
-        raise ValueError(
-            f"the thoughts of {chat.tokenizer.name_or_path!r} are hidden, and with them the calls "
-            "of tools in them: set team.thoughts='shown', or leave out game.tools"
-        )
+def require_shown(team: Team, sampling: Sampling) -> None:
+    """Raise ValueError if thoughts of a model are hidden or limited; for teams with tools."""
+    for base in team.bases:
+        if base.chat.hides:
+            raise ValueError(
+                f"the thoughts of {base.chat.tokenizer.name_or_path!r} are hidden, and with them "
+                "the calls of tools in them: set team.thoughts='shown', or leave out game.tools"
+            )
     if sampling.max_thinking_tokens is not None:
         raise ValueError(
             "sampling.max_thinking_tokens counts from the start of a message, and game.tools "

@@ -15,7 +15,7 @@ from vllm_stand_in import running
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team
 from maporl_agents.play.speak import speak
-from maporl_agents.play.window_check import full_length, why_too_long
+from maporl_agents.play.window_check import full_length, too_long, why_too_long
 from maporl_agents.trees.sample_tree import grow_trees
 from maporl_agents.types import Completion, Request, Rollout, StopReason
 from maporl_env.batched import BatchedDebate
@@ -289,8 +289,11 @@ def test_hidden_and_limited_thoughts_are_refused(tmp_path: Path) -> None:
     tokenizer = thinking_tokenizer("deepseek")
     make_model("llama", tokenizer).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
+    hidden = load_team(tmp_path, num_turns=2)
     with pytest.raises(ValueError, match=r"thoughts='shown'"):
-        played(load_team(tmp_path, num_turns=2))
+        played(hidden)
+    with pytest.raises(ValueError, match="^the thoughts of"):  # before a run begins
+        too_long(hidden, debates_with().game.config, SAMPLING, QUESTIONS)
     shown = load_team(tmp_path, num_turns=2, thoughts="shown")
     assert said(played(shown))
     with pytest.raises(ValueError, match="max_thinking_tokens"):
