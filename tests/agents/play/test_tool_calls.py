@@ -292,7 +292,7 @@ def test_hidden_and_limited_thoughts_are_refused(tmp_path: Path) -> None:
     hidden = load_team(tmp_path, num_turns=2)
     with pytest.raises(ValueError, match=r"thoughts='shown'"):
         played(hidden)
-    with pytest.raises(ValueError, match="^the thoughts of"):  # before a run begins
+    with pytest.raises(ValueError, match=r"^the thoughts of"):  # before a run begins
         too_long(hidden, debates_with().game.config, SAMPLING, QUESTIONS)
     shown = load_team(tmp_path, num_turns=2, thoughts="shown")
     assert said(played(shown))
