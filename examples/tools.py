@@ -1,6 +1,6 @@
 r"""Tools inside a message: a tiny model that guesses or computes learns to compute.
 
-    python examples/tools.py                    # two minutes
+    python examples/tools.py                    # one or two minutes
     python examples/tools.py --own              # without the sandbox: the tool is a function
 
 You learn: how a tool is called inside a message, how a team is given one, and what training does
