@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -38,9 +37,9 @@ from maporl_agents.update.optimiser import PolicyLearner
 from maporl_env.types import Question
 
 SEEDS = (0, 1, 2)
-QUESTIONS = 100
+QUESTIONS = 60
 FILE = "fusion.json"
-TEXTS, STEPS, ROWS = 200, 40, 48
+TEXTS, STEPS, ROWS = 150, 30, 48
 ALONE = GameConfig(num_agents=1, num_turns=1)
 DEBATE = ["--game.num-agents", "2", "--game.num-turns", "2", "--steps", "25"]
 ARMS = {
@@ -147,12 +146,11 @@ def measure(runs: Path, seed: int) -> dict[str, tuple[float, float]]:
     if not kept.exists():
         config, team = load_team(folder(runs, seed), "last")
         whole = asked(config, team, config.game)
-        first = asked(config, team, replace(config.game, num_turns=1))
         found = {
             "the debate, its vote": (whole.turns[-1].vote, whole.num_tokens / QUESTIONS),
             "the debate at the tokens of one model: agent 0's first answer": (
-                first.turns[0].accuracy[0],
-                first.num_tokens / QUESTIONS / 2,
+                whole.turns[0].accuracy[0],
+                whole.num_tokens / QUESTIONS / len(whole.transcripts[0].messages),
             ),
         }
         alone = asked(config, student(seed), ALONE)

@@ -87,6 +87,17 @@ TASKS = {
     ),
     "overcooked": Task(
         make=overcooked,
+        state=lambda env: env.state(),
+        success=lambda env, episode: float(env.soups),
+        gamma=0.95,
+        collected=200,
+        epochs=4,
+        validated=4,
+        played=10,
+        alphas=(0.0, 0.1, 0.5),
+    ),
+    "overcooked-more": Task(
+        make=overcooked,
         state=lambda env: env.state()[:-1],  # without the time
         success=lambda env, episode: float(env.soups),
         gamma=0.9,
