@@ -266,13 +266,18 @@ def _any_score(questions: Sequence[Question], responses: Sequence[str]) -> list[
     return [0.9 for _ in responses]
 
 
-def longest_message(sampling: Sampling, debates: BatchedDebate, agent: int, turn: int) -> int:
+def longest_message(
+    sampling: Sampling, debates: BatchedDebate | None, agent: int, turn: int
+) -> int:
     """Return the most tokens of a message, those of the results of tools included."""
     return sampling.limit_of(agent, turn) + tokens_of_results(tools_of(debates), sampling)
 
 
-def full_length(team: Team, debates: BatchedDebate) -> Engine:
-    """Return an engine that writes a stand-in of full length for every message of debates."""
+def full_length(team: Team, debates: BatchedDebate | None = None) -> Engine:
+    """Return an engine that writes a stand-in of full length for every message.
+
+    With `debates`, whose agents may have tools, results of full length count too.
+    """
     known: dict[tuple[int, int], Completion] = {}
 
     def write(chat: Chat, tokens: int) -> Completion:
