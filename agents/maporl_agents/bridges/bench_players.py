@@ -35,7 +35,7 @@ TAUGHT = {
     "tiny": ("shopping", "receipts"),
     "tiny-sharing": ("sharing", "coins"),
     "tiny-sharing-qwen2": ("sharing", "coins"),
-    "tiny-maker": (),
+    "tiny-maker": ("expressions", "routes"),
 }
 """The tasks whose words each built-in model knows."""
 

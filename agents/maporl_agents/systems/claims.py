@@ -15,10 +15,9 @@ from maporl_agents.studies.claims import holm
 from maporl_agents.systems.catalogue import SYSTEMS
 from maporl_agents.systems.intervals import TwoWay, paired, two_way
 from maporl_agents.systems.jobs import BenchResult
+from maporl_agents.systems.votes import TOLERANCE
 
 LEVEL = 0.05
-TOLERANCE = 1.25
-"""Tokens of a system, in times of the budget, up to which they count as equal."""
 Found = Literal["ahead", "behind", "not shown", "not measured"]
 Results = Mapping[str, Mapping[str, Sequence[BenchResult]]]
 """Results by task and system, one per seed."""

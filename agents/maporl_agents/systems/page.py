@@ -15,7 +15,6 @@ from maporl_agents.records.storage import write_text
 from maporl_agents.studies.page import markdown_table, wrapped
 from maporl_agents.systems.catalogue import NOT_HERE, SYSTEMS
 from maporl_agents.systems.claims import (
-    TOLERANCE,
     Comparison,
     Results,
     Row,
@@ -28,7 +27,10 @@ from maporl_agents.systems.claims import (
 from maporl_agents.systems.jobs import BenchJob, BenchResult, BenchSettings
 from maporl_agents.systems.plots import plot
 from maporl_agents.systems.tasks import FIRST_TEST
+from maporl_agents.systems.votes import TOLERANCE
 
+SMALLEST = 1e-4
+"""A p-value below it is printed as such: nobody knows the distribution that far out."""
 TITLE = "Systems side by side, at equal tokens"
 HEADER = (
     *("system", "level", "accuracy", "tokens", "passes", "trained on (tokens)", "seeds"),
@@ -143,7 +145,7 @@ def cells(row: Row, tests: Mapping[tuple[str, str], Comparison], best: set[str])
     gap = "" if test is None or test.difference is None else f"{test.difference.mean:+.3f}"
     width = None if test is None or test.difference is None else test.difference.half_width
     label = system.label + ("*" if row.dear else "")
-    p = "" if test is None or test.p is None else f"{test.p:.2g}"
+    p = "" if test is None or test.p is None else in_digits(test.p)
     mark = {"ahead": " (ahead)", "behind": " (behind)"}.get("" if test is None else test.found, "")
     return [
         f"**{label}**" if row.system in best else label,
@@ -156,6 +158,11 @@ def cells(row: Row, tests: Mapping[tuple[str, str], Comparison], best: set[str])
         gap + ("" if width is None else f" ± {width:.3f}"),
         p + mark,
     ]
+
+
+def in_digits(p: float) -> str:
+    """Return a p-value as people read it."""
+    return f"{p:.2g}" if p >= SMALLEST else f"< {SMALLEST:g}"
 
 
 def table(bench: Bench, name: str, tests: Sequence[Comparison]) -> list[list[str]]:
@@ -173,7 +180,7 @@ def best_of_n_lines(tests: Sequence[Comparison], name: str) -> list[str]:
     words = {"ahead": "ahead of", "behind": "behind"}
     return [
         f"{_marked(one)} is {words[one.found]} the best of N by the verifier "
-        f"({one.difference}, p {one.p:.2g})."
+        f"({one.difference}, p {in_digits(one.p or 0.0)})."
         for one in tests
         if one.task == name and one.against == "best_of_n" and one.found in words
     ]

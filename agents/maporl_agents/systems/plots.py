@@ -10,8 +10,8 @@ from maporl_agents.systems.catalogue import SYSTEMS
 from maporl_agents.systems.claims import front, points_of
 from maporl_agents.systems.jobs import BenchResult
 
-WIDTH, HEIGHT = 760, 420
-LEFT, RIGHT, TOP, BOTTOM = 54, 190, 14, 44
+WIDTH, HEIGHT = 840, 420
+LEFT, RIGHT, TOP, BOTTOM = 54, 262, 14, 44
 COLOURS = {
     "one model": "#555555",
     "calls": "#b07000",
@@ -130,6 +130,6 @@ def _labels(scale: Scale, points: Mapping[str, Sequence[tuple[float, float]]]) -
         )
         parts.append(
             f'<text x="{edge}" y="{at:.1f}" fill="{colour}">'
-            f"{html.escape(SYSTEMS[name].label[:32])}</text>"
+            f"{html.escape(SYSTEMS[name].label[:46])}</text>"
         )
     return parts

@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple
 
 from maporl_env.types import Answer, Question
 
+TOLERANCE = 1.25
+"""Tokens of a system, in times of the budget, up to which they count as equal."""
 Combine = Literal["vote", "best"]
 Right = Callable[[Question, Answer], bool]
 
@@ -81,5 +83,11 @@ def tokens_of_first(passes: Sequence[Pass]) -> list[float]:
 
 
 def passes_for(budget: float, tokens: float) -> int:
-    """Return how many passes of a cost come nearest to a budget of tokens; at least 1."""
-    return max(1, round(budget / tokens)) if tokens > 0 else 1
+    """Return how many passes of a cost come nearest to a budget of tokens; at least 1.
+
+    Where the nearest number is more than `TOLERANCE` times the budget, it is one less.
+    """
+    if tokens <= 0:
+        return 1
+    nearest = round(budget / tokens)
+    return max(1, nearest - (nearest * tokens > TOLERANCE * budget))

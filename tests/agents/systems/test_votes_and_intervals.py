@@ -47,7 +47,9 @@ def test_the_first_k_passes_give_what_k_times_the_tokens_buy() -> None:
 
 
 def test_the_number_of_passes_comes_nearest_to_the_budget() -> None:
-    assert [passes_for(96, tokens) for tokens in (16, 48, 90, 500, 0)] == [6, 2, 1, 1, 1]
+    assert [passes_for(96, tokens) for tokens in (16, 48, 64, 70, 90, 500, 0)] == [
+        *(6, 2, 1, 1, 1, 1, 1)
+    ]
 
 
 # --- Intervals ----------------------------------------------------------------------
