@@ -6,11 +6,12 @@
 One agent, a language model of two layers with random weights, guesses a coin (turn 0), writes a
 lesson of one word when it is told whether that was right (turn 1), and guesses again (turn 2). All
 coins are asked in the same words, so that the second guess knows of the first by the lesson alone.
-Each turn has a policy of its own, trained by the PPO of `maporl`. Three teams: lessons rewarded
-with their factor - 1; lessons not trained, guesses trained; the first team reading, at equal
-tokens, the lessons of another question. Share of coins that were right after a failed first guess,
-and that were right in either turn (the protocol's answer; 3/4 by chance), on questions that were
-not trained on; sampled.
+Each turn has a policy of its own. A warm-up by imitation teaches the second guess to take a lesson
+for the side that was guessed, and lessons to be any side; then everything is trained by the PPO of
+`maporl`. Three teams: lessons rewarded with their factor - 1; lessons not trained, guesses trained;
+the first team reading, at equal tokens, the lessons of another question. Share of coins that were
+right after a failed first guess, and that were right in either turn (the protocol's answer; 3/4 by
+chance), on questions that were not trained on; sampled.
 """
 
 from __future__ import annotations
@@ -30,18 +31,20 @@ from maporl_agents.models.team import Team
 from maporl_agents.tiny.random_model import save_random_model
 from maporl_agents.training.experiment import load_team
 from maporl_agents.training.make_game import make_game
-from maporl_env.batched import BatchedDebate
+from maporl_env.batched import BatchedDebate, DebateConfig, Prompt
 from maporl_env.prompts import Template
 from maporl_env.protocols.lessons import BANK, RESULT
 from maporl_env.tasks import Task
-from maporl_env.types import Question
+from maporl_env.types import Question, Transcript
 
 SEEDS = (0, 1, 2)
 QUESTIONS = 400
-STEPS = 60
-ENTROPY = 0.1
+STEPS = 30
+WARMUP = 200
+"""Updates by imitation: the second guess learns to read lessons, whose words say nothing yet."""
+ENTROPY = 0.02
 """Keeps the first guess undecided: were it always the same, no lesson would be needed."""
-ARMS = {"lessons rewarded with factor - 1": "all", "lessons not trained": "1,3"}
+ARMS = {"lessons rewarded with factor - 1": '"factor"', "lessons not trained": "false"}
 SHUFFLED = "the first team, lessons of another question"
 SIDES = ("heads", "tails")
 WORDS = "the attempt failed reached 0.00 1.00 score how did fall coin ? you : ```"
@@ -65,19 +68,45 @@ def right(questions: Sequence[Question], responses: Sequence[str]) -> list[float
     return [float(text.strip() == question.answer) for question, text in pairs]
 
 
+def readings(seed: int) -> list[Transcript]:
+    """Return debates of a reader who takes lessons for the side that was guessed.
+
+    Guess and lesson are any side, so that nothing about writing lessons can be learnt from them.
+    """
+    asked, rng = coins("told", 256), random.Random(seed)
+    options = {"protocol": "lessons", "num_agents": 1, "num_turns": 3, "verifier": right}
+    config = DebateConfig(asked, template=TEMPLATE, protocol_options={"shown": 1}, **options)
+    batch = BatchedDebate(config, len(asked))
+    batch.reset(asked)
+
+    def say(prompt: Prompt) -> str:
+        if prompt.turn < 2:
+            return rng.choice(SIDES)
+        listed = prompt.text.split("Lessons")[1]
+        side = next(one for one in SIDES if one in listed)
+        return side if "reached" in listed else SIDES[1 - SIDES.index(side)]
+
+    while prompts := batch.prompts():
+        batch.step([say(prompt) for prompt in prompts])
+    return list(batch.transcripts)
+
+
 def folder(runs: Path, seed: int, arm: str) -> Path:
     """Return the run folder of a seed and an arm."""
-    return runs / f"lesson-{'off' if ',' in ARMS[arm] else 'factor'}-{seed}"
+    kind = ARMS[arm].strip('"')
+    return runs / f"lesson-{kind}-{seed}"
 
 
 def train(runs: Path, seed: int) -> None:
     """Train both teams of a seed unless their results are there."""
-    for arm, turns in ARMS.items():
+    for arm, pay in ARMS.items():
         target = folder(runs, seed, arm)
         if (target / "results.json").exists():
             continue
         model = runs / f"lesson-model-{seed}"
         save_random_model(model, [BANK, RESULT, WORDS, *SIDES], seed, spread=0.08)
+        told = runs / f"lesson-told-{seed}.jsonl"
+        told.write_text("".join(f"{one.to_json()}\n" for one in readings(seed)))
         maporl_agents.train(
             task=Task(
                 "coins_in_words",
@@ -91,9 +120,14 @@ def train(runs: Path, seed: int) -> None:
             overwrite=True,
             seed=seed,
             protocol="lessons",
-            protocol_options=('pay_lessons="factor"', "shown=1"),
+            protocol_options=(f"pay_lessons={pay}", "shown=1"),
             sharing="turn",
-            train_turns=turns,
+            warmup={
+                "steps": WARMUP,
+                "transcripts": str(told),
+                "batch_size": 64,
+                "learning_rate": 3e-3,
+            },
             num_agents=1,
             num_turns=3,
             gamma=0.0,
@@ -101,7 +135,7 @@ def train(runs: Path, seed: int) -> None:
             questions_per_step=64,
             max_new_tokens=1,
             ppo={
-                "learning_rate": 2e-3,
+                "learning_rate": 1e-3,
                 "kl_coef": 0.0,
                 "entropy_coef": ENTROPY,
                 "epochs": 2,

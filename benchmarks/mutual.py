@@ -3,10 +3,10 @@
     .venv/bin/python benchmarks/mutual.py                     # the chain, three seeds
     .venv/bin/python benchmarks/mutual.py --world red_ball    # minigrid; extra `mutual`
 
-
-Five runs per seed: both learn; the teacher's hints dealt out to other episodes; no hints; the
-teacher frozen; the student frozen after its grounding. Means over the last ten segments; median and
-range over seeds. A run that is finished is not repeated.
+Six runs per seed: both learn; likewise, judged by a critic that reads hints; the teacher's hints
+dealt out to other episodes; no hints; the teacher frozen; the student frozen after its grounding.
+Means over the last ten segments; median and range over seeds. A run that is finished is not
+repeated.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from maporl_agents.mutual.teaching import Settings, run
 
 ARMS: dict[str, dict[str, Any]] = {
     "both learn": {},
+    "both learn, the critic reads hints": {"critic_reads_hints": True},
     "hints shuffled": {"hints": "shuffled"},
     "no hints": {"hints": "none"},
     "teacher frozen": {"freeze_teacher": True},
@@ -30,7 +31,7 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 WORLDS: dict[str, dict[str, Any]] = {
     "chain": {},
-    "red_ball": {"world": "red_ball", "segments": 120, "steps": 16, "grounding": 40},
+    "red_ball": {"world": "red_ball", "segments": 50, "steps": 16, "grounding": 25},
 }
 LAST = 10
 COLUMNS = {"right": "hint right", "return": "return under a hint", "unhinted": "return without"}
@@ -43,7 +44,7 @@ def settings(world: str, arm: str, seed: int) -> Settings:
 
 def figures(runs: Path, world: str, arm: str, seed: int) -> dict[str, float]:
     """Return the means of a run over its last segments; carry the run out unless it is there."""
-    name = f"mutual-{world}-{arm.replace(' ', '-')}-{seed}"
+    name = f"mutual-{world}-{arm.replace(' ', '-').replace(',', '')}-{seed}"
     began = time.process_time()
     rows = run(settings(world, arm, seed), runs / name)
     if (spent := time.process_time() - began) > 1:

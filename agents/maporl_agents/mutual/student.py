@@ -1,10 +1,12 @@
 """The student: PPO of Stable-Baselines3, which acts with hints and judges them.
 
-    delta_t = r_t + gamma V(s_(t+1), hint) - V(s_t, hint)          (0 beyond the end of an episode)
+    delta_t = r_t + gamma V(s_(t+1)) - V(s_t)                   (V = 0 beyond the end of an episode)
     feedback of a hint = mean of delta_t over the steps that it was in force
 
-The critic reads the hint too, and changes from segment to segment: feedback is compared within a
-segment only, see `whitened`.
+V is the student's critic without the hint in its observation: a critic that reads hints comes to
+expect what good ones bring, and then any word that is unexpectedly good earns more than the word
+that always is. The critic changes from segment to segment: feedback is compared within a segment
+only, see `whitened`.
 """
 
 from __future__ import annotations
@@ -62,9 +64,9 @@ class _Quiet(PPO):
 class _Keep(BaseCallback):
     """Keeps what was collected: SB3 turns the buffer's order while it trains."""
 
-    def __init__(self, hinted: int, running: NDArray[np.float64]) -> None:
+    def __init__(self, hinted: int, running: NDArray[np.float64], reads: bool) -> None:
         super().__init__()
-        self.hinted, self.running = hinted, running
+        self.hinted, self.running, self.reads = hinted, running, reads
         self.deltas: NDArray[np.float64] = np.zeros((0, 0))
         self.in_force: NDArray[np.bool_] = np.zeros((0, 0), bool)
         self.seen: Floats = np.zeros((0, 0, 0), np.float32)
@@ -81,20 +83,31 @@ class _Keep(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         buffer: RolloutBuffer = self.locals["rollout_buffer"]
-        self.deltas = td_errors(buffer)
         self.seen = buffer.observations.copy()
         self.in_force = np.any(self.seen[:, :, -self.hinted :], axis=2)
+        visited = np.concatenate([self.seen, self.locals["new_obs"][None]])
+        if not self.reads:
+            visited[:, :, -self.hinted :] = 0.0
+        with torch.no_grad():
+            rows = torch.as_tensor(visited.reshape(-1, visited.shape[-1]))
+            values = self.model.policy.predict_values(rows).numpy().reshape(visited.shape[:2])
+        ended = np.concatenate([buffer.episode_starts[1:], self.locals["dones"][None]])
+        self.deltas = td_errors(buffer.rewards, values, ended.astype(bool), buffer.gamma)
 
 
-def td_errors(buffer: RolloutBuffer) -> NDArray[np.float64]:
-    """Return the temporal-difference errors of a full buffer, (steps, envs).
+def td_errors(
+    rewards: Floats, values: Floats, ended: NDArray[np.bool_], gamma: float
+) -> NDArray[np.float64]:
+    """Return the temporal-difference errors, (steps, envs).
 
-    The last step's is the last GAE advantage, which is a TD error for every lambda.
+    Args:
+        rewards: (steps, envs).
+        values: (steps + 1, envs), of the states acted in and of the last ones reached.
+        ended: (steps, envs), whether the step ended its episode.
+        gamma: discount per step.
     """
-    going_on = 1.0 - buffer.episode_starts[1:]
-    following = buffer.gamma * buffer.values[1:] * going_on
-    first = buffer.rewards[:-1] + following - buffer.values[:-1]
-    return np.concatenate([first, buffer.advantages[-1:]]).astype(float)
+    following = np.where(ended, 0.0, gamma * values[1:])
+    return (rewards + following - values[:-1]).astype(float)
 
 
 def whitened(feedback: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -112,6 +125,7 @@ class Student:
         steps: steps of a segment.
         seed: of SB3 and of the environments.
         frozen: act, learn nothing.
+        critic_reads_hints: judge hints by the critic as it is, with the hint in its observation.
         settings: further arguments of SB3's PPO.
     """
 
@@ -123,6 +137,7 @@ class Student:
         seed: int,
         *,
         frozen: bool = False,
+        critic_reads_hints: bool = False,
         **settings: Any,
     ) -> None:
         self.envs = DummyVecEnv([lambda: Hinted(make_world())] * envs)
@@ -134,6 +149,7 @@ class Student:
         )
         self.model.frozen = frozen
         self._steps, self._running = steps * envs, np.zeros(envs)
+        self.critic_reads_hints = critic_reads_hints
         self._rng = np.random.default_rng(seed)
         self.envs.seed(seed)
         self.model._last_obs = self.envs.reset()
@@ -150,7 +166,7 @@ class Student:
             self.envs.env_method("give", hint, indices=[env])
         # What was seen last was seen without the new hint.
         self.model._last_obs[:, -count:] = [one_hot(hint, count) for hint in hints]
-        keep = _Keep(count, self._running)
+        keep = _Keep(count, self._running, self.critic_reads_hints)
         self.model.learn(self._steps, callback=keep, reset_num_timesteps=False)
         force = first_episode(keep.in_force)
         steps = force.sum(axis=0)

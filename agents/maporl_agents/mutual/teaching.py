@@ -59,6 +59,7 @@ class Settings:
             silent, so that hints have their meaning before a teacher uses them.
         freeze_teacher: the teacher hints, and learns nothing.
         freeze_student: the student acts and judges; it learns nothing after the grounding.
+        critic_reads_hints: see `student.Student`.
         teacher_learning_rate: of the teacher's AdamW.
         max_new_tokens: of a hint.
         seed: of everything.
@@ -68,12 +69,13 @@ class Settings:
     world: str = "chain"
     model: str = ""
     hints: Hints = "teacher"
-    segments: int = 50
+    segments: int = 40
     envs: int = 32
     steps: int = 16
     grounding: int = 10
     freeze_teacher: bool = False
     freeze_student: bool = False
+    critic_reads_hints: bool = False
     teacher_learning_rate: float = 2e-3
     max_new_tokens: int = 1
     seed: int = 0
@@ -256,7 +258,12 @@ def start(settings: Settings, folder: Path) -> Run:
     """
     make = WORLDS[settings.world]
     student = Student(
-        make, settings.envs, settings.steps, seed_of(settings.seed, "student"), **settings.student
+        make,
+        settings.envs,
+        settings.steps,
+        seed_of(settings.seed, "student"),
+        critic_reads_hints=settings.critic_reads_hints,
+        **settings.student,
     )
     teacher = None
     if settings.hints in ("teacher", "shuffled"):

@@ -274,7 +274,7 @@ def retell(game: Game, history: Transcript) -> Debate:
         debate.check(message.agent, message.text)
         debate.accept(message.agent, message.said, cut=message.cut)
         if debate.awaits_scores:
-            turn = history.of_turn(message.turn)
+            turn = [m for m in history.messages if m.turn == message.turn and m.scored]
             same = all(isinstance(m.shown, str) for m in turn)
             shown = None if same else [m.feedback for m in turn]
             debate.settle([m.score for m in turn], shown)

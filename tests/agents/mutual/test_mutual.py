@@ -80,32 +80,33 @@ def test_the_hint_of_a_ball_turns_with_the_student() -> None:
 
 
 def test_td_errors_are_those_of_a_loop() -> None:
-    student = Student(Chain, envs=3, steps=9, seed=0, batch_size=9)
-    kept = {}
-    train = student.model.train
-
-    def before_training() -> None:
-        buffer = student.model.rollout_buffer
-        kept["deltas"] = td_errors(buffer)
-        kept["slow"] = [
-            [
-                float(
-                    buffer.rewards[t, e]
-                    + buffer.gamma * buffer.values[t + 1, e] * (1 - buffer.episode_starts[t + 1, e])
-                    - buffer.values[t, e]
-                )
-                for e in range(3)
-            ]
-            for t in range(8)
+    rng = np.random.default_rng(0)
+    rewards, values = rng.normal(size=(5, 3)), rng.normal(size=(6, 3))
+    ended = rng.random((5, 3)) < 0.4
+    slow = [
+        [
+            rewards[t, e] + (0 if ended[t, e] else 0.9 * values[t + 1, e]) - values[t, e]
+            for e in range(3)
         ]
-        kept["last"] = buffer.returns[-1] - buffer.values[-1]
-        train()
+        for t in range(5)
+    ]
+    np.testing.assert_allclose(td_errors(rewards, values, ended, 0.9), slow)
 
-    student.model.train = before_training
-    student.act([0, 1, None])
-    assert kept["deltas"].shape == (9, 3)
-    np.testing.assert_allclose(kept["deltas"][:-1], kept["slow"], rtol=1e-5)
-    np.testing.assert_allclose(kept["deltas"][-1], kept["last"], atol=1e-6)
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_feedback_is_that_of_a_critic_that_does_not_read_the_hint(reads: bool) -> None:
+    """A critic that is worth of hints alone: 1 with any hint, 0 without; nothing is rewarded."""
+    student = Student(Chain, 4, 2, seed=0, frozen=True, critic_reads_hints=reads)
+    critic = [student.model.policy.mlp_extractor.value_net, student.model.policy.value_net]
+    with torch.no_grad():
+        for parameter in (p for part in critic for p in part.parameters()):
+            parameter.zero_()
+        critic[0][0].weight[0, -3:] = 50.0
+        critic[0][2].weight[0, 0] = 50.0
+        critic[1].weight[0, 0] = 1.0
+    feedback = student.act([0, 1, 2, None]).feedback
+    change = student.model.gamma - 1.0 if reads else 0.0
+    np.testing.assert_allclose(feedback, [change, change, change, 0.0], atol=1e-6)
 
 
 def test_feedback_is_the_mean_while_the_hint_was_in_force() -> None:
@@ -206,13 +207,12 @@ def last(rows: list[dict[str, float]], name: str, count: int = 10) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_both_learn_from_each_other_and_shuffled_hints_gain_nothing(
-    tmp_path: Path, seed: int
-) -> None:
+def test_a_student_with_hints_gets_ahead_of_one_without(tmp_path: Path, seed: int) -> None:
     found = {
-        hints: run(Settings(hints=hints, seed=seed), tmp_path / hints)
-        for hints in ("teacher", "shuffled", "none")
+        hints: run(
+            Settings(hints=hints, seed=seed, segments=50, critic_reads_hints=True),
+            tmp_path / hints,
+        )
+        for hints in ("teacher", "none")
     }
-    assert last(found["teacher"], "right") > 0.9
     assert last(found["teacher"], "return") > last(found["none"], "unhinted") + 0.25
-    assert last(found["shuffled"], "return") < last(found["none"], "unhinted") + 0.15

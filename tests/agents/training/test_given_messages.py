@@ -57,6 +57,25 @@ def test_a_debate_of_the_run_gives_the_tokens_that_were_sampled(tmp_path: Path) 
         assert (rows[i].prompt, rows[i].policy) == (batch.prompts[i], batch.policies[i])
 
 
+def test_debates_whose_turns_are_not_all_scored_are_read_too(tmp_path: Path) -> None:
+    game_of_lessons = replace(SMALL.game, protocol="lessons", num_turns=3)
+    config = replace(SMALL, game=game_of_lessons)
+    _, learner = experiment.build(config)
+    game = make_game(game_of_lessons)
+    played = play(
+        learner.team,
+        game.debates(2),
+        game.questions("train")[:2],
+        Sampling(max_new_tokens=8),
+        seed=1,
+    )
+    path = saved(tmp_path, [one.transcript for one in played])
+    rows = given_rows(learner.team, game.debates(1), read_transcripts(path))
+    assert len(rows) == 2 * 3 * SMALL.game.num_agents
+    first = [prompt for one in played for prompt in one.prompts[: SMALL.game.num_agents]]
+    assert set(first) <= {row.prompt for row in rows}
+
+
 @pytest.mark.thorough
 def test_a_run_learns_the_messages_of_the_file(tmp_path: Path) -> None:
     text = r"2 * 9 = 18 , 3 * 7 = 21 , \boxed{ 39 }"
