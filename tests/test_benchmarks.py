@@ -176,3 +176,22 @@ def test_the_bytes_of_adapters_are_those_of_their_products(
     assert weights * width < sent < weights * width + 3 * 10_000
     layers = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 96 + 2 * 64)
     assert base_bytes(team) == (256 * 64 + layers + 64) * width
+
+
+def test_a_peer_whose_pins_bring_another_torch_is_installed_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compared import environments
+
+    called: list[list[str]] = []
+
+    def run(command: list[str], **options: object) -> None:
+        called.append([str(word) for word in command])
+        (tmp_path / "modelco-1.1.2").mkdir(exist_ok=True)
+
+    monkeypatch.setattr(environments.subprocess, "run", run)
+    for _ in range(2):  # the second time it is there
+        environments.python_of(environments.MODELCO, tmp_path)
+    assert called[2][-4:] == [environments.TORCH, *environments.MODELCO.packages]
+    assert called[3][-2:] == ["--no-deps", "modelco==1.1.2"]
+    assert len(called) == 4

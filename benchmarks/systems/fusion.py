@@ -39,7 +39,7 @@ from maporl_env.types import Question
 SEEDS = (0, 1, 2)
 QUESTIONS = 60
 FILE = "fusion.json"
-TEXTS, STEPS, ROWS = 150, 30, 48
+TEXTS, STEPS, ROWS = 100, 20, 48
 ALONE = GameConfig(num_agents=1, num_turns=1)
 DEBATE = ["--game.num-agents", "2", "--game.num-turns", "2", "--steps", "25"]
 ARMS = {
