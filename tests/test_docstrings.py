@@ -112,6 +112,7 @@ ELSEWHERE = {
     "maporl_env.bridges.textarena": "tests/bridges/test_textarena.py",
     "maporl_env.bridges.tianshou": "tests/bridges/test_tianshou.py",
     "maporl_env.bridges.trl": "tests/bridges/test_trl.py",
+    "maporl_env.protocols.bank_file": "tests/env/debate/test_bank_file.py",
     "maporl_env.revision.teams": "tests/env/revision/test_teams.py",
     "maporl_env.tasks.reasoning": "tests/env/tasks/test_reasoning_gym.py",
     "maporl_env.verifiers.remote": "tests/env/verifiers/test_remote.py",
