@@ -158,6 +158,9 @@ def test_hostile_text_runs_nothing_and_loads_nothing(browser: Any, tmp_path: Pat
     with session_of(tmp_path, speakers, question=question) as session, serving(session) as page:
         open_slots(session, 2)
         visit(browser, page, query="?who=%3Cimg%20src=x%20onerror=%22window.hacked=1%22%3E")
+        loaded = "return performance.getEntriesByType('resource').map((e) => e.name)"
+        for name in browser.execute_script(loaded):
+            assert name.startswith(f"http://127.0.0.1:{page.port}/{TOKEN}/")
         browser.get_log("browser")
         browser.execute_script(
             "const s = document.createElement('script'); s.textContent = 'window.hacked = 1';"
@@ -169,9 +172,6 @@ def test_hostile_text_runs_nothing_and_loads_nothing(browser: Any, tmp_path: Pat
         assert all("Content Security Policy" in message for message in refused)
         assert len(refused) == 3
         assert "\\u202e" in text_of(browser)
-        loaded = "return performance.getEntriesByType('resource').map((e) => e.name)"
-        for name in browser.execute_script(loaded):
-            assert name.startswith(f"http://127.0.0.1:{page.port}/{TOKEN}/")
 
 
 @pytest.mark.parametrize("width", [360, 720])
