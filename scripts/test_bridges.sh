@@ -22,7 +22,7 @@ declare -A tests=(
     [agilerl]="tests/bridges/test_agilerl.py tests/env/test_registration.py"
     [sb3]="tests/bridges tests/env/observations/test_tokens_official.py tests/env/collaboration"
     [trl]="tests/bridges/test_trl.py tests/bridges/test_trl_trainer.py
-        tests/agents/algorithms/test_magrpo_trl.py tests/agents/algorithms/test_malt_trl.py"
+        tests/agents/algorithms/test_magrpo_trl.py tests/agents/algorithms/test_malt_trl.py tests/agents/watch/test_pairs_trl.py"
 )
 # What must import after that: tests of a library that is not there are skipped, and so would pass.
 declare -A modules=(
