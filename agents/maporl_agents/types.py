@@ -45,6 +45,7 @@ class Request:
         part: of the message, counted from 0, where results of tools divide it (`play.tool_calls`).
         limit: the most tokens of the part; None for the message's own limit.
         stops: texts that end the part, beside those that end the message.
+        text: what the agent reads, where a partner that is no model answers; else "".
     """
 
     policy: str
@@ -57,6 +58,7 @@ class Request:
     part: int = 0
     limit: int | None = None
     stops: tuple[str, ...] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

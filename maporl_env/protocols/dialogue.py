@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from maporl_env import fitting, prompts
 from maporl_env.answers import extract_answer
@@ -21,6 +23,33 @@ ROLES = (
 )
 REFERENCE = "\nThe reference, which you alone know:\n{fence}\n{text}\n{fence}\n"
 SAID = "\n{who}:\n{fence}\n{text}\n{fence}\n"
+_BLOCK = r"\n{}:\n(`{{3,}})\n(.*?)\n\1\n"
+_REFERENCE_READ = re.compile(_BLOCK.format("The reference, which you alone know"), re.DOTALL)
+_SAID_READ = re.compile(_BLOCK.format("The assistant"), re.DOTALL)
+
+
+class UserReading(NamedTuple):
+    """What a simulated user reads. Made by `read_as_user`, read by scripted users.
+
+    Attributes:
+        reference: the hidden reference; "" without one.
+        asked: the messages of the agent, oldest first.
+    """
+
+    reference: str
+    asked: tuple[str, ...]
+
+
+def read_as_user(text: str) -> UserReading:
+    """Return what stands in the rendered view of a user.
+
+    A message stands in a fence that it cannot close, and the reference before all messages, so no
+    message passes for it.
+    """
+    first = _SAID_READ.search(text)
+    found = _REFERENCE_READ.search(text[: first.start() + 1] if first else text)
+    asked = tuple(one[2] for one in _SAID_READ.finditer(text))
+    return UserReading(found[2] if found else "", asked)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,18 +53,21 @@ def require_private(question: Question, num_agents: int) -> None:
 def require_unreachable(question: Question, history: Transcript, protocol: Protocol) -> None:
     """Raise ValueError if the hidden reference would reach an agent that may not read it.
 
-    A prompt that holds it is refused where the question is made; private texts are looked at here.
+    A prompt that holds it is refused where the question is made; private texts and personas are
+    looked at here.
     """
     reference = _squeezed(question.hidden)
-    if len(reference) < LONG_REFERENCE or not question.private:
+    if len(reference) < LONG_REFERENCE:
         return
     informed = protocol.privileged(history.agents) if isinstance(protocol, Privileged) else ()
-    for agent, text in zip(history.agents, question.private, strict=True):
-        if agent not in informed and reference in _squeezed(text):
-            raise ValueError(
-                f"the hidden reference of question {question.id!r} stands in the private text of "
-                f"{agent}, which may not read it: take it out of there, or leave hidden empty"
-            )
+    read = {"private text": question.private, "persona": getattr(protocol, "personas", ())}
+    for what, texts in read.items():
+        for agent, text in zip(history.agents, texts, strict=False):
+            if agent not in informed and reference in _squeezed(text):
+                raise ValueError(
+                    f"the hidden reference of question {question.id!r} stands in the {what} of "
+                    f"{agent}, which may not read it: take it out of there, or leave hidden empty"
+                )
 
 
 def _squeezed(text: str) -> str:

@@ -130,8 +130,8 @@ def require_paid(config: RunConfig, game: BatchedDebate) -> None:
 
 def critic_note(config: RunConfig) -> str:
     """Return the note of `StepWork` on what a plan leaves out of a central critic."""
-    central = config.team.critic == "central"
-    return "The passes of the central critic over joint histories are left out" if central else ""
+    left_out = "The passes of the central critic over joint histories are left out"
+    return left_out if config.team.central else ""
 
 
 def scheme_for(config: RunConfig) -> Scheme:

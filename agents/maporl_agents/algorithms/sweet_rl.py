@@ -22,6 +22,7 @@ from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
 from maporl_agents.play.speak import speak
 from maporl_agents.seeding import seed_of
+from maporl_agents.text.hidden_reference import with_reference
 from maporl_agents.types import Completion, Request, Rollout
 from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.optimiser import PolicyLearner
@@ -31,7 +32,6 @@ from maporl_agents.update.turn_critic import (
     critic_step,
     halves,
     turn_advantages,
-    with_reference,
 )
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question

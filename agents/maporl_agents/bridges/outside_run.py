@@ -137,6 +137,10 @@ def make_learner(config: RunConfig, _kept: RunConfig | None = None) -> PolicyLea
     Raises:
         ValueError: settings that make no such run.
     """
+    if config.team.partners:
+        raise ValueError(
+            "team.partners speak in debates, and game.env is played by models alone: leave it out"
+        )
     make_games(config, 1)
     scheme = scheme_for(config)
     team = make_team(

@@ -44,9 +44,9 @@ class Train:
     config: Annotated[RunConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
     scheme: Annotated[str, tyro.conf.arg(help=SCHEME_HELP)] = "maporl"
     recipe: str = ""
-    """Start from these settings: a YAML file, or shopping (the defaults), sharing, coins,
-    smollm2-notes, phi3-gsm8k, phi3-anli, phi3-qwen-gsm8k, phi3-llama-gsm8k or small-gpu. Flags
-    change them."""
+    """Start from these settings: a YAML file, or shopping (the defaults), sharing, coins, leader,
+    dialogue, teams_and_judge, review, retrieve, smollm2-notes, phi3-gsm8k, phi3-anli,
+    phi3-qwen-gsm8k, phi3-llama-gsm8k or small-gpu. Flags change them."""
     runs: Path = Path("runs")
     """Folder of all runs."""
     overwrite: bool = False

@@ -61,7 +61,7 @@ def why_never(scheme: str, name: str) -> str | None:
     return None
 
 
-ABOUT_DEBATES = ("game.", "warmup.", "eval.", "single_agent")
+ABOUT_DEBATES = ("game.", "warmup.", "eval.", "single_agent", "team.partners")
 """Settings, or groups of them, that self-play does not read."""
 
 

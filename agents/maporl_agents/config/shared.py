@@ -304,6 +304,11 @@ def _require_servable(sampling: Sampling, team: TeamConfig) -> None:
             f"sampling.engine='vllm' sends adapters to servers, and team.tuning={team.tuning!r} "
             "has none: choose team.tuning='lora'"
         )
+    if team.partners:
+        raise ValueError(
+            "sampling.engine='vllm' writes all messages by servers, and team.partners names agents "
+            "that are no models: choose engine='local'"
+        )
     if len(set(team.model)) > 1:
         raise ValueError(
             "sampling.engine='vllm' asks servers of one base model, and team.model names "
@@ -319,7 +324,7 @@ def _require_servable(sampling: Sampling, team: TeamConfig) -> None:
             "sampling.engine='vllm' compares servers with the base on one rank, and "
             "team.shard_base spreads it over ranks: leave shard_base out"
         )
-    if sampling.lag and team.critic == "central":
+    if sampling.lag and team.central:
         raise ValueError(
             "sampling.lag=1 plays while it learns, and critic='central' reads texts with the same "
             "tokenizer: choose sampling.lag=0 or another critic"

@@ -49,6 +49,11 @@ class TeamConfig:
     the others agents speak as they began and learn nothing. Paper: ">=2" in experiment 1."""
     train_agents: tuple[int, ...] = ()
     """Agents that are trained, counted from 0; empty for all. The others stay as they began."""
+    partners: tuple[str, ...] = ()
+    """Agents that are no models of the run, AGENT=NAME each, counted from 0: a simulated user of
+    the tasks "bills" and "backend" by these names, endpoint:http://host:port/v1,model=NAME, or
+    one's own as module:function or file.py:function, which takes a list of what the agent reads
+    and returns as many texts. They are never trained."""
     lora_rank: int = 8
     """Rank of the adapters. Paper: 8."""
     lora_alpha: int = 16
@@ -57,10 +62,11 @@ class TeamConfig:
     """With "lora": adapters from which the policies start, and which are their reference instead of
     the bare base. One folder for all agents or one each: an adapter, or adapters by the policies'
     names, as below a checkpoint's "policies". Rank and scale are then theirs."""
-    critic: Literal["trunk", "adapter", "central"] = "trunk"
+    critic: Literal["trunk", "adapter", "central", "privileged"] = "trunk"
     """The layers below a critic's value head: those of its policy, which it helps to train, or with
     "lora" an "adapter" of its own. "central" is one critic for all agents (MAPPO, MAAC): it reads
-    the joint history with the model as it began, and trains no layers of a policy."""
+    the joint history with the model as it began, and trains no layers of a policy. "privileged" is
+    a central one that also reads the hidden reference of each question, as no agent does."""
     critic_width: int = 64
     """Hidden units of each value head. Tiny."""
     gradient_checkpointing: bool = False
@@ -95,6 +101,7 @@ class TeamConfig:
     def __post_init__(self) -> None:
         _read_turns(self.train_turns)
         template_switches(self.template)
+        partner_names(self.partners)
         require_choice("thoughts", self.thoughts, get_args(Thoughts))
         require_choice("dtype", self.dtype, ("float32", "bfloat16", "float16"))
         require_choice("device_map", self.device_map, ("one", "auto"))
@@ -122,16 +129,17 @@ class TeamConfig:
             )
         require_choice("sharing", self.sharing, get_args(Sharing))
         require_choice("tuning", self.tuning, ("full", "lora", "none"))
-        require_choice("critic", self.critic, ("trunk", "adapter", "central"))
-        if self.critic == "central" and len(set(self.devices)) > 1:
+        require_choice("critic", self.critic, ("trunk", "adapter", "central", "privileged"))
+        if self.central and len(set(self.devices)) > 1:
             raise ValueError(
-                f"critic='central' reads all messages on one device, and devices names "
+                f"critic={self.critic!r} reads all messages on one device, and devices names "
                 f"{', '.join(dict.fromkeys(self.devices))}: choose critic='trunk', or one device"
             )
-        if self.critic == "central" and len(set(self.model)) > 1:
+        if self.central and len(set(self.model)) > 1:
             raise ValueError(
-                f"critic='central' reads the token ids of all agents with one model, and `model` "
-                f"names {', '.join(dict.fromkeys(self.model))}: choose critic='trunk', or one model"
+                f"critic={self.critic!r} reads the token ids of all agents with one model, and "
+                f"`model` names {', '.join(dict.fromkeys(self.model))}: choose critic='trunk', or "
+                "one model"
             )
         if self.tuning != "lora" and self.critic == "adapter":
             raise ValueError(f"critic='adapter' needs tuning='lora', not {self.tuning!r}")
@@ -140,6 +148,11 @@ class TeamConfig:
                 f"start_from names adapters, so it needs tuning='lora', not {self.tuning!r}; whole "
                 "models to begin from are named by `model`"
             )
+
+    @property
+    def central(self) -> bool:
+        """Whether one critic reads what all agents know."""
+        return self.critic in ("central", "privileged")
 
     def _require_own_weights(self) -> None:
         """Refuse what full tuning, which copies and trains all weights, cannot do."""
@@ -161,6 +174,23 @@ def with_extra(config: TeamConfig, num_agents: int, extra: int) -> TeamConfig:
         return config
     trained = config.train_agents or tuple(range(num_agents))
     return replace(config, train_agents=(*trained, *range(num_agents, num_agents + extra)))
+
+
+def partner_names(given: Sequence[str]) -> dict[int, str]:
+    """Return what plays the agents that are no models, by agent index.
+
+    Raises:
+        ValueError: a text is not AGENT=NAME, or names an agent twice.
+    """
+    names: dict[int, str] = {}
+    for text in given:
+        agent, equals, name = text.partition("=")
+        if not (equals and name and agent.isascii() and agent.isdecimal()):
+            raise ValueError(f"partners are written AGENT=NAME, such as 1=bills, not {text!r}")
+        if int(agent) in names:
+            raise ValueError(f"partners names agent {int(agent)} twice")
+        names[int(agent)] = name
+    return names
 
 
 def template_switches(given: Sequence[str]) -> dict[str, bool | int | float | str | None]:

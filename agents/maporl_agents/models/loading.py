@@ -96,7 +96,8 @@ def make_team(
         num_turns=num_turns,
         trained=trained,
         critic_width=config.critic_width if critics else None,
-        central=config.critic == "central",
+        central=config.central,
+        privileged=config.critic == "privileged",
         seed=seed,
     )
 

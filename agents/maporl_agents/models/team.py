@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -65,14 +66,17 @@ class Team:
         critic_width: hidden units of each value head; None for a team without critics.
         central: one critic for all agents and turns, which reads the joint history of a debate
             with the first base as it began (`update.joint_history`).
+        privileged: the central critic also reads the hidden reference of the question.
         seed: names the initialisation of the value heads.
 
     Attributes:
         engine: writes the messages (`play.speak.Engine`); None for the models of this process.
+        partners: agents that are none of the models, by index (`play.partners`).
         refreshed: how often the trained parameters have changed.
     """
 
     engine: Callable[..., Any] | None = None
+    partners: Mapping[int, Callable[[Sequence[str]], Sequence[str]]] = MappingProxyType({})
     refreshed: int = 0
 
     def __init__(
@@ -85,6 +89,7 @@ class Team:
         trained: Collection[tuple[int, int]] | None = None,
         critic_width: int | None = 64,
         central: bool = False,
+        privileged: bool = False,
         seed: int = 0,
     ) -> None:
         self.bases = list(bases)
@@ -96,6 +101,7 @@ class Team:
         self._base_of = {policy: base for base in self.bases for policy in base.policies}
         self._seed = seed
         self.central = central and critic_width is not None
+        self.privileged = self.central and privileged
         self.critics = nn.ModuleDict() if critic_width is None else self._value_heads(critic_width)
 
     def _value_heads(self, hidden: int) -> nn.ModuleDict:
@@ -123,6 +129,10 @@ class Team:
         """Return the name of the policy that speaks for agent `agent` in `turn`."""
         turn = min(turn, self.num_turns - 1)
         return policy_name(self.sharing, agent, turn, trained=self.trains(agent, turn))
+
+    def partner_of(self, agent: int) -> Callable[[Sequence[str]], Sequence[str]] | None:
+        """Return what speaks for an agent that is none of the models; None for the models."""
+        return self.partners.get(agent)
 
     @property
     def speakers(self) -> int:

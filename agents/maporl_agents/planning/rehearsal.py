@@ -240,7 +240,8 @@ def _stepper(config: RunConfig, question_tokens: int) -> Callable[[int], Spent]:
     plain = unjudged(config.game)
     if question_tokens:  # the task may not be there
         plain = replace(plain, task=GameConfig().task, data="")
-    team, learner = experiment.build(replace(config, game=plain), load=load_random)
+    models = replace(config.team, partners=())  # nobody outside is asked
+    team, learner = experiment.build(replace(config, game=plain, team=models), load=load_random)
     device, train_step = team.bases[0].device, scheme_for(config).train_step
     asked, _ = first_questions(config, count, question_tokens, team.bases[0].chat)
 

@@ -17,6 +17,7 @@ from typing import Protocol, runtime_checkable
 from maporl_agents.config import Sampling
 from maporl_agents.models.caches.kept_caches import KeptCaches
 from maporl_agents.models.team import DebateLength, Team
+from maporl_agents.play.partners import answered
 from maporl_agents.play.sampler import complete
 from maporl_agents.play.tool_calls import write_with_tools
 from maporl_agents.types import Completion, Request, TokenIds
@@ -114,7 +115,10 @@ def requests(
         who = prompt.agent_index, prompt.turn
         if who not in keep:
             keep[who] = length is None or team.writes_later(*who, length)
-        found.append(Request(policy, encoded[key], who[0], debate, critic, who[1], keep=keep[who]))
+        text = "" if team.partner_of(who[0]) is None else prompt.text
+        found.append(
+            Request(policy, encoded[key], who[0], debate, critic, who[1], keep[who], text=text)
+        )
     return found
 
 
@@ -137,8 +141,8 @@ def speak(
     """Return one completion per request, in their order.
 
     Args:
-        team: the models.
-        asked: the requests; one call of the engine writes all of them.
+        team: the models, and the partners that are none.
+        asked: the requests; one call of the engine writes all that are not a partner's.
         sampling: limits, stop texts and temperature.
         seed: names the random numbers; equal arguments give equal completions.
         engine: writes the completions; None for that of the team, or else the models of this
@@ -148,12 +152,34 @@ def speak(
 
     Raises:
         ValueError: a prompt is empty, or leaves too little room in the model's window; or an engine
-            truncates and does not say what it kept; or as `write_with_tools`.
+            truncates and does not say what it kept; or as `write_with_tools`; or a partner gave
+            something else than texts.
+        RemoteError: a partner's endpoint failed.
     """
+    said = dict(answered(team, asked)) if team.partners else {}
+    left = [place for place in range(len(asked)) if place not in said]
+    models = [asked[place] for place in left]
+    written = (
+        _by_models(team, models, sampling, seed, engine, kept, tools) if left or not said else []
+    )
+    said.update(zip(left, written, strict=True))
+    return [said[place] for place in range(len(asked))]
+
+
+def _by_models(
+    team: Team,
+    asked: Sequence[Request],
+    sampling: Sampling,
+    seed: int,
+    engine: Engine | None,
+    kept: KeptCaches | None,
+    tools: Toolbox | None,
+) -> list[Completion]:
+    """Return one completion per request, by the engine."""
     if tools is not None:
 
         def write(parts: Sequence[Request]) -> list[Completion]:
-            return speak(team, parts, sampling, seed, engine=engine, kept=kept)
+            return _by_models(team, parts, sampling, seed, engine, kept, None)
 
         return write_with_tools(write, team, asked, sampling, tools)
     if engine is None:

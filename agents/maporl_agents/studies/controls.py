@@ -9,7 +9,7 @@ vote among N.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import Literal, get_args
@@ -119,6 +119,10 @@ class Cast(Team):
     def policy(self, agent: int, turn: int) -> str:
         """Return the policy of the member that plays agent `agent`."""
         return super().policy(self.members[agent], turn if self.always is None else self.always)
+
+    def partner_of(self, agent: int) -> Callable[[Sequence[str]], Sequence[str]] | None:
+        """Return the partner of the member that plays agent `agent`."""
+        return super().partner_of(self.members[agent])
 
 
 def in_rotation(team: Team, num_agents: int, *, turn: int | None = None) -> Team:

@@ -26,6 +26,7 @@ from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.sharded import shard_bases
 from maporl_agents.models.team import Team
 from maporl_agents.play.model_defaults import kept_open, with_model_defaults
+from maporl_agents.play.partners import partners_of, require_untrained
 from maporl_agents.records import checkpoint, questions_record
 from maporl_agents.records.loggers import require_loggers
 from maporl_agents.records.run_log import RunLog
@@ -48,6 +49,7 @@ from maporl_agents.training.run_questions import (
     fitting_parts,
     held_out,
     parts_of,
+    require_references,
     save_given_questions,
 )
 from maporl_agents.training.same_start import require_same_start, require_same_weights
@@ -160,6 +162,7 @@ def build(
     scheme = scheme_for(config)
     scheme.check(config, game.debates(1))
     refuse_without_effect(config, kept)
+    require_untrained(config.team, config.game.num_agents)
     team = make_team(
         with_extra(config.team, config.game.num_agents, scheme.extra_policies),
         num_agents=config.game.num_agents + scheme.extra_policies,
@@ -168,6 +171,7 @@ def build(
         load=load,
         critics=scheme.critics,
     )
+    team.partners = partners_of(config.team.partners, config.game.num_agents)
     require_same_weights(team)
     if config.team.shard_base:
         shard_bases(team)
@@ -206,6 +210,7 @@ def run(
     config = replace(config, game=with_whole_names(config.game), sampling=sampling)
     game = make_game(config.game, task)
     parts = parts_of(config, game)
+    require_references(config, parts)
     known = questions_record.note(parts)  # reads them: before anything is made
     require_same_start(config, known)
     if told:

@@ -22,6 +22,8 @@ from maporl_env.user_functions import given_as
 
 TASK_FILE = "task.jsonl"
 """In a run's folder: questions that a Python program handed over."""
+LOOKED_AT = 1_000
+"""Training questions that are looked at for a reference."""
 
 
 def held_out(config: RunConfig, game: LoadedGame | None = None) -> list[Question]:
@@ -66,6 +68,17 @@ def fitting_parts(
         if value:
             noted[name] = value
     return kept, noted
+
+
+def require_references(config: RunConfig, parts: questions_record.Parts) -> None:
+    """Raise ValueError where a privileged critic would find nothing to read."""
+    asked = parts["training"][:LOOKED_AT]
+    if config.team.critic == "privileged" and not any(question.hidden for question in asked):
+        raise ValueError(
+            "team.critic='privileged' reads the hidden reference of questions, and the first "
+            f"{len(asked):,} training questions have none: choose critic='central', or questions "
+            "with a column hidden"
+        )
 
 
 def save_given_questions(config: RunConfig, folder: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from maporl_agents.models.bases import window_of
 from maporl_agents.models.team import Team
+from maporl_agents.text.hidden_reference import with_reference
 from maporl_agents.types import Rollout, TokenBatch, TokenIds
 
 
@@ -19,7 +20,8 @@ def joint_histories(team: Team, rollout: Rollout) -> list[TokenIds]:
     """Return the joint history before each message; empty ones for a team without central critic.
 
     It consists of the first prompts of the agents that have spoken or speak now, equal ones once,
-    and the messages of earlier rounds. Where that and the message exceed the model's window, the
+    and the messages of earlier rounds; before them, for a privileged critic, of the question's
+    hidden reference. Where that and the message exceed the model's window, the
     oldest messages are left out.
 
     Raises:
@@ -33,7 +35,14 @@ def joint_histories(team: Team, rollout: Rollout) -> list[TokenIds]:
             "with play.rollout.play"
         )
     window = window_of(team.bases[0].model)
-    return [_before(rollout, place, window) for place in range(len(rollout.prompts))]
+    chat = team.bases[0].chat
+    reference = rollout.transcript.question.hidden if team.privileged else ""
+    if window is not None:
+        window -= len(with_reference(chat, (), reference))
+    return [
+        with_reference(chat, _before(rollout, place, window), reference)
+        for place in range(len(rollout.prompts))
+    ]
 
 
 def _before(rollout: Rollout, place: int, window: int | None) -> TokenIds:

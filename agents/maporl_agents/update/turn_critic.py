@@ -21,23 +21,11 @@ from maporl_agents.config.sweet_rl import Normalisation
 from maporl_agents.losses import episode_gains, preference_loss
 from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.team import Team
-from maporl_agents.text.chat import Chat
-from maporl_agents.types import TokenBatch, TokenIds
+from maporl_agents.types import TokenBatch
 from maporl_agents.update.gradient_accumulation import Counts, Loss
 from maporl_agents.update.optimiser import PolicyLearner
 from maporl_agents.update.preferences import reference_logprobs, step_on_pairs
 from maporl_agents.update.token_logprobs import score_tokens
-
-REFERENCE = "The reference, which the assistant does not know:\n{reference}\n\n"
-
-
-def with_reference(chat: Chat, prompt: TokenIds, reference: str) -> TokenIds:
-    """Return a prompt behind the hidden reference, as the critic reads it; as it is without one."""
-    if not reference:
-        return prompt
-    begun = prompt[:1] if prompt[:1] == (chat.tokenizer.bos_token_id,) else ()
-    told = chat.encode(REFERENCE.format(reference=reference))
-    return (*begun, *told, *prompt[len(begun) :])
 
 
 class EpisodePairs(NamedTuple):

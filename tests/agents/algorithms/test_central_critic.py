@@ -17,6 +17,7 @@ from maporl_agents.algorithms import iac, maporl
 from maporl_agents.config import IACConfig, IACSettings, PPOConfig, TeamConfig, TrainConfig
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
+from maporl_agents.text.hidden_reference import REFERENCE, with_reference
 from maporl_agents.types import Rollout
 from maporl_agents.update.batching import batch_of, collate
 from maporl_agents.update.joint_history import joint_histories
@@ -27,7 +28,8 @@ Checkpoint = Callable[..., Path]
 
 
 def central_team(checkpoint: Checkpoint, **options: Any) -> Team:
-    return load_team(checkpoint("llama"), critic="central", **{"num_turns": 2, **options})
+    given: dict[str, Any] = {"critic": "central", "num_turns": 2, **options}
+    return load_team(checkpoint("llama"), **given)
 
 
 def played_by_hand(team: Team, rounds: tuple[int, ...]) -> Rollout:
@@ -64,6 +66,40 @@ def test_the_oldest_messages_go_where_the_window_ends(
     found = joint_histories(team, played_by_hand(team, (0, 0, 1, 1)))
     assert found[2] == (1, 10, 1, 11, 21)  # two tokens of its own
     assert found[3] == (1, 10, 1, 11, 20, 21)
+
+
+def test_a_privileged_critic_reads_the_reference_before_all_else(checkpoint: Checkpoint) -> None:
+    plain, informed = central_team(checkpoint), central_team(checkpoint, critic="privileged")
+    secret = "three apples"
+    assert (plain.privileged, informed.privileged) == (False, True)
+    for team in (plain, informed):
+        rollout = played_by_hand(team, (0, 0, 1, 1))
+        question = replace(rollout.transcript.question, hidden=secret)
+        asked = replace(rollout, transcript=replace(rollout.transcript, question=question))
+        found, before = joint_histories(team, asked), joint_histories(team, rollout)
+        if team is plain:
+            assert found == before
+            continue
+        chat = team.bases[0].chat
+        told = tuple(chat.encode(REFERENCE.format(reference=secret)))
+        assert len(told) > 5
+        assert found == [with_reference(chat, one, secret) for one in before]
+        assert [len(one) for one in found] == [len(told) + len(one) for one in before]
+        batch, _ = collate(team, [asked])
+        assert batch.prompts == rollout.prompts  # the policies read what they read
+        assert batch.joint_histories == tuple(found)
+
+
+def test_the_reference_counts_into_the_window(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team = central_team(checkpoint, critic="privileged")
+    told = len(team.bases[0].chat.encode(REFERENCE.format(reference="three apples")))
+    monkeypatch.setattr("maporl_agents.update.joint_history.window_of", lambda model: 7 + told)
+    rollout = played_by_hand(team, (0, 0, 1, 1))
+    question = replace(rollout.transcript.question, hidden="three apples")
+    asked = replace(rollout, transcript=replace(rollout.transcript, question=question))
+    assert len(joint_histories(team, asked)[2]) == told + 5
 
 
 def test_unknown_rounds_are_refused(checkpoint: Checkpoint) -> None:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from miniatures import load_team, stir
 
-from maporl_agents.algorithms import scheme_for
+from maporl_agents.algorithms import Scheme, scheme_for
 from maporl_agents.config import (
     CONFIGS,
     FitConfig,
@@ -88,6 +88,7 @@ def made(
         checkpoint("llama"),
         num_agents=game.num_agents + extra,
         num_turns=game.num_turns,
+        critic=config.team.critic,
         train_agents=with_extra(config.team, game.num_agents, extra).train_agents,
     )
     stir(team)
@@ -136,13 +137,28 @@ def test_a_pair_is_trained_or_refused_with_the_reason(
     found.check(config, game)
     learner = found.learner(config, team)
     questions = game.game.questions[:2]
-    before = {
-        (policy, name): p.detach().clone()
-        for policy, named in team.trainable().items()
-        for name, p in named.items()
-    }
+    before = weights_of(team)
     if scheme == "malt":  # whose steps sample, imitate and prefer, through the files of a run
         return
+    check_step(found, learner, team, game, questions, config, before)
+
+
+def weights_of(team: Team) -> dict[tuple[str, str], torch.Tensor]:
+    """Return a copy of all trained weights, by policy and name."""
+    trained = team.trainable().items()
+    return {(policy, n): p.detach().clone() for policy, named in trained for n, p in named.items()}
+
+
+def check_step(
+    found: Scheme,
+    learner: Any,
+    team: Team,
+    game: BatchedDebate,
+    questions: Sequence[Question],
+    config: RunConfig,
+    before: dict[tuple[str, str], torch.Tensor],
+) -> None:
+    """Take a step, whose metrics must be finite and which must move some weight."""
     rollouts, metrics = found.train_step(learner, game, questions, config, seed=1)
     assert all(map(math.isfinite, metrics.values()))
     assert rollouts

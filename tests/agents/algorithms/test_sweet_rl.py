@@ -24,8 +24,9 @@ from maporl_agents.config import (
 from maporl_agents.losses import Normalisation, episode_gains, preference_loss
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
+from maporl_agents.text.hidden_reference import REFERENCE, with_reference
 from maporl_agents.update.optimiser import PolicyLearner
-from maporl_agents.update.turn_critic import REFERENCE, halves, turn_advantages, with_reference
+from maporl_agents.update.turn_critic import halves, turn_advantages
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question
 
@@ -164,6 +165,76 @@ def test_ask_then_answer_is_learnt() -> None:
 def dpo(pair: list[Tensor]) -> Tensor:
     reference = torch.full((1,), UNIFORM, dtype=torch.float64)
     return preference_loss(pair[0], pair[1], reference, reference, beta=0.1)
+
+
+# --- The lemmas, exactly ------------------------------------------------------------------
+
+BETA = 0.5
+REWARD = torch.tensor([[1.0, 0.0, -0.5], [0.25, 2.0, 0.0]], dtype=torch.float64)  # (first, second)
+FIRST_REF = torch.tensor([0.3, 0.7], dtype=torch.float64).log()
+SECOND_REF = torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]], dtype=torch.float64).log()
+
+
+def test_the_sum_of_advantages_is_the_return_less_the_first_value() -> None:
+    """Two turns of one token, soft-optimal critic: sum A = sum r - V(o_1, c), and not sum r.
+
+    beta log(pi / pi_ref) of that policy is Q - V, and Q of the first turn is V of the second.
+    """
+    second_value = BETA * torch.logsumexp(SECOND_REF + REWARD / BETA, 1)
+    second = SECOND_REF + (REWARD - second_value[:, None]) / BETA
+    first_value = BETA * torch.logsumexp(FIRST_REF + second_value / BETA, 0)
+    first = FIRST_REF + (second_value - first_value) / BETA
+    assert second.exp().sum(1).tolist() == pytest.approx([1.0, 1.0], abs=1e-12)
+    paths = list(itertools.product(range(2), range(3)))
+    gains = torch.stack(
+        [x for a, b in paths for x in (first[a] - FIRST_REF[a], second[a, b] - SECOND_REF[a, b])]
+    )
+    episodes = torch.arange(len(paths)).repeat_interleave(2)
+    sums = BETA * episode_gains(gains, torch.ones(len(gains)), episodes, len(paths))
+    returns = torch.stack([REWARD[a, b] for a, b in paths])
+    assert torch.allclose(sums, returns - first_value, rtol=0, atol=1e-12)
+    assert abs(float(first_value)) > 0.5
+    # In the loss V cancels: it is the one of the returns themselves.
+    nothing = torch.zeros(1, dtype=torch.float64)
+    for good, bad in itertools.permutations(range(len(paths)), 2):
+        loss, expected = (
+            preference_loss(x[good : good + 1], x[bad : bad + 1], nothing, nothing, beta=1.0)
+            for x in (sums, returns)
+        )
+        assert float(loss) == pytest.approx(float(expected), abs=1e-12)
+
+
+def test_advantages_that_read_the_reference_leave_the_gradient_unbiased() -> None:
+    """Ask or chat, then guess a hidden bit: E[sum A(o, a, c) grad log pi(a | o)] = grad J."""
+    generator = torch.Generator().manual_seed(3)
+    first = torch.randn(2, generator=generator, dtype=torch.float64).requires_grad_()
+    guess = torch.randn(3, 2, generator=generator, dtype=torch.float64).requires_grad_()
+    acts, guesses = torch.log_softmax(first, 0), torch.log_softmax(guess, 1)
+
+    def told(bit: int, act: int) -> int:
+        return bit if act == ASK else BIT_UNKNOWN
+
+    def right(bit: int, act: int) -> Tensor:
+        """Probability of the right guess, which is Q(act, c)."""
+        return guesses[told(bit, act), bit].exp()
+
+    success = sum(
+        0.5 * acts[act].exp() * right(bit, act)
+        for bit, act in itertools.product(range(2), range(2))
+    )
+    exact = torch.autograd.grad(success, (first, guess), retain_graph=True)
+    surrogate = torch.zeros((), dtype=torch.float64)
+    for bit, act, said in itertools.product(range(2), range(2), range(2)):
+        value = sum(acts[a].exp() * right(bit, a) for a in range(2))
+        known = guesses[told(bit, act), said]
+        weight = (0.5 * acts[act].exp() * known.exp()).detach()
+        first_advantage = (right(bit, act) - value).detach()
+        second_advantage = (float(said == bit) - right(bit, act)).detach()
+        surrogate = surrogate + weight * (first_advantage * acts[act] + second_advantage * known)
+    found = torch.autograd.grad(surrogate, (first, guess))
+    for ours, theirs in zip(found, exact, strict=True):
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+    assert any(bool(one.abs().max() > 0.01) for one in exact)
 
 
 def test_halves() -> None:

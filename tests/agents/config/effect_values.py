@@ -80,6 +80,7 @@ HOW = {
     "team.sharing": ("one", "which weights move"),
     "team.train_turns": ("1", "which weights move"),
     "team.train_agents": ((0,), "which weights move"),
+    "team.partners": (("1=bills",), "who speaks"),
     "team.lora_rank": (4, "size of adapters"),
     "team.lora_alpha": (8, "scale of adapters"),
     "team.start_from": (("folder",), "where policies begin"),

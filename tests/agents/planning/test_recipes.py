@@ -128,7 +128,9 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, words: str
 
 
 def test_an_unknown_recipe_is_named_with_its_neighbour() -> None:
-    with pytest.raises(ValueError, match=r"did you mean 'sharing'\?.*coins, phi3-anli"):
+    with pytest.raises(
+        ValueError, match=r"did you mean 'sharing'\?.*coins, dialogue, leader, phi3"
+    ):
         recipe("sharin")
 
 

@@ -249,6 +249,19 @@ def test_a_reference_in_a_private_text_is_refused_unless_its_agent_may_read_it()
             batch.reset()
 
 
+def test_a_reference_in_a_persona_is_refused() -> None:
+    question = Question("q", "Add up.", "7", hidden="def total(xs): return sum(xs)")
+    personas = ("", "You know def total(xs):\n  return sum(xs)")
+    for protocol, refused in (("debate", True), ("dialogue", False)):
+        options: dict[str, Any] = {"protocol": protocol, "personas": personas}
+        batch = BatchedDebate(DebateConfig(task=[question], num_agents=2, **options), 1)
+        if not refused:
+            batch.reset()
+            continue
+        with pytest.raises(ValueError, match="stands in the persona of agent_1, which may not"):
+            batch.reset()
+
+
 def test_a_reference_is_found_in_a_prompt_that_lays_it_out_otherwise() -> None:
     with pytest.raises(ValueError, match="stands in its prompt"):
         Question(

@@ -1,0 +1,1 @@
+"""Tasks for protocol `dialogue`, each with a scripted user."""
