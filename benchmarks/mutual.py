@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/mutual.py                     # the chain, three seeds
     .venv/bin/python benchmarks/mutual.py --world red_ball    # minigrid; extra `mutual`
 
-Six runs per seed: both learn; likewise, judged by a critic that reads hints; the teacher's hints
-dealt out to other episodes; no hints; the teacher frozen; the student frozen after its grounding.
+Six runs per seed: both learn; likewise, judged by a critic that reads no hints; the teacher's
+hints dealt out to other episodes; no hints; the teacher frozen; the student frozen after its grounding.
 Means over the last ten segments; median and range over seeds. A run that is finished is not
 repeated.
 """
@@ -23,7 +23,7 @@ from maporl_agents.mutual.teaching import Settings, run
 
 ARMS: dict[str, dict[str, Any]] = {
     "both learn": {},
-    "both learn, the critic reads hints": {"critic_reads_hints": True},
+    "both learn, the critic reads no hints": {"critic_reads_hints": False},
     "hints shuffled": {"hints": "shuffled"},
     "no hints": {"hints": "none"},
     "teacher frozen": {"freeze_teacher": True},

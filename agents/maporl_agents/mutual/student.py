@@ -3,10 +3,8 @@
     delta_t = r_t + gamma V(s_(t+1)) - V(s_t)                   (V = 0 beyond the end of an episode)
     feedback of a hint = mean of delta_t over the steps that it was in force
 
-V is the student's critic without the hint in its observation: a critic that reads hints comes to
-expect what good ones bring, and then any word that is unexpectedly good earns more than the word
-that always is. The critic changes from segment to segment: feedback is compared within a segment
-only, see `whitened`.
+V is the student's critic, with the hint in its observation or without (`critic_reads_hints`). The
+critic changes from segment to segment: feedback is compared within a segment only, see `whitened`.
 """
 
 from __future__ import annotations
@@ -125,7 +123,7 @@ class Student:
         steps: steps of a segment.
         seed: of SB3 and of the environments.
         frozen: act, learn nothing.
-        critic_reads_hints: judge hints by the critic as it is, with the hint in its observation.
+        critic_reads_hints: judge hints by the critic as it is, or with the hint taken out of what it sees.
         settings: further arguments of SB3's PPO.
     """
 
@@ -137,7 +135,7 @@ class Student:
         seed: int,
         *,
         frozen: bool = False,
-        critic_reads_hints: bool = False,
+        critic_reads_hints: bool = True,
         **settings: Any,
     ) -> None:
         self.envs = DummyVecEnv([lambda: Hinted(make_world())] * envs)

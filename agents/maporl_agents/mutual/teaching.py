@@ -69,13 +69,13 @@ class Settings:
     world: str = "chain"
     model: str = ""
     hints: Hints = "teacher"
-    segments: int = 40
+    segments: int = 50
     envs: int = 32
     steps: int = 16
     grounding: int = 10
     freeze_teacher: bool = False
     freeze_student: bool = False
-    critic_reads_hints: bool = False
+    critic_reads_hints: bool = True
     teacher_learning_rate: float = 2e-3
     max_new_tokens: int = 1
     seed: int = 0

@@ -94,7 +94,7 @@ def test_td_errors_are_those_of_a_loop() -> None:
 
 
 @pytest.mark.parametrize("reads", [False, True])
-def test_feedback_is_that_of_a_critic_that_does_not_read_the_hint(reads: bool) -> None:
+def test_the_critic_reads_the_hint_or_does_not(reads: bool) -> None:
     """A critic that is worth of hints alone: 1 with any hint, 0 without; nothing is rewarded."""
     student = Student(Chain, 4, 2, seed=0, frozen=True, critic_reads_hints=reads)
     critic = [student.model.policy.mlp_extractor.value_net, student.model.policy.value_net]
@@ -210,7 +210,7 @@ def last(rows: list[dict[str, float]], name: str, count: int = 10) -> float:
 def test_a_student_with_hints_gets_ahead_of_one_without(tmp_path: Path, seed: int) -> None:
     found = {
         hints: run(
-            Settings(hints=hints, seed=seed, segments=50, critic_reads_hints=True),
+            Settings(hints=hints, seed=seed),
             tmp_path / hints,
         )
         for hints in ("teacher", "none")
