@@ -4,8 +4,8 @@
     .venv/bin/python benchmarks/mutual.py --world red_ball    # minigrid; extra `mutual`
 
 Six runs per seed: both learn; likewise, judged by a critic that reads no hints; the teacher's
-hints dealt out to other episodes; no hints; the teacher frozen; the student frozen after its grounding.
-Means over the last ten segments; median and range over seeds. A run that is finished is not
+hints dealt out to other episodes; no hints; the teacher frozen; the student frozen after its
+grounding. Means over the last ten segments; median and range over seeds. A finished run is not
 repeated.
 """
 

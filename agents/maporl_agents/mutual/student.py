@@ -123,7 +123,8 @@ class Student:
         steps: steps of a segment.
         seed: of SB3 and of the environments.
         frozen: act, learn nothing.
-        critic_reads_hints: judge hints by the critic as it is, or with the hint taken out of what it sees.
+        critic_reads_hints: judge hints by the critic as it is; False takes the hint out of what it
+            sees.
         settings: further arguments of SB3's PPO.
     """
 
