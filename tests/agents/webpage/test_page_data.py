@@ -197,7 +197,10 @@ def test_marks_follow_the_key_and_votes_are_shared() -> None:
     assert second["stages"]["after"]["turns"][0][0]["mark"] == "unscored"
     assert debate_sets({"a": {"after": [debate(0, "?")]}})[0]["questions"][0]["stages"]["after"][
         "turns"
-    ][0][0] == {"agent": "agent_0", "text": "?", "mark": "none", "answer": None, "score": 0.0}
+    ][0][0] == {"agent": "agent_0", "text": "?", "mark": "none", "answer": None} | {
+        "score": 0.0,
+        "person": "",
+    }
 
 
 def test_private_texts_stand_with_their_agents_and_the_reference_nowhere() -> None:
