@@ -32,6 +32,7 @@ nitpicky = True  # a name of ours that is on no page is a warning; `make docs` m
 nitpick_ignore_regex = [
     ("py:.*", r"(?s)(?!maporl_(env|agents)\b).*"),  # other libraries', and code that is no name
     ("py:class", r".*\._\w+"),  # private base classes
+    ("py:class", r".*\.verifiers\.Debate\w+"),  # based on a library that is not installed here
     ("py:.*", r".*\.([A-Z]|Item|Result|Pair|Number|Made|Proposed)"),  # type variables
 ]
 suppress_warnings = ["ref.python"]  # a short name that several modules define
@@ -46,7 +47,7 @@ toc_object_entries_show_parents = "hide"
 
 autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
-autodoc_mock_imports = ["tianshou", "openenv"]  # not in the development environment
+autodoc_mock_imports = ["tianshou", "openenv", "verifiers", "openai"]  # not in the development environment
 autodoc_type_aliases = {name: name for name in ("ArrayLike", "Bools", "Floats", "Typed")}
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
