@@ -47,7 +47,12 @@ toc_object_entries_show_parents = "hide"
 
 autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
-autodoc_mock_imports = ["tianshou", "openenv", "verifiers", "openai"]  # not in the development environment
+autodoc_mock_imports = [
+    "tianshou",
+    "openenv",
+    "verifiers",
+    "openai",
+]  # not in the development environment
 autodoc_type_aliases = {name: name for name in ("ArrayLike", "Bools", "Floats", "Typed")}
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False

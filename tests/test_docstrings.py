@@ -104,6 +104,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
 # Not run here, because it needs a service, another library or minutes; where the same calls run.
 ELSEWHERE = {
     "maporl_env.bridges.calls": "tests/env/bridges/test_calls.py",
+    "maporl_agents.play.partners": "tests/agents/play/test_partners.py",
     "maporl_agents.mixtures.merged_adapters": "tests/agents/mixtures/test_merged_adapters.py",
     "maporl_env.bridges.openenv": "tests/bridges/test_openenv.py",
     "maporl_env.bridges.overcooked": "tests/bridges/test_overcooked.py",

@@ -16,6 +16,9 @@ ALLOWED = {
     # What the sandbox is for: they run behind its walls, in a process of their own.
     ("maporl_env/jail/worker.py", "exec"),
     ("maporl_env/jail/checker.py", "exec"),
+    # Programs of our own, which say what a rewrite must return; no model's text is run there.
+    ("maporl_env/tasks/optimise.py", "exec"),
+    ("maporl_env/tasks/optimise.py", "eval"),
     # Items of reasoning-gym go between processes of the library's own code; no model's text does.
     ("maporl_env/tasks/reasoning_stream.py", "pickle"),
     ("maporl_env/verifiers/reasoning.py", "pickle"),

@@ -18,7 +18,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 
 from slurm_cluster import Cluster, cluster, missing
-from test_faults import FLAGS, said, weights
+from small_runs import newest_weights
+from test_faults import FLAGS, said
 
 from maporl_agents.records import checkpoint
 from maporl_agents.records.run_log import read_metrics
@@ -68,7 +69,7 @@ def test_a_job_of_two_nodes_ends_as_it_should_though_it_is_killed_or_stopped(
     job = nodes.submit(*FLAGS, "--name", "other")
     assert nodes.ended(job) == "COMPLETED", nodes.output(job)
 
-    expected, found = weights(killed), weights(stopped)
+    expected, found = newest_weights(killed), newest_weights(stopped)
     assert all(torch.equal(expected[name], found[name]) for name in expected | found)
     assert said(killed) == said(stopped)
     assert len(read_metrics(killed)) == len(read_metrics(stopped)) == 5

@@ -33,9 +33,21 @@ def rewards_of(game: GameConfig) -> list[list[float]]:
     return [list(map(float, row)) for row in debates.turn_rewards()[0]]
 
 
+OF_TOOLS = {"tool_calls", "tool_chars", "tool_seconds", "tool_results"}
+"""Settings that stand together in the environment's `tools`."""
+
+
+def test_limits_of_tools_pass_through() -> None:
+    limits = {"tool_calls": 2, "tool_chars": 90, "tool_seconds": 1.5, "tool_results": "hidden"}
+    tools = debate_config(GameConfig(tools=("python",), **limits)).tools  # type: ignore[arg-type]
+    assert tools is not None
+    [python] = tools.tools
+    assert (tools.calls, tools.chars, python.seconds, tools.shown) == (2, 90, 1.5, False)  # type: ignore[attr-defined]
+
+
 def test_every_field_is_an_option_of_the_environment() -> None:
     """By the same name, so that a setting cannot be lost on the way."""
-    of_training = {"train_split", "long_questions", "env"}
+    of_training = {"train_split", "long_questions", "env"} | OF_TOOLS
     settings = {f.name for f in fields(GameConfig)} - of_training
     assert settings <= {f.name for f in fields(DebateConfig)}
 
@@ -62,6 +74,8 @@ def test_values_pass_through() -> None:
     )
     given, wanted = asdict(debate_config(game)), asdict(game)
     for name in wanted.keys() - {
+        *OF_TOOLS,
+        "tools",
         "train_split",
         "accept",
         "long_questions",
