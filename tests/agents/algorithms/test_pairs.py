@@ -143,6 +143,22 @@ def test_a_pair_is_trained_or_refused_with_the_reason(
     check_step(found, learner, team, game, questions, config, before)
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
+def test_ppo_with_a_critic_that_reads_the_reference_goes_with_every_protocol(
+    checkpoint: Any, protocol: str
+) -> None:
+    config = settings_of("maporl", protocol)
+    config = replace(config, team=replace(config.team, critic="privileged"))
+    found = scheme_for(config)
+    team, game = made(config, checkpoint, found.extra_policies, trains=True)
+    assert team.privileged
+    found.check(config, game)
+    questions = [replace(one, hidden="the price is two") for one in game.game.questions[:2]]
+    learner = found.learner(config, team)
+    check_step(found, learner, team, game, questions, config, weights_of(team))
+
+
 def weights_of(team: Team) -> dict[tuple[str, str], torch.Tensor]:
     """Return a copy of all trained weights, by policy and name."""
     trained = team.trainable().items()

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from miniatures import load_team, stir
+from rich.console import Console
+from small_runs import SMALL
 
 from maporl_agents.config import Sampling, SelfPlayConfig, TeamConfig, TrainConfig
 from maporl_agents.models.team import Team
 from maporl_agents.play.partners import answered, partners_of, require_untrained
 from maporl_agents.play.rollout import play
 from maporl_agents.play.speak import requests
+from maporl_agents.records import checkpoint as checkpoints
 from maporl_agents.studies.controls import Cast
 from maporl_agents.training import experiment
 from maporl_env.batched import BatchedDebate, DebateConfig
@@ -94,6 +100,41 @@ def test_the_scripted_user_plays_in_a_team(team: Team) -> None:
     for question, rollout in zip(asked, rollouts, strict=True):
         said = [m.text for m in rollout.transcript.messages if m.agent == "agent_1"]
         assert said == [question.hidden] * 2  # a random model has no line of the bill
+
+
+# --- In a run ------------------------------------------------------------------------------
+
+FAILING = """
+import pathlib
+from maporl_env.http_json import RemoteUnavailable
+
+HERE = pathlib.Path(__file__).parent
+
+def speak(views):
+    failed = HERE / "failed"
+    if not failed.exists() and any((HERE / "run" / "checkpoints").glob("*")):
+        failed.touch()
+        raise RemoteUnavailable("http://127.0.0.1:9/v1 does not answer")
+    return ["so four"] * len(views)
+"""
+
+
+@pytest.mark.thorough
+def test_a_partner_that_fails_is_a_fault_and_the_run_goes_on_from_its_checkpoint(
+    tmp_path: Path,
+) -> None:
+    """No message stands in for the one that did not come; steps that were done are kept."""
+    file = tmp_path / "partner.py"
+    file.write_text(FAILING, encoding="utf-8")
+    team = TeamConfig(partners=(f"1={file}:speak",), train_agents=(0,))
+    config = replace(SMALL, team=team, eval=replace(SMALL.eval, use="last", greedy=False))
+    console = Console(file=io.StringIO())
+    with pytest.raises(RemoteUnavailable, match="does not answer"):
+        experiment.run(config, tmp_path / "run", console)
+    step = checkpoints.latest(tmp_path / "run" / "checkpoints")
+    assert step is not None
+    experiment.resume(tmp_path / "run", console)
+    assert (tmp_path / "run" / "results.json").exists()
 
 
 # --- Bad input -----------------------------------------------------------------------------
