@@ -7,19 +7,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from rich.console import Console
 
 from maporl_agents import recipes
-from maporl_agents.config import PPOConfig, TrainConfig
+from maporl_agents.config import PPOConfig, RunConfig, TrainConfig
 from maporl_agents.planning.machine import GIB, Machine
 from maporl_agents.planning.plan import plan_of
 from maporl_agents.recipes import recipe
 from maporl_agents.tiny import MODELS
 from maporl_agents.training import experiment
 from maporl_env.tasks import anli
+
+Run = TypeVar("Run", bound=RunConfig)
 
 pytestmark = pytest.mark.thorough  # each builds and runs whole trainings
 
@@ -52,7 +54,7 @@ def data(task: str, folder: Path) -> str:
     return str(folder)
 
 
-def in_miniature(config: TrainConfig, folder: Path, models: tuple[str, ...]) -> TrainConfig:
+def in_miniature(config: Run, folder: Path, models: tuple[str, ...]) -> Run:
     """Return the same settings for models that are not those, two questions and short messages."""
     team = replace(config.team, device="cpu", model=models)
     if team.quantization != "none" and find_spec("bitsandbytes") is None:
@@ -78,7 +80,6 @@ def test_plans_and_runs(
 ) -> None:
     monkeypatch.setattr(anli, "NUM_VERIFIER", 2)
     config = recipe(name)
-    assert isinstance(config, TrainConfig)
     built_in = set(config.team.model) <= set(MODELS)
     models = config.team.model
     if not built_in:
@@ -92,7 +93,10 @@ def test_plans_and_runs(
     plan = plan_of(config, MACHINE)
     assert plan.fits
     messages = 2 * config.game.num_agents * config.game.num_turns
-    assert plan.new_tokens == messages * 6
+    everybody = config.game.protocol in ("debate", "sequential")  # speaks in every turn
+    if everybody and isinstance(config, TrainConfig):
+        assert plan.new_tokens == messages * 6
+    assert plan.new_tokens > 0
 
     stages: dict[str, Any] = experiment.run(config, tmp_path / "run", Console(quiet=True))
     assert set(stages) == {"before", "after"}

@@ -93,7 +93,7 @@ def test_a_run_of_ones_own_parts_is_played_measured_and_resumed(
     code, said = maporl(capsys, "play", "--run", str(here / "runs/mine"), "--index", "0")
     assert code == 0, said
     assert said.count("\nTurn 2, agent_") == 2
-    assert "(score 1.00)" in said or "(score 0.50)" in said
+    assert "(score 1.00" in said or "(score 0.50" in said  # ", cut" may follow
     again = ("train", "--resume", str(here / "runs/mine"), "--steps", "2", "--force")
     code, said = maporl(capsys, *again)
     assert code == 0, said
