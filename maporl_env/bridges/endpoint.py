@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from maporl_env.http_json import Attempts, Service, completion_of
+from maporl_env.reading.written_values import parts_behind
 
 TOKEN_VARIABLE = "OPENAI_API_KEY"
 OWN_FIELDS = ("model", "messages", "n", "stream")
@@ -106,16 +107,7 @@ def endpoint_named(written: str) -> Endpoint:
     Raises:
         ValueError: no address or model, a part that there is not, or one that is no number.
     """
-    url, *others = written.split(",")
-    parts: dict[str, str] = {}
-    for text in others:
-        name, equals, value = (part.strip() for part in text.partition("="))
-        if not equals or not value or name not in PARTS or name in parts:
-            raise ValueError(
-                f"behind the address of an endpoint stand {', '.join(PARTS)} as KEY=VALUE, each "
-                f"once, not {text!r}"
-            )
-        parts[name] = value
+    url, parts = parts_behind(written, PARTS, "an endpoint")
     if "model" not in parts:
         raise ValueError(f"an endpoint is named with its model: {url},model=NAME")
     options: dict[str, float] = {}

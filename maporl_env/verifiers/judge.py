@@ -28,6 +28,7 @@ from typing import Any
 
 from maporl_env import prompts
 from maporl_env.http_json import Attempts, RemoteError, RemoteGarbage, Service, completion_of
+from maporl_env.reading.written_values import parts_behind
 from maporl_env.types import Question
 
 RUBRIC = """\
@@ -252,16 +253,7 @@ def whole_judge(written: str) -> str:
 
 
 def _parts(written: str) -> tuple[str, dict[str, str]]:
-    url, *others = written.split(",")
-    parts: dict[str, str] = {}
-    for text in others:
-        name, equals, value = (part.strip() for part in text.partition("="))
-        if not equals or not value or name not in PARTS or name in parts:
-            raise ValueError(
-                f"behind the address of a judge stand {', '.join(PARTS)} as KEY=VALUE, each once, "
-                f"not {text!r}"
-            )
-        parts[name] = value
+    url, parts = parts_behind(written, PARTS, "a judge")
     return url.strip(), parts
 
 
