@@ -10,13 +10,13 @@ never imitated; nor is a message that was sent back, whose author read a note th
 
 from __future__ import annotations
 
-import json
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from maporl_agents.models.team import Team
 from maporl_agents.play.speak import requests
+from maporl_agents.training.given_lines import given_lines
 from maporl_agents.trees.sample_tree import retell
 from maporl_agents.types import Completion, StopReason, TokenIds
 from maporl_agents.update.batching import Row
@@ -49,24 +49,13 @@ def numbered_transcripts(path: Path) -> list[tuple[int, Transcript]]:
     Raises:
         ValueError: the file cannot be read, is empty, or a line is no transcript; names the line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"warmup.transcripts: cannot read {str(path)!r}: {error}") from error
-    found = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            found.append((number, _plain(Transcript.from_dict(json.loads(line)))))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise ValueError(
-                f"warmup.transcripts: line {number} of {str(path)!r} is no transcript, as "
-                f"Transcript.to_json writes it: {type(error).__name__}: {error}"
-            ) from error
-    if not found:
-        raise ValueError(f"warmup.transcripts: {str(path)!r} holds no transcript")
-    return found
+    return given_lines(
+        path,
+        lambda line: _plain(Transcript.from_dict(line)),
+        setting="warmup.transcripts",
+        kind="transcript",
+        writer="Transcript.to_json",
+    )
 
 
 def _plain(transcript: Transcript) -> Transcript:

@@ -12,8 +12,8 @@ get an end token, unless `chosen_cut` or `rejected_cut` says that a limit cut th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ import torch
 
 from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.team import Team
+from maporl_agents.training.given_lines import given_lines
 from maporl_agents.types import Completion, StopReason
 from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.optimiser import PolicyLearner
@@ -40,26 +41,15 @@ def pairs_of_file(team: Team, path: Path) -> tuple[list[Row], int]:
     Raises:
         ValueError: the file cannot be read, is empty, or a line is no pair; names the line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"warmup.preferences: cannot read {str(path)!r}: {error}") from error
-    rows: list[Row] = []
-    count = 0
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            rows += _rows_of(team, json.loads(line), count)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise ValueError(
-                f"warmup.preferences: line {number} of {str(path)!r} is no preference pair, as "
-                f"`maporl watch` writes it: {type(error).__name__}: {error}"
-            ) from error
-        count += 1
-    if not count:
-        raise ValueError(f"warmup.preferences: {str(path)!r} holds no preference pair")
-    return rows, count
+    episodes = count()
+    found = given_lines(
+        path,
+        lambda pair: list(_rows_of(team, pair, next(episodes))),
+        setting="warmup.preferences",
+        kind="preference pair",
+        writer="`maporl watch`",
+    )
+    return [row for _, rows in found for row in rows], len(found)
 
 
 def _rows_of(team: Team, pair: Any, episode: int) -> Iterator[Row]:
