@@ -21,6 +21,7 @@ from maporl_agents.commands.bench import Bench
 from maporl_agents.commands.command_line import FLAT, HELP, basic_help, parse, sentence_of
 from maporl_agents.commands.compare import Compare
 from maporl_agents.commands.compare_systems import WORD, CompareSystems
+from maporl_agents.commands.ending import as_program
 from maporl_agents.commands.eval import Eval
 from maporl_agents.commands.eval_flags import eval_command
 from maporl_agents.commands.export import Export
@@ -64,15 +65,20 @@ Command = (
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, run, and exit: 0 done, 2 the user's mistake, 130 / 143 interrupted and saved."""
+    """Parse, run, and exit: 0 done, 2 the user's mistake, 130 / 143 interrupted and saved.
+
+    Args:
+        argv: the words after ``maporl``; those of this process if left out, which then ends here.
+    """
+    if argv is None:
+        return as_program(lambda: main(sys.argv[1:]))
     keep_freed_memory()
     if isinstance(sys.stdout, io.TextIOWrapper):  # signs that a terminal does not know are no error
         sys.stdout.reconfigure(errors="replace")
-    given = sys.argv[1:] if argv is None else argv
     try:
-        command = _command(prepared(given))
+        command = _command(prepared(argv))
         if isinstance(command, Train) and command.processes > 1 and not ranks.launched():
-            code = launch(given, command.processes)
+            code = launch(argv, command.processes)
         else:
             code = 0 if command is None else command()
     except KeyboardInterrupt:

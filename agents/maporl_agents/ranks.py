@@ -13,6 +13,7 @@ Messages between ranks are pickled by torch.distributed: ranks trust each other 
 
 from __future__ import annotations
 
+import atexit
 import copy
 import heapq
 import os
@@ -66,6 +67,8 @@ class _World:
 
 
 _world: _World | None = None
+_begun: list[Any] = []
+"""The process groups that messages went through, to be ended with the process."""
 _start = ""
 """The name of this start, once the processes have met in the launcher's store."""
 
@@ -145,7 +148,25 @@ def _join() -> _World:
         dist.init_process_group(store=apart, rank=own, world_size=size, timeout=LONGEST_WAIT)
     gloo = dist.get_backend() == "gloo"
     messages = dist.group.WORLD if gloo else dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+    if not _begun:
+        atexit.register(_leave)
+    _begun.append(messages)
     return _World(dist.get_rank(), dist.get_world_size(), messages, _start)
+
+
+def _leave() -> None:
+    """End the groups of gloo before the interpreter ends, without waiting for other ranks.
+
+    Their threads free tensors after a message; a late one would find no interpreter, and abort the
+    process. Groups of NCCL, which might wait for ranks that are lost, end with the process.
+    """
+    import torch
+    import torch.distributed as dist
+
+    while _begun and dist.is_initialized():  # else ended by whoever began them
+        messages = _begun.pop()
+        dist.destroy_process_group(messages if torch.cuda.is_available() else None)
+    _begun.clear()  # the threads of a group end with the last reference to it
 
 
 def meet(store: Any, own: int, count: int) -> str:
@@ -322,8 +343,7 @@ def shard(layers: Sequence[nn.Module], whole: set[nn.Parameter]) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    kind = next(layers[0].parameters()).device.type
-    mesh = init_device_mesh(kind, (count(),))
+    mesh = init_device_mesh(next(layers[0].parameters()).device.type, (count(),))
     for layer in layers:
         fully_shard(layer, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
 

@@ -113,6 +113,12 @@ def test_two_processes_hear_the_same() -> None:
     assert not found
 
 
+def test_the_group_is_ended_before_the_interpreter() -> None:
+    """Else a thread of it may ask for an interpreter that is gone, which aborts the process."""
+    done = ends(start(2, HERE / "rank_end.py"), seconds=100)
+    assert [(code, text.splitlines()[-1]) for code, text in done] == [(3, "ended, no thread")] * 2
+
+
 def test_ranks_of_a_start_never_meet_those_of_an_earlier_one() -> None:
     """Though what these wrote is still in the store, and a rank may come before rank 0."""
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
