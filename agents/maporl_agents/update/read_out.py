@@ -143,7 +143,7 @@ class _LogProbs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, ids: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor]:
         trained = ctx.needs_input_grad[0]
-        block = BLOCK if logits.device.type == "cpu" else CHUNK
+        block = CHUNK if logits.is_cuda else BLOCK  # a plan's tensors, too, are as a processor's
         logprobs, entropy = logits.new_empty(len(ids)), logits.new_zeros(len(ids))
         probabilities = torch.empty_like(logits if trained else logits[:0])  # (N, V)
         for rows in chunks(len(ids), logits.shape[1], block):

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from maporl_agents.planning.ledger import Cost, Ledger, sketching
 from maporl_agents.planning.machine import GIB, cgroup_rooms, free_bytes, this_machine
+from maporl_agents.update.read_out import BLOCK, _LogProbs
 
 
 class TestLedger:
@@ -35,6 +36,16 @@ class TestLedger:
         with torch.inference_mode(), Ledger([x, weight]) as ledger:
             functional.linear(x, weight)
         assert (ledger.flops, ledger.peak_bytes) == (2 * 8 * 8 * 8, 8 * 8 * 4)
+
+    @pytest.mark.parametrize("device", ["cpu", "meta"])
+    def test_a_plan_makes_probabilities_in_blocks_as_a_run_does(self, device: str) -> None:
+        """Else a plan counts the logits of many words once more."""
+        rows, words = 32, BLOCK // 8  # eight rows in a block
+        logits = torch.zeros(rows, words, device=device, requires_grad=True)
+        with Ledger([logits]) as ledger:
+            of_ids, _ = _LogProbs.apply(logits, logits.new_zeros(rows, dtype=torch.long), True)
+            of_ids.sum().backward()
+        assert ledger.peak_bytes < 4 * (rows * words + 2.01 * BLOCK)  # kept, and two blocks
 
     def test_a_sketch_of_attention_keeps_what_the_real_kernel_keeps(self) -> None:
         """Forward and backward, causal: query, key, value are given; the result and sums kept."""
