@@ -40,6 +40,8 @@ def test_badges_are_true() -> None:
     listed = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if ":: Python :: 3." in c]
     assert (least, most) == (listed[0], listed[-1])
     assert PROJECT["requires-python"] == f">={least}"
+    tested = read(".github/workflows/checks.yml")["jobs"]["tests"]["strategy"]["matrix"]["python"]
+    assert tested == listed
     assert re.findall(r"badge/licence-(\w+)-", text) == [PROJECT["license"]]
     [pettingzoo] = re.findall(r"badge/PettingZoo-%3E%3D([\d.]+)-", text)
     assert any(d.startswith(f"pettingzoo>={pettingzoo}") for d in PROJECT["dependencies"])

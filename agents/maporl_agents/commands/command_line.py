@@ -20,7 +20,7 @@ from typing import Any, get_type_hints
 
 import tyro
 
-from maporl_agents.config import RunConfig, refuse_retired
+from maporl_agents.config import RunConfig, learning_rate_flags, refuse_retired
 from maporl_agents.training.keywords import places_of
 
 HELP = ("-h", "--help")
@@ -33,12 +33,12 @@ BASIC = (
     "game.task",
     "game.num_agents",
     "game.num_turns",
-    "game.protocol",
     "game.verifier",
     "team.model",
     "team.tuning",
 )
-"""Settings that ``maporl train --help`` shows, besides the learning rate and `BASIC_OF_COMMAND`."""
+"""Settings that ``maporl train --help`` shows, besides `BASIC_OF_COMMAND` and the learning rate of
+the policies: fewer than 15 in all."""
 BASIC_OF_COMMAND = ("scheme", "recipe", "resume")
 WIDEST = 100
 FLAT = (tyro.conf.AvoidSubcommands,)
@@ -128,7 +128,7 @@ def basic_help(command: Any, config: RunConfig, program: str) -> str:
     """
     width = min(shutil.get_terminal_size((WIDEST, 24)).columns, WIDEST)
     places = places_of(type(config))
-    rate = next((p for p in places if p.rpartition(".")[2] == "learning_rate"), None)
+    rates = [flag.strip("-").replace("-", "_") for flag in learning_rate_flags(config)]
     lines = [f"usage: {program} [OPTIONS]", "", inspect.cleandoc(type(command).__doc__ or ""), ""]
     lines += textwrap.wrap(
         f"The options that most runs need; {program} {HELP_ALL} shows all {len(places)} and more.",
@@ -138,7 +138,7 @@ def basic_help(command: Any, config: RunConfig, program: str) -> str:
         default = getattr(command, name)
         about = field_docs(type(command))[name] or _help_of(type(command), name)
         lines += _option(name, default, about, width)
-    for place in (*BASIC, *filter(None, [rate])):
+    for place in (*BASIC, *rates[:1]):
         *groups, last = place.split(".")
         holder: Any = config
         for group in groups:
