@@ -1,7 +1,7 @@
 """MAGRPO here against MAGRPO of CoMLRL's published wheel: same task, models and questions.
 
-    python benchmarks/against_comlrl.py runs/against_comlrl          # train what is missing, table
-    python benchmarks/against_comlrl.py runs/against_comlrl --table  # the table of what is there
+    python benchmarks/against_comlrl.py runs/against_comlrl          # train what is missing, tables
+    python benchmarks/against_comlrl.py runs/against_comlrl --table  # the tables of what is there
 
 Two agents, the built-in models, write the same bill unseen by each other (task `receipts`) and are
 rewarded where their lines agree. Both libraries read the same prompts, ask the same questions in
@@ -11,6 +11,10 @@ apart (temperature and top-p .6, top-k 50; here 1 and all tokens). "alike" is th
 CoMLRL has by default: advantages divided by their standard deviation in the group, a constant
 learning rate without warm-up, and no clip of the gradient. The learning rate of each is chosen on
 the validation questions, by the mean over seeds of the reward after training.
+
+The first table is at equal samples. The second is at equal tokens: both teams are measured after
+the first update by which the agents have sampled so many tokens, those that end messages included,
+and the rate of each is chosen at each number of tokens.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ import platform
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -44,6 +48,7 @@ from maporl_env.types import Question
 SIDES = ("maporl", "alike", "comlrl")
 RATES = (3e-4, 1e-3, 2e-3, 3e-3)
 SEEDS = (0, 1, 2)
+TOKENS = (25_000, 50_000, 75_000, 100_000)
 CONFIG = MAGRPOConfig(steps=100)
 ALIKE = {
     "comparison": "standardised",
@@ -87,22 +92,48 @@ def rewards_after(team: Team) -> dict[str, float]:
     return found
 
 
-def here(seed: int, rate: float, settings: Mapping[str, Any]) -> dict[str, float]:
+class Budgets:
+    """What a team earns when its tokens reach each of `TOKENS`: call it after every update."""
+
+    def __init__(self, measured: Callable[[], dict[str, float]]) -> None:
+        self.measured, self.found, self.spent = measured, {}, {"tokens": 0, "updates": 0}
+
+    def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.spent = {"tokens": self.spent["tokens"] + int(metrics["tokens"]), "updates": step}
+        reached = [n for n in TOKENS if n <= self.spent["tokens"] and str(n) not in self.found]
+        if reached:
+            row = self.measured() | self.spent
+            self.found |= {str(n): row for n in reached}
+
+
+def here(seed: int, rate: float, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Train and measure with this package, with settings of MAGRPO other than its defaults."""
     config = config_of(seed, rate)
     config = replace(config, magrpo=replace(config.magrpo, **settings))
+    seconds = 0.0
     with tempfile.TemporaryDirectory() as folder:
         _, learner = experiment.build(config)
-        begin = time.process_time()
+
+        def measured() -> dict[str, float]:
+            nonlocal seconds
+            begin = time.process_time()
+            found = rewards_after(learner.team)
+            seconds -= time.process_time() - begin
+            return found
+
+        budgets = Budgets(measured)
+        seconds -= time.process_time()
         with RunLog.create(Path(folder) / "run", config) as log:
-            experiment.train(config, learner, training_questions(config.game), log)
-        seconds = time.process_time() - begin
+            questions = training_questions(config.game)
+            experiment.train(config, learner, questions, log, on_step=budgets)
+        seconds += time.process_time()
         rows = read_metrics(Path(folder) / "run")
     spent = {name: sum(row[name] for row in rows) for name in ("answers", "tokens")}
-    return {**rewards_after(learner.team), **spent, "updates": len(rows), "seconds": seconds}
+    after = rewards_after(learner.team)
+    return {**after, **spent, "updates": len(rows), "seconds": seconds, "at": budgets.found}
 
 
-def there(seed: int, rate: float, python: Path) -> dict[str, float]:
+def there(seed: int, rate: float, python: Path) -> dict[str, Any]:
     """Train with CoMLRL in its environment, and measure here."""
     config, questions = config_of(seed, rate), questions_of(seed)
     verifier = debates_of(config.game, 1).game
@@ -119,19 +150,24 @@ def there(seed: int, rate: float, python: Path) -> dict[str, float]:
             "questions_per_update": config.questions_per_step,
             "seed": seed,
             "out": f"{folder}/out",
+            "tokens": TOKENS,
         }
         given = Path(__file__).parent / "compared" / "train_comlrl.py"
         command = [str(python), str(given), json.dumps(asked)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         with subprocess.Popen(command, text=True, bufsize=1, **pipes) as process:
             spent = answered(process, verifier, questions)
-        team, _ = experiment.build(with_models(config, Path(folder) / "out"))
-        return {**rewards_after(team), **spent}
+
+        def after(out: str) -> dict[str, float]:
+            return rewards_after(experiment.build(with_models(config, Path(out)))[0])
+
+        at = {n: after(f"{folder}/out_{n}") | reached for n, reached in spent.pop("at").items()}
+        return {**after(f"{folder}/out"), **spent, "at": at}
 
 
 def answered(
     process: subprocess.Popen[str], verifier: object, questions: Sequence[Question]
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Give the training process its rewards; return what it spent."""
     for line in process.stdout:
         kind, _, said = line.partition(" ")
@@ -160,13 +196,13 @@ def save_untrained(folders: Sequence[Path]) -> None:
         base.chat.tokenizer.save_pretrained(folder)
 
 
-def train_missing(folder: Path, python: Path) -> None:
-    """Train and measure every run whose file is not there."""
+def train_missing(folder: Path, python: Path, rates: Sequence[float]) -> None:
+    """Train and measure every run of these rates whose file is not there."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (file := folder / "untrained.json").exists():
         file.write_text(json.dumps(rewards_after(experiment.build(CONFIG)[0])))
-    for seed in SEEDS:
-        for rate in RATES:
+    for rate in rates:
+        for seed in SEEDS:
             for side in SIDES:
                 file = folder / f"{side}-{rate:g}-{seed}.json"
                 if file.exists():
@@ -199,7 +235,47 @@ def table(folder: Path) -> str:
     return "\n".join(rows)
 
 
-def runs_of(folder: Path, side: str, rate: float) -> list[dict[str, float]]:
+def table_at_tokens(folder: Path) -> str:
+    """Return the rewards at equal numbers of sampled tokens, at the rate chosen for each number."""
+    rows = [
+        "| | tokens | learning rate | validation, by seed | **test, by seed** | test, mean ± sd | "
+        "right | updates |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for tokens in map(str, TOKENS):
+        for side in SIDES:
+            runs = {rate: runs_of(folder, side, rate) for rate in RATES}
+            at = {
+                rate: [run["at"][tokens] for run in found]
+                for rate, found in runs.items()
+                if found and all(tokens in run.get("at", {}) for run in found)
+            }
+            if not at:
+                continue
+            best = max(at, key=lambda rate: mean(run["validation"] for run in at[rate]))
+            whole = [*at[best]]
+            cells = (
+                *(side, f"{int(tokens):,}", f"{best:g}", each(whole, "validation")),
+                *(each(whole, "test"), f"**{spread_of(whole)}**"),
+                f"{mean(run['test right'] for run in whole):.3f}",
+                " ".join(f"{run['updates']:.0f}" for run in whole),
+            )
+            rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def each(runs: Sequence[Mapping[str, float]], name: str) -> str:
+    """Return a figure of each run."""
+    return " ".join(f"{run[name]:.3f}" for run in runs)
+
+
+def spread_of(runs: Sequence[Mapping[str, float]]) -> str:
+    """Return the mean and the standard deviation over runs of the reward on test questions."""
+    tests = [run["test"] for run in runs]
+    return f"{mean(tests):.3f} ± {stdev(tests) if len(tests) > 1 else 0.0:.3f}"
+
+
+def runs_of(folder: Path, side: str, rate: float) -> list[dict[str, Any]]:
     """Return the results of one side and rate, in order of the seeds that are there."""
     files = [folder / f"{side}-{rate:g}-{seed}.json" for seed in SEEDS]
     return [json.loads(file.read_text()) for file in files if file.exists()]
@@ -207,19 +283,14 @@ def runs_of(folder: Path, side: str, rate: float) -> list[dict[str, float]]:
 
 def row_of(side: str, rate: float, runs: Sequence[dict[str, float]], chosen: bool) -> str:
     """Return a row of the table."""
-    tests = [run["test"] for run in runs]
-    spread = stdev(tests) if len(tests) > 1 else 0.0
     mark = "**" if chosen else ""
-
-    def each(name: str) -> str:
-        return " ".join(f"{run[name]:.3f}" for run in runs)
 
     def whole(name: str) -> str:
         return f"{mean(run[name] for run in runs):,.0f}"
 
     cells = (
-        *(f"{mark}{side}{mark}", f"{rate:g}{', chosen' if chosen else ''}", each("validation")),
-        *(each("test"), f"{mark}{mean(tests):.3f} ± {spread:.3f}{mark}"),
+        *(f"{mark}{side}{mark}", f"{rate:g}{', chosen' if chosen else ''}"),
+        *(each(runs, "validation"), each(runs, "test"), f"{mark}{spread_of(runs)}{mark}"),
         *(f"{mean(run['test right'] for run in runs):.3f}", whole("answers"), whole("tokens")),
         *(whole("updates"), whole("seconds")),
     )
@@ -229,14 +300,18 @@ def row_of(side: str, rate: float, runs: Sequence[dict[str, float]], chosen: boo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("folder", type=Path, help="of the results, one file per run")
-    parser.add_argument("--table", action="store_true", help="train nothing, print the table")
+    parser.add_argument("--table", action="store_true", help="train nothing, print the tables")
     parser.add_argument("--envs", type=Path, default=envs.USUAL_FOLDER)
     parser.add_argument("--python", type=Path, help="an interpreter that can import comlrl")
+    parser.add_argument("--rates", type=float, nargs="+", choices=RATES, default=RATES)
     args = parser.parse_args()
     torch.set_num_threads(1)
     if not args.table:
-        train_missing(args.folder, args.python or envs.python_of(envs.COMLRL, args.envs))
+        train_missing(
+            args.folder, args.python or envs.python_of(envs.COMLRL, args.envs), args.rates
+        )
     print(table(args.folder))
+    print(f"\nAt equal tokens:\n\n{table_at_tokens(args.folder)}")
     print(f"\n{envs.COMLRL.title}; {platform.machine()}, Python {platform.python_version()}.")
 
 

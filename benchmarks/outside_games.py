@@ -2,10 +2,12 @@
 
     pip install 'maporl[train,textarena]'
     python benchmarks/outside_games.py runs/outside_games           # three seeds, about ten minutes
+    python benchmarks/outside_games.py runs/outside_grpo --scheme grpo
 
 Cooperative: PublicGoodsGame, one round, each paid the mean of all. Two players against each other:
 IteratedTwoThirdsAverage, one round. Chance is a player whose words are drawn from the legal ones;
-in the second game each trained policy also plays against it.
+in the second game each trained policy also plays against it. A step is 32 games: with GRPO four
+groups of eight, each group from one seed of the game; all else is the scheme's default.
 """
 
 from __future__ import annotations
@@ -21,13 +23,17 @@ from rich.console import Console
 
 from maporl_agents.bridges.outside import OutsideGames
 from maporl_agents.bridges.outside_run import held_out_games, make_games, make_learner, run
-from maporl_agents.config import TrainConfig
+from maporl_agents.config import GRPOConfig, RunConfig, TrainConfig
 from maporl_agents.models.team import Team
 from maporl_agents.play.speak import requests, speak
 from maporl_agents.seeding import seed_of
 from maporl_agents.training.restore import load_checkpoint
 
 GAMES = 400
+SCHEMES: dict[str, RunConfig] = {
+    "maporl": TrainConfig(questions_per_step=32),
+    "grpo": GRPOConfig(questions_per_step=4),
+}
 Player = Callable[[str], str] | None
 """Words of a scripted player for what it reads; None for the policy of that agent."""
 
@@ -40,14 +46,13 @@ class Study:
     turns: int
     most: int
 
-    def config(self, name: str, seed: int, steps: int) -> TrainConfig:
-        usual = TrainConfig()
+    def config(self, scheme: str, name: str, seed: int, steps: int) -> RunConfig:
+        usual = SCHEMES[scheme]
         return replace(
             usual,
             name=name,
             seed=seed,
             steps=steps,
-            questions_per_step=32,
             checkpoint_every=steps,
             game=replace(usual.game, env=self.env, num_turns=self.turns),
             sampling=replace(usual.sampling, max_new_tokens=1, temperature=4.0),
@@ -70,7 +75,7 @@ STUDIES = {
 
 
 def mean_returns(
-    config: TrainConfig, team: Team | None, players: Sequence[Player], seed: int
+    config: RunConfig, team: Team | None, players: Sequence[Player], seed: int
 ) -> list[float]:
     """Return the mean return of each agent over held-out games."""
     games = make_games(config, 40)
@@ -86,7 +91,7 @@ def mean_returns(
 
 def _play(
     games: OutsideGames,
-    config: TrainConfig,
+    config: RunConfig,
     team: Team | None,
     players: Sequence[Player],
     seed: int,
@@ -117,32 +122,31 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--only", choices=STUDIES)
+    parser.add_argument("--scheme", choices=SCHEMES, default="maporl")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, dict[str, object]] = {}
     for name, study in STUDIES.items():
         if args.only in (None, name):
-            found[name] = _of_study(name, study, args.folder, args.seeds, args.steps)
+            found[name] = _of_study(name, study, args)
             (args.folder / "outside_games.json").write_text(json.dumps(found, indent=1), "utf-8")
 
 
-def _of_study(
-    name: str, study: Study, folder: Path, seeds: Sequence[int], steps: int
-) -> dict[str, object]:
+def _of_study(name: str, study: Study, args: argparse.Namespace) -> dict[str, object]:
     rng = np.random.default_rng(0)
 
     def chance(_: str) -> str:
         return str(rng.integers(study.most + 1))
 
-    config = study.config("chance", 0, steps)
+    config = study.config(args.scheme, "chance", 0, args.steps)
     rows: dict[str, object] = {"chance": mean_returns(config, None, [chance, chance], 0)}
     print(f"{name}: chance {rows['chance']}", flush=True)
-    for seed in seeds:
-        config = study.config(f"{name.split()[0]}-{seed}", seed, steps)
-        run(config, folder / config.name, Console(quiet=True), overwrite=True)
+    for seed in args.seeds:
+        config = study.config(args.scheme, f"{name.split()[0]}-{seed}", seed, args.steps)
+        run(config, args.folder / config.name, Console(quiet=True), overwrite=True)
         untrained = make_learner(config)
         learner = make_learner(config)
-        load_checkpoint(folder / config.name, learner)
+        load_checkpoint(args.folder / config.name, learner)
         row: dict[str, list[float]] = {}
         for stage, team in (("before", untrained.team), ("after", learner.team)):
             row[stage] = mean_returns(config, team, [None, None], 0)

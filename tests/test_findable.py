@@ -112,6 +112,7 @@ def test_the_commands_of_the_notebook_run(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "first" / "curve.png").is_file()
 
 
+@pytest.mark.timeout(500)  # half a second on a free core
 def test_the_environment_plays_without_modules_of_unix() -> None:
     """As on Windows, where they are missing; training is not promised there."""
     program = """
@@ -126,6 +127,6 @@ while env.agents:
 print("played")
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=400
     )
     assert done.stdout == "played\n", done.stderr

@@ -3,8 +3,10 @@
 Reads its settings as JSON from the first argument. A reward is asked for by a line `SCORE {"asked":
 number of the question, "parts": [a text per agent]}` on standard output, and read from standard
 input as a number. The trained models are saved below `out`, as agent_0, agent_1, ...; the last line
-is `DONE {"answers": ..., "tokens": ..., "updates": ..., "seconds": ...}`, tokens with the one that
-ends a message, seconds of processor time.
+is `DONE {"answers": ..., "tokens": ..., "updates": ..., "seconds": ..., "at": ...}`, tokens with
+the one that ends a message, seconds of processor time. "at" says for each number of `tokens` what
+had been spent after the first update by which so many were sampled; the models of then are below
+`out_NUMBER`.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ spent = {"answers": 0, "tokens": 0, "updates": 0}
 
 
 class Counted(MAGRPOTrainer):
-    """The trainer, which counts what it samples and its updates of agent 0."""
+    """The trainer, which counts what it samples and its updates."""
 
     def _generate_completions(self, *args: object, **kwargs: object) -> dict:
         made = super()._generate_completions(*args, **kwargs)
@@ -78,11 +80,21 @@ trainer = Counted(
         agent_devices="cpu",
     ),
 )
-trainer.optimizers[0].register_step_post_hook(
-    lambda *_: spent.__setitem__("updates", spent["updates"] + 1)
-)
+at: dict[int, dict[str, int]] = {}
+
+
+def after_update(*_: object) -> None:
+    """Count an update, after that of the last agent; save the models at the numbers of tokens."""
+    spent["updates"] += 1
+    for number in given["tokens"]:
+        if number <= spent["tokens"] and number not in at:
+            at[number] = {name: spent[name] for name in ("tokens", "updates")}
+            trainer.save_model(f"{given['out']}_{number}")
+
+
+trainer.optimizers[-1].register_step_post_hook(after_update)
 begin = time.process_time()
 trainer.train()
 spent["seconds"] = time.process_time() - begin
 trainer.save_model(given["out"])
-print("DONE " + json.dumps(spent), flush=True)
+print("DONE " + json.dumps({**spent, "at": at}), flush=True)
