@@ -5,6 +5,10 @@ In an environment of its own, with Debian's docker-compose or Docker's own plugi
     python -m venv /tmp/schemas
     /tmp/schemas/bin/pip install pytest pytest-timeout pyyaml kubernetes-validate
     /tmp/schemas/bin/python -m pytest -rs --noconftest tests/test_deploy_schemas.py
+
+With MAPORL_CRDS, a folder of the operators' own definitions, their fields are read as well:
+ray-operator/config/crd/bases/ray.io_rayjobs.yaml of ray-project/kuberay (v1.7.0) and
+manifests/base/crds/kubeflow.org_pytorchjobs.yaml of kubeflow/training-operator (v1.9.0).
 """
 
 from __future__ import annotations
@@ -80,6 +84,47 @@ def test_kubernetes_accepts_the_pods_of_operators(name: str) -> None:
         job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x"}}
         made = {**job, "spec": {"template": template}}
         schemas.validate(made, schemas.latest_version(), strict=True)
+
+
+OPERATORS = {
+    "kubernetes-pytorchjob.yaml": ("kubeflow.org_pytorchjobs.yaml", "nprocPerNode"),
+    "kuberay.yaml": ("ray.io_rayjobs.yaml", "shutdownAfterJobFinishes"),
+}
+"""Of each file: the definition that its operator registers, and a field to misspell."""
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_an_operator_accepts_its_own_fields(name: str) -> None:
+    """By the schema in its CustomResourceDefinition; without rules that need a cluster (CEL)."""
+    jsonschema = pytest.importorskip("jsonschema")
+    folder = os.environ.get("MAPORL_CRDS")
+    if not folder:
+        pytest.skip("MAPORL_CRDS names no folder of definitions")
+    definition, field = OPERATORS[name]
+    quick = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # megabytes
+    spec = yaml.load((Path(folder) / definition).read_text(), Loader=quick)["spec"]
+    (document,) = yaml.safe_load_all((DEPLOY / name).read_text())
+    group, version = document["apiVersion"].split("/")
+    assert (group, document["kind"]) == (spec["group"], spec["names"]["kind"])
+    schemas = {one["name"]: one["schema"]["openAPIV3Schema"] for one in spec["versions"]}
+    reader = jsonschema.Draft7Validator(strict(schemas[version]))
+    assert [f"{list(one.path)}: {one.message}" for one in reader.iter_errors(document)] == []
+    document["spec"][f"{field}s"] = document["spec"].pop(field)
+    assert len(list(reader.iter_errors(document))) == 1
+
+
+def strict(schema: Any) -> Any:
+    """Return a Kubernetes schema as JSON Schema, in which an unknown field is a mistake."""
+    if isinstance(schema, list):
+        return [strict(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: strict(value) for key, value in schema.items()}
+    if schema.get("x-kubernetes-int-or-string") is True:
+        made["type"] = ["integer", "string"]
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
+        made.setdefault("additionalProperties", False)
+    return made
 
 
 def pod_templates(document: Any) -> list[dict[str, Any]]:

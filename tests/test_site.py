@@ -65,6 +65,30 @@ def test_tables_and_code_of_docstrings_reach_sphinx_in_its_form() -> None:
     assert configuration["tables_as_lists"](table) == [*listed, "   * - 1", "     - 2"]
 
 
+def rows_without_head(page: str) -> list[str]:
+    """Return the first row of every table that has no line of dashes below it."""
+    lines = re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL).split("\n")
+    around = zip(["", *lines], lines, [*lines[1:], ""], strict=False)
+    return [
+        row
+        for before, row, below in around
+        if row.startswith("|") and not before.startswith("|")
+        if not re.fullmatch(r"\|[ :|-]+", below)
+    ]
+
+
+def test_every_table_of_the_pages_has_a_head() -> None:
+    """An empty line in a table makes text of the rows below it."""
+    whole = "| a | b |\n|---|---|\n| 1 | 2 |\n"
+    assert rows_without_head(whole + "| 3 | 4 |\n") == []
+    assert rows_without_head(whole + "\n| 3 | 4 |\n") == ["| 3 | 4 |"]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")]
+    found = {
+        str(page.relative_to(ROOT)): rows_without_head(page.read_text("utf-8")) for page in pages
+    }
+    assert {page: rows for page, rows in found.items() if rows} == {}
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built as `make docs` builds it: a warning is an error."""

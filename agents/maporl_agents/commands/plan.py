@@ -76,10 +76,12 @@ class Plan:
         from maporl_agents.config.effects import refuse_without_effect
         from maporl_agents.planning.page import show, show_time
         from maporl_agents.planning.plan import plan_of
-        from maporl_agents.planning.several import cluster_of, share_of, show_cluster
+        from maporl_agents.planning.several import cluster_of, served_by, share_of, show_cluster
 
-        whole, screen = self._settings(), console()
-        cluster = cluster_of(self.gpus, self.servers, self.link_gb_per_second)
+        whole, screen = served_by(self._settings(), self.servers), console()
+        cluster = cluster_of(
+            self.gpus, self.servers, self.link_gb_per_second, tools=bool(whole.game.tools)
+        )
         config = share_of(whole, self.gpus)
         refuse_without_effect(config)
         plan = plan_of(

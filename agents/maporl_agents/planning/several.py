@@ -15,8 +15,10 @@ from maporl_agents.planning.plan import Plan, plan_of
 from maporl_agents.planning.scale_model import Cluster, Forecast, Work, forecast
 
 
-def cluster_of(devices: int, servers: int, link_gb_per_second: float) -> Cluster:
-    """Return the devices of a plan.
+def cluster_of(
+    devices: int, servers: int, link_gb_per_second: float, *, tools: bool = False
+) -> Cluster:
+    """Return the devices of a plan; debates with tools wait for each other on servers, too.
 
     Raises:
         ValueError: there are none, or a number is negative.
@@ -26,7 +28,20 @@ def cluster_of(devices: int, servers: int, link_gb_per_second: float) -> Cluster
             f"--gpus {devices} --servers {servers} --link-gb-per-second {link_gb_per_second}: plan "
             "for at least one device, no fewer than 0 servers and a link above 0"
         )
-    return Cluster(devices, servers, link_gb_per_second * 1e9)
+    lock_step = tools or not servers
+    return Cluster(devices, servers, link_gb_per_second * 1e9, lock_step=lock_step)
+
+
+def served_by(config: RunConfig, servers: int) -> RunConfig:
+    """Return the run with messages from servers, of which a plan needs no addresses.
+
+    Raises:
+        ValueError: servers cannot write for such a run, for example with full tuning.
+    """
+    if not servers or config.sampling.engine == "vllm":
+        return config
+    named = tuple(f"http://server-{number}" for number in range(1, servers + 1))
+    return replace(config, sampling=replace(config.sampling, engine="vllm", url=named))
 
 
 def share_of(config: RunConfig, devices: int) -> RunConfig:
@@ -71,6 +86,7 @@ def simulated(
         tokens=plan.new_tokens * shares,
         updates=1 if declared is None else declared.epochs * declared.minibatches,
         trained_bytes=plan.held["trained policies"] + plan.held["critics"],
+        adapter_bytes=plan.held["trained policies"],
         play=play,
         score=seconds.get("score", 0.0),
         update=seconds.get("update", 0.0),
