@@ -36,8 +36,8 @@ def show(plan: Plan, config: RunConfig, console: Console) -> None:
         return
     console.print(
         f"On this CPU Python and its libraries take about {amount(taken)} more, and a C library "
-        "that keeps freed blocks for later, as GNU's does, up to 150 MiB, or three quarters of what "
-        "is said above where a step has hundreds of messages; with "
+        "that keeps freed blocks for later, as GNU's does, up to 150 MiB, or three quarters of "
+        "what is said above where a step has hundreds of messages; with "
         "MALLOC_MMAP_THRESHOLD_=65536 in the environment it gives them back, which takes time."
     )
 
