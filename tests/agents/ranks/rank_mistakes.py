@@ -13,7 +13,12 @@ from maporl_agents import cli
 
 
 def main(file: Path) -> None:
-    """Print the exit code and the sentences of every command of a JSON file, by name."""
+    """Print the exit code and the sentences of every command of a JSON file, by name.
+
+    Commands run in the folder `rank-N` beside the file where there is one: the disk of a machine.
+    """
+    if (own := file.parent / f"rank-{os.environ['RANK']}").is_dir():
+        os.chdir(own)
     told = {}
     for name, words in json.loads(file.read_text()).items():
         printed = io.StringIO()

@@ -47,8 +47,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]]
             {"id": f"q{i}", "split": ("train", "test")[i % 2], "answer": str(rank), **row}
             for i in range(8)
         ]
-        (folder / f"data-{rank}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
-        shutil.copytree(TINY if not rank else tiny.checkpoint(1), folder / f"model-{rank}")
+        disk = folder / f"rank-{rank}"
+        shutil.copytree(TINY if not rank else tiny.checkpoint(1), disk / "model")
+        text = "".join(json.dumps(one) + "\n" for one in rows)
+        for file in (disk / "data.jsonl", folder / f"data-{rank}.jsonl"):
+            file.write_text(text)
     one_model = (*LORA, "--team.model", str(TINY))
     with (
         running(TINY) as good,
@@ -59,7 +62,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]]
         commands = {
             "settings": (*FEW, "--seed", "{rank}"),
             "data": (*FEW, "--game.task", f"{folder}/data-{{rank}}.jsonl"),
-            "base": (*LORA, "--team.model", f"{folder}/model-{{rank}}"),
+            "data under one name": (*FEW, "--game.task", "data.jsonl"),
+            "base": (*LORA, "--team.model", f"{folder}/rank-{{rank}}/model"),
+            "weights under one name": (*LORA, "--team.model", "./model"),
             "a file that one lacks": (*FEW, "--game.task", f"{folder}/model-{{rank}}.jsonl"),
             "too many": (*FEW, "--questions-per-step", "1"),
             "another base": (*one_model, *served(other.url)),
@@ -82,7 +87,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]]
 SENTENCES = {
     "settings": "rank 1 has other setting seed than rank 0",
     "data": "rank 1 has other setting game.task",
+    "data under one name": "questions than rank 0",
     "base": "rank 1 has other setting team.model",
+    "weights under one name": "rank 1 has other weights of base 0 than rank 0",
     "a file that one lacks": "no such file",
     "too many": "2 processes for 1 debates in a step",
     "another base": "nats per token",
