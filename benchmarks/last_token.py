@@ -19,10 +19,11 @@ from tempfile import TemporaryDirectory
 
 import torch
 from compared import environments as envs
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from maporl_agents.advantages import group_advantages
 from maporl_agents.losses import policy_loss
+from maporl_agents.tiny.random_model import random_llama
 from maporl_agents.tiny.tokenizer import make_tokenizer
 
 PAIRS = {
@@ -36,15 +37,7 @@ PAIRS = {
 def save_random_model(folder: Path) -> None:
     """Save a random Llama of two layers with the built-in tokenizer."""
     tokenizer = make_tokenizer()
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    random_llama(tokenizer, 0, width=32, heads=2).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

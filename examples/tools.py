@@ -17,13 +17,13 @@ import random
 import tempfile
 from pathlib import Path
 
-import torch
 from tokenizers import Regex, Tokenizer, decoders
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 import maporl_agents
+from maporl_agents.tiny.random_model import random_llama
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.tasks import Task
 from maporl_env.tools.toolbox import block
@@ -76,21 +76,15 @@ def new_model(seed: int) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, eos_token="<eos>", pad_token="<eos>", unk_token="<unk>"
     )
-    shape = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        config = LlamaConfig(
-            vocab_size=len(tokenizer),
-            num_hidden_layers=2,
-            num_key_value_heads=4,
-            max_position_embeddings=256,
-            initializer_range=0.08,
-            eos_token_id=tokenizer.eos_token_id,
-            bos_token_id=None,
-            tie_word_embeddings=True,
-            **shape,
-        )
-        return LlamaForCausalLM(config), tokenizer
+    model = random_llama(
+        *(tokenizer, seed),
+        max_position_embeddings=256,
+        initializer_range=0.08,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        tie_word_embeddings=True,
+    )
+    return model, tokenizer
 
 
 def report(run: maporl_agents.Run) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).parent))  # all tests import `refusals` and `http_servers`
 
 # Workers share the cores. Set before anybody imports torch, which reads it once.
 if "PYTEST_XDIST_WORKER" in os.environ:

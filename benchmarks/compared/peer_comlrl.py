@@ -12,7 +12,7 @@ import sys
 
 import torch
 from comlrl.trainers.reinforce import MAGRPOTrainer
-from comlrl.trainers.reinforce.magrpo import MAGRPOConfig
+from comlrl_settings import trainer_of
 from datasets import Dataset
 from material import reward_of
 from peft import LoraConfig, get_peft_model
@@ -46,25 +46,14 @@ agents = [
     for _ in range(given["agents"])
 ]
 worker.ready(agents=len(agents))
-Paused(
-    agents=agents,
-    num_agents=len(agents),
-    tokenizer=tokenizer,
-    train_dataset=Dataset.from_dict({"prompt": given["prompts"][:1] * 1000}),
-    reward_func=reward,
-    formatters=[lambda item: item["prompt"]] * len(agents),
-    args=MAGRPOConfig(
-        num_agents=len(agents),
-        num_turns=1,
-        num_train_epochs=1,
-        num_generations=given["group"],
-        max_new_tokens=given["tokens"],
-        temperature=1.0,
-        top_p=1.0,
-        top_k=None,
-        agent_learning_rate=1e-5,
-        rollout_buffer_size=1,
-        eval_interval=0,
-        agent_devices="cpu",
-    ),
-).train()
+config = {
+    "num_generations": given["group"],
+    "max_new_tokens": given["tokens"],
+    "agent_learning_rate": 1e-5,
+    "rollout_buffer_size": 1,
+}
+asked = Dataset.from_dict({"prompt": given["prompts"][:1] * 1000})
+trainer = trainer_of(
+    Paused, agents, reward, config=config, tokenizer=tokenizer, train_dataset=asked
+)
+trainer.train()

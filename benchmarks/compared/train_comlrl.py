@@ -19,7 +19,7 @@ import time
 import numpy as np
 import torch
 from comlrl.trainers.reinforce import MAGRPOTrainer
-from comlrl.trainers.reinforce.magrpo import MAGRPOConfig
+from comlrl_settings import trainer_of
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -55,30 +55,17 @@ def reward(*parts: list[str], batch_items: list[dict]) -> list[float]:
 
 tokenizer = AutoTokenizer.from_pretrained(given["models"][0])
 agents = [AutoModelForCausalLM.from_pretrained(folder) for folder in given["models"]]
-trainer = Counted(
-    agents=agents,
-    num_agents=len(agents),
-    tokenizer=tokenizer,
-    train_dataset=Dataset.from_dict(
-        {"prompt": given["prompts"], "number": list(range(len(given["prompts"])))}
-    ),
-    reward_func=reward,
-    formatters=[lambda item: item["prompt"]] * len(agents),
-    args=MAGRPOConfig(
-        num_agents=len(agents),
-        num_turns=1,
-        num_train_epochs=1,
-        num_generations=given["group"],
-        joint_mode=given["joining"],
-        max_new_tokens=given["max_new_tokens"],
-        temperature=1.0,
-        top_p=1.0,
-        top_k=None,
-        agent_learning_rate=given["learning_rate"],
-        rollout_buffer_size=given["questions_per_update"],
-        eval_interval=0,
-        agent_devices="cpu",
-    ),
+config = {
+    "num_generations": given["group"],
+    "joint_mode": given["joining"],
+    "max_new_tokens": given["max_new_tokens"],
+    "agent_learning_rate": given["learning_rate"],
+    "rollout_buffer_size": given["questions_per_update"],
+}
+prompts = {"prompt": given["prompts"], "number": list(range(len(given["prompts"])))}
+asked = Dataset.from_dict(prompts)
+trainer = trainer_of(
+    Counted, agents, reward, config=config, tokenizer=tokenizer, train_dataset=asked
 )
 at: dict[int, dict[str, int]] = {}
 

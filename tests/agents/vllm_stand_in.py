@@ -11,10 +11,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import http_servers
 import torch
 from peft import PeftModel
 from torch import Tensor
@@ -89,7 +89,7 @@ class StandIn:
         self._lock = threading.Lock()
         self._answered = 0
         self._http = _Http(self)
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        self.url = self._http.origin
 
     # -- addresses ---------------------------------------------------------------------------
 
@@ -218,33 +218,25 @@ class StandIn:
     def stop(self) -> None:
         """End the server; connections are refused from then on."""
         self.release.set()
-        self._http.shutdown()
-        self._http.server_close()
+        self._http.stop()
 
 
-class _Http(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 256
-
+class _Http(http_servers.Server):
     def __init__(self, stand_in: StandIn) -> None:
         self.stand_in = stand_in
-        super().__init__(("127.0.0.1", 0), _Handler)
-        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+        super().__init__(_Handler)
+        self.start()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(http_servers.Handler):
     server: _Http
-
-    def log_message(self, *_: Any) -> None:
-        """Print nothing."""
 
     def do_GET(self) -> None:
         known = self.path == "/v1/models"
         self._answer(self.server.stand_in.models() if known else (404, {"detail": "Not Found"}))
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.read())
         here = self.server.stand_in
         work = {
             "/v1/completions": here.completions,
@@ -258,11 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         status, content = answer
-        data = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        self.send(content, status)
 
 
 def _error(code: int, words: str) -> Answer:

@@ -6,10 +6,10 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import gymnasium
+import http_servers
 import pytest
 
 import maporl_env  # noqa: F401  registers the environments
@@ -19,27 +19,23 @@ from maporl_env.http_json import RemoteGarbage, RemoteRefused, RemoteUnavailable
 from maporl_env.types import Question
 
 
-class Server(ThreadingHTTPServer):
+class Server(http_servers.Server):
     """Answers each prompt with its last word in a box; keeps requests; may be told to fail."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.requests: list[tuple[str, dict[str, str], Any]] = []
         self.troubles: list[tuple[int, bytes]] = []
         self.under_way = self.most = 0
         self.pause_seconds = 0.0
         self.lock = threading.Lock()
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(http_servers.Handler):
     server: Server
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.read())
         with self.server.lock:
             self.server.requests.append((self.path, dict(self.headers), body))
             self.server.under_way += 1
@@ -49,13 +45,7 @@ class Handler(BaseHTTPRequestHandler):
         status, content = trouble or (200, completion(body["messages"][-1]["content"]))
         with self.server.lock:
             self.server.under_way -= 1
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Stay silent."""
+        self.send(content, status)
 
 
 def completion(prompt: str) -> bytes:
@@ -68,13 +58,8 @@ def answer(message: object) -> bytes:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http_servers.running(Server()) as server:
+        yield server
 
 
 def test_answers_come_in_the_order_of_the_prompts(server: Server) -> None:

@@ -6,9 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import pytest
 pytest.importorskip("verifiers.v1", reason="needs the extra verifiers")
 pytest.importorskip("maporl_debate", reason="needs pip install ./environments/maporl_debate")
 
+import http_servers
 import verifiers.v1 as vf
 
 from maporl_env.batched import BatchedDebate
@@ -38,37 +37,25 @@ def reply(model: str, messages: list[dict[str, str]]) -> str:
     return rf" I say \boxed{{{right}}}" + "\n"
 
 
-class FakeServer(ThreadingHTTPServer):
+class FakeServer(http_servers.Server):
     """An OpenAI-compatible server that remembers what it was asked."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.asked: list[dict[str, Any]] = []
         self.broken = False
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(http_servers.Handler):
     server: FakeServer
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.read())
         self.server.asked.append(body)
         status, given = 200, completion(body["model"], reply(body["model"], body["messages"]))
         if self.server.broken:
             status, given = 400, {"error": {"message": "no such model here"}}
-        sent = json.dumps(given).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(sent)))
-        self.end_headers()
-        self.wfile.write(sent)
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
+        self.send(given, status)
 
 
 def completion(model: str, text: str) -> dict[str, Any]:
@@ -85,12 +72,8 @@ def completion(model: str, text: str) -> dict[str, Any]:
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:
-    with FakeServer() as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    with http_servers.running(FakeServer()) as server:
         yield server
-        server.shutdown()
-        thread.join(30)
 
 
 @pytest.fixture

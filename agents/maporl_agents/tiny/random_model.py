@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer
@@ -31,6 +32,36 @@ def word_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )
 
 
+def random_llama(
+    tokenizer: PreTrainedTokenizerFast,
+    seed: int,
+    *,
+    width: int = 64,
+    heads: int = 4,
+    **settings: Any,
+) -> LlamaForCausalLM:
+    """Return a Llama of two layers with random weights.
+
+    Args:
+        tokenizer: whose ids it reads.
+        seed: of the weights; the global random state is put back.
+        width: of the hidden states; a multiple of `heads`.
+        heads: of attention.
+        settings: more of `LlamaConfig`.
+    """
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=heads,
+        **settings,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
 def save_random_model(
     folder: Path, texts: Iterable[str], seed: int, *, spread: float = 0.08
 ) -> None:
@@ -43,20 +74,13 @@ def save_random_model(
         spread: standard deviation of the weights. At .02 what is read hardly changes what is said.
     """
     tokenizer = word_tokenizer(texts)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
+    ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    model = random_llama(
+        *(tokenizer, seed),
         initializer_range=spread,
         max_position_embeddings=512,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
+        **ends,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from made_trees import LENGTHS, SAMPLING, asked
 from miniatures import load_team, make_rollout, stir, weights
+from refusals import refused
 from torch import Tensor
 
 from maporl_agents.algorithms.grpo import (
@@ -332,24 +333,20 @@ def test_what_is_set_goes_before_the_variant() -> None:
     assert settings.chosen() == replace(VARIANTS["rloo"], length="token", kl_coef=0.0)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"variant": "drgrpo"}, "choose one of grpo, dr_grpo"),
-        ({"baseline": "max"}, "choose one of mean, leave_one_out, maximum"),
-        ({"groups": "team"}, "choose one of message, agent, question"),
-        ({"group_size": 1}, "group_size must be at least 2"),
-        ({"baseline": "greedy"}, "set scale='none'"),
-        ({"clip_high": -1.0}, "clip_high must be a number above 0"),
-        ({"kl_estimator": "k1"}, "mean gradient of 0 in the loss"),
-        ({"kl_coef": -0.1}, "kl_coef must be"),
-        ({"role_decay": 1.0}, "role_decay must lie in"),
-        ({"entropy_coef": -1.0}, "entropy_coef must be"),
-    ],
+@refused(
+    ({"variant": "drgrpo"}, "choose one of grpo, dr_grpo"),
+    ({"baseline": "max"}, "choose one of mean, leave_one_out, maximum"),
+    ({"groups": "team"}, "choose one of message, agent, question"),
+    ({"group_size": 1}, "group_size must be at least 2"),
+    ({"baseline": "greedy"}, "set scale='none'"),
+    ({"clip_high": -1.0}, "clip_high must be a number above 0"),
+    ({"kl_estimator": "k1"}, "mean gradient of 0 in the loss"),
+    ({"kl_coef": -0.1}, "kl_coef must be"),
+    ({"role_decay": 1.0}, "role_decay must lie in"),
+    ({"entropy_coef": -1.0}, "entropy_coef must be"),
 )
-def test_wrong_settings_are_refused(options: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        GRPOSettings(**options)
+def test_wrong_settings_are_refused(options: dict[str, Any]) -> None:
+    GRPOSettings(**options)
 
 
 def test_a_greedy_baseline_needs_debates_of_equal_length() -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import http_servers
 import pytest
 import yaml
 from small_runs import SMALL, maporl
@@ -105,80 +103,59 @@ def test_licences_and_paths_of_other_models() -> None:
     )
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(http_servers.Handler):
     """The part of a hub that takes a new model and one commit."""
 
     server: Hub
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.read()
         self.server.asked.append((self.path, self.headers.get("Authorization")))
         if self.server.refuses:
-            self.answer({"error": "no write access"}, 403)
+            self.send({"error": "no write access"}, 403)
         elif self.path == "/api/repos/create":
             self.server.created.append(json.loads(body))
-            self.answer({"url": f"{self.server.url}/me/debaters", "name": "me/debaters"})
+            self.send({"url": f"{self.server.origin}/me/debaters", "name": "me/debaters"})
         elif self.path == "/api/validate-yaml":
-            self.answer({"errors": [], "warnings": []})
+            self.send({"errors": [], "warnings": []})
         elif self.path.endswith("/preupload/main"):
             files = [
                 {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False, "oid": None}
                 for f in json.loads(body)["files"]
             ]
-            self.answer({"files": files})
+            self.send({"files": files})
         elif self.path.endswith("/commit/main"):
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     content = base64.b64decode(line["value"]["content"])
                     self.server.files[line["value"]["path"]] = content
-            self.answer(
+            self.send(
                 {
                     "commitOid": "0" * 40,
-                    "commitUrl": f"{self.server.url}/me/debaters/commit/{'0' * 40}",
+                    "commitUrl": f"{self.server.origin}/me/debaters/commit/{'0' * 40}",
                     "hookOutput": "",
                 }
             )
         else:
-            self.answer({"error": self.path}, 404)
+            self.send({"error": self.path}, 404)
 
     def do_GET(self) -> None:
-        self.answer({"error": self.path}, 404)
+        self.send({"error": self.path}, 404)
 
     do_HEAD = do_GET
 
-    def answer(self, content: dict[str, Any], status: int = 200) -> None:
-        data = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
 
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-class Hub(ThreadingHTTPServer):
-    daemon_threads = True
-
+class Hub(http_servers.Server):
     def __init__(self, refuses: bool) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.refuses = refuses
         self.asked: list[tuple[str, str | None]] = []
         self.created: list[dict[str, Any]] = []
         self.files: dict[str, bytes] = {}
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
-@contextmanager
-def hub(refuses: bool = False) -> Iterator[Hub]:
-    server = Hub(refuses)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
+def hub(refuses: bool = False) -> AbstractContextManager[Hub]:
+    return http_servers.running(Hub(refuses))
 
 
 def test_a_push_uploads_every_file_of_the_export(
@@ -188,7 +165,7 @@ def test_a_push_uploads_every_file_of_the_export(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     out = tmp_path / "out"
     with hub() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("HF_ENDPOINT", server.origin)
         assert pushed(run, out, "--merge", "--private", "--license", "apache-2.0") == 0
     assert re.search(r"pushed\s+http://127", capsys.readouterr().out)
     assert server.created[0]["name"] == "debaters"
@@ -203,7 +180,7 @@ def test_a_hub_that_refuses_or_is_silent_leaves_the_export(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with hub(refuses=True) as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("HF_ENDPOINT", server.origin)
         assert pushed(run, tmp_path / "out", "--merge") == 2
     error = " ".join(capsys.readouterr().err.split())
     assert "did not take me/debaters" in error

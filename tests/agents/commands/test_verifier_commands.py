@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from refusals import refused
 
 from maporl_agents.cli import main
 from maporl_agents.config import GameConfig, Sampling, TeamConfig
@@ -259,18 +260,14 @@ def test_options_that_would_do_nothing_are_refused(
     assert not (tmp_path / "d").exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "complaint"),
-    [
-        ("learned", "named with its folder"),
-        ("learned:nowhere", "no verifier.json"),
-        ("remote:nowhere", "http://host:port"),
-        ("magic", "choose one of key, "),
-    ],
+@refused(
+    ("learned", "named with its folder"),
+    ("learned:nowhere", "no verifier.json"),
+    ("remote:nowhere", "http://host:port"),
+    ("magic", "choose one of key, "),
 )
-def test_a_verifier_that_is_not_there_is_named(name: str, complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        make_verifier(name)
+def test_a_verifier_that_is_not_there_is_named(name: str) -> None:
+    make_verifier(name)
 
 
 def test_mistakes_end_with_a_sentence(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import http_servers
 import huggingface_hub
 import pytest
 from made_ggufs import origin_of, write_gguf
@@ -19,18 +18,16 @@ FILE = "mini.gguf"
 REVISION = "0" * 40
 
 
-class Hub(ThreadingHTTPServer):
+class Hub(http_servers.Server):
     """A hub with one file; it remembers what was asked for."""
 
-    daemon_threads = True
-
     def __init__(self, content: bytes, status: int) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
+        super().__init__(Answer)
         self.content, self.status = content, status
         self.asked: list[str] = []
 
 
-class Answer(BaseHTTPRequestHandler):
+class Answer(http_servers.Handler):
     server: Hub
 
     def do_HEAD(self) -> None:
@@ -55,9 +52,6 @@ class Answer(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
 
 @pytest.fixture(scope="module")
 def file(checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -79,8 +73,8 @@ def start(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     def begin(content: bytes, status: int = 200) -> Hub:
         hub = Hub(content, status)
         made.append(hub)
-        threading.Thread(target=hub.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{hub.server_port}"
+        hub.start()
+        address = hub.origin
         constants, template = huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE"
         usual = constants.HUGGINGFACE_CO_URL_TEMPLATE
         monkeypatch.setattr(constants, template, usual.replace(constants.ENDPOINT, address))
@@ -90,8 +84,7 @@ def start(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
     yield begin
     for hub in made:
-        hub.shutdown()
-        hub.server_close()
+        hub.stop()
 
 
 def test_a_model_comes_from_the_hub(start, file: Path) -> None:

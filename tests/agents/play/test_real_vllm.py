@@ -23,11 +23,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from miniatures import load_team, shared_tokenizer
 from rich.console import Console
 from served_cases import learn, requests_of
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from maporl_agents.config import (
     EvalConfig,
@@ -42,6 +40,7 @@ from maporl_agents.play.sampler import complete
 from maporl_agents.play.served import Served
 from maporl_agents.play.vllm_server import VLLMServer
 from maporl_agents.records.run_log import read_metrics
+from maporl_agents.tiny.random_model import random_llama
 from maporl_agents.training import experiment
 from maporl_env.http_json import RemoteError
 
@@ -62,21 +61,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return Path(given)
     made = tmp_path_factory.mktemp("vllm") / "model"
     tokenizer = shared_tokenizer(False)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
+    model = random_llama(
+        *(tokenizer, 0),
+        width=128,
+        heads=2,
         max_position_embeddings=512,
         initializer_range=0.2,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=tokenizer.bos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    LlamaForCausalLM(config).save_pretrained(made)
+    model.save_pretrained(made)
     tokenizer.save_pretrained(made)
     return made
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -10,9 +9,9 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import http_servers
 import pytest
 
 from maporl_agents.cli import main
@@ -330,34 +329,22 @@ def test_two_systems_two_seeds_end_to_end_with_a_job_that_is_killed(
     assert "4 jobs, 4 of them done before" in out
 
 
-class Chat(BaseHTTPRequestHandler):
+class Chat(http_servers.Handler):
     """An OpenAI-compatible server whose model always gives the same answer."""
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
+        self.read()
         message = {"role": "assistant", "content": "I say \\boxed{ 1 }"}
         choice = {"message": message, "finish_reason": "stop"}
-        body = json.dumps({"choices": [choice]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        return
+        self.send({"choices": [choice]})
 
 
 def test_an_endpoint_plays_the_untrained_systems(tmp_path: Path) -> None:
-    server = HTTPServer(("127.0.0.1", 0), Chat)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        model = f"http://127.0.0.1:{server.server_port}/v1,model=m"
-        settings = replace(SMALL, model=model)
+    with http_servers.running(http_servers.Server(Chat)) as server:
+        settings = replace(SMALL, model=f"{server.url},model=m")
         debate = carry_out(
             BenchJob("sharing", "debate", 0), settings, tmp_path / "r", tmp_path / "w"
         )
-    finally:
-        server.shutdown()
     asked = settings.task("sharing").questions("test", SMALL.questions)
     assert debate.right[-1] == tuple(float(q.answer == "1") for q in asked)
     assert debate.tokens[0] == pytest.approx(6 * len("I say \\boxed{ 1 }") / 4, rel=0.3)

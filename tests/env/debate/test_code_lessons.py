@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from refusals import refused
 
 from maporl_env.batched import BatchedDebate, DebateConfig, Prompt
 from maporl_env.sandbox import unavailable
@@ -116,17 +117,13 @@ def test_the_answer_is_the_first_attempt_with_the_largest_share() -> None:
     assert protocol.outcome(Transcript(QUESTION, ("agent_0",), (), ())) == ()
 
 
-@pytest.mark.parametrize(
-    ("options", "complaint"),
-    [
-        ({"num_turns": 5}, "num_turns must be even, not 5"),
-        ({"cut": 1.1}, "cut and scale are for speed-ups"),
-        ({"count": -1}, "count must be an integer >= 0"),
-    ],
+@refused(
+    ({"num_turns": 5}, "num_turns must be even, not 5"),
+    ({"cut": 1.1}, "cut and scale are for speed-ups"),
+    ({"count": -1}, "count must be an integer >= 0"),
 )
-def test_wrong_settings_are_refused(options: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        CodeLessons(**options)
+def test_wrong_settings_are_refused(options: dict[str, Any]) -> None:
+    CodeLessons(**options)
 
 
 # --- tests of one's own ---

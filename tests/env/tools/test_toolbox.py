@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
+from refusals import refused
 
 from maporl_env import debate_v0
 from maporl_env.batched import BatchedDebate, DebateConfig
@@ -297,17 +298,19 @@ def test_an_own_tool_that_raises_gives_its_error(tmp_path) -> None:
     assert "error: KeyError: 'x'" in made.results[0][1]
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("pyhton", "unknown tool 'pyhton': choose among python, search:FOLDER"),
-        ("search", "needs its folder"),
-        ("search:/no/such/folder", "no such folder"),
-        ("nowhere.py:f", "nowhere.py"),
-    ],
+WITHOUT_A_TOOL = (
+    ("pyhton", "unknown tool 'pyhton': choose among python, search:FOLDER"),
+    ("search", "needs its folder"),
+    ("search:/no/such/folder", "no such folder"),
+    ("nowhere.py:f", "nowhere.py"),
 )
-def test_a_name_without_a_tool_is_refused(name: str, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        toolbox_named([name])
-    with pytest.raises(ValueError, match=words):
-        DebateConfig(tools=[name])
+
+
+@refused(*WITHOUT_A_TOOL)
+def test_a_name_without_a_tool_is_refused(name: str) -> None:
+    toolbox_named([name])
+
+
+@refused(*WITHOUT_A_TOOL)
+def test_and_so_are_settings_with_it(name: str) -> None:
+    DebateConfig(tools=[name])
