@@ -37,7 +37,7 @@ PAIRS = {
 def save_random_model(folder: Path) -> None:
     """Save a random Llama of two layers with the built-in tokenizer."""
     tokenizer = make_tokenizer()
-    random_llama(tokenizer, 0, width=32, heads=2).save_pretrained(folder)
+    random_llama(len(tokenizer), 0, width=32, heads=2).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

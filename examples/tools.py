@@ -77,7 +77,7 @@ def new_model(seed: int) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
         tokenizer_object=backend, eos_token="<eos>", pad_token="<eos>", unk_token="<unk>"
     )
     model = random_llama(
-        *(tokenizer, seed),
+        *(len(tokenizer), seed),
         max_position_embeddings=256,
         initializer_range=0.08,
         eos_token_id=tokenizer.eos_token_id,

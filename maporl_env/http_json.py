@@ -8,6 +8,7 @@ import math
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -209,6 +210,25 @@ class Service:
         refused = RemoteRefused(text)
         refused.status = answer.status
         raise refused
+
+
+OWN_FIELDS = ("model", "messages", "n", "stream")
+"""Fields of a request for a chat completion that are not the caller's to set."""
+
+
+def chat_service(url: str, what: str, token: str | None, attempts: Attempts) -> Service:
+    """Return the service of an OpenAI-compatible server's chat completions; errors as `Service`."""
+    remedy = "start the server, or correct the address"
+    path = "/chat/completions"
+    return Service(url, path, what=what, remedy=remedy, token=token, attempts=attempts)
+
+
+def require_chat(parallel: object, options: Mapping[str, Any], owner: str) -> None:
+    """Raise ValueError for a number of requests at once below 1, or for options of the owner."""
+    if isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1:
+        raise ValueError(f"parallel must be an integer >= 1, not {parallel!r}")
+    if taken := sorted(set(options) & set(OWN_FIELDS)):
+        raise ValueError(f"options must leave {', '.join(taken)} to the {owner} itself")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import statistics
 from collections.abc import Callable, Sequence
@@ -12,6 +13,12 @@ from pathlib import Path
 def spread(values: Sequence[float]) -> str:
     """Return the median and the range of some values."""
     return f"{statistics.median(values):.3f} [{min(values):.3f}-{max(values):.3f}]"
+
+
+def keep(figures: object, path: Path | None) -> None:
+    """Write the figures of a benchmark to a file, if one is named."""
+    if path:
+        path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def main(

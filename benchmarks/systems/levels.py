@@ -11,7 +11,6 @@ Weights are merged of two adapters that were trained apart, on sums of coins (ta
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from statistics import fmean
 
 from rich.console import Console
 
+from benchmarks.compared.over_seeds import keep
 from maporl_agents.config import GameConfig, Sampling, TeamConfig, TrainConfig
 from maporl_agents.mixtures.collab import Collab, Rollouts
 from maporl_agents.mixtures.merged_adapters import merge
@@ -231,8 +231,7 @@ def main() -> None:
             f"| {name} | {share.mean:.3f} [{share.low:.2f}-{share.high:.2f}] "
             f"| {fmean(row['tokens']):.1f} |"
         )
-    if args.json:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    keep(figures, args.json)
 
 
 if __name__ == "__main__":

@@ -18,15 +18,15 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from benchmarks.compared.chef import wanted
-from benchmarks.compared.over_seeds import spread
+from benchmarks.compared.over_seeds import keep, spread
 from maporl_agents.revision.subset_network import Features, Regression, SubsetNetwork, fit
 from maporl_agents.seeding import seed_of
 from maporl_env.games.boxes_v0 import parallel_env as boxes
@@ -40,6 +40,22 @@ SCRIPTED = 0.5
 """Share of the cooks' actions that are those of the script."""
 
 
+class Effort(NamedTuple):
+    """How much is played and learnt.
+
+    Attributes:
+        collected: games of mu that the critic learns from.
+        epochs: of the regression.
+        validated: games for each alpha.
+        played: games of each row of the table.
+    """
+
+    collected: int
+    epochs: int
+    validated: int
+    played: int
+
+
 @dataclass(frozen=True)
 class Task:
     """What is played, and with what effort.
@@ -49,10 +65,7 @@ class Task:
         state: what the critic reads of the environment.
         success: share of what there was to do, from the environment and an episode.
         gamma: discount of a turn.
-        collected: games of mu that the critic learns from.
-        epochs: of the regression.
-        validated: games for each alpha.
-        played: games of each row of the table.
+        effort: how much is played and learnt.
         alphas: one of which is chosen on validation games.
     """
 
@@ -60,10 +73,7 @@ class Task:
     state: Callable[[Any], Any]
     success: Callable[[Any, Episode], float]
     gamma: float
-    collected: int
-    epochs: int
-    validated: int
-    played: int
+    effort: Effort
     alphas: tuple[float, ...]
 
 
@@ -73,39 +83,29 @@ def overcooked() -> Any:
     return OvercookedGame("cramped_room", horizon=200)
 
 
+KITCHEN = Task(
+    make=overcooked,
+    state=lambda env: env.state(),
+    success=lambda env, episode: float(env.soups),
+    gamma=0.95,
+    effort=Effort(collected=200, epochs=4, validated=4, played=10),
+    alphas=(0.0, 0.1, 0.5),
+)
 TASKS = {
     "boxes": Task(
         make=boxes,
         state=lambda env: env.state(),
         success=lambda env, episode: episode.total / env.number,
         gamma=0.9,
-        collected=600,
-        epochs=6,
-        validated=20,
-        played=50,
+        effort=Effort(collected=600, epochs=6, validated=20, played=50),
         alphas=(0.0, 0.05, 0.2),
     ),
-    "overcooked": Task(
-        make=overcooked,
-        state=lambda env: env.state(),
-        success=lambda env, episode: float(env.soups),
-        gamma=0.95,
-        collected=200,
-        epochs=4,
-        validated=4,
-        played=10,
-        alphas=(0.0, 0.1, 0.5),
-    ),
-    "overcooked-more": Task(
-        make=overcooked,
+    "overcooked": KITCHEN,
+    "overcooked-more": replace(
+        KITCHEN,
         state=lambda env: env.state()[:-1],  # without the time
-        success=lambda env, episode: float(env.soups),
         gamma=0.9,
-        collected=600,
-        epochs=3,
-        validated=4,
-        played=10,
-        alphas=(0.0, 0.1, 0.5),
+        effort=KITCHEN.effort._replace(collected=600, epochs=3),
     ),
 }
 
@@ -156,14 +156,14 @@ def learnt(task: Task, seed: int) -> tuple[SubsetNetwork, list[Episode]]:
     alone = Alone(Mu(env, seed_of(seed, "mu")))
     episodes = [
         play(env, alone, task.state, seed=seed_of(seed, "collect", n))
-        for n in range(task.collected)
+        for n in range(task.effort.collected)
     ]
     count = int(env.action_space(env.possible_agents[0]).n)
     features = Features(
         len(env.possible_agents), lambda state: state, len(task.state(env)), one_hot(count), count
     )
     critic = SubsetNetwork(features, seed=seed)
-    how = Regression(task.gamma, task.epochs, batch_size=256, learning_rate=2e-3, seed=seed)
+    how = Regression(task.gamma, task.effort.epochs, batch_size=256, learning_rate=2e-3, seed=seed)
     errors = fit(critic, [episode.steps for episode in episodes], how)
     print(f"seed {seed}: error of the returns {errors[0]:.3f} -> {errors[-1]:.3f}", flush=True)
     return critic, episodes
@@ -212,21 +212,22 @@ def run(task: Task, seed: int) -> dict[str, Row]:
     """Return the table of one seed."""
     critic, episodes = learnt(task, seed)
     wrong = Shuffled(critic, episodes, seed_of(seed, "shuffled"))
-    found = {"mu alone": measured(task, lambda env, mu: Alone(mu), seed, task.played, "test")}
+    effort = task.effort
+    found = {"mu alone": measured(task, lambda env, mu: Alone(mu), seed, effort.played, "test")}
     for name in ("ReAd-S", "ReAd-J"):
         tried = {
-            alpha: measured(task, teams(critic, alpha)[name], seed, task.validated, "validation")[
+            alpha: measured(task, teams(critic, alpha)[name], seed, effort.validated, "validation")[
                 "return"
             ]
             for alpha in task.alphas
         }
         alpha = max(tried, key=lambda each: tried[each])
         for title, judge in ((name, critic), (f"{name}, scores shuffled", wrong)):
-            found[title] = measured(task, teams(judge, alpha)[name], seed, task.played, "test")
+            found[title] = measured(task, teams(judge, alpha)[name], seed, effort.played, "test")
             found[title]["alpha"] = alpha
     times = found["ReAd-S"]["proposals"]
     per_action = times / len(task.make().possible_agents)
-    again = measured(task, asked_often(per_action), seed, task.played, "test")
+    again = measured(task, asked_often(per_action), seed, effort.played, "test")
     found["mu asked as often, one proposal at random"] = again | {"proposals": times}
     return found
 
@@ -249,11 +250,10 @@ def main() -> None:
         cells = [spread([one[name][key] for one in each]) for key in each[0]["mu alone"]]
         print(f"| {name} | {' | '.join(cells)} |")
     print(
-        f"\nMedian [range] over seeds {args.seeds}, {TASKS[args.task].played} games a row; "
+        f"\nMedian [range] over seeds {args.seeds}, {TASKS[args.task].effort.played} games a row; "
         f"{platform.machine()}, one thread, {time.process_time() - start:.0f} CPU-s in all."
     )
-    if args.json:
-        args.json.write_text(json.dumps(each, indent=1) + "\n", encoding="utf-8")
+    keep(each, args.json)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any
 
-from maporl_env.http_json import Attempts, Service, completion_of
+from maporl_env.http_json import Attempts, chat_service, completion_of, require_chat
 from maporl_env.reading.written_values import parts_behind
 
 TOKEN_VARIABLE = "OPENAI_API_KEY"
-OWN_FIELDS = ("model", "messages", "n", "stream")
-"""Fields of a request that are not the caller's to set."""
 
 
 class Endpoint:
@@ -57,22 +55,14 @@ class Endpoint:
         retries: int = 2,
         pause_seconds: float = 0.5,
     ) -> None:
-        if isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1:
-            raise ValueError(f"parallel must be an integer >= 1, not {parallel!r}")
-        if taken := sorted(set(options) & set(OWN_FIELDS)):
-            raise ValueError(f"options must leave {', '.join(taken)} to the endpoint itself")
+        require_chat(parallel, options, "endpoint")
         self.model = model
         self.system = system
         self.options = dict(options)
         self.parallel = parallel
-        self.service = Service(
-            url,
-            "/chat/completions",
-            what="model",
-            remedy="start the server, or correct the address",
-            token=(os.environ.get(TOKEN_VARIABLE) if token is None else token) or None,
-            attempts=Attempts(timeout_seconds, retries, pause_seconds),
-        )
+        token = (os.environ.get(TOKEN_VARIABLE) if token is None else token) or None
+        attempts = Attempts(timeout_seconds, retries, pause_seconds)
+        self.service = chat_service(url, "model", token, attempts)
 
     def __call__(self, prompts: Sequence[str]) -> list[str]:
         """Return the model's answer to each prompt, in their order.

@@ -27,7 +27,14 @@ from types import MappingProxyType
 from typing import Any
 
 from maporl_env import prompts
-from maporl_env.http_json import Attempts, RemoteError, RemoteGarbage, Service, completion_of
+from maporl_env.http_json import (
+    Attempts,
+    RemoteError,
+    RemoteGarbage,
+    chat_service,
+    completion_of,
+    require_chat,
+)
 from maporl_env.reading.written_values import parts_behind
 from maporl_env.types import Question
 
@@ -61,7 +68,6 @@ Message to be graded:
 
 Grade the message by the rubric, as one JSON object."""
 
-OWN_FIELDS = ("model", "messages", "n", "stream")
 MAX_REMEMBERED = 4_096
 MAX_CHARS = 40_000
 """Of a message that is sent whole; a longer one loses its middle."""
@@ -115,24 +121,15 @@ class JudgeVerifier:
         retries: int = 2,
         pause_seconds: float = 0.5,
     ) -> None:
-        if isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1:
-            raise ValueError(f"parallel must be an integer >= 1, not {parallel!r}")
+        require_chat(parallel, options, "judge")
         if not rubric.strip():
             raise ValueError("the rubric of a judge is empty: say what deserves which score")
-        if taken := sorted(set(options) & set(OWN_FIELDS)):
-            raise ValueError(f"options must leave {', '.join(taken)} to the judge itself")
         self.model, self.rubric, self.reference = model, rubric.strip(), reference
         self.options = {"temperature": 0, **options}
         self.parallel = parallel
         self.costs: Counter[str] = Counter()
-        self.service = Service(
-            url,
-            "/chat/completions",
-            what="judge",
-            remedy="start the server, or correct the address",
-            token=token,
-            attempts=Attempts(timeout_seconds, retries, pause_seconds),
-        )
+        attempts = Attempts(timeout_seconds, retries, pause_seconds)
+        self.service = chat_service(url, "judge", token, attempts)
         self._known: OrderedDict[bytes, float] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from maporl_agents import cli
 from maporl_agents.config import EvalConfig, PPOConfig, Sampling, TrainConfig
 from maporl_agents.records import checkpoint
+from maporl_agents.training import loop
 
 SIZES: dict[str, Any] = {
     "steps": 3,
@@ -37,6 +39,29 @@ def maporl(*argv: object) -> int:
     with pytest.raises(SystemExit) as stop:
         cli.main([str(word) for word in argv])
     return int(stop.value.code or 0)
+
+
+def cut_and_resumed(
+    monkeypatch: pytest.MonkeyPatch, flags: Sequence[object], *, killed_in: int
+) -> list[int]:
+    """Train a run named x in the folder "cut", kill it in a step, counted from 1, and resume it.
+
+    Returns:
+        The steps that were begun, from 0, in both.
+    """
+    take_step, begun = loop.take_step, []
+
+    def killed(*args: Any) -> Any:
+        begun.append(args[4])  # the step
+        if len(begun) == killed_in:
+            raise MemoryError("killed")
+        return take_step(*args)
+
+    monkeypatch.setattr(loop, "take_step", killed)
+    with pytest.raises(MemoryError):
+        maporl("train", *flags, "--runs", "cut")
+    assert maporl("train", "--resume", "cut/x") == 0
+    return begun
 
 
 def wait_for_step(process: subprocess.Popen[str], folder: Path, step: int) -> None:

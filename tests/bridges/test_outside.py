@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Text
 from pettingzoo import AECEnv, ParallelEnv
+from strange_games import begin
 
 from maporl_agents.config import TrainConfig
 
@@ -44,12 +45,7 @@ class Countdown(AECEnv):  # type: ignore[misc]
 
     def reset(self, seed: int | None = None, options: Any = None) -> None:
         self.word = f"seed {seed}"
-        self.agents = self.possible_agents[:]
-        self.rewards = dict.fromkeys(self.agents, 0.0)
-        self._cumulative_rewards = dict.fromkeys(self.agents, 0.0)
-        self.terminations = dict.fromkeys(self.agents, False)
-        self.truncations = dict.fromkeys(self.agents, False)
-        self.infos: dict[str, Any] = {agent: {} for agent in self.agents}
+        begin(self)
         self.said = dict.fromkeys(self.agents, 0)
         self.agent_selection = self.agents[0]
 

@@ -25,6 +25,7 @@ from maporl_agents.config import GRPOConfig, GRPOSettings, Sampling, Variant
 from maporl_agents.losses import Reduction
 from maporl_agents.measure.step_metrics import (
     Metrics,
+    counts_of,
     experience_metrics,
     mean_of,
     rollout_metrics,
@@ -128,10 +129,7 @@ def learn(
     metrics = rollout_metrics(rollouts) | experience_metrics(experience) | mean_of(updates)
     metrics |= group_metrics(experience, settings)
     metrics.pop("explained_variance", None)  # there is no critic
-    metrics["unscored_messages"] = left_out
-    metrics["updates"] = len(updates)
-    metrics["learning_rate"] = rate
-    return metrics
+    return metrics | counts_of(left_out, len(updates), rate)
 
 
 def play_step(

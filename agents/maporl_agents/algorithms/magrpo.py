@@ -30,6 +30,7 @@ from maporl_agents.config import IACConfig, MAGRPOConfig, MAGRPOSettings, scheme
 from maporl_agents.losses import Reduction
 from maporl_agents.measure.step_metrics import (
     Metrics,
+    counts_of,
     experience_metrics,
     mean_of,
     rollout_metrics,
@@ -113,10 +114,7 @@ def train_step(
     new_from = [turn for root in trees for turn in first_new_turns(root)]
     metrics = rollout_metrics(rollouts, new_from) | token_metrics(experience) | mean_of(updates)
     metrics |= tree_metrics(nodes, rows, settings)
-    metrics["unscored_messages"] = left_out
-    metrics["updates"] = len(updates)
-    metrics["learning_rate"] = rate
-    return rollouts, metrics
+    return rollouts, metrics | counts_of(left_out, len(updates), rate)
 
 
 def credit_rows(

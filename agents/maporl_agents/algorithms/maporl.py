@@ -31,6 +31,7 @@ from maporl_agents.losses import (
 )
 from maporl_agents.measure.step_metrics import (
     Metrics,
+    counts_of,
     experience_metrics,
     mean_of,
     rollout_metrics,
@@ -102,10 +103,7 @@ def train_step(
     if ppo.target_kl is not None:
         metrics["skipped_minibatches"] = len(planned) - len(updates)
     metrics |= learner.adapt(metrics["kl"] if updates else None)
-    metrics["unscored_messages"] = left_out
-    metrics["updates"] = len(updates)
-    metrics["learning_rate"] = rate
-    return rollouts, metrics
+    return rollouts, metrics | counts_of(left_out, len(updates), rate)
 
 
 def play_step(

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import get_args
 
-from maporl_agents.algorithms import Scheme, StepWork, grpo
+from maporl_agents.algorithms import StepWork, grpo
 from maporl_agents.algorithms.grpo import GRPOLearner, learn, with_room
 from maporl_agents.config import MLPOConfig, MLPOSettings, Sampling
 from maporl_agents.measure.debate_stats import right
@@ -260,11 +260,12 @@ def work(config: MLPOConfig) -> StepWork:
     return replace(declared, note=note)
 
 
-SCHEME = Scheme(
+SCHEME = replace(
+    grpo.SCHEME,
     settings=MLPOConfig,
     check=check,
-    learner=lambda config, team: GRPOLearner(team, config.grpo, config.steps),
     train_step=train_step,
+    play=None,  # the peers' answers are drawn by the step
     work=work,
     imitated=imitated,
 )

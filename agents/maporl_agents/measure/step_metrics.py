@@ -51,6 +51,15 @@ def rollout_metrics(rollouts: Sequence[Rollout], new_from: Sequence[int] | None 
     return metrics
 
 
+def counts_of(left_out: int, updates: int, learning_rate: float) -> Metrics:
+    """Return how many messages had no score, how many updates there were, and their rate."""
+    return {
+        "unscored_messages": left_out,
+        "updates": updates,
+        "learning_rate": learning_rate,
+    }
+
+
 def means(pairs: Iterable[tuple[str, float]]) -> Metrics:
     """Return the mean of the values of each name, in order of first appearance."""
     values: defaultdict[str, list[float]] = defaultdict(list)

@@ -33,24 +33,19 @@ def word_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def random_llama(
-    tokenizer: PreTrainedTokenizerFast,
-    seed: int,
-    *,
-    width: int = 64,
-    heads: int = 4,
-    **settings: Any,
+    vocabulary: int, seed: int, *, width: int = 64, heads: int = 4, **settings: Any
 ) -> LlamaForCausalLM:
     """Return a Llama of two layers with random weights.
 
     Args:
-        tokenizer: whose ids it reads.
+        vocabulary: number of ids.
         seed: of the weights; the global random state is put back.
         width: of the hidden states; a multiple of `heads`.
         heads: of attention.
         settings: more of `LlamaConfig`.
     """
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=vocabulary,
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=2,
@@ -76,7 +71,7 @@ def save_random_model(
     tokenizer = word_tokenizer(texts)
     ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     model = random_llama(
-        *(tokenizer, seed),
+        *(len(tokenizer), seed),
         initializer_range=spread,
         max_position_embeddings=512,
         bos_token_id=None,

@@ -30,7 +30,6 @@ PROMPTS = [(5, 6, 7, 8), (5, 6, 7, 9, 10)]
 @pytest.fixture(autouse=True)
 def _no_search_for_cycles() -> Iterator[None]:
     """References alone decide what lives."""
-    gc.collect()
     gc.disable()
     yield
     gc.enable()

@@ -27,14 +27,7 @@ from miniatures import load_team, shared_tokenizer
 from rich.console import Console
 from served_cases import learn, requests_of
 
-from maporl_agents.config import (
-    EvalConfig,
-    GameConfig,
-    PPOConfig,
-    Sampling,
-    TeamConfig,
-    TrainConfig,
-)
+from maporl_agents.config import Sampling, TrainConfig
 from maporl_agents.models.team import Team
 from maporl_agents.play.sampler import complete
 from maporl_agents.play.served import Served
@@ -62,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("vllm") / "model"
     tokenizer = shared_tokenizer(False)
     model = random_llama(
-        *(tokenizer, 0),
+        *(len(tokenizer), 0),
         width=128,
         heads=2,
         max_position_embeddings=512,
@@ -203,15 +196,14 @@ def test_another_base_is_refused(folder: Path, url: str, checkpoint, tmp_path: P
 
 @pytest.mark.parametrize("lag", [0, 1])
 def test_a_run_learns_through_it(folder: Path, url: str, tmp_path: Path, lag: int) -> None:
-    config = TrainConfig(
-        steps=3,
-        questions_per_step=8,
-        checkpoint_every=3,
-        game=GameConfig(num_agents=3, num_turns=2),
-        team=TeamConfig(model=(str(folder),), tuning="lora", device="cpu"),
+    usual = TrainConfig(steps=3, questions_per_step=8, checkpoint_every=3)
+    config = replace(
+        usual,
+        game=replace(usual.game, num_agents=3, num_turns=2),
+        team=replace(usual.team, model=(str(folder),), tuning="lora", device="cpu"),
         sampling=replace(sampling(url), lag=lag, request_seconds=120.0),
-        ppo=PPOConfig(learning_rate=1e-2, warmup_steps=0),
-        eval=EvalConfig(questions=2, validation_questions=2),
+        ppo=replace(usual.ppo, learning_rate=1e-2, warmup_steps=0),
+        eval=replace(usual.eval, questions=2, validation_questions=2),
     )
     experiment.run(config, tmp_path / "run", Console(file=io.StringIO()))
     lines = read_metrics(tmp_path / "run")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from strange_games import chains
 
 from maporl_agents.revision.subset_network import Features, Regression, SubsetNetwork, fit
 from maporl_env.revision.features import hashed_words, one_hot
@@ -25,19 +26,6 @@ def games(count: int, seed: int = 0) -> list[list[Step]]:
         one = int(noise.random() < MU[0][1])  # type: ignore[operator]
         two = int(noise.random() < MU[1][one][1])  # type: ignore[index]
         found.append([Step("s", (one, two), Q[one][two])])
-    return found
-
-
-def chains(count: int, gamma: float, seed: int = 1) -> list[list[Step]]:
-    """A chain of three states in which WAIT changes nothing and pays 0, played by a fair coin."""
-    noise, found = random.Random(seed), []
-    for _ in range(count):
-        state, steps = 0, []
-        while state < 3:
-            action = "go" if noise.random() < 0.5 else "wait"
-            steps.append(Step(state, (action,), float(action == "go" and state == 2)))
-            state += action == "go"
-        found.append(steps)
     return found
 
 
@@ -66,7 +54,7 @@ def test_the_values_of_a_chain_are_learnt() -> None:
     )
     critic = SubsetNetwork(features, hidden=32)
     how = Regression(gamma, epochs=4, batch_size=64, learning_rate=3e-3)
-    fit(critic, chains(2_500, gamma), how)
+    fit(critic, chains(2_500), how)
     value = 0.5 / (1 - 0.5 * gamma)
     for state in (2, 1, 0):
         assert critic.q(state) == pytest.approx(value, abs=0.03)

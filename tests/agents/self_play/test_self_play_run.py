@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from small_runs import maporl
+from small_runs import cut_and_resumed, maporl
 
 from maporl_agents.config import GRPOConfig, Sampling, SelfPlayConfig, TeamConfig
 from maporl_agents.models.team import Team
 from maporl_agents.play.speak import requests, speak
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.self_play import run as self_play
-from maporl_agents.training import loop
 from maporl_agents.training.experiment import load_team
 from maporl_env import takeaway_v0
 from maporl_env.batched import Prompt
@@ -47,19 +46,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_a_run_that_was_killed_goes_on_as_if_uncut(monkeypatch, capsys) -> None:
     """Killed in step 4 of 5, behind the checkpoint of step 2: the pool is that of the whole run."""
     assert maporl("train", *FLAGS, "--runs", "whole") == 0
-    take_step, seen = loop.take_step, []
-
-    def killed(*args: Any) -> Any:
-        seen.append(args[4])  # the step
-        if len(seen) == 4:
-            raise MemoryError("killed")
-        return take_step(*args)
-
-    monkeypatch.setattr(loop, "take_step", killed)
-    with pytest.raises(MemoryError):
-        maporl("train", *FLAGS, "--runs", "cut")
-    assert maporl("train", "--resume", "cut/x") == 0
-    assert seen == [0, 1, 2, 3, 2, 3, 4]
+    assert cut_and_resumed(monkeypatch, FLAGS, killed_in=4) == [0, 1, 2, 3, 2, 3, 4]
     whole, cut = files_of(Path("whole/x")), files_of(Path("cut/x"))
     assert cut == whole
     pool = {Path(name).parts[1] for name in whole if name.startswith("pool")}

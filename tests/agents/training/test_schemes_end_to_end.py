@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from small_runs import maporl
+from small_runs import cut_and_resumed, maporl
 
 from maporl_agents.config import CONFIGS
 from maporl_agents.records.run_log import read_metrics
-from maporl_agents.training import loop
 
 SMALL = (
     *("--name", "x", "--questions-per-step", 2, "--sampling.max-new-tokens", 4),
@@ -57,19 +55,7 @@ def test_a_run_of_grpo_that_was_killed_goes_on_as_if_uncut(
     flags = (*SMALL, "--scheme", "grpo", "--grpo.variant", variant, "--grpo.group-size", 2)
     flags += ("--steps", 4, "--checkpoint-every", 2)
     assert maporl("train", *flags, "--runs", "whole") == 0
-    take_step, seen = loop.take_step, []
-
-    def killed(*args: Any) -> Any:
-        seen.append(args[4])  # the step
-        if seen == [0, 1, 2]:
-            raise MemoryError("killed")
-        return take_step(*args)
-
-    monkeypatch.setattr(loop, "take_step", killed)
-    with pytest.raises(MemoryError):
-        maporl("train", *flags, "--runs", "cut")
-    assert maporl("train", "--resume", "cut/x") == 0
-    assert seen == [0, 1, 2, 2, 3]
+    assert cut_and_resumed(monkeypatch, flags, killed_in=3) == [0, 1, 2, 2, 3]
     whole, cut = files_of(Path("whole/x")), files_of(Path("cut/x"))
     assert cut == whole
     assert any(name.endswith("optimizer.safetensors") for name in whole)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from strange_games import chains
 
 from maporl_env.revision.revise import Threshold, Try, act_in_order, act_jointly, revise
 from maporl_env.revision.values import (
@@ -85,13 +86,8 @@ def test_monte_carlo_values_converge_to_the_exact_ones() -> None:
 
 def test_waiting_stands_for_the_value_of_a_state() -> None:
     """On a chain where WAIT changes nothing and pays 0: Q(s, wait) = gamma V(s)."""
-    gamma, noise, values = 0.8, random.Random(1), SubsetValues(0.8)
-    for _ in range(6_000):
-        state, steps = 0, []
-        while state < 3:
-            action = "go" if noise.random() < 0.5 else "wait"
-            steps.append(Step(state, (action,), float(action == "go" and state == 2)))
-            state += action == "go"
+    gamma, values = 0.8, SubsetValues(0.8)
+    for steps in chains(6_000):
         values.add(steps)
     for state in (0, 1, 2):
         waiting, value = values.q(state, ("wait",)), values.q(state)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 from pettingzoo import AECEnv, ParallelEnv
+from strange_games import begin
 
 from maporl_env.games.boxes_v0 import parallel_env as boxes
 from maporl_env.revision.revise import ScoringFailed, Threshold, Try
@@ -178,12 +179,7 @@ class Ended(AECEnv[str, Any, Any]):
         return Discrete(3)
 
     def reset(self, seed: int | None = None, options: Any = None) -> None:
-        self.agents = self.possible_agents[:]
-        self.rewards = dict.fromkeys(self.agents, 0.0)
-        self._cumulative_rewards = dict.fromkeys(self.agents, 0.0)
-        self.terminations = dict.fromkeys(self.agents, False)
-        self.truncations = dict.fromkeys(self.agents, False)
-        self.infos: dict[str, Any] = {agent: {} for agent in self.agents}
+        begin(self)
         self.agent_selection, self.moves = "one", []
 
     def observe(self, agent: str) -> list[Any]:
