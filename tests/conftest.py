@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +31,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("real"):
             item.add_marker("thorough")
+
+
+def pytest_collection_finish() -> None:
+    """Keep libraries and test items out of garbage collections: they live until the end."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left_behind() -> Iterator[None]:
+    """Give libraries and subprocesses a folder of temporary files that goes with the session.
+
+    Its path is short, for sockets in it, and others may enter it, as the sandbox does.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="maporl-tests-"))
+    folder.chmod(0o711)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

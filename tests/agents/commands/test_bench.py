@@ -181,6 +181,7 @@ def untrained(folder: Path, *, nudge: float = 0.0, **settings: Any) -> str:
     return str(folder)
 
 
+@pytest.mark.thorough
 def test_runs_of_equal_step_and_seed_are_told_apart(tmp_path: Path) -> None:
     """By what the checkpoint holds and by the settings; the same run is the same anywhere."""
     first = players_of(untrained(tmp_path / "first")).about

@@ -30,6 +30,15 @@ from maporl_env.types import Question
 FAMILIES = tuple(NATIVE)
 QUESTIONS = [Question(f"q/{i}", f"how much is {i} and three ?", str(i + 3)) for i in range(2)]
 SAMPLING = Sampling(max_new_tokens=4, temperature=0.8)
+EITHER = [
+    pytest.param(
+        *(family, tuning),
+        marks=() if tuning == "lora" or family == "llama" else pytest.mark.thorough,
+    )
+    for family in FAMILIES
+    for tuning in ("full", "lora")
+]
+"""Families with tunings; the quick tests train one family in full."""
 PPO = PPOConfig(minibatches=1, warmup_steps=0)
 GATED = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 TARGETS = dict.fromkeys(FAMILIES, GATED) | {
@@ -56,8 +65,7 @@ def logprobs_of(team: Team, batch: TokenBatch, *, reference: bool = False) -> Te
     return score_tokens(team, batch, temperature=0.8, reference=reference).logprobs
 
 
-@pytest.mark.parametrize("tuning", ["full", "lora"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "tuning"), EITHER)
 def test_log_probabilities(native: Native, family: str, tuning: str) -> None:
     """Played, scored together, shuffled, alone: the same (A1, A3, A5); prompts outgrow windows."""
     team = load_team(native(family), num_turns=2, tuning=tuning)
@@ -139,8 +147,7 @@ def test_adapters_are_on_every_linear_map_of_every_layer(native: Native, family:
     assert len(names) == 2 * (len(TARGETS[family]) + (family == "gpt2"))
 
 
-@pytest.mark.parametrize("tuning", ["full", "lora"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "tuning"), EITHER)
 def test_a_loss_on_one_agent_reaches_all_its_weights_and_no_other(
     native: Native, family: str, tuning: str
 ) -> None:
@@ -158,8 +165,7 @@ def test_a_loss_on_one_agent_reaches_all_its_weights_and_no_other(
     assert not any(reached["agent_0"])
 
 
-@pytest.mark.parametrize("tuning", ["full", "lora"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "tuning"), EITHER)
 def test_a_training_step_and_what_is_saved(
     native: Native, family: str, tuning: str, tmp_path: Path
 ) -> None:
@@ -201,7 +207,7 @@ class TestHeterogeneous:
         folders = [native(family) for family in families]
         return load_team(folders, num_agents=len(folders), num_turns=2, **settings)
 
-    @pytest.mark.parametrize("tuning", ["full", "lora"])
+    @pytest.mark.parametrize("tuning", ["full", pytest.param("lora", marks=pytest.mark.thorough)])
     def test_two_families_train_together(self, native: Native, tuning: str) -> None:
         team = self.team(native, ("llama", "gemma2"), tuning=tuning)
         stir(team)
@@ -239,6 +245,7 @@ class TestHeterogeneous:
                 assert said in read or not said.isprintable()
 
 
+@pytest.mark.thorough
 def test_a_model_spread_by_accelerate_is_the_same_model(native: Native) -> None:
     """On a machine with one device; where there are several, layers go to all."""
     settings = TeamConfig(model=(str(native("llama")),), tuning="lora", device_map="auto")
@@ -250,7 +257,10 @@ def test_a_model_spread_by_accelerate_is_the_same_model(native: Native) -> None:
     )
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize(
+    "attention",
+    ["eager", pytest.param("sdpa", marks=pytest.mark.thorough)],  # the usual one
+)
 def test_attention_is_computed_as_asked(native: Native, attention: str) -> None:
     team = load_team(native("llama"), num_turns=2, tuning="lora", attention=attention)
     assert team.bases[0].model.config._attn_implementation == attention

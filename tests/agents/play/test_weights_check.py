@@ -80,14 +80,17 @@ def test_weights_are_put_back_after_a_look_at_older_ones(checkpoint) -> None:
 
 
 @pytest.mark.parametrize(
-    ("faults", "words"),
+    ("faults", "words", "scale"),
     [
-        ({"stale": True}, "agent_0 before its last update"),
-        ({"skips": True}, "the base model"),
-        ({"mixes": True}, r"agent_1@\d"),
+        ({"stale": True}, "agent_0 before its last update", 0.002),
+        ({"skips": True}, "the base model", 0.002),
+        ({"mixes": True}, r"agent_1@\d", 0.05),  # agents differ by what they learnt apart
+        pytest.param(
+            *({"stale": True}, "agent_0 before its last update", 0.05), marks=pytest.mark.thorough
+        ),
+        pytest.param({"skips": True}, "the base model", 0.05, marks=pytest.mark.thorough),
     ],
 )
-@pytest.mark.parametrize("scale", [0.05, 0.002])
 def test_a_server_that_speaks_with_other_weights_stops_the_run(
     checkpoint, tmp_path: Path, faults: dict[str, bool], words: str, scale: float
 ) -> None:
@@ -95,8 +98,6 @@ def test_a_server_that_speaks_with_other_weights_stops_the_run(
     team = adapted(checkpoint("llama"))
     with running(checkpoint("llama")) as server, engine(team, [server], tmp_path) as served:
         served(team, requests_of(team), SAMPLING, 3)
-        if "mixes" in faults:  # agents differ by what they learnt apart
-            scale = 0.05
         learn(team, seed=2, scale=scale)
         for name, value in faults.items():
             setattr(server.faults, name, value)

@@ -75,12 +75,9 @@ def trained(config: TrainConfig, folder: Path, **events: int) -> experiment.PPOL
 
 
 class TestRun:
+    @pytest.mark.thorough
     @pytest.mark.parametrize(
-        "step",
-        [
-            pytest.param(0, id="before training"),
-            pytest.param(1, id="after it", marks=pytest.mark.thorough),
-        ],
+        "step", [pytest.param(0, id="before training"), pytest.param(1, id="after it")]
     )
     def test_a_signal_while_measuring_ends_the_run_in_order(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int

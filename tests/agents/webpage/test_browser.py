@@ -73,6 +73,7 @@ def test_a_foreign_script_or_picture_is_refused(browser: Any, run: Path) -> None
     assert browser.execute_script("return window.hacked") is None
 
 
+@pytest.mark.thorough
 def test_a_study_renders_and_switches_to_what_is_asked(browser: Any, tmp_path: Path) -> None:
     claims = (Claim("It rises.", ("debate/training",)), Claim("By peers.", ("debate/shuffled",)))
     replace(make_study(), claims=claims).save(tmp_path / "study.json")
@@ -89,6 +90,7 @@ def test_a_study_renders_and_switches_to_what_is_asked(browser: Any, tmp_path: P
     assert browser.get_log("browser") == []
 
 
+@pytest.mark.thorough
 def test_one_can_step_through_turns(browser: Any, run: Path) -> None:
     visit(browser, write_page(run))
     assert texts(browser, "#turn") == ["Turn 1 of 2"]
@@ -107,6 +109,7 @@ def test_one_can_step_through_turns(browser: Any, run: Path) -> None:
     assert browser.get_log("browser") == []
 
 
+@pytest.mark.thorough
 def test_one_can_search_and_filter(browser: Any, run: Path) -> None:
     visit(browser, write_page(run))
     search(browser, "ONERROR")
@@ -126,6 +129,7 @@ def test_one_can_search_and_filter(browser: Any, run: Path) -> None:
     assert browser.get_log("browser") == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["run", "study"])
 def test_a_phone_needs_no_sideways_scrolling(
     browser: Any, run: Path, tmp_path: Path, kind: str
@@ -140,6 +144,7 @@ def test_a_phone_needs_no_sideways_scrolling(
     assert browser.execute_script(script) == 0  # everything one can press has a name
 
 
+@pytest.mark.thorough
 def test_the_dark_page_has_enough_contrast(browser: Any, run: Path) -> None:
     """WCAG: relative luminances (L1 + .05) / (L2 + .05) of text and ground, at least 4.5."""
     page = write_page(run)

@@ -218,7 +218,7 @@ def test_debates_are_capped_in_number_and_size() -> None:
     one, two = debate_sets({"a": {"after": many}, "b": {"after": many}})
     assert (len(one["questions"]), len(two["questions"])) == (MAX_QUESTIONS // 2,) * 2
     assert one["total"] == MAX_QUESTIONS + 5
-    long = [debate(i, "x" * 10**5, turns=9) for i in range(MAX_QUESTIONS)]
+    long = [debate(i, "x" * 10**4, turns=9) for i in range(MAX_QUESTIONS)]
     [cut] = debate_sets({"a": {"after": long}})
     assert 0 < len(cut["questions"]) < MAX_QUESTIONS
     assert len(json.dumps(cut)) < 4_000_000
