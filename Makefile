@@ -8,6 +8,8 @@ ARGS ?=
 JOBS ?= 2
 export PYTHON
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
+# Keep compiled tests: otherwise every test process compiles all of them anew, about 10 seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 READY := .venv/.ready

@@ -11,6 +11,7 @@ from served_cases import SAMPLING, adapted, clients, engine, learn, requests_of
 from vllm_stand_in import Faults, StandIn, running
 
 from maporl_agents.config import Sampling
+from maporl_agents.models.team import Team
 from maporl_agents.play.sampler import complete
 from maporl_agents.play.served import Served
 from maporl_agents.types import Completion, Request, StopReason
@@ -37,6 +38,13 @@ def server(folder: Path) -> Iterator[StandIn]:
 def other(folder: Path) -> Iterator[StandIn]:
     with running(folder) as made:
         yield made
+
+
+def spoken(folder: Path) -> tuple[Team, list[Request], list[Completion]]:
+    """Return a team, what is asked of it, and what the local sampler writes."""
+    team = adapted(folder)
+    asked = requests_of(team)
+    return team, asked, complete(team, asked, SAMPLING, 3)
 
 
 def same(found: list[Completion], wanted: list[Completion]) -> bool:
@@ -100,9 +108,7 @@ def test_each_version_has_new_names_and_old_ones_are_let_go(
 def test_a_pinned_engine_keeps_speaking_with_its_version(
     folder: Path, server: StandIn, tmp_path: Path
 ) -> None:
-    team = adapted(folder)
-    asked = requests_of(team)
-    before = complete(team, asked, SAMPLING, 3)
+    team, asked, before = spoken(folder)
     with engine(team, [server], tmp_path, replace(SAMPLING, lag=1)) as served:
         pinned = served.pinned()
         learn(team, seed=2)
@@ -115,9 +121,7 @@ def test_a_pinned_engine_keeps_speaking_with_its_version(
 def test_stop_texts_and_limits_end_messages_as_in_the_local_sampler(
     folder: Path, server: StandIn, tmp_path: Path
 ) -> None:
-    team = adapted(folder)
-    asked = requests_of(team)
-    first = complete(team, asked, SAMPLING, 3)
+    team, asked, first = spoken(folder)
     text = team.bases[0].chat.decode(first[0].ids[:2]).strip()
     sampling = replace(SAMPLING, stop=(text,), agent_max_new_tokens=(4, 3))
     with engine(team, [server], tmp_path, sampling) as served:
@@ -137,7 +141,9 @@ def test_a_passing_failure_is_tried_again(
     asked = requests_of(team, 1)
     with engine(team, [server], tmp_path, retries=2, seconds=30) as served:
         if "slow" in faults:
-            served.servers = clients([server], retries=20, seconds=0.5)  # a busy machine is slow, too
+            served.servers = clients(
+                [server], retries=20, seconds=0.5
+            )  # a busy machine is slow, too
         for name, count in faults.items():
             setattr(server.faults, name, count)
         served.servers[0].lost = ""
