@@ -141,9 +141,8 @@ def test_a_passing_failure_is_tried_again(
     asked = requests_of(team, 1)
     with engine(team, [server], tmp_path, retries=2, seconds=30) as served:
         if "slow" in faults:
-            served.servers = clients(
-                [server], retries=20, seconds=0.5
-            )  # a busy machine is slow, too
+            # Many attempts, since a busy machine is slow as well.
+            served.servers = clients([server], retries=20, seconds=0.5)
         for name, count in faults.items():
             setattr(server.faults, name, count)
         served.servers[0].lost = ""
