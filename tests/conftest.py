@@ -43,10 +43,10 @@ def pytest_collection_finish() -> None:
 def _nothing_is_left_behind() -> Iterator[None]:
     """Give libraries and subprocesses a folder of temporary files that goes with the session.
 
-    Its path is short, for sockets in it, and others may enter it, as the sandbox does.
+    Its path is short, for sockets in it, and it is open to other users, as /tmp is.
     """
     folder = Path(tempfile.mkdtemp(prefix="maporl-tests-"))
-    folder.chmod(0o711)
+    folder.chmod(0o1777)
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
     yield
     shutil.rmtree(folder, ignore_errors=True)
