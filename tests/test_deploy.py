@@ -180,7 +180,11 @@ def test_ray_trains_with_two_workers(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, DEPLOY / "ray_train.py", "--workers", "2", "--runs", tmp_path]
         + [f"{name}={value}" for name, value in SMALL.items()],
-        env=environment(RAY_TRAIN_V2_ENABLED="1"), capture_output=True, text=True, timeout=800,
+        env=environment(
+            RAY_TRAIN_V2_ENABLED="1",
+            RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="600",  # by default a minute
+            RAY_worker_niceness="0",  # by default 15, which starves on a busy machine
+        ), capture_output=True, text=True, timeout=800,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -6,7 +6,8 @@ In an environment of its own, with Debian's docker-compose or Docker's own plugi
     /tmp/schemas/bin/pip install pytest pytest-timeout pyyaml kubernetes-validate
     /tmp/schemas/bin/python -m pytest -rs --noconftest tests/test_deploy_schemas.py
 
-With MAPORL_CRDS, a folder of the operators' own definitions, their fields are read as well:
+`pip install skypilot` (0.14.1) there reads `skypilot.yaml`. With MAPORL_CRDS, a folder of the
+operators' own definitions, their fields are read as well:
 ray-operator/config/crd/bases/ray.io_rayjobs.yaml of ray-project/kuberay (v1.7.0) and
 manifests/base/crds/kubeflow.org_pytorchjobs.yaml of kubeflow/training-operator (v1.9.0).
 """
@@ -111,6 +112,18 @@ def test_an_operator_accepts_its_own_fields(name: str) -> None:
     assert [f"{list(one.path)}: {one.message}" for one in reader.iter_errors(document)] == []
     document["spec"][f"{field}s"] = document["spec"].pop(field)
     assert len(list(reader.iter_errors(document))) == 1
+
+
+def test_skypilot_reads_its_file() -> None:
+    """By its own reader, without any cloud; a misspelt field is refused."""
+    sky = pytest.importorskip("sky", reason="skypilot is not installed")
+    (document,) = yaml.safe_load_all((DEPLOY / "skypilot.yaml").read_text())
+    task = sky.Task.from_yaml_config(dict(document))
+    assert (task.name, task.num_nodes, list(task.storage_mounts)) == ("maporl", 2, ["/runs"])
+    assert [one.accelerators for one in task.resources] == [{"H100": 8}]
+    document["num_node"] = document.pop("num_nodes")
+    with pytest.raises(ValueError, match="num_node"):
+        sky.Task.from_yaml_config(document)
 
 
 def strict(schema: Any) -> Any:
