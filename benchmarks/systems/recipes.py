@@ -3,19 +3,22 @@
     .venv/bin/python -m benchmarks.systems.recipes leader    # or another name of SYSTEMS
     .venv/bin/python -m benchmarks.systems.recipes leader --table    # only print the table
 
-Every run is an ordinary ``maporl train --recipe NAME``; a run that is finished is not repeated. The
-trained team is then asked again under each control: other agents' messages taken from another
-question, other agents that say nothing, or an answer drawn at random from what was said. Equal
-numbers of messages everywhere. Accuracy on held-out questions, sampled, of the message that is the
-team's answer and of the others that are scored; median and range over seeds.
+Every run is an ordinary ``maporl train --recipe NAME``; a run that is finished is not repeated. A
+team that was only warmed up is asked too. The trained team is asked again under each control: other
+agents' messages taken from another question, other agents that say nothing, or an answer drawn at
+random from what was said. Equal numbers of messages everywhere. Accuracy on held-out questions,
+sampled, of the message that is the team's answer and of the others that are scored; median and
+range over seeds.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +28,12 @@ from maporl_agents.config import RunConfig
 from maporl_agents.measure.debate_stats import right
 from maporl_agents.measure.evaluate import evaluate
 from maporl_agents.models.team import Team
+from maporl_agents.records.muted_log import MutedLog
 from maporl_agents.studies.controls import SwappedPeers
 from maporl_agents.training.experiment import build, load_team
 from maporl_agents.training.make_game import make_game
+from maporl_agents.training.run_questions import parts_of
+from maporl_agents.training.warmup import warm_up
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Transcript
 
@@ -84,14 +90,22 @@ class System:
     Attributes:
         controls: what the trained team is also asked under, by name.
         turns: turns of the measurement; None for the game's.
+        recipe: its name; "" for that of the system.
+        flags: further words of the command line.
     """
 
     controls: Mapping[str, Debates] = field(default_factory=dict)
     turns: int | None = None
+    recipe: str = ""
+    flags: tuple[str, ...] = ()
 
 
 OTHER_QUESTION = "trained, reading another question's messages"
+BACKTRACKING = ("--warmup.steps", "20", "--mlpo.backtracking", "think once more .")
+ROOM = ("--sampling.max-new-tokens", "48")
 SYSTEMS = {
+    "leader_with_room": System(turns=1, recipe="leader", flags=ROOM),
+    "leader_backtracking": System(turns=1, recipe="leader", flags=(*ROOM, *BACKTRACKING)),
     "leader": System({OTHER_QUESTION: SwappedPeers, "trained, its peer is mute": Mute}, turns=1),
     "review": System({OTHER_QUESTION: SwappedPeers, "trained, the first writer is mute": Mute}),
     "teams_and_judge": System(
@@ -109,10 +123,22 @@ def train(runs: Path, name: str, seed: int) -> None:
     target = runs / f"{name}-{seed}"
     if (target / "results.json").exists():
         return
-    words = ["--recipe", name, "--runs", str(runs), "--name", target.name, "--seed", str(seed)]
+    system = SYSTEMS[name]
+    words = ["--recipe", system.recipe or name, "--runs", str(runs), *system.flags]
+    words += ["--name", target.name, "--seed", str(seed)]
     words += ["--eval.questions", "50", "--eval.questions-before", "1", "--eval.use", "last"]
     words += ["--eval.no-greedy", "--overwrite"]
     subprocess.run([sys.executable, "-m", "maporl_agents.cli", "train", *words], check=True)
+
+
+def warmed_up(config: RunConfig) -> Team:
+    """Return the team of a run as it was before its first step of training."""
+    game = make_game(config.game)
+    team, learner = build(config, kept=config)
+    with tempfile.TemporaryDirectory() as folder:
+        asked = parts_of(config, game)["training"]
+        warm_up(config, learner, game, asked, MutedLog(Path(folder), config))
+    return team
 
 
 def figures(config: RunConfig, team: Team, debates: Debates, turns: int | None) -> Figures:
@@ -143,7 +169,10 @@ def measure(runs: Path, name: str, seed: int) -> dict[str, Figures]:
     if not kept.exists():
         config, team = load_team(folder, "last")
         untrained, _ = build(config, kept=config)
-        asked = {"untrained": (untrained, BatchedDebate), "trained": (team, BatchedDebate)}
+        asked: dict[str, tuple[Team, Debates]] = {"untrained": (untrained, BatchedDebate)}
+        if config.warmup.steps:
+            asked["after the warm-up alone"] = (warmed_up(config), BatchedDebate)
+        asked["trained"] = (team, BatchedDebate)
         asked |= {label: (team, debates) for label, debates in system.controls.items()}
         found = {
             label: figures(config, who, debates, system.turns)
@@ -159,9 +188,14 @@ def table(runs: Path, name: str) -> str:
     each = [measure(runs, name, seed) for seed in SEEDS]
     rows = [f"| {name} | other messages | the answer |", "|---|---|---|"]
     for label in each[0]:
-        cells = [spread([one[label][place] for one in each]) for place in range(2)]
+        cells = [_cell([one[label][place] for one in each]) for place in range(2)]
         rows.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _cell(values: Sequence[float]) -> str:
+    """Return the median and the range, or that there are no such messages."""
+    return "-" if any(map(math.isnan, values)) else spread(values)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from maporl_env.tasks import (
     tinygsm,
 )
 from maporl_env.tasks.base import Task
-from maporl_env.tasks.dialogues import backend, bills
+from maporl_env.tasks.dialogues import backend, bills, prices
 from maporl_env.tasks.published import competition_math, hotpotqa, mbpp, multiple_choice
 from maporl_env.types import Question
 from maporl_env.user_functions import given_as, is_own_name, object_named, whole_name
@@ -69,6 +69,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "expressions": built_in(expressions.load),
     "routes": built_in(routes.load),
     "bills": built_in(bills.load),
+    "prices": built_in(prices.load),
     "backend": built_in(backend.load),
     "notes": built_in(notes.load),
     "notes_misled": built_in(notes.load_misled),
@@ -79,7 +80,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     reasoning.PREFIX: partial(reasoning.load, ""),
 }
 
-BUILT_IN = ("shopping", "sharing", "coins", "receipts", "bills")
+BUILT_IN = ("shopping", "sharing", "coins", "receipts", "bills", "prices")
 """Those in the words of the shipped tiny models; their answers are short."""
 
 WITH_OPTIONS: dict[str, Callable[[str], Task]] = {

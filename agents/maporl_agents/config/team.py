@@ -51,9 +51,9 @@ class TeamConfig:
     """Agents that are trained, counted from 0; empty for all. The others stay as they began."""
     partners: tuple[str, ...] = ()
     """Agents that are no models of the run, AGENT=NAME each, counted from 0: a simulated user of
-    the tasks "bills" and "backend" by these names, endpoint:http://host:port/v1,model=NAME, or
-    one's own as module:function or file.py:function, which takes a list of what the agent reads
-    and returns as many texts. They are never trained."""
+    the tasks "bills", "prices" and "backend" by these names,
+    endpoint:http://host:port/v1,model=NAME, or one's own as module:function or file.py:function,
+    which takes a list of what the agent reads and returns as many texts. They are never trained."""
     lora_rank: int = 8
     """Rank of the adapters. Paper: 8."""
     lora_alpha: int = 16

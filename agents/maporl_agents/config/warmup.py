@@ -17,7 +17,8 @@ class WarmupConfig:
     """Training questions that are debated once, to find right answers."""
     transcripts: str = ""
     """A file of transcripts to imitate in place of own right answers, one as JSON per line, such as
-    transcripts/train.jsonl of a run: all messages of trained agents and turns."""
+    transcripts/train.jsonl of a run: all messages of trained agents and turns. Or one's own
+    module:function or file.py:function without arguments, which returns a list of them."""
     preferences: str = ""
     """A file of preference pairs that are learnt by DPO in place of imitation, one as JSON per line
     in TRL's conversational format, with agent and turn, such as preferences.jsonl of `maporl

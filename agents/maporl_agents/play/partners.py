@@ -16,12 +16,16 @@ from maporl_agents.config.team import partner_names
 from maporl_agents.models.team import Team
 from maporl_agents.types import Completion, Request, StopReason
 from maporl_env.bridges.endpoint import Endpoint
-from maporl_env.tasks.dialogues import backend, bills
+from maporl_env.tasks.dialogues import backend, bills, prices
 from maporl_env.user_functions import function_named, is_own_name, texts_of
 
 Partner = Callable[[Sequence[str]], Sequence[str]]
 
-SCRIPTED: dict[str, Partner] = {"bills": bills.user, "backend": backend.user}
+SCRIPTED: dict[str, Partner] = {
+    "bills": bills.user,
+    "prices": prices.user,
+    "backend": backend.user,
+}
 """Simulated users that answer from the reference they read, by the name of their task."""
 ENDPOINT = "endpoint:"
 

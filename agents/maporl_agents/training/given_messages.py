@@ -23,19 +23,52 @@ from maporl_agents.update.batching import Row
 from maporl_env.answers import KINDS
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Message, Touch, Transcript
+from maporl_env.user_functions import function_named, is_own_name
 
 TOUCHES = typing.get_args(Touch)
 
 
-def rows_of_file(team: Team, debates: BatchedDebate, path: Path) -> tuple[list[Row], int]:
+def rows_of(team: Team, debates: BatchedDebate, source: str) -> tuple[list[Row], int]:
     """Return a row per message of a trained agent and turn, and the number of transcripts.
 
+    Args:
+        team: that imitates.
+        debates: the game.
+        source: of the transcripts: a file, or a function by its name.
+
     Raises:
-        ValueError: as `numbered_transcripts` and `given_rows`; names the line.
+        ValueError: as `numbered_transcripts`, `made_transcripts` and `given_rows`; names the line.
     """
-    numbered = numbered_transcripts(path)
-    places = [f"line {number} of {str(path)!r}" for number, _ in numbered]
+    if is_own_name(source):
+        numbered, kind = list(enumerate(made_transcripts(source), start=1)), "transcript"
+    else:
+        numbered, kind = numbered_transcripts(Path(source)), "line"
+    places = [f"{kind} {number} of {source!r}" for number, _ in numbered]
     return given_rows(team, debates, [one for _, one in numbered], places), len(numbered)
+
+
+def made_transcripts(name: str) -> list[Transcript]:
+    """Return the transcripts that a function makes, ``module:name`` or ``file.py:name``.
+
+    Raises:
+        ValueError: there is no such function, it raised, or what it returned are no transcripts.
+    """
+    function = function_named(name)
+    try:
+        made = function()
+    except Exception as error:  # a user's function may raise anything
+        raise ValueError(
+            f"warmup.transcripts: {name!r} raised {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(made, Sequence) or not made:
+        raise ValueError(f"warmup.transcripts: {name!r} must return a list of transcripts")
+    for number, one in enumerate(made, start=1):
+        if not isinstance(one, Transcript):
+            raise ValueError(
+                f"warmup.transcripts: transcript {number} of {name!r} is a {type(one).__name__}, "
+                "not a maporl_env.types.Transcript"
+            )
+    return [_plain(one) for one in made]
 
 
 def read_transcripts(path: Path) -> list[Transcript]:

@@ -25,7 +25,7 @@ from maporl_agents.play.rollout import play
 from maporl_agents.records import checkpoint
 from maporl_agents.records.run_log import RunLog
 from maporl_agents.seeding import seed_of
-from maporl_agents.training.given_messages import rows_of_file
+from maporl_agents.training.given_messages import rows_of
 from maporl_agents.training.given_preferences import pairs_of_file, prefer
 from maporl_agents.training.loop import interruptible
 from maporl_agents.training.make_game import LoadedGame
@@ -41,9 +41,9 @@ PART = 32
 
 
 def require_given(config: RunConfig, game: LoadedGame, team: Team) -> None:
-    """Raise ValueError, before anything is measured, where a run could not imitate its file."""
+    """Raise ValueError, before anything is measured, where given texts cannot be imitated."""
     if config.warmup.steps and config.warmup.transcripts:
-        rows_of_file(team, game.debates(1), Path(config.warmup.transcripts))
+        rows_of(team, game.debates(1), config.warmup.transcripts)
     if config.warmup.steps and config.warmup.preferences:
         pairs_of_file(team, Path(config.warmup.preferences))
 
@@ -57,8 +57,8 @@ def warm_up(
 ) -> str:
     """Warm up a run that begins, and save it as step 0; return in a sentence what came of it.
 
-    The team imitates its own right messages, those of a file, or what its scheme makes. A run that
-    has a checkpoint, or no warm-up, is left alone: the sentence is "".
+    The team imitates its own right messages, those of a file or function, or what its scheme makes.
+    A run that has a checkpoint, or no warm-up, is left alone: the sentence is "".
 
     Args:
         config: of the run, whose `warmup` says how many steps.
@@ -70,7 +70,7 @@ def warm_up(
     Raises:
         Interrupted: a signal came; the run is resumed with the warm-up from its start.
         FloatingPointError: the loss or a weight became infinite or not a number.
-        ValueError: the file of transcripts or pairs cannot be read or does not fit the game.
+        ValueError: the transcripts or pairs cannot be read or does not fit the game.
     """
     if not config.warmup.steps or ranks.first(
         lambda: checkpoint.latest(log.folder / "checkpoints") is not None
@@ -132,8 +132,8 @@ def _rates(settings: WarmupConfig) -> OptimizerConfig:
 
 
 def _given(config: RunConfig, learner: PolicyLearner, game: LoadedGame) -> tuple[list[Row], str]:
-    """Return the messages of a file that are imitated, and a sentence on them."""
-    rows, count = rows_of_file(learner.team, game.debates(1), Path(config.warmup.transcripts))
+    """Return the given messages that are imitated, and a sentence on them."""
+    rows, count = rows_of(learner.team, game.debates(1), config.warmup.transcripts)
     told = f"warm-up: {len(rows):,} messages of {count:,} given transcripts"
     return rows, told if rows else f"{told}: none is trained on"
 

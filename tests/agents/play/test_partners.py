@@ -154,7 +154,7 @@ def test_how_partners_are_written(given: tuple[str, ...]) -> None:
 
 @refused(
     ("2=bills", "names agent 2, and there are 2, counted from 0"),
-    ("1=bill", "unknown partner 'bill': choose one of bills, backend"),
+    ("1=bill", "unknown partner 'bill': choose one of bills, prices, backend"),
     ("1=endpoint:http://127.0.0.1:9/v1", "is written endpoint:http://host:port/v1,model=NAME"),
     ("1=no_such_module_here:speak", "no_such_module_here"),
 )

@@ -17,7 +17,7 @@ from maporl_agents.config import Sampling, WarmupConfig
 from maporl_agents.play.rollout import play
 from maporl_agents.records.log_lines import log_lines
 from maporl_agents.training import experiment
-from maporl_agents.training.given_messages import given_rows, read_transcripts
+from maporl_agents.training.given_messages import given_rows, read_transcripts, rows_of
 from maporl_agents.training.make_game import make_game
 from maporl_agents.update.batching import collate
 from maporl_env.types import Message, Question, Transcript
@@ -105,6 +105,52 @@ def test_bad_files_are_refused(tmp_path: Path, content: str, words: str) -> None
         read_transcripts(path)
     with pytest.raises(ValueError, match="cannot read"):
         read_transcripts(tmp_path / "none.jsonl")
+
+
+MADE = """
+from maporl_env.types import Message, Question, Transcript
+
+def good():
+    asked = Question("q", "how much ?", "39", "number")
+    said = [Message(0, agent, "{ 39 }", 1.0) for agent in ("agent_0", "agent_1")]
+    return [Transcript(asked, ("agent_0", "agent_1"), tuple(said))]
+
+def bad():
+    return good() + [{"messages": []}]
+
+def nothing():
+    return []
+
+def failing():
+    raise RuntimeError("no debates today")
+"""
+
+
+def test_a_function_may_make_the_transcripts(tmp_path: Path) -> None:
+    file = tmp_path / "made_debates.py"
+    file.write_text(MADE, encoding="utf-8")
+    _, learner = experiment.build(SMALL)
+    debates = make_game(SMALL.game).debates(1)
+    rows, count = rows_of(learner.team, debates, f"{file}:good")
+    assert (len(rows), count) == (2, 1)
+    assert {row.completion.text for row in rows} == {"{ 39 }"}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("bad", "transcript 2 of '.*:bad' is a dict, not a maporl_env.types.Transcript"),
+        ("nothing", "nothing' must return a list of transcripts"),
+        ("failing", "raised RuntimeError: no debates today"),
+        ("none", "cannot be found"),
+    ],
+)
+def test_bad_functions_are_refused(tmp_path: Path, name: str, words: str) -> None:
+    file = tmp_path / "made_debates_badly.py"
+    file.write_text(MADE, encoding="utf-8")
+    _, learner = experiment.build(SMALL)
+    with pytest.raises(ValueError, match=words):
+        rows_of(learner.team, make_game(SMALL.game).debates(1), f"{file}:{name}")
 
 
 def test_transcripts_of_another_game_are_refused() -> None:

@@ -62,7 +62,7 @@ def test_names_are_unique_and_all_protocols_are_played() -> None:
     assert len(BY_NAME) == len(CASES)
     protocols = {"debate", "sequential", "pipeline", "joint", "self_correction"}
     assert {case.protocol for case in CASES} == protocols
-    dialogues = {"bills"}  # they need a user who knows the reference
+    dialogues = {"bills", "prices"}  # they need a user who knows the reference
     assert {case.task for case in CASES} == set(tasks.BUILT_IN) - dialogues
     assert all(case.name in listing() and case.digest in listing() for case in CASES)
 
