@@ -47,8 +47,10 @@ def _nothing_is_left_behind() -> Iterator[None]:
     """
     folder = Path(tempfile.mkdtemp(prefix="maporl-tests-"))
     folder.chmod(0o1777)
-    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -62,6 +62,7 @@ def test_our_side_reads_and_writes_the_lengths_that_were_asked_for(tmp_path: Pat
         assert trainer.own_bytes() > 0
 
 
+@pytest.mark.thorough
 def test_a_debate_reads_anew_what_an_append_only_one_reads_once(tmp_path: Path) -> None:
     from compared.engine import asked, least, played, stepped
     from compared.games import Trainer, Work, settings
