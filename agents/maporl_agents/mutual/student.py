@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from maporl_agents.mutual.worlds import Floats, Hinted, one_hot
@@ -147,6 +148,7 @@ class Student:
             "MlpPolicy", self.envs, n_steps=steps, seed=seed % 2**32, **usual | settings
         )
         self.model.frozen = frozen
+        self.model.set_logger(Logger(None, []))  # SB3's own makes a folder in /tmp per segment
         self._steps, self._running = steps * envs, np.zeros(envs)
         self.critic_reads_hints = critic_reads_hints
         self._rng = np.random.default_rng(seed)

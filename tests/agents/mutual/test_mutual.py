@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,13 @@ def test_a_student_that_ignores_hints_does_not_move_when_they_are_shuffled() -> 
         for extractor in (student.model.policy.mlp_extractor.policy_net[0],):
             extractor.weight[:, -3:] = 0
     assert student.act([0, 1, 2, 0]).moved == 0
+
+
+def test_a_student_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    student = Student(Chain, envs=4, steps=6, seed=0)
+    student.act([0, 1, 2, 0])
+    assert not list(tmp_path.glob("SB3-*"))
 
 
 # --- both together ---
