@@ -25,7 +25,11 @@ def change(base: str, adapter: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("how", "coefficient", "weight"),
-    [("uniform", 1.0, 0.5), ("task_arithmetic", 1.0, 1.0), ("task_arithmetic", -0.3, -0.3)],
+    [
+        ("uniform", 1.0, 0.5),
+        pytest.param("task_arithmetic", 1.0, 1.0, marks=pytest.mark.thorough),
+        ("task_arithmetic", -0.3, -0.3),
+    ],
 )
 def test_changes_are_added_exactly(
     checkpoint, tmp_path: Path, how, coefficient: float, weight: float

@@ -57,7 +57,9 @@ def scored(team: Team, completions: list[Completion], temperature: float) -> lis
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2"])
 @pytest.mark.parametrize("tuning", ["full", "lora"])
-@pytest.mark.parametrize("temperature", [0.6, 0.7, 1.0, 1.3])
+@pytest.mark.parametrize(
+    "temperature", [0.7, 1.0, *(pytest.param(t, marks=pytest.mark.thorough) for t in (0.6, 1.3))]
+)
 def test_the_sampler_and_the_trainer_agree(
     checkpoint, family: str, tuning: str, temperature: float
 ) -> None:
