@@ -10,15 +10,16 @@ declare -A extras=(
     [benchmarl]="benchmarl" [agilerl]="train,agilerl" [reasoning]="reasoning"
     [textarena]="train,textarena" [openenv]="openenv" [verifiers]="verifiers"
     [mutual]="train,mutual"
-    [overcooked]="overcooked" [boxes]="reasoning"
+    [overcooked]="overcooked" [boxes]="reasoning" [loggers]="train"
 )
-# What else of this repository must be installed.
-declare -A folders=([verifiers]="./environments/maporl_debate")
+# What else must be installed: a folder of this repository, or packages that no extra asks for.
+declare -A others=([verifiers]="./environments/maporl_debate" [loggers]="trackio mlflow")
 declare -A tests=(
     [reasoning]="tests/env/tasks/test_reasoning_gym.py tests/env/tasks/test_reasoning_options.py"
     [boxes]="tests/env/games tests/env/revision"
     [plain]="tests/bridges"
     [mutual]="tests/agents/mutual"
+    [loggers]="tests/agents/records/test_loggers.py"
     [agilerl]="tests/bridges/test_agilerl.py tests/env/test_registration.py"
     [sb3]="tests/bridges tests/env/observations/test_tokens_official.py tests/env/collaboration"
     [trl]="tests/bridges/test_trl.py tests/bridges/test_trl_trainer.py
@@ -33,10 +34,11 @@ declare -A modules=(
     [reasoning]="reasoning_gym, reasoning_gym.factory" [textarena]="textarena"
     [openenv]="openenv.core" [verifiers]="verifiers.v1, maporl_debate"
     [mutual]="stable_baselines3, minigrid" [overcooked]="overcooked" [boxes]="reasoning_gym"
+    [loggers]="trackio, mlflow"
 )
 order=(
     plain sb3 torchrl supersuit tianshou rllib benchmarl agilerl reasoning textarena openenv verifiers
-    mutual overcooked boxes trl
+    mutual overcooked boxes loggers trl
 )
 
 usage() {
@@ -78,7 +80,7 @@ run() { # NAME: environment, package, tests
     "${PYTHON:-python3}" -m venv "$place/$name" &&
         "$py" -m pip install -q -c "$place/pins.txt" torch &&
         "$py" -m pip install -q -c "$place/pins.txt" pytest pytest-timeout hypothesis \
-            ".[${extras[$name]}]" ${folders[$name]:-} &&
+            ".[${extras[$name]}]" ${others[$name]:-} &&
         "$py" -c "import ${modules[$name]}" &&
         # shellcheck disable=SC2086  # lists of words
         OMP_NUM_THREADS=1 "$py" -m pytest -q --timeout 900 -rP --no-header ${PYTEST_ARGS:-} $paths

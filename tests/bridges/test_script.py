@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = (
     *("plain", "sb3", "torchrl", "supersuit", "tianshou"),
     *("rllib", "benchmarl", "agilerl", "reasoning", "textarena", "openenv", "verifiers"),
-    *("mutual", "overcooked", "boxes", "trl"),
+    *("mutual", "overcooked", "boxes", "loggers", "trl"),
 )
 FAKE = """#!/usr/bin/env bash
 # An interpreter whose environments can do all but import what is named in $MISSING.
@@ -54,7 +54,7 @@ def test_a_library_is_imported_before_its_tests(python: Path, library: str) -> N
     assert calls[imports - 1].startswith("-m pip install")
     module = what.removeprefix("-c import ").split(",")[0]
     assert module.split(".")[0] in {
-        *("maporl_agents", "stable_baselines3", "ray", "reasoning_gym"),
+        *("maporl_agents", "stable_baselines3", "ray", "reasoning_gym", "trackio"),
         library,
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -176,6 +177,36 @@ def test_mlflow_takes_a_run_and_goes_on_with_it(
     history = client.get_metric_history(first.run_id, "score/turn_1")
     assert [(one.step, one.value) for one in history] == [(1, 0.5), (2, 0.75)]
     assert client.get_run(first.run_id).info.status == "FINISHED"
+
+
+TRACKIO = """
+import math
+from maporl_agents.records.loggers import TrackioLogger
+first = TrackioLogger("first", {"seed": 0})
+first.log(1, {"score/turn_1": 0.5, "kl": math.nan})
+first.close()
+again = TrackioLogger("first", {"seed": 0}, run_id=first.run_id)
+again.log(2, {"score/turn_1": 0.75})
+again.close()
+from trackio.sqlite_storage import SQLiteStorage
+[run] = SQLiteStorage.get_runs("maporl")
+print([(one["step"], one["score/turn_1"]) for one in SQLiteStorage.get_logs("maporl", run)])
+"""
+
+
+@pytest.mark.timeout(500)  # a few seconds on a free core
+def test_trackio_takes_a_run_and_goes_on_with_it(tmp_path: Path) -> None:
+    """With the package itself, where it is installed; it reads its folder when it is imported."""
+    pytest.importorskip("trackio", reason="trackio is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", TRACKIO],
+        env={**os.environ, "TRACKIO_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "[(1, 0.5), (2, 0.75)]" in done.stdout.splitlines()
 
 
 def test_a_validation_that_was_cut_off_is_sent_with_its_step(
