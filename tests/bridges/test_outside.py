@@ -18,9 +18,12 @@ pytest.importorskip("torch", reason="needs the extra train")
 
 from miniatures import load_team, save_miniature, shared_tokenizer
 
+from maporl_agents.algorithms import grpo
+from maporl_agents.algorithms.grpo import GRPOLearner
 from maporl_agents.algorithms.maporl import train_step
 from maporl_agents.bridges.outside import OutsideGames, read_text
-from maporl_agents.config import PPOConfig, Sampling
+from maporl_agents.config import GRPOConfig, GRPOSettings, PPOConfig, Sampling
+from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
 from maporl_agents.update.optimiser import PPOLearner
 
@@ -213,18 +216,36 @@ def test_the_trainer_takes_a_game_in_which_agents_drop_out(folder: Path) -> None
     assert len({len(rollout.completions) for rollout in rollouts}) > 1
 
 
+def share_of_the_letter(team: Team, games: OutsideGames, seed: int) -> float:
+    """Return the share of the letter that pays, in 16 sampled games."""
+    played = play(team, games, games.draw(16, seed=seed), Sampling(max_new_tokens=4), seed=seed)
+    return float(np.mean([rollout.rewards.mean() for rollout in played]))
+
+
 @pytest.mark.slow  # a busy core takes a minute
 def test_it_learns_in_a_strangers_environment(folder: Path) -> None:
     """The share of the letter that pays, before and after, by sampled play: up by 0.3 at least."""
     games = OutsideGames(Say, 16, 2, gamma=0.0)
     learner = make_learner(folder, 2, 2, 25)
     config = TrainConfig(sampling=Sampling(max_new_tokens=4))
-
-    def measure() -> float:
-        played = play(learner.team, games, games.draw(16, seed=99), config.sampling, seed=99)
-        return float(np.mean([rollout.rewards.mean() for rollout in played]))
-
-    before = measure()
+    before = share_of_the_letter(learner.team, games, 99)
     for step in range(25):
         train_step(learner, games, games.draw(16, seed=step), config, seed=step)
-    assert measure() > before + 0.3
+    assert share_of_the_letter(learner.team, games, 99) > before + 0.3
+
+
+@pytest.mark.slow  # as above, each
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_grpo_learns_in_a_strangers_environment(folder: Path, seed: int) -> None:
+    """Two groups of eight games a step; the untrained model, whose words are random, is chance."""
+    games = OutsideGames(Say, 16, 2, gamma=0.0)
+    settings = GRPOSettings(learning_rate=1e-2, minibatches=1, kl_coef=0.0, warmup_steps=0)
+    learner = GRPOLearner(load_team(folder, num_agents=2, num_turns=2), settings, steps=75)
+    config = GRPOConfig(grpo=settings, sampling=Sampling(max_new_tokens=4))
+    before = share_of_the_letter(learner.team, games, 99 + seed)
+    for step in range(75):
+        number = 75 * seed + step
+        grpo.train_step(learner, games, games.draw(2, seed=number), config, seed=number)
+    after = share_of_the_letter(learner.team, games, 99 + seed)
+    print(f"\nGRPO, seed {seed}: {before:.3f} of the letters before, {after:.3f} after")
+    assert after > before + 0.3
