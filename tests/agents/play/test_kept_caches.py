@@ -50,6 +50,40 @@ def test_messages_are_those_of_prompts_that_are_read_anew(
     assert len({len(ids) for ids in said(kept)}) > 3  # rows ended at different times
 
 
+PARTIAL_TURNS = [
+    (3, 3, "leader"),
+    (2, 3, "dialogue"),
+    (3, 2, "teams_and_judge"),
+    (3, 1, "review"),
+    (3, 1, "retrieve"),
+    (3, 3, "lessons"),
+]
+
+
+@pytest.mark.parametrize(("agents", "turns", "protocol"), PARTIAL_TURNS)
+def test_where_not_all_speak_the_messages_are_the_same_and_own_ids_stay(
+    checkpoint, agents: int, turns: int, protocol: str
+) -> None:
+    """Agents speak in other turns than their peers, so caches and prompts grow unevenly."""
+    team = make_team(checkpoint)
+    game = debates(agents, turns, protocol=protocol)
+    kept = play(team, game, QUESTIONS, SAMPLING, seed=1)
+    fresh = play(team, game, QUESTIONS, FRESH, seed=1)
+    assert said(kept) == said(fresh)
+    assert (logprobs(kept) - logprobs(fresh)).abs().max() < 1e-12
+    for rollout in kept:
+        own: dict[str, list[TokenIds]] = {}
+        for message, prompt, completion, _ in rollout.spoken():
+            earlier = own.setdefault(message.agent, [])
+            if protocol != "lessons":  # where nobody reads an earlier try
+                assert all(holds(prompt, ids) for ids in earlier)
+            earlier.append(completion.ids)
+
+
+def holds(prompt: TokenIds, part: TokenIds) -> bool:
+    return any(prompt[i : i + len(part)] == part for i in range(len(prompt) - len(part) + 1))
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_padded_prompts_and_a_cache_that_grows_give_the_same(checkpoint, family: str) -> None:
