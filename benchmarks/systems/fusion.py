@@ -18,28 +18,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
-
 from benchmarks.compared.over_seeds import main, spread
-from maporl_agents.config import GameConfig, OptimizerConfig, RunConfig, TeamConfig
+from maporl_agents.config import GameConfig, RunConfig, TeamConfig
 from maporl_agents.measure.evaluate import Evaluation, evaluate
-from maporl_agents.mixtures.fused import teach
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
-from maporl_agents.play.rollout import play
-from maporl_agents.seeding import seed_of
+from maporl_agents.systems.distilled import TEXTS, Texts, learn, messages, right_debates
 from maporl_agents.training.experiment import load_team
 from maporl_agents.training.make_game import debates_of, questions_of
-from maporl_agents.types import Rollout
-from maporl_agents.update.batching import Row
-from maporl_agents.update.fusion import FusedMessages, fusion_step
-from maporl_agents.update.optimiser import PolicyLearner
-from maporl_env.types import Question
 
 SEEDS = (0, 1, 2)
 QUESTIONS = 60
 FILE = "fusion.json"
-TEXTS, STEPS, ROWS = 100, 20, 48
 ALONE = GameConfig(num_agents=1, num_turns=1)
 DEBATE = ["--game.num-agents", "2", "--game.num-turns", "2", "--steps", "25"]
 ARMS = {
@@ -73,63 +63,12 @@ def student(seed: int) -> Team:
     return make_team(team, num_agents=1, num_turns=1, seed=seed)
 
 
-def texts(config: RunConfig, team: Team, seed: int) -> tuple[list[Question], list[Rollout]]:
-    """Return the debates of training questions that agent 0 ended with the right answer."""
-    questions = questions_of(config.game, "train")[:TEXTS]
-    debates = debates_of(config.game, len(questions))
-    found = play(team, debates, questions, config.sampling, seed=seed_of(seed, "texts"))
-    right = [n for n, one in enumerate(found) if one.transcript.messages[-2].score == 1.0]
-    return [questions[n] for n in right], [found[n] for n in right]
-
-
-def messages(
-    pupil: Team,
-    config: RunConfig,
-    team: Team,
-    given: tuple[list[Question], list[Rollout]],
-    other: bool,
-) -> FusedMessages:
-    """Return agent 0's last messages with what both agents expect, having read a debate.
-
-    Args:
-        pupil: the student.
-        config: of the debate.
-        team: the debate's agents.
-        given: questions and debates.
-        other: each agent reads the debate about another question.
-    """
-    questions, rollouts = given
-    own = play(pupil, debates_of(ALONE, len(questions)), questions, config.sampling, seed=0)
-    rows = [
-        Row(alone.prompts[0], rollout.completions[-2], alone.policies[0], n, 0, 0, 0.0)
-        for n, (alone, rollout) in enumerate(zip(own, rollouts, strict=True))
-    ]
-    read = [*rollouts[1:], rollouts[0]] if other else rollouts
-    teachers = [
-        (
-            team,
-            [
-                row._replace(prompt=rollout.prompts[place], policy=rollout.policies[place])
-                for row, rollout in zip(rows, read, strict=True)
-            ],
-        )
-        for place in (-2, -1)
-    ]
-    return teach(pupil, rows, teachers, fusion="min_ce", per="token", top=10)
-
-
-def fused(
-    config: RunConfig, team: Team, given: tuple[list[Question], list[Rollout]], arm: str, seed: int
-) -> Team:
+def fused(config: RunConfig, team: Team, given: Texts, arm: str, seed: int) -> Team:
     """Return a student that was trained by an arm of the table."""
     share, other = ARMS[arm]
     pupil = student(seed)
-    learnt = messages(pupil, config, team, given, other)
-    learner = PolicyLearner(pupil, OptimizerConfig(learning_rate=1e-3, warmup_steps=0), STEPS)
-    generator = torch.Generator().manual_seed(seed_of(seed, "rows"))
-    for _ in range(STEPS):
-        rows = torch.randperm(len(learnt.batch.mask), generator=generator)[:ROWS]
-        fusion_step(learner, learnt.select(rows), share=share, micro_tokens=20_000)
+    read = [*given.rollouts[1:], given.rollouts[0]] if other else []
+    learn(pupil, messages(pupil, ALONE, config, team, given, read), share, seed)
     return pupil
 
 
@@ -155,8 +94,8 @@ def measure(runs: Path, seed: int) -> dict[str, tuple[float, float]]:
         }
         alone = asked(config, student(seed), ALONE)
         found["one model, untrained"] = alone.turns[0].vote, alone.num_tokens / QUESTIONS
-        given = texts(config, team, seed)
-        print(f"seed {seed}: {len(given[0])} of {TEXTS} texts are right", flush=True)
+        given = right_debates(config, team, seed)
+        print(f"seed {seed}: {len(given.questions)} of {TEXTS} texts are right", flush=True)
         for arm in ARMS:
             one = asked(config, fused(config, team, given, arm, seed), ALONE)
             found[f"one model, {arm}"] = one.turns[0].vote, one.num_tokens / QUESTIONS

@@ -57,6 +57,9 @@ class Settings:
         steps: steps of a segment.
         grounding: segments at the start in which the student reads right hints and the teacher is
             silent, so that hints have their meaning before a teacher uses them.
+        listening: segments after these in which the teacher learns and the student only acts and
+            judges: a student that learns from the first hints of an untrained teacher forgets what
+            they meant, and any words may end up with any meaning.
         freeze_teacher: the teacher hints, and learns nothing.
         freeze_student: the student acts and judges; it learns nothing after the grounding.
         critic_reads_hints: see `student.Student`.
@@ -73,6 +76,7 @@ class Settings:
     envs: int = 32
     steps: int = 16
     grounding: int = 10
+    listening: int = 0
     freeze_teacher: bool = False
     freeze_student: bool = False
     critic_reads_hints: bool = True
@@ -84,7 +88,8 @@ class Settings:
     def __post_init__(self) -> None:
         require_choice("world", self.world, tuple(WORLDS))
         require_choice("hints", self.hints, get_args(Hints))
-        for name, least in {"segments": 1, "envs": 2, "steps": 2, "grounding": 0}.items():
+        least_of = {"segments": 1, "envs": 2, "steps": 2, "grounding": 0, "listening": 0}
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
 
@@ -181,7 +186,9 @@ class Run:
         """
         number = len(self.rows)
         grounding = number < self.settings.grounding
-        self.student.model.frozen = self.settings.freeze_student and not grounding
+        listening = number < self.settings.grounding + self.settings.listening
+        still = self.settings.freeze_student or listening
+        self.student.model.frozen = still and not grounding
         told = self.student.situations()
         if self.teacher is None or (grounding and self.settings.hints != "none"):
             names = [right if self.settings.hints != "none" else "" for _, right in told]

@@ -11,15 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from maporl_agents.config import Sampling
-from maporl_agents.mixtures.collab import Collab, Proposal, Rollouts
-from maporl_agents.mixtures.product_of_experts import ProductOfExperts
-from maporl_agents.models.team import Team
-from maporl_agents.play.speak import Engine
 from maporl_agents.seeding import seed_of
 from maporl_agents.systems import training
+from maporl_agents.systems.distilled import distilled_debate
+from maporl_agents.systems.mixing import CountedCollab, product
 from maporl_agents.systems.playing import (
-    BATCH,
+    MEMBERS,
     Cast,
     Members,
     Play,
@@ -30,17 +27,14 @@ from maporl_agents.systems.playing import (
     one_answer,
     written_by,
 )
-from maporl_agents.systems.tasks import BenchTask, scores_by
+from maporl_agents.systems.tasks import BenchTask
 from maporl_agents.systems.votes import Combine, Pass
-from maporl_agents.types import Request
 from maporl_env.answers import extract_answer
 from maporl_env.bridges.calls import Cascade, VerifierRouter
 from maporl_env.types import Question
 from maporl_env.verifiers import AnswerKey
 
 Level = Literal["one model", "calls", "text", "logits", "weights"]
-MEMBERS = 2
-"""Members of untrained systems: agents 0 and 1, who differ where the task's models do."""
 
 
 @dataclass(frozen=True)
@@ -172,57 +166,6 @@ def router(inputs: Inputs) -> Prepared:
     return Prepared(inputs.cast, always(play), told.tokens)
 
 
-def experts(team: Team) -> tuple[str, ...]:
-    """Return the policies of the members of an untrained team."""
-    return tuple(team.policy(agent, 0) for agent in range(MEMBERS))
-
-
-def team_of(cast: Cast) -> Team:
-    """Return the team of a cast; TypeError for an endpoint, which `System.refusal` keeps away."""
-    if not isinstance(cast, TeamCast):
-        raise TypeError("this system needs the models themselves")
-    return cast.team
-
-
-def product(cast: Cast, questions: Sequence[Question]) -> Engine:
-    """Return the product of the members as an engine."""
-    return ProductOfExperts(experts(team_of(cast)))
-
-
-class CountedCollab:
-    """Collab whose rollouts the verifier of the task scores; counts their tokens at most.
-
-    Args:
-        cast: the members.
-        questions: of the debates that are played.
-
-    Attributes:
-        tokens: of rollouts so far.
-    """
-
-    def __init__(self, cast: Cast, questions: Sequence[Question]) -> None:
-        self.tokens = 0
-        self._questions = questions
-        self._verifier = cast.task.scorer()
-        self._engine = Collab(experts(team_of(cast)), self._value, proposals=2)
-
-    def __call__(self, team: Team, asked: Sequence[Request], sampling: Sampling, seed: int):  # type: ignore[no-untyped-def]
-        """Return one completion per request."""
-        return self._engine(team, asked, sampling, seed)
-
-    def _value(
-        self, team: Team, proposed: Sequence[Proposal], sampling: Sampling, seed: int
-    ) -> list[float]:
-        self.tokens += sum(max(0, sampling.max_new_tokens - len(one.ids)) for one in proposed)
-        greedy = replace(sampling, temperature=0.0)
-        return Rollouts(self._scores)(team, proposed, greedy, seed)
-
-    def _scores(self, asked: Sequence[Request], texts: Sequence[str]) -> list[float | None]:
-        assert self._verifier is not None  # which `System.refusal` requires
-        about = [self._questions[request.debate % BATCH] for request in asked]
-        return scores_by(self._verifier, about, texts)
-
-
 # --- Trained ------------------------------------------------------------------------
 
 
@@ -246,11 +189,21 @@ def trained(scheme: training.SchemeName, *, alone: bool = False) -> Callable[[In
     return prepare
 
 
-def merged(inputs: Inputs) -> Prepared:
-    """Train two adapters apart, each on half of the tokens, and merge them into one member."""
-    made = training.merged_team(inputs.cast.task, inputs.train_tokens, inputs.seed, inputs.folder)
-    cast = TeamCast(inputs.cast.task, made.team, made.config.sampling)
-    return Prepared(cast, always(one_answer()), made.tokens)
+def one_member(
+    make: Callable[[BenchTask, int, int, Path], training.Trained],
+) -> Callable[[Inputs], Prepared]:
+    """Return the preparation of one model that comes of several trainings.
+
+    Args:
+        make: takes the task, the tokens to generate, a seed, and a folder for what is on the way.
+    """
+
+    def prepare(inputs: Inputs) -> Prepared:
+        made = make(inputs.cast.task, inputs.train_tokens, inputs.seed, inputs.folder)
+        cast = TeamCast(inputs.cast.task, made.team, made.config.sampling)
+        return Prepared(cast, always(one_answer()), made.tokens)
+
+    return prepare
 
 
 SYSTEMS: dict[str, System] = {
@@ -376,21 +329,21 @@ SYSTEMS: dict[str, System] = {
             "merged",
             "two adapters trained apart, merged",
             "weights",
-            merged,
+            one_member(training.merged_team),
             trained=True,
             needs=("weights",),
+        ),
+        System(
+            "fused",
+            "FuseLLM: a MAPoRL debate distilled into one model",
+            "logits",
+            one_member(distilled_debate),
+            trained=True,
+            needs=("logits",),
         ),
     )
 }
 """The systems by name, in the order of the tables."""
-
-NOT_HERE = {
-    "SWEET-RL": "needs a simulated user with a hidden reference; no task here has one",
-    "ReAd": "needs an environment in which actions are scored before they are taken",
-    "mutual enhancement": "its student is no language model",
-    "FuseLLM": "not on the bench yet",
-}
-"""Systems of this package that the bench leaves out, and why."""
 
 
 def system(name: str) -> System:

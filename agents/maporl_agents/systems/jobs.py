@@ -24,8 +24,8 @@ from typing import Any
 from maporl_agents.records.run_folder import versions
 from maporl_agents.records.storage import load_json, write_text
 from maporl_agents.seeding import seed_of
-from maporl_agents.systems.catalogue import MEMBERS, Inputs, Prepared, System, system
-from maporl_agents.systems.playing import one_answer, untrained
+from maporl_agents.systems.catalogue import Inputs, Prepared, System, system
+from maporl_agents.systems.playing import MEMBERS, one_answer, untrained
 from maporl_agents.systems.tasks import BenchTask, Marker, bench_task
 from maporl_agents.systems.votes import Pass, accuracies, passes_for, tokens_of_first
 from maporl_env.types import Question

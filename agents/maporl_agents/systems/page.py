@@ -13,7 +13,7 @@ from pathlib import Path
 
 from maporl_agents.records.storage import write_text
 from maporl_agents.studies.page import markdown_table, wrapped
-from maporl_agents.systems.catalogue import NOT_HERE, SYSTEMS
+from maporl_agents.systems.catalogue import SYSTEMS
 from maporl_agents.systems.claims import (
     Comparison,
     Results,
@@ -54,6 +54,15 @@ METHOD = (
     f"Marked * are systems that spend more than {TOLERANCE:g} times the budget: no comparison at "
     "equal tokens.",
 )
+NOT_HERE = {
+    "SWEET-RL": "its agent asks a simulated user who reads a hidden reference, and no task here "
+    "has a user to ask; docs/explanation/schemes/sweet_rl.md",
+    "ReAd": "its critic scores actions of an environment before they are taken, and the answer is "
+    "the only action here; docs/explanation/schemes/read.md",
+    "mutual enhancement": "its student is no language model, and answers no question; "
+    "docs/explanation/schemes/mutual.md",
+}
+"""Systems of this package that the bench leaves out, why, and where their figures are."""
 
 
 @dataclass(frozen=True)

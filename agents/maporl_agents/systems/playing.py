@@ -26,6 +26,8 @@ from maporl_env.types import Question
 
 BATCH = 100
 """Debates side by side."""
+MEMBERS = 2
+"""Members of untrained systems: agents 0 and 1, who differ where the task's models do."""
 MOST_AGENTS, MOST_TURNS = 6, 8
 """Of any untrained system of the bench."""
 USUAL_TOKENS = 300

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import http_servers
 import pytest
+import torch
 
 from maporl_agents.cli import main
-from maporl_agents.systems import tasks, training, workers
+from maporl_agents.config import TeamConfig
+from maporl_agents.models.loading import make_team
+from maporl_agents.systems import distilled, tasks, training, workers
 from maporl_agents.systems.catalogue import SYSTEMS, system
 from maporl_agents.systems.claims import by_task, comparisons, rows_of
 from maporl_agents.systems.jobs import (
@@ -35,6 +38,7 @@ from maporl_agents.systems.tasks import TASKS, Marker, bench_task, scores_by
 from maporl_agents.systems.workers import Queue, work_off
 from maporl_agents.tiny import checkpoint
 from maporl_agents.training.make_game import make_game
+from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.types import Question
 
 SMALL = BenchSettings(questions=6, validation=3, answers=4, train_scale=0.01, temperatures=(1.0,))
@@ -261,6 +265,36 @@ def test_a_folder_of_a_model_plays_in_plain_english(tmp_path: Path) -> None:
     result = carry_out(BenchJob("coins", "vote", 0), settings, tmp_path / "r", tmp_path / "w")
     assert len(result.right[0]) == SMALL.questions
     assert result.settings["model"] == str(checkpoint(0))
+
+
+@pytest.mark.thorough
+def test_a_debate_is_distilled_into_one_model_that_writes_its_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, tokens = TASKS["shopping"], 6_000
+    made = distilled.distilled_debate(task, tokens, 0, tmp_path)
+    assert len(made.team.policies) == 1
+    # Half a training of one step at least, and six messages about each text's question.
+    assert made.tokens > distilled.TEXTS * distilled.MESSAGES * 10
+
+    debate = training.team("maporl", task, tokens // 2, 0, tmp_path)
+    given = distilled.right_debates(debate.config, debate.team, 0)
+    assert 0 < len(given.questions) < distilled.TEXTS
+    assert made.tokens == debate.tokens + given.tokens
+    alone = task.training_game(num_agents=1, num_turns=1)
+    raw = make_team(TeamConfig(model=task.models), num_agents=1, num_turns=1, seed=0)
+    costs = []
+    for student in (raw, made.team):
+        learnt = distilled.messages(student, alone, debate.config, debate.team, given)
+        with torch.no_grad():
+            logprobs = score_tokens(student, learnt.batch, temperature=1.0).logprobs
+        costs.append(-float(logprobs[learnt.batch.mask].mean()))
+    assert costs[1] < costs[0] - 0.1
+
+    nothing = distilled.Texts([], [], 0)
+    monkeypatch.setattr(distilled, "right_debates", lambda *_: nothing)
+    with pytest.raises(ValueError, match="nothing can be distilled"):
+        distilled.distilled_debate(task, tokens, 0, tmp_path)
 
 
 # --- The command --------------------------------------------------------------------
