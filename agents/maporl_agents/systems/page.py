@@ -102,10 +102,10 @@ def summary(bench: Bench) -> list[str]:
         f"{minutes:.1f} processor minutes; {len(bench.errors)} failed; {len(missing)} were not "
         f"carried out. Commits: {', '.join(commits) or 'none'}."
     ]
-    if missing:
-        counts = Counter((job.task, job.system) for job in missing)
-        words = [f"{task} {name} ({n})" for (task, name), n in counts.items()]
-        lines.append(f"Not carried out, with the number of seeds: {', '.join(words)}.")
+    for task in dict.fromkeys(job.task for job in missing):
+        counts = Counter(job.system for job in missing if job.task == task)
+        words = [f"{name} ({n})" for name, n in counts.items()]
+        lines.append(f"Not carried out on {task}, number of seeds: {', '.join(words)}.")
     lines += [f"Failed: {job.path}: {said}" for job, said in bench.errors.items()]
     return lines
 

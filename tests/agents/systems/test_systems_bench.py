@@ -199,7 +199,9 @@ def test_the_page_is_one_file_and_says_what_is_missing() -> None:
     page = html_page(bench)
     assert not re.search(r"(?:src|href)=|@import|url\(", page)
     assert "2 of 4 planned jobs" in page
-    assert "shopping debate (1)" in page
+    unbroken = Bench(SMALL, results, jobs, {}, "maporl x", refused)
+    assert "Not carried out on shopping, number of seeds: debate (2)." in html_page(unbroken)
+    assert "Not carried out on shopping, number of seeds: debate (1)." in page
     assert "&lt;b&gt;no&lt;/b&gt;" in page
     assert "<svg" in page
     assert "a reason" in page
@@ -289,7 +291,7 @@ def test_a_debate_is_distilled_into_one_model_that_writes_its_texts(
         with torch.no_grad():
             logprobs = score_tokens(student, learnt.batch, temperature=1.0).logprobs
         costs.append(-float(logprobs[learnt.batch.mask].mean()))
-    assert costs[1] < costs[0] - 0.1
+    assert costs[1] < costs[0] / 2
 
     nothing = distilled.Texts([], [], 0)
     monkeypatch.setattr(distilled, "right_debates", lambda *_: nothing)
