@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/mutual.py                     # the chain, three seeds
     .venv/bin/python benchmarks/mutual.py --world red_ball    # minigrid; extra `mutual`
 
-Seven runs per seed: both learn; likewise, after 20 segments in which the student only listens;
-judged by a critic that reads no hints; the teacher's hints dealt out to other episodes; no hints;
-the teacher frozen; the student frozen after its grounding. Means over the last ten segments; median and range over seeds. A finished run is not
+Eight runs per seed: both learn; likewise, after 20 segments in which the student only listens, or
+judged by a critic that reads no hints, or both; the teacher's hints dealt out to other episodes; no
+hints; the teacher frozen; the student frozen after its grounding. Means over the last ten segments; median and range over seeds. A finished run is not
 repeated.
 """
 
@@ -24,6 +24,7 @@ from maporl_agents.mutual.teaching import Settings, run
 ARMS: dict[str, dict[str, Any]] = {
     "both learn": {},
     "both learn, the student listens first": {"listening": 20},
+    "likewise, and the critic reads no hints": {"listening": 20, "critic_reads_hints": False},
     "both learn, the critic reads no hints": {"critic_reads_hints": False},
     "hints shuffled": {"hints": "shuffled"},
     "no hints": {"hints": "none"},
