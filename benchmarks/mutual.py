@@ -3,10 +3,10 @@
     .venv/bin/python benchmarks/mutual.py                     # the chain, three seeds
     .venv/bin/python benchmarks/mutual.py --world red_ball    # minigrid; extra `mutual`
 
-Eight runs per seed: both learn; likewise, after 20 segments in which the student only listens, or
-judged by a critic that reads no hints, or both; the teacher's hints dealt out to other episodes; no
-hints; the teacher frozen; the student frozen after its grounding. Means over the last ten segments; median and range over seeds. A finished run is not
-repeated.
+Eight runs per seed: both learn; likewise, with a student that learns from the first hints on, or
+judged by a critic that reads hints, or both; the teacher's hints dealt out to other episodes; no
+hints; the teacher frozen; the student frozen after its grounding. Means over the last ten segments;
+median and range over seeds. A finished run is not repeated.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from maporl_agents.mutual.teaching import Settings, run
 
 ARMS: dict[str, dict[str, Any]] = {
     "both learn": {},
-    "both learn, the student listens first": {"listening": 20},
-    "likewise, and the critic reads no hints": {"listening": 20, "critic_reads_hints": False},
-    "both learn, the critic reads no hints": {"critic_reads_hints": False},
+    "likewise, the student does not listen first": {"listening": 0},
+    "likewise, the critic reads hints": {"critic_reads_hints": True},
+    "both, without either": {"listening": 0, "critic_reads_hints": True},
     "hints shuffled": {"hints": "shuffled"},
     "no hints": {"hints": "none"},
     "teacher frozen": {"freeze_teacher": True},
     "student frozen": {"freeze_student": True},
 }
+OLDER = {"listening": 0, "critic_reads_hints": True}
 WORLDS: dict[str, dict[str, Any]] = {
     "chain": {},
-    "red_ball": {"world": "red_ball", "segments": 50, "steps": 16, "grounding": 25},
+    "red_ball": {"world": "red_ball", "segments": 50, "steps": 16, "grounding": 25, **OLDER},
 }
 LAST = 10
 COLUMNS = {"right": "hint right", "return": "return under a hint", "unhinted": "return without"}

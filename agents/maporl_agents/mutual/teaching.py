@@ -62,7 +62,8 @@ class Settings:
             they meant, and any words may end up with any meaning.
         freeze_teacher: the teacher hints, and learns nothing.
         freeze_student: the student acts and judges; it learns nothing after the grounding.
-        critic_reads_hints: see `student.Student`.
+        critic_reads_hints: see `student.Student`. A critic that reads them expects of a right hint
+            what it brings, so that a hint of which it expects nothing is worth as much.
         teacher_learning_rate: of the teacher's AdamW.
         max_new_tokens: of a hint.
         seed: of everything.
@@ -76,10 +77,10 @@ class Settings:
     envs: int = 32
     steps: int = 16
     grounding: int = 10
-    listening: int = 0
+    listening: int = 20
     freeze_teacher: bool = False
     freeze_student: bool = False
-    critic_reads_hints: bool = True
+    critic_reads_hints: bool = False
     teacher_learning_rate: float = 2e-3
     max_new_tokens: int = 1
     seed: int = 0
@@ -186,7 +187,8 @@ class Run:
         """
         number = len(self.rows)
         grounding = number < self.settings.grounding
-        listening = number < self.settings.grounding + self.settings.listening
+        taught = self.teacher is not None and not self.settings.freeze_teacher
+        listening = taught and number < self.settings.grounding + self.settings.listening
         still = self.settings.freeze_student or listening
         self.student.model.frozen = still and not grounding
         told = self.student.situations()

@@ -153,7 +153,9 @@ def test_a_text_that_is_no_hint_is_worth_less_than_any_hint() -> None:
 
 
 def settings(**given: object) -> Settings:
-    return Settings(**{"segments": 3, "envs": 6, "steps": 6, "grounding": 1, **given})
+    return Settings(
+        **{"segments": 3, "envs": 6, "steps": 6, "grounding": 1, "listening": 0, **given}
+    )
 
 
 def moves(both: Run, segments: int) -> tuple[bool, bool]:
@@ -177,6 +179,8 @@ def moves(both: Run, segments: int) -> tuple[bool, bool]:
         ({"freeze_teacher": True}, (False, True)),
         ({"freeze_student": True}, (True, False)),
         ({"freeze_teacher": True, "freeze_student": True}, (False, False)),
+        ({"listening": 9}, (True, False)),
+        ({"listening": 9, "freeze_teacher": True}, (False, True)),
     ],
 )
 def test_what_is_frozen_does_not_move_and_the_other_does(
@@ -202,6 +206,7 @@ def test_a_run_is_kept_and_another_run_does_not_take_its_folder(tmp_path: Path) 
         ({"world": "maze"}, "world"),
         ({"hints": "wrong"}, "hints"),
         ({"envs": 1}, "envs must be at least 2"),
+        ({"listening": -1}, "listening must be at least 0"),
     ],
 )
 def test_wrong_settings_are_refused(given: dict[str, object], complaint: str) -> None:
@@ -215,12 +220,14 @@ def last(rows: list[dict[str, float]], name: str, count: int = 10) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_student_with_hints_gets_ahead_of_one_without(tmp_path: Path, seed: int) -> None:
+def test_the_right_hint_is_found_and_gets_a_student_ahead_and_shuffled_hints_do_not(
+    tmp_path: Path, seed: int
+) -> None:
     found = {
-        hints: run(
-            Settings(hints=hints, seed=seed),
-            tmp_path / hints,
-        )
-        for hints in ("teacher", "none")
+        hints: run(Settings(hints=hints, seed=seed), tmp_path / hints)
+        for hints in ("teacher", "shuffled", "none")
     }
-    assert last(found["teacher"], "return") > last(found["none"], "unhinted") + 0.25
+    assert last(found["teacher"], "right") > 0.9
+    without = last(found["none"], "unhinted")
+    assert last(found["teacher"], "return") > without + 0.25
+    assert last(found["shuffled"], "return") < without + 0.15
