@@ -30,7 +30,7 @@ setup: $(READY) ## make .venv with everything in it (again, if it is broken)
 train: $(READY) ## train two agents with the built-in task; ARGS="--help" lists the options
 	$(BIN)/maporl train $(ARGS)
 
-test: $(READY) ## the quick tests: at most 3 minutes on 2 free cores
+test: $(READY) ## the quick tests: about 5 minutes on 2 free cores
 	$(PYTEST) -m "$(QUICK)" $(ARGS)
 
 test-env: $(READY) ## quick tests of the environment alone
