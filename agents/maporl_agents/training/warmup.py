@@ -70,7 +70,7 @@ def warm_up(
     Raises:
         Interrupted: a signal came; the run is resumed with the warm-up from its start.
         FloatingPointError: the loss or a weight became infinite or not a number.
-        ValueError: the transcripts or pairs cannot be read or does not fit the game.
+        ValueError: the transcripts or pairs cannot be read or do not fit the game.
     """
     if not config.warmup.steps or ranks.first(
         lambda: checkpoint.latest(log.folder / "checkpoints") is not None
