@@ -31,10 +31,9 @@ ARMS: dict[str, dict[str, Any]] = {
     "teacher frozen": {"freeze_teacher": True},
     "student frozen": {"freeze_student": True},
 }
-OLDER = {"listening": 0, "critic_reads_hints": True}
 WORLDS: dict[str, dict[str, Any]] = {
     "chain": {},
-    "red_ball": {"world": "red_ball", "segments": 50, "steps": 16, "grounding": 25, **OLDER},
+    "red_ball": {"world": "red_ball", "segments": 70, "steps": 16, "grounding": 25},
 }
 LAST = 10
 COLUMNS = {"right": "hint right", "return": "return under a hint", "unhinted": "return without"}
