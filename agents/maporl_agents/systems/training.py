@@ -44,6 +44,8 @@ SchemeName = Literal["alone", "maporl", "grpo", "review", "malt", "mlpo", "magrp
 
 MEAN_TOKENS = {"shopping": 16.0, "coins": 6.5, "sharing": 4.0, "expressions": 8.5, "routes": 7.0}
 """Tokens of a message in a training, mean over turns: measured, decides the number of steps."""
+UNSHOWN: dict[str, Any] = {"reward_feedback": False, "feedback_verifier": ""}
+"""Of games of one turn, in which no score of an earlier turn can be read."""
 CHECKPOINTS = 4
 """Of a training, so that little is lost where it is killed."""
 
@@ -105,22 +107,23 @@ def settings_of(scheme: SchemeName, task: BenchTask, tokens: int) -> RunConfig:
 def _plain(scheme: SchemeName, task: BenchTask) -> RunConfig:
     """Return a scheme's settings on a task, without its team and number of steps."""
     game = task.training_game(num_agents=2, num_turns=3)
+    one_turn = replace(game, num_turns=1, **UNSHOWN)
     ppo = PPOConfig(learning_rate=task.learning_rate)
     match scheme:
         case "alone":
-            return TrainConfig(game=replace(game, num_turns=1), ppo=ppo)
+            return TrainConfig(game=one_turn, ppo=ppo)
         case "maporl":
             return TrainConfig(game=game, ppo=ppo)
         case "review":
-            return TrainConfig(game=replace(game, protocol="review", num_turns=1), ppo=ppo)
+            return TrainConfig(game=replace(one_turn, protocol="review"), ppo=ppo)
         case "grpo":
             plain = GRPOConfig(game=game)
             return replace(plain, grpo=replace(plain.grpo, learning_rate=task.learning_rate))
         case "malt":
-            return MALTConfig(game=replace(game, **_pipeline(task)))
+            return MALTConfig(game=replace(one_turn, **_pipeline(task)))
         case "mlpo":
             plain_mlpo = MLPOConfig()
-            leader = replace(plain_mlpo.game, **_of_task(task), num_turns=1)
+            leader = replace(plain_mlpo.game, **_of_task(task) | UNSHOWN, num_turns=1)
             return replace(plain_mlpo, game=leader)
         case "magrpo":
             return MAGRPOConfig(
@@ -146,7 +149,7 @@ def _pipeline(task: BenchTask) -> Mapping[str, Any]:
         roles["personas"] = TINY_ROLES
     elif task.models[0].startswith("tiny"):
         roles["personas"] = ("", "", "")
-    return {"protocol": "pipeline", "num_agents": 3, "num_turns": 1, **roles}
+    return {"protocol": "pipeline", "num_agents": 3, **roles}
 
 
 def _joint(task: BenchTask) -> JointGameConfig:
@@ -211,21 +214,24 @@ def as_trained(config: RunConfig) -> Play:
     return play  # type: ignore[return-value]
 
 
+def lone_member(task: BenchTask, tokens: int, seed: int, member: int) -> RunConfig:
+    """Return the settings by which one adapter is trained alone on about `tokens`."""
+    config = settings_of("alone", task, tokens)
+    return replace(
+        config,
+        team=TeamConfig(model=task.models, tuning="lora"),
+        game=replace(config.game, num_agents=1),
+        seed=seed_of(seed, "adapter", member) % 2**31,
+        steps=2 * config.steps,
+    )
+
+
 def merged_team(task: BenchTask, tokens: int, seed: int, folder: Path) -> Trained:
     """Return the merge of two adapters, each trained alone on half of the tokens; see `merge`."""
-    parts = []
-    for member in range(2):
-        config = settings_of("alone", task, tokens // 2)
-        lone = TeamConfig(model=task.models, tuning="lora", sharing="one")
-        game = replace(config.game, num_agents=1)
-        config = replace(
-            config,
-            team=lone,
-            game=game,
-            seed=seed_of(seed, "adapter", member) % 2**31,
-            steps=2 * config.steps,
-        )
-        parts.append(_carried_out(config, folder / f"part-{member}"))
+    parts = [
+        _carried_out(lone_member(task, tokens // 2, seed, member), folder / f"part-{member}")
+        for member in range(2)
+    ]
     saved = [latest(folder / f"part-{member}" / "checkpoints") for member in range(2)]
     [*adapters] = [next((one / "policies").iterdir()) for one in saved if one is not None]
     place = folder / "merged"
