@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import http_servers
 import pytest
@@ -18,7 +17,6 @@ import torch
 
 from maporl_agents.cli import main
 from maporl_agents.config import TeamConfig
-from maporl_agents.config.effects import refuse_without_effect
 from maporl_agents.models.loading import make_team
 from maporl_agents.systems import distilled, tasks, training, workers
 from maporl_agents.systems.catalogue import SYSTEMS, system
@@ -115,27 +113,6 @@ def test_what_does_not_fit_is_left_out_with_a_reason() -> None:
     assert not any(SYSTEMS[name].trained for name in fitting)
     assert is_endpoint("https://x/v1,model=m")
     assert not is_endpoint("owner/model")
-
-
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-@pytest.mark.parametrize("scheme", ["alone", "maporl", "grpo", "review", "magrpo", "iac", "malt"])
-def test_trainings_generate_about_as_many_tokens(
-    task: tasks.BenchTask, scheme: training.SchemeName
-) -> None:
-    config = training.settings_of(scheme, task, task.train_tokens)
-    tokens = training.answers_of(config) * training.mean_tokens(task)
-    of_round = tokens / (config.steps / config.steps_per_round)
-    assert abs(tokens - task.train_tokens) <= max(of_round / 2 + 1, of_round - task.train_tokens)
-    assert config.game.verifier == "key"
-
-
-@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-def test_no_training_is_refused_for_settings_without_effect(task: tasks.BenchTask) -> None:
-    """Scores are shown in later turns only, and a policy is shared by several agents only."""
-    schemes = get_args(training.SchemeName)
-    configs = [training.settings_of(scheme, task, task.train_tokens) for scheme in schemes]
-    for config in (*configs, training.lone_member(task, task.train_tokens // 2, 0, 1)):
-        refuse_without_effect(config)
 
 
 def test_an_own_task_needs_a_model_and_an_unknown_one_is_refused() -> None:
