@@ -253,7 +253,7 @@ def table_at_tokens(folder: Path) -> str:
             if not at:
                 continue
             best = max(at, key=lambda rate: mean(run["validation"] for run in at[rate]))
-            whole = [*at[best]]
+            whole = at[best]
             cells = (
                 *(side, f"{int(tokens):,}", f"{best:g}", each(whole, "validation")),
                 *(each(whole, "test"), f"**{spread_of(whole)}**"),

@@ -12,7 +12,7 @@ import sys, threading, time
 import torch
 
 def work():
-    square, begun = torch.randn(64, 64), False
+    square = torch.randn(64, 64)
     while True:
         square = torch.tanh(square @ square)
         started.set()
