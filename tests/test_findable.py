@@ -47,6 +47,22 @@ def test_badges_are_true() -> None:
     assert any(d.startswith(f"pettingzoo>={pettingzoo}") for d in PROJECT["dependencies"])
 
 
+@pytest.mark.parametrize("page", ["compare", "scale", "which-scheme"])
+def test_pages_that_strangers_look_for_stand_at_the_top(page: str) -> None:
+    assert (ROOT / "docs" / f"{page}.md").is_file()
+    assert f"docs/{page}.md" in (ROOT / "README.md").read_text("utf-8")
+    contents = (ROOT / "docs" / "index.md").read_text("utf-8")
+    assert page in contents.splitlines()  # of the site
+
+
+def test_every_page_is_in_the_list_of_pages() -> None:
+    docs = ROOT / "docs"
+    pages = {str(path.relative_to(docs)) for path in docs.rglob("*.md")} - {"index.md"}
+    listed = set(re.findall(r"\(([^()]+\.md)\)", (docs / "index.md").read_text("utf-8")))
+    made = ("explanation/results/", "reference/api/")  # tables and modules, linked page by page
+    assert {page for page in pages - listed if not page.startswith(made)} == set()
+
+
 def test_workflows_run_commands_that_are_there() -> None:
     verbs = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text("utf-8"), re.M))
     commands = []
