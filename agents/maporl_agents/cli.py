@@ -31,6 +31,7 @@ from maporl_agents.commands.plan import Plan
 from maporl_agents.commands.play import Play
 from maporl_agents.commands.processes import launch
 from maporl_agents.commands.report import Report
+from maporl_agents.commands.short_help import short_help
 from maporl_agents.commands.train import Train, settings_from
 from maporl_agents.commands.verifier import Verifier
 from maporl_agents.commands.watch import Watch
@@ -119,6 +120,9 @@ def _command(given: Sequence[str]) -> Command | CompareSystems | None:
     """Return the command that is asked for; None where a text was, which is printed."""
     if list(given) == ["--version"]:
         print(f"maporl {importlib.metadata.version('maporl')}")
+        return None
+    if (text := short_help(given)) is not None:
+        print(text)
         return None
     if given[:1] == ["eval"]:
         return eval_command(given[1:])

@@ -13,7 +13,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -147,24 +147,37 @@ def basic_help(command: Any, config: RunConfig, program: str) -> str:
     return "\n".join(lines)
 
 
-def help_of_flags(command: Any, names: Sequence[str], program: str, more: str) -> str:
+def help_of_flags(
+    command: type[Any], flags: Sequence[str], program: str, more: str, arguments: Sequence[str] = ()
+) -> str:
     """Return the help of a command: its docstring and some of its flags.
 
     Args:
-        command: the command with its defaults.
-        names: of the fields to show.
+        command: its class.
+        flags: the fields to show; with a dot, those of a group whose name is not typed.
         program: what is typed before the flags.
         more: paragraphs between the docstring and the flags; the last is wrapped.
+        arguments: fields that are typed without a flag, in their order.
     """
     width = min(shutil.get_terminal_size((WIDEST, 24)).columns, WIDEST)
-    lines = [f"usage: {program} [OPTIONS]", "", inspect.cleandoc(type(command).__doc__ or ""), ""]
+    usage = " ".join((f"usage: {program} [OPTIONS]", *(name.upper() for name in arguments)))
+    lines = [usage, "", inspect.cleandoc(command.__doc__ or ""), ""]
     *whole, last = more.split("\n\n")
     lines += [f"{each}\n" for each in whole]
     lines += textwrap.wrap(last, width, break_on_hyphens=False)
-    docs = field_docs(type(command))
-    for name in names:
-        lines += _option(name, getattr(command, name), docs[name], width)
+    for name in arguments:
+        lines += _option(name, None, field_docs(command)[name], width, typed=name.upper())
+    for place in flags:
+        *group, name = place.split(".")
+        cls = type(_default(command, group[0])) if group else command
+        lines += _option(name, _default(cls, name), field_docs(cls)[name], width)
     return "\n".join(lines)
+
+
+def _default(cls: type[Any], name: str) -> Any:
+    """Return the default of a field."""
+    [field] = [field for field in fields(cls) if field.name == name]
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _help_of(cls: type[Any], name: str) -> str:
@@ -173,7 +186,8 @@ def _help_of(cls: type[Any], name: str) -> str:
     return next(note.help for note in notes if getattr(note, "help", None))
 
 
-def _option(place: str, value: Any, about: str, width: int) -> list[str]:
+def _option(place: str, value: Any, about: str, width: int, typed: str = "") -> list[str]:
+    """Return the lines of an option, or of an argument that is `typed` without a flag."""
     shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
     default = "" if shown in ("", None) else f" (default: {shown})"
     text = " ".join(about.split()) + default
@@ -181,7 +195,7 @@ def _option(place: str, value: Any, about: str, width: int) -> list[str]:
     wrapped = textwrap.wrap(
         text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
     )
-    return ["", f"  --{place.replace('_', '-')}", *wrapped]
+    return ["", f"  {typed or '--' + place.replace('_', '-')}", *wrapped]
 
 
 def field_docs(cls: type[Any]) -> dict[str, str]:

@@ -56,7 +56,7 @@ def eval_command(given: Sequence[str]) -> Eval | None:
         FileNotFoundError: --run is no run.
     """
     if not {*HELP}.isdisjoint(given):
-        print(help_of_flags(Eval(), BASIC, PROGRAM, f"{EXAMPLES}\n{MORE}"))
+        print(help_of_flags(Eval, BASIC, PROGRAM, f"{EXAMPLES}\n{MORE}"))
         return None
     _refuse_twice(given)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
