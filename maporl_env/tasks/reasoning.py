@@ -23,9 +23,18 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from maporl_env.answers import last_box
 from maporl_env.similar_names import hint
 from maporl_env.tasks.base import Deferred, Task
-from maporl_env.tasks.reasoning_stream import MAX_SEED, UNSUITABLE, Stream, config_classes
+from maporl_env.tasks.reasoning_stream import (
+    MAX_SEED,
+    NO_KEY,
+    UNSUITABLE,
+    Stream,
+    config_classes,
+)
+from maporl_env.tasks.worked import marked
+from maporl_env.types import Question
 from maporl_env.verifiers.reasoning import ReasoningGymVerifier
 
 PREFIX = "reasoning_gym"
@@ -75,7 +84,25 @@ def _load(name: str, options: str) -> Task:
         name=f"{PREFIX}:{name}",
         splits={split: Deferred(partial(stream.questions, split)) for split in counts},
         make_verifier=partial(ReasoningGymVerifier, stream),
+        worked=worked,
     )
+
+
+def worked(question: Question, agents: int) -> list[list[str]]:
+    """Return the data set's own answer in a box, from every agent in one turn; see `Task.worked`.
+
+    Raises:
+        ValueError: the data set gives none, as some do that have a scorer alone.
+    """
+    if question.answer == NO_KEY:
+        raise ValueError(
+            f"question {question.id!r} has no answer to show as a worked example, because its data "
+            "set has a scorer alone: set shots=0"
+        )
+    plain = marked(question.answer, question.kind)
+    escaped = question.answer.replace("{", "\\{").replace("}", "\\}")
+    whole = last_box(plain) == question.answer
+    return [[plain if whole else marked(escaped, question.kind)] * agents]
 
 
 def _as_given(value: Any) -> Any:

@@ -148,7 +148,7 @@ def worked_examples(
             "a split 'train'"
         )
     for question in questions:
-        if not KINDS[question.kind].keyed:
+        if task.worked is None and not KINDS[question.kind].keyed:
             raise ValueError(
                 f"question {question.id!r} is answered by a program, which its key does not hold: "
                 "set shots=0, or give the task `worked`"
@@ -196,18 +196,23 @@ def _drawn(task: Task, count: int) -> list[Question]:
 def _debate(
     task: Task, question: Question, agents: Sequence[AgentID], num_turns: int
 ) -> Transcript:
-    """Return a good debate on a question: its messages, scored by the key."""
+    """Return a good debate on a question: its messages, scored by the key, or 1 without one."""
     if task.worked is None:
         turns: Sequence[Sequence[str]] = [[marked(question.answer, question.kind)] * len(agents)]
     else:
         turns = task.worked(question, len(agents))
-    right = gold(question.answer, question.kind)
     messages = tuple(
-        Message(turn, agent, text, float(extract_answer(text, question.kind) == right))
+        Message(turn, agent, text, _score_of(text, question))
         for turn, texts in enumerate(turns[:num_turns])
         for agent, text in zip(agents, texts, strict=True)
     )
     return Transcript(question, tuple(agents), messages)
+
+
+def _score_of(text: str, question: Question) -> float:
+    if not KINDS[question.kind].keyed:  # what a task shows as worked is right
+        return 1.0
+    return float(extract_answer(text, question.kind) == gold(question.answer, question.kind))
 
 
 def _as_read(debate: Transcript, agent_index: int, protocol: Protocol) -> str:

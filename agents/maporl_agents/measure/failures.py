@@ -12,14 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from maporl_env.answers import KINDS, extract_answer, gold, parse_answer
+from maporl_env.answers import KINDS, extract_answer, parse_answer
+from maporl_env.credit import is_right
 from maporl_env.rendering.plain_text import harmless
 from maporl_env.types import Answer, Message, Question, Transcript
 
 Outcome = Literal["right", "wrong", "unmarked", "cut", "empty", "other"]
 
 WORDS: dict[Outcome, str] = {
-    "wrong": "another answer than the key's",
+    "wrong": "a wrong answer",
     "unmarked": "the right answer, not marked as it must be",
     "cut": "cut by the token limit before any answer",
     "empty": "blank",
@@ -89,8 +90,8 @@ class Failures:
 
 
 def failures(transcripts: Sequence[Transcript]) -> tuple[Failures, ...]:
-    """Return the outcomes of each turn; () where a key says nothing, as about programs."""
-    if not all(KINDS[one.question.kind].keyed for one in transcripts):
+    """Return the outcomes of each turn; () where answers are programs."""
+    if any(one.question.kind == "code" for one in transcripts):
         return ()
     horizon = max((transcript.turn for transcript in transcripts), default=0)
     return tuple(_of_turn(turn, transcripts) for turn in range(horizon))
@@ -101,7 +102,7 @@ def _of_turn(turn: int, transcripts: Sequence[Transcript]) -> Failures:
         (outcome_of(one.question, message), one.question, message)
         for one in transcripts
         for message in one.of_turn(min(turn, one.turn - 1))
-        if message.scored
+        if _counts(message, one.question)
     ]
     counts = Counter(outcome for outcome, _, _ in found)
     return Failures(
@@ -110,6 +111,11 @@ def _of_turn(turn: int, transcripts: Sequence[Transcript]) -> Failures:
         len(found),
         tuple(_examples(found)),
     )
+
+
+def _counts(message: Message, question: Question) -> bool:
+    """Return whether a message is an answer that is known to be right or wrong."""
+    return message.scored and (KINDS[question.kind].keyed or message.score is not None)
 
 
 def _examples(
@@ -125,19 +131,20 @@ def _examples(
 
 
 def outcome_of(question: Question, message: Message) -> Outcome:
-    """Return whether a message is right by the answer key, and why it has no answer."""
-    right = gold(question.answer, question.kind)
-    answer = extract_answer(message.answer, question.kind)
-    if answer is not None:
-        return "right" if answer == right else "wrong"
+    """Return whether a message is right, as `is_right` tells, and why it has no answer."""
+    if is_right(message, question):
+        return "right"
+    if extract_answer(message.answer, question.kind) is not None:
+        return "wrong"
     if not message.text.strip():
         return "empty"
-    if _names(message.text[-SEARCHED:], question.kind, right):
+    right = parse_answer(question.answer, question.kind)
+    if right is not None and _names(message.text[-SEARCHED:], right):
         return "unmarked"
     return "cut" if message.cut else "other"
 
 
-def _names(text: str, kind: str, right: Answer) -> bool:
+def _names(text: str, right: Answer) -> bool:
     """Return whether a text without a marked answer names the right one."""
     if isinstance(right, str):
         return re.search(rf"(?<!\w){re.escape(right.lower())}(?!\w)", text.lower()) is not None

@@ -14,6 +14,7 @@ from maporl_env.types import Message, Question, Transcript
 SUM = Question("sum", "3 + 4 ?", "7")
 LABEL = Question("label", "so ?", "neutral", "nli")
 LINE = Question("line", "3 + 4 ?", "7", "answer_line")
+PUZZLE = Question("puzzle", "make 7", "3 + 4", "scored")
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,28 @@ def test_shares_and_examples_of_a_turn() -> None:
     assert "\x1b" not in examples[-1]
     assert len(examples[-1]) < 2 * SHOWN
     assert json.loads(json.dumps(second.to_dict()))["shares"]["wrong"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "score", "outcome"),
+    [
+        (r"\boxed{4 + 3}", 1.0, "right"),
+        (r"\boxed{4 + 3}", 0.5, "right"),
+        (r"\boxed{3 + 4}", 0.1, "wrong"),
+        ("It is 3 + 4.", 0.0, "unmarked"),
+        ("It is 4 + 3.", 0.0, "other"),
+    ],
+)
+def test_where_a_scorer_tells_what_is_right_its_score_counts(
+    text: str, score: float, outcome: str
+) -> None:
+    message = Message(0, "agent_0", text, score)
+    assert outcome_of(PUZZLE, message) == outcome
+    unscored = Message(0, "agent_1", text)
+    both = Transcript(PUZZLE, ("agent_0", "agent_1"), (message, unscored))
+    [turn] = failures([both])
+    assert turn.shares == {outcome: 1.0}
+    assert turn.count == 1
 
 
 def test_nothing_is_said_of_programs_and_of_teams_that_are_right() -> None:

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 from refusals import refused
 
+from maporl_env.answers import last_box
+from maporl_env.batched import BatchedDebate
+from maporl_env.config import DebateConfig
 from maporl_env.tasks import load_task, reasoning
+from maporl_env.tasks.reasoning import worked
 from maporl_env.types import Question
 from maporl_env.verifiers import Scorer
 from maporl_env.verifiers.reasoning import ReasoningGymVerifier, spellings
@@ -198,6 +202,29 @@ def test_a_question_without_an_own_answer_is_scored() -> None:
     double = 2 * int(question.prompt.removeprefix("Double "))
     texts = [f"\\boxed{{{double}}}", "\\boxed{-1}", f"\\boxed{{{question.answer}}}"]
     assert verifier.score([question] * 3, texts) == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.thorough
+@pytest.mark.usefixtures("library")
+def test_the_own_answer_is_shown_as_a_worked_example() -> None:
+    config = DebateConfig("reasoning_gym:doubles,train=9", num_agents=2, num_turns=2, shots=2)
+    debates = BatchedDebate(config, 1)
+    debates.reset(debates.game.task.split("test")[:1])
+    *shown, asked = debates.prompts()[0].text.split("Question: Double ")[1:]
+    assert len(shown) == 2
+    for text in shown:
+        assert f"\\boxed{{{2 * int(text.split()[0])}}}" in text
+    assert "Example" not in asked
+    with pytest.raises(ValueError, match="has a scorer alone: set shots=0"):
+        DebateConfig("reasoning_gym:free,train=3", num_agents=2, shots=1).load()
+
+
+def test_an_answer_with_odd_braces_is_shown_as_it_is_read() -> None:
+    for answer in ("7", '{"a": 1}', "}{", "{{"):
+        question = Question("one", "?", answer, "scored")
+        [[text, other]] = worked(question, 2)
+        assert text == other
+        assert answer in spellings(last_box(text) or "")
 
 
 def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
