@@ -6,10 +6,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+
+from maporl_env.tasks import load_task
+from maporl_env.types import Question
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -23,7 +27,8 @@ def on_the_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [
         name
         for name in sys.modules
-        if name.split(".")[0] in ("compared", "bench", "real_notes", "adapter_bytes")
+        if name.split(".")[0]
+        in ("compared", "bench", "real_notes", "note_guesses", "adapter_bytes")
     ]:
         del sys.modules[name]
 
@@ -137,17 +142,20 @@ def test_the_table_of_the_real_model_says_which_bars_are_met(tmp_path: Path) -> 
     write("after greedy-0", vote=[0.0, 0.95])
     write("peers shuffled-0", vote=[0.0, 0.1])
     write("alone-0", **{"alone": 0.12, "two alone": 0.22, "vote alone": 0.12})
+    write("guesses", rule="doubles", right=0.11, adding=1, added=0.1, learnt=0.0, bound=0.5)
     found = real_notes.read(tmp_path)
     bars = dict(real_notes.bars(found))
     assert [words for words, met in bars.items() if not met] == [
-        "after training at least .80 in every seed (2)"
+        "after training at least .80 in every seed (2)",
+        "alone: at most the luckiest rule that reads nobody = 0.110",
     ]
-    assert len(bars) == 9
+    assert len(bars) == 10
     assert real_notes.fall([0.0, 1.0, 1.0, 1.0, 1.0, 0.8]) == pytest.approx(0.05)
     text = real_notes.shown(found)
     assert "| each alone | 0.120 | not measured |" in text
     assert "| after training, sampled | 0.900 | 0.790 |" in text
     assert "- **not met**: after training at least .80 in every seed (2)" in text
+    assert "one that doubles, in 0.110; one that adds what training" in text
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- result:begin -->\nold\n<!-- result:end -->\nb\n")
     real_notes.show(tmp_path, page, tmp_path / "picture.png")
@@ -155,6 +163,42 @@ def test_the_table_of_the_real_model_says_which_bars_are_met(tmp_path: Path) -> 
     assert page.read_text().endswith("<!-- result:end -->\nb\n")
     assert "old" not in page.read_text()
     assert (tmp_path / "picture.png").read_bytes()[1:4] == b"PNG"
+
+
+def told(*pairs: tuple[int, int]) -> list[Question]:
+    """Return a question for each pair of numbers that two agents are told."""
+    return [
+        Question(f"q{place}", "how many ?", str(one + other), private=(f"Ann: {one}", f"{other}."))
+        for place, (one, other) in enumerate(pairs)
+    ]
+
+
+def test_what_guesses_of_the_others_number_give_in_the_held_out_pairs() -> None:
+    from note_guesses import guesses, in_words
+
+    found = guesses(told((1, 4), (1, 4), (1, 3), (2, 3)), told((1, 1), (2, 2), (3, 4)))
+    assert found == {
+        "rule": "doubles its own number",
+        "right": 0.6667,
+        "adding": 1,
+        "added": 0.3333,
+        "learnt": 0.0,
+        "bound": 1.0,
+    }
+    assert "always adds 1 is right in 0.333" in in_words(found)
+    assert guesses(told((1, 2), (1, 3)), told((1, 2)))["learnt"] == (1 / 2 + 1) / 2
+    with pytest.raises(ValueError, match="'q0' does not tell two agents one number each"):
+        guesses([replace(told((1, 2))[0], private=("Ann: 1 and 2", ""))] * 2, told((1, 2)))
+
+
+def test_the_held_out_pairs_of_the_recipe_tell_what_no_training_pair_does() -> None:
+    """The pairs of `smollm2-notes`: whatever is learnt of training pairs is wrong in these."""
+    from note_guesses import guesses
+
+    task = load_task("notes:ask=sum,least=1,most=9,brief=true")
+    found = guesses(task.split("train"), task.split("test"))
+    assert found["learnt"] == 0.0
+    assert 1 / 9 < found["added"] < found["right"] < found["bound"] < 1
 
 
 @pytest.mark.parametrize(("dtype", "width"), [("bfloat16", 2), ("float32", 4)])
