@@ -7,14 +7,36 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
-__all__ = ["did_you_mean", "hint", "make", "require_choice", "require_known"]
+__all__ = ["alike", "did_you_mean", "hint", "make", "require_choice", "require_known"]
 
 Made = TypeVar("Made")
+CUTOFF = 0.75
+"""Similarity (`difflib.SequenceMatcher.ratio`) from which two names are taken for one."""
+
+
+def alike(name: object, known: Collection[object], most: int = 1) -> list[str]:
+    """Return the known names that a wrong one is likely to mean, the most similar first.
+
+    Names are alike if they differ in about one letter of four, capitals aside, or if one begins
+    with the other (from two letters on). Of "--out" and "--timeout" neither is true.
+
+    Args:
+        name: the wrong name.
+        known: the names there are.
+        most: how many to return at most.
+    """
+    written = str(name).lower()
+    names = {str(one).lower(): str(one) for one in known}
+    near = difflib.get_close_matches(written, names, n=most, cutoff=CUTOFF)
+    begun = [one for one in names if len(written) > 1 and one.startswith(written)]
+    begun += [one for one in names if len(one) > 2 and written.startswith(one)]
+    found = dict.fromkeys([*near, *sorted(begun, key=lambda one: abs(len(one) - len(written)))])
+    return [names[one] for one in found][:most]
 
 
 def did_you_mean(name: object, known: Collection[object]) -> str:
-    """Return "did you mean 'x'?" with the most similar known name; "" if none is similar."""
-    near = difflib.get_close_matches(str(name), [str(one) for one in known], n=1)
+    """Return "did you mean 'x'?" with the most similar known name; "" if none is alike."""
+    near = alike(name, known)
     return f"did you mean {near[0]!r}?" if near else ""
 
 

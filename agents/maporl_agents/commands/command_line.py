@@ -8,7 +8,6 @@ import errno
 import inspect
 import io
 import itertools
-import re
 import shutil
 import sys
 import textwrap
@@ -20,6 +19,7 @@ from typing import Any, get_type_hints
 
 import tyro
 
+from maporl_agents.commands import mistakes
 from maporl_agents.config import RunConfig, learning_rate_flags, refuse_retired
 from maporl_agents.training.keywords import places_of
 
@@ -63,29 +63,12 @@ def parse(kind: Any, given: Sequence[str], **options: Any) -> Any:
         for word in words:
             if word.startswith("--"):
                 refuse_retired(word.partition("=")[0])
-        raise ValueError(_mistake(told.getvalue(), options.get("prog", "maporl"))) from None
+        program = options.get("prog", "maporl")
 
+        def again(others: list[str]) -> object:
+            return tyro.cli(kind, args=others, **options)
 
-def _mistake(box: str, program: str) -> str:
-    """Return the first part of what tyro draws a box around as a sentence, with a flag near by."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [line.strip("│|╭╮╰╯ ") for line in plain.splitlines()]
-    whole = "\n".join(lines).replace("─", "-")
-    parts = [" ".join(part.split()) for part in re.split(r"^.*-{5,}.*$", whole, flags=re.MULTILINE)]
-    title = whole.partition("\n")[0].strip("- ")  # in the border, or above it without Unicode
-    parts = [part for part in parts if part and part != title]
-    said = parts[0] if parts else "the command line cannot be read"
-    number = re.match(
-        r"Error parsing (\S+): (?:invalid literal for int\(\) with base 10"
-        r"|could not convert string to float): (.*)",
-        said,
-    )
-    if number:
-        wanted = "a whole number" if "literal for int" in said else "a number"
-        said = f"{number[1]} must be {wanted}, not {number[2]}"
-    near = re.search(r"Perhaps you meant: (--[\w.-]+)", " ".join(parts[1:]))
-    said = said.rstrip(".") + (f" (did you mean {near[1]}?)" if near else "")
-    return f"{said[:1].lower()}{said[1:]}; see {program} --help"
+        raise ValueError(mistakes.sentence(told.getvalue(), words, program, again)) from None
 
 
 def sentence_of(error: BaseException) -> str:

@@ -225,6 +225,11 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         checks.require_numbers(self, checks.NOT_NEGATIVE, "every", "patience")
+        if self.questions == 0:
+            raise ValueError(
+                "questions must be at least 1, not 0: every run measures its team; "
+                "--eval.questions 1 --eval.no-greedy measures least"
+            )
         counts = ("questions", "questions_before", "passes", "validation_questions")
         checks.require_numbers(self, checks.AT_LEAST_1, *counts)
         checks.require_choice("use", self.use, get_args(Use))

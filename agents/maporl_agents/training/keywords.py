@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from maporl_agents.config import RunConfig, from_dict, refuse_retired
+from maporl_env.similar_names import alike
 
 R = TypeVar("R", bound=RunConfig)
 
@@ -103,7 +103,7 @@ def _place_of(name: str, places: tuple[str, ...]) -> str:
         )
     refuse_retired(name)
     known = {place.rpartition(".")[2] for place in places} | set(places)
-    near = difflib.get_close_matches(name, sorted(known), n=3)
+    near = alike(name, sorted(known), most=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(places)}"
     raise ValueError(f"unknown setting {name}: {hint}")
 

@@ -146,7 +146,7 @@ def test_starting_in_another_state() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "complaint"),
     [
-        ({"num_agents": 3}, TypeError, "unknown option 'num_agents': did you mean .num_turns"),
+        ({"num_agents": 3}, TypeError, "unknown option 'num_agents': choose one of num_turns"),
         ({"num_turns": 0}, ValueError, "num_turns must be an integer of at least 1, not 0"),
         ({"max_cycles": 0}, ValueError, "num_turns must be an integer"),
         ({"threshold": 1.5}, ValueError, "threshold must be an integer"),
