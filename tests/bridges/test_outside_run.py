@@ -76,7 +76,8 @@ def test_a_run_measures_trains_and_resumes(
 ) -> None:
     runs = ("--runs", tmp_path, "--name", "numbers", "--game.env", env, *SMALL)
     assert maporl("train", *runs) == 0
-    assert "returns after training" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "returns after training" in said
     run = tmp_path / "numbers"
     found = json.loads((run / "returns.json").read_text("utf-8"))
     for stage in ("before", "after"):
@@ -85,7 +86,14 @@ def test_a_run_measures_trains_and_resumes(
         assert found[stage]["num_games"] == 6
         assert found[stage]["messages"] == 4
     lines = (run / "metrics.jsonl").read_text("utf-8").splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [1, 2]
+    steps = [json.loads(line) for line in lines]
+    assert [step["step"] for step in steps] == [1, 2]
+    for step in steps:
+        paid = [step["return/left"], step["return/right"]]
+        assert all(0 <= mean <= 2 for mean in paid)
+        shown = " ".join(f"{mean:.2f}" for mean in paid)
+        assert f"step   {step['step']} / 2  return by agent {shown}" in said
+        assert not any(name.startswith(("invalid/", "copy/", "lazy/")) for name in step)
     assert maporl("train", "--resume", run, "--steps", "3", "--force") == 0
     again = json.loads((run / "returns.json").read_text("utf-8"))
     assert again["before"] == found["before"]

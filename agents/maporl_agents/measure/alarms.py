@@ -88,6 +88,9 @@ REMEDIES = {
     "cut off, maporl": "Raise --sampling.max-new-tokens, or penalise unfinished messages "
     "(--game.penalties.unfinished).",
     "cut off": "Raise --sampling.max-new-tokens.",
+    "cut off, games": "Raise --sampling.max-new-tokens, unless a move is as short as that.",
+    "length collapse, games": "Lower the learning rate, unless a move is as short as that.",
+    "no signal, games": "Play more games in a step (--questions-per-step).",
     "no signal, grpo": "Ask easier or harder questions, or debate each more often "
     "(--grpo.group-size).",
     "no signal": "Ask easier or harder questions, or more of them (--questions-per-step).",
@@ -104,7 +107,9 @@ REMEDIES = {
     "sampler fault": "The step is right, but slower; write a report that names the model.",
     "sampler mismatch": "Use a wider dtype (--team.dtype float32).",
 }
-"""Advice by alarm, or by alarm and scheme."""
+"""Advice by alarm, by alarm and scheme, or for games that are no debates."""
+GAMES = ("return/", "self_play/")
+"""Beginnings of the names of metrics that only such games have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +151,23 @@ def alarms(
     """
     now, then = _finite(metrics), _finite(first)
     rules = FAULTS if _does_well(now, then, best) else RULES
+    kind = f"{scheme} in games" if any(name.startswith(GAMES) for name in metrics) else scheme
     found = (next(rule(now, then), None) for rule in rules)
     return [
-        Alarm(alarm.name, alarm.where, f"{alarm.text} {remedy(alarm.name, scheme)}")
+        Alarm(alarm.name, alarm.where, f"{alarm.text} {remedy(alarm.name, kind)}")
         for alarm in found
         if alarm is not None
     ]
 
 
 def remedy(name: str, scheme: str) -> str:
-    """Return advice on an alarm, in sentences that name flags of the scheme."""
-    return REMEDIES.get(f"{name}, {scheme}") or REMEDIES[name]
+    """Return advice on an alarm, in sentences that name flags of the scheme.
+
+    Of a "SCHEME in games" it names none that act in debates alone.
+    """
+    scheme, _, games = scheme.partition(" in ")
+    keys = [f"{name}, {key}" for key in (games, scheme) if key]
+    return next((REMEDIES[key] for key in keys if key in REMEDIES), REMEDIES[name])
 
 
 def _finite(metrics: Mapping[str, float | None]) -> dict[str, float]:
@@ -247,7 +258,7 @@ cut_off = above(
     "cut off",
     "cut_off",
     CUT_OFF,
-    "{value:.0%} of the messages hit the token limit, so their answers are lost.",
+    "{value:.0%} of the messages hit the token limit, so what they end with is lost.",
     or_at=True,
 )
 sampler_drift = above(

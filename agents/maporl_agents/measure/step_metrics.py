@@ -102,10 +102,14 @@ def _tool_samples(rollout: Rollout, start: int) -> Samples:
 def _debate_samples(rollout: Rollout, start: int) -> Samples:
     """Yield the behaviour of a debate's agents in its complete turns from `start` on.
 
-    Of a game in which agents do not all speak in every turn it yields the accuracy of the messages
-    that are scored.
+    Of a protocol in which agents do not all speak in every turn it yields the accuracy of the
+    messages that are scored; of a game that pays without a verifier, each agent's return.
     """
     transcript = rollout.transcript
+    if rollout.scored.any() and all(message.score is None for message in transcript.messages):
+        for index in rollout.scored[0].nonzero()[0]:
+            yield f"return/{transcript.agents[index]}", float(rollout.rewards[0, index])
+        return
     if transcript.ends is not None:
         yield from _accuracies(transcript, start)
         return

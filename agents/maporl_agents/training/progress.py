@@ -18,7 +18,8 @@ def progress_bar(
 ) -> Iterator[tuple[Callable[[int, Metrics], None], Callable[[int, float], None]]]:
     """Show step, score by turn, KL, the newest validation score and the time left.
 
-    In self-play score and Elo rating are shown in place of scores by turn.
+    In self-play score and Elo rating are shown in place of scores by turn, and in other games
+    without a verifier the mean return of each agent.
 
     Yields the function to call after a step, and the one to call with a score.
     """
@@ -31,17 +32,23 @@ def progress_bar(
             newest = f"  validation {score:.2f} (step {step})"
 
         def on_step(step: int, metrics: Metrics) -> None:
-            scores = [value for name, value in metrics.items() if name.startswith("score/")]
-            now = f"score by turn {' '.join(f'{x:.2f}' for x in scores)}"
-            if "self_play/score" in metrics:
-                now = f"score {metrics['self_play/score']:.2f}"
-                now += f"  Elo {metrics['self_play/rating']:+.0f}"
+            now = progress_in_words(metrics)
             now += f"  KL {metrics['kl']:.3f}" if "kl" in metrics else ""
             progress.update(task, completed=step, now=now + newest)
             if not console.is_terminal:
                 console.print(f"step {step:3d} / {config.steps}  {now}{newest}")
 
         yield on_step, on_score
+
+
+def progress_in_words(metrics: Metrics) -> str:
+    """Return what a step says about how well the team does."""
+    if "self_play/score" in metrics:
+        return f"score {metrics['self_play/score']:.2f}  Elo {metrics['self_play/rating']:+.0f}"
+    for prefix, words in (("return/", "return by agent"), ("score/", "score by turn")):
+        if found := [value for name, value in metrics.items() if name.startswith(prefix)]:
+            return f"{words} {' '.join(f'{value:.2f}' for value in found)}"
+    return "no score"
 
 
 @contextmanager

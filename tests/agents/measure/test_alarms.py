@@ -190,6 +190,19 @@ def test_alarms_advise_flags_that_their_scheme_has(scheme: str) -> None:
             assert why_never(scheme, flag[2:].replace("-", "_")) is None
 
 
+@pytest.mark.parametrize("scheme", ["maporl", "grpo"])
+@pytest.mark.parametrize("sign", ["return/left", "self_play/score"])
+def test_alarms_of_games_that_are_no_debates_advise_no_flags_of_debates(
+    scheme: str, sign: str
+) -> None:
+    now = COLLAPSED | {"cut_off": 1.0, "zero_spread": 1.0, "kl": 9.0, "clip_frac": 1.0, sign: 0.0}
+    told = {alarm.name: alarm.text for alarm in alarms(now, FULL, scheme)}
+    assert {"length collapse", "cut off", "no signal", "KL runaway"} <= told.keys()
+    flags = {flag for text in told.values() for flag in re.findall(r"--[\w.-]*\w", text)}
+    assert {flag for flag in flags if flag.startswith("--game.")} == set()
+    assert "--sampling.max-new-tokens" in flags
+
+
 def test_the_first_step_is_its_own_measure() -> None:
     assert alarms(FIRST, FIRST) == []
 
