@@ -1,7 +1,7 @@
 """Two games of TextArena, learnt by the built-in small model with a policy per agent.
 
     pip install 'maporl[train,textarena]'
-    python benchmarks/outside_games.py runs/outside_games           # three seeds, about ten minutes
+    python benchmarks/outside_games.py runs/outside_games           # three seeds, 5 CPU-minutes
     python benchmarks/outside_games.py runs/outside_grpo --scheme grpo
 
 Cooperative: PublicGoodsGame, one round, each paid the mean of all. Two players against each other:
