@@ -17,8 +17,8 @@ COVERED = """
     verdicts run_facts uniforms grouped_products grouped_adapters lean_layers lean_trunk
     token_tables read_out row_caches row_storage kept_caches truncation lm_head
     divergences grpo packed_texts objective
-    parts tool_calls
-    intervals repeated_debates ratings pool games takeaway_v0
+    limits tool_calls
+    intervals pass_at_k ratings pool games takeaway_v0
 """
 
 

@@ -20,6 +20,7 @@ from maporl_env.protocols.conversation import (
     History,
     answers_of_turn,
 )
+from maporl_env.protocols.debate import SimultaneousDebate, Stop, consensus
 from maporl_env.protocols.dialogue import Dialogue
 from maporl_env.protocols.drafts import Accept, Drafting, tries_again
 from maporl_env.protocols.joint import Feedback, Joiner, JointAnswer
@@ -30,7 +31,6 @@ from maporl_env.protocols.retrieve import Retrieve
 from maporl_env.protocols.review import Review
 from maporl_env.protocols.self_correction import SelfCorrection
 from maporl_env.protocols.sequential import SequentialDebate
-from maporl_env.protocols.simultaneous import SimultaneousDebate, Stop, consensus
 from maporl_env.protocols.teams_and_judge import TeamsAndJudge
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from maporl_env.protocols.simultaneous import SimultaneousDebate
+from maporl_env.protocols.debate import SimultaneousDebate
 
 
 @dataclass(frozen=True, slots=True)

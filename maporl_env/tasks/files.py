@@ -27,7 +27,7 @@ from typing import Any
 from maporl_env.answers import NLI_LABELS, read_gold
 from maporl_env.prompts import Template
 from maporl_env.tasks.base import Task
-from maporl_env.tasks.index import IndexedQuestions, Reader, json_object, open_index
+from maporl_env.tasks.line_index import IndexedQuestions, Reader, json_object, open_index
 from maporl_env.tasks.private_files import with_files
 from maporl_env.tasks.splits import (
     Numbered,

@@ -27,7 +27,7 @@ from maporl_env.sandbox import Job, Limits, Result, Sandbox, SandboxUnavailable
 from maporl_env.tasks.base import Deferred, Task
 from maporl_env.tasks.files import read_questions, read_rows
 from maporl_env.tasks.hub import source, stream_hub
-from maporl_env.tasks.index import cache_folder, file_digest, keep
+from maporl_env.tasks.line_index import cache_folder, file_digest, keep
 from maporl_env.tasks.splits import Numbered, Row, Splits
 from maporl_env.types import Question
 

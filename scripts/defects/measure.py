@@ -18,8 +18,8 @@ DEFECTS = (
         ),
     ),
     Defects(
-        "agents/maporl_agents/measure/repeated_debates.py",
-        ("tests/agents/measure/test_repeated_debates.py",),
+        "agents/maporl_agents/measure/pass_at_k.py",
+        ("tests/agents/measure/test_pass_at_k.py",),
         (
             ("range(k, 0, -1)", "range(1, k + 1)"),
             ("(1 - chance) * wrong[size - 1]", "chance * wrong[size - 1]"),

@@ -41,7 +41,7 @@ DEFECTS = (
         ),
     ),
     Defects(
-        "agents/maporl_agents/play/parts.py",
+        "agents/maporl_agents/play/limits.py",
         (
             "tests/agents/play/test_sampler.py",
             "tests/agents/play/test_turn_limits.py",

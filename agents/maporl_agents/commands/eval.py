@@ -125,7 +125,7 @@ def show(passes: Passes, args: Eval, chosen: ChosenGame, console: Console) -> No
 def asked_of(args: Eval, chosen: ChosenGame, questions: list[Question]) -> dict[str, Any]:
     """Return all that the results depend on, as JSON values."""
     from maporl_agents.commands.chosen_team import weights_of
-    from maporl_env.tasks.index import fingerprint
+    from maporl_env.tasks.line_index import fingerprint
 
     return {
         "game": asdict(chosen.settings),

@@ -12,7 +12,7 @@ from maporl_agents.config import Sampling
 from maporl_agents.measure.debate_stats import turn_stats
 from maporl_agents.measure.evaluate import Evaluation, played_parts, tokens_of
 from maporl_agents.measure.failures import Failures, failures
-from maporl_agents.measure.repeated_debates import (
+from maporl_agents.measure.pass_at_k import (
     RepeatedRow,
     final_texts,
     outcome_of,

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from maporl_agents.measure.copying import silent_agents
-from maporl_agents.measure.repeated_debates import RepeatedRow
+from maporl_agents.measure.pass_at_k import RepeatedRow
 from maporl_env.rendering import plain_text
 from maporl_env.types import Transcript
 

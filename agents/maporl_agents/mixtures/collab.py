@@ -29,7 +29,7 @@ from torch import Tensor
 from maporl_agents.config import Sampling
 from maporl_agents.mixtures.joint_decoding import Choice, drafts_of, write_together
 from maporl_agents.models.team import Team
-from maporl_agents.play.parts import limit_of, stops_of
+from maporl_agents.play.limits import limit_of, stops_of
 from maporl_agents.play.sampler import complete
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Completion, Request, TokenIds

@@ -19,7 +19,7 @@ from maporl_agents.models.caches.row_caches import BatchRows, batch_rows
 from maporl_agents.models.decoding import Row
 from maporl_agents.models.lm_head import chunks
 from maporl_agents.models.team import Team
-from maporl_agents.play.parts import limit_of, stops_of, stream_of
+from maporl_agents.play.limits import limit_of, stops_of, stream_of
 from maporl_agents.types import Completion, Request
 
 READ_AT_ONCE = 2**23

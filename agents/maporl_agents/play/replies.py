@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from maporl_agents.config import Sampling
 from maporl_agents.models.bases import Base
-from maporl_agents.play.parts import limit_of, stops_of
+from maporl_agents.play.limits import limit_of, stops_of
 from maporl_agents.play.published import Version
 from maporl_agents.play.spoken import Spoken
 from maporl_agents.play.vllm_server import Written

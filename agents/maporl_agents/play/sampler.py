@@ -14,7 +14,7 @@ from maporl_agents.models.caches.kept_caches import BaseCaches, KeptCaches
 from maporl_agents.models.decoding import Row, read_ids, write_rows
 from maporl_agents.models.parallel_bases import side_by_side
 from maporl_agents.models.team import Team
-from maporl_agents.play.parts import limit_of, stops_of, stream_of
+from maporl_agents.play.limits import limit_of, stops_of, stream_of
 from maporl_agents.types import Completion, Request, TokenIds
 
 FEWEST_PROMPTS = 4

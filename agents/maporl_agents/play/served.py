@@ -24,7 +24,7 @@ from pathlib import Path
 from maporl_agents import ranks
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team
-from maporl_agents.play.parts import limit_of, stops_of, stream_of
+from maporl_agents.play.limits import limit_of, stops_of, stream_of
 from maporl_agents.play.published import Published, Version
 from maporl_agents.play.replies import ServedReply, known
 from maporl_agents.play.spoken import Spoken, require_sent_weights

@@ -20,7 +20,7 @@ from maporl_agents.play.tool_calls import require_shown, tokens_of_results
 from maporl_agents.text.chat import Chat
 from maporl_agents.types import Completion, KeptIds, Request, StopReason
 from maporl_env.batched import BatchedDebate, DebateConfig
-from maporl_env.tasks.index import IndexedQuestions
+from maporl_env.tasks.line_index import IndexedQuestions
 from maporl_env.types import Question
 
 PROBED = 1_000

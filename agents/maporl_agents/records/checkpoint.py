@@ -39,7 +39,7 @@ from maporl_agents.records.storage import (
     unlisted,
     write_text,
 )
-from maporl_env.tasks.index import file_digest
+from maporl_env.tasks.line_index import file_digest
 
 __all__ = [
     "CheckpointError",

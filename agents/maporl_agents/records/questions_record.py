@@ -13,7 +13,7 @@ from typing import Any
 
 from maporl_agents.config import GameConfig
 from maporl_agents.records import storage
-from maporl_env.tasks.index import IndexedQuestions, fingerprint
+from maporl_env.tasks.line_index import IndexedQuestions, fingerprint
 from maporl_env.types import Question
 
 FILE = "questions.json"

@@ -15,7 +15,7 @@ from maporl_agents.measure.evaluate import Evaluation
 from maporl_agents.records.log_lines import log_lines
 from maporl_agents.records.run_log import RunLog
 from maporl_agents.records.storage import CheckpointError, load_json, save_json
-from maporl_env.tasks.index import fingerprint
+from maporl_env.tasks.line_index import fingerprint
 from maporl_env.types import Question, Transcript
 
 FILE = "before.json"

@@ -12,7 +12,7 @@ from typing import Any
 from maporl_env.tasks.base import Deferred
 from maporl_env.tasks.files import read_questions, read_rows
 from maporl_env.tasks.hub import read_hub
-from maporl_env.tasks.index import Reader
+from maporl_env.tasks.line_index import Reader
 from maporl_env.tasks.splits import (
     Numbered,
     Row,

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from maporl_env.sandbox import Job, Limits, Outcome, Result, SandboxUnavailable, unavailable
-from maporl_env.tasks import files, gsm8k, hub, index, load_task, tinygsm
+from maporl_env.tasks import files, gsm8k, hub, line_index, load_task, tinygsm
 from maporl_env.tasks.gsm8k import load as load_gsm8k
 from maporl_env.types import Question
 
@@ -259,7 +259,7 @@ def test_questions_on_disk_are_those_in_memory(
     memory = load_task(path).split(split)
     monkeypatch.setattr(files, "LARGE_BYTES", 0)
     disk = load_task(path).split(split)
-    assert isinstance(disk, index.IndexedQuestions)
+    assert isinstance(disk, line_index.IndexedQuestions)
     assert list(disk) == list(memory)
     assert disk[-1] == memory[-1]
     assert list(disk[2:5][1:]) == list(memory[3:5])
@@ -280,7 +280,7 @@ def test_the_index_is_made_once_per_content(
         raise AssertionError("the rows were checked again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(index, "_check", refuse)
+        patch.setattr(line_index, "_check", refuse)
         again = load_task(moved).split("train")
     assert [q.prompt for q in again] == [q.prompt for q in first]
     write(path, own(6))
@@ -302,7 +302,7 @@ def test_a_damaged_index_is_made_again_and_another_version_is_another_index(
     kept.write_bytes(harm)
     assert list(load_task(path).split("train")) == first
     assert len(kept.read_bytes()) > 100
-    monkeypatch.setattr(index, "_VERSION", index._VERSION + 1)
+    monkeypatch.setattr(line_index, "_VERSION", line_index._VERSION + 1)
     assert list(load_task(path).split("train")) == first
     assert len(list((cache / "index").iterdir())) == 2
 
@@ -314,7 +314,7 @@ def test_what_is_kept_is_on_the_disk_before_it_has_its_name(
     fsync, replace_ = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda f: order.append(f"{os.fstat(f).st_size}") or fsync(f))
     monkeypatch.setattr(os, "replace", lambda *names: order.append("named") or replace_(*names))
-    index.keep(tmp_path / "file", b"12345")
+    line_index.keep(tmp_path / "file", b"12345")
     assert order == ["5", "named"]
     assert (tmp_path / "file").read_bytes() == b"12345"
 
@@ -335,19 +335,19 @@ def test_a_fingerprint_is_of_these_questions_and_no_others(
 ) -> None:
     path = write(tmp_path / "mine.jsonl", own(5))
     memory = load_task(path).split("train")
-    known = index.fingerprint(memory)
-    assert index.fingerprint(list(memory)) == known
+    known = line_index.fingerprint(memory)
+    assert line_index.fingerprint(list(memory)) == known
     monkeypatch.setattr(files, "LARGE_BYTES", 0)
     disk = load_task(path).split("train")
-    on_disk = index.fingerprint(disk)
-    assert index.fingerprint(load_task(path).split("train")[:]) == on_disk
+    on_disk = line_index.fingerprint(disk)
+    assert line_index.fingerprint(load_task(path).split("train")[:]) == on_disk
     others: list[Any] = [memory[:4], memory[::-1], disk[:4], disk[::-1]]
     for change in ({"id": "x"}, {"prompt": "x"}, {"answer": "9"}):
         others.append([*memory[:4], replace(memory[4], **change)])
     changed = own(5)
     changed[3]["answer"] = "7"
     others.append(load_task(write(path, changed)).split("train"))
-    prints = [known, on_disk, *map(index.fingerprint, others)]
+    prints = [known, on_disk, *map(line_index.fingerprint, others)]
     assert len(set(prints)) == len(prints)
 
 

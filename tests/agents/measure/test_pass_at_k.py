@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maporl_agents.measure.repeated_debates import (
+from maporl_agents.measure.pass_at_k import (
     Outcome,
     best_at_k,
     final_texts,
