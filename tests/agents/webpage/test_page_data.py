@@ -113,6 +113,16 @@ def test_training_curves_by_hand() -> None:
     assert [line["label"] for line in lazy["lines"]] == ["agent 0"]
 
 
+def test_the_held_out_curve_is_a_chart() -> None:
+    """Measured at steps 2 and 4 only."""
+    rows = [{"step": step, "reward": 0.1} for step in (1, 2, 3, 4)]
+    rows[1]["validation"], rows[3]["validation"] = 0.5, 0.25
+    reward_and_validation = trained(rows)["panels"]
+    [panel] = [one for one in reward_and_validation if "validation questions" in one["title"]]
+    [line] = panel["lines"]
+    assert line["points"] == [[2, 0.5, 0.5, 0.5], [4, 0.25, 0.25, 0.25]]
+
+
 def test_long_curves_are_thinned() -> None:
     [panel] = trained([{"step": s, "kl": 0.0} for s in range(1000)])["panels"]
     points = panel["lines"][0]["points"]
