@@ -25,13 +25,11 @@ class Shown:
         command: the class of the command.
         flags: its fields; with a dot those of a group of its settings.
         arguments: its fields that are typed without a flag.
-        more: what the other flags do.
     """
 
     command: type[Any]
     flags: tuple[str, ...]
     arguments: tuple[str, ...] = ()
-    more: str = ""
 
 
 SHOWN = {
@@ -48,7 +46,6 @@ SHOWN = {
             *("scheme", "recipe", "model", "agents", "turns", "message_tokens", "question_tokens"),
             *("gib", "tflops", "gb_per_second", "rehearsal_seconds", "gpus", "servers"),
         ),
-        more="Every flag of maporl train is taken too. ",
     ),
     ("compare", WORD): Shown(
         CompareSystems,
@@ -86,6 +83,6 @@ def short_help(given: Sequence[str]) -> str | None:
     for words, shown in SHOWN.items():
         if tuple(given[: len(words)]) == words:
             program = " ".join(("maporl", *words))
-            more = f"{shown.more}The flags that most uses need; {program} {HELP_ALL} shows all."
+            more = f"The flags that most uses need; {program} {HELP_ALL} shows all."
             return help_of_flags(shown.command, shown.flags, program, more, shown.arguments)
     return None
