@@ -39,7 +39,7 @@ DEFECTS = (
         ("tests/agents/measure/test_failures.py",),
         (
             ('return "cut" if message.cut else "other"', 'return "other"'),
-            ('return "right" if answer == right else "wrong"', 'return "wrong"'),
+            ("if is_right(message, question):", "if False:"),
             ("min(turn, one.turn - 1)", "turn"),
             ('found[0].rstrip(",")', "found[0]"),
         ),
