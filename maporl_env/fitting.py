@@ -114,7 +114,7 @@ def fit_texts(
     """Return a view whose texts of others lose their middles, all alike, to keep within a budget.
 
     Args:
-        made: returns the view with so many characters of each text of others; None for all.
+        made: returns the view with that many characters of each text of others; None for all.
         question: persona and question, which stand alone where nothing else fits.
         budget_tokens: as in `fit`; None for no bound.
         count_tokens: as in `fit`.

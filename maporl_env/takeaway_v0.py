@@ -26,7 +26,7 @@ The number of stones and the rules, the same for both players and all moves but 
 
 ## Reset options
 
-`stones` starts with so many. Else the heap is drawn from `stones[0]` to `stones[1]` by the seed.
+`stones` is the number at the start. Else the seed draws it from `stones[0]` to `stones[1]`.
 `player_0` moves first. Rewards come with the last move; infos have `stones` (int64) and `legal`
 (bool: the player's last move was one).
 

@@ -146,6 +146,7 @@ def policy_loss(
     )
     log_ratio = logprobs - old_logprobs.detach()  # (B, L), 0 outside the mask
     if surrogate == "gspo":
+        # One ratio per sequence, the geometric mean of its tokens': no token is clipped alone.
         means = log_ratio.sum(1) / mask.sum(1).clamp(min=1)  # (B,)
         log_ratio = torch.where(mask, means[:, None], 0.0)
     ratio = log_ratio.exp()
@@ -154,6 +155,7 @@ def policy_loss(
     if surrogate == "cispo":
         losses = -clipped.detach() * gain * logprobs
     else:
+        # The smaller gain: a ratio outside the band still counts where it makes the loss worse.
         losses = -torch.minimum(ratio * gain, clipped * gain)
     loss = reduced_mean(losses, mask, reduction, num_tokens, num_sequences, max_tokens)
     return loss, _ratio_stats(log_ratio.detach(), mask, clip_coef, clip_high)

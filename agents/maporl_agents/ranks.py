@@ -54,7 +54,7 @@ class _World:
         count: of all.
         messages: the process group that messages go through.
         start: the name of this start of the processes, by which restarts tell it from others.
-        failed: whether an error has been told or heard.
+        failed: whether an error was sent or received.
         due: an error that is told in the place of the next message.
     """
 

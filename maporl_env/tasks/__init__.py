@@ -95,7 +95,7 @@ PUBLISHED_WITH_OPTIONS: dict[str, Callable[..., Task]] = {
     **multiple_choice.LOADERS,
     "hotpotqa": hotpotqa.load,
 }
-"""Likewise of published questions; called as `load(data, options)`."""
+"""Published tasks with options; called as `load(data, options)`."""
 
 
 def load_task(task: str | Path | Sequence[Question] | Task, data: str | Path | None = None) -> Task:

@@ -91,7 +91,7 @@ class OneDebate(ChosenFlags):
     """A team, and the one debate that it plays."""
 
     index: int | None = None
-    """Which question of the split; None draws one."""
+    """Number of the question in the split; left out, one is drawn."""
     long_questions: Literal["", "refuse", "keep"] = ""
     """A question whose debate may not fit a model's window: refuse it, or begin all the same. Empty
     for what the run does, else refuse."""

@@ -53,7 +53,7 @@ class CompareSystems:
     validation_questions: int = 40
     """Validation questions on which the temperature is chosen."""
     answers: int = 6
-    """Budget per test question, in tokens of so many single answers."""
+    """Budget of tokens per test question, as the number of single answers that take as many."""
     train_scale: float = 1.0
     """Times the training budget of every task."""
     jobs: int = 1

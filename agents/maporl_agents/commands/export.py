@@ -38,7 +38,7 @@ class Export:
     to: Path
     """A new folder; each policy becomes a sub-folder of its name."""
     merge: bool = False
-    """Add the adapters to their base model: whole models for transformers."""
+    """Merge each adapter into its base model: whole models for transformers."""
     checkpoint: Literal["", "best", "last"] = ""
     """The "best" checkpoint on the run's validation slice or the "last"; empty for what the run's
     settings (eval.use) say."""

@@ -21,7 +21,7 @@ class Fetch:
     """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="|".join(FETCHABLE))]
-    """Of the model; "smollm2-135m" is SmolLM2-135M-Instruct (Apache-2.0)."""
+    """Short name of the model; "smollm2-135m" is SmolLM2-135M-Instruct (Apache-2.0)."""
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""

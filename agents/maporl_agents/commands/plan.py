@@ -40,25 +40,28 @@ class Plan:
     question_tokens: int = 0
     """Tokens of each question, instead of reading the task's; 0 reads them."""
     gib: float = 0.0
-    """Memory of a device that is not here, in GiB; 0 for what this one has."""
+    """Memory of another device than this one, in GiB; 0 for that of this one."""
     tflops: float = 0.0
-    """Its matrix products in the models' dtype, 10^12 operations a second; 0 measures this one."""
+    """Speed of the device in matrix products in the models' dtype, 10^12 operations a second; 0
+    measures this one."""
     gb_per_second: float = 0.0
     """Memory bandwidth of the device, reads and writes together, in GB/s; 0 measures this one."""
     rehearsal_seconds: float = 20.0
-    """To forecast the time of a step, spend about so long on a rehearsal: the run is built with
+    """Seconds spent on a rehearsal, which forecasts the time of a step: the run is built with
     random weights and takes steps with growing numbers of debates, every message at its limit. On
     an idle machine this was within 15 percent of measured steps; on a busy one the plan says so,
     and its range is wide. 0 leaves it out; time is then a wide range, as it is for runs that need
-    longer and for devices that are not here."""
+    longer and for other devices than this one."""
 
     gpus: int = 1
-    """Plan for so many devices, one process each (docs/scale.md): memory and time are then those of
-    a device with its share of the questions; a simulation says where the time of a step goes."""
+    """Number of devices to plan for, one process each (docs/scale.md): memory and time are then
+    those of a device with its share of the questions; a simulation says where the time of a step
+    goes."""
     servers: int = 0
-    """With --gpus: so many servers write the messages (--sampling.engine vllm), a device each."""
+    """With --gpus: the number of servers that write the messages (--sampling.engine vllm), one
+    device each."""
     link_gb_per_second: float = 50.0
-    """With --gpus: what a device sends to another, in GB/s."""
+    """With --gpus: the bandwidth between two devices, in GB/s."""
 
     def __call__(self) -> int:
         """Run the command; return the exit code: 1 if the run would not fit.
@@ -120,7 +123,7 @@ class Plan:
         if not self.rehearsal_seconds:
             return "none was asked for"
         if self._is_described:
-            return "the device described is not here"
+            return "the device described is not this one"
         try:
             return rehearse(config, plan, self.rehearsal_seconds)
         except ValueError as error:

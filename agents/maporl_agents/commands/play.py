@@ -38,8 +38,8 @@ class Play(OneDebate):
 
     replay: Path | None = None
     """Play this file of recorded text (transcripts, or GSM8K's example_model_solutions.jsonl), with
-    as many agents as were recorded, and as many turns unless --turns asks for more: the last texts
-    are held after."""
+    as many agents as were recorded, and as many turns unless --turns asks for more: agents
+    then repeat their last texts."""
     human: bool = False
     """You are the last agent (a leader, judge or simulated user where there is one); type your
     messages."""

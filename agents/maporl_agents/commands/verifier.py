@@ -132,7 +132,7 @@ class Serve:
     host: str = "127.0.0.1"
     """Where to listen; anything but this machine needs a token."""
     port: int = 8000
-    """Of TCP."""
+    """TCP port."""
     token_file: Path | None = None
     """File whose only line is the token that clients must send."""
     limits: Limits = field(default_factory=Limits)

@@ -62,7 +62,7 @@ class Watch(OneDebate):
     host: str = "127.0.0.1"
     """Where to listen; only this machine can open the page unless you say otherwise."""
     port: int = 8080
-    """Of TCP; 0 for any that is free."""
+    """TCP port; 0 for any that is free."""
     who: str = ""
     """The name your decisions are kept under; the page can change it. Empty for that of the user
     who runs this."""

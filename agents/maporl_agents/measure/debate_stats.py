@@ -148,13 +148,13 @@ def _scores(transcripts: Sequence[Transcript], t: int) -> list[float]:
 def _votes(
     transcript: Transcript, debate: list[list[tuple[Any, bool]]], agents: Sequence[AgentID]
 ) -> list[float]:
-    """Return the accuracy of each turn's vote; who is not scored, or no voter, does not vote."""
+    """Return the accuracy of each turn's vote; agents without a scored vote are left out."""
     if transcript.ends is None:
         return [vote_accuracy(turn) for turn in debate]
     votes, share = [], 0.0
     for t, turn in enumerate(debate):
-        heard = {m.agent for m in transcript.of_turn(t) if m.scored and m.votes}
-        asked = [one for agent, one in zip(agents, turn, strict=True) if agent in heard]
+        voters = {m.agent for m in transcript.of_turn(t) if m.scored and m.votes}
+        asked = [one for agent, one in zip(agents, turn, strict=True) if agent in voters]
         share = vote_accuracy(asked) if asked else share  # a turn without answers changes nothing
         votes.append(share)
     return votes

@@ -50,7 +50,7 @@ def result_table(stages: Mapping[str, Results], title: str) -> ResultTable:
 
 
 def _table(results: ResultTable, padding: int) -> Table:
-    """Return the table with so many blanks on both sides of a figure."""
+    """Return the table, with `padding` blanks on both sides of a figure."""
     stages = results.stages
     with_scores = scores_are_not_accuracy(stages)
     caption = f"{CAPTION}{SCORE if with_scores else ''}."

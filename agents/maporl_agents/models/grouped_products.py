@@ -99,7 +99,7 @@ class RowRuns:
         """Return (adapter, first, last + 1) of the rows of each run, `count` rows in all.
 
         Raises:
-            ValueError: there are neither so many rows nor so many selected ones.
+            ValueError: `count` is neither the number of rows nor of the selected ones.
         """
         if count not in self._of:
             raise ValueError(f"{count} rows, where runs have {sorted(self._of)}")

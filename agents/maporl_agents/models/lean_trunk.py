@@ -258,19 +258,19 @@ class LeanTrunk:
             at_end: return the states of the last column alone, (N, 1, H); the last layer then
                 computes no others.
         """
-        states = F.embedding(ids, self._embed.weight)
+        states = F.embedding(ids, self._embed.weight)  # (N, S, H)
         mask, causal = _visible(attention, ids.shape[1], states.dtype)
         rotation = _rotation(self._rotary, states, positions)
         some = _last_column if at_end and ids.shape[1] > 1 else None
         real, _ = _visible(attention, 1, states.dtype) if some else (None, False)
 
         def attend(queries: Tensor, keys: Tensor, values: Tensor, layer: _Layer) -> Tensor:
-            keys, values = keys.transpose(1, 2), values.transpose(1, 2)
+            keys, values = keys.transpose(1, 2), values.transpose(1, 2)  # (N, heads, S, D)
             if cache is not None:
                 keys, values = cache.update(keys, values, layer.index)
             if queries.shape[1] == ids.shape[1]:
                 return grouped_attention(queries, keys, values, mask, causal=causal)
-            return grouped_attention(queries, keys, values, real, causal=False)
+            return grouped_attention(queries, keys, values, real, causal=False)  # last column
 
         return self._run_all(states, _Pass(linears, rotation, attend, cache is None), some)
 
@@ -316,12 +316,12 @@ class LeanTrunk:
     def _run(self, layer: _Layer, states: Tensor, shared: _Pass, some: Select | None) -> Tensor:
         """Return the states (..., H) after a layer of those before it, of all rows or of some."""
         heads = self._heads(layer, rms_norm(layer.input_norm, states), shared, some)
-        attended = shared.attend(*heads, layer)
+        attended = shared.attend(*heads, layer)  # (..., heads x D)
         if some is not None:
             states = some(states)
         states = _added(states, *shared.linears(layer.out, attended))
         inner = rms_norm(layer.middle_norm, states)
-        gated = swiglu(*shared.linears(layer.gate_and_up, inner))
+        gated = swiglu(*shared.linears(layer.gate_and_up, inner))  # (..., I)
         return _added(states, *shared.linears(layer.down, gated))
 
     def _heads(
@@ -358,6 +358,7 @@ def _layer(module: Any, index: int) -> _Layer:
 
 
 def _added(states: Tensor, change: Tensor) -> Tensor:
+    # In place only without a graph: backward would read what was overwritten.
     return states + change if torch.is_grad_enabled() else change.add_(states)
 
 

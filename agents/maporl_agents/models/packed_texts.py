@@ -125,11 +125,14 @@ def pack_texts(
         The packed texts, and the places among `PackedTexts.asked` of the states asked for, text
         by text.
     """
+    # In this order texts with a common beginning are neighbours, and what two texts share is the
+    # least that neighbours between them share.
     order = sorted(range(len(texts)), key=lambda i: (owners[i], texts[i]))
     lengths = np.array([len(texts[i]) for i in order])
     alike = _common([texts[i] for i in order], [owners[i] for i in order])
     leads = np.append(alike < lengths[:-1], True)  # not the beginning of the next text
     leaders = np.flatnonzero(leads)
+    # What a leader shares with the next one: the least between neighbours on the way to it.
     forks = np.minimum.reduceat(alike, leaders[:-1]) if len(leaders) > 1 else alike[:0]
     segments = _segments(lengths[leaders], forks, shared)
     places = np.zeros((len(leaders), lengths.max()), dtype=np.int64)  # of each leader's ids
@@ -138,6 +141,7 @@ def pack_texts(
         places[one.first : one.last, one.start : one.end] = run
     host = np.empty(len(texts), dtype=np.int64)
     host[order] = np.cumsum(leads) - leads  # the leader that begins with each text
+    # A state that several texts ask for is computed once: `index` deals it out again.
     wanted, index = np.unique(
         np.concatenate([places[h, a.start : a.stop] for h, a in zip(host, asked, strict=True)]),
         return_inverse=True,
@@ -149,7 +153,7 @@ def pack_texts(
         here = slice(one.place, one.place + one.end - one.start)
         text = texts[order[leaders[one.first]]]
         ids[here], positions[here] = text[one.start : one.end], np.arange(one.start, one.end)
-        keys = places[one.first, : one.end]
+        keys = places[one.first, : one.end]  # of the segment and of all that its text has before
         every.append(_Queries(np.arange(here.start, here.stop), positions[here], keys))
         low, high = np.searchsorted(wanted, (here.start, here.stop))
         if low < high:
@@ -202,6 +206,7 @@ def _segments(lengths: np.ndarray, forks: np.ndarray, shared: int) -> list[_Segm
     open_ = [(0, len(lengths), 0)]  # texts first to last - 1 from position start on
     while open_:
         first, last, start = open_.pop()
+        # Texts part where they share fewer than `shared` ids more: too few for a segment.
         apart = first + 1 + np.flatnonzero(forks[first : last - 1] < start + shared)
         bounds = [first, *apart.tolist(), last]
         parts = list(itertools.pairwise(bounds))
@@ -209,6 +214,7 @@ def _segments(lengths: np.ndarray, forks: np.ndarray, shared: int) -> list[_Segm
             open_ += [(a, b, start) for a, b in reversed(parts)]
             continue
         alone = last - first == 1
+        # Alone a text goes to its end; together they go to where the first two of them part.
         end = int(lengths[first] if alone else forks[first : last - 1].min())
         found.append(_Segment(first, last, start, end, place))
         place += end - start
@@ -234,6 +240,7 @@ def _runs(
 
 def _attentions(segments: Sequence[_Queries], count: int, device: torch.device) -> Attentions:
     """Divide segments into calls of about equal sizes; `count` queries in all."""
+    # Longest keys first: a group is as wide as its first, so its others are padded least.
     left = sorted(segments, key=lambda one: (-len(one.keys), -len(one.places)))
     groups: list[list[_Queries]] = []
     real = queries = 0
@@ -241,6 +248,7 @@ def _attentions(segments: Sequence[_Queries], count: int, device: torch.device) 
         cells = len(one.places) * len(one.keys)
         if groups:
             widest = max(queries, len(one.places))
+            # Cells of the padded call (segments x queries x keys) if this one joins the group.
             whole = (len(groups[-1]) + 1) * widest * len(groups[-1][0].keys)
         if not groups or whole > _PADDING * (real + cells) + _CALL:
             groups.append([])
@@ -271,7 +279,8 @@ def _attention(group: Sequence[_Queries], device: torch.device) -> Attention:
     if not causal:
         if (positions == positions[0]).all():
             positions = positions[:1]
-        mask = _tensor(columns <= positions[:, None, :, None], device)  # column = position
+        # (segments or 1, 1, queries, keys); column = position
+        mask = _tensor(columns <= positions[:, None, :, None], device)
     first = int(queries[0, 0])
     ordered = bool((queries.ravel() == np.arange(first, first + queries.size)).all())
     ordered = ordered and (mask is not None or bool((queries == keys).all()))

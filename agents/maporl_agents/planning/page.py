@@ -28,7 +28,7 @@ def show(plan: Plan, config: RunConfig, console: Console) -> None:
         f"the longest text has {plan.longest_tokens:,}"
     )
     console.print(
-        "\nTaken for granted: each message is as long as its limit (--message-tokens N plans for "
+        "\nAssumed: each message is as long as its limit (--message-tokens N plans for "
         "N), attention has a fused kernel. Drivers, libraries and gaps between tensors come on "
         f"top: at most {USABLE:.0%} of the device is planned for."
     )
@@ -94,8 +94,9 @@ def _how_sure(rehearsal: Rehearsal) -> str:
     if not rehearsal.busy:
         return text
     return text + (
-        " This machine is busy: its least is for all cores to itself, and there is no most: while "
-        "others work, a step can take several times as long. Plan again when it is idle."
+        " This machine is busy. The shortest time is that of a run with all cores to itself; no "
+        "longest time can be given, for while other processes work, a step can take several times "
+        "as long. Plan again when the machine is idle."
     )
 
 

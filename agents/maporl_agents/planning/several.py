@@ -111,6 +111,6 @@ def show_cluster(
         f"the training devices compute {found.busy:.0%} of the time; the memory above is that of "
         "one of them"
     )
-    console.print("\nA simulation, no measurement. Taken for granted:")
+    console.print("\nA simulation, not a measurement. Assumed:")
     for text in cluster.assumptions():
         console.print(f"- {text}")

@@ -168,7 +168,7 @@ class VLLMServer:
             raise found from error
 
     def unload(self, name: str) -> None:
-        """Let go of an adapter; a server that has lost it, or does not answer, is left alone."""
+        """Unload an adapter; no error if the server has lost it or does not answer."""
         try:
             self._unload.post(_body(lora_name=name))
         except RemoteError:

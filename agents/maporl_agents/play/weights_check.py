@@ -54,11 +54,11 @@ def slope_of(said: Tensor, sent: Tensor, other: Tensor) -> Slope:
         other: (N,) those of other weights.
     """
     said, sent, other = said.double(), sent.double(), other.double()
-    way = sent - other
+    way = sent - other  # (N,), the regressor: p - q
     length = float(way @ way)
     if len(way) < 2 or not length:
         return Slope(math.nan, math.inf)
-    slope = float((said - other) @ way) / length
+    slope = float((said - other) @ way) / length  # least squares through 0
     rest = said - other - slope * way
     spread = math.sqrt(float(rest @ rest) / (len(way) - 1))
     return Slope(slope, spread / math.sqrt(length))
@@ -70,7 +70,8 @@ def logprobs_of(
 ) -> Tensor:
     """Return the log-probabilities of a message's ids by transformers and peft, (L,)."""
     text = torch.tensor((*prompt, *ids[:-1]), device=base.device)
-    logits = base.logits_of(text, adapter)[len(prompt) - 1 :]
+    # Row i predicts id i + 1: the last row of the prompt predicts the message's first id.
+    logits = base.logits_of(text, adapter)[len(prompt) - 1 :]  # (L, V)
     table = temper(logits, temperature).log_softmax(-1)
     chosen = torch.tensor(ids, device=table.device)[:, None]
     return table.gather(1, chosen)[:, 0]

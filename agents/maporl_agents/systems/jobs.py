@@ -41,7 +41,7 @@ class BenchSettings:
     Attributes:
         questions: of the test split, asked by every system and seed.
         validation: questions of the validation split, on which the temperature is chosen.
-        answers: the budget per test question, in tokens of so many single answers.
+        answers: the budget per test question, as a number of single answers and their tokens.
         train_scale: times the training budget of each task.
         temperatures: to choose from, the first of equally good ones.
         model: plays all tasks in place of the built-in models: a folder, a hub name, or the address

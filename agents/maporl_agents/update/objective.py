@@ -81,7 +81,8 @@ class Objective:
         """Return the sum over policies of their losses on a micro-batch, and statistics of each."""
         batch = part.batch
         advantages = policy_advantages(part)
-        old = part.logprobs if self.ratio else scores.logprobs.detach()
+        # Without a ratio it is 1, with the gradient of the log-probability: REINFORCE.
+        old = part.logprobs if self.ratio else scores.logprobs.detach()  # (B, L)
         total = scores.logprobs.new_zeros(())
         statistics: dict[str, Metrics] = {}
         for policy, rows in batch.by_policy():
@@ -100,6 +101,7 @@ class Objective:
                 num_tokens=num_tokens,
                 num_sequences=num_sequences,
             )
+            # `stats` are means over these tokens; as shares of the window they add up to its means.
             share = float(mask.sum()) / num_tokens
             statistics[policy] = {
                 "loss/policy": float(loss.detach()),

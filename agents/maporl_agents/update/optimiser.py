@@ -115,6 +115,7 @@ class PolicyLearner:
             name: nn.utils.clip_grad_norm_(params, self.max_grad_norm)
             for name, params in (groups | self.critics).items()
         }
+        # Before the step: AdamW would carry a NaN into its moments, and so into every later step.
         for name, norm in norms.items():
             if not torch.isfinite(norm):
                 raise not_finite(f"{name}, the norm of a gradient,", norm)

@@ -32,7 +32,7 @@ class Limits:
     """Connections at a time. A further one takes the place of the one that has waited longest for
     its client; where none waits, the answer is 503."""
     max_client_connections: int = 128
-    """Likewise of one address."""
+    """Connections of one address at a time, with the same rule."""
     batch_items: int = 64
     """Responses that are scored together, where several requests wait."""
     receive_seconds: float = 10.0

@@ -1,6 +1,6 @@
 """A running watched debate: one thread lets agents speak, any number of people decide.
 
-Whoever decides first is heard; a second decision about the same message is refused with a sentence,
+The first decision holds; a second decision about the same message is refused with a sentence,
 and changes nothing. Every event is on the disk before anyone sees what follows from it.
 """
 
@@ -112,7 +112,7 @@ class Session:
             self._tell()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the agent that is speaking, at most so long; return whether none is."""
+        """Wait at most `seconds` for the agent that is speaking; return whether none speaks now."""
         if self._thread.is_alive():
             self._thread.join(seconds)
         return not self._thread.is_alive()

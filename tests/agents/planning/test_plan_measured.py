@@ -267,7 +267,7 @@ class TestCommand:
         ("argv", "why"),
         [
             (("--rehearsal-seconds", "0"), "none was asked for"),
-            (("--gib", "80"), "the device described is not here"),
+            (("--gib", "80"), "the device described is not this one"),
             pytest.param(
                 ("--rehearsal-seconds", "1e-9"),
                 "raise --rehearsal-seconds",
