@@ -25,6 +25,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from maporl_agents.config import TeamConfig
 from maporl_agents.models.bases import window_of
@@ -144,7 +145,8 @@ def _examine(file: Path, linked: Path) -> Header:
     if refusal is not None:
         raise ValueError(
             f"transformers {transformers.__version__} cannot read {file}, a model of the kind "
-            f"{header.architecture!r}: {first_line(refusal)}{_kinds(header.architecture)}"
+            f"{header.architecture!r}: {first_line(refusal).rstrip('.')}"
+            f"{_kinds(header.architecture)}"
         ) from refusal
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ValueError(f"{file} is a {header.architecture!r}, which is no causal language model")
@@ -184,8 +186,9 @@ def _damaged(file: Path, error: Exception) -> ValueError:
 def _kinds(architecture: str) -> str:
     """Return the kinds that can be read, as the end of a sentence, if this is not one of them."""
     module = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
-    kinds = sorted(getattr(module, "GGUF_SUPPORTED_ARCHITECTURES", ()))
-    return "" if not kinds or architecture in kinds else f"; it reads {', '.join(kinds)}"
+    known = getattr(module, "GGUF_SUPPORTED_ARCHITECTURES", ())  # names of other sections, too
+    kinds = sorted(set(known) & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES))
+    return "" if not kinds or architecture in known else f"; it reads {', '.join(kinds)}"
 
 
 def _require_space(to: Path, header: Header, dtype: WeightType) -> None:
