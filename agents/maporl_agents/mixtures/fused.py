@@ -9,8 +9,10 @@ A teacher may read another prompt than the student: an agent of a debate that ha
 teaches a model that reads the question alone. And it may have another vocabulary: then it reads the
 same text in its own tokens. Where a token of the student begins at the same character as one of
 the teacher, both predict the same continuation; the teacher's tokens are mapped to the first token
-in which the student would write them. In the other places the teacher says nothing, and the token
-itself is the target (the paper aligns tokens by edit distance instead).
+in which the student would write what they add to the text: with the space before a word, where the
+teacher's tokens stand for words and the student's for a space and a word. In the other places the
+teacher says nothing, and the token itself is the target (the paper aligns tokens by edit distance
+instead).
 """
 
 from __future__ import annotations
@@ -187,14 +189,17 @@ def _aligned(
     ids = torch.zeros(shape, dtype=torch.long)
     probs = torch.zeros(shape, dtype=found.probs.dtype)
     cost = torch.full(tokens.shape, torch.inf, dtype=found.cost.dtype)
-    known: dict[int, int | None] = {}
+    known: dict[TokenIds, int | None] = {}
     for index, (row, own) in enumerate(zip(rows, read, strict=True)):
         places = {start: place for place, start in enumerate(starts(chat, own.completion.ids))}
         for place, start in enumerate(starts(pupil, row.completion.ids)):
             source = places.get(start)
             if source is None:
                 continue
-            mapped = [_mapped(int(x), chat, pupil, known) for x in found.ids[index, source]]
+            before = own.completion.ids[max(0, source - 1) : source]
+            mapped = [
+                _mapped((*before, int(x)), chat, pupil, known) for x in found.ids[index, source]
+            ]
             chances = found.probs[index, source].clone()
             chances[[x is None for x in mapped]] = 0.0
             if chances.sum() > 0:
@@ -204,14 +209,21 @@ def _aligned(
     return Expected(ids, probs, cost)
 
 
-def _mapped(token: int, chat: Chat, pupil: Chat, known: dict[int, int | None]) -> int | None:
-    """Return the first id in which the student writes a token of the teacher; None if it cannot."""
-    if token not in known:
-        if token in chat.stop_ids:
-            known[token] = pupil.end_id
+def _mapped(
+    ids: TokenIds, chat: Chat, pupil: Chat, known: dict[TokenIds, int | None]
+) -> int | None:
+    """Return the first id in which the student writes the last of a teacher's one or two tokens.
+
+    None if it cannot. The token before, if any, tells whether a space comes with the last one.
+    """
+    if ids not in known:
+        if ids[-1] in chat.stop_ids:
+            known[ids] = pupil.end_id
         else:
-            text = chat.decode((token,))
+            before, both = chat.decode(ids[:-1]), chat.decode(ids)
             # A token that is a part of a character says nothing by itself.
-            written = [] if "\ufffd" in text else pupil.encode(text)
-            known[token] = written[0] if written else None
-    return known[token]
+            whole = "\ufffd" not in both and both.startswith(before)
+            written = pupil.encode(both[len(before) :]) if whole else []
+            able = bool(written) and written[0] != pupil.tokenizer.unk_token_id
+            known[ids] = written[0] if able else None
+    return known[ids]

@@ -11,6 +11,7 @@ from miniatures import completion, load_team, make_tokenizer, save_miniature, st
 from maporl_agents.config import OptimizerConfig
 from maporl_agents.mixtures.fused import Expected, fuse, in_own_tokens, starts, teach
 from maporl_agents.models.team import Team
+from maporl_agents.tiny.random_model import save_random_model
 from maporl_agents.types import TokenIds
 from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.fusion import fusion_step
@@ -229,6 +230,37 @@ def test_another_vocabulary_speaks_where_tokens_begin_together(checkpoint, tmp_p
     ]
     torch.testing.assert_close(messages.weights.sum(-1), torch.ones(1, len(ids)))
     assert int(messages.ids.max()) < student.bases[0].vocab_size
+
+
+@pytest.mark.parametrize("words_teach", [True, False])
+def test_a_teachers_token_is_the_text_that_it_adds(tmp_path: Path, words_teach: bool) -> None:
+    """Tokens that are words, with spaces between them, and tokens that hold the space before."""
+    text = "3 * 6 = 18 , 2 * 8 = 16"
+    save_random_model(tmp_path / "words", [text, "10 34"], seed=0)
+    pieces = make_tokenizer(corpus=[f"{text} 10 34"] * 9, size=300)
+    save_miniature(tmp_path / "pieces", "llama", pieces)
+    words, other = (a_team(tmp_path / name, 1) for name in ("words", "pieces"))
+    student, teacher = (other, words) if words_teach else (words, other)
+    pupil, chat = student.bases[0].chat, teacher.bases[0].chat
+    ids = (*pupil.encode(text), pupil.end_id or 0)
+    assert pupil.decode(ids[:-1]) == text
+    row = Row((5, 6), completion(ids, text=text), "agent_0", 0, 0, 0, 0.0)
+    read = in_own_tokens(row, pupil, chat)
+    found = teach(student, [row], [(teacher, [row._replace(completion=completion((0,)))])], top=40)
+    begun = starts(chat, read.ids)
+    for place, start in enumerate(starts(pupil, ids)[:-1]):
+        before = read.ids[: begun.index(start)]
+        vocabulary = range(teacher.bases[0].vocab_size)
+        meant = [chat.decode((*before, token))[start:] for token in vocabulary]
+        for token, weight in zip(found.ids[0, place], found.weights[0, place], strict=True):
+            if weight > 0 and int(token) not in pupil.stop_ids:
+                said = pupil.decode((*ids[:place], int(token)))[start:]
+                if words_teach:
+                    assert said.startswith(" ") == bool(place), (place, said)
+                else:  # " 6" of a piece is the word 6, and nothing is an unknown word
+                    assert said.strip() != "<unk>", place
+                    said, meant = said.strip(), [one.strip() for one in meant]
+                assert any(one.startswith(said) for one in meant), (place, said)
 
 
 @pytest.mark.parametrize(
