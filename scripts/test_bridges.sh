@@ -11,9 +11,12 @@ declare -A extras=(
     [textarena]="train,textarena" [openenv]="openenv" [verifiers]="verifiers"
     [mutual]="train,mutual"
     [overcooked]="overcooked" [boxes]="reasoning" [loggers]="train"
+    [modelco]="train"
 )
 # What else must be installed: a folder of this repository, or packages that no extra asks for.
 declare -A others=([verifiers]="./environments/maporl_debate" [loggers]="trackio mlflow")
+# What is installed last and without the packages that it asks for: its pins bring another torch.
+declare -A bare=([modelco]="modelco==1.1.2")
 declare -A tests=(
     [reasoning]="tests/env/tasks/test_reasoning_gym.py tests/env/tasks/test_reasoning_options.py"
     [boxes]="tests/env/games tests/env/revision"
@@ -34,11 +37,11 @@ declare -A modules=(
     [reasoning]="reasoning_gym, reasoning_gym.factory" [textarena]="textarena"
     [openenv]="openenv.core" [verifiers]="verifiers.v1, maporl_debate"
     [mutual]="stable_baselines3, minigrid" [overcooked]="overcooked" [boxes]="reasoning_gym"
-    [loggers]="trackio, mlflow"
+    [loggers]="trackio, mlflow" [modelco]="model_collaboration, maporl_agents"
 )
 order=(
     plain sb3 torchrl supersuit tianshou rllib benchmarl agilerl reasoning textarena openenv verifiers
-    mutual overcooked boxes loggers trl
+    mutual overcooked boxes loggers modelco trl
 )
 
 usage() {
@@ -66,7 +69,7 @@ trap 'rm -rf "$place"' EXIT
 # Versions: ours are pinned; an outside library keeps its own pins, and only torch is ours.
 pins() { # NAME
     case $1 in
-        plain | sb3 | trl) cat constraints.txt ;;
+        plain | sb3 | trl | modelco) cat constraints.txt ;;
         agilerl) # asks for PettingZoo < 1.27
             grep -E '^(torch|pytest|pytest-timeout|hypothesis)[=]=' constraints.txt
             ;;
@@ -81,6 +84,7 @@ run() { # NAME: environment, package, tests
         "$py" -m pip install -q -c "$place/pins.txt" torch &&
         "$py" -m pip install -q -c "$place/pins.txt" pytest pytest-timeout hypothesis \
             ".[${extras[$name]}]" ${others[$name]:-} &&
+        { [[ -z ${bare[$name]:-} ]] || "$py" -m pip install -q --no-deps ${bare[$name]}; } &&
         "$py" -c "import ${modules[$name]}" &&
         # shellcheck disable=SC2086  # lists of words
         OMP_NUM_THREADS=1 "$py" -m pytest -q --timeout 900 -rP --no-header ${PYTEST_ARGS:-} $paths

@@ -5,8 +5,9 @@
 Two tiny models that each know half of a shop's prices write together. In every step each proposes
 its likeliest tokens, and Collab takes the one whose greedy continuation by its own model earns
 most. The key scores the continuations, so that this is an oracle; nothing is trained. Controls: the
-same scores dealt out to other proposals of the step, and a model drawn at random for each token.
-Accuracy on held-out questions; median and range over seeds.
+same scores dealt out to other proposals of the step, a model drawn at random for each token, and a
+product of experts of which one reads another question. Accuracy on held-out questions; median and
+range over seeds.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from benchmarks.systems.levels import BOTH, Counted, by_engine, collab, written_
 from maporl_agents.config import GameConfig, Sampling, TeamConfig
 from maporl_agents.mixtures.collab import Collab, Proposal
 from maporl_agents.mixtures.joint_decoding import Choice, drafts_of, write_together
-from maporl_agents.mixtures.product_of_experts import ProductOfExperts
+from maporl_agents.mixtures.product_of_experts import ProductOfExperts, product
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
 from maporl_agents.play.speak import Engine
@@ -47,6 +48,22 @@ def by_chance(team: Team, asked: Sequence[Request], how: Sampling, seed: int) ->
         own = logprobs[rows, drawn]
         best = own.max(-1)
         return Choice(best.indices, best.values)
+
+    return write_together(team, drafts, choose)
+
+
+def misread(team: Team, asked: Sequence[Request], how: Sampling, seed: int) -> list[Completion]:
+    """Write by a product of experts whose second model reads the next question in each place."""
+    drafts = drafts_of(team, asked, BOTH, how, seed)
+    other = drafts_of(team, [*asked[1:], asked[0]], BOTH, how, seed)
+    for own, next_one in zip(drafts, other, strict=True):
+        own.rows[1].prompt = next_one.rows[1].prompt
+    generator = torch.Generator().manual_seed(seed_of(seed, "misread"))
+
+    def choose(some: Sequence[int], logprobs: torch.Tensor) -> Choice:
+        combined = product(logprobs, (0.5, 0.5))
+        ids = combined.exp().multinomial(1, generator=generator)[:, 0]
+        return Choice(ids, combined.gather(1, ids[:, None])[:, 0])
 
     return write_together(team, drafts, choose)
 
@@ -87,6 +104,7 @@ def main() -> None:
         "model 0 alone": written_by(BOTH[0]),
         "model 1 alone": written_by(BOTH[1]),
         "a model at random for each token": by_chance,
+        "product of experts, one of which reads another question": misread,
         "product of experts": ProductOfExperts(BOTH),
         "Collab, scores shuffled within a step": deciding(questions, spent, True),
         "Collab": deciding(questions, spent, False),

@@ -7,7 +7,9 @@ modelco (PyPI, "When One LLM Drools") averages the logits of several models befo
 softmax of a mean of logits is the normalised geometric mean of the distributions, which is our
 product of experts with equal weights, so that both should write the same words. Two tiny models
 write greedily, each of which knows half of a shop's prices. Ours in float32; modelco as published,
-which loads all models as bfloat16, and once with its models turned into float32.
+which loads all models as bfloat16, and once with its models turned into float32. In the control
+modelco is given model 0 alone. `scripts/test_bridges.sh modelco` tests the same in an environment
+of its own.
 """
 
 from __future__ import annotations
@@ -56,8 +58,10 @@ def save_models(team: Team, folder: Path) -> list[str]:
     return paths
 
 
-def ours(team: Team, prompts: Sequence[str]) -> tuple[list[str], float]:
-    """Return our messages, and the CPU seconds that they took."""
+def ours(
+    team: Team, prompts: Sequence[str], policies: tuple[str, ...] = BOTH
+) -> tuple[list[str], float]:
+    """Return what the policies write together, and the CPU seconds that it took."""
     chat = team.base_of(BOTH[0]).chat
     asked = [
         Request(BOTH[0], chat.prompt_ids((("user", prompt),)), 0, place)
@@ -65,7 +69,7 @@ def ours(team: Team, prompts: Sequence[str]) -> tuple[list[str], float]:
     ]
     how = replace(sampling(), temperature=0.0)
     start = time.process_time()
-    written = ProductOfExperts(BOTH)(team, asked, how, 0)
+    written = ProductOfExperts(policies)(team, asked, how, 0)
     return [one.text for one in written], time.process_time() - start
 
 
@@ -80,6 +84,19 @@ def theirs(python: Path, models: list[str], prompts: Sequence[str], float32: boo
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def prompts_of(questions: Sequence[Question]) -> list[str]:
+    """Return the text that a model reads of each question."""
+    debates = debates_of(GAME, len(questions))
+    debates.reset(questions=questions)
+    return [str(prompt.text) for prompt in debates.prompts()]
+
+
+def tokens(team: Team, texts: Sequence[str]) -> float:
+    """Return the mean number of tokens of some texts, their ends included."""
+    chat = team.base_of(BOTH[0]).chat
+    return fmean(len(chat.encode(text)) + 1 for text in texts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -92,9 +109,7 @@ def main() -> None:
     torch.set_num_threads(1)
     team = make_team(TeamConfig(model=("tiny",), tuning="none"), num_agents=2, num_turns=1, seed=0)
     questions: Sequence[Question] = questions_of(GAME, "test")[: args.questions]
-    debates = debates_of(GAME, len(questions))
-    debates.reset(questions=questions)
-    prompts = [str(prompt.text) for prompt in debates.prompts()]
+    prompts = prompts_of(questions)
     own, seconds = ours(team, prompts)
     found = {"MAPoRL, product of experts, float32": (own, seconds)}
     with TemporaryDirectory() as folder:
@@ -102,11 +117,14 @@ def main() -> None:
         for title, float32 in (("as published, bfloat16", False), ("in float32", True)):
             told = theirs(python, models, prompts, float32)
             found[f"modelco, logit fusion, {title}"] = told["texts"], told["cpu_seconds"]
-    print("| who | right | words as ours | CPU-s |\n|---|---|---|---|")
+        told = theirs(python, models[:1], prompts, True)
+        found["modelco, model 0 alone, in float32"] = told["texts"], told["cpu_seconds"]
+    print("| who | right | words as ours | tokens per question | CPU-s |\n|---|---|---|---|---|")
     for name, (texts, spent) in found.items():
         scores = fmean(right(q, text) for q, text in zip(questions, texts, strict=True))
         same = fmean(a.strip() == b.strip() for a, b in zip(own, texts, strict=True))
-        print(f"| {name} | {scores:.3f} | {same:.3f} | {spent:.2f} |")
+        written = tokens(team, texts)
+        print(f"| {name} | {scores:.3f} | {same:.3f} | {written:.1f} | {spent:.2f} |")
     print(
         f"\n{len(questions)} questions of shopping, greedy, at most {LIMIT} tokens each; "
         f"{platform.machine()}, one thread, {envs.version_of(python, 'modelco')} of modelco."

@@ -1,14 +1,15 @@
 """ReAd's table: random proposals that a critic sends back, and the controls that would expose it.
 
-    .venv/bin/python -m benchmarks.systems.revision boxes  # three seeds, a processor minute each
+    .venv/bin/python -m benchmarks.systems.revision matrix  # seconds: a game worked out by hand
+    .venv/bin/python -m benchmarks.systems.revision boxes  # three seeds, half a minute each
     .venv/bin/python -m benchmarks.systems.revision overcooked  # needs the extra overcooked
 
 mu takes legal actions at random; in the kitchen, half of its actions are those of a simple script
-(`compared.chef`), since a random cook never serves a soup. A critic is regressed on its episodes;
-alpha is chosen on validation games; then games of other seeds are played: by mu alone; by ReAd-S
-and ReAd-J, whose proposals are mu's own; by both with a critic whose scores are shuffled, each
-being that of another turn of mu's episodes; and by mu asked as often as ReAd-S was, one proposal of
-an action drawn at random. Median and range over seeds.
+(`compared.chef`), since a random cook never serves a soup; in the matrix game it has chances of its
+own. A critic is regressed on its episodes; alpha is chosen on validation games; then games of other
+seeds are played: by mu alone; by ReAd-S and ReAd-J, whose proposals are mu's own; by both with a
+critic whose scores are shuffled, each being that of another turn of mu's episodes; and by mu asked
+as often as ReAd-S was, one proposal of an action drawn at random. Median and range over seeds.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import torch
 
 from benchmarks.compared.chef import wanted
 from benchmarks.compared.over_seeds import keep, spread
+from benchmarks.systems.matrix_game import CHANCES, MatrixGame
 from maporl_agents.revision.subset_network import Features, Regression, SubsetNetwork, fit
 from maporl_agents.seeding import seed_of
 from maporl_env.games.boxes_v0 import parallel_env as boxes
@@ -92,6 +94,14 @@ KITCHEN = Task(
     alphas=(0.0, 0.1, 0.5),
 )
 TASKS = {
+    "matrix": Task(
+        make=MatrixGame,
+        state=lambda env: env.state(),
+        success=lambda env, episode: episode.total / env.best,
+        gamma=1.0,
+        effort=Effort(collected=2_000, epochs=60, validated=100, played=400),
+        alphas=(0.0, 0.2, 1.0),
+    ),
     "boxes": Task(
         make=boxes,
         state=lambda env: env.state(),
@@ -117,9 +127,11 @@ class Mu:
         self.env, self.noise = env, np.random.default_rng(seed)
 
     def __call__(self, situation: Situation) -> int:
-        return self.drawn(situation.agent, situation.observation)
+        return self.drawn(situation.agent, situation.observation, situation.fixed)
 
-    def drawn(self, agent: str, seen: Any) -> int:
+    def drawn(self, agent: str, seen: Any, fixed: tuple[Any, ...]) -> int:
+        if isinstance(self.env, MatrixGame):
+            return int(self.noise.choice(2, p=CHANCES[fixed]))
         if hasattr(self.env, "kitchen") and self.noise.random() < SCRIPTED:
             return wanted(self.env, self.env.possible_agents.index(agent))
         legal = (
@@ -130,7 +142,10 @@ class Mu:
         return int(self.noise.choice(legal))
 
     def plan(self, observations: Mapping[str, Any], tries: Sequence[Try]) -> dict[str, int]:
-        return {agent: self.drawn(agent, seen) for agent, seen in observations.items()}
+        found: dict[str, int] = {}
+        for agent, seen in observations.items():
+            found[agent] = self.drawn(agent, seen, tuple(found.values()))
+        return found
 
 
 class Shuffled(SubsetCritic):

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = (
     *("plain", "sb3", "torchrl", "supersuit", "tianshou"),
     *("rllib", "benchmarl", "agilerl", "reasoning", "textarena", "openenv", "verifiers"),
-    *("mutual", "overcooked", "boxes", "loggers", "trl"),
+    *("mutual", "overcooked", "boxes", "loggers", "modelco", "trl"),
 )
 FAKE = """#!/usr/bin/env bash
 # An interpreter whose environments can do all but import what is named in $MISSING.
@@ -56,7 +56,15 @@ def test_a_library_is_imported_before_its_tests(python: Path, library: str) -> N
     assert module.split(".")[0] in {
         *("maporl_agents", "stable_baselines3", "ray", "reasoning_gym", "trackio"),
         library,
+        *(["model_collaboration"] if library == "modelco" else []),
     }
+
+
+def test_modelco_comes_last_and_without_the_torch_that_it_pins(python: Path) -> None:
+    *_, last, imports, tests = run(python, "modelco", missing="")[2]
+    assert last == "-m pip install -q --no-deps modelco==1.1.2"
+    assert imports.startswith("-c import")
+    assert "tests/bridges/test_modelco.py" in tests
 
 
 def test_a_library_that_does_not_import_fails(python: Path) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from maporl_agents.config import GameConfig, OptimizerConfig, RunConfig, TeamConfig
-from maporl_agents.mixtures.fused import teach
+from maporl_agents.mixtures.fused import Fusion, in_own_tokens, teach
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
@@ -73,8 +73,11 @@ def messages(
     debaters: Team,
     given: Texts,
     read: Sequence[Rollout] = (),
+    fusion: Fusion = "min_ce",
 ) -> FusedMessages:
     """Return agent 0's last messages with what both agents expect, having read a debate.
+
+    A student with another vocabulary learns the same texts in its own tokens.
 
     Args:
         student: one agent that answers alone.
@@ -83,6 +86,7 @@ def messages(
         debaters: the debate's agents.
         given: questions and debates, see `right_debates`.
         read: the debates that the agents read in place of these, one each; a control.
+        fusion: how the agents' distributions are fused, see `mixtures.fused`.
     """
     questions, rollouts, _ = given
     own = play(student, debates_of(alone, len(questions)), questions, config.sampling, seed=0)
@@ -100,7 +104,10 @@ def messages(
         )
         for place in (-2, -1)
     ]
-    return teach(student, rows, teachers, fusion="min_ce", per="token", top=10)
+    pupil, writer = student.bases[0].chat, debaters.base_of(rollouts[0].policies[-2]).chat
+    if pupil.tokenizer.get_vocab() != writer.tokenizer.get_vocab():
+        rows = [row._replace(completion=in_own_tokens(row, writer, pupil)) for row in rows]
+    return teach(student, rows, teachers, fusion=fusion, per="token", top=10)
 
 
 def learn(student: Team, learnt: FusedMessages, share: float, seed: int) -> None:

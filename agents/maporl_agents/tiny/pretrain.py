@@ -160,9 +160,11 @@ def token_losses(model: PreTrainedModel, ids: Tensor, labels: Tensor) -> Tensor:
     return cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
 
 
-def pretrain(config: PretrainConfig, agent: int) -> PreTrainedModel:
-    """Return one set of trained weights."""
-    tokenizer = make_tokenizer(config.model)
+def pretrain(
+    config: PretrainConfig, agent: int, tokenizer: PreTrainedTokenizerFast | None = None
+) -> PreTrainedModel:
+    """Return one set of trained weights; with another tokenizer, of a model with its vocabulary."""
+    tokenizer = tokenizer or make_tokenizer(config.model)
     chat = Chat(tokenizer)
     model = make_model(tokenizer, seed_of(config.seed, "init"), config.model)
     optimizer = torch.optim.AdamW(
