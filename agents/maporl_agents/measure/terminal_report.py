@@ -251,7 +251,8 @@ def draw_curve(
     if measured:
         curve.plot(*zip(*measured, strict=True), "k--o", markersize=4, label="validation")
     curve.set(xlabel="step", ylabel="mean verifier score", ylim=(0, 1), title="training questions")
-    curve.legend(loc="upper left")
+    if curve.lines:  # none where the verifier gave no score
+        curve.legend(loc="upper left")
     curve.grid(alpha=0.3)
     _draw_bars(bars, {"before": before["sampled"], "after": after["sampled"]}, f"{asked}, sampled")
     figure.savefig(path, dpi=120)
