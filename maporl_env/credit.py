@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from maporl_env import rewards
 from maporl_env.answers import KINDS, extract_answer, gold
+from maporl_env.declared import COST, Checked, whole
 from maporl_env.rewards import Bools, Floats, Horizon, Majority, Share
 from maporl_env.types import AgentID, Message, Question, Transcript
 
@@ -27,7 +29,7 @@ OwnRewards = Mapping[tuple[int, AgentID], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Penalties:
+class Penalties(Checked):
     """Penalties for the form of a message, charged to its author, in units of reward.
 
     Attributes:
@@ -42,22 +44,13 @@ class Penalties:
             action space. A message that its author ended, be it with a stop text, is finished.
     """
 
-    too_short: float = 0.0
-    min_words: int = 5
-    repetition: float = 0.0
-    max_repeats: int = 3
-    ngram: int = 4
-    no_answer: float = 0.0
-    unfinished: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("too_short", "repetition", "no_answer", "unfinished"):
-            cost = getattr(self, name)
-            if not (np.isfinite(cost) and cost >= 0):
-                raise ValueError(f"penalty {name} must be a finite number >= 0, not {cost!r}")
-        for name in ("min_words", "max_repeats", "ngram"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"penalty setting {name} must be at least 1")
+    too_short: Annotated[float, COST] = 0.0
+    min_words: Annotated[int, whole(1)] = 5
+    repetition: Annotated[float, COST] = 0.0
+    max_repeats: Annotated[int, whole(1)] = 3
+    ngram: Annotated[int, whole(1)] = 4
+    no_answer: Annotated[float, COST] = 0.0
+    unfinished: Annotated[float, COST] = 0.0
 
     def __bool__(self) -> bool:
         """Whether any penalty is on."""

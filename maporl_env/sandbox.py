@@ -22,7 +22,6 @@ Linux on x86_64 or aarch64. Safe to use from several threads.
 
 from __future__ import annotations
 
-import math
 import os
 import queue
 import secrets
@@ -35,8 +34,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
+from maporl_env.declared import Checked, Range, whole
 from maporl_env.jail import frames
 
 Isolation = Literal["namespaces", "none"]
@@ -68,7 +68,7 @@ class SandboxUnavailable(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Checked):
     """Limits of one program.
 
     Attributes:
@@ -79,20 +79,11 @@ class Limits:
         output_chars: number of printed characters that are kept; the rest is dropped.
     """
 
-    seconds: float = 5.0
-    memory_mb: int = 512
-    processes: int = 1
-    file_mb: int = 16
-    output_chars: int = 2_000
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.seconds) and 0 < self.seconds <= 3600):
-            raise ValueError(f"seconds must be in (0, 3600], not {self.seconds!r}")
-        lowest = {"memory_mb": 64, "processes": 1, "file_mb": 1, "output_chars": 0}
-        for name, least in lowest.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be an integer >= {least}, not {value!r}")
+    seconds: Annotated[float, Range("in (0, 3600]", lambda x: 0 < x <= 3600)] = 5.0
+    memory_mb: Annotated[int, whole(64)] = 512
+    processes: Annotated[int, whole(1)] = 1
+    file_mb: Annotated[int, whole(1)] = 16
+    output_chars: Annotated[int, whole(0)] = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +156,11 @@ def _usual_workers() -> int:
     return max(1, min(8, len(os.sched_getaffinity(0)) // processes))
 
 
+Workers = Annotated[int | None, Range("at least 1 or None", lambda x: x is None or x >= 1)]
+
+
 @dataclass(frozen=True)
-class Sandbox:
+class Sandbox(Checked):
     """Runs jobs, `workers` at a time. Keeps no process between calls.
 
     Attributes:
@@ -182,15 +176,12 @@ class Sandbox:
 
     limits: Limits = field(default_factory=Limits)
     isolation: Isolation = "namespaces"
-    workers: int | None = None
+    workers: Annotated[int | None, Range("at least 1 or None", lambda x: x is None or x >= 1)] = (
+        None
+    )
 
     def __post_init__(self) -> None:
-        if self.isolation not in get_args(Isolation):
-            raise ValueError(
-                f"unknown isolation {self.isolation!r}: choose one of namespaces, none"
-            )
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"workers must be at least 1 or None, not {self.workers!r}")
+        Checked.__post_init__(self)
         if reason := unavailable(self.isolation):
             raise SandboxUnavailable(reason)
 

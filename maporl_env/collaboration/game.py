@@ -6,10 +6,11 @@ Source: Park et al., "MAPoRL" (arXiv 2502.18439), section 2. The environment aro
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
+
+from maporl_env.declared import FINITE, Checked, whole
 
 Timing = Literal["next", "same"]
 
@@ -18,7 +19,7 @@ NUM_AGENTS = 2
 
 
 @dataclass(frozen=True)
-class Rules:
+class Rules(Checked):
     """The rules of a game: two agents, T turns, and the reward of each of the two actions.
 
     Attributes:
@@ -35,29 +36,20 @@ class Rules:
         ValueError: a value that is none of these.
     """
 
-    num_turns: int = 2
-    threshold: int = 2
-    r_col: float = 0.2
-    r_ind: float = 0.4
-    r_syn: float = 1.0
+    num_turns: Annotated[int, whole(1)] = 2
+    threshold: Annotated[int, whole(1)] = 2
+    r_col: Annotated[float, FINITE] = 0.2
+    r_ind: Annotated[float, FINITE] = 0.4
+    r_syn: Annotated[float, FINITE] = 1.0
     timing: Timing = "next"
 
     def __post_init__(self) -> None:
-        for name in ("num_turns", "threshold"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
-        for name in ("r_col", "r_ind", "r_syn"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not math.isfinite(value):
-                raise ValueError(f"{name} must be a finite number, not {value!r}")
+        Checked.__post_init__(self)
         if self.r_col >= self.r_ind:
             raise ValueError(
                 f"r_col={self.r_col} must be below r_ind={self.r_ind}: before synergy, acting "
                 "alone has the higher return"
             )
-        if self.timing not in get_args(Timing):
-            raise ValueError(f"unknown timing {self.timing!r}: choose one of next, same")
 
     def after(self, count: int, joined: int) -> int:
         """Return the count after `joined` more collaborations, at most the threshold."""

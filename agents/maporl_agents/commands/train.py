@@ -16,7 +16,6 @@ from maporl_agents.config import (
     RunConfig,
     TrainConfig,
     asking,
-    checks,
     config_of,
     scheme_of,
 )
@@ -65,7 +64,8 @@ class Train:
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""
-        checks.require_numbers(self, checks.AT_LEAST_1, "processes")
+        if self.processes < 1:
+            raise ValueError(f"processes must be at least 1, not {self.processes}")
         if self.force and self.resume is None:
             raise ValueError("--force belongs to --resume: give the folder of the run to change")
         if self.overwrite and self.resume is not None:

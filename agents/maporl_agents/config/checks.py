@@ -1,50 +1,54 @@
-"""Checks of numbers and choices that settings share."""
+"""Annotations of settings that say which numbers a field may be; see `maporl_env.declared`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from maporl_env.declared import Checked, Range
+from maporl_env.similar_names import require_choice
+
+__all__ = ["Checked", "Range", "require_choice"]
 
 
-@dataclass(frozen=True)
-class Range:
-    """Numbers that a setting may be, and how to say so."""
-
-    words: str
-    holds: Callable[[Any], bool]
+def _above_0(x: Any) -> bool:
+    return bool(0 < x < math.inf)
 
 
-AT_LEAST_1 = Range("at least 1", lambda x: x >= 1)
+def _in_unit(x: Any) -> bool:
+    return bool(0 <= x <= 1)
+
 
 NOT_NEGATIVE = Range("a number >= 0", lambda x: 0 <= x < math.inf)
 
-ABOVE_0 = Range("a number above 0", lambda x: 0 < x < math.inf)
+AtLeast1 = Annotated[int, Range("at least 1", lambda x: x >= 1)]
 
-ABOVE_0_OR_NONE = Range("a number above 0, or None", lambda x: x is None or ABOVE_0.holds(x))
+AtLeast2 = Annotated[int, Range("at least 2", lambda x: x >= 2)]
 
-ZERO_OR_ONE = Range("0 or 1", lambda x: x in (0, 1))
+ZeroOrOne = Annotated[int, Range("0 or 1", lambda x: x in (0, 1))]
 
-LIMIT = Range("a number above 0, or inf for no limit", lambda x: x > 0)
+Count = Annotated[int, NOT_NEGATIVE]
 
-UNIT = Range("in [0, 1]", lambda x: 0 <= x <= 1)
+CountOrNone = Annotated[int | None, Range("at least 0, or None", lambda x: x is None or x >= 0)]
 
-UNIT_OR_NONE = Range("in [0, 1], or None", lambda x: x is None or UNIT.holds(x))
+NotNegative = Annotated[float, NOT_NEGATIVE]
 
-SHARE_ABOVE_0_OR_NONE = Range("in (0, 1], or None", lambda x: x is None or 0 < x <= 1)
+Above0 = Annotated[float, Range("a number above 0", _above_0)]
 
-COUNT_OR_NONE = Range("at least 0, or None", lambda x: x is None or x >= 0)
+Above0OrNone = Annotated[
+    float | None, Range("a number above 0, or None", lambda x: x is None or _above_0(x))
+]
 
+Limit = Annotated[float, Range("a number above 0, or inf for no limit", lambda x: x > 0)]
 
-def require_numbers(settings: Any, allowed: Range, *names: str) -> None:
-    """Raise ValueError unless the named fields of `settings` lie in the allowed range."""
-    for name in names:
-        if not allowed.holds(value := getattr(settings, name)):
-            raise ValueError(f"{name} must be {allowed.words}, not {value}")
+Unit = Annotated[float, Range("in [0, 1]", _in_unit)]
 
+UnitOrNone = Annotated[
+    float | None, Range("in [0, 1], or None", lambda x: x is None or _in_unit(x))
+]
 
-def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise ValueError, with the valid choices, unless `value` is one of them."""
-    if value not in choices:
-        raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
+BelowOne = Annotated[float, Range("in [0, 1)", lambda x: 0 <= x < 1)]
+
+ShareOrNone = Annotated[
+    float | None, Range("in (0, 1], or None", lambda x: x is None or 0 < x <= 1)
+]

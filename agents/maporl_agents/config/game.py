@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar
 
 from maporl_agents.config import checks
 from maporl_agents.config.typed_text import Typed
@@ -18,7 +18,7 @@ LongQuestions = Literal["refuse", "leave_out", "keep"]
 
 
 @dataclass(frozen=True)
-class GameConfig:
+class GameConfig(checks.Checked):
     """The debate that is played; see `maporl_env.debate_v0` for the rules.
 
     Fields are those of `maporl_env.config.DebateConfig` by the same names, but for `train_split`,
@@ -106,11 +106,11 @@ class GameConfig:
     """Tools that agents may call inside their messages: "python", which runs a program in the
     sandbox; "search:FOLDER", which searches the text files of a folder; or one's own function of a
     text as module:function or file.py:function. Results stand in the message without any loss."""
-    tool_calls: int = 3
+    tool_calls: checks.AtLeast1 = 3
     """The most calls in a message; a later one is text like any other."""
-    tool_chars: int = 1000
+    tool_chars: checks.AtLeast1 = 1000
     """The most characters of a result; see `sampling.tool_tokens` too."""
-    tool_seconds: float = 5.0
+    tool_seconds: checks.Above0 = 5.0
     """Limit of a program of the tool "python"."""
     tool_results: ToolResults = "shown"
     """Whether the other agents read results: "shown" or "hidden". Their author always does, and no
@@ -121,11 +121,6 @@ class GameConfig:
     textarena:KuhnPoker-v0-train,max_rounds=1; or module:function or file.py:function, which returns
     a PettingZoo environment of text. Its agents are num_agents, num_turns the most messages of one;
     of this group it reads gamma besides. Schemes maporl and grpo."""
-
-    def __post_init__(self) -> None:
-        checks.require_numbers(self, checks.AT_LEAST_1, "tool_calls", "tool_chars")
-        checks.require_numbers(self, checks.ABOVE_0, "tool_seconds")
-        checks.require_choice("tool_results", self.tool_results, get_args(ToolResults))
 
 
 G = TypeVar("G", bound=GameConfig)

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal, get_args
+from typing import Literal
 
-from maporl_agents.config.checks import (
-    AT_LEAST_1,
-    LIMIT,
-    NOT_NEGATIVE,
-    require_choice,
-    require_numbers,
-)
+from maporl_agents.config import checks
 from maporl_agents.config.regularised import KLMeasure, KLPlace, check_kl
 from maporl_agents.config.shared import OptimizerConfig, RunConfig
 
@@ -24,17 +18,17 @@ VariantName = Literal["grpo", "dr_grpo", "dapo", "rloo", "remax", "gspo", "cispo
 
 
 @dataclass(frozen=True)
-class Variant:
+class Variant(checks.Checked):
     """One way to compare rewards and to update on them; `GRPOSettings` explains the fields."""
 
     groups: Groups = "message"
     baseline: GroupBaseline = "mean"
     scale: GroupScale = "std"
     surrogate: GroupSurrogate = "ppo"
-    clip_coef: float = 0.2
-    clip_high: float = 0.2
+    clip_coef: checks.Limit = 0.2
+    clip_high: checks.Limit = 0.2
     length: GroupLength = "sequence"
-    kl_coef: float = 0.0
+    kl_coef: checks.NotNegative = 0.0
     kl_estimator: KLMeasure = "k3"
     kl_place: KLPlace = "loss"
 
@@ -64,7 +58,7 @@ class GRPOSettings(OptimizerConfig):
     """Published choices: grpo; dr_grpo, no length or standard deviation; dapo, clip-higher; rloo,
     leave-one-out; remax, a greedy debate as baseline; gspo, sequence ratios; cispo, clipped
     weights; dr_mas, groups per agent; rae, a running baseline per agent. Single ones follow."""
-    group_size: int = 8
+    group_size: checks.AtLeast1 = 8
     """G, debates per question. Tiny; paper: 64."""
     groups: Groups | None = None
     """Rewards that are compared, all of one question: of the same turn and agent ("message"), of
@@ -92,33 +86,19 @@ class GRPOSettings(OptimizerConfig):
     KL(pi || ref) over the vocabulary, at the cost of the reference policy in every update."""
     kl_place: KLPlace | None = None
     """Where it counts: in the "loss", or its sum over a message's tokens off the "reward"."""
-    entropy_coef: float = 0.0
+    entropy_coef: checks.NotNegative = 0.0
     """Weight of the entropy per token that is added to the objective; 0 leaves it out. Paper: 0."""
-    role_decay: float = 0.95
+    role_decay: checks.BelowOne = 0.95
     """Memory of the running mean of baseline "role", in [0, 1). Paper (SPIRAL): 0.95."""
-    epochs: int = 1
+    epochs: checks.AtLeast1 = 1
     """Passes over each batch. Paper: 1."""
-    minibatches: int = 4
+    minibatches: checks.AtLeast1 = 4
     """Optimiser steps per pass, each on whole debates. Tiny; paper: 1."""
 
     def __post_init__(self) -> None:
-        OptimizerConfig.__post_init__(self)
-        require_choice("variant", self.variant, get_args(VariantName))
+        super().__post_init__()
         chosen = self.chosen()
-        for name, choices in (
-            ("groups", Groups),
-            ("baseline", GroupBaseline),
-            ("scale", GroupScale),
-            ("surrogate", GroupSurrogate),
-            ("length", GroupLength),
-        ):
-            require_choice(name, getattr(chosen, name), get_args(choices))
-        require_numbers(chosen, LIMIT, "clip_coef", "clip_high")
-        require_numbers(self, AT_LEAST_1, "group_size", "epochs", "minibatches")
-        require_numbers(self, NOT_NEGATIVE, "entropy_coef")
         check_kl(chosen)
-        if not 0 <= self.role_decay < 1:
-            raise ValueError(f"role_decay must lie in [0, 1), not {self.role_decay}")
         if chosen.scale == "std" and chosen.baseline in ("greedy", "role", "none"):
             raise ValueError(
                 f"scale='std' would divide by almost 0 where the rewards of a group are equal, "

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import get_args
 
-from maporl_agents.config.checks import NOT_NEGATIVE, UNIT, require_choice, require_numbers
+from maporl_agents.config.checks import NotNegative, Unit
 from maporl_agents.config.magrpo import Length
 from maporl_agents.config.regularised import RegularisedConfig
 from maporl_agents.config.shared import JointRunConfig
@@ -15,20 +14,14 @@ from maporl_agents.config.shared import JointRunConfig
 class IACSettings(RegularisedConfig):
     """Actor-critics at the level of turns, each agent with its own critic (arXiv 2508.04652)."""
 
-    critic_learning_rate: float = 5e-3
+    critic_learning_rate: NotNegative = 5e-3
     """Of the critics, same schedule. As MAPoRL's."""
-    critic_coef: float = 0.5
+    critic_coef: NotNegative = 0.5
     """Weight of the critic's loss. As MAPoRL's."""
-    turn_gamma: float = 1.0
+    turn_gamma: Unit = 1.0
     """Discount per turn, in [0, 1]."""
     length: Length = "sum"
     """Reduction of a message's token log-probabilities, as in MAGRPO. Paper: their sum."""
-
-    def __post_init__(self) -> None:
-        RegularisedConfig.__post_init__(self)
-        require_choice("length", self.length, get_args(Length))
-        require_numbers(self, UNIT, "turn_gamma")
-        require_numbers(self, NOT_NEGATIVE, "critic_learning_rate", "critic_coef")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 from maporl_agents.config import checks
 from maporl_agents.config.regularised import RegularisedConfig
@@ -22,18 +22,18 @@ class MAGRPOSettings(RegularisedConfig):
 
     learning_rate: float = 1e-3
     """Of the policies: the peak of the schedule. Tiny; library: 5e-6."""
-    group_size: int = 8
+    group_size: checks.AtLeast2 = 8
     """G, samples of each agent at each node of the tree; at least 2. Tiny; library: 2 or 4."""
     joining: Joining = "aligned"
     """Joint actions of a node: the g-th samples with each other ("aligned", G of them; leaves
     G^T), or all combinations ("cross", G^A; leaves G^(A T))."""
-    turn_gamma: float = 1.0
+    turn_gamma: checks.Unit = 1.0
     """Discount per turn of the joint return, in [0, 1]. Paper: 1; library: 0.9."""
     comparison: Comparison = "mean"
     """Advantage of a joint action: its return minus the "mean" of its node (paper), minus the mean
     of the others ("leave_one_out"), the first over the standard deviation ("standardised", GRPO's),
     the return itself ("raw"), or DPO of the joint policy on all pairs of a node ("preferences")."""
-    preference_beta: float = 0.1
+    preference_beta: checks.Above0 = 0.1
     """With "preferences": pull towards the reference policies, above 0."""
     credit: Literal["mean", "sum"] = "mean"
     """With "cross", what a completion gets of the joint actions that hold it. Library: the sum,
@@ -44,30 +44,20 @@ class MAGRPOSettings(RegularisedConfig):
     ratio: bool = False
     """Weigh tokens by the ratio to the policy that sampled, as PPO does. Without it each batch
     allows one update. Paper: without."""
-    clip_coef: float | None = None
+    clip_coef: checks.Above0OrNone = None
     """With the ratio: half width of the band it is clipped to; None for no clip."""
-    epochs: int = 1
+    epochs: checks.AtLeast1 = 1
     """Passes over each batch; more than one needs the ratio."""
-    minibatches: int = 1
+    minibatches: checks.AtLeast1 = 1
     """Optimiser steps per pass; more than one needs the ratio."""
 
     def __post_init__(self) -> None:
-        RegularisedConfig.__post_init__(self)
-        checks.require_choice("joining", self.joining, get_args(Joining))
-        checks.require_choice("comparison", self.comparison, get_args(Comparison))
-        checks.require_choice("credit", self.credit, ("mean", "sum"))
-        checks.require_choice("length", self.length, get_args(Length))
-        checks.require_numbers(self, checks.AT_LEAST_1, "epochs", "minibatches")
-        if self.group_size < 2:
-            raise ValueError(f"group_size must be at least 2, not {self.group_size}")
-        checks.require_numbers(self, checks.UNIT, "turn_gamma")
-        checks.require_numbers(self, checks.ABOVE_0_OR_NONE, "clip_coef")
+        super().__post_init__()
         if not self.ratio and (self.clip_coef is not None or self.epochs * self.minibatches > 1):
             raise ValueError(
                 "clip_coef, and more than one update per batch, need the ratio: set ratio, or "
                 "leave clip_coef None and epochs and minibatches 1"
             )
-        checks.require_numbers(self, checks.ABOVE_0, "preference_beta")
         if self.comparison == "preferences" and (
             self.ratio
             or self.length != "sum"

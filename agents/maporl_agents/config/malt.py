@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
-from maporl_agents.config.checks import ABOVE_0, AT_LEAST_1, require_choice, require_numbers
+from maporl_agents.config.checks import Above0, AtLeast1, Checked, require_choice
 from maporl_agents.config.game import GameConfig
 from maporl_agents.config.shared import EvalConfig, OptimizerConfig, RunConfig
 
@@ -16,27 +16,23 @@ class FitConfig(OptimizerConfig):
 
     warmup_steps: int = 5
     """Updates of linear warm-up. Tiny."""
-    epochs: int = 3
+    epochs: AtLeast1 = 3
     """Passes over the data. Paper: 1 to 10."""
-    batch_size: int = 8
+    batch_size: AtLeast1 = 8
     """Messages, or pairs, per update of a role. Paper: 8."""
-
-    def __post_init__(self) -> None:
-        OptimizerConfig.__post_init__(self)
-        require_numbers(self, AT_LEAST_1, "epochs", "batch_size")
 
 
 Role = Literal["generator", "verifier", "refiner"]
 
 
 @dataclass(frozen=True)
-class MALTSettings:
+class MALTSettings(Checked):
     """Trees of samples, and what is learnt from them (arXiv 2412.01928)."""
 
     roles: tuple[Role, ...] = get_args(Role)
     """The roles by agent index; the last one's answer is the team's. Without a role there is one
     agent less: set --game.num-agents and --game.personas too."""
-    branching: int = 3
+    branching: AtLeast1 = 3
     """n, samples that continue each prefix: n + n^2 + n^3 generations a question. Paper: 3."""
     thresholds: tuple[float, ...] = (0.5,)
     """A message is positive if its value is above this, strictly. One per round, the last for all
@@ -45,7 +41,7 @@ class MALTSettings:
     """The messages that are imitated: positive ones, or all of debates that ended right (STaR)."""
     prefer: tuple[Role, ...] = ("verifier", "refiner")
     """Roles that learn from pairs, too. Paper: these; with the generator it got worse."""
-    beta: float = 0.2
+    beta: Above0 = 0.2
     """Pull towards what the role was after imitation. Paper: 0.2."""
     labels: Literal["hard", "soft"] = "hard"
     """Preference within a pair: the positive one for sure, or with probability
@@ -54,20 +50,17 @@ class MALTSettings:
     """SFT. The paper's learning rate is not known."""
     preference: FitConfig = field(default_factory=lambda: FitConfig(learning_rate=1e-4, epochs=1))
     """DPO."""
-    trees_per_file: int = 64
+    trees_per_file: AtLeast1 = 64
     """Questions whose trees are grown and saved at a time; bounds memory."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.roles or len(set(self.roles)) < len(self.roles):
             raise ValueError(f"roles must be different, and at least one, not {self.roles}")
         for role in (*self.roles, *self.prefer):
             require_choice("role", role, get_args(Role))
-        require_choice("examples", self.examples, ("positive", "right_paths"))
-        require_choice("labels", self.labels, ("hard", "soft"))
-        require_numbers(self, AT_LEAST_1, "branching", "trees_per_file")
         if not self.thresholds or not all(0 <= x < 1 for x in self.thresholds):
             raise ValueError(f"thresholds must lie in [0, 1), at least one, not {self.thresholds}")
-        require_numbers(self, ABOVE_0, "beta")
 
 
 TINY_ROLES = ("think :", "think again :", "think once more :")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal
 
 from maporl_agents.config import GameConfig, checks
 from maporl_agents.config.shared import OptimizerConfig, RunConfig
@@ -15,31 +15,31 @@ KLOfReward = Literal["k1", "k2", "k3", "full_ref_policy"]
 class PPOConfig(OptimizerConfig):
     """Multi-agent PPO at the level of tokens (spec of the paper's section 4)."""
 
-    critic_learning_rate: float = 5e-3
+    critic_learning_rate: checks.NotNegative = 5e-3
     """Of the critics, same schedule. Tiny."""
-    epochs: int = 1
+    epochs: checks.AtLeast1 = 1
     """Passes over each batch. Tiny: 1, as good per step as 2 and half the work; paper: 4."""
-    minibatches: int = 4
+    minibatches: checks.AtLeast1 = 4
     """Optimiser steps per pass. Tiny."""
-    clip_coef: float = 0.2
+    clip_coef: checks.Limit = 0.2
     """Half width of the band for the ratio. Paper: 0.2."""
-    kl_coef: float = 0.02
+    kl_coef: checks.NotNegative = 0.02
     """KL coefficient: the KL to the reference policy times this is subtracted from the reward of
     each token. Tiny; paper: 0.002."""
     kl_estimator: KLOfReward = "k1"
     """The estimator of the KL: k1, the log-ratio; k2, half its square; k3, exp(-k1) - 1 + k1; or
     "full_ref_policy", KL(ref || pi) exact over the vocabulary, at the cost of a second scoring.
     Paper: k1 in its code, full_ref_policy in print. Always in the reward, never in the loss."""
-    kl_target: float | None = None
+    kl_target: checks.Above0OrNone = None
     """Target of the KL per token (k1), to which the KL coefficient adapts; None keeps it fixed."""
-    kl_gain: float = 0.1
+    kl_gain: checks.NotNegative = 0.1
     """Gain of the adaptive KL coefficient: a step changes it by at most 0.2 * kl_gain of itself."""
-    critic_coef: float = 0.5
+    critic_coef: checks.NotNegative = 0.5
     """Weight of the value loss. Tiny; paper: 0.1."""
-    value_clip: float | None = None
+    value_clip: checks.Above0OrNone = None
     """Largest counted move of a value from what it was before the step, in units of reward; None
     for no bound. Paper: none."""
-    entropy_coef: float = 0.0
+    entropy_coef: checks.NotNegative = 0.0
     """Weight of the entropy per token that is added to the objective; 0 leaves it out. Paper: 0."""
     reduction: Literal["token", "sequence"] = "token"
     """Losses are means over all tokens of a policy's messages ("token"), or over its messages of
@@ -49,26 +49,16 @@ class PPOConfig(OptimizerConfig):
     leave_out_equal_rewards: bool = False
     """Leave the messages of a turn and agent out of the update where all have the same reward:
     whitening scales the errors of the critic there, and a policy that is always right drifts."""
-    target_kl: float | None = None
+    target_kl: checks.Above0OrNone = None
     """A minibatch whose approx_kl, mean over the policies, is above this is a step's last; None
     makes them all."""
-    token_gamma: float = 1.0
+    token_gamma: checks.Unit = 1.0
     """Discount per token. Paper: 1."""
-    gae_lambda: float = 1.0
+    gae_lambda: checks.Unit = 1.0
     """Lambda of GAE over the tokens of a message, in [0, 1]. Tiny: 1; paper: 0.95."""
 
     def __post_init__(self) -> None:
-        OptimizerConfig.__post_init__(self)
-        checks.require_choice("kl_estimator", self.kl_estimator, get_args(KLOfReward))
-        checks.require_choice("reduction", self.reduction, ("token", "sequence"))
-        checks.require_numbers(self, checks.AT_LEAST_1, "epochs", "minibatches")
-        checks.require_numbers(self, checks.LIMIT, "clip_coef")
-        checks.require_numbers(self, checks.ABOVE_0_OR_NONE, "kl_target", "value_clip", "target_kl")
-        checks.require_numbers(
-            self, checks.NOT_NEGATIVE, "kl_coef", "kl_gain", "entropy_coef", "critic_coef"
-        )
-        checks.require_numbers(self, checks.NOT_NEGATIVE, "critic_learning_rate")
-        checks.require_numbers(self, checks.UNIT, "token_gamma", "gae_lambda")
+        super().__post_init__()
         if self.kl_target is not None and self.kl_coef == 0:
             raise ValueError("kl_target adapts kl_coef by factors, so kl_coef must be above 0")
 

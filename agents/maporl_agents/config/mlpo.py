@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal
 
-from maporl_agents.config.checks import (
-    AT_LEAST_1,
-    SHARE_ABOVE_0_OR_NONE,
-    require_choice,
-    require_numbers,
-)
+from maporl_agents.config import checks
 from maporl_agents.config.game import GameConfig
 from maporl_agents.config.grpo import GRPOConfig
 from maporl_agents.config.team import TeamConfig
@@ -21,18 +16,18 @@ Pool = Literal["step", "offline"]
 
 
 @dataclass(frozen=True)
-class MLPOSettings:
+class MLPOSettings(checks.Checked):
     """A leader among frozen peers (arXiv 2507.08960, from secondary descriptions)."""
 
     contexts: Contexts = "one"
     """What the leader of a group of debates reads: "one" draw of its peers' answers, the same
     prompt for all as in plain GRPO, or for "each" debate an own draw of the same question."""
-    pool_size: int = 4
+    pool_size: checks.AtLeast1 = 4
     """First answers that every peer gives to a question of a step. Paper: 4."""
     pool: Pool = "step"
     """The pool of a question is drawn anew in every "step", or "offline": once, so that it is the
     same whenever the question comes. Paper: offline."""
-    drop_from: float | None = 0.75
+    drop_from: checks.ShareOrNone = 0.75
     """Questions of which this share of the pool or more is right are dropped; None keeps all.
     Paper: 0.75."""
 
@@ -40,12 +35,6 @@ class MLPOSettings:
     """Words between a wrong try and a right one, such as "Wait, that is wrong."; the warm-up
     (warmup.steps) then imitates texts that start wrong and recover, made of `pool_size` samples of
     the leader. Empty: a warm-up imitates right messages."""
-
-    def __post_init__(self) -> None:
-        require_choice("pool", self.pool, get_args(Pool))
-        require_choice("contexts", self.contexts, get_args(Contexts))
-        require_numbers(self, AT_LEAST_1, "pool_size")
-        require_numbers(self, SHARE_ABOVE_0_OR_NONE, "drop_from")
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from maporl_agents.config.checks import NOT_NEGATIVE, require_choice, require_numbers
+from maporl_agents.config.checks import NotNegative
 from maporl_agents.config.shared import OptimizerConfig
 
 KLMeasure = Literal["k1", "k2", "k3", "exact"]
@@ -16,7 +16,7 @@ KLPlace = Literal["loss", "reward"]
 class RegularisedConfig(OptimizerConfig):
     """AdamW, its schedule, and two terms that keep a policy near its reference or spread out."""
 
-    kl_coef: float = 0.0
+    kl_coef: NotNegative = 0.0
     """KL coefficient: weight of the KL to the reference policy; 0 leaves it out. Paper: none."""
     kl_estimator: KLMeasure = "k3"
     """The KL of a token: k1, the log-ratio; k2, half its square; k3, exp(-k1) - 1 + k1; or "exact",
@@ -24,24 +24,20 @@ class RegularisedConfig(OptimizerConfig):
     kl_place: KLPlace = "loss"
     """Where it counts: in the "loss", reduced over tokens as the policy loss is, or its sum over
     the tokens of a message off the "reward"."""
-    entropy_coef: float = 0.0
+    entropy_coef: NotNegative = 0.0
     """Weight of the entropy per token that is added to the objective; 0 leaves it out. Paper: 0."""
 
     def __post_init__(self) -> None:
-        OptimizerConfig.__post_init__(self)
-        require_numbers(self, NOT_NEGATIVE, "entropy_coef")
+        super().__post_init__()
         check_kl(self)
 
 
 def check_kl(settings: Any) -> None:
-    """Raise ValueError for impossible values of `kl_coef`, `kl_estimator` and `kl_place`.
+    """Raise ValueError for k1 in the loss.
 
-    k1 in the loss is refused: on tokens that the policy sampled, its gradient is that of
-    log pi, whose mean is 0, so that it adds noise and holds nothing back.
+    On tokens that the policy sampled its gradient is that of log pi, whose mean is 0, so that it
+    adds noise and holds nothing back.
     """
-    require_choice("kl_estimator", settings.kl_estimator, get_args(KLMeasure))
-    require_choice("kl_place", settings.kl_place, get_args(KLPlace))
-    require_numbers(settings, NOT_NEGATIVE, "kl_coef")
     if settings.kl_coef and settings.kl_place == "loss" and settings.kl_estimator == "k1":
         raise ValueError(
             "kl_estimator='k1' has a mean gradient of 0 in the loss, so it would hold nothing "

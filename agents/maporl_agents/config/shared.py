@@ -7,7 +7,7 @@ paper or its code; "tiny" = measured here on the built-in model and task, see do
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, NamedTuple, get_args
+from typing import ClassVar, Literal, NamedTuple
 
 from maporl_agents.config import checks
 from maporl_agents.config.game import GameConfig, JointGameConfig
@@ -37,23 +37,23 @@ class Truncation(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(checks.Checked):
     """Sampling of messages: from softmax(logits / temperature), over the ids that are kept."""
 
-    max_new_tokens: int = 32
+    max_new_tokens: checks.AtLeast1 = 32
     """Limit per message, the EOS included. Paper: 300 for GSM8K, 250 for ANLI."""
-    temperature: float = 1.0
+    temperature: checks.NotNegative = 1.0
     """Divides the logits, in sampling and in training; 0 means greedy decoding."""
     model_temperature: bool = True
     """Where `temperature` is left at 1, take that of the generation settings of models that are not
     built in; the run says so when it begins."""
-    top_k: int | None = None
+    top_k: checks.CountOrNone = None
     """Draw among the k most probable tokens, over which probabilities are renormalised here and in
     training; 0 for all. None: as the models' generation_config.json says, all for built-in ones."""
-    top_p: float | None = None
+    top_p: checks.ShareOrNone = None
     """Then among the fewest tokens that have this probability together, in (0, 1]; 1 for all. None:
     as above."""
-    min_p: float | None = None
+    min_p: checks.UnitOrNone = None
     """Then among those at least this times as probable as the most probable one, in [0, 1]; 0 for
     all. None: as above."""
     max_thinking_tokens: int | None = None
@@ -62,9 +62,9 @@ class Sampling:
     tool_tokens: int = 256
     """The most tokens of one result of a tool (game.tools), its tags included; beside the message's
     own limit, which counts what its author writes."""
-    max_rows: int = 512
+    max_rows: checks.AtLeast1 = 512
     """Largest number of prompts that are decoded side by side; bounds memory."""
-    cache_gb: float = 2.0
+    cache_gb: checks.NotNegative = 2.0
     """Memory for the key-value caches that are kept from one message of an agent to its next, so
     that only what is new in a prompt is read: 10^9 bytes; 0 keeps none."""
     agent_max_new_tokens: tuple[int, ...] = ()
@@ -85,20 +85,20 @@ class Sampling:
     adapters: str = ""
     """With "vllm": folder of the adapters that are sent, which trainer and servers see under the
     same path; empty for runs/adapters/NAME."""
-    lag: int = 0
+    lag: checks.ZeroOrOne = 0
     """With "vllm": updates between the weights that play and those that learn. 0: first play, then
     learn. 1: the next step is played while this one is learnt."""
-    mismatch: float = 0.2
+    mismatch: checks.Above0 = 0.2
     """With "vllm": largest mean distance between the log-probabilities of a server and the
     trainer, in nats per token. Beyond it the run stops: other weights spoke."""
-    request_seconds: float = 600.0
+    request_seconds: checks.Above0 = 600.0
     """With "vllm": limit of one attempt of a request, in seconds."""
-    retries: int = 3
+    retries: checks.Count = 3
     """With "vllm": further attempts where a server drops a request, answers late or with 5xx. Then
     it counts as lost, and the others take over."""
 
     def __post_init__(self) -> None:
-        checks.require_numbers(self, checks.AT_LEAST_1, "max_new_tokens", "max_rows")
+        super().__post_init__()
         if self.tool_tokens < FEWEST_TOOL_TOKENS:
             raise ValueError(
                 f"tool_tokens must be at least {FEWEST_TOOL_TOKENS}, which the tags of a result "
@@ -109,18 +109,6 @@ class Sampling:
                 raise ValueError(f"{name} must be at least 1 each, not {getattr(self, name)}")
         if not all(self.stop):
             raise ValueError('stop holds an empty text, which ends every message: leave "" out')
-        checks.require_numbers(self, checks.NOT_NEGATIVE, "temperature", "cache_gb")
-        checks.require_numbers(self, checks.COUNT_OR_NONE, "top_k")
-        checks.require_numbers(self, checks.SHARE_ABOVE_0_OR_NONE, "top_p")
-        checks.require_numbers(self, checks.UNIT_OR_NONE, "min_p")
-        self._require_servers()
-
-    def _require_servers(self) -> None:
-        """Check the settings of servers."""
-        checks.require_choice("engine", self.engine, get_args(Engine))
-        checks.require_numbers(self, checks.ABOVE_0, "mismatch", "request_seconds")
-        checks.require_numbers(self, checks.NOT_NEGATIVE, "retries")
-        checks.require_numbers(self, checks.ZERO_OR_ONE, "lag")
         if self.engine == "vllm" and not self.url:
             raise ValueError(
                 "engine='vllm' needs the addresses of its servers: --sampling.url http://host:port"
@@ -157,55 +145,49 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
+class OptimizerConfig(checks.Checked):
     """AdamW and its schedule, of whatever algorithm. No weight decay."""
 
-    learning_rate: float = 1e-3
+    learning_rate: checks.NotNegative = 1e-3
     """Of the policies: the peak of the schedule. Tiny; LoRA on a large model wants about 1e-5
     (paper)."""
-    warmup_steps: int = 5
+    warmup_steps: checks.Count = 5
     """Steps of linear warm-up. Tiny."""
     schedule: Schedule = "linear"
     """Way from the peak to the last step: a line, half a "cosine" wave, or "constant". Paper:
     linear."""
-    final_fraction: float = 0.1
+    final_fraction: checks.Unit = 0.1
     """Share of the peak that is left at the end, in [0, 1]. Paper: 0.1."""
     adam_betas: tuple[float, float] = (0.9, 0.999)
     """Memory of AdamW for the gradient and its square, in [0, 1)."""
-    adam_eps: float = 1e-8
+    adam_eps: checks.NotNegative = 1e-8
     """Added to the root of the squared gradient's mean."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: checks.Limit = 1.0
     """Gradient clip, per policy. Tiny."""
-    micro_tokens: int = 8192
+    micro_tokens: checks.AtLeast1 = 8192
     """Largest number of tokens in one forward and backward pass, padding included; a conversation
     that is longer goes alone. Changes memory and time, not the result."""
 
     def __post_init__(self) -> None:
-        checks.require_choice("schedule", self.schedule, get_args(Schedule))
-        checks.require_numbers(
-            self, checks.NOT_NEGATIVE, "learning_rate", "warmup_steps", "adam_eps"
-        )
-        checks.require_numbers(self, checks.UNIT, "final_fraction")
-        checks.require_numbers(self, checks.LIMIT, "max_grad_norm")
-        checks.require_numbers(self, checks.AT_LEAST_1, "micro_tokens")
+        super().__post_init__()
         if not all(0 <= beta < 1 for beta in self.adam_betas):
             raise ValueError(f"adam_betas must lie in [0, 1), not {self.adam_betas}")
 
 
 @dataclass(frozen=True)
-class EvalConfig:
+class EvalConfig(checks.Checked):
     """Evaluation of a team, on questions that training never saw."""
 
-    questions: int = 500
+    questions: checks.AtLeast1 = 500
     """Held-out questions; a figure's standard error is about sqrt(p (1 - p) / questions)."""
-    questions_before: int = 100
+    questions_before: checks.AtLeast1 = 100
     """As many of them, the first, are also asked before training; at most `questions`. 100 leave a
     standard error of at most .05, and the measurement before training a fifth of the time."""
     split: str = "test"
     """Which questions of the task."""
     seed: int = 20_000
     """Names the sampling noise of evaluations, the same before and after training."""
-    passes: int = 1
+    passes: checks.AtLeast1 = 1
     """Where all agents give one answer together: the number of debates per question, which vote.
     MALT's paper: 3."""
     greedy: bool = True
@@ -213,30 +195,27 @@ class EvalConfig:
     use: Use = "best"
     """The checkpoint that is measured, exported and played with: the "best" one on the validation
     slice, or the "last"."""
-    validation_questions: int = 100
+    validation_questions: checks.AtLeast1 = 100
     """Questions of the split "validation" that are asked at every checkpoint, to find the best; at
     most `questions`. None is among those that are measured on."""
-    every: int = 0
+    every: checks.Count = 0
     """Steps between the measurements on the validation slice, each of which saves a checkpoint; 0
     for every `checkpoint_every` steps."""
-    patience: int = 0
+    patience: checks.Count = 0
     """Measurements in a row on the validation slice, none better than the best, after which
     training stops; 0 trains all steps."""
 
     def __post_init__(self) -> None:
-        checks.require_numbers(self, checks.NOT_NEGATIVE, "every", "patience")
         if self.questions == 0:
             raise ValueError(
                 "questions must be at least 1, not 0: every run measures its team; "
                 "--eval.questions 1 --eval.no-greedy measures least"
             )
-        counts = ("questions", "questions_before", "passes", "validation_questions")
-        checks.require_numbers(self, checks.AT_LEAST_1, *counts)
-        checks.require_choice("use", self.use, get_args(Use))
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(checks.Checked):
     """The settings that runs of every scheme have."""
 
     steps_per_round: ClassVar[int] = 1
@@ -246,11 +225,11 @@ class RunConfig:
     """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
     seed: int = 0
     """Names every random stream of the run."""
-    steps: int = 50
+    steps: checks.AtLeast1 = 50
     """Rounds of play and update."""
-    questions_per_step: int = 64
+    questions_per_step: checks.AtLeast1 = 64
     """Questions asked in one step."""
-    checkpoint_every: int = 10
+    checkpoint_every: checks.AtLeast1 = 10
     """Steps between checkpoints; the last step is always saved."""
     game: GameConfig = field(default_factory=GameConfig)
     team: TeamConfig = field(default_factory=TeamConfig)
@@ -260,9 +239,7 @@ class RunConfig:
     self_play: SelfPlayConfig = field(default_factory=SelfPlayConfig)
 
     def __post_init__(self) -> None:
-        checks.require_numbers(
-            self, checks.AT_LEAST_1, "steps", "questions_per_step", "checkpoint_every"
-        )
+        super().__post_init__()
         if not self.sampling.temperature:
             raise ValueError(
                 "sampling.temperature must be above 0 in training: greedy messages are all alike, "
@@ -345,6 +322,6 @@ def _require_servable(sampling: Sampling, team: TeamConfig) -> None:
 class JointRunConfig(RunConfig):
     """A run in which agents write joint answers, each with one reward for all agents."""
 
-    steps: int = 100
+    steps: checks.AtLeast1 = 100
     """Rounds of play and update. Tiny: many small ones; each batch allows one update."""
     game: JointGameConfig = field(default_factory=JointGameConfig)

@@ -3,59 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
-from maporl_agents.config.checks import (
-    ABOVE_0,
-    AT_LEAST_1,
-    NOT_NEGATIVE,
-    require_choice,
-    require_numbers,
-)
+from maporl_agents.config import checks
 from maporl_agents.config.game import GameConfig
 from maporl_agents.config.shared import OptimizerConfig, RunConfig
 from maporl_agents.config.team import TeamConfig
 
 Normalisation = Literal["turn", "episode", "none"]
 
+Compared = Annotated[int, checks.Range("at least 2, since they are compared", lambda x: x >= 2)]
+
 
 @dataclass(frozen=True)
 class SweetSettings(OptimizerConfig):
     """A turn-level critic as a preference model, then DPO on its choices (arXiv 2503.15478)."""
 
-    group_size: int = 4
+    group_size: Compared = 4
     """Dialogues of a question, which are compared."""
     normalisation: Normalisation = "turn"
     """Log-ratios of an episode: the sum over turns of their means ("turn", the paper's text), one
     mean over all tokens ("episode", its code), or their sum ("none")."""
     privileged: bool = True
     """Whether the critic reads the question's reference. Paper: yes."""
-    actions: int = 8
+    actions: Compared = 8
     """Messages that the agent is compared on after each prefix, at least 2. Paper: 16."""
-    pairs: int = 2
+    pairs: checks.AtLeast1 = 2
     """Pairs of a prefix: one of the better half, one of the worse. Paper: 4."""
-    critic_beta: float = 0.1
+    critic_beta: checks.Above0 = 0.1
     """Strength of the critic's loss. Paper: 0.1."""
-    critic_epochs: int = 2
+    critic_epochs: checks.AtLeast1 = 2
     """Passes of the critic over the pairs of a step. Paper: 4, over all data at once."""
-    beta: float = 0.1
+    beta: checks.Above0 = 0.1
     """Strength of DPO. Paper: 0.1."""
-    nll_coef: float = 0.01
+    nll_coef: checks.NotNegative = 0.01
     """Weight of the chosen message's negative log-likelihood. Paper: 0.01."""
-    batch_size: int = 8
+    batch_size: checks.AtLeast1 = 8
     """Pairs per update. Paper: 8."""
-
-    def __post_init__(self) -> None:
-        OptimizerConfig.__post_init__(self)
-        require_choice("normalisation", self.normalisation, get_args(Normalisation))
-        require_numbers(self, AT_LEAST_1, "pairs", "critic_epochs", "batch_size")
-        require_numbers(self, ABOVE_0, "beta", "critic_beta")
-        require_numbers(self, NOT_NEGATIVE, "nll_coef")
-        for name in ("group_size", "actions"):
-            if getattr(self, name) < 2:
-                raise ValueError(
-                    f"{name} must be at least 2, since they are compared, not {getattr(self, name)}"
-                )
 
 
 @dataclass(frozen=True)

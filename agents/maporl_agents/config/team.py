@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
-from maporl_agents.config.checks import require_choice
+from maporl_agents.config.checks import Checked
 from maporl_env.reading.written_values import value_of
 
 Sharing = Literal["agent", "turn", "first_turn", "one"]
@@ -30,7 +30,7 @@ _OF_RENDERING = frozenset(
 
 
 @dataclass(frozen=True)
-class TeamConfig:
+class TeamConfig(Checked):
     """The language models."""
 
     model: tuple[str, ...] = ("tiny",)
@@ -99,15 +99,10 @@ class TeamConfig:
     and the agent itself in later turns, or "shown". They are trained on in either case."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _read_turns(self.train_turns)
         template_switches(self.template)
         partner_names(self.partners)
-        require_choice("thoughts", self.thoughts, get_args(Thoughts))
-        require_choice("dtype", self.dtype, ("float32", "bfloat16", "float16"))
-        require_choice("device_map", self.device_map, ("one", "auto"))
-        require_choice("prompts", self.prompts, get_args(Prompts))
-        require_choice("attention", self.attention, get_args(Attention))
-        require_choice("quantization", self.quantization, get_args(Quantization))
         if self.devices and self.device_map == "auto":
             raise ValueError(
                 "device_map='auto' spreads each model over all devices, and devices places it on "
@@ -127,9 +122,6 @@ class TeamConfig:
                 f"double_quant quantises the scales of 'nf4', and quantization is "
                 f"{self.quantization!r}: leave it out, or choose quantization='nf4'"
             )
-        require_choice("sharing", self.sharing, get_args(Sharing))
-        require_choice("tuning", self.tuning, ("full", "lora", "none"))
-        require_choice("critic", self.critic, ("trunk", "adapter", "central", "privileged"))
         if self.central and len(set(self.devices)) > 1:
             raise ValueError(
                 f"critic={self.critic!r} reads all messages on one device, and devices names "

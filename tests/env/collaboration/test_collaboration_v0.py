@@ -147,7 +147,7 @@ def test_starting_in_another_state() -> None:
     ("options", "error", "complaint"),
     [
         ({"num_agents": 3}, TypeError, "unknown option 'num_agents': choose one of num_turns"),
-        ({"num_turns": 0}, ValueError, "num_turns must be an integer of at least 1, not 0"),
+        ({"num_turns": 0}, ValueError, "num_turns must be an integer >= 1, not 0"),
         ({"max_cycles": 0}, ValueError, "num_turns must be an integer"),
         ({"threshold": 1.5}, ValueError, "threshold must be an integer"),
         ({"r_col": 0.4}, ValueError, "r_col=0.4 must be below r_ind=0.4"),

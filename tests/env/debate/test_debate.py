@@ -203,7 +203,7 @@ def test_a_cut_message_pays_for_having_no_end_whoever_cut_it() -> None:
 
 @pytest.mark.parametrize("cost", [{"too_short": -1.0}, {"no_answer": float("nan")}, {"ngram": 0}])
 def test_wrong_penalties_are_refused(cost: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="penalty"):
+    with pytest.raises(ValueError, match=f"{next(iter(cost))} must be"):
         Penalties(**cost)  # type: ignore[arg-type]
 
 

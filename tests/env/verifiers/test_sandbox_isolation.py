@@ -150,7 +150,8 @@ def test_an_ordinary_user_may_run_it(tmp_path: Path) -> None:
         folder.chmod(0o755)
         source = Path(sandbox.__file__).parent
         shutil.copytree(source / "jail", folder / "jail")
-        shutil.copy(source / "sandbox.py", folder)
+        for module in ("sandbox.py", "declared.py", "similar_names.py"):
+            shutil.copy(source / module, folder)
         done = subprocess.run(
             [python, "-c", AS_USER, folder], capture_output=True, text=True, timeout=60
         )
