@@ -28,14 +28,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from maporl_agents.config import (
-    EvalConfig,
-    GameConfig,
-    PPOConfig,
-    Sampling,
-    TeamConfig,
-    TrainConfig,
-)
+from maporl_agents import config as options
 from maporl_agents.measure.debate_stats import turn_stats
 from maporl_agents.measure.evaluate import evaluate
 from maporl_agents.models.sources.fetched import fetch
@@ -70,14 +63,14 @@ WORDS = {
 OUTCOMES = ("right", "wrong number", "ended without an answer", "cut without an answer")
 
 
-def settings(folder: Path) -> TrainConfig:
+def settings(folder: Path) -> options.TrainConfig:
     """Return the settings of the run; its model and words stand in the folder."""
-    return TrainConfig(
+    return options.TrainConfig(
         name="run",
         steps=10_000,
         questions_per_step=4,
         checkpoint_every=1,
-        game=GameConfig(
+        game=options.GameConfig(
             task="gsm8k",
             train_split="train",
             num_agents=2,
@@ -85,11 +78,11 @@ def settings(folder: Path) -> TrainConfig:
             template=str(folder / "words.json"),
             penalties=Penalties(no_answer=0.2, unfinished=0.2),
         ),
-        team=TeamConfig(
+        team=options.TeamConfig(
             model=(str(folder / "model"),), tuning="lora", sharing="one", dtype="bfloat16"
         ),
-        sampling=Sampling(max_new_tokens=200, stop=("\n",)),
-        ppo=PPOConfig(
+        sampling=options.Sampling(max_new_tokens=200, stop=("\n",)),
+        ppo=options.PPOConfig(
             learning_rate=5e-4,
             warmup_steps=2,
             schedule="constant",
@@ -97,7 +90,7 @@ def settings(folder: Path) -> TrainConfig:
             critic_coef=0.1,
             micro_tokens=4096,
         ),
-        eval=EvalConfig(questions=1, questions_before=1, greedy=False, use="last"),
+        eval=options.EvalConfig(questions=1, questions_before=1, greedy=False, use="last"),
     )
 
 
@@ -162,7 +155,7 @@ def measure(folder: Path, stages: Sequence[str], count: int) -> None:
         else:
             _, team = experiment.load_team(folder / "run")
         game = make_game(config.game)
-        held = experiment.held_out(replace(config, eval=EvalConfig(questions=count)), game)
+        held = experiment.held_out(replace(config, eval=options.EvalConfig(questions=count)), game)
         for start in range(0, len(held), BATCH):
             for decoding in DECODINGS:
                 part = held[start : start + BATCH]

@@ -119,6 +119,7 @@ class raw_env(CollaborationAdapter, AECEnv[AgentID, Any, Any]):
         self.begin(options)
         self._pending = []
         start_agents(self)
+        self.infos = self.current_infos()
         self.agent_selection = self.agents[0]
 
     def step(self, action: Any) -> None:

@@ -48,7 +48,7 @@ def start_agents(env: Any) -> None:
     env._cumulative_rewards = dict.fromkeys(env.agents, 0.0)
     env.terminations = dict.fromkeys(env.agents, False)
     env.truncations = dict.fromkeys(env.agents, False)
-    env.infos = env.current_infos()
+    env.infos = {agent: {} for agent in env.agents}
     env._skip_agent_selection = None
 
 

@@ -128,6 +128,7 @@ class raw_env(DebateAdapter, AECEnv[AgentID, Any, Any]):
         """Start a debate; see the module docstring for `options`."""
         self.begin(seed, options)
         start_agents(self)
+        self.infos = self.current_infos()
         self.agent_selection = self.medium.actors[0]
         if self.render_mode == "human":
             self.render()

@@ -3,19 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 from maporl_env.revision.values import Step
-
-
-def begin(env: Any) -> None:
-    """Set what the AEC interface of PettingZoo asks of a reset: all agents are there, paid 0."""
-    env.agents = env.possible_agents[:]
-    env.rewards = dict.fromkeys(env.agents, 0.0)
-    env._cumulative_rewards = dict.fromkeys(env.agents, 0.0)
-    env.terminations = dict.fromkeys(env.agents, False)
-    env.truncations = dict.fromkeys(env.agents, False)
-    env.infos = {agent: {} for agent in env.agents}
 
 
 def chains(count: int, seed: int = 1) -> list[list[Step]]:

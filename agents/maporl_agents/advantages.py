@@ -18,13 +18,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from maporl_agents.tensor_checks import (
-    real_only,
-    require_mask,
-    require_option,
-    require_shape,
-    working_dtype,
-)
+from maporl_agents import tensor_checks
 
 __all__ = [
     "Baseline",
@@ -80,12 +74,16 @@ def token_rewards(
     """
     if not kl_coef >= 0:
         raise ValueError(f"kl_coef={kl_coef!r} is out of range: it must be 0 or more.")
-    require_mask(mask, dims=2)
-    require_shape("score", score, mask.shape[:1], like=f"a mask of shape {tuple(mask.shape)}")
-    logprobs, ref_logprobs = real_only(mask, logprobs=logprobs, ref_logprobs=ref_logprobs)
+    tensor_checks.require_mask(mask, dims=2)
+    tensor_checks.require_shape(
+        "score", score, mask.shape[:1], like=f"a mask of shape {tuple(mask.shape)}"
+    )
+    logprobs, ref_logprobs = tensor_checks.real_only(
+        mask, logprobs=logprobs, ref_logprobs=ref_logprobs
+    )
     penalties = kl_coef * (ref_logprobs - logprobs)  # (B, L), minus the KL penalty
     if kl is not None:
-        penalties = -kl_coef * real_only(mask, kl=kl)[0]
+        penalties = -kl_coef * tensor_checks.real_only(mask, kl=kl)[0]
     with_score = penalties + score.to(penalties.dtype).unsqueeze(1)  # (B, L), read at last tokens
     return torch.where(_is_last_token(mask), with_score, penalties)
 
@@ -135,8 +133,8 @@ def gae(
     for name, factor in (("gamma", gamma), ("lam", lam)):
         if not 0.0 <= factor <= 1.0:
             raise ValueError(f"{name}={factor!r} is out of range: it lies in [0, 1].")
-    require_mask(mask, dims=2)
-    rewards, values = real_only(mask, rewards=rewards, values=values)
+    tensor_checks.require_mask(mask, dims=2)
+    rewards, values = tensor_checks.real_only(mask, rewards=rewards, values=values)
     next_value = _row_values(bootstrap, mask, values)  # (B,), V_{t+1}
     advantage = torch.zeros_like(next_value)  # (B,), A_{t+1}
     columns = []
@@ -156,7 +154,9 @@ def _row_values(bootstrap: float | Tensor, mask: Tensor, values: Tensor) -> Tens
     """One bootstrap value per row, (B,), in the dtype of `values`."""
     rows = mask.shape[:1]
     if isinstance(bootstrap, Tensor) and bootstrap.dim() > 0:
-        require_shape("bootstrap", bootstrap, rows, like=f"a mask of shape {tuple(mask.shape)}")
+        tensor_checks.require_shape(
+            "bootstrap", bootstrap, rows, like=f"a mask of shape {tuple(mask.shape)}"
+        )
         return bootstrap.to(values)
     return torch.as_tensor(bootstrap, dtype=values.dtype, device=values.device).expand(rows)
 
@@ -205,8 +205,8 @@ def group_advantages(
     Raises:
         ValueError: if shapes disagree, an option is unknown, or "std" scales without a baseline.
     """
-    require_option("baseline", baseline, get_args(Baseline))
-    require_option("scale", scale, get_args(Scale))
+    tensor_checks.require_option("baseline", baseline, get_args(Baseline))
+    tensor_checks.require_option("scale", scale, get_args(Scale))
     if (baseline, scale) == ("none", "std"):
         raise ValueError(
             "scale='std' needs a baseline of the group: without one, equal rewards would be "
@@ -214,12 +214,12 @@ def group_advantages(
         )
     if rewards.dim() != 1:
         raise ValueError(f"rewards has shape {tuple(rewards.shape)}: it needs one axis, (N,).")
-    require_shape("group_ids", group_ids, rewards.shape, like="rewards")
-    rewards = rewards.to(working_dtype(rewards))
+    tensor_checks.require_shape("group_ids", group_ids, rewards.shape, like="rewards")
+    rewards = rewards.to(tensor_checks.working_dtype(rewards))
     if mask is None:
         return _compare_in_groups(rewards, group_ids, baseline, scale)
-    require_mask(mask)
-    require_shape("mask", mask, rewards.shape, like="rewards")
+    tensor_checks.require_mask(mask)
+    tensor_checks.require_shape("mask", mask, rewards.shape, like="rewards")
     advantages = torch.zeros_like(rewards)
     advantages[mask] = _compare_in_groups(rewards[mask], group_ids[mask], baseline, scale)
     return advantages
@@ -286,7 +286,9 @@ def running_advantages(
     for reward, role in zip(rewards.tolist(), roles, strict=True):
         now[role] = decay * now.get(role, 0.0) + (1 - decay) * reward
         advantages.append(reward - now[role])
-    return torch.tensor(advantages, dtype=working_dtype(rewards), device=rewards.device), now
+    return torch.tensor(
+        advantages, dtype=tensor_checks.working_dtype(rewards), device=rewards.device
+    ), now
 
 
 @torch.no_grad()
@@ -318,7 +320,7 @@ def preference_advantages(returns: Tensor, log_ratios: Tensor, *, beta: float) -
     """
     if not beta > 0:
         raise ValueError(f"beta={beta!r} is out of range: it must be above 0.")
-    require_shape("log_ratios", log_ratios, returns.shape, like="returns")
+    tensor_checks.require_shape("log_ratios", log_ratios, returns.shape, like="returns")
     better = returns[:, None] > returns[None]  # (J, J): the row is preferred to the column
     surprise = (-beta * (log_ratios[:, None] - log_ratios[None])).sigmoid()  # sigmoid(-z)
     pulls = torch.where(better, surprise, 0.0)  # (J, J)
@@ -353,7 +355,7 @@ def whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:
     Raises:
         ValueError: if shapes differ or `mask` is not boolean.
     """
-    (x,) = real_only(mask, x=x)
+    (x,) = tensor_checks.real_only(mask, x=x)
     if x.numel() == 0:
         return x
     count = mask.sum()

@@ -21,15 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from maporl_agents import tensor_checks
 from maporl_agents.config.sweet_rl import Normalisation
 from maporl_agents.divergences import KLEstimator, entropy, exact_kl, full_kl, k3, kl_estimate
-from maporl_agents.tensor_checks import (
-    real_only,
-    require_mask,
-    require_option,
-    require_shape,
-    working_dtype,
-)
 
 __all__ = [
     "KLEstimator",
@@ -63,7 +57,7 @@ def masked_mean(x: Tensor, mask: Tensor, *, count: float | Tensor | None = None)
     Raises:
         ValueError: if shapes differ, `mask` is not boolean, or `count` is negative.
     """
-    (x,) = real_only(mask, x=x)
+    (x,) = tensor_checks.real_only(mask, x=x)
     return _divide(x.sum(), mask.sum() if count is None else count, "count")
 
 
@@ -135,13 +129,13 @@ def policy_loss(
         ValueError: if shapes disagree, `mask` is not boolean, an option is unknown, "constant"
             has no positive `max_tokens`, or a number is negative.
     """
-    require_option("reduction", reduction, get_args(Reduction))
-    require_option("surrogate", surrogate, get_args(Surrogate))
+    tensor_checks.require_option("reduction", reduction, get_args(Reduction))
+    tensor_checks.require_option("surrogate", surrogate, get_args(Surrogate))
     clip_high = clip_coef if clip_high is None else clip_high
     _require_not_negative("clip_coef", clip_coef)
     _require_not_negative("clip_high", clip_high)
-    require_mask(mask, dims=2)
-    logprobs, old_logprobs, advantages = real_only(
+    tensor_checks.require_mask(mask, dims=2)
+    logprobs, old_logprobs, advantages = tensor_checks.real_only(
         mask, logprobs=logprobs, old_logprobs=old_logprobs, advantages=advantages
     )
     log_ratio = logprobs - old_logprobs.detach()  # (B, L), 0 outside the mask
@@ -190,11 +184,11 @@ def reduced_mean(
         ValueError: if shapes differ, `mask` is not boolean, an option is unknown, a count is
             negative, or "constant" has no positive `max_tokens`.
     """
-    require_option("reduction", reduction, get_args(Reduction))
+    tensor_checks.require_option("reduction", reduction, get_args(Reduction))
     if reduction == "token":
         return masked_mean(x, mask, count=num_tokens)
-    require_mask(mask, dims=2)
-    (x,) = real_only(mask, x=x)
+    tensor_checks.require_mask(mask, dims=2)
+    (x,) = tensor_checks.real_only(mask, x=x)
     if reduction == "constant":
         return _constant_mean(x, max_tokens, num_sequences)
     return _sequence_mean(x, mask, num_sequences)
@@ -274,7 +268,7 @@ def value_loss(
         ValueError: if shapes disagree, `mask` is not boolean, an option is unknown, or a number
             is negative.
     """
-    values, old_values, returns = real_only(
+    values, old_values, returns = tensor_checks.real_only(
         mask, values=values, old_values=old_values.detach(), returns=returns.detach()
     )
     errors = (values - returns).square()  # (B, L)
@@ -326,8 +320,8 @@ def preference_loss(
         raise ValueError(f"chosen has shape {tuple(chosen.shape)}: it needs one axis, (B,).")
     named = {"rejected": rejected, "ref_chosen": ref_chosen, "ref_rejected": ref_rejected}
     for name, tensor in named.items():
-        require_shape(name, tensor, chosen.shape, like="chosen")
-    dtype = working_dtype(chosen, *named.values())
+        tensor_checks.require_shape(name, tensor, chosen.shape, like="chosen")
+    dtype = tensor_checks.working_dtype(chosen, *named.values())
     chosen_gain = chosen.to(dtype) - ref_chosen.detach().to(dtype)
     rejected_gain = rejected.to(dtype) - ref_rejected.detach().to(dtype)
     margin = beta * (chosen_gain - rejected_gain)  # (B,), z
@@ -366,9 +360,9 @@ def episode_gains(
     Raises:
         ValueError: shapes differ, or an unknown normalisation.
     """
-    require_option("normalisation", normalisation, get_args(Normalisation))
+    tensor_checks.require_option("normalisation", normalisation, get_args(Normalisation))
     for name, tensor in (("lengths", lengths), ("episodes", episodes)):
-        require_shape(name, tensor, gains.shape, like="gains")
+        tensor_checks.require_shape(name, tensor, gains.shape, like="gains")
     lengths = lengths.to(gains.dtype)
     totals = gains.new_zeros(count)
     if normalisation == "turn":
@@ -385,7 +379,7 @@ def _preferred(labels: Literal["hard"] | Tensor, margin: Tensor) -> Tensor:
         if labels != "hard":
             raise ValueError(f"labels={labels!r} is not known: choose 'hard' or a (B,) tensor.")
         return torch.ones_like(margin)
-    require_shape("labels", labels, margin.shape, like="chosen")
+    tensor_checks.require_shape("labels", labels, margin.shape, like="chosen")
     if not ((labels >= 0) & (labels <= 1)).all():
         raise ValueError(
             f"labels of shape {tuple(labels.shape)} leave [0, 1]: each is a probability."

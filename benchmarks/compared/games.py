@@ -23,6 +23,7 @@ from maporl_agents.config import (
     Sampling,
     TeamConfig,
     TrainConfig,
+    checks,
 )
 from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.allocator import keep_freed_memory
@@ -50,7 +51,7 @@ def scores(_: Sequence[Question], responses: Sequence[str]) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Work:
+class Work(checks.Checked):
     """One training iteration.
 
     Attributes:
@@ -70,13 +71,13 @@ class Work:
 
     scheme: str
     model: str
-    agents: int = 1
-    rows: int = 24
-    turns: int = 1
-    prompt: int = 200
-    tokens: int = 64
-    epochs: int = 2
-    minibatches: int = 3
+    agents: checks.AtLeast1 = 1
+    rows: checks.AtLeast1 = 24
+    turns: checks.AtLeast1 = 1
+    prompt: checks.AtLeast1 = 200
+    tokens: checks.AtLeast1 = 64
+    epochs: checks.AtLeast1 = 2
+    minibatches: checks.AtLeast1 = 3
     tuning: str = "lora"
     warm: bool = False
 

@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from pettingzoo import AECEnv, ParallelEnv
 
@@ -46,6 +46,7 @@ Policy = Callable[[Situation], Action]
 """Returns an action: a frozen language model, a network, a script."""
 Planner = Callable[[Mapping[AgentID, Any], Sequence[Try]], Mapping[AgentID, Action]]
 """Returns an action for each agent, from the observations of all and the plans sent back."""
+Proposer = TypeVar("Proposer")
 Legal = Callable[[AgentID, Action], bool]
 Act = Callable[[AgentID, Any], Revision[Action]]
 """Commits the action of the next agent of a turn, from its name and observation."""
@@ -99,20 +100,24 @@ class Alone:
 
 
 @dataclass(frozen=True)
-class InOrder:
-    """ReAd-S: each agent proposes until its local advantage reaches the threshold.
+class _Criticised(Generic[Proposer]):
+    """A team whose proposals a critic sends back.
 
     Attributes:
         propose: is shown its own tries.
         critic: values of ordered subsets.
-        threshold: how good an action has to be.
+        threshold: how good a proposal has to be.
         mu: acts where no proposal passes.
     """
 
-    propose: Policy
+    propose: Proposer
     critic: SubsetCritic
     threshold: Threshold
     mu: Policy
+
+
+class InOrder(_Criticised[Policy]):
+    """ReAd-S: each agent proposes until its local advantage reaches the threshold."""
 
     def begin(self, turn: Turn) -> Act:
         """Return what acts for each agent of a turn."""
@@ -138,24 +143,12 @@ class InOrder:
         return act
 
 
-@dataclass(frozen=True)
-class Jointly:
+class Jointly(_Criticised[Planner]):
     """ReAd-J: one planner proposes for all until the joint advantage reaches the threshold.
 
     Where the planned action of an agent has become illegal when its time comes, mu acts for it.
     The tries of a plan are recorded with the first agent of the turn.
-
-    Attributes:
-        plan: proposes an action for every agent.
-        critic: values of ordered subsets.
-        threshold: how good a plan has to be.
-        mu: acts where no plan passes.
     """
-
-    plan: Planner
-    critic: SubsetCritic
-    threshold: Threshold
-    mu: Policy
 
     def begin(self, turn: Turn) -> Act:
         """Return what acts for each agent of a turn."""
@@ -169,7 +162,7 @@ class Jointly:
 
         nothing: Mapping[AgentID, Action] = {}
         found = revise(
-            partial(self.plan, turn.observations), score, self.threshold, lambda: nothing
+            partial(self.propose, turn.observations), score, self.threshold, lambda: nothing
         )
         done = _Committed(turn.agents)
 

@@ -7,7 +7,7 @@ would. Widths are multiples of 32. `conftest.py` puts this folder on the path.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -47,6 +47,9 @@ from maporl_agents.training import ahead
 from maporl_agents.types import Completion, Rollout, StopReason, TokenBatch, TokenIds
 from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.types import Message, Question, Transcript
+
+Checkpoint = Callable[..., Path]
+"""Returns the folder of a miniature; the fixture `checkpoint`."""
 
 FAMILIES = {
     "llama": (LlamaConfig, LlamaForCausalLM, {}),

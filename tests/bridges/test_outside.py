@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Text
 from pettingzoo import AECEnv, ParallelEnv
-from strange_games import begin
 
 from maporl_agents.config import TrainConfig
+from maporl_env.common_adapter import start_agents
 
 pytest.importorskip("torch", reason="needs the extra train")
 
@@ -48,7 +48,7 @@ class Countdown(AECEnv):  # type: ignore[misc]
 
     def reset(self, seed: int | None = None, options: Any = None) -> None:
         self.word = f"seed {seed}"
-        begin(self)
+        start_agents(self)
         self.said = dict.fromkeys(self.agents, 0)
         self.agent_selection = self.agents[0]
 

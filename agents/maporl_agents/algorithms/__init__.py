@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
-from maporl_agents.config import RunConfig, scheme_of
+from maporl_agents.config import RunConfig, checks, scheme_of
 from maporl_env.protocols import PartialTurns
 from maporl_env.user_functions import is_own_name, object_named
 
@@ -52,7 +52,7 @@ class TrainStep(Protocol):
 
 
 @dataclass(frozen=True)
-class StepWork:
+class StepWork(checks.Checked):
     """The work of one step, as `maporl plan` counts it. Returned by `Scheme.work`.
 
     A step plays debates or, where `branching` or `group_size` is more than 1, trees of samples: one
@@ -67,14 +67,17 @@ class StepWork:
         copies: debates or trees of each question.
         speak_in_turn: one agent speaks at a node; otherwise all agents of a turn do.
         note: what the figures assume or leave out, one sentence; "" for nothing.
+
+    Raises:
+        ValueError: a number below 1.
     """
 
-    micro_tokens: int
-    epochs: int = 1
-    minibatches: int = 1
-    group_size: int = 1
-    branching: int = 1
-    copies: int = 1
+    micro_tokens: checks.AtLeast1
+    epochs: checks.AtLeast1 = 1
+    minibatches: checks.AtLeast1 = 1
+    group_size: checks.AtLeast1 = 1
+    branching: checks.AtLeast1 = 1
+    copies: checks.AtLeast1 = 1
     speak_in_turn: bool = False
     note: str = ""
 

@@ -45,12 +45,7 @@ def train_step(
 ) -> tuple[list[Rollout], Metrics]:
     """Have the peers answer, drop what they know already, and improve the leader on the rest.
 
-    Args:
-        learner: team and optimiser; updated in place.
-        game: the environment, of protocol "leader".
-        questions: of this step. Where all of them would be dropped, none is.
-        config: the settings of the run.
-        seed: names this step's random streams.
+    Arguments as of `algorithms.TrainStep`; where all questions would be dropped, none is.
 
     Returns:
         The rollouts, those of a question one after the other, and the metrics

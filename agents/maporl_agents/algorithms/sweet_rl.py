@@ -50,12 +50,7 @@ def train_step(
 ) -> tuple[list[Rollout], Metrics]:
     """Play, teach the critic, and raise the messages that it prefers.
 
-    Args:
-        learner: team and optimiser; updated in place.
-        game: the environment, of protocol "dialogue".
-        questions: one group of dialogues each.
-        config: the settings of the run.
-        seed: names this step's random streams.
+    Arguments as of `algorithms.TrainStep`; each question has a group of dialogues.
 
     Returns:
         The rollouts, those of a question one after the other, and the metrics
@@ -76,14 +71,7 @@ def train_step(
     pairs = episode_pairs(rollouts, settings.group_size)
     taught = episodes_as_read(team, rollouts, pairs, config)
     updates = [
-        critic_step(
-            learner,
-            taught.select(rows),
-            beta=settings.critic_beta,
-            normalisation=settings.normalisation,
-            micro_tokens=settings.micro_tokens,
-            temperature=sampling.temperature,
-        )
+        critic_step(learner, taught.select(rows), settings, temperature=sampling.temperature)
         for _ in range(settings.critic_epochs)
         for rows in in_batches(taught.batch.episodes, settings.batch_size, seed)
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.console import Console
@@ -91,10 +91,12 @@ class Passes:
         shown: Callable[[int], None],
     ) -> None:
         """Add the debates that are missing to those of one sample."""
+        sampling = self.sampling
+        if decoding == "greedy":
+            sampling = replace(sampling, temperature=0.0)
         parts = played_parts(
-            *(self.team, debates, self.questions, self.sampling),
+            *(self.team, debates, self.questions, sampling),
             seed=self.seed,
-            greedy=decoding == "greedy",
             sample=sample,
             first=len(played),
         )

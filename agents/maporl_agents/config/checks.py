@@ -8,7 +8,24 @@ from typing import Annotated, Any
 from maporl_env.declared import Checked, Range
 from maporl_env.similar_names import require_choice
 
-__all__ = ["Checked", "Range", "require_choice"]
+__all__ = [
+    "Above0",
+    "Above0OrNone",
+    "AtLeast1",
+    "AtLeast2",
+    "BelowOne",
+    "Checked",
+    "Count",
+    "CountOrNone",
+    "Limit",
+    "NotNegative",
+    "Range",
+    "ShareOrNone",
+    "Unit",
+    "UnitOrNone",
+    "ZeroOrOne",
+    "require_choice",
+]
 
 
 def _above_0(x: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from maporl_agents.config.checks import NotNegative, Unit
+from maporl_agents.config import checks
 from maporl_agents.config.magrpo import Length
 from maporl_agents.config.regularised import RegularisedConfig
 from maporl_agents.config.shared import JointRunConfig
@@ -14,11 +14,11 @@ from maporl_agents.config.shared import JointRunConfig
 class IACSettings(RegularisedConfig):
     """Actor-critics at the level of turns, each agent with its own critic (arXiv 2508.04652)."""
 
-    critic_learning_rate: NotNegative = 5e-3
+    critic_learning_rate: checks.NotNegative = 5e-3
     """Of the critics, same schedule. As MAPoRL's."""
-    critic_coef: NotNegative = 0.5
+    critic_coef: checks.NotNegative = 0.5
     """Weight of the critic's loss. As MAPoRL's."""
-    turn_gamma: Unit = 1.0
+    turn_gamma: checks.Unit = 1.0
     """Discount per turn, in [0, 1]."""
     length: Length = "sum"
     """Reduction of a message's token log-probabilities, as in MAGRPO. Paper: their sum."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
-from maporl_agents.config.checks import Above0, AtLeast1, Checked, require_choice
+from maporl_agents.config import checks
 from maporl_agents.config.game import GameConfig
 from maporl_agents.config.shared import EvalConfig, OptimizerConfig, RunConfig
 
@@ -16,9 +16,9 @@ class FitConfig(OptimizerConfig):
 
     warmup_steps: int = 5
     """Updates of linear warm-up. Tiny."""
-    epochs: AtLeast1 = 3
+    epochs: checks.AtLeast1 = 3
     """Passes over the data. Paper: 1 to 10."""
-    batch_size: AtLeast1 = 8
+    batch_size: checks.AtLeast1 = 8
     """Messages, or pairs, per update of a role. Paper: 8."""
 
 
@@ -26,13 +26,13 @@ Role = Literal["generator", "verifier", "refiner"]
 
 
 @dataclass(frozen=True)
-class MALTSettings(Checked):
+class MALTSettings(checks.Checked):
     """Trees of samples, and what is learnt from them (arXiv 2412.01928)."""
 
     roles: tuple[Role, ...] = get_args(Role)
     """The roles by agent index; the last one's answer is the team's. Without a role there is one
     agent less: set --game.num-agents and --game.personas too."""
-    branching: AtLeast1 = 3
+    branching: checks.AtLeast1 = 3
     """n, samples that continue each prefix: n + n^2 + n^3 generations a question. Paper: 3."""
     thresholds: tuple[float, ...] = (0.5,)
     """A message is positive if its value is above this, strictly. One per round, the last for all
@@ -41,7 +41,7 @@ class MALTSettings(Checked):
     """The messages that are imitated: positive ones, or all of debates that ended right (STaR)."""
     prefer: tuple[Role, ...] = ("verifier", "refiner")
     """Roles that learn from pairs, too. Paper: these; with the generator it got worse."""
-    beta: Above0 = 0.2
+    beta: checks.Above0 = 0.2
     """Pull towards what the role was after imitation. Paper: 0.2."""
     labels: Literal["hard", "soft"] = "hard"
     """Preference within a pair: the positive one for sure, or with probability
@@ -50,7 +50,7 @@ class MALTSettings(Checked):
     """SFT. The paper's learning rate is not known."""
     preference: FitConfig = field(default_factory=lambda: FitConfig(learning_rate=1e-4, epochs=1))
     """DPO."""
-    trees_per_file: AtLeast1 = 64
+    trees_per_file: checks.AtLeast1 = 64
     """Questions whose trees are grown and saved at a time; bounds memory."""
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class MALTSettings(Checked):
         if not self.roles or len(set(self.roles)) < len(self.roles):
             raise ValueError(f"roles must be different, and at least one, not {self.roles}")
         for role in (*self.roles, *self.prefer):
-            require_choice("role", role, get_args(Role))
+            checks.require_choice("role", role, get_args(Role))
         if not self.thresholds or not all(0 <= x < 1 for x in self.thresholds):
             raise ValueError(f"thresholds must lie in [0, 1), at least one, not {self.thresholds}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from maporl_agents.config.checks import NotNegative
+from maporl_agents.config import checks
 from maporl_agents.config.shared import OptimizerConfig
 
 KLMeasure = Literal["k1", "k2", "k3", "exact"]
@@ -16,7 +16,7 @@ KLPlace = Literal["loss", "reward"]
 class RegularisedConfig(OptimizerConfig):
     """AdamW, its schedule, and two terms that keep a policy near its reference or spread out."""
 
-    kl_coef: NotNegative = 0.0
+    kl_coef: checks.NotNegative = 0.0
     """KL coefficient: weight of the KL to the reference policy; 0 leaves it out. Paper: none."""
     kl_estimator: KLMeasure = "k3"
     """The KL of a token: k1, the log-ratio; k2, half its square; k3, exp(-k1) - 1 + k1; or "exact",
@@ -24,7 +24,7 @@ class RegularisedConfig(OptimizerConfig):
     kl_place: KLPlace = "loss"
     """Where it counts: in the "loss", reduced over tokens as the policy loss is, or its sum over
     the tokens of a message off the "reward"."""
-    entropy_coef: NotNegative = 0.0
+    entropy_coef: checks.NotNegative = 0.0
     """Weight of the entropy per token that is added to the objective; 0 leaves it out. Paper: 0."""
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from maporl_agents.config.checks import Checked
+from maporl_agents.config import checks
 from maporl_env.reading.written_values import value_of
 
 Sharing = Literal["agent", "turn", "first_turn", "one"]
@@ -30,7 +30,7 @@ _OF_RENDERING = frozenset(
 
 
 @dataclass(frozen=True)
-class TeamConfig(Checked):
+class TeamConfig(checks.Checked):
     """The language models."""
 
     model: tuple[str, ...] = ("tiny",)
@@ -148,16 +148,16 @@ class TeamConfig(Checked):
 
     def _require_own_weights(self) -> None:
         """Refuse what full tuning, which copies and trains all weights, cannot do."""
-        if self.quantization != "none":
-            raise ValueError(
-                f"quantization={self.quantization!r} freezes the weights, so it needs "
-                "tuning='lora' (or 'none' for a team that only plays), not 'full'"
-            )
-        if self.device_map == "auto":
-            raise ValueError(
-                "device_map='auto' spreads one frozen model over devices, so it needs "
-                "tuning='lora' or 'none', not 'full'"
-            )
+        frozen = {
+            "quantization": ("none", "freezes the weights"),
+            "device_map": ("one", "spreads one frozen model over devices"),
+        }
+        for name, (trainable, why) in frozen.items():
+            if getattr(self, name) != trainable:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} {why}, so it needs tuning='lora' (or 'none' "
+                    "for a team that only plays), not 'full'"
+                )
 
 
 def with_extra(config: TeamConfig, num_agents: int, extra: int) -> TeamConfig:

@@ -72,7 +72,9 @@ def evaluate(
     """
     transcripts: list[Transcript] = []
     num_tokens = 0
-    for rollouts in played_parts(team, debates, questions, sampling, seed=seed, greedy=greedy):
+    if greedy:
+        sampling = replace(sampling, temperature=0.0)
+    for rollouts in played_parts(team, debates, questions, sampling, seed=seed):
         transcripts += (finished := [rollout.transcript for rollout in rollouts])
         on_part(finished)
         num_tokens += sum(map(tokens_of, rollouts))
@@ -86,7 +88,6 @@ def played_parts(
     sampling: Sampling,
     *,
     seed: int,
-    greedy: bool = False,
     sample: int = 0,
     first: int = 0,
 ) -> Iterator[list[Rollout]]:
@@ -98,12 +99,9 @@ def played_parts(
         questions: to be debated.
         sampling: how messages are drawn.
         seed: names the sampling noise.
-        greedy: take the most probable token instead of sampling.
         sample: which of several debates of each question, from 0; each has noise of its own.
         first: questions before this one have been debated; a multiple of the batch size.
     """
-    if greedy:
-        sampling = replace(sampling, temperature=0.0)
     noise = seed_of(seed, "evaluate", sample) if sample else seed_of(seed, "evaluate")
     for start in range(first, len(questions), debates.batch_size):
         part = questions[start : start + debates.batch_size]

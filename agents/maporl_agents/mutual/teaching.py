@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from maporl_agents.mutual.worlds import WORLDS
 from maporl_agents.seeding import seed_of
 from maporl_agents.tiny.random_model import save_random_model
 from maporl_env.batched import BatchedDebate, DebateConfig
+from maporl_env.declared import Checked, whole
 from maporl_env.prompts import Template
 from maporl_env.similar_names import require_choice
 from maporl_env.types import Question
@@ -44,7 +45,7 @@ otherwise take long to find the words that the student knows."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """Settings of a run.
 
     Attributes:
@@ -73,11 +74,11 @@ class Settings:
     world: str = "chain"
     model: str = ""
     hints: Hints = "teacher"
-    segments: int = 50
-    envs: int = 32
-    steps: int = 16
-    grounding: int = 10
-    listening: int = 20
+    segments: Annotated[int, whole(1)] = 50
+    envs: Annotated[int, whole(2)] = 32
+    steps: Annotated[int, whole(2)] = 16
+    grounding: Annotated[int, whole(0)] = 10
+    listening: Annotated[int, whole(0)] = 20
     freeze_teacher: bool = False
     freeze_student: bool = False
     critic_reads_hints: bool = False
@@ -88,11 +89,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         require_choice("world", self.world, tuple(WORLDS))
-        require_choice("hints", self.hints, get_args(Hints))
-        least_of = {"segments": 1, "envs": 2, "steps": 2, "grounding": 0, "listening": 0}
-        for name, least in least_of.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        super().__post_init__()
 
 
 class Teacher:

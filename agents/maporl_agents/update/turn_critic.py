@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from maporl_agents.config.sweet_rl import Normalisation
+from maporl_agents.config.sweet_rl import Normalisation, SweetSettings
 from maporl_agents.losses import episode_gains, preference_loss
 from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.team import Team
@@ -47,10 +47,8 @@ class EpisodePairs(NamedTuple):
 def critic_step(
     learner: PolicyLearner,
     pairs: EpisodePairs,
+    settings: SweetSettings,
     *,
-    beta: float,
-    normalisation: Normalisation,
-    micro_tokens: int,
     temperature: float,
 ) -> Metrics:
     """Take one optimiser step on pairs of episodes; return its metrics from before the step.
@@ -62,12 +60,12 @@ def critic_step(
         critic_loss,
         team=learner.team,
         pairs_of_step=len(pairs.batch.episodes.unique()),
-        beta=beta,
-        normalisation=normalisation,
+        beta=settings.critic_beta,
+        normalisation=settings.normalisation,
         temperature=temperature,
     )
     whole = pairs._replace(batch=pairs.batch.untruncated())
-    return step_on_pairs(learner, whole, loss, micro_tokens)
+    return step_on_pairs(learner, whole, loss, settings.micro_tokens)
 
 
 def critic_loss(

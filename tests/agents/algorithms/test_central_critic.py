@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from made_trees import SAMPLING, asked, joint_debates
-from miniatures import load_team, make_rollout, stir, weights
+from miniatures import Checkpoint, load_team, make_rollout, stir, weights
 
 from maporl_agents.algorithms import iac, maporl
 from maporl_agents.config import IACConfig, IACSettings, PPOConfig, TeamConfig, TrainConfig
@@ -23,8 +22,6 @@ from maporl_agents.update.batching import batch_of, collate
 from maporl_agents.update.joint_history import joint_histories
 from maporl_agents.update.optimiser import PolicyLearner, PPOLearner
 from maporl_agents.update.token_logprobs import critic_values, score_tokens
-
-Checkpoint = Callable[..., Path]
 
 
 def central_team(checkpoint: Checkpoint, **options: Any) -> Team:

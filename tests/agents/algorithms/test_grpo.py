@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from made_trees import LENGTHS, SAMPLING, asked
-from miniatures import load_team, make_rollout, stir, weights
+from miniatures import Checkpoint, load_team, make_rollout, stir, weights
 from refusals import refused
 from torch import Tensor
 
@@ -34,7 +33,6 @@ from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.batched import BatchedDebate
 from maporl_env.config import DebateConfig
 
-Checkpoint = Callable[..., Path]
 SMALL: dict[str, Any] = {"group_size": 4, "minibatches": 1}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from statistics import fmean
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from miniatures import cut_in_the_second_step, load_team, make_double, stir
+from miniatures import Checkpoint, cut_in_the_second_step, load_team, make_double, stir
 from rich.console import Console
 from small_runs import SIZES
 
@@ -38,7 +38,6 @@ from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question
 
-Checkpoint = Callable[..., Path]
 SHORT = Sampling(max_new_tokens=4)
 SETTINGS = IACSettings(turn_gamma=0.5)
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from made_trees import SAMPLING, asked, joint_debates
 from masked_cases import assert_close, fp64
-from miniatures import load_team, stir, weights
+from miniatures import Checkpoint, load_team, stir, weights
 
 from maporl_agents.advantages import preference_advantages
 from maporl_agents.algorithms import magrpo
@@ -24,8 +22,6 @@ from maporl_agents.update.batching import batch_of
 from maporl_agents.update.gradient_accumulation import accumulate
 from maporl_agents.update.optimiser import PolicyLearner
 from maporl_agents.update.token_logprobs import score_tokens
-
-Checkpoint = Callable[..., Path]
 
 
 def test_preference_advantages_by_hand() -> None:

@@ -8,7 +8,7 @@ sandbox, the tree, the credit and the update, which scores the menu under the mo
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from miniatures import Checkpoint
 
 from maporl_agents import cli
 from maporl_agents.algorithms import magrpo
@@ -38,7 +39,6 @@ pytestmark = pytest.mark.thorough  # each runs a training
 needs_namespaces = pytest.mark.skipif(
     unavailable() is not None, reason=f"no sandbox here: {unavailable()}"
 )
-Checkpoint = Callable[..., Path]
 
 
 @dataclass

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 from made_trees import LENGTHS, SAMPLING, asked
-from miniatures import completion, load_team, stir, weights
+from miniatures import Checkpoint, completion, load_team, stir, weights
 
 from maporl_agents.advantages import group_advantages
 from maporl_agents.algorithms import grpo, mlpo
@@ -29,7 +28,6 @@ from maporl_agents.types import Rollout
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question
 
-Checkpoint = Callable[..., Path]
 GROUP = GRPOSettings(group_size=4, minibatches=1)
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from made_trees import SAMPLING, asked, joint_debates
-from miniatures import completion, load_team, stir, weights
+from miniatures import Checkpoint, completion, load_team, stir, weights
 from torch import Tensor
 
 from maporl_agents.algorithms import iac, magrpo
@@ -26,8 +24,6 @@ from maporl_agents.update.gradient_accumulation import accumulate
 from maporl_agents.update.objective import Objective, message_kl
 from maporl_agents.update.optimiser import PolicyLearner
 from maporl_agents.update.token_logprobs import score_tokens
-
-Checkpoint = Callable[..., Path]
 
 
 def moved_team(checkpoint: Checkpoint, **options: Any) -> Team:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from miniatures import load_team, stir
+from miniatures import Checkpoint, load_team, stir
 from torch import Tensor
 
 from maporl_agents.algorithms import sweet_rl
@@ -30,7 +28,6 @@ from maporl_agents.update.turn_critic import halves, turn_advantages
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question
 
-Checkpoint = Callable[..., Path]
 SAMPLING = Sampling(max_new_tokens=4)
 SECRETS = ["three apples", "seven red apples"]
 QUESTIONS = [Question(f"q/{n}", "how many ?", "3", hidden=text) for n, text in enumerate(SECRETS)]

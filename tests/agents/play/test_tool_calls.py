@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,25 +22,13 @@ from maporl_env.batched import BatchedDebate
 from maporl_env.tools import Toolbox
 from maporl_env.types import WithResults
 
-from .tool_cases import (
-    OFTEN,
-    SAMPLING,
-    Echo,
-    Often,
-    debates_with,
-    never_called,
-    own_ids,
-    played,
-    said,
-    team_of,
-)
-
-Checkpoint = Callable[..., Path]
+from . import tool_cases as cases
+from .tool_cases import SAMPLING, played, said
 
 
 @pytest.fixture(scope="module")
 def team(checkpoint) -> Team:
-    return team_of(checkpoint("llama", templated=True))
+    return cases.team_of(checkpoint("llama", templated=True))
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +49,10 @@ def test_a_message_holds_its_author_s_ids_and_those_of_results(
     assert len(called) > 5
     chat = team.bases[0].chat
     for one in messages:
-        assert len(one.results) <= OFTEN.calls
-        assert one.own_tokens == len(own_ids(one)) <= SAMPLING.max_new_tokens
+        assert len(one.results) <= cases.OFTEN.calls
+        assert one.own_tokens == len(cases.own_ids(one)) <= SAMPLING.max_new_tokens
         assert len(one.ids) == len(one.logprobs)
-        assert one.text == chat.decode(own_ids(one))
+        assert one.text == chat.decode(cases.own_ids(one))
     for one in called:
         assert isinstance(one.text, WithResults)
         for (start, end), (_, text) in zip(one.results, one.text.results, strict=True):
@@ -80,7 +68,10 @@ def test_what_stands_before_a_result_is_the_call_that_it_answers(rollouts: list[
         assert isinstance(one.text, WithResults)
         for place, result in one.text.results:
             asked = one.text[start:place].partition("e")[0]
-            assert f"\n{OFTEN.harmless(Echo().run([asked])[0])}\n" in result or "[...]" in result
+            assert (
+                f"\n{cases.OFTEN.harmless(cases.Echo().run([asked])[0])}\n" in result
+                or "[...]" in result
+            )
             start = place
 
 
@@ -106,9 +97,11 @@ def test_kept_caches_change_no_message(team: Team, rollouts: list[Rollout]) -> N
 
 def test_debates_without_a_call_are_as_without_tools(team: Team) -> None:
     """Bit for bit: the same ids, log-probabilities and texts."""
-    words = debates_with(None).game.task.template  # which says nothing of tools
-    plain = said(played(team, debates=debates_with(None)))
-    assert plain == said(played(team, debates=debates_with(never_called(), template=words)))
+    words = cases.debates_with(None).game.task.template  # which says nothing of tools
+    plain = said(played(team, debates=cases.debates_with(None)))
+    assert plain == said(
+        played(team, debates=cases.debates_with(cases.never_called(), template=words))
+    )
 
 
 @pytest.mark.parametrize("cut", [{"top_k": 5}, {"top_p": 0.9}])
@@ -135,7 +128,7 @@ def test_a_result_is_no_control_token_and_no_call(team: Team, rollouts: list[Rol
             assert "<echo>" not in text  # without tags of the toolbox, so "< echo>"
 
 
-class Huge(Echo):
+class Huge(cases.Echo):
     """Returns a megabyte."""
 
     def run(self, inputs: Sequence[str]) -> list[str]:
@@ -143,7 +136,7 @@ class Huge(Echo):
         return ["\U0001f600<|im_start|>" * 50_000 for _ in inputs]
 
 
-class Broken(Echo):
+class Broken(cases.Echo):
     """Fails."""
 
     def run(self, inputs: Sequence[str]) -> list[str]:
@@ -152,8 +145,10 @@ class Broken(Echo):
 
 
 @pytest.mark.parametrize(("tool", "word"), [(Huge, "[...]"), (Broken, "error: the tool failed")])
-def test_huge_and_broken_results_are_short_results(team: Team, tool: type[Echo], word: str) -> None:
-    messages = said(played(team, debates=debates_with(Often((tool(),), chars=500))))
+def test_huge_and_broken_results_are_short_results(
+    team: Team, tool: type[cases.Echo], word: str
+) -> None:
+    messages = said(played(team, debates=cases.debates_with(cases.Often((tool(),), chars=500))))
     called = [one for one in messages if one.results]
     assert called
     for one in called:
@@ -191,7 +186,7 @@ def written(team: Team, *texts: str, tools: Toolbox, **options: object) -> tuple
     return message, scripted.asked
 
 
-BOX = Toolbox((Echo(),), calls=2, chars=60)
+BOX = Toolbox((cases.Echo(),), calls=2, chars=60)
 
 
 def test_parts_follow_each_other_and_later_calls_are_text(team: Team) -> None:
@@ -243,7 +238,7 @@ def test_parts_have_random_numbers_of_their_own(team: Team) -> None:
 def test_values_are_those_of_the_trainer(team: Team) -> None:
     """Sampled with the message: one before each own token, 0 for results."""
     asked = [replace(one, critic=team.critic(0, 0)) for one in asked_of(team)]
-    messages = speak(team, asked, SAMPLING, 1, tools=OFTEN)
+    messages = speak(team, asked, SAMPLING, 1, tools=cases.OFTEN)
     assert any(one.results for one in messages)
     for one in messages:
         assert len(one.values) == len(one.ids)
@@ -254,7 +249,7 @@ def test_values_are_those_of_the_trainer(team: Team) -> None:
 
 def test_trees_grow_over_messages_with_results(team: Team) -> None:
     """A node's history is told again with its results, which agents read in the next turn."""
-    debates = debates_with(protocol="debate", verifier=lambda q, texts: [0.5 for _ in texts])
+    debates = cases.debates_with(protocol="debate", verifier=lambda q, texts: [0.5 for _ in texts])
     roots = grow_trees(team, debates, QUESTIONS[:2], SAMPLING, [2, 2], joining="aligned", seed=1)
     children = [child for root in roots for child in root.children if child]
     assert any(m.results for child in children for m in child.history.messages)
@@ -273,8 +268,8 @@ def test_servers_write_what_the_local_sampler_writes(checkpoint, tmp_path: Path)
     sampling = replace(SAMPLING, engine="vllm", url=("http://unused:1",))
     asked = asked_of(team)
     with running(folder) as server, engine(team, [server], tmp_path, sampling) as served:
-        found = speak(team, asked, sampling, 3, engine=served, tools=OFTEN)
-    wanted = speak(team, asked, sampling.by_own_models(), 3, tools=OFTEN)
+        found = speak(team, asked, sampling, 3, engine=served, tools=cases.OFTEN)
+    wanted = speak(team, asked, sampling.by_own_models(), 3, tools=cases.OFTEN)
     assert any(one.results for one in wanted)
     assert [(one.ids, one.text, one.results) for one in found] == [
         (one.ids, one.text, one.results) for one in wanted
@@ -293,7 +288,7 @@ def test_hidden_and_limited_thoughts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"thoughts='shown'"):
         played(hidden)
     with pytest.raises(ValueError, match=r"^the thoughts of"):  # before a run begins
-        too_long(hidden, debates_with().game.config, SAMPLING, QUESTIONS)
+        too_long(hidden, cases.debates_with().game.config, SAMPLING, QUESTIONS)
     shown = load_team(tmp_path, num_turns=2, thoughts="shown")
     assert said(played(shown))
     with pytest.raises(ValueError, match="max_thinking_tokens"):
@@ -302,7 +297,7 @@ def test_hidden_and_limited_thoughts_are_refused(tmp_path: Path) -> None:
 
 def test_the_window_has_to_hold_the_results_too(team: Team) -> None:
     """The longest message is its author's limit and all results of full length."""
-    debates: BatchedDebate = debates_with()
+    debates: BatchedDebate = cases.debates_with()
     short = replace(SAMPLING, tool_tokens=32)
     assert why_too_long(team, debates, short, QUESTIONS[0], full_length(team, debates)) is None
     long = replace(SAMPLING, tool_tokens=1000)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,17 +11,9 @@ from miniatures import stir, weights
 from ppo_cases import PPO, QUESTIONS
 from torch import Tensor
 
+from maporl_agents import config as settings
 from maporl_agents.advantages import gae, token_rewards
 from maporl_agents.algorithms import grpo, iac, magrpo, maporl
-from maporl_agents.config import (
-    GRPOConfig,
-    GRPOSettings,
-    IACConfig,
-    IACSettings,
-    MAGRPOConfig,
-    MAGRPOSettings,
-    TrainConfig,
-)
 from maporl_agents.losses import policy_loss, value_loss
 from maporl_agents.models.team import Team
 from maporl_agents.training.given_messages import given_rows
@@ -34,8 +24,6 @@ from maporl_agents.update.token_logprobs import score_tokens
 from maporl_agents.update.token_tables import token_tables
 
 from .tool_cases import SAMPLING, debates_with, played, team_of
-
-Checkpoint = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
@@ -216,18 +204,20 @@ def stepped(team: Team, scheme: str) -> dict[str, float]:
     """Take one step of a scheme with tools; return its metrics."""
     game = debates_with(verifier=lambda q, texts: [len(text) % 5 / 4 for text in texts])
     if scheme == "maporl":
-        config = TrainConfig(sampling=SAMPLING, ppo=PPO)
+        config = settings.TrainConfig(sampling=SAMPLING, ppo=PPO)
         return maporl.train_step(PPOLearner(team, PPO, 4), game, QUESTIONS, config, seed=1)[1]
     if scheme == "grpo":
-        settings = GRPOSettings(group_size=2, minibatches=1)
-        config = GRPOConfig(sampling=SAMPLING, grpo=settings)
-        learner = grpo.GRPOLearner(team, settings, 4)
+        groups = settings.GRPOSettings(group_size=2, minibatches=1)
+        config = settings.GRPOConfig(sampling=SAMPLING, grpo=groups)
+        learner = grpo.GRPOLearner(team, groups, 4)
         return grpo.train_step(learner, game, QUESTIONS, config, seed=1)[1]
     if scheme == "magrpo":
-        config = MAGRPOConfig(sampling=SAMPLING, magrpo=MAGRPOSettings(group_size=2))
+        config = settings.MAGRPOConfig(
+            sampling=SAMPLING, magrpo=settings.MAGRPOSettings(group_size=2)
+        )
         learner = PolicyLearner(team, config.magrpo, 4)
         return magrpo.train_step(learner, game, QUESTIONS, config, seed=1)[1]
-    config = IACConfig(sampling=SAMPLING, iac=IACSettings())
+    config = settings.IACConfig(sampling=SAMPLING, iac=settings.IACSettings())
     learner = iac.SCHEME.learner(config, team)
     return iac.train_step(learner, game, QUESTIONS, config, seed=1)[1]
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from miniatures import load_team, stir
+from miniatures import Checkpoint, load_team, stir
 from ppo_cases import CONFIG, QUESTIONS, TEMPERATURE, make_debates
 
 from maporl_agents.models import decoding
@@ -19,7 +17,6 @@ from maporl_agents.update.batching import collate
 from maporl_agents.update.token_logprobs import score_tokens
 
 LIMITS = replace(CONFIG.sampling, agent_max_new_tokens=(7, 3))
-Checkpoint = Callable[..., Path]
 
 
 def make_team(checkpoint: Checkpoint, **options: object) -> Team:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from miniatures import load_team, stir, weights
+from miniatures import Checkpoint, load_team, stir, weights
 
 from maporl_agents.records.checkpoint import CheckpointError
 from maporl_agents.self_play.pool import Pool, candidates, drawn
 from maporl_agents.self_play.ratings import Ratings
-
-Checkpoint = Callable[..., Path]
 
 
 @pytest.mark.parametrize(

@@ -17,17 +17,9 @@ import pytest
 from rich.console import Console
 from small_runs import SIZES
 
+from maporl_agents import config as settings
 from maporl_agents.commands.export import export
 from maporl_agents.commands.model_card import model_card
-from maporl_agents.config import (
-    CONFIGS,
-    FitConfig,
-    GRPOSettings,
-    MALTSettings,
-    PPOConfig,
-    SweetSettings,
-    TeamConfig,
-)
 from maporl_agents.training import experiment
 from maporl_agents.webpage.page import write_page
 from maporl_env.batched import BatchedDebate, Prompt
@@ -36,16 +28,22 @@ from maporl_env.tasks.base import Task
 
 SIGN = "reference-of-nobody"
 SMALL: dict[str, dict[str, Any]] = {
-    "maporl": {"ppo": PPOConfig(minibatches=1)},
-    "grpo": {"grpo": GRPOSettings(group_size=2, minibatches=1)},
-    "malt": {"malt": MALTSettings(branching=2, imitation=FitConfig(batch_size=4))},
-    "sweet_rl": {"sweet_rl": SweetSettings(group_size=2, actions=2)},
+    "maporl": {"ppo": settings.PPOConfig(minibatches=1)},
+    "grpo": {"grpo": settings.GRPOSettings(group_size=2, minibatches=1)},
+    "malt": {
+        "malt": settings.MALTSettings(branching=2, imitation=settings.FitConfig(batch_size=4))
+    },
+    "sweet_rl": {"sweet_rl": settings.SweetSettings(group_size=2, actions=2)},
 }
 PLAYED = {
-    "maporl": ("debate", 2, {"team": TeamConfig(critic="privileged", model=("tiny-sharing",))}),
-    "grpo": ("leader", 2, {"team": TeamConfig(train_agents=(1,))}),
+    "maporl": (
+        "debate",
+        2,
+        {"team": settings.TeamConfig(critic="privileged", model=("tiny-sharing",))},
+    ),
+    "grpo": ("leader", 2, {"team": settings.TeamConfig(train_agents=(1,))}),
     "malt": ("pipeline", 3, {}),
-    "sweet_rl": ("dialogue", 2, {"team": TeamConfig(train_agents=(0,))}),
+    "sweet_rl": ("dialogue", 2, {"team": settings.TeamConfig(train_agents=(0,))}),
 }
 
 
@@ -80,7 +78,7 @@ def test_nobody_reads_and_nothing_keeps_what_is_secret(
 
     monkeypatch.setattr(BatchedDebate, "prompts", prompts)
     protocol, num_agents, groups = PLAYED[scheme]
-    config = CONFIGS[scheme]()
+    config = settings.CONFIGS[scheme]()
     turns = 1 if protocol == "pipeline" else 2
     game = replace(config.game, protocol=protocol, num_agents=num_agents, num_turns=turns)
     config = replace(config, game=game, **{**SIZES, **SMALL[scheme], **groups})

@@ -26,6 +26,7 @@ from watch_cases import (
     decide,
     open_slots,
     scripts,
+    served,
     serving,
     session_of,
     wait,
@@ -55,7 +56,7 @@ class Tags(HTMLParser):
 
 
 def test_without_the_token_there_is_one_sentence(tmp_path: Path) -> None:
-    with session_of(tmp_path, scripts()) as session, serving(session) as browser:
+    with served(tmp_path, scripts()) as (session, browser):
         open_slots(session, 2)
         wrong = ("/", "/version", "/watch.css", "/act", f"/{TOKEN[:-1]}/", f"/{TOKEN}x/", "//", "")
         for path in (*wrong, f"/x/{TOKEN}/", "/%00/", "/%C3%A9/"):
@@ -75,7 +76,7 @@ def test_the_token_is_in_no_log_and_on_no_page(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with session_of(tmp_path, scripts()) as session, serving(session) as browser:
+    with served(tmp_path, scripts()) as (session, browser):
         open_slots(session, 2)
         pages = browser.page() + browser.act("burn")[1] + browser.ask("GET", f"/{TOKEN}/no")[1]
         session.watched.slots[0].tries.clear()  # the page cannot be made of this
@@ -88,7 +89,7 @@ def test_the_token_is_in_no_log_and_on_no_page(
 
 
 def test_the_page_takes_nothing_from_elsewhere(tmp_path: Path) -> None:
-    with session_of(tmp_path, scripts()) as session, serving(session) as browser:
+    with served(tmp_path, scripts()) as (session, browser):
         open_slots(session, 2)
         status, page, headers = browser.ask("GET", f"/{TOKEN}/")
         assert status == 200
@@ -120,7 +121,7 @@ def test_hostile_text_is_only_text(tmp_path: Path, text: str) -> None:
         question = Question("q", said or "empty", "4")
         speakers = [Scripted(said, "again"), Scripted(said)]
         folder = tmp_path / str(number)
-        with session_of(folder, speakers, question=question) as session, serving(session) as one:
+        with served(folder, speakers, question=question) as (session, one):
             first, second = open_slots(session, 2)
             where = {"n": first.number, "tries": 1}
             clean = said.encode("utf-8", "replace").decode()[:99_000]
@@ -169,7 +170,7 @@ def test_secrets_are_shown_only_by_the_option(tmp_path: Path) -> None:
 
 def test_of_two_browsers_the_first_is_heard(tmp_path: Path) -> None:
     """Twenty at once: one decision is taken, nineteen are told by whom, what was typed is kept."""
-    with session_of(tmp_path, scripts()) as session, serving(session) as browser:
+    with served(tmp_path, scripts()) as (session, browser):
         open_slots(session, 2)
         answers: dict[int, tuple[int, str, dict[str, str]]] = {}
 
@@ -196,7 +197,7 @@ def test_of_two_browsers_the_first_is_heard(tmp_path: Path) -> None:
 
 
 def test_a_reload_shows_where_it_stands(tmp_path: Path) -> None:
-    with session_of(tmp_path, scripts()) as session, serving(session) as browser:
+    with served(tmp_path, scripts()) as (session, browser):
         open_slots(session, 2)
         page = browser.page("?who=Zoe+%22%3E")
         assert page == browser.page("?who=Zoe+%22%3E")
@@ -249,7 +250,7 @@ def test_news_comes_at_once_and_the_end_of_the_server_too(tmp_path: Path) -> Non
     ],
 )
 def test_what_is_no_decision_is_refused(tmp_path: Path, fields: dict[str, Any], words: str) -> None:
-    with session_of(tmp_path, scripts()) as session, serving(session) as browser:
+    with served(tmp_path, scripts()) as (session, browser):
         open_slots(session, 2)
         status, page, _ = browser.act(fields.pop("action", "approve"), **fields)
         assert status == 409
@@ -258,7 +259,7 @@ def test_what_is_no_decision_is_refused(tmp_path: Path, fields: dict[str, Any], 
 
 
 def test_a_form_that_is_too_large_or_broken_is_refused(tmp_path: Path) -> None:
-    with session_of(tmp_path, scripts()) as session, serving(session) as browser:
+    with served(tmp_path, scripts()) as (session, browser):
         open_slots(session, 2)
         assert browser.ask("POST", f"/{TOKEN}/act", "x" * 4_000_001)[0] == 413
         for body in ("&" * 1000, "a=1&" * 30, "%ff=%fe", "action=%00&n=0"):
@@ -268,7 +269,7 @@ def test_a_form_that_is_too_large_or_broken_is_refused(tmp_path: Path) -> None:
 
 def test_it_runs_by_itself_and_stops_again(tmp_path: Path) -> None:
     speakers = [*scripts(1), None]
-    with session_of(tmp_path, speakers) as session, serving(session) as browser:
+    with served(tmp_path, speakers) as (session, browser):
         open_slots(session, 2)
         assert browser.act("run")[0] == 303
         wait(session, lambda: session.watched.slots[0].status == "decided")

@@ -18,8 +18,7 @@ from watch_cases import (
     decide,
     open_slots,
     scripts,
-    serving,
-    session_of,
+    served,
     wait,
 )
 
@@ -69,7 +68,7 @@ def decided(session: Session, number: int, action: str) -> None:
 def test_a_person_edits_approves_vetoes_and_sends_back(browser: Any, tmp_path: Path) -> None:
     """With the mouse, then with keys alone; the page follows by itself to the end."""
     speakers = scripts()
-    with session_of(tmp_path, speakers) as session, serving(session, who="Ann") as page:
+    with served(tmp_path, speakers) as (session, page):
         open_slots(session, 2)
         visit(browser, page)
         assert "2 messages wait: agent_0, agent_1." in text_of(browser)
@@ -106,7 +105,7 @@ def test_a_person_edits_approves_vetoes_and_sends_back(browser: Any, tmp_path: P
 
 
 def test_two_windows_see_the_same_and_what_is_typed_is_kept(browser: Any, tmp_path: Path) -> None:
-    with session_of(tmp_path, scripts()) as session, serving(session) as page:
+    with served(tmp_path, scripts()) as (session, page):
         first, second = open_slots(session, 2)
         visit(browser, page, query="?who=Zoe")
         find(browser, "details[data-key=e] summary").click()
@@ -133,7 +132,7 @@ def test_hostile_text_runs_nothing_and_loads_nothing(browser: Any, tmp_path: Pat
     text = "\n".join(one for one in HOSTILE if len(one) < 1000)
     question = Question("<script>window.hacked=1</script>", text[:2000], "4")
     speakers = [Scripted(text), Scripted(text)]
-    with session_of(tmp_path, speakers, question=question) as session, serving(session) as page:
+    with served(tmp_path, speakers, question=question) as (session, page):
         open_slots(session, 2)
         visit(browser, page, query="?who=%3Cimg%20src=x%20onerror=%22window.hacked=1%22%3E")
         loaded = "return performance.getEntriesByType('resource').map((e) => e.name)"
@@ -157,7 +156,7 @@ def test_narrow_pages_need_no_sideways_scrolling(browser: Any, tmp_path: Path, w
     """A phone, and 80 columns; everything one can press or fill in has a name."""
     question = Question("q" * 300, "word " * 50 + "w" * 500, "4")
     speakers = [Scripted("x" * 3_000), Scripted("\\boxed{" * 100)]
-    with session_of(tmp_path, speakers, question=question) as session, serving(session) as page:
+    with served(tmp_path, speakers, question=question) as (session, page):
         open_slots(session, 2)
         visit(browser, page, width)
         for one in browser.find_elements("css selector", "summary"):
@@ -172,7 +171,7 @@ def test_narrow_pages_need_no_sideways_scrolling(browser: Any, tmp_path: Path, w
 
 
 def test_it_works_without_scripts(browser: Any, tmp_path: Path) -> None:
-    with session_of(tmp_path, scripts()) as session, serving(session) as page:
+    with served(tmp_path, scripts()) as (session, page):
         open_slots(session, 2)
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
         try:
@@ -186,11 +185,10 @@ def test_it_works_without_scripts(browser: Any, tmp_path: Path) -> None:
 
 
 def test_the_page_says_when_the_server_is_gone(browser: Any, tmp_path: Path) -> None:
-    with session_of(tmp_path, scripts()) as session:
-        with serving(session) as page:
-            open_slots(session, 2)
-            visit(browser, page)
-        soon(browser, "return !document.getElementById('news').hidden")
-        assert "maporl watch --resume" in text_of(browser)
-        browser.get("about:blank")
-        browser.get_log("browser")
+    with served(tmp_path, scripts()) as (session, page):
+        open_slots(session, 2)
+        visit(browser, page)
+    soon(browser, "return !document.getElementById('news').hidden")
+    assert "maporl watch --resume" in text_of(browser)
+    browser.get("about:blank")
+    browser.get_log("browser")

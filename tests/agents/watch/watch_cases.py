@@ -151,3 +151,12 @@ def serving(session: Session, **options: Any) -> Iterator[Browser]:
         thread.join(60)
         listener.close()
         assert not thread.is_alive()
+
+
+@contextmanager
+def served(
+    folder: Path, speakers: Sequence[Speaker | None], **options: Any
+) -> Iterator[tuple[Session, Browser]]:
+    """A session in a folder, and its page in a browser."""
+    with session_of(folder, speakers, **options) as session, serving(session) as browser:
+        yield session, browser

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 from pettingzoo import AECEnv, ParallelEnv
-from strange_games import begin
 
+from maporl_env.common_adapter import start_agents
 from maporl_env.games.boxes_v0 import parallel_env as boxes
 from maporl_env.revision.revise import ScoringFailed, Threshold, Try
 from maporl_env.revision.teams import Alone, InOrder, Jointly, Situation, play, shared_reward
@@ -179,7 +179,7 @@ class Ended(AECEnv[str, Any, Any]):
         return Discrete(3)
 
     def reset(self, seed: int | None = None, options: Any = None) -> None:
-        begin(self)
+        start_agents(self)
         self.agent_selection, self.moves = "one", []
 
     def observe(self, agent: str) -> list[Any]:
