@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from compared.material import prompts, reward_of
@@ -23,13 +24,13 @@ from maporl_agents.config import (
     Sampling,
     TeamConfig,
     TrainConfig,
-    checks,
 )
 from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.allocator import keep_freed_memory
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debates_of, training_questions
 from maporl_agents.types import Rollout
+from maporl_env.declared import Checked, whole
 from maporl_env.types import Question
 
 EMPTY = {
@@ -51,7 +52,7 @@ def scores(_: Sequence[Question], responses: Sequence[str]) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Work(checks.Checked):
+class Work(Checked):
     """One training iteration.
 
     Attributes:
@@ -71,13 +72,13 @@ class Work(checks.Checked):
 
     scheme: str
     model: str
-    agents: checks.AtLeast1 = 1
-    rows: checks.AtLeast1 = 24
-    turns: checks.AtLeast1 = 1
-    prompt: checks.AtLeast1 = 200
-    tokens: checks.AtLeast1 = 64
-    epochs: checks.AtLeast1 = 2
-    minibatches: checks.AtLeast1 = 3
+    agents: Annotated[int, whole(1)] = 1
+    rows: Annotated[int, whole(1)] = 24
+    turns: Annotated[int, whole(1)] = 1
+    prompt: Annotated[int, whole(1)] = 200
+    tokens: Annotated[int, whole(1)] = 64
+    epochs: Annotated[int, whole(1)] = 2
+    minibatches: Annotated[int, whole(1)] = 3
     tuning: str = "lora"
     warm: bool = False
 

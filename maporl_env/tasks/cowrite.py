@@ -181,10 +181,7 @@ class CoWriting:
 
     Attributes:
         correct_first: see `cowriting_reward`.
-        sandbox: where programs run.
-
-    Raises:
-        sandbox.SandboxUnavailable: when made, where programs cannot be isolated.
+        sandbox: as of `verifiers.programs.CodeTests`, its errors too.
     """
 
     correct_first: bool = False

@@ -18,19 +18,22 @@ class Family:
     """A slow function and what its questions are made of.
 
     Attributes:
-        name: of the function.
-        slow: its source, as shown.
+        slow: the source of the function, as shown.
         fast: a version that returns the same, with a better algorithm.
         cases: draws the calls that are checked and timed: the arguments of each as Python text,
             none twice, or a rewrite that keeps results would look faster than it is.
         constants: from which `CONSTANT` is drawn; () if the source has none.
     """
 
-    name: str
     slow: str
     fast: str
     cases: Callable[[random.Random], list[str]]
     constants: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the function."""
+        return self.slow.split("def ")[1].split("(")[0]
 
 
 def _list(rng: random.Random, size: int, high: int) -> str:
@@ -67,7 +70,6 @@ def _powers(rng: random.Random) -> list[str]:
 
 
 COUNT_PAIRS = Family(
-    "count_pairs",
     """
 def count_pairs(numbers):
     found = 0
@@ -89,7 +91,6 @@ def count_pairs(numbers):
     tuple(range(200, 600)),
 )
 UNIQUE = Family(
-    "count_unique",
     """
 def count_unique(numbers):
     kept = []
@@ -105,7 +106,6 @@ def count_unique(numbers):
     _lists(4, 1600, 5000),
 )
 SEQUENCE = Family(
-    "term",
     """
 def term(n):
     if n < 2:
@@ -123,7 +123,6 @@ def term(n):
     tuple(range(1, 50)),
 )
 PRIMES = Family(
-    "count_primes",
     """
 def count_primes(limit):
     count = 0
@@ -149,7 +148,6 @@ def count_primes(limit):
     _numbers(3, 1600, 2200),
 )
 DISTANCE = Family(
-    "distance",
     """
 def distance(one, two):
     if not one or not two:
@@ -170,7 +168,6 @@ def distance(one, two):
     _words(5, 11, "abcdef"),
 )
 RANGE_SUMS = Family(
-    "range_sums",
     """
 def range_sums(numbers, ranges):
     sums = []
@@ -192,7 +189,6 @@ def range_sums(numbers, ranges):
     _ranges,
 )
 BEST_RUN = Family(
-    "best_run",
     """
 def best_run(numbers):
     best = 0
@@ -216,7 +212,6 @@ def best_run(numbers):
     tuple(range(40, 60)),
 )
 COMMON = Family(
-    "most_common",
     """
 def most_common(text, other):
     best = ""
@@ -233,7 +228,6 @@ def most_common(text, other):
     _words(4, 1500, "abcdefghijklmnop"),
 )
 DIVISOR = Family(
-    "divisors",
     """
 def divisors(number):
     found = []
@@ -250,7 +244,6 @@ def divisors(number):
     _numbers(6, 200_000, 300_000),
 )
 POWER = Family(
-    "power_sum",
     """
 def power_sum(base, exponents):
     total = 0
@@ -269,7 +262,6 @@ def power_sum(base, exponents):
     (1_000_003, 999_983, 1_000_033, 998_244_353),
 )
 WINDOWS = Family(
-    "best_window",
     """
 def best_window(numbers):
     best = 0

@@ -104,7 +104,7 @@ class JudgeVerifier:
         pause_seconds: pause before the second attempt; it doubles.
 
     Raises:
-        ValueError: settings that cannot work.
+        ValueError: an empty rubric, or numbers or options that no request can have.
     """
 
     def __init__(

@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from maporl_agents.models.lean_trunk import LeanTrunk, lean_trunk
+from maporl_agents.models.lean_trunk import LeanTrunk, NewIds, lean_trunk
 
 SHAPE = {
     "vocab_size": 50,
@@ -70,7 +69,7 @@ def lean_of(model: PreTrainedModel) -> LeanTrunk:
     return lean
 
 
-def batch(padding: str) -> tuple[Tensor, Tensor, Tensor]:
+def batch(padding: str) -> NewIds:
     """Return ids, mask and positions, (4, 9) each, of texts of lengths 9, 4, 6 and 1."""
     ids = torch.randint(1, 50, (4, 9), generator=torch.Generator().manual_seed(1))
     attention = torch.zeros(4, 9, dtype=torch.long)
@@ -83,4 +82,4 @@ def batch(padding: str) -> tuple[Tensor, Tensor, Tensor]:
             attention[row, 9 - length :] = 1
         else:
             attention[row, :: 9 // length] = 1
-    return ids, attention, (attention.cumsum(1) - 1).clamp(min=0)
+    return NewIds(ids, attention, (attention.cumsum(1) - 1).clamp(min=0))

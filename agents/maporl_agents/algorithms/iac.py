@@ -181,7 +181,7 @@ def values_of(
         batch,
         temperature=temperature,
         micro_tokens=settings.micro_tokens,
-        with_reference=False,
+        reference="none",
         with_values=True,
         sampled=sampled,
     )

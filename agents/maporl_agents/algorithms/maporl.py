@@ -135,7 +135,7 @@ def evaluate_tokens(
         temperature=temperature,
         micro_tokens=ppo.micro_tokens,
         with_values=True,
-        with_exact_kl=ppo.kl_estimator == "full_ref_policy",
+        reference="kl" if ppo.kl_estimator == "full_ref_policy" else "logprobs",
         sampled=sampled,
     )
     logprobs, ref_logprobs, values, kl = tables[:4]

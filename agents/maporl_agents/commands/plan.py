@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from maporl_agents.config import RunConfig, TrainConfig
+from maporl_agents.config import RunConfig, TrainConfig, checks
 from maporl_agents.terminal import console
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(checks.Checked):
     """Say what a training run would hold in memory and how long a step would take.
 
     Reads settings and tokenizers, never weights. Takes the flags of `maporl train`, and short ones.
@@ -31,22 +31,22 @@ class Plan:
     """As for `maporl train`."""
     model: tuple[str, ...] = ()
     """Short for --team.model."""
-    agents: int = 0
+    agents: checks.Count = 0
     """Short for --game.num-agents."""
-    turns: int = 0
+    turns: checks.Count = 0
     """Short for --game.num-turns."""
-    message_tokens: int = 0
+    message_tokens: checks.Count = 0
     """Tokens of each message; 0 takes the limit, which is the worst case."""
-    question_tokens: int = 0
+    question_tokens: checks.Count = 0
     """Tokens of each question, instead of reading the task's; 0 reads them."""
-    gib: float = 0.0
+    gib: checks.NotNegative = 0.0
     """Memory of another device than this one, in GiB; 0 for that of this one."""
-    tflops: float = 0.0
+    tflops: checks.NotNegative = 0.0
     """Speed of the device in matrix products in the models' dtype, 10^12 operations a second; 0
     measures this one."""
-    gb_per_second: float = 0.0
+    gb_per_second: checks.NotNegative = 0.0
     """Memory bandwidth of the device, reads and writes together, in GB/s; 0 measures this one."""
-    rehearsal_seconds: float = 20.0
+    rehearsal_seconds: checks.NotNegative = 20.0
     """Seconds spent on a rehearsal, which forecasts the time of a step: the run is built with
     random weights and takes steps with growing numbers of debates, every message at its limit. On
     an idle machine this was within 15 percent of measured steps; on a busy one the plan says so,

@@ -87,7 +87,7 @@ def play_debate(args: Play, console: Console) -> None:
             else:
                 assert team is not None
                 mine = own[prompt.agent_index] + drafts[prompt.agent_index]
-                said.append(say(team, prompt, mine, sampling, args.seed, kept, tools))
+                said.append(say(team, prompt, mine, sampling, args.seed, kept=kept, tools=tools))
         texts = [one if isinstance(one, str) else one.text for one in said]
         cut = [not isinstance(one, str) and one.stop is StopReason.LENGTH for one in said]
         taken = debates.step(texts, cut)
@@ -161,8 +161,9 @@ def say(
     own: Sequence[TokenIds],
     sampling: Sampling,
     seed: int,
-    kept: KeptCaches | None = None,
-    tools: Toolbox | None = None,
+    *,
+    kept: KeptCaches | None,
+    tools: Toolbox | None,
 ) -> Completion:
     """Return one message of one agent, whose earlier ones consist of the ids `own`."""
     from maporl_agents.play.speak import requests, speak

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from maporl_agents.config.from_values import from_dict, refuse_retired, without_retired
-from maporl_agents.config.game import GameConfig, JointGameConfig, LongQuestions, asking
+from maporl_agents.config.game import (
+    DialogueGameConfig,
+    GameConfig,
+    JointGameConfig,
+    LeaderGameConfig,
+    LongQuestions,
+    asking,
+)
 from maporl_agents.config.grpo import VARIANTS, GRPOConfig, GRPOSettings, Variant
 from maporl_agents.config.iac import IACConfig, IACSettings
 from maporl_agents.config.magrpo import Comparison, Joining, Length, MAGRPOConfig, MAGRPOSettings
 from maporl_agents.config.malt import TINY_ROLES, FitConfig, MALTConfig, MALTSettings, Role
 from maporl_agents.config.maporl import KLOfReward, PPOConfig, TrainConfig
-from maporl_agents.config.mlpo import LeaderGameConfig, MLPOConfig, MLPOSettings
+from maporl_agents.config.mlpo import MLPOConfig, MLPOSettings
 from maporl_agents.config.registry import (
     CONFIGS,
     SCHEME_PARTS,
@@ -30,7 +37,6 @@ from maporl_agents.config.shared import (
     Use,
 )
 from maporl_agents.config.sweet_rl import (
-    DialogueGameConfig,
     Normalisation,
     SweetConfig,
     SweetSettings,

@@ -150,3 +150,27 @@ class JointGameConfig(GameConfig):
     turn: "" for none (a plain request to revise), "tests" for the diagnostics of executed tests, or
     one's own as module:function or file.py:function, called as
     `function(question, joint_answer)`."""
+
+
+@dataclass(frozen=True)
+class LeaderGameConfig(GameConfig):
+    """The game of a leader and its peers."""
+
+    num_agents: int = 2
+    """The peers and, last, the leader. Tiny: 2; paper: 4."""
+    num_turns: int = 2
+    """Turns that are played, of which the first is trained. Paper: 5."""
+    protocol: str = "leader"
+    """MLPO plays "leader"."""
+
+
+@dataclass(frozen=True)
+class DialogueGameConfig(GameConfig):
+    """The game of an agent and a simulated user."""
+
+    num_agents: int = 2
+    """The agent and the user."""
+    num_turns: int = 3
+    """The most turns. Paper: 10."""
+    protocol: str = "dialogue"
+    """SWEET-RL plays "dialogue"."""

@@ -122,7 +122,6 @@ class GRPOConfig(RunConfig):
     """A run of GRPO."""
 
     name: str = "grpo-shopping"
-    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
     questions_per_step: int = 8
     """Questions per step, each with a group of debates. Tiny: as many debates as MAPoRL's."""
     grpo: GRPOSettings = field(default_factory=GRPOSettings)

@@ -29,7 +29,6 @@ class IACConfig(JointRunConfig):
     """A run of independent actor-critics."""
 
     name: str = "iac-receipts"
-    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
     questions_per_step: int = 32
     """Debates per step: as many answers as MAGRPO's trees."""
     iac: IACSettings = field(default_factory=IACSettings)

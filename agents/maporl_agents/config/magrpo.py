@@ -77,7 +77,6 @@ class MAGRPOConfig(JointRunConfig):
     """A run of MAGRPO."""
 
     name: str = "magrpo-receipts"
-    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
     questions_per_step: int = 4
     """Trees per step. Tiny."""
     magrpo: MAGRPOSettings = field(default_factory=lambda: MAGRPOSettings(joining="cross"))

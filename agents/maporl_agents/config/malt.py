@@ -74,7 +74,6 @@ class MALTConfig(RunConfig):
     steps_per_round: ClassVar[int] = 3  # grow, imitate, prefer
 
     name: str = "malt-shopping"
-    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
     steps: int = 18
     """Stages, three per round: grow trees, imitate, prefer. Tiny: six rounds; paper: one."""
     questions_per_step: int = 39

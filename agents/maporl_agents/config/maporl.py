@@ -68,7 +68,6 @@ class TrainConfig(RunConfig):
     """A run of MAPoRL."""
 
     name: str = "maporl-shopping"
-    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
     questions_per_step: int = 64
     """Debates per step; each gives agents x turns answers."""
     single_agent: bool = False

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from maporl_agents.config import checks
-from maporl_agents.config.game import GameConfig
+from maporl_agents.config.game import GameConfig, LeaderGameConfig
 from maporl_agents.config.grpo import GRPOConfig
 from maporl_agents.config.team import TeamConfig
 
@@ -38,23 +38,10 @@ class MLPOSettings(checks.Checked):
 
 
 @dataclass(frozen=True)
-class LeaderGameConfig(GameConfig):
-    """The game of a leader and its peers."""
-
-    num_agents: int = 2
-    """The peers and, last, the leader. Tiny: 2; paper: 4."""
-    num_turns: int = 2
-    """Turns that are played, of which the first is trained. Paper: 5."""
-    protocol: str = "leader"
-    """MLPO plays "leader"."""
-
-
-@dataclass(frozen=True)
 class MLPOConfig(GRPOConfig):
     """A run of MLPO. The first turn is trained, as in the paper; `grpo` trains all turns."""
 
     name: str = "mlpo-shopping"
-    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
     steps: int = 25
     """Rounds of play and update."""
     questions_per_step: int = 32

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from maporl_agents.config import checks
-from maporl_agents.config.game import GameConfig
+from maporl_agents.config.game import DialogueGameConfig
 from maporl_agents.config.shared import OptimizerConfig, RunConfig
 from maporl_agents.config.team import TeamConfig
 
@@ -43,23 +43,10 @@ class SweetSettings(OptimizerConfig):
 
 
 @dataclass(frozen=True)
-class DialogueGameConfig(GameConfig):
-    """The game of an agent and a simulated user."""
-
-    num_agents: int = 2
-    """The agent and the user."""
-    num_turns: int = 3
-    """The most turns. Paper: 10."""
-    protocol: str = "dialogue"
-    """SWEET-RL plays "dialogue"."""
-
-
-@dataclass(frozen=True)
 class SweetConfig(RunConfig):
     """A run of SWEET-RL."""
 
     name: str = "sweet-rl"
-    """Folder of the run below `runs`: letters, digits, `_`, `-` and `.`, no path."""
     questions_per_step: int = 16
     """Questions per step, each with a group of dialogues."""
     game: DialogueGameConfig = field(default_factory=DialogueGameConfig)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
 from maporl_agents.models.gradient_checkpointing import enable_recompute
-from maporl_agents.models.lean_trunk import TrunkReader
+from maporl_agents.models.lean_trunk import NewIds, TrunkReader
 from maporl_agents.models.lm_head import Head
 from maporl_agents.models.master_weights import MasterWeights, pairs_of
 from maporl_agents.models.packed_texts import PackedTexts
@@ -88,7 +88,7 @@ class Base(ABC):
         no others.
         """
         with self._reading(policies, ids.shape[1], reference=reference) as reader:
-            return reader(ids, attention, positions, cache, at_end=at_end)
+            return reader(NewIds(ids, attention, positions), cache, at_end=at_end)
 
     @property
     def reads_packed(self) -> bool:

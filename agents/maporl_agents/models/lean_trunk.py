@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,20 @@ Linears = Callable[[Sequence[Any], Tensor], Sequence[Tensor]]
 _FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
 _ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 """Rotations that depend on the position alone."""
+
+
+class NewIds(NamedTuple):
+    """Ids that a trunk reads.
+
+    Attributes:
+        ids: (N, S), after those that a cache holds.
+        attention: (N, C + S), 1 = real id, C ids of them in the cache.
+        positions: (N, S), the place of each id in its own text, from 0.
+    """
+
+    ids: Tensor
+    attention: Tensor
+    positions: Tensor
 
 
 class KeyValues(Protocol):
@@ -72,23 +86,15 @@ class TrunkReader:
         self._linears = linears
         self.lean = lean_trunk(model)
 
-    def __call__(
-        self,
-        ids: Tensor,
-        attention: Tensor,
-        positions: Tensor,
-        cache: Cache | None = None,
-        *,
-        at_end: bool = False,
-    ) -> Tensor:
+    def __call__(self, new: NewIds, cache: Cache | None = None, *, at_end: bool = False) -> Tensor:
         """Return the trunk's last hidden states, (N, S, H); see `LeanTrunk.read`.
 
         With `at_end` those of the last column alone, (N, 1, H).
         """
         if self.lean is not None:
-            return self.lean.read(ids, attention, positions, cache, self._linears, at_end=at_end)
+            return self.lean.read(new, cache, self._linears, at_end=at_end)
         with recomputing(self._model):
-            states = read(self._model, ids, attention, positions, cache)
+            states = read(self._model, *new, cache)
         return states[:, -1:] if at_end else states
 
     def states(self, texts: PackedTexts) -> Tensor:
@@ -237,9 +243,7 @@ class LeanTrunk:
 
     def read(
         self,
-        ids: Tensor,
-        attention: Tensor,
-        positions: Tensor,
+        new: NewIds,
         cache: KeyValues | None = None,
         linears: Linears = called,
         *,
@@ -250,14 +254,13 @@ class LeanTrunk:
         States at padding are finite but meaningless.
 
         Args:
-            ids: (N, S), the ids after the cached ones.
-            attention: (N, C + S), 1 = real id, C ids of them in the cache.
-            positions: (N, S), the place of each id in its own text, from 0.
+            new: the ids after the cached ones.
             cache: keys and values of earlier ids; grows by these ids.
             linears: applies linear layers of the trunk.
             at_end: return the states of the last column alone, (N, 1, H); the last layer then
                 computes no others.
         """
+        ids, attention, positions = new
         states = F.embedding(ids, self._embed.weight)  # (N, S, H)
         mask, causal = _visible(attention, ids.shape[1], states.dtype)
         rotation = _rotation(self._rotary, states, positions)

@@ -114,6 +114,9 @@ class System:
         return ""
 
 
+PROTOCOL_OF = {"self_refinement": "self_correction"}
+"""The protocols of systems that have another name."""
+
 # --- Untrained ----------------------------------------------------------------------
 
 
@@ -127,9 +130,13 @@ def always(play: Play) -> Callable[[int], Play]:
     return lambda number: play
 
 
-def game(**options: Any) -> Callable[[Inputs], Prepared]:
-    """Return the preparation of an untrained team that plays a protocol."""
-    return plainly(always(by_protocol(**options)))
+def played(
+    name: str, label: str, agents: int, turns: int, level: Level = "text", **more: Any
+) -> System:
+    """Return an untrained team that plays the protocol of its name; `more` as of `System`."""
+    protocol = PROTOCOL_OF.get(name, name)
+    play = by_protocol(protocol=protocol, num_agents=agents, num_turns=turns)
+    return System(name, label, level, plainly(always(play)), **more)
 
 
 def cascade(cast: Cast, questions: Sequence[Question], temperature: float, seed: int) -> Pass:
@@ -189,6 +196,11 @@ def trained(scheme: training.SchemeName, *, alone: bool = False) -> Callable[[In
     return prepare
 
 
+def learnt(name: str, label: str, messages: float, by: training.SchemeName) -> System:
+    """Return a team that a scheme trains and that plays as it was trained."""
+    return System(name, label, "text", trained(by), messages=messages, trained=True)
+
+
 def one_member(
     make: Callable[[BenchTask, int, int, Path], training.Trained],
 ) -> Callable[[Inputs], Prepared]:
@@ -219,44 +231,16 @@ SYSTEMS: dict[str, System] = {
             combine="best",
             needs=("verifier",),
         ),
-        System(
-            "self_refinement",
-            "self-refinement, 3 turns",
-            "one model",
-            game(protocol="self_correction", num_agents=1, num_turns=3),
-            messages=3,
-        ),
-        System("debate", "debate, 2 x 3", "text", game(num_agents=2, num_turns=3), messages=6),
-        System(
-            "teams_and_judge",
-            "teams and judge, 4 + 1",
-            "text",
-            game(protocol="teams_and_judge", num_agents=5, num_turns=2),
-            messages=5,
-        ),
-        System(
-            "review",
-            "review, 3 versions",
-            "text",
-            game(protocol="review", num_agents=3, num_turns=1),
-            messages=3,
-        ),
-        System(
-            "retrieve",
-            "retrieve, 5 answers and a retriever",
-            "text",
-            game(protocol="retrieve", num_agents=6, num_turns=1),
+        played("self_refinement", "self-refinement, 3 turns", 1, 3, "one model", messages=3),
+        played("debate", "debate, 2 x 3", 2, 3, messages=6),
+        played("teams_and_judge", "teams and judge, 4 + 1", 5, 2, messages=5),
+        played("review", "review, 3 versions", 3, 1, messages=3),
+        played(
+            *("retrieve", "retrieve, 5 answers and a retriever", 6, 1),
             messages=6,
             needs=("free text",),
         ),
-        System(
-            "lessons",
-            "lessons, 2 agents solve twice",
-            "text",
-            game(protocol="lessons", num_agents=2, num_turns=3),
-            messages=6,
-            needs=("verifier",),
-        ),
+        played("lessons", "lessons, 2 agents solve twice", 2, 3, messages=6, needs=("verifier",)),
         System(
             "router",
             "router, fitted on validation questions",
@@ -295,36 +279,13 @@ SYSTEMS: dict[str, System] = {
             trained("alone", alone=True),
             trained=True,
         ),
-        System(
-            "maporl", "MAPoRL: debate, 2 x 3", "text", trained("maporl"), messages=6, trained=True
-        ),
-        System("grpo", "GRPO: debate, 2 x 3", "text", trained("grpo"), messages=6, trained=True),
-        System(
-            "ppo_review",
-            "PPO: review, 2 versions",
-            "text",
-            trained("review"),
-            messages=2,
-            trained=True,
-        ),
-        System("malt", "MALT: pipeline of 3", "text", trained("malt"), messages=3, trained=True),
-        System("mlpo", "MLPO: peer and leader", "text", trained("mlpo"), messages=2, trained=True),
-        System(
-            "magrpo",
-            "MAGRPO: joint answer, revised once",
-            "text",
-            trained("magrpo"),
-            messages=4,
-            trained=True,
-        ),
-        System(
-            "iac",
-            "IAC: joint answer, revised once",
-            "text",
-            trained("iac"),
-            messages=4,
-            trained=True,
-        ),
+        learnt("maporl", "MAPoRL: debate, 2 x 3", 6, "maporl"),
+        learnt("grpo", "GRPO: debate, 2 x 3", 6, "grpo"),
+        learnt("ppo_review", "PPO: review, 2 versions", 2, "review"),
+        learnt("malt", "MALT: pipeline of 3", 3, "malt"),
+        learnt("mlpo", "MLPO: peer and leader", 2, "mlpo"),
+        learnt("magrpo", "MAGRPO: joint answer, revised once", 4, "magrpo"),
+        learnt("iac", "IAC: joint answer, revised once", 4, "iac"),
         System(
             "merged",
             "two adapters trained apart, merged",

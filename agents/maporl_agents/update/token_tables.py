@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from maporl_agents.types import TokenBatch
 from maporl_agents.update.batching import rows_by_base
 from maporl_agents.update.passes import numbers_in_passes
 from maporl_agents.update.token_logprobs import critic_values, reference_and_kl, score_tokens
+
+Reference = Literal["none", "logprobs", "kl"]
 
 TOLERANCE = 1e-3
 """Largest difference between sampler and trainer, in nats and units of value, in float32."""
@@ -58,9 +60,8 @@ def token_tables(
     *,
     temperature: float,
     micro_tokens: int,
-    with_reference: bool = True,
+    reference: Reference = "logprobs",
     with_values: bool = False,
-    with_exact_kl: bool = False,
     sampled: bool = False,
 ) -> TokenTables:
     """Run a batch through policies and reference policies, pass by pass.
@@ -70,9 +71,9 @@ def token_tables(
         batch: the messages.
         temperature: the temperature at which they were sampled.
         micro_tokens: largest number of tokens, padding included, in one pass.
-        with_reference: also run the reference policies.
+        reference: what is computed with the reference policies: nothing, log-probabilities, or
+            also the KL over the vocabulary.
         with_values: also run the critics.
-        with_exact_kl: run the reference policies and compute the KL over the vocabulary.
         sampled: the messages were just sampled by this team: take the sampler's numbers on bases
             where `samples_exactly` holds, unless servers sampled.
     """
@@ -82,12 +83,12 @@ def token_tables(
         part = batch.select(rows)
         by = _Passes(team, part, temperature, micro_tokens)
         logprobs, values, rescored, fault = _now(by, with_values=with_values, sampled=sampled)
-        reference = kl = torch.zeros_like(logprobs)
-        if with_exact_kl:
-            reference, kl = by.run(_reference_and_kl)
-        elif with_reference:
-            [reference] = by.run(_reference)
-        return _Part(rows, torch.stack([logprobs, reference, values, kl]), rescored, fault)
+        ref_logprobs = kl = torch.zeros_like(logprobs)
+        if reference == "kl":
+            ref_logprobs, kl = by.run(_reference_and_kl)
+        elif reference == "logprobs":
+            [ref_logprobs] = by.run(_reference)
+        return _Part(rows, torch.stack([logprobs, ref_logprobs, values, kl]), rescored, fault)
 
     by_base = rows_by_base(team, batch)
     # Ranks exchange numbers, base after base in the same order on all of them.
@@ -98,9 +99,9 @@ def token_tables(
     for part in parts:
         tables[:, part.rows, : part.numbers.shape[2]] = part.numbers.to(dtype)
         rescored[part.rows] = part.rescored
-    logprobs, reference, values, kl = tables
+    logprobs, ref_logprobs, values, kl = tables
     fault = max([0.0, *(part.fault for part in parts)])
-    return TokenTables(logprobs, reference, values, kl, rescored, fault)
+    return TokenTables(logprobs, ref_logprobs, values, kl, rescored, fault)
 
 
 def samples_exactly(base: Base) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, LlamaForCausalLM, PreTrainedModel
 
 from maporl_agents.models.gradient_checkpointing import enable_recompute, recomputing
-from maporl_agents.models.lean_trunk import lean_trunk
+from maporl_agents.models.lean_trunk import NewIds, lean_trunk
 from maporl_agents.models.trunk import read
 
 LEFT: dict[str, tuple[str, dict[str, Any]]] = {
@@ -39,7 +39,7 @@ Read = Callable[..., Tensor]
 
 def own(model: PreTrainedModel) -> Read:
     """Return the way transformers reads."""
-    return lambda *given: read(model, *given)
+    return lambda new, *cache: read(model, *new, *cache)
 
 
 @pytest.fixture(params=TAKEN)
@@ -57,7 +57,7 @@ def test_states(model: PreTrainedModel, dtype: torch.dtype, apart: float) -> Non
     for padding in ("none", "right", "left", "holes"):
         ids, attention, positions = batch(padding)
         expected = read(model, ids, attention, positions)
-        found = lean_of(model).read(ids, attention, positions)
+        found = lean_of(model).read(NewIds(ids, attention, positions))
         assert found.isfinite().all()
         real = attention.bool()
         torch.testing.assert_close(found[real], expected[real], atol=apart, rtol=apart)
@@ -72,7 +72,7 @@ def test_states_of_short_numbers(model: PreTrainedModel, dtype: torch.dtype) -> 
     exact = read(model, ids, attention, positions)[real]
     model = model.to(dtype)
     expected = read(model, ids, attention, positions)[real]
-    found = lean_of(model).read(ids, attention, positions)[real]
+    found = lean_of(model).read(NewIds(ids, attention, positions))[real]
     assert found.dtype == dtype
     off = (expected.float() - exact).abs().mean()
     assert (found.float() - exact).abs().mean() < 1.5 * off
@@ -85,12 +85,12 @@ def written(reads: Read) -> list[Tensor]:
     """
     ids, attention, positions = batch("left")
     cache = DynamicCache()
-    states = [reads(ids, attention, positions, cache)[:, -1]]
+    states = [reads(NewIds(ids, attention, positions), cache)[:, -1]]
     position = positions[:, -1:] + 1
     for step in range(2):
         attention = torch.cat([attention, torch.ones_like(attention[:, :1])], 1)
         ids = (ids[:, -1:] + step) % 49 + 1
-        states.append(reads(ids, attention, position, cache)[:, -1])
+        states.append(reads(NewIds(ids, attention, position), cache)[:, -1])
         position = position + 1
         keep = torch.arange(len(ids))[: 4 - step] if step else torch.tensor([3, 0, 1])
         cache.reorder_cache(keep)
@@ -99,7 +99,7 @@ def written(reads: Read) -> list[Tensor]:
     position = torch.cat([position, position + 1], 1)
     position[1, 1] -= 1
     ids = torch.cat([ids, ids], 1)
-    states.append(reads(ids, attention, position, cache)[:, -1])
+    states.append(reads(NewIds(ids, attention, position), cache)[:, -1])
     return states
 
 
@@ -117,7 +117,7 @@ def test_states_after_a_cache(model: PreTrainedModel, dtype: torch.dtype, apart:
 def gradients(model: PreTrainedModel, reads: Read, padding: str) -> dict[str, Tensor]:
     """Return the gradients of the trunk's weights, of a weighted sum of all real states."""
     ids, attention, positions = batch(padding)
-    states = reads(ids, attention, positions)[attention.bool()]
+    states = reads(NewIds(ids, attention, positions))[attention.bool()]
     weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(2))
     model.zero_grad()
     with recomputing(model):
@@ -157,7 +157,7 @@ def test_gradients_of_recomputed_layers() -> None:
 
     def reads(*given: Tensor) -> Tensor:
         with recomputing(model):
-            return lean.read(*given)
+            return lean.read(given)
 
     assert_same_gradients(gradients(model, reads, "left"), kept)
     assert len(runs) == 4
@@ -169,9 +169,9 @@ def test_with_and_without_a_gradient_the_same_states() -> None:
     model = make_model("Qwen3")
     given = batch("left")
     with torch.enable_grad():
-        graded = lean_of(model).read(*given)
+        graded = lean_of(model).read(given)
     assert graded.requires_grad
-    assert torch.equal(lean_of(model).read(*given), graded.detach())
+    assert torch.equal(lean_of(model).read(given), graded.detach())
 
 
 def test_weights_are_read_anew() -> None:
@@ -179,10 +179,10 @@ def test_weights_are_read_anew() -> None:
     model = make_model("Qwen2")
     lean = lean_of(model)
     given = batch("right")
-    before = lean.read(*given)
+    before = lean.read(given)
     before[batch("right")[1].bool()].square().sum().backward()
     torch.optim.SGD(model.parameters(), 1e-4).step()
-    after = lean.read(*given)
+    after = lean.read(given)
     assert not torch.allclose(before, after)
     real = given[1].bool()
     torch.testing.assert_close(after[real], read(model, *given)[real], atol=1e-5, rtol=1e-5)
@@ -203,7 +203,7 @@ def test_layers_are_called() -> None:
     layer = model.model.layers[0].mlp
     layer.up_proj = Doubled(layer.up_proj)
     given = batch("none")
-    found = lean_of(model).read(*given)
+    found = lean_of(model).read(given)
     torch.testing.assert_close(found, read(model, *given), atol=1e-5, rtol=1e-5)
 
 

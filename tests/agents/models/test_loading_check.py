@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from maporl_agents.config import Sampling, TeamConfig
 from maporl_agents.models.grouped_adapters import AdapterRoute
-from maporl_agents.models.lean_trunk import LeanTrunk, TrunkReader
+from maporl_agents.models.lean_trunk import LeanTrunk, NewIds, TrunkReader
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
 from maporl_agents.play.sampler import sample
@@ -184,13 +184,12 @@ def change_passes(
 ) -> None:
     """Let every pass of a trunk read what `change` makes of its ids, mask, positions and cache."""
     reads = TrunkReader.__call__
-    monkeypatch.setattr(
-        TrunkReader,
-        "__call__",
-        lambda reader, ids, attention, positions, cache=None, **options: reads(
-            reader, ids, *change(ids, attention, positions, cache), **options
-        ),
-    )
+
+    def changed(reader: TrunkReader, new: NewIds, cache: Any = None, **options: Any) -> Tensor:
+        attention, positions, cache = change(*new, cache)
+        return reads(reader, NewIds(new.ids, attention, positions), cache, **options)
+
+    monkeypatch.setattr(TrunkReader, "__call__", changed)
 
 
 class TestTheCheck:

@@ -17,6 +17,7 @@ from miniatures import load_team, stir, tables_and_gradients
 from maporl_agents.models.bases import Base
 from maporl_agents.models.grouped_products import RowRuns
 from maporl_agents.models.lean_layers import gathered
+from maporl_agents.models.lean_trunk import NewIds
 from maporl_agents.models.packed_texts import Attentions, PackedTexts, pack_texts
 from maporl_agents.models.team import Team
 from maporl_agents.models.trunk import read
@@ -247,7 +248,8 @@ def test_the_last_layer_reads_out_what_is_asked_for(monkeypatch: pytest.MonkeyPa
     found, _ = pack_texts(texts, ["a", "a"], [range(7, 9), range(3, 4)], CPU)
     lean_of(model).states(found)
     ids = torch.tensor([texts[0]] * 3)
-    lean_of(model).read(ids, torch.ones_like(ids), torch.arange(9).expand(3, 9), at_end=True)
+    new = NewIds(ids, torch.ones_like(ids), torch.arange(9).expand(3, 9))
+    lean_of(model).read(new, at_end=True)
     assert sizes == [3, 3]
 
 
@@ -258,8 +260,8 @@ def test_states_at_the_end(name: str, padding: str) -> None:
     family, given_ = TAKEN[name]
     model = make_model(family, **given_)
     ids, attention, positions = batch(padding)
-    whole = lean_of(model).read(ids, attention, positions)[:, -1:]
-    found = lean_of(model).read(ids, attention, positions, at_end=True)
+    whole = lean_of(model).read(NewIds(ids, attention, positions))[:, -1:]
+    found = lean_of(model).read(NewIds(ids, attention, positions), at_end=True)
     ends = attention[:, -1].bool()
     torch.testing.assert_close(found[ends], whole[ends], atol=1e-5, rtol=1e-5)
 

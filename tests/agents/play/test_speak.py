@@ -136,6 +136,6 @@ def test_every_caller_asks_the_one_engine(team: Team, monkeypatch: pytest.Monkey
     calls = len(asked)
     TeamSpeaker(team, SAMPLING, 0)(opening())
     LocalSpeaker(team, SAMPLING, seat=1, seed=0)(["how much ?"])
-    say(team, opening()[1], [], SAMPLING, 0)
+    say(team, opening()[1], [], SAMPLING, 0, kept=None, tools=None)
     grow_trees(team, debates(protocol="sequential"), QUESTIONS, SAMPLING, (1, 1, 1, 1), seed=0)
     assert asked[calls:] == [[0, 1, 0, 1], [1], [1], [0, 0], [1, 1], [0, 0], [1, 1]]

@@ -91,7 +91,7 @@ def test_equal_to_scoring_every_message(checkpoint, tuning: str, double: bool) -
 def test_the_exact_kl_brings_the_references_numbers_along(checkpoint) -> None:
     team = make_team(checkpoint)
     batch = played(team)
-    plain, exact = (tables(team, batch, with_exact_kl=found) for found in (False, True))
+    plain, exact = (tables(team, batch, reference=found) for found in ("logprobs", "kl"))
     torch.testing.assert_close(exact.ref_logprobs, plain.ref_logprobs, atol=1e-5, rtol=1e-5)
     assert not plain.exact_kl.any()
     assert (exact.exact_kl[batch.mask] > 0).all()
