@@ -216,19 +216,35 @@ OWN_FIELDS = ("model", "messages", "n", "stream")
 """Fields of a request for a chat completion that are not the caller's to set."""
 
 
-def chat_service(url: str, what: str, token: str | None, attempts: Attempts) -> Service:
-    """Return the service of an OpenAI-compatible server's chat completions; errors as `Service`."""
-    remedy = "start the server, or correct the address"
-    path = "/chat/completions"
-    return Service(url, path, what=what, remedy=remedy, token=token, attempts=attempts)
+def chat_service(
+    url: str,
+    what: str,
+    token: str | None,
+    attempts: Attempts,
+    *,
+    parallel: object,
+    options: Mapping[str, Any],
+) -> Service:
+    """Return the service of an OpenAI-compatible server's chat completions.
 
+    Args:
+        url: of the server, up to and without `/chat/completions`.
+        what: the name of the service in errors.
+        token: see `Service`.
+        attempts: see `Service`.
+        parallel: requests that the caller sends at the same time.
+        options: further fields of its requests.
 
-def require_chat(parallel: object, options: Mapping[str, Any], owner: str) -> None:
-    """Raise ValueError for a number of requests at once below 1, or for options of the owner."""
+    Raises:
+        ValueError: as `Service`; or `parallel` is below 1; or an option is set by every request.
+    """
     if isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1:
         raise ValueError(f"parallel must be an integer >= 1, not {parallel!r}")
     if taken := sorted(set(options) & set(OWN_FIELDS)):
-        raise ValueError(f"options must leave {', '.join(taken)} to the {owner} itself")
+        raise ValueError(f"options must leave {', '.join(taken)} to the {what} itself")
+    remedy = "start the server, or correct the address"
+    path = "/chat/completions"
+    return Service(url, path, what=what, remedy=remedy, token=token, attempts=attempts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any
 
-from maporl_env.http_json import Attempts, chat_service, completion_of, require_chat
+from maporl_env.http_json import Attempts, chat_service, completion_of
 from maporl_env.reading.written_values import parts_behind
 
 TOKEN_VARIABLE = "OPENAI_API_KEY"
@@ -55,14 +55,15 @@ class Endpoint:
         retries: int = 2,
         pause_seconds: float = 0.5,
     ) -> None:
-        require_chat(parallel, options, "endpoint")
         self.model = model
         self.system = system
         self.options = dict(options)
         self.parallel = parallel
         token = (os.environ.get(TOKEN_VARIABLE) if token is None else token) or None
         attempts = Attempts(timeout_seconds, retries, pause_seconds)
-        self.service = chat_service(url, "model", token, attempts)
+        self.service = chat_service(
+            url, "model", token, attempts, parallel=parallel, options=options
+        )
 
     def __call__(self, prompts: Sequence[str]) -> list[str]:
         """Return the model's answer to each prompt, in their order.

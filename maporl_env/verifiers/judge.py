@@ -33,7 +33,6 @@ from maporl_env.http_json import (
     RemoteGarbage,
     chat_service,
     completion_of,
-    require_chat,
 )
 from maporl_env.reading.written_values import parts_behind
 from maporl_env.types import Question
@@ -121,7 +120,6 @@ class JudgeVerifier:
         retries: int = 2,
         pause_seconds: float = 0.5,
     ) -> None:
-        require_chat(parallel, options, "judge")
         if not rubric.strip():
             raise ValueError("the rubric of a judge is empty: say what deserves which score")
         self.model, self.rubric, self.reference = model, rubric.strip(), reference
@@ -129,7 +127,9 @@ class JudgeVerifier:
         self.parallel = parallel
         self.costs: Counter[str] = Counter()
         attempts = Attempts(timeout_seconds, retries, pause_seconds)
-        self.service = chat_service(url, "judge", token, attempts)
+        self.service = chat_service(
+            url, "judge", token, attempts, parallel=parallel, options=options
+        )
         self._known: OrderedDict[bytes, float] = OrderedDict()
         self._lock = threading.Lock()
 
