@@ -14,7 +14,7 @@ DEFECTS = (
         ),
         (
             ("kl_coef * (ref_logprobs - logprobs)", "kl_coef * (logprobs - ref_logprobs)"),
-            ("penalties = -kl_coef * real_only", "penalties = kl_coef * real_only"),
+            ("penalties = -kl_coef * tensor", "penalties = kl_coef * tensor"),
             (
                 "torch.where(_is_last_token(mask), with_score, penalties)",
                 "torch.where(mask, with_score, penalties)",

@@ -8,7 +8,8 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from maporl_agents.models.lean_trunk import LeanTrunk, NewIds, lean_trunk
+from maporl_agents.models.lean_trunk import LeanTrunk, lean_trunk
+from maporl_agents.models.trunk import NewIds
 
 SHAPE = {
     "vocab_size": 50,

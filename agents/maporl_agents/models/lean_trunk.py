@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ from maporl_agents.models.lean_layers import (
     to_add,
 )
 from maporl_agents.models.packed_texts import PackedTexts
-from maporl_agents.models.trunk import read, trunk_of
+from maporl_agents.models.trunk import NewIds, read, trunk_of
 
 Linears = Callable[[Sequence[Any], Tensor], Sequence[Tensor]]
 """Applies linear layers to the same inputs: (layers, (N, S, I)) -> (N, S, O) of each layer."""
@@ -39,20 +39,6 @@ Linears = Callable[[Sequence[Any], Tensor], Sequence[Tensor]]
 _FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
 _ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 """Rotations that depend on the position alone."""
-
-
-class NewIds(NamedTuple):
-    """Ids that a trunk reads.
-
-    Attributes:
-        ids: (N, S), after those that a cache holds.
-        attention: (N, C + S), 1 = real id, C ids of them in the cache.
-        positions: (N, S), the place of each id in its own text, from 0.
-    """
-
-    ids: Tensor
-    attention: Tensor
-    positions: Tensor
 
 
 class KeyValues(Protocol):

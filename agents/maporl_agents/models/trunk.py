@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,20 @@ def width_of(model: PreTrainedModel) -> int:
     """Return H, the size of the states that the output head reads."""
     width: int = model.get_output_embeddings().weight.shape[-1]
     return width
+
+
+class NewIds(NamedTuple):
+    """Ids that a trunk reads.
+
+    Attributes:
+        ids: (N, S), after those that a cache holds.
+        attention: (N, C + S), 1 = real id, C ids of them in the cache.
+        positions: (N, S), the place of each id in its own text, from 0.
+    """
+
+    ids: Tensor
+    attention: Tensor
+    positions: Tensor
 
 
 def read(

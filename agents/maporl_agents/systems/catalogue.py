@@ -236,7 +236,10 @@ SYSTEMS: dict[str, System] = {
         played("teams_and_judge", "teams and judge, 4 + 1", 5, 2, messages=5),
         played("review", "review, 3 versions", 3, 1, messages=3),
         played(
-            *("retrieve", "retrieve, 5 answers and a retriever", 6, 1),
+            "retrieve",
+            "retrieve, 5 answers and a retriever",
+            agents=6,
+            turns=1,
             messages=6,
             needs=("free text",),
         ),

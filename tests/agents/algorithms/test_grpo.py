@@ -340,7 +340,7 @@ def test_what_is_set_goes_before_the_variant() -> None:
     ({"clip_high": -1.0}, "clip_high must be a number above 0"),
     ({"kl_estimator": "k1"}, "mean gradient of 0 in the loss"),
     ({"kl_coef": -0.1}, "kl_coef must be"),
-    ({"role_decay": 1.0}, "role_decay must lie in"),
+    ({"role_decay": 1.0}, "role_decay must be in"),
     ({"entropy_coef": -1.0}, "entropy_coef must be"),
 )
 def test_wrong_settings_are_refused(options: dict[str, Any]) -> None:

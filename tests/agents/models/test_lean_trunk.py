@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache, LlamaForCausalLM, PreTrainedModel
 
 from maporl_agents.models.gradient_checkpointing import enable_recompute, recomputing
-from maporl_agents.models.lean_trunk import NewIds, lean_trunk
-from maporl_agents.models.trunk import read
+from maporl_agents.models.lean_trunk import lean_trunk
+from maporl_agents.models.trunk import NewIds, read
 
 LEFT: dict[str, tuple[str, dict[str, Any]]] = {
     "sliding window": ("Mistral", {"sliding_window": 8}),
@@ -155,9 +155,9 @@ def test_gradients_of_recomputed_layers() -> None:
     for layer in model.model.layers:
         layer.mlp.up_proj.register_forward_hook(lambda *_: runs.append(1))
 
-    def reads(*given: Tensor) -> Tensor:
+    def reads(new: NewIds) -> Tensor:
         with recomputing(model):
-            return lean.read(given)
+            return lean.read(new)
 
     assert_same_gradients(gradients(model, reads, "left"), kept)
     assert len(runs) == 4

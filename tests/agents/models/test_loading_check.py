@@ -19,9 +19,10 @@ from transformers import AutoModelForCausalLM
 
 from maporl_agents.config import Sampling, TeamConfig
 from maporl_agents.models.grouped_adapters import AdapterRoute
-from maporl_agents.models.lean_trunk import LeanTrunk, NewIds, TrunkReader
+from maporl_agents.models.lean_trunk import LeanTrunk, TrunkReader
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
+from maporl_agents.models.trunk import NewIds
 from maporl_agents.play.sampler import sample
 from maporl_agents.types import TokenIds
 from maporl_agents.update.batching import Row, batch_of

@@ -17,10 +17,9 @@ from miniatures import load_team, stir, tables_and_gradients
 from maporl_agents.models.bases import Base
 from maporl_agents.models.grouped_products import RowRuns
 from maporl_agents.models.lean_layers import gathered
-from maporl_agents.models.lean_trunk import NewIds
 from maporl_agents.models.packed_texts import Attentions, PackedTexts, pack_texts
 from maporl_agents.models.team import Team
-from maporl_agents.models.trunk import read
+from maporl_agents.models.trunk import NewIds, read
 from maporl_agents.types import Completion, StopReason, TokenBatch, TokenIds
 from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.token_logprobs import score_tokens

@@ -205,8 +205,8 @@ def test_a_run_is_kept_and_another_run_does_not_take_its_folder(tmp_path: Path) 
     [
         ({"world": "maze"}, "world"),
         ({"hints": "wrong"}, "hints"),
-        ({"envs": 1}, "envs must be at least 2"),
-        ({"listening": -1}, "listening must be at least 0"),
+        ({"envs": 1}, "envs must be an integer >= 2"),
+        ({"listening": -1}, "listening must be an integer >= 0"),
     ],
 )
 def test_wrong_settings_are_refused(given: dict[str, object], complaint: str) -> None:

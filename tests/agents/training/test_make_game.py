@@ -166,9 +166,8 @@ class TestRefused:
         ids=str,
     )
     def test_before_any_model_is_loaded(self, options: dict[str, object], match: str) -> None:
-        config = TrainConfig(game=replace(GAME, **options))  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=match):
-            experiment.build(config)
+            experiment.build(TrainConfig(game=replace(GAME, **options)))  # type: ignore[arg-type]
 
     def test_verifiers_by_name(self) -> None:
         assert isinstance(make_verifier("noisy_key:0.7"), NoisyKey)
