@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,11 @@ sys.path.insert(0, str(Path(__file__).parent))  # tests import their factories f
 sys.path.insert(0, str(Path(__file__).parent / "watch"))  # and from `watch_cases`
 
 from dialects import NATIVE, dialect_tokenizer
-from miniatures import Checkpoint, save_miniature, shared_tokenizer
+from miniatures import Checkpoint, Native, save_miniature, shared_tokenizer
 
 from maporl_agents.commands import chosen_team
 from maporl_agents.models.sources.fetched import DownloadError, fetch
 from maporl_agents.training import experiment
-
-Native = Callable[..., Path]
 
 
 @pytest.fixture

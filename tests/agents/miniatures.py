@@ -50,6 +50,7 @@ from maporl_env.types import Message, Question, Transcript
 
 Checkpoint = Callable[..., Path]
 """Returns the folder of a miniature; the fixture `checkpoint`."""
+Native = Callable[..., Path]
 
 FAMILIES = {
     "llama": (LlamaConfig, LlamaForCausalLM, {}),

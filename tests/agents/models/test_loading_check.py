@@ -29,7 +29,7 @@ from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.token_logprobs import score_tokens
 
 if TYPE_CHECKING:
-    from conftest import Checkpoint
+    from miniatures import Checkpoint
 
 SHAPE = {
     "hidden_size": 32,

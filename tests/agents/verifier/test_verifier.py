@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Checkpoint, Native
+from miniatures import Checkpoint, Native
 from torch import Tensor
 from verifier_cases import QUESTION, TEXTS, TUNINGS, make, scores, stir
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
-from miniatures import load_team
+from miniatures import Checkpoint, load_team
 
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Checkpoint
+from miniatures import Checkpoint
 from torch import Tensor
 from verifier_cases import QUESTION, TEXTS, TUNINGS, make, scores, stir
 
