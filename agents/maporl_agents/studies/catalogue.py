@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from maporl_agents.config import TrainConfig, config_of
+from maporl_agents.config.from_values import nearest
 from maporl_agents.studies import schemes, smollm2
 from maporl_agents.studies.arms import (
     COINS,
@@ -348,6 +349,6 @@ def study(name: str) -> StudyPlan:
     if is_own_name(name):
         return schemes.own(config_of(name)())
     raise ValueError(
-        f"unknown study {name!r}: choose one of {', '.join(plans)}, or a scheme of your own as "
-        f"{FORMS}"
+        f"unknown study {name!r}{nearest(name, plans)}: "
+        f"choose one of {', '.join(plans)}, or a scheme of your own as {FORMS}"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from maporl_agents.config import GameConfig, JointGameConfig
+from maporl_agents.config.from_values import nearest
 from maporl_agents.records.storage import reason
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.prompts import Template
@@ -305,8 +306,8 @@ def make_verifiers(names: Sequence[str]) -> list[VerifierLike]:
     for name, (kind, _, _) in zip(names, parts, strict=True):
         if kind not in VERIFIERS and not is_own_name(name):
             raise ValueError(
-                f"unknown verifier {kind!r}: choose one of {', '.join(VERIFIERS)}, or your own as "
-                f"{FORMS}"
+                f"unknown verifier {kind!r}{nearest(kind, VERIFIERS)}: "
+                f"choose one of {', '.join(VERIFIERS)}, or your own as {FORMS}"
             )
     wanted = {_state_of(argument) for kind, _, argument in parts if kind == "learned"}
     for other in _LOADED.keys() - wanted:
