@@ -219,6 +219,7 @@ def last(rows: list[dict[str, float]], name: str, count: int = 10) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_right_hint_is_found_and_gets_students_ahead_and_shuffled_hints_do_not(
     tmp_path: Path,
 ) -> None:
