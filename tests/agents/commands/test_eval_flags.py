@@ -66,7 +66,7 @@ def test_the_limit_of_a_message_suits_the_task() -> None:
         (("--samples", "0"), "--samples is the number of"),
         (("--overwrite",), "--overwrite belongs to --out"),
         (("--best-by", "nobody"), "unknown verifier 'nobody'"),
-        (("--game.histroy", "last"), "unrecognized"),
+        (("--game.histroy", "last"), "unknown option"),
         (("--run", "nowhere"), "nowhere is no run"),
     ],
 )
