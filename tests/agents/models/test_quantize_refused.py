@@ -46,7 +46,7 @@ class TestRefused:
         [
             ({"quantization": "nf4"}, "freezes the weights.*tuning='lora'"),
             ({"quantization": "int8", "tuning": "full"}, "freezes the weights.*tuning='lora'"),
-            ({"device_map": "auto"}, "needs tuning='lora' or 'none'"),
+            ({"device_map": "auto"}, "needs tuning='lora' .or 'none' for a team that only plays"),
             ({"quantization": "fp4", "tuning": "lora"}, "unknown quantization 'fp4'.*nf4, int8"),
             ({"quantization": "int8", "tuning": "lora", "double_quant": True}, "'nf4'.*'int8'"),
             ({"attention": "flash"}, "unknown attention 'flash'.*sdpa"),
