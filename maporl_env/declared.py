@@ -2,8 +2,8 @@
 
 @dataclass(frozen=True)
 class Limits(Checked):
-processes: Annotated[int, whole(1)] = 1
-isolation: Literal["namespaces", "none"] = "namespaces"
+    processes: Annotated[int, whole(1)] = 1
+    isolation: Literal["namespaces", "none"] = "namespaces"
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from numbers import Integral
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from maporl_env.similar_names import require_choice
@@ -24,12 +25,19 @@ class Range:
     words: str
     holds: Callable[[Any], bool]
 
+    def __contains__(self, value: object) -> bool:
+        """Whether it is in the range; a value that cannot be compared with numbers is not."""
+        try:
+            return self.holds(value)
+        except TypeError:
+            return False
+
 
 def whole(least: int) -> Range:
-    """Return the range of integers from `least` on, of which booleans are none."""
+    """Return the range of integers from `least` on, NumPy's too, of which booleans are none."""
     return Range(
         f"an integer >= {least}",
-        lambda x: isinstance(x, int) and not isinstance(x, bool) and x >= least,
+        lambda x: isinstance(x, Integral) and not isinstance(x, bool) and int(x) >= least,
     )
 
 
@@ -55,7 +63,7 @@ class Checked:
             value = getattr(self, name)
             if not isinstance(allowed, Range):
                 require_choice(name, value, allowed)
-            elif not allowed.holds(value):
+            elif value not in allowed:
                 raise ValueError(f"{name} must be {allowed.words}, not {value!r}")
 
 

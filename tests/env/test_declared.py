@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import numpy as np
 import pytest
 
 from maporl_env.declared import COST, FINITE, Checked, whole
@@ -31,6 +32,10 @@ class Derived(Base):
         ("count", 1, "count must be an integer >= 2, not 1"),
         ("count", 2.0, "count must be an integer >= 2, not 2.0"),
         ("count", True, "count must be an integer >= 2, not True"),
+        ("count", "3", "count must be an integer >= 2, not '3'"),
+        ("cost", None, "cost must be a finite number >= 0, not None"),
+        ("cost", "0", "cost must be a finite number >= 0, not '0'"),
+        ("value", [], r"value must be a finite number, not \[\]"),
         ("cost", float("inf"), "cost must be a finite number >= 0, not inf"),
         ("cost", float("nan"), "cost must be a finite number >= 0, not nan"),
         ("value", float("nan"), "value must be a finite number, not nan"),
@@ -40,6 +45,13 @@ class Derived(Base):
 def test_what_a_field_may_not_be_is_refused_by_name(cls, name, wrong, complaint) -> None:
     with pytest.raises(ValueError, match=complaint):
         cls(**{name: wrong})
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    made = Base(count=np.int64(3), cost=np.float32(0.5))
+    assert (made.count, made.cost) == (3, 0.5)
+    with pytest.raises(ValueError, match="count must be an integer >= 2, not"):
+        Base(count=np.int64(1))
 
 
 def test_a_subclass_keeps_the_ranges_of_its_base_and_adds_its_own() -> None:
