@@ -33,7 +33,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?s)(?!maporl_(env|agents)\b).*"),  # other libraries', and code that is no name
     ("py:class", r".*\._\w+"),  # private base classes
     ("py:class", r".*\.verifiers\.Debate\w+"),  # based on a library that is not installed here
-    ("py:.*", r".*\.([A-Z]|Item|Result|Pair|Number|Made|Proposed)"),  # type variables
+    ("py:.*", r".*\.([A-Z]|Item|Result|Pair|Number|Made|Proposed|Proposer)"),  # type variables
 ]
 suppress_warnings = ["ref.python"]  # a short name that several modules define
 

@@ -76,12 +76,12 @@ def test_a_run_with_tries_is_played_with_its_own_messages(
     calls: list[tuple[int, list[Any]]] = []
     real = play.say
 
-    def recorded(team: Any, prompt: Any, own: Any, *more: Any) -> Any:
+    def recorded(team: Any, prompt: Any, own: Any, *more: Any, **named: Any) -> Any:
         texts = [text for role, text in prompt.view if role == "own"]
         chat = team.base_of(team.policy(prompt.agent_index, prompt.turn)).chat
         calls.append((prompt.turn, [chat.shown_text(ids) for ids in own]))
         assert calls[-1][1] == texts
-        return real(team, prompt, own, *more)
+        return real(team, prompt, own, *more, **named)
 
     monkeypatch.setattr(play, "say", recorded)
     game = GameConfig(num_turns=3, tries=2)

@@ -98,4 +98,4 @@ def test_the_command_prints_parts_and_assumptions(capsys: pytest.CaptureFixture[
     parts = ("play", "exchange of debates", "score", "update", "sums of gradients")
     for part in (*parts, "adapters to servers"):
         assert part in shown
-    assert "A simulation, no measurement" in shown
+    assert "A simulation, not a measurement" in shown
