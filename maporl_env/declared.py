@@ -1,4 +1,4 @@
-"""Dataclasses of settings whose annotations say which values a field may have.
+"""Dataclasses of settings whose annotations say which values a field may have::
 
 @dataclass(frozen=True)
 class Limits(Checked):
