@@ -1,9 +1,11 @@
-"""Dataclasses of settings whose annotations say which values a field may have::
+"""Dataclasses of settings whose annotations say which values a field may have.
 
-@dataclass(frozen=True)
-class Limits(Checked):
-    processes: Annotated[int, whole(1)] = 1
-    isolation: Literal["namespaces", "none"] = "namespaces"
+For example::
+
+    @dataclass(frozen=True)
+    class Limits(Checked):
+        processes: Annotated[int, whole(1)] = 1
+        isolation: Literal["namespaces", "none"] = "namespaces"
 """
 
 from __future__ import annotations
