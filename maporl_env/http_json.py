@@ -124,6 +124,7 @@ class Service:
         self.remedy = remedy
         self.timeout_seconds, self.retries, self.pause_seconds = attempts
         self.max_answer_bytes = max_answer_bytes
+        self._token = token
         self._headers = {"Content-Type": "application/json"} | _authorization(token)
         if token is not None and not self._secure and not is_loopback(self._host):
             raise ValueError(
@@ -199,17 +200,22 @@ class Service:
     def _check_status(self, answer: HTTPResponse, content: bytes) -> None:
         if answer.status == HTTPStatus.OK:
             return
-        text = f"{self.name} answered {answer.status}: {_message(content)}"
+        text = f"{self.name} answered {answer.status}: {self._quoted(_message(content))}"
         if answer.status in _PASSING:
             passing = RemoteUnavailable(text)
             passing.status = answer.status
             passing.retry_after_seconds = _seconds(answer.headers.get("Retry-After", ""))
             raise passing
         if target := answer.headers.get("Location"):
-            text += f" (it redirects to {_line(target)}: give that address itself)"
+            text += f" (it redirects to {self._quoted(target)}: give that address itself)"
         refused = RemoteRefused(text)
         refused.status = answer.status
         raise refused
+
+    def _quoted(self, text: str) -> str:
+        """Return a service's words in a line of bounded length, without the token."""
+        line = " ".join(text.split()) or "nothing"
+        return (line.replace(self._token, "(token)") if self._token else line)[:200]
 
 
 OWN_FIELDS = ("model", "messages", "n", "stream")
@@ -368,16 +374,11 @@ def _watch(connection: HTTPConnection, seconds: float) -> threading.Timer:
 
 
 def _message(content: bytes) -> str:
-    """Return the message of an error answer, in one line of bounded length."""
+    """Return the message of an error answer."""
     try:
-        text = json.loads(content)["error"]["message"]
+        return str(json.loads(content)["error"]["message"])
     except (ValueError, TypeError, KeyError, RecursionError):
-        text = content.decode("utf-8", "replace")
-    return _line(str(text)) or "nothing"
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())[:200]
+        return content.decode("utf-8", "replace")
 
 
 def _seconds(retry_after: str) -> float:

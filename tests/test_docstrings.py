@@ -14,6 +14,7 @@ from typing import Any
 import gymnasium
 import pytest
 
+from maporl_env import declared
 from maporl_env.batched import BatchedDebate
 from maporl_env.config import DebateConfig
 from maporl_env.sandbox import SandboxUnavailable
@@ -94,6 +95,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
         "texts": answers(QUESTIONS),
     },
     "maporl_env.debate": one_debate,
+    "maporl_env.declared": lambda: vars(declared).copy(),
     "maporl_env.replay": recorded_file,
     "maporl_env.sandbox": dict,
     "maporl_env.scripted": third_turn,

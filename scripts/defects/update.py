@@ -136,13 +136,19 @@ DEFECTS = (
             ),
             ("return final + (1 - final) * left", "return final + left"),
             ("0.5 - 0.5 * math.cos(math.pi * left)", "0.5 + 0.5 * math.cos(math.pi * left)"),
+            ('self.kl_coef = controls["kl_coef"]', "pass"),
+            ("self.spread = spread", "pass"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/update/kl_coefficient.py",
+        ("tests/agents/algorithms/test_kl_coefficient.py",),
+        (
             (
                 "max(-MAX_KL_ERROR, min(MAX_KL_ERROR, kl / target - 1))",
                 "min(MAX_KL_ERROR, kl / target - 1)",
             ),
             ("kl_coef * (1 + gain * error)", "kl_coef * (1 - gain * error)"),
-            ('self.kl_coef = controls["kl_coef"]', "pass"),
-            ("self.spread = spread", "pass"),
         ),
     ),
     Defects(

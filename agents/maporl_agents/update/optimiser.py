@@ -21,9 +21,7 @@ from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.team import Team
 from maporl_agents.records.storage import CheckpointError
 from maporl_agents.types import TokenBatch
-
-MAX_KL_ERROR = 0.2
-"""Bound of the relative error in the rule of the adaptive KL coefficient (Ziegler et al.)."""
+from maporl_agents.update.kl_coefficient import adapted_kl_coef
 
 
 class PolicyLearner:
@@ -251,18 +249,6 @@ def learning_rate_factor(
     if schedule == "cosine":
         left = 0.5 - 0.5 * math.cos(math.pi * left)
     return final + (1 - final) * left
-
-
-def adapted_kl_coef(kl_coef: float, kl: float, *, target: float, gain: float) -> float:
-    """Return the KL coefficient for the next step, higher if the KL is above its target.
-
-    Ziegler et al., arXiv 1909.08593, section 2.2:
-
-        error = clip((kl - target) / target, -0.2, 0.2)
-        coef  = coef * (1 + gain * error)
-    """
-    error = max(-MAX_KL_ERROR, min(MAX_KL_ERROR, kl / target - 1))
-    return kl_coef * (1 + gain * error)
 
 
 REMEDY = "Look at the last transcripts of the run, or lower the learning rate"

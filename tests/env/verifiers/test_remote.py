@@ -258,6 +258,20 @@ def test_a_refusal_is_final_and_says_why(status: str) -> None:
         assert len(service.requests) == 1
 
 
+@pytest.mark.parametrize("status", ["401 Unauthorized", "503 Later", "302 Go"])
+@pytest.mark.parametrize("before", ["no such key: ", "x" * 190])
+def test_a_service_that_repeats_the_token_does_not_bring_it_into_an_error(
+    status: str, before: str
+) -> None:
+    token = "a-token-of-16-ch"
+    header = f"Location: http://localhost/{token}"
+    said = send(f"{before}{token}".encode(), status=status, header=header)
+    with serving(said) as service, pytest.raises(RemoteError) as caught:
+        client(service, token=token, retries=0).score([QUESTION], ["a"])
+    assert "answered" in str(caught.value)
+    assert token[:6] not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
