@@ -222,6 +222,7 @@ def compare(
     jobs = plan.jobs(tuple(seeds))
     if kept is not None:
         bring(jobs, kept, root)
+        keep(jobs, root, kept)  # what was finished before
     todo = [job for job in jobs if missing(job, root / job.key)]
     console.print(f"{plan.name}: {len(jobs)} jobs, {len(jobs) - len(todo)} of them done before")
     pool = Pool(root, workers)
@@ -230,12 +231,14 @@ def compare(
         console.print(
             f"about {minutes:.0f} core-minutes, {minutes / workers:.0f} on {workers} cores"
         )
-        try:
-            with progress_view(console, len(todo)) as tick:
-                pool.run(todo, tick)
-        finally:
-            if kept is not None:
-                keep(jobs, root, kept)
+        with progress_view(console, len(todo)) as show_progress:
+
+            def tick(pool: Pool) -> None:
+                show_progress(pool)
+                if kept is not None:  # at once: this process may be killed
+                    keep(jobs, root, kept)
+
+            pool.run(todo, tick)
     result = assemble(plan, seeds, root, command=command, errors=pool.errors)
     folder = runs / "studies" / plan.name
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,10 +13,10 @@ from pathlib import Path
 from maporl_agents.studies.jobs import Job, missing
 
 PATTERNS = (
-    *("job.json", "versions.json", "cost.json", "measures/*.json"),
-    *("run/metrics.jsonl", "run/versions.json"),
+    *("job.json", "versions.json", "cost.json", "run/metrics.jsonl", "run/versions.json"),
+    "measures/*.json",
 )
-"""What is kept of a job's folder."""
+"""What is kept of a job's folder; last what tells that it is finished."""
 
 
 def bring(jobs: Sequence[Job], kept: Path, root: Path) -> int:
@@ -45,7 +45,8 @@ def _copy(source: Path, target: Path) -> None:
     for file in _files(source):
         copy = target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
+        shutil.copyfile(file, copy.with_name(copy.name + ".part"))
+        copy.with_name(copy.name + ".part").replace(copy)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from maporl_agents.studies.carry_out import assemble, compare
 from maporl_agents.studies.jobs import Job, carry_out, measure_path, missing
 from maporl_agents.studies.kept import bring, keep
 from maporl_agents.studies.plan import ArmPlan, StudyPlan, expected_minutes
+from maporl_agents.studies.pool import Pool
 from maporl_agents.studies.results import Study
 from maporl_agents.training.make_game import make_verifiers
 
@@ -116,6 +117,27 @@ def finished_job(root: Path, job: Job) -> Path:
         found = dict.fromkeys(what.decodings, figures)
         measure_path(folder, what).write_text(json.dumps(found))
     return folder
+
+
+def test_figures_are_kept_as_soon_as_a_job_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the process is killed then, which nothing it does at its end would survive."""
+    [first, *more] = SMALL.jobs(SEED)
+    root, kept = tmp_path / "studies" / "jobs", tmp_path / "kept"
+    seen = []
+
+    def run(pool: Pool, jobs: Sequence[Job], tick: Callable[[Pool], None]) -> None:
+        for job in jobs:
+            finished_job(root, job)
+            tick(pool)
+            seen.append(job.key if not missing(job, kept / job.key) else None)
+
+    finished_job(root, first)
+    monkeypatch.setattr(Pool, "run", run)
+    compare(SMALL, SEED, tmp_path, quiet(), workers=1, command="", kept=kept, collect=False)
+    assert seen == [job.key for job in more]
+    assert not missing(first, kept / first.key)
 
 
 def test_kept_figures_count_as_done_on_another_machine(tmp_path: Path) -> None:
