@@ -14,6 +14,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from maporl_env.declared import whole
+
 if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPResponse
 
@@ -244,8 +246,8 @@ def chat_service(
     Raises:
         ValueError: as `Service`; or `parallel` is below 1; or an option is set by every request.
     """
-    if isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1:
-        raise ValueError(f"parallel must be an integer >= 1, not {parallel!r}")
+    if parallel not in (at_least_1 := whole(1)):
+        raise ValueError(f"parallel must be {at_least_1.words}, not {parallel!r}")
     if taken := sorted(set(options) & set(OWN_FIELDS)):
         raise ValueError(f"options must leave {', '.join(taken)} to the {what} itself")
     remedy = "start the server, or correct the address"

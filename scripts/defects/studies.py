@@ -28,7 +28,7 @@ DEFECTS = (
             ("if m.feedback is not None]", "if m.feedback]"),
             ("if not scored:\n        return 0.0", "if not scored:\n        return 1.0"),
             ("return sum(best) / len(best)", "return float(best[0])"),
-            ("replace(sampling, temperature=0.0)", "sampling"),
+            ('"greedy": sampling.greedy()', '"greedy": sampling'),
             ("feedback=shuffled)", "scorer=shuffled)"),
         ),
     ),

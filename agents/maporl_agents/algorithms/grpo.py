@@ -160,7 +160,7 @@ def greedy_debates(
     """Return one greedy debate per question, the baseline of ReMax; none for other baselines."""
     if chosen.baseline != "greedy":
         return []
-    return play(team, game, questions, replace(sampling, temperature=0.0), seed=0)
+    return play(team, game, questions, sampling.greedy(), seed=0)
 
 
 def with_baseline(batch: TokenBatch, greedy: Sequence[Rollout], group_size: int) -> TokenBatch:

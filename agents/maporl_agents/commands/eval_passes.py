@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -93,7 +93,7 @@ class Passes:
         """Add the debates that are missing to those of one sample."""
         sampling = self.sampling
         if decoding == "greedy":
-            sampling = replace(sampling, temperature=0.0)
+            sampling = sampling.greedy()
         parts = played_parts(
             *(self.team, debates, self.questions, sampling),
             seed=self.seed,

@@ -143,6 +143,10 @@ class Sampling(checks.Checked):
         own = self.agent_stop or ("",)
         return (*self.stop, *filter(None, [own[min(agent, len(own) - 1)]]))
 
+    def greedy(self) -> Sampling:
+        """Return the same settings with greedy decoding."""
+        return replace(self, temperature=0.0)
+
 
 @dataclass(frozen=True)
 class OptimizerConfig(checks.Checked):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from maporl_agents.config import Sampling
@@ -73,7 +73,7 @@ def evaluate(
     transcripts: list[Transcript] = []
     num_tokens = 0
     if greedy:
-        sampling = replace(sampling, temperature=0.0)
+        sampling = sampling.greedy()
     for rollouts in played_parts(team, debates, questions, sampling, seed=seed):
         transcripts += (finished := [rollout.transcript for rollout in rollouts])
         on_part(finished)

@@ -20,7 +20,7 @@ from rich.text import Text
 from maporl_agents.measure.debate_stats import Transition, TurnStats
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.studies.controls import Measure
-from maporl_agents.studies.jobs import cost, missing, ran_on, read_measure
+from maporl_agents.studies.jobs import Job, cost, missing, ran_on, read_measure
 from maporl_agents.studies.kept import bring, keep
 from maporl_agents.studies.plan import (
     ArmPlan,
@@ -225,19 +225,18 @@ def compare(
         keep(jobs, root, kept)  # what was finished before
     todo = [job for job in jobs if missing(job, root / job.key)]
     console.print(f"{plan.name}: {len(jobs)} jobs, {len(jobs) - len(todo)} of them done before")
-    pool = Pool(root, workers)
+
+    def finished(job: Job) -> None:
+        if kept is not None:  # at once: this process may be killed
+            keep([job], root, kept)
+
+    pool = Pool(root, workers, finished=finished)
     if todo and not collect:
         minutes = sum(map(expected_seconds, todo)) / 60
         console.print(
             f"about {minutes:.0f} core-minutes, {minutes / workers:.0f} on {workers} cores"
         )
-        with progress_view(console, len(todo)) as show_progress:
-
-            def tick(pool: Pool) -> None:
-                show_progress(pool)
-                if kept is not None:  # at once: this process may be killed
-                    keep(jobs, root, kept)
-
+        with progress_view(console, len(todo)) as tick:
             pool.run(todo, tick)
     result = assemble(plan, seeds, root, command=command, errors=pool.errors)
     folder = runs / "studies" / plan.name

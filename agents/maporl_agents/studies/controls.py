@@ -213,7 +213,7 @@ def measure(
         ValueError: the game cannot be measured that way, e.g. it shows no verdicts to shuffle.
     """
     asked = team, what.game_of(game), questions
-    rules = {"sampled": sampling, "greedy": replace(sampling, temperature=0.0)}
+    rules = {"sampled": sampling, "greedy": sampling.greedy()}
     return {decoding: _measure(what, asked, rules[decoding], seed) for decoding in what.decodings}
 
 

@@ -50,17 +50,26 @@ class Pool:
         root: folder of all jobs.
         workers: how many processes at once.
         command: returns the command of a process; see `worker_command`.
+        finished: told each job as it is finished.
 
     Attributes:
         errors: for every job that failed, by key, the last line it printed.
     """
 
-    def __init__(self, root: Path, workers: int, command: Command = worker_command) -> None:
+    def __init__(
+        self,
+        root: Path,
+        workers: int,
+        command: Command = worker_command,
+        *,
+        finished: Callable[[Job], None] = lambda job: None,
+    ) -> None:
         if workers < 1:
             raise ValueError(f"jobs must be at least 1 at a time, not {workers}")
         self.root = root
         self.workers = workers
         self.command = command
+        self.finished = finished
         self.errors: dict[str, str] = {}
         self.running: list[Running] = []
 
@@ -102,6 +111,8 @@ class Pool:
             self.running.remove(one)
             if one.process.returncode or missing(one.job, one.folder):
                 self.errors[one.job.key] = last_line(one.folder / "log.txt")
+            else:
+                self.finished(one.job)
 
     def _stop(self) -> None:
         """Ask running jobs to save and end, and wait for them."""

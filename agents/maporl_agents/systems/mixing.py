@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from maporl_agents.config import Sampling
 from maporl_agents.mixtures.collab import Collab, Proposal, Rollouts
@@ -58,7 +57,7 @@ class CountedCollab:
         self, team: Team, proposed: Sequence[Proposal], sampling: Sampling, seed: int
     ) -> list[float]:
         self.tokens += sum(max(0, sampling.max_new_tokens - len(one.ids)) for one in proposed)
-        greedy = replace(sampling, temperature=0.0)
+        greedy = sampling.greedy()
         return Rollouts(self._scores)(team, proposed, greedy, seed)
 
     def _scores(self, asked: Sequence[Request], texts: Sequence[str]) -> list[float | None]:

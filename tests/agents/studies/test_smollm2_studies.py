@@ -130,7 +130,7 @@ def test_figures_are_kept_as_soon_as_a_job_is_finished(
     def run(pool: Pool, jobs: Sequence[Job], tick: Callable[[Pool], None]) -> None:
         for job in jobs:
             finished_job(root, job)
-            tick(pool)
+            pool.finished(job)
             seen.append(job.key if not missing(job, kept / job.key) else None)
 
     finished_job(root, first)
