@@ -139,6 +139,8 @@ def test_the_table_of_the_real_model_says_which_bars_are_met(tmp_path: Path) -> 
     for seed, vote in ((0, 0.9), (1, 0.79)):
         write(f"training-{seed}", score=[0.2, vote])
         write(f"after-{seed}", vote=[0.0, vote], questions=200)
+    for step, vote in ((4, 0.5), (8, 0.97), (12, 0.8)):
+        write(f"after {step} steps-0", vote=[0.0, vote])
     write("after greedy-0", vote=[0.0, 0.95])
     write("peers shuffled-0", vote=[0.0, 0.1])
     write("alone-0", **{"alone": 0.12, "two alone": 0.22, "vote alone": 0.12})
@@ -147,13 +149,15 @@ def test_the_table_of_the_real_model_says_which_bars_are_met(tmp_path: Path) -> 
     bars = dict(real_notes.bars(found))
     assert [words for words, met in bars.items() if not met] == [
         "after training at least .80 in every seed (2)",
+        "no run ends more than .05 below its best after 4, 8 or 12 steps (1): +0.070",
         "alone: at most the luckiest rule that reads nobody = 0.110",
     ]
-    assert len(bars) == 10
+    assert len(bars) == 11
     assert real_notes.fall([0.0, 1.0, 1.0, 1.0, 1.0, 0.8]) == pytest.approx(0.05)
     text = real_notes.shown(found)
     assert "| each alone | 0.120 | not measured |" in text
     assert "| after training, sampled | 0.900 | 0.790 |" in text
+    assert "| after 8 steps, sampled | 0.970 | not measured |" in text
     assert "- **not met**: after training at least .80 in every seed (2)" in text
     assert "one that doubles, in 0.110; one that adds what training" in text
     page = tmp_path / "page.md"
