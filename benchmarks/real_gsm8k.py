@@ -38,7 +38,7 @@ from maporl_agents.training import experiment
 from maporl_agents.training.loop import Interrupted
 from maporl_agents.training.make_game import make_game
 from maporl_env.answers import answers_equal, extract_answer, read_gold
-from maporl_env.credit import Penalties
+from maporl_env.penalties import Penalties
 from maporl_env.types import Message, Question, Transcript
 
 MODEL = "smollm2-135m"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from maporl_env import prompts
-from maporl_env.credit import Credit, Penalties
+from maporl_env.credit import Credit
 from maporl_env.debate import MAX_CHARS, OnLong
 from maporl_env.game import Game
 from maporl_env.observations.tokens import (
@@ -20,6 +20,7 @@ from maporl_env.observations.tokens import (
     TokenCodec,
     Tokenizer,
 )
+from maporl_env.penalties import Penalties
 from maporl_env.prompts import Template
 from maporl_env.protocols import PROTOCOLS, Accept, Drafting, Feedback, History, Protocol, Stop
 from maporl_env.protocols.by_name import make_protocol, maker_of, parameters_of

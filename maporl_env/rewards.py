@@ -2,7 +2,7 @@
 
 Pure functions on arrays of shape (turns played, agents), written (T, A). Nothing but the array
 marks an early end: a debate that stopped after two turns has two rows. Results are always float64.
-Penalties (short or repetitive messages, no answer) are `credit.Penalties`; `credit.Credit` adds all
+Penalties (short or repetitive messages, no answer) are in `penalties`; `credit.Credit` adds all
 parts up.
 
 Source: Park et al., "MAPoRL" (arXiv 2502.18439), Definition 1 and Tables 1 and 2.

@@ -121,7 +121,7 @@ def played(**options) -> BatchedDebate:
     "verifier", [None, AnswerKey(), NoisyKey(1.0, unsure=0), NumericTolerance()]
 )
 def test_verifiers_rewards_votes_and_penalties_go_by_the_rule(verifier):
-    from maporl_env.credit import Penalties
+    from maporl_env.penalties import Penalties
 
     debates = played(verifier=verifier, penalties=Penalties(no_answer=0.5), gamma=0.0)
     numbers, labels = debates.transcripts

@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 
 from maporl_agents.config import checks
 from maporl_agents.config.typed_text import Typed
-from maporl_env.credit import Penalties
+from maporl_env.penalties import Penalties
 from maporl_env.protocols import History, Stop
 from maporl_env.rewards import Horizon, Majority, Share
 from maporl_env.tasks.worked import AnswerRule

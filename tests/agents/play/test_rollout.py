@@ -14,8 +14,8 @@ from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
 from maporl_agents.types import Completion, Rollout, StopReason
 from maporl_env.batched import BatchedDebate, DebateConfig
-from maporl_env.credit import Penalties
 from maporl_env.debate import Debate
+from maporl_env.penalties import Penalties
 from maporl_env.protocols import SimultaneousDebate
 from maporl_env.types import Question
 

@@ -15,7 +15,7 @@ from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debate_config, debates_of, make_verifier, questions_of
 from maporl_agents.update.optimiser import PPOLearner
 from maporl_env.batched import DebateConfig
-from maporl_env.credit import Penalties
+from maporl_env.penalties import Penalties
 from maporl_env.prompts import Template
 from maporl_env.types import Question
 from maporl_env.verifiers import MathVerifier, NoisyKey, NumericTolerance

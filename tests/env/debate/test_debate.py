@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maporl_env.credit import Credit, Penalties
+from maporl_env.credit import Credit
 from maporl_env.debate import Debate, clean
+from maporl_env.penalties import Penalties
 from maporl_env.protocols import SequentialDebate, SimultaneousDebate
 from maporl_env.types import Message, Question
 

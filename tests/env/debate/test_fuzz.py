@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from maporl_env import debate_v0
-from maporl_env.credit import Penalties
+from maporl_env.penalties import Penalties
 from maporl_env.protocols import PROTOCOLS
 from maporl_env.types import Question
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from maporl_env.batched import BatchedDebate, DebateConfig, Prompt
-from maporl_env.credit import Penalties
+from maporl_env.penalties import Penalties
 from maporl_env.protocols import Lessons
 from maporl_env.protocols.lesson_bank import Lesson, judged, selected
 from maporl_env.protocols.lessons import likeness

@@ -13,8 +13,9 @@ from pettingzoo.test import api_test, seed_test
 
 from maporl_env import debate_v0, replay, rewards
 from maporl_env.batched import BatchedDebate, DebateConfig
-from maporl_env.credit import Credit, Penalties
+from maporl_env.credit import Credit
 from maporl_env.debate import Debate
+from maporl_env.penalties import Penalties
 from maporl_env.types import Question, Transcript
 
 from .debates import UNAVOIDABLE
