@@ -24,6 +24,10 @@ _moved_modules.forward(
     {
         "code_tests": "verifiers.programs",
         "remote": "verifiers.remote",
+        "tasks.anli": "tasks.published.anli",
+        "tasks.gsm8k": "tasks.published.gsm8k",
+        "tasks.humaneval": "tasks.published.humaneval",
+        "tasks.tinygsm": "tasks.published.tinygsm",
         "web": "http_json",
     },
 )

@@ -31,8 +31,8 @@ from maporl_env import prompts
 from maporl_env.answers import extract_answer
 from maporl_env.prompts import Template
 from maporl_env.sandbox import Result, Sandbox
-from maporl_env.tasks import humaneval
 from maporl_env.tasks.base import Task
+from maporl_env.tasks.published import humaneval
 from maporl_env.types import Question
 from maporl_env.verifiers.programs import parse as parse_suite
 from maporl_env.verifiers.programs import run_once_each

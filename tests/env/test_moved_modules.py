@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import subprocess
 import sys
 
 import pytest
+
+from maporl_env import moved_modules
 
 
 def test_an_old_path_gives_the_moved_module_and_says_where_it_is() -> None:
@@ -18,6 +21,16 @@ def test_an_old_path_gives_the_moved_module_and_says_where_it_is() -> None:
         old = importlib.import_module("maporl_env.code_tests")
     assert old is programs
     assert programs.__spec__ is spec
+
+
+def test_every_old_path_leads_to_a_module_that_is_there() -> None:
+    [paths] = [
+        finder.paths
+        for finder in sys.meta_path
+        if isinstance(finder, moved_modules._Moved) and "maporl_env.web" in finder.paths
+    ]
+    gone = [new for new in paths.values() if importlib.util.find_spec(new) is None]
+    assert gone == []
 
 
 def test_a_path_that_never_was_is_not_found() -> None:

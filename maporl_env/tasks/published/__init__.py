@@ -1,1 +1,1 @@
-"""Published data sets in formats of their own, from local files or the Hugging Face hub."""
+"""Tasks of published data sets (GSM8K, MATH, MBPP, HotpotQA ...): local files, Hugging Face hub."""

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from maporl_env.tasks.base import Task
 from maporl_env.tasks.hub import read_hub, source
-from maporl_env.tasks.humaneval import TEMPLATE
+from maporl_env.tasks.published.humaneval import TEMPLATE
 from maporl_env.tasks.published.rows import (
     deferred_parts,
     files_of,

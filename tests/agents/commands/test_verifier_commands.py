@@ -27,7 +27,8 @@ from maporl_agents.training import make_game
 from maporl_agents.training.make_game import make_verifier
 from maporl_agents.verifier.data import Example, Sampled, load_examples, save_examples
 from maporl_agents.verifier.model import LearnedVerifier
-from maporl_env.tasks import gsm8k, shopping
+from maporl_env.tasks import shopping
+from maporl_env.tasks.published import gsm8k
 from maporl_env.types import Question
 from maporl_env.verifiers import AnswerKey, RemoteVerifier
 

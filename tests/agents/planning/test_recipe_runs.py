@@ -19,7 +19,7 @@ from maporl_agents.planning.plan import plan_of
 from maporl_agents.recipes import recipe
 from maporl_agents.tiny import MODELS
 from maporl_agents.training import experiment
-from maporl_env.tasks import anli
+from maporl_env.tasks.published import anli
 
 Run = TypeVar("Run", bound=RunConfig)
 

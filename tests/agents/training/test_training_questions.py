@@ -22,7 +22,8 @@ from maporl_agents.records.saved_settings import SettingsDiffer
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import training_questions
 from maporl_env import sandbox
-from maporl_env.tasks import BUILT_IN, anli, files, gsm8k, load_task, shopping, tinygsm
+from maporl_env.tasks import BUILT_IN, files, load_task, shopping
+from maporl_env.tasks.published import anli, gsm8k, tinygsm
 from maporl_env.types import Question
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from maporl_env.answers import NLI_LABELS, read_gold
-from maporl_env.tasks import anli, hub, load_task
+from maporl_env.tasks import hub, load_task
+from maporl_env.tasks.published import anli
 
 from .task_rows import write
 

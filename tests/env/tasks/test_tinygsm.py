@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from maporl_env.sandbox import Job, Limits, Outcome, Result, SandboxUnavailable, unavailable
-from maporl_env.tasks import files, gsm8k, hub, line_index, load_task, tinygsm
-from maporl_env.tasks.gsm8k import load as load_gsm8k
+from maporl_env.tasks import files, hub, line_index, load_task
+from maporl_env.tasks.published import gsm8k, tinygsm
+from maporl_env.tasks.published.gsm8k import load as load_gsm8k
 from maporl_env.types import Question
 
 needs_namespaces = pytest.mark.skipif(

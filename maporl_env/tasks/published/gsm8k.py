@@ -11,7 +11,7 @@ Splits:
     verifier       the first 7,463 training problems as published: what the paper trains its
                    verifier on. It shares 490 problems with `validation`
     rl             what the paper trains its agents on: the first 12,800 problems of TinyGSM that
-                   have a final answer and are not in `verifier` (see `tasks.tinygsm`). From the hub
+                   have a final answer and are not in `verifier` (see `tinygsm`). From the hub
                    where GSM8K is; else from tinygsm.jsonl, in the folder or in one named tinygsm
                    beside it, and without that file there is no such split. Read when asked for
     first_half, second_half
@@ -25,10 +25,10 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
-from maporl_env.tasks import tinygsm
 from maporl_env.tasks.base import Deferred, Task
 from maporl_env.tasks.files import published_splits, read_questions, read_rows
 from maporl_env.tasks.hub import read_hub, source
+from maporl_env.tasks.published import tinygsm
 from maporl_env.tasks.splits import Splits, carve_validation
 from maporl_env.tasks.worked import marked
 from maporl_env.types import Question
