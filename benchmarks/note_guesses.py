@@ -8,8 +8,9 @@ some rules that fit no training pair fit many of them. No model is asked here.
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from maporl_env.types import Question
@@ -26,12 +27,38 @@ def told_pairs(questions: Iterable[Question]) -> Pairs:
     """
     pairs: Counter[tuple[int, int]] = Counter()
     for question in questions:
-        numbers = [re.findall(r"\d+", note) for note in question.private]
-        if [len(found) for found in numbers] != [1, 1]:
-            raise ValueError(f"question {question.id!r} does not tell two agents one number each")
-        one, other = (int(found) for [found] in numbers)
+        one, other = told(question)
         pairs.update([(one, other), (other, one)])
     return pairs
+
+
+def told(question: Question) -> tuple[int, int]:
+    """Return the numbers that the two agents are told; see :func:`told_pairs`."""
+    numbers = [re.findall(r"\d+", note) for note in question.private]
+    if [len(found) for found in numbers] != [1, 1]:
+        raise ValueError(f"question {question.id!r} does not tell two agents one number each")
+    one, other = (int(found) for [found] in numbers)
+    return one, other
+
+
+def all_pairs(questions: Iterable[Question], each: int) -> list[Question]:
+    """Return the first `each` questions of every pair of numbers, in the order of the pairs.
+
+    Among them every number of one agent goes with every number of the other equally often, so
+    whatever rule an agent follows that reads nobody, it guesses the other's number in 1/9 of them
+    (of numbers from 1 to 9).
+
+    Raises:
+        ValueError: a pair that fewer questions tell.
+    """
+    of_pair: defaultdict[tuple[int, int], list[Question]] = defaultdict(list)
+    for question in questions:
+        of_pair[told(question)].append(question)
+    numbers = {number for pair in of_pair for number in pair}
+    for pair in product(sorted(numbers), repeat=2):
+        if len(of_pair[pair]) < each:
+            raise ValueError(f"{len(of_pair[pair])} questions tell {pair}, fewer than {each}")
+    return [question for pair in sorted(of_pair) for question in of_pair[pair][:each]]
 
 
 def guesses(training: Sequence[Question], held_out: Sequence[Question]) -> dict[str, Any]:

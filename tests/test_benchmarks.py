@@ -28,7 +28,7 @@ def on_the_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         name
         for name in sys.modules
         if name.split(".")[0]
-        in ("compared", "bench", "real_notes", "note_guesses", "adapter_bytes")
+        in ("compared", "bench", "real_notes_table", "note_guesses", "adapter_bytes")
     ]:
         del sys.modules[name]
 
@@ -128,7 +128,7 @@ def test_a_worker_reports_each_iteration(tmp_path: Path) -> None:
 
 def test_the_table_of_the_real_model_says_which_bars_are_met(tmp_path: Path) -> None:
     """From the files of two seeds, of which one has no controls and misses a bar."""
-    import real_notes
+    import real_notes_table
 
     def write(name: str, **result: object) -> None:
         facts = {"cpu_seconds": 7, "date": "2026-11-30"}
@@ -145,16 +145,16 @@ def test_the_table_of_the_real_model_says_which_bars_are_met(tmp_path: Path) -> 
     write("peers shuffled-0", vote=[0.0, 0.1])
     write("alone-0", **{"alone": 0.12, "two alone": 0.22, "vote alone": 0.12})
     write("guesses", rule="doubles", right=0.11, adding=1, added=0.1, learnt=0.0, bound=0.5)
-    found = real_notes.read(tmp_path)
-    bars = dict(real_notes.bars(found))
+    found = real_notes_table.read(tmp_path)
+    bars = dict(real_notes_table.bars(found))
     assert [words for words, met in bars.items() if not met] == [
         "after training at least .80 in every seed (2)",
         "no run ends more than .05 below its best after 4, 8 or 12 steps (1): +0.070",
         "alone: at most the luckiest rule that reads nobody = 0.110",
     ]
     assert len(bars) == 11
-    assert real_notes.fall([0.0, 1.0, 1.0, 1.0, 1.0, 0.8]) == pytest.approx(0.05)
-    text = real_notes.shown(found)
+    assert real_notes_table.fall([0.0, 1.0, 1.0, 1.0, 1.0, 0.8]) == pytest.approx(0.05)
+    text = real_notes_table.shown(found)
     assert "| each alone | 0.120 | not measured |" in text
     assert "| after training, sampled | 0.900 | 0.790 |" in text
     assert "| after 8 steps, sampled | 0.970 | not measured |" in text
@@ -162,7 +162,7 @@ def test_the_table_of_the_real_model_says_which_bars_are_met(tmp_path: Path) -> 
     assert "one that doubles, in 0.110; one that adds what training" in text
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- result:begin -->\nold\n<!-- result:end -->\nb\n")
-    real_notes.show(tmp_path, page, tmp_path / "picture.png")
+    real_notes_table.show(tmp_path, page, tmp_path / "picture.png")
     assert page.read_text().startswith("a\n<!-- result:begin -->\n| vote of the last turn")
     assert page.read_text().endswith("<!-- result:end -->\nb\n")
     assert "old" not in page.read_text()
@@ -193,6 +193,19 @@ def test_what_guesses_of_the_others_number_give_in_the_held_out_pairs() -> None:
     assert guesses(told((1, 2), (1, 3)), told((1, 2)))["learnt"] == (1 / 2 + 1) / 2
     with pytest.raises(ValueError, match="'q0' does not tell two agents one number each"):
         guesses([replace(told((1, 2))[0], private=("Ann: 1 and 2", ""))] * 2, told((1, 2)))
+
+
+def test_over_all_pairs_every_rule_that_reads_nobody_is_right_in_a_ninth() -> None:
+    from note_guesses import all_pairs, right, told_pairs
+
+    task = load_task("notes:ask=sum,least=1,most=9,brief=true")
+    everything = [q for split in ("test", "validation", "train") for q in task.split(split)]
+    chosen = all_pairs(everything, each=2)
+    assert len(chosen) == len({q.words for q in chosen}) == 2 * 81
+    rules = (lambda own: [own], lambda own: [1 + own % 9], lambda own: [7], lambda own: [2, 3])
+    assert [right(told_pairs(chosen), rule) for rule in rules] == pytest.approx([1 / 9] * 4)
+    with pytest.raises(ValueError, match=r"1 questions tell \(1, 1\), fewer than 2"):
+        all_pairs(told((1, 1)), each=2)
 
 
 def test_the_held_out_pairs_of_the_recipe_tell_what_no_training_pair_does() -> None:
