@@ -41,7 +41,8 @@ from maporl_agents.types import Rollout, TokenBatch
 from maporl_agents.update.batching import Row, batch_of, rows_of
 from maporl_agents.update.imitation import imitation_step
 from maporl_agents.update.optimiser import PolicyLearner
-from maporl_agents.update.preferences import Pairs, preference_step, reference_logprobs
+from maporl_agents.update.preferences import Pairs, preference_step
+from maporl_agents.update.reference_logprobs import reference_logprobs
 from maporl_env.batched import BatchedDebate
 from maporl_env.types import Question
 

@@ -26,7 +26,8 @@ from maporl_agents.text.hidden_reference import with_reference
 from maporl_agents.types import Completion, Request, Rollout
 from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.optimiser import PolicyLearner
-from maporl_agents.update.preferences import Pairs, preference_step, reference_logprobs
+from maporl_agents.update.preferences import Pairs, preference_step
+from maporl_agents.update.reference_logprobs import reference_logprobs
 from maporl_agents.update.turn_critic import (
     EpisodePairs,
     critic_step,

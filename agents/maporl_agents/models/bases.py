@@ -9,7 +9,6 @@ Models always run in eval mode: there is no dropout between sampling and scoring
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -24,6 +23,7 @@ from maporl_agents.models.lean_trunk import TrunkReader
 from maporl_agents.models.lm_head import Head
 from maporl_agents.models.master_weights import MasterWeights, pairs_of
 from maporl_agents.models.packed_texts import PackedTexts
+from maporl_agents.models.reference_policy import frozen_copy
 from maporl_agents.models.sources.weight_files import WeightPair, pair, read_trained, save_model
 from maporl_agents.models.trunk import NewIds
 from maporl_agents.text.chat import Chat
@@ -200,9 +200,7 @@ class FullBase(Base):
         self.chat = chat
         self.policies = tuple(policies)
         self.trained = trained
-        if reference is None:
-            reference = copy.deepcopy(model) if trained else model
-        self.reference = reference.eval().requires_grad_(False)
+        self.reference = frozen_copy(model, trained=trained, given=reference)
         self.model.requires_grad_(trained)
         self._masters = MasterWeights(pairs_of(model))
         self._head = Head(model, chat)

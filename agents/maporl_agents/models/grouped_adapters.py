@@ -36,8 +36,6 @@ from torch.nn import functional as F
 from maporl_agents.models.grouped_products import LowRank, Matrices, RowGroups, RowRuns, Stack
 
 Groups = RowGroups | RowRuns
-NO_ADAPTER = "__base__"
-"""The name under which peft runs a row through the base alone."""
 
 _FEW_ROWS_CPU, _FEW_ROWS_GPU = 8, 128
 """Rows per adapter up to which stacked matrices are faster."""

@@ -21,11 +21,12 @@ from transformers import PreTrainedModel
 from maporl_agents.models.adapter_config import adapter_config
 from maporl_agents.models.bases import Base
 from maporl_agents.models.gradient_checkpointing import enable_recompute, without_notice
-from maporl_agents.models.grouped_adapters import NO_ADAPTER, AdapterRoute, grouped_linears
+from maporl_agents.models.grouped_adapters import AdapterRoute, grouped_linears
 from maporl_agents.models.grouped_products import RowRuns
 from maporl_agents.models.lean_trunk import TrunkReader
 from maporl_agents.models.lm_head import Head
 from maporl_agents.models.packed_texts import PackedTexts
+from maporl_agents.models.reference_policy import NO_ADAPTER, reference_adapters
 from maporl_agents.models.sources.weight_files import WeightPair, pair, read_shards
 from maporl_agents.text.chat import Chat
 from maporl_agents.text.tokenizer_files import first_line
@@ -36,7 +37,7 @@ class LoraBase(Base):
 
     Rows of different policies run in one batch (`grouped_adapters`). Adapters are addressed by
     exact name, never by substring, so "agent_1" and "agent_10" do not meet. The reference policy is
-    the base with adapters off, or the frozen adapter that a policy began as.
+    the base with adapters off, or the frozen adapter that a policy began as (`reference_policy`).
 
     Args:
         model: the causal language model; frozen and wrapped in place.
@@ -72,13 +73,11 @@ class LoraBase(Base):
         self.policies = (*policies, *frozen)
         self._head = Head(model, chat)
         starts = starts or {}
-        folders = {folder: f"start_{i}" for i, folder in enumerate(dict.fromkeys(starts.values()))}
-        begun = {policy: folders[folder] for policy, folder in starts.items()}
-        self._references = {policy: begun.get(policy, NO_ADAPTER) for policy in self.policies}
+        self._references, frozen_starts = reference_adapters(self.policies, starts)
         own = {name: name for name in (*self.trained, *self.critics)}
         self._adapters = self._references | own
         origins = {policy: starts.get(policy) for policy in own}
-        origins |= {adapter: folder for folder, adapter in folders.items()}
+        origins |= frozen_starts
         lora = _inner_layers(lora, model)
         self.peft = _with_adapters(
             model,

@@ -25,7 +25,8 @@ from maporl_agents.training.given_lines import given_lines
 from maporl_agents.types import Completion, StopReason
 from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.optimiser import PolicyLearner
-from maporl_agents.update.preferences import Pairs, preference_step, reference_logprobs
+from maporl_agents.update.preferences import Pairs, preference_step
+from maporl_agents.update.reference_logprobs import reference_logprobs
 from maporl_env.types import Segment
 
 ROLES: dict[str, Literal["system", "user", "own"]] = {

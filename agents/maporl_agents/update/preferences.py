@@ -6,17 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from maporl_agents.losses import preference_loss
 from maporl_agents.measure.step_metrics import Metrics
-from maporl_agents.models.sharded import runs_together
 from maporl_agents.models.team import Team
 from maporl_agents.types import TokenBatch
 from maporl_agents.update.gradient_accumulation import Counts, D, Loss, apply
 from maporl_agents.update.optimiser import PolicyLearner
-from maporl_agents.update.passes import numbers_in_passes
 from maporl_agents.update.token_logprobs import score_tokens
 
 
@@ -34,32 +31,6 @@ class Pairs(NamedTuple):
     def select(self, rows: Tensor) -> Pairs:
         """Return some pairs; `rows` holds both rows of each."""
         return Pairs(self.batch.select(rows), self.reference[rows], self.certainty[rows[::2] // 2])
-
-
-@torch.no_grad()
-def reference_logprobs(
-    team: Team,
-    batch: TokenBatch,
-    micro_tokens: int,
-    temperature: float,
-    *,
-    reference: bool = False,
-) -> Tensor:
-    """Return the summed log-probability of every row under the team as it is now, (B,).
-
-    Under its reference policies if `reference` is set.
-    """
-    batch = batch.untruncated()
-    if not len(batch):
-        return batch.rewards
-
-    def read(rows: Tensor) -> Tensor:
-        part = batch.select(rows)
-        scores = score_tokens(team, part, temperature=temperature, reference=reference)
-        return scores.logprobs[None]
-
-    packed, alike = team.base_of(batch.policies[0]).reads_packed, runs_together(team)
-    return numbers_in_passes(batch, read, micro_tokens, packed=packed, alike=alike)[0].sum(1)
 
 
 def preference_step(

@@ -93,7 +93,7 @@ def read_out_candidates(
     return torch.cat([run(states[piece], candidates[piece]) for piece in pieces])
 
 
-def exact_kl(
+def read_out_kl(
     base: Base,
     states: Tensor,
     ref_states: Tensor,

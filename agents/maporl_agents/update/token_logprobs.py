@@ -21,7 +21,7 @@ from maporl_agents.types import TokenBatch, TokenScores
 from maporl_agents.update.batching import on_device, rows_by_base
 from maporl_agents.update.joint_history import central
 from maporl_agents.update.layout import lay_out, texts_of
-from maporl_agents.update.read_out import CHUNK, exact_kl, read_out, read_out_candidates
+from maporl_agents.update.read_out import CHUNK, read_out, read_out_candidates, read_out_kl
 
 
 def score_tokens(
@@ -53,8 +53,8 @@ def score_tokens(
     """
 
     def score(rows: Tensor) -> Read:
-        base, part = _part(team, batch, rows)
-        read = _read(base, part, rows, part.policies, reference=reference)
+        base, part = part_on_base(team, batch, rows)
+        read = read_states(base, part, rows, part.policies, reference=reference)
         kept = kept_sets(part)
         logprobs, entropy = read_out(  # (N,) each: the N sampled tokens of these rows
             base,
@@ -72,14 +72,14 @@ def score_tokens(
         numbers = [logprobs, values, entropy]
         if with_kl:
             with torch.no_grad():
-                frozen = _read(base, part, rows, part.policies, reference=True)
+                frozen = read_states(base, part, rows, part.policies, reference=True)
             direction = divergences.exact_kl  # KL(policy || ref)
             pair = read.states, frozen.states
-            numbers.append(exact_kl(base, *pair, temperature, kept, divergence=direction))
+            numbers.append(read_out_kl(base, *pair, temperature, kept, divergence=direction))
         return Read(read.cells, torch.stack(numbers))
 
     parts = [score(rows) for rows in rows_by_base(team, batch)]
-    return TokenScores(*_spread(parts, batch, 4 if with_kl else 3))
+    return TokenScores(*table_of(parts, batch, 4 if with_kl else 3))
 
 
 def score_candidates(
@@ -95,14 +95,14 @@ def score_candidates(
     """
 
     def score(rows: Tensor) -> Read:
-        base, part = _part(team, batch, rows)
-        read = _read(base, part, rows, part.policies)
+        base, part = part_on_base(team, batch, rows)
+        read = read_states(base, part, rows, part.policies)
         asked = candidates[:, : batch.mask.shape[1]][read.cells]  # (N, K)
         found = read_out_candidates(base, read.states, asked.to(base.device), temperature)
         return Read(read.cells, found.T)
 
     parts = [score(rows) for rows in rows_by_base(team, batch)]
-    return _spread(parts, batch, candidates.shape[2]).permute(1, 2, 0)
+    return table_of(parts, batch, candidates.shape[2]).permute(1, 2, 0)
 
 
 @torch.no_grad()
@@ -126,8 +126,8 @@ def top_candidates(
     ids = torch.zeros(shape, dtype=torch.long, device=batch.ids.device)
 
     def best(rows: Tensor) -> Read:
-        base, part = _part(team, batch, rows)
-        read = _read(base, part, rows, part.policies)
+        base, part = part_on_base(team, batch, rows)
+        read = read_states(base, part, rows, part.policies)
         places = [moved(cells, ids.device) for cells in read.cells]
         found, own = [], part.ids[part.mask]
         for piece in chunks(len(read.states), base.vocab_size, CHUNK):
@@ -140,7 +140,7 @@ def top_candidates(
         return Read(read.cells, torch.cat(found).T)
 
     parts = [best(rows) for rows in rows_by_base(team, batch)]
-    table = _spread(parts, batch, count + 1).permute(1, 2, 0)
+    table = table_of(parts, batch, count + 1).permute(1, 2, 0)
     return ids, table[..., :count], table[..., count]
 
 
@@ -148,30 +148,11 @@ def critic_values(team: Team, batch: TokenBatch) -> Tensor:
     """Return the critics' values before each token, (B, L), without the policies' heads."""
 
     def value(rows: Tensor) -> Read:
-        base, part = _part(team, batch, rows)
+        base, part = part_on_base(team, batch, rows)
         read = _read_by_critics(team, base, part, rows)
         return Read(read.cells, _values(team, batch, read)[None])
 
-    return _spread([value(rows) for rows in rows_by_base(team, batch)], batch, 1)[0]
-
-
-@torch.no_grad()
-def reference_and_kl(team: Team, batch: TokenBatch, *, temperature: float) -> Tensor:
-    """Return the reference's log-probabilities and KL(ref || policy), (2, B, L), masked by 0.
-
-    The KL is exact over the vocabulary, or over the kept set of each token, before each token.
-    """
-
-    def compare(rows: Tensor) -> Read:
-        base, part = _part(team, batch, rows)
-        own, frozen = (_read(base, part, rows, part.policies, reference=r) for r in (False, True))
-        kept = kept_sets(part)
-        kl = exact_kl(base, own.states, frozen.states, temperature, kept)  # (N,)
-        ids = part.ids[part.mask]
-        logprobs, _ = read_out(base, frozen.states, ids, temperature, kept=kept, reference=True)
-        return Read(own.cells, torch.stack([logprobs.to(kl.dtype), kl]))
-
-    return _spread([compare(rows) for rows in rows_by_base(team, batch)], batch, 2)
+    return table_of([value(rows) for rows in rows_by_base(team, batch)], batch, 1)[0]
 
 
 class Read(NamedTuple):
@@ -186,7 +167,7 @@ class Read(NamedTuple):
     states: Tensor
 
 
-def _spread(parts: list[Read], batch: TokenBatch, count: int) -> Tensor:
+def table_of(parts: list[Read], batch: TokenBatch, count: int) -> Tensor:
     """Return (count, B, L) from parts with (count, N) numbers each."""
     dtype = working_dtype(*(part.states for part in parts))
     table = torch.zeros(count, *batch.mask.shape, dtype=dtype, device=batch.ids.device)
@@ -197,14 +178,14 @@ def _spread(parts: list[Read], batch: TokenBatch, count: int) -> Tensor:
     return table
 
 
-def _part(team: Team, batch: TokenBatch, rows: Tensor) -> tuple[Base, TokenBatch]:
+def part_on_base(team: Team, batch: TokenBatch, rows: Tensor) -> tuple[Base, TokenBatch]:
     """Return the base that reads some rows, and those rows on its device."""
     part = batch if len(rows) == len(batch) else batch.select(rows)
     base = team.base_of(part.policies[0])
     return base, on_device(part, base.device)
 
 
-def _read(
+def read_states(
     base: Base, part: TokenBatch, rows: Tensor, owners: Sequence[str], *, reference: bool = False
 ) -> Read:
     """Run rows through the policies or critics that own them, or through the reference policies.
@@ -266,10 +247,10 @@ def _read_by_critics(
         trunk = team.bases[0]
         owners = [trunk.policies[0]] * len(part)
         with torch.no_grad():
-            return _read(trunk, central(part), rows, owners, reference=True)
+            return read_states(trunk, central(part), rows, owners, reference=True)
     if base.critics:
-        return _read(base, part, rows, [critic_adapter(critic) for critic in part.critics])
-    return _read(base, part, rows, part.policies) if read is None else read
+        return read_states(base, part, rows, [critic_adapter(critic) for critic in part.critics])
+    return read_states(base, part, rows, part.policies) if read is None else read
 
 
 def _values(team: Team, batch: TokenBatch, read: Read) -> Tensor:

@@ -22,7 +22,11 @@ from maporl_agents.tensor_checks import working_dtype
 from maporl_agents.types import TokenBatch
 from maporl_agents.update.batching import rows_by_base
 from maporl_agents.update.passes import numbers_in_passes
-from maporl_agents.update.token_logprobs import critic_values, reference_and_kl, score_tokens
+from maporl_agents.update.reference_logprobs import (
+    reference_and_kl,
+    reference_token_logprobs,
+)
+from maporl_agents.update.token_logprobs import critic_values, score_tokens
 
 Reference = Literal["none", "logprobs", "kl"]
 
@@ -164,8 +168,7 @@ def _scored_with_values(by: _Passes) -> Tensor:
 
 
 def _reference(by: _Passes) -> Tensor:
-    now = score_tokens(by.team, by.batch, temperature=by.temperature, reference=True)
-    return now.logprobs[None]
+    return reference_token_logprobs(by.team, by.batch, temperature=by.temperature)[None]
 
 
 def _critics(by: _Passes) -> Tensor:

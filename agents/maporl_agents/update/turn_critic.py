@@ -24,7 +24,8 @@ from maporl_agents.models.team import Team
 from maporl_agents.types import TokenBatch
 from maporl_agents.update.gradient_accumulation import Counts, Loss
 from maporl_agents.update.optimiser import PolicyLearner
-from maporl_agents.update.preferences import reference_logprobs, step_on_pairs
+from maporl_agents.update.preferences import step_on_pairs
+from maporl_agents.update.reference_logprobs import reference_logprobs
 from maporl_agents.update.token_logprobs import score_tokens
 
 

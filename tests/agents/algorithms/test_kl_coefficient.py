@@ -17,7 +17,7 @@ from maporl_agents.losses import full_kl
 from maporl_agents.types import Experience
 from maporl_agents.update.kl_coefficient import adapted_kl_coef
 from maporl_agents.update.optimiser import PPOLearner
-from maporl_agents.update.token_logprobs import reference_and_kl
+from maporl_agents.update.reference_logprobs import reference_and_kl
 
 
 class TestKLInTheReward:

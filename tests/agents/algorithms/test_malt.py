@@ -40,7 +40,8 @@ from maporl_agents.trees.preference_pairs import Example, Preference, sibling_pa
 from maporl_agents.trees.sample_tree import Steps
 from maporl_agents.trees.tree_values import judge
 from maporl_agents.update.optimiser import PolicyLearner
-from maporl_agents.update.preferences import Pairs, preference_step, reference_logprobs
+from maporl_agents.update.preferences import Pairs, preference_step
+from maporl_agents.update.reference_logprobs import reference_logprobs
 from maporl_agents.update.token_logprobs import score_tokens
 
 

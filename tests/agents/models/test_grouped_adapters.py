@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maporl_agents.models.grouped_adapters import (
-    NO_ADAPTER,
     AdapterRoute,
     grouped_linear,
     grouped_linears,
 )
+from maporl_agents.models.reference_policy import NO_ADAPTER
 
 WIDTH = 5
 """Ids per text."""

@@ -32,7 +32,8 @@ from maporl_agents.trees.samples import Sample
 from maporl_agents.types import Completion, KeptIds, Request, StopReason, TokenBatch, TokenIds
 from maporl_agents.update.batching import Row, batch_of, collate
 from maporl_agents.update.optimiser import PolicyLearner, PPOLearner
-from maporl_agents.update.token_logprobs import reference_and_kl, score_tokens
+from maporl_agents.update.reference_logprobs import reference_and_kl
+from maporl_agents.update.token_logprobs import score_tokens
 from maporl_agents.update.token_tables import token_tables
 
 CUTS = [Truncation(top_k=5), Truncation(top_p=0.8), Truncation(min_p=0.2), Truncation(9, 0.9, 0.05)]

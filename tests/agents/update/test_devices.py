@@ -21,7 +21,8 @@ from maporl_agents.models.devices import agent_devices
 from maporl_agents.models.team import Team
 from maporl_agents.update import batching, token_logprobs
 from maporl_agents.update.optimiser import PPOLearner
-from maporl_agents.update.token_logprobs import reference_and_kl, score_tokens
+from maporl_agents.update.reference_logprobs import reference_and_kl
+from maporl_agents.update.token_logprobs import score_tokens
 
 TWO = ("cpu", "cpu:0")
 """Two names of one device: each has copies of the models of its own, the reference included."""

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from maporl_agents.losses import full_kl
 from maporl_agents.models.lm_head import chunks
 from maporl_agents.update import read_out as module
-from maporl_agents.update.read_out import exact_kl, read_out
+from maporl_agents.update.read_out import read_out, read_out_kl
 
 
 class Head:
@@ -106,7 +106,7 @@ def test_the_exact_kl_in_chunks(monkeypatch: pytest.MonkeyPatch, chunk: int) -> 
     states, _ = drawn(11, head)
     other = states.flip(0)
     expected = full_kl(head.logits(states) / 0.7, head.logits(other, reference=True) / 0.7)
-    found = exact_kl(head, states, other, 0.7)  # type: ignore[arg-type]
+    found = read_out_kl(head, states, other, 0.7)  # type: ignore[arg-type]
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
 
 
@@ -114,7 +114,7 @@ def test_no_tokens() -> None:
     head = Head(5, 21, dtype=torch.float64)
     states, ids = drawn(0, head)
     logprobs, entropy = read_out(head, states, ids, 1.0)  # type: ignore[arg-type]
-    assert len(logprobs) == len(entropy) == len(exact_kl(head, states, states, 1.0)) == 0  # type: ignore[arg-type]
+    assert len(logprobs) == len(entropy) == len(read_out_kl(head, states, states, 1.0)) == 0  # type: ignore[arg-type]
 
 
 class LargestTensor(TorchDispatchMode):
@@ -144,5 +144,5 @@ def test_a_large_vocabulary_takes_no_more_however_many_tokens(tokens: int) -> No
     with LargestTensor(weight, weight.T, states) as largest:
         logprobs, _ = read_out(head, states, ids, 0.7, with_entropy=True)  # type: ignore[arg-type]
         logprobs.sum().backward()
-        assert len(exact_kl(head, states.detach(), states.detach(), 0.7)) == tokens  # type: ignore[arg-type]
+        assert len(read_out_kl(head, states.detach(), states.detach(), 0.7)) == tokens  # type: ignore[arg-type]
     assert module.CHUNK // 2 < largest.numbers <= module.CHUNK
