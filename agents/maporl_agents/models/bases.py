@@ -21,7 +21,7 @@ from transformers import Cache, PreTrainedModel
 from maporl_agents.models.gradient_checkpointing import enable_recompute
 from maporl_agents.models.lean_trunk import TrunkReader
 from maporl_agents.models.lm_head import Head
-from maporl_agents.models.master_weights import MasterWeights, pairs_of
+from maporl_agents.models.mixed_precision import MasterWeights, pairs_of
 from maporl_agents.models.packed_texts import PackedTexts
 from maporl_agents.models.reference_policy import frozen_copy
 from maporl_agents.models.sources.weight_files import WeightPair, pair, read_trained, save_model

@@ -22,6 +22,7 @@ from maporl_agents.config import TeamConfig
 from maporl_agents.models.bases import Base, FullBase
 from maporl_agents.models.devices import agent_devices, pick_device
 from maporl_agents.models.loading_check import check, read_by_modules
+from maporl_agents.models.mixed_precision import dtype_of
 from maporl_agents.models.quantize import (
     load_options,
     require_means,
@@ -184,7 +185,7 @@ def load_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
     model, report = read_weights(
         name,
         config=architecture,
-        dtype=getattr(torch, config.dtype),
+        dtype=dtype_of(config.dtype),
         attn_implementation=None if config.attention == "auto" else config.attention,
         output_loading_info=True,
         **options,
@@ -215,7 +216,7 @@ def _given_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
             "a model that is handed over is neither quantised nor laid over devices here, and "
             "computes attention as it did: name its folder"
         )
-    device, dtype = pick_device(config.device), getattr(torch, config.dtype)
+    device, dtype = pick_device(config.device), dtype_of(config.dtype)
     model = copy.deepcopy(model).to(device=device, dtype=dtype)
     tokenizer = _speaking(copy.deepcopy(tokenizer), config)
     settle(model)

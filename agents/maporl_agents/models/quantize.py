@@ -23,6 +23,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from maporl_agents.config import TeamConfig
+from maporl_agents.models.mixed_precision import dtype_of
 
 _BLOCK = 64
 """Weights that share a scale in "nf4"."""
@@ -82,7 +83,7 @@ def require_widths(name: str, architecture: PreTrainedConfig, config: TeamConfig
     for place, layer in model.named_modules():
         if layer is model.get_output_embeddings():  # is not quantised
             continue
-        if (inputs := _inputs(layer)) and not reads_width(inputs, getattr(torch, config.dtype)):
+        if (inputs := _inputs(layer)) and not reads_width(inputs, dtype_of(config.dtype)):
             raise ValueError(
                 f"quantization={config.quantization!r} does not work with {name!r} on this CPU: "
                 f"bitsandbytes reads the weights of {place}, which has {inputs} inputs, with the "
@@ -123,7 +124,7 @@ def load_options(config: TeamConfig, device: torch.device) -> dict[str, Any]:
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=config.double_quant,
-            bnb_4bit_compute_dtype=getattr(torch, config.dtype),
+            bnb_4bit_compute_dtype=dtype_of(config.dtype),
         )
     else:
         how = BitsAndBytesConfig(load_in_8bit=True)

@@ -27,6 +27,7 @@ from maporl_agents.models.bases import Base
 from maporl_agents.models.critics import critic_adapter
 from maporl_agents.models.lean_layers import gathered
 from maporl_agents.models.loading import examine, make_team
+from maporl_agents.models.mixed_precision import dtype_of
 from maporl_agents.models.packed_texts import PackedTexts, pack_texts
 from maporl_agents.models.team import Team
 from maporl_agents.planning.ledger import Cost, Ledger, sketching
@@ -122,7 +123,7 @@ def bare_model(
         with device:
             model = AutoModelForCausalLM.from_config(
                 architecture,
-                dtype=getattr(torch, config.dtype),
+                dtype=dtype_of(config.dtype),
                 attn_implementation=None if config.attention == "auto" else config.attention,
                 trust_remote_code=False,
             )

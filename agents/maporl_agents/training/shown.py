@@ -9,7 +9,7 @@ from rich.console import Console
 
 from maporl_agents.config import RunConfig
 from maporl_agents.measure import terminal_report
-from maporl_agents.models.arithmetic import slow_arithmetic
+from maporl_agents.models.mixed_precision import slow_arithmetic
 from maporl_agents.phases import shares
 from maporl_agents.play.window_check import some
 from maporl_agents.records import checkpoint, questions_record

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
 import transformers
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -30,6 +29,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from maporl_agents.config import TeamConfig
 from maporl_agents.models.bases import window_of
 from maporl_agents.models.loading import examine
+from maporl_agents.models.mixed_precision import dtype_of
 from maporl_agents.models.sources.gguf_tokenizer import cut_as_trained
 from maporl_agents.models.sources.weight_files import write_model
 from maporl_agents.records.storage import GGUF_SOURCE, new_folder, require_new, save_json
@@ -193,7 +193,7 @@ def _kinds(architecture: str) -> str:
 
 def _require_space(to: Path, header: Header, dtype: WeightType) -> None:
     there = next(folder for folder in (to, *to.absolute().parents) if folder.is_dir())
-    needed = sum(header.weights.values()) * getattr(torch, dtype).itemsize
+    needed = sum(header.weights.values()) * dtype_of(dtype).itemsize
     free = shutil.disk_usage(there).free
     if needed > free:
         raise ValueError(
@@ -222,7 +222,7 @@ def _model(file: Path, linked: Path, dtype: WeightType) -> PreTrainedModel:
         model, report = AutoModelForCausalLM.from_pretrained(
             str(linked.parent),
             gguf_file=str(linked),
-            dtype=getattr(torch, dtype),
+            dtype=dtype_of(dtype),
             output_loading_info=True,
             **options,
         )

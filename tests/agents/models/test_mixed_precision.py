@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ import torch
 from miniatures import load_team
 from transformers import AutoModelForCausalLM
 
-from maporl_agents.config import OptimizerConfig
+from maporl_agents.config import OptimizerConfig, TeamConfig
+from maporl_agents.models import mixed_precision
+from maporl_agents.models.loading import make_team
+from maporl_agents.models.mixed_precision import computes, slow_arithmetic
 from maporl_agents.models.team import Team
 from maporl_agents.training.restore import load_checkpoint, save_checkpoint
 from maporl_agents.update.optimiser import PolicyLearner
@@ -133,3 +137,35 @@ class TestNotFinite:
         with pytest.raises(FloatingPointError, match=f"weights of {whose} became nan in this") as e:
             step(learner)
         assert "not made" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "found", "able"),
+    [
+        ("bfloat16", {"architecture": "x86_64", "avx512_bf16": False}, False),
+        ("bfloat16", {"architecture": "x86_64", "avx512_bf16": True}, True),
+        ("bfloat16", {"architecture": "x86_64", "amx_bf16": True}, True),
+        ("float16", {"architecture": "x86_64", "avx512_bf16": True}, False),
+        ("float16", {"architecture": "x86_64", "avx512_fp16": True}, True),
+        ("bfloat16", {"architecture": "aarch64"}, True),
+        ("bfloat16", {}, True),
+    ],
+)
+def test_a_processor_computes_in_what_it_has(dtype: str, found: dict, able: bool) -> None:
+    assert computes(dtype, found) is able
+
+
+def test_the_advice_names_the_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mixed_precision, "_capabilities", lambda: {"architecture": "x86_64"})
+    [advice] = slow_arithmetic(TeamConfig(dtype="bfloat16", device="cpu"))
+    assert "no arithmetic for bfloat16" in advice
+    assert "leave out --team.dtype" in advice
+    assert slow_arithmetic(TeamConfig(device="cpu")) == []
+    assert slow_arithmetic(TeamConfig(dtype="bfloat16", device="cuda")) == []
+
+
+def test_adapters_are_made_without_a_notice_of_another_library() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        config = TeamConfig(tuning="lora", gradient_checkpointing=True)
+        make_team(config, num_agents=2, num_turns=2, seed=0)
