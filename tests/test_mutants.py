@@ -13,7 +13,7 @@ COVERED = """
     answer_lines worked failures fetched gguf_files
     rewards credit advantages losses batching layout token_logprobs maporl magrpo iac
     sample_tree malt gradient_accumulation preferences preference_pairs tree_values
-    joint_returns branches optimiser kl_coefficient rollout sampler decoding team speak critics
+    joint_returns branches optimiser kl_penalty rollout sampler decoding team speak critics
     controls
     verdicts run_facts uniforms grouped_products grouped_adapters lean_layers lean_trunk
     token_tables read_out row_caches row_storage kept_caches truncation lm_head

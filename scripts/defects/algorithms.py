@@ -10,7 +10,7 @@ DEFECTS = (
         (
             "tests/agents/algorithms/test_maporl_is_ppo.py",
             "tests/agents/algorithms/test_maporl.py",
-            "tests/agents/algorithms/test_kl_coefficient.py",
+            "tests/agents/algorithms/test_kl_penalty.py",
             "tests/agents/algorithms/test_ppo_options.py",
             "tests/agents/algorithms/test_messages_alike.py",
         ),

@@ -6,11 +6,10 @@ from .mutant import Defects
 
 DEFECTS = (
     Defects(
-        "agents/maporl_agents/advantages.py",
+        "agents/maporl_agents/kl_penalty.py",
         (
             "tests/agents/losses/test_advantages.py",
-            "tests/agents/losses/test_group_advantages.py",
-            "tests/agents/algorithms/test_joint_preferences.py",
+            "tests/agents/algorithms/test_kl_penalty.py",
         ),
         (
             ("kl_coef * (ref_logprobs - logprobs)", "kl_coef * (logprobs - ref_logprobs)"),
@@ -21,6 +20,21 @@ DEFECTS = (
             ),
             ("mask & (tokens_to_go == 1)", "mask & (tokens_to_go == 2)"),
             ("mask & (tokens_to_go == 1)", "tokens_to_go == 1"),
+            (
+                "max(-MAX_KL_ERROR, min(MAX_KL_ERROR, kl / target - 1))",
+                "min(MAX_KL_ERROR, kl / target - 1)",
+            ),
+            ("kl_coef * (1 + gain * error)", "kl_coef * (1 - gain * error)"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/advantages.py",
+        (
+            "tests/agents/losses/test_advantages.py",
+            "tests/agents/losses/test_group_advantages.py",
+            "tests/agents/algorithms/test_joint_preferences.py",
+        ),
+        (
             ("reward + gamma * next_value - value", "reward + next_value - value"),
             ("reward + gamma * next_value - value", "reward + gamma * value - value"),
             ("delta + gamma * lam * advantage", "delta + lam * advantage"),

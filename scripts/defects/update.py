@@ -111,7 +111,7 @@ DEFECTS = (
         (
             "tests/agents/algorithms/test_maporl_is_ppo.py",
             "tests/agents/algorithms/test_maporl.py",
-            "tests/agents/algorithms/test_kl_coefficient.py",
+            "tests/agents/algorithms/test_kl_penalty.py",
             "tests/agents/update/test_optimiser.py",
         ),
         (
@@ -138,17 +138,6 @@ DEFECTS = (
             ("0.5 - 0.5 * math.cos(math.pi * left)", "0.5 + 0.5 * math.cos(math.pi * left)"),
             ('self.kl_coef = controls["kl_coef"]', "pass"),
             ("self.spread = spread", "pass"),
-        ),
-    ),
-    Defects(
-        "agents/maporl_agents/update/kl_coefficient.py",
-        ("tests/agents/algorithms/test_kl_coefficient.py",),
-        (
-            (
-                "max(-MAX_KL_ERROR, min(MAX_KL_ERROR, kl / target - 1))",
-                "min(MAX_KL_ERROR, kl / target - 1)",
-            ),
-            ("kl_coef * (1 + gain * error)", "kl_coef * (1 - gain * error)"),
         ),
     ),
     Defects(

@@ -18,10 +18,11 @@ from typing import Literal, TypedDict
 import torch
 from torch import Tensor
 
-from maporl_agents.advantages import gae, token_rewards, whiten
+from maporl_agents.advantages import gae, whiten
 from maporl_agents.algorithms import Scheme, StepWork, critic_note, require_paid
 from maporl_agents.config import PPOConfig, RunConfig, TrainConfig, turns_of
 from maporl_agents.importance import policy_advantages
+from maporl_agents.kl_penalty import token_rewards
 from maporl_agents.losses import (
     kl_estimate,
     masked_mean,

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from maporl_agents.config import OptimizerConfig, PPOConfig, Schedule
+from maporl_agents.kl_penalty import adapted_kl_coef
 from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.team import Team
 from maporl_agents.records.storage import CheckpointError
 from maporl_agents.types import TokenBatch
-from maporl_agents.update.kl_coefficient import adapted_kl_coef
 
 
 class PolicyLearner:

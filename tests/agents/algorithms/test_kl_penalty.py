@@ -13,9 +13,9 @@ from torch import Tensor
 from maporl_agents.advantages import gae, token_rewards, whiten
 from maporl_agents.algorithms.maporl import evaluate_tokens
 from maporl_agents.config import PPOConfig
+from maporl_agents.kl_penalty import adapted_kl_coef
 from maporl_agents.losses import full_kl
 from maporl_agents.types import Experience
-from maporl_agents.update.kl_coefficient import adapted_kl_coef
 from maporl_agents.update.optimiser import PPOLearner
 from maporl_agents.update.reference_logprobs import reference_and_kl
 
