@@ -33,7 +33,10 @@ DEFECTS = (
                 "if any(updates):\n        learner.schedule.step()",
                 "for _ in updates:\n        learner.schedule.step()",
             ),
-            ("batch = learner.scale(batch)", "learner.scale(batch)"),
+            (
+                "batch = learner.normalise_rewards(batch)",
+                "learner.normalise_rewards(batch)",
+            ),
         ),
     ),
     Defects(

@@ -122,13 +122,7 @@ DEFECTS = (
             ("if not torch.isfinite(norm):", "if torch.isnan(norm):"),
             ("self.optimizer.zero_grad(set_to_none=True)", "pass"),
             ('"lr": critic_learning_rate}', '"lr": settings.learning_rate}'),
-            ("batch.rewards / self.spread.std)", "batch.rewards * self.spread.std)"),
-            ("self.spread.add(batch.rewards)", "pass"),
             ("return replace(self.ppo, kl_coef=self.kl_coef)", "return self.ppo"),
-            ("gap * gap * self.count * n / total", "gap * gap * self.count / total"),
-            ("self.mean += gap * n / total", "self.mean += gap / total"),
-            ("max(self.count - 1, 1)) or 1.0", "max(self.count, 1)) or 1.0"),
-            ("max(self.count - 1, 1)) or 1.0", "max(self.count - 1, 1))"),
             ("return (step + 1) / (warmup_steps + 1)", "return step / (warmup_steps + 1)"),
             (
                 "max((steps - step) / max(steps - warmup_steps, 1), 0.0)",
@@ -138,6 +132,18 @@ DEFECTS = (
             ("0.5 - 0.5 * math.cos(math.pi * left)", "0.5 + 0.5 * math.cos(math.pi * left)"),
             ('self.kl_coef = controls["kl_coef"]', "pass"),
             ("self.spread = spread", "pass"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/update/reward_normalisation.py",
+        ("tests/agents/update/test_reward_normalisation.py",),
+        (
+            ("batch.rewards / spread.std)", "batch.rewards * spread.std)"),
+            ("spread.add(batch.rewards)", "pass"),
+            ("gap * gap * self.count * n / total", "gap * gap * self.count / total"),
+            ("self.mean += gap * n / total", "self.mean += gap / total"),
+            ("max(self.count - 1, 1)) or 1.0", "max(self.count, 1)) or 1.0"),
+            ("max(self.count - 1, 1)) or 1.0", "max(self.count - 1, 1))"),
         ),
     ),
     Defects(

@@ -79,7 +79,7 @@ def train_step(
     batch, left_out = collate(team, rollouts)
 
     # Score tokens and turn the rewards of messages into advantages of tokens.
-    batch = learner.scale(batch)
+    batch = learner.normalise_rewards(batch)
     experience = evaluate_tokens(
         team, batch, learner.settings(), sampling.temperature, sampled=True
     )

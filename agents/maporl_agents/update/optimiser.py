@@ -1,14 +1,15 @@
 """The state of a run besides its weights: optimiser, schedule and running statistics.
 
-`PolicyLearner` serves every algorithm. `PPOLearner` adds the KL coefficient, which may adapt, and
-the standard deviation of the rewards, by which they may be divided. Checkpoints hold all of it.
+`PolicyLearner` serves every algorithm. `PPOLearner` adds the KL coefficient, which may adapt
+(`kl_penalty`), and the running statistics of the rewards, by which they may be normalised
+(`reward_normalisation`). Checkpoints hold all of it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.team import Team
 from maporl_agents.records.storage import CheckpointError
 from maporl_agents.types import TokenBatch
+from maporl_agents.update.reward_normalisation import RunningSpread, over_running_std
 
 
 class PolicyLearner:
@@ -146,12 +148,9 @@ class PPOLearner(PolicyLearner):
         self.kl_coef = ppo.kl_coef
         self.spread = RunningSpread()
 
-    def scale(self, batch: TokenBatch) -> TokenBatch:
+    def normalise_rewards(self, batch: TokenBatch) -> TokenBatch:
         """Return the batch with rewards over their running deviation, if `reward_scale` is set."""
-        if not self.ppo.reward_scale or not len(batch):
-            return batch
-        self.spread.add(batch.rewards)
-        return replace(batch, rewards=batch.rewards / self.spread.std)
+        return over_running_std(batch, self.spread) if self.ppo.reward_scale else batch
 
     def settings(self) -> PPOConfig:
         """Return the settings with the current KL coefficient."""
@@ -190,36 +189,6 @@ class PPOLearner(PolicyLearner):
         if self.ppo.kl_target is not None:
             self.kl_coef = controls["kl_coef"]
         self.spread = spread
-
-
-@dataclass
-class RunningSpread:
-    """Running mean and standard deviation of all rewards of a run (Chan et al. 1979).
-
-    Attributes:
-        count: number of rewards so far.
-        mean: their mean.
-        squares: sum of their squared distances from the mean.
-    """
-
-    count: int = 0
-    mean: float = 0.0
-    squares: float = 0.0
-
-    def add(self, rewards: Tensor) -> None:
-        """Add a batch of rewards, one per message, (B,), B >= 1."""
-        new = rewards.double()
-        n, mean = len(new), float(new.mean())
-        squares = float((new - mean).square().sum())
-        gap, total = mean - self.mean, self.count + n
-        self.squares += squares + gap * gap * self.count * n / total
-        self.mean += gap * n / total
-        self.count = total
-
-    @property
-    def std(self) -> float:
-        """Sample standard deviation (over count - 1); 1 while it is zero."""
-        return math.sqrt(self.squares / max(self.count - 1, 1)) or 1.0
 
 
 def learning_rate_factor(
