@@ -27,7 +27,7 @@ from maporl_agents.config import GRPOConfig, RunConfig, TrainConfig
 from maporl_agents.models.team import Team
 from maporl_agents.play.speak import requests, speak
 from maporl_agents.seeding import seed_of
-from maporl_agents.training.restore import load_checkpoint
+from maporl_agents.training.checkpointing import load_checkpoint
 
 GAMES = 400
 SCHEMES: dict[str, RunConfig] = {

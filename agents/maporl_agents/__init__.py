@@ -26,7 +26,7 @@ _moved_modules.forward(
     {
         "bases": "models.bases",
         "chat": "text.chat",
-        "checkpoint": "records.checkpoint",
+        "checkpoint": "records.checkpoint_folder",
         "experiment": "training.experiment",
         "learner": "update.optimiser",
         "loading": "models.loading",

@@ -29,7 +29,7 @@ from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
 from maporl_agents.play.sampler import complete
 from maporl_agents.play.speak import Engine
-from maporl_agents.records.checkpoint import latest
+from maporl_agents.records.checkpoint_folder import latest
 from maporl_agents.seeding import seed_of
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debates_of, questions_of

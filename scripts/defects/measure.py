@@ -53,7 +53,10 @@ DEFECTS = (
                 "expected_score(ratings.versions[v], ratings.now)",
                 "expected_score(ratings.now, ratings.versions[v])",
             ),
-            ("checkpoint.step_of(path) not in versions", "checkpoint.step_of(path) in versions"),
+            (
+                "checkpoint_folder.step_of(path) not in versions",
+                "checkpoint_folder.step_of(path) in versions",
+            ),
         ),
     ),
     Defects(

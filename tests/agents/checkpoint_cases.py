@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from maporl_agents.records import checkpoint
+from maporl_agents.records import checkpoint_folder
 
 # --- Factories ---------------------------------------------------------------
 
@@ -29,7 +29,7 @@ def writer(step: int) -> Callable[[Path], None]:
 
 
 def save(root: Path, step: int, *, keep: int = 2) -> Path:
-    return checkpoint.save(root, step, writer(step), keep=keep)
+    return checkpoint_folder.save(root, step, writer(step), keep=keep)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -42,6 +42,6 @@ def names(root: Path) -> set[str]:
 
 
 def newest(root: Path) -> Path:
-    folder = checkpoint.latest(root)
+    folder = checkpoint_folder.latest(root)
     assert folder is not None
     return folder

@@ -13,7 +13,7 @@ import torch
 
 from maporl_agents import cli
 from maporl_agents.config import EvalConfig, PPOConfig, Sampling, TrainConfig
-from maporl_agents.records import checkpoint
+from maporl_agents.records import checkpoint_folder
 from maporl_agents.training import loop
 
 SIZES: dict[str, Any] = {
@@ -74,10 +74,10 @@ def wait_for_step(process: subprocess.Popen[str], folder: Path, step: int) -> No
 
 def newest_weights(folder: Path) -> dict[str, torch.Tensor]:
     """Return every tensor of a run's newest checkpoint: policies, critics, optimiser."""
-    newest = checkpoint.latest(folder / "checkpoints")
+    newest = checkpoint_folder.latest(folder / "checkpoints")
     assert newest is not None
     return {
         f"{path.relative_to(newest)}:{name}": tensor
         for path in sorted(newest.rglob("*.safetensors"))
-        for name, tensor in checkpoint.load_tensors(path).items()
+        for name, tensor in checkpoint_folder.load_tensors(path).items()
     }

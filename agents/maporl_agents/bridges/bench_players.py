@@ -20,7 +20,7 @@ from maporl_agents.models.sources.fetched import FETCHABLE, local_name
 from maporl_agents.models.team import Team
 from maporl_agents.play.model_defaults import with_model_defaults
 from maporl_agents.play.speak import Engine, requests, speak
-from maporl_agents.records.checkpoint import fingerprint, step_of
+from maporl_agents.records.checkpoint_folder import fingerprint, step_of
 from maporl_agents.seeding import seed_of
 from maporl_agents.training.experiment import load_team
 from maporl_agents.training.make_game import training_split

@@ -10,7 +10,7 @@
     validation.jsonl          score of each checkpoint on the validation slice, one a line
     seconds.jsonl             seconds of each phase of a step, one step a line: see `phases`
     transcripts/<name>.jsonl  one debate a line: "step", then the fields of a `Transcript`
-    checkpoints/              see `checkpoint`
+    checkpoints/              see `checkpoint_folder`
     best/, pool/              likewise: what did best in validation; past versions in self-play
     .lock                     held by the process that writes here
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from maporl_agents.config import Opponents
 from maporl_agents.models.team import Team
-from maporl_agents.records import checkpoint
+from maporl_agents.records import checkpoint_folder
 from maporl_agents.seeding import seed_of
 from maporl_agents.self_play.ratings import Ratings, expected_score
-from maporl_agents.training.restore import load_weights
+from maporl_agents.training.checkpointing import load_weights
 
 FOLDER = "pool"
 """In a run's folder: a checkpoint without optimiser for each version."""
@@ -49,14 +49,14 @@ class Pool:
         Raises:
             CheckpointError: it could not be written.
         """
-        checkpoint.save(self.folder, step, team.save, keep=ALL)
+        checkpoint_folder.save(self.folder, step, team.save, keep=ALL)
         if self._loaded == step:
             self._loaded = None
 
     def keep_only(self, versions: Sequence[int]) -> None:
         """Remove all other versions from the disk."""
         for path in self.folder.glob("step-*[0-9]"):
-            if checkpoint.step_of(path) not in versions:
+            if checkpoint_folder.step_of(path) not in versions:
                 shutil.rmtree(path)
 
     def take(self, version: int) -> Team:
@@ -67,7 +67,7 @@ class Pool:
         """
         if self._loaded != version:
             folder = self.folder / f"step-{version:06d}"
-            checkpoint.verify(folder)
+            checkpoint_folder.verify(folder)
             load_weights(folder, self.opponent)
             self._loaded = version
         return self.opponent

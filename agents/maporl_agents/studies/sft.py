@@ -18,7 +18,7 @@ from rich.console import Console
 from maporl_agents.config import TrainConfig
 from maporl_agents.play.questions import questions_of_step
 from maporl_agents.play.rollout import play
-from maporl_agents.records import checkpoint
+from maporl_agents.records import checkpoint_folder
 from maporl_agents.records.run_log import RunLog
 from maporl_agents.seeding import seed_of
 from maporl_agents.training.experiment import (
@@ -82,7 +82,7 @@ def run(
         }
         for stage, results in (("before", before), ("after", after)):
             log.transcripts(stage, results["sampled"].transcripts, replace=True)
-        checkpoint.save_json(folder / "results.json", stages)
+        checkpoint_folder.save_json(folder / "results.json", stages)
     return stages
 
 

@@ -30,7 +30,7 @@ from maporl_agents.config.malt import TINY_ROLES
 from maporl_agents.mixtures.merged_adapters import merge
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
-from maporl_agents.records.checkpoint import latest
+from maporl_agents.records.checkpoint_folder import latest
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.seeding import seed_of
 from maporl_agents.studies.plan import training_answers

@@ -27,13 +27,14 @@ from maporl_agents.models.sharded import shard_bases
 from maporl_agents.models.team import Team
 from maporl_agents.play.model_defaults import kept_open, with_model_defaults
 from maporl_agents.play.partners import partners_of, require_untrained
-from maporl_agents.records import checkpoint, questions_record
+from maporl_agents.records import checkpoint_folder, questions_record
 from maporl_agents.records.loggers import require_loggers
 from maporl_agents.records.run_log import RunLog
 from maporl_agents.seeding import seed_of
 from maporl_agents.training import before as before_training
 from maporl_agents.training import loop
 from maporl_agents.training.before import Before
+from maporl_agents.training.checkpointing import load_checkpoint, load_weights, save_checkpoint
 from maporl_agents.training.first_folder import log_of
 from maporl_agents.training.loop import Interrupted, interruptible
 from maporl_agents.training.make_game import (
@@ -42,7 +43,6 @@ from maporl_agents.training.make_game import (
     with_whole_names,
 )
 from maporl_agents.training.progress import evaluation_progress, progress_bar
-from maporl_agents.training.restore import load_checkpoint, load_weights, save_checkpoint
 from maporl_agents.training.run_kind import add_loggers, go_back_to_checkpoint
 from maporl_agents.training.run_questions import (
     asked_before,
@@ -221,7 +221,7 @@ def run(
     create = partial(RunLog.create, folder, config, overwrite=overwrite)
     with _serving(team, config, folder), log_of(create, folder, config) as log:
         if ranks.is_first():
-            checkpoint.save_json(folder / questions_record.FILE, noted)
+            checkpoint_folder.save_json(folder / questions_record.FILE, noted)
             save_given_questions(config, folder)
         add_loggers(log, config, log_to)
         ranks.begin(str(folder))
@@ -269,7 +269,7 @@ def resume(
             console.print(f"going on although {change}")
         start = go_back_to_checkpoint(log, learner, config)
         if force and ranks.is_first():
-            checkpoint.save_json(folder / questions_record.FILE, noted)
+            checkpoint_folder.save_json(folder / questions_record.FILE, noted)
         add_loggers(log, config, log_to)
         console.print(f"resuming {folder} after step {start} of {config.steps}")
         return _finish(config, game, learner, parts, noted, log, console, start=start)
@@ -360,7 +360,7 @@ def _untrained(
     if (known := before_training.read(log.folder, config, questions)) is not None:
         return known
     team = learner.team  # or one that is gone before training takes its memory
-    if start or ranks.first(lambda: checkpoint.latest(log.folder / "checkpoints")):
+    if start or ranks.first(lambda: checkpoint_folder.latest(log.folder / "checkpoints")):
         team, _ = build(config, kept=config, game=game)
     measured = _measured(config, game, team, questions, log, console, "before", which, start)
     before = Before.of(measured)

@@ -19,7 +19,7 @@ from maporl_agents.phases import measured
 from maporl_agents.play.rollout import Playable
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.training.ahead import Ahead, ahead_of, asked_in_step
-from maporl_agents.training.restore import save_checkpoint
+from maporl_agents.training.checkpointing import save_checkpoint
 from maporl_agents.types import Rollout
 from maporl_agents.update.optimiser import PolicyLearner
 from maporl_env.types import Question

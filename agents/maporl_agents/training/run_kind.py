@@ -18,7 +18,7 @@ from maporl_agents.config import RunConfig
 from maporl_agents.play.model_defaults import kept_open, with_model_defaults
 from maporl_agents.records.loggers import make_loggers, require_loggers
 from maporl_agents.records.run_log import RunLog
-from maporl_agents.training.restore import load_checkpoint
+from maporl_agents.training.checkpointing import load_checkpoint
 from maporl_agents.training.saved_run import read_config
 from maporl_agents.update.optimiser import PolicyLearner
 

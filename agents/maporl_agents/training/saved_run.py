@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from maporl_agents.config import RunConfig, SelfPlayConfig, read_settings
-from maporl_agents.records import checkpoint
+from maporl_agents.records import checkpoint_folder
 from maporl_agents.records.storage import CheckpointError
 from maporl_agents.training.make_game import unjudged
 
@@ -38,7 +38,7 @@ def read_config(folder: Path) -> RunConfig:
             + (f"; runs beside it: {', '.join(there)}" if there else "")
         )
     try:
-        return read_settings(checkpoint.load_json(path))
+        return read_settings(checkpoint_folder.load_json(path))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     except (TypeError, AttributeError, KeyError) as error:

@@ -12,7 +12,7 @@ from maporl_agents.measure import terminal_report
 from maporl_agents.models.mixed_precision import slow_arithmetic
 from maporl_agents.phases import shares
 from maporl_agents.play.window_check import some
-from maporl_agents.records import checkpoint, questions_record
+from maporl_agents.records import checkpoint_folder, questions_record
 from maporl_agents.records.log_lines import read_seconds
 from maporl_agents.records.run_log import RunLog
 from maporl_agents.terminal import command_line, shout
@@ -79,7 +79,7 @@ def show_results(
         log: of the run.
         console: where it is printed.
     """
-    checkpoint.save_json(log.folder / "results.json", stages)
+    checkpoint_folder.save_json(log.folder / "results.json", stages)
     rows, picture = curve_of(log.folder), log.folder / "curve.png"
     terminal_report.draw_curve(rows, stages["before"], stages["after"], picture, which)
     title = f"{config.game.task}, {which}: {terminal_report.asked_words(stages)}"

@@ -19,12 +19,12 @@ from maporl_agents.measure.evaluate import EVAL_BATCH, Evaluation, evaluate
 from maporl_agents.models.team import Team
 from maporl_agents.play.questions import questions_of_step
 from maporl_agents.play.window_check import NoneFits, fitting
-from maporl_agents.records import checkpoint
+from maporl_agents.records import checkpoint_folder
 from maporl_agents.records.log_lines import log_lines
 from maporl_agents.records.run_log import RunLog, read_metrics
+from maporl_agents.training.checkpointing import load_weights
 from maporl_agents.training.loop import interruptible
 from maporl_agents.training.make_game import LoadedGame
-from maporl_agents.training.restore import load_weights
 from maporl_env.types import Question
 
 BEST = "best"
@@ -39,8 +39,8 @@ def chosen_checkpoint(folder: Path, use: Use) -> Path | None:
     Raises:
         CheckpointError: there are checkpoints, but none is whole.
     """
-    best = checkpoint.latest(folder / BEST) if use == "best" else None
-    return checkpoint.latest(folder / "checkpoints") if best is None else best
+    best = checkpoint_folder.latest(folder / BEST) if use == "best" else None
+    return checkpoint_folder.latest(folder / "checkpoints") if best is None else best
 
 
 def curve_of(folder: Path) -> list[dict[str, Any]]:
@@ -191,11 +191,11 @@ class Validation:
         return last.vote if by_key or last.score is None else last.score
 
     def _keep(self, step: int) -> None:
-        ranks.first(lambda: checkpoint.save(self.folder, step, self.team.save, keep=1))
+        ranks.first(lambda: checkpoint_folder.save(self.folder, step, self.team.save, keep=1))
 
     def _kept(self) -> int | None:
-        found = ranks.first(lambda: checkpoint.latest(self.folder))
-        return None if found is None else checkpoint.step_of(found)
+        found = ranks.first(lambda: checkpoint_folder.latest(self.folder))
+        return None if found is None else checkpoint_folder.step_of(found)
 
     def _scores(self) -> dict[int, float]:
         def read() -> list[dict[str, Any]]:

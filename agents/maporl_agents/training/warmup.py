@@ -22,14 +22,14 @@ from maporl_agents.measure.debate_stats import right
 from maporl_agents.models.team import Team
 from maporl_agents.play.questions import questions_of_step
 from maporl_agents.play.rollout import play
-from maporl_agents.records import checkpoint
+from maporl_agents.records import checkpoint_folder
 from maporl_agents.records.run_log import RunLog
 from maporl_agents.seeding import seed_of
+from maporl_agents.training.checkpointing import save_checkpoint
 from maporl_agents.training.given_messages import rows_of
 from maporl_agents.training.given_preferences import pairs_of_file, prefer
 from maporl_agents.training.loop import interruptible
 from maporl_agents.training.make_game import LoadedGame
-from maporl_agents.training.restore import save_checkpoint
 from maporl_agents.types import Rollout
 from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.imitation import imitation_step
@@ -73,7 +73,7 @@ def warm_up(
         ValueError: the transcripts or pairs cannot be read or do not fit the game.
     """
     if not config.warmup.steps or ranks.first(
-        lambda: checkpoint.latest(log.folder / "checkpoints") is not None
+        lambda: checkpoint_folder.latest(log.folder / "checkpoints") is not None
     ):
         return ""
     with interruptible(0):

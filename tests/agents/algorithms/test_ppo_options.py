@@ -15,7 +15,7 @@ from ppo_cases import PPO, TEMPERATURE, gradients_of, make_batch, make_learner, 
 
 from maporl_agents.algorithms.maporl import evaluate_tokens, train_step, update
 from maporl_agents.config import GameConfig, PPOConfig, TrainConfig, from_dict
-from maporl_agents.records import checkpoint as checkpoints
+from maporl_agents.records import checkpoint_folder
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debates_of, questions_of
 from maporl_agents.update.token_logprobs import score_tokens
@@ -169,6 +169,6 @@ def test_a_run_with_every_option_resumes_bitwise(tmp_path: Path) -> None:
     assert ends[0][2] == ends[1][2]
     assert ends[0][2]["kl_coef"] != ppo.kl_coef
     assert ends[0][2]["spread"]["count"] == 3 * 3 * 4
-    saved = checkpoints.latest(tmp_path / "checkpoints")
+    saved = checkpoint_folder.latest(tmp_path / "checkpoints")
     assert saved is not None
-    assert "controls" in checkpoints.load_json(saved / "optimizer.json")
+    assert "controls" in checkpoint_folder.load_json(saved / "optimizer.json")

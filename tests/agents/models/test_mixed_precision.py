@@ -15,7 +15,7 @@ from maporl_agents.models import mixed_precision
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.mixed_precision import computes, slow_arithmetic
 from maporl_agents.models.team import Team
-from maporl_agents.training.restore import load_checkpoint, save_checkpoint
+from maporl_agents.training.checkpointing import load_checkpoint, save_checkpoint
 from maporl_agents.update.optimiser import PolicyLearner
 
 SETTINGS = OptimizerConfig(learning_rate=1e-5, warmup_steps=0, schedule="constant")

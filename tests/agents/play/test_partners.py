@@ -19,7 +19,7 @@ from maporl_agents.models.team import Team
 from maporl_agents.play.partners import answered, partners_of, require_untrained
 from maporl_agents.play.rollout import play
 from maporl_agents.play.speak import requests
-from maporl_agents.records import checkpoint as checkpoints
+from maporl_agents.records import checkpoint_folder
 from maporl_agents.studies.controls import Cast
 from maporl_agents.training import experiment
 from maporl_env.batched import BatchedDebate, DebateConfig
@@ -132,7 +132,7 @@ def test_a_partner_that_fails_is_a_fault_and_the_run_goes_on_from_its_checkpoint
     console = Console(file=io.StringIO())
     with pytest.raises(RemoteUnavailable, match="does not answer"):
         experiment.run(config, tmp_path / "run", console)
-    step = checkpoints.latest(tmp_path / "run" / "checkpoints")
+    step = checkpoint_folder.latest(tmp_path / "run" / "checkpoints")
     assert step is not None
     experiment.resume(tmp_path / "run", console)
     assert (tmp_path / "run" / "results.json").exists()

@@ -25,7 +25,7 @@ from maporl_agents.play.window_check import (
     unscored,
     why_too_long,
 )
-from maporl_agents.records import checkpoint, questions_record
+from maporl_agents.records import checkpoint_folder, questions_record
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debate_config, training_questions
 from maporl_env.batched import BatchedDebate
@@ -264,7 +264,7 @@ def test_verdicts_that_nobody_would_read_are_refused(
 def test_the_models_of_a_run_are_its_own(
     config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    checkpoint.save_json(tmp_path / "config.json", asdict(config))
+    checkpoint_folder.save_json(tmp_path / "config.json", asdict(config))
     with pytest.raises(SystemExit) as stop:
         main([command, "--run", str(tmp_path), "--model", "tiny-sharing"])
     assert stop.value.code == 2

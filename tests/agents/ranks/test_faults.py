@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from rank_cases import HERE, REPOSITORY, distance, ends, start
 from small_runs import newest_weights, wait_for_step
 
-from maporl_agents.records import checkpoint
+from maporl_agents.records import checkpoint_folder
 from maporl_agents.records.run_log import read_metrics
 
 pytestmark = [
@@ -135,9 +135,9 @@ def test_a_stopped_rank_stops_all_and_other_numbers_of_processes_go_on(
     assert code == 128 + signal.SIGTERM, output
     assert output.count("stopped after step") == 1
     done = len(read_metrics(folder))
-    newest = checkpoint.latest(folder / "checkpoints")
+    newest = checkpoint_folder.latest(folder / "checkpoints")
     assert newest is not None
-    assert checkpoint.step_of(newest) == done
+    assert checkpoint_folder.step_of(newest) == done
     with running(*CLI, "train", "--resume", folder) as process:
         wait_for_step(process, folder, done + 1)
         process.send_signal(signal.SIGTERM)

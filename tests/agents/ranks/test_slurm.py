@@ -21,7 +21,7 @@ from slurm_cluster import Cluster, cluster, missing
 from small_runs import newest_weights
 from test_faults import FLAGS, said
 
-from maporl_agents.records import checkpoint
+from maporl_agents.records import checkpoint_folder
 from maporl_agents.records.run_log import read_metrics
 
 pytestmark = [
@@ -63,9 +63,9 @@ def test_a_job_of_two_nodes_ends_as_it_should_though_it_is_killed_or_stopped(
     assert nodes.ended(job) == "FAILED"
     assert nodes.output(job).count("stopped after step") == 1
     done = len(read_metrics(stopped))
-    newest = checkpoint.latest(stopped / "checkpoints")
+    newest = checkpoint_folder.latest(stopped / "checkpoints")
     assert newest is not None
-    assert checkpoint.step_of(newest) == done < 5
+    assert checkpoint_folder.step_of(newest) == done < 5
     job = nodes.submit(*FLAGS, "--name", "other")
     assert nodes.ended(job) == "COMPLETED", nodes.output(job)
 

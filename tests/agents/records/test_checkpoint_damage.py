@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from checkpoint_cases import NAMES, content, files_of, newest, save
 
-from maporl_agents.records import checkpoint
-from maporl_agents.records.checkpoint import CheckpointError
+from maporl_agents.records import checkpoint_folder
+from maporl_agents.records.checkpoint_folder import CheckpointError
 
 # --- Damage ------------------------------------------------------------------
 
@@ -113,14 +113,14 @@ def test_every_damage_is_named_and_the_one_before_is_used(tmp_path: Path, kind: 
     damage, says = DAMAGES[kind]
     damage(folder)
     with pytest.raises(CheckpointError, match=says) as caught:
-        checkpoint.verify(folder)
+        checkpoint_folder.verify(folder)
     assert str(folder) in str(caught.value)
     with pytest.warns(UserWarning, match=says):
         assert newest(tmp_path) == tmp_path / "step-000011"
     damage_too, says_too = DAMAGES["manifest missing"]
     damage_too(tmp_path / "step-000011")
     with pytest.raises(CheckpointError, match=f"(?s){says}.*step-000011 {says_too}"):
-        checkpoint.latest(tmp_path)
+        checkpoint_folder.latest(tmp_path)
     assert content(save(tmp_path, 12)) == files_of(12)  # the way out: save it anew
     assert newest(tmp_path) == folder
 
@@ -140,7 +140,7 @@ def test_every_single_bit_flip_of_a_manifest_is_noticed(tmp_path: Path) -> None:
             same = False
         if not same:
             with pytest.raises(CheckpointError):
-                checkpoint.verify(folder)
+                checkpoint_folder.verify(folder)
 
 
 def test_a_checkpoint_that_vanished_is_noticed(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_checkpoint_that_vanished_is_noticed(tmp_path: Path) -> None:
         assert newest(tmp_path).name == "step-000001"
     shutil.rmtree(tmp_path / "step-000001")
     with pytest.raises(CheckpointError, match=r"No checkpoint in .* can be loaded"):
-        checkpoint.latest(tmp_path)
+        checkpoint_folder.latest(tmp_path)
 
 
 class Bomb:
@@ -167,13 +167,13 @@ def test_a_pickle_is_refused_and_never_opened(tmp_path: Path, name: str) -> None
     folder = save(tmp_path / "root", 1)
     (folder / name).write_bytes(pickle.dumps(Bomb(marker)))
     with pytest.raises(CheckpointError, match="a pickle may run code"):
-        checkpoint.verify(folder)
+        checkpoint_folder.verify(folder)
     with pytest.raises(CheckpointError, match=r"not a \.safetensors file.*never loaded"):
-        checkpoint.load_tensors(folder / name)
+        checkpoint_folder.load_tensors(folder / name)
     disguised = folder / "weights.safetensors"
     disguised.write_bytes(pickle.dumps(Bomb(marker)))
     with pytest.raises(CheckpointError, match="cannot be read as safetensors"):
-        checkpoint.load_tensors(disguised)
+        checkpoint_folder.load_tensors(disguised)
     assert not marker.exists()
     pickle.loads(disguised.read_bytes())
     assert marker.exists()  # the bomb was live

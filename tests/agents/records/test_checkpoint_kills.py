@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from checkpoint_cases import NAMES, content, files_of, names, newest, save, writer
 
-from maporl_agents.records import checkpoint
-from maporl_agents.records.checkpoint import CheckpointError
+from maporl_agents.records import checkpoint_folder
+from maporl_agents.records.checkpoint_folder import CheckpointError
 
-AGENTS = Path(checkpoint.__file__).resolve().parents[2]
+AGENTS = Path(checkpoint_folder.__file__).resolve().parents[2]
 
 
 # --- Order of disk operations, full and failing disks ------------------------
@@ -98,8 +98,8 @@ def test_whichever_system_call_fails_the_newest_stays_loadable(
                 assert "No space left on device. Free some space" in message
         assert not any(name.startswith(".saving-step") for name in names(root))
         found = newest(root)
-        assert checkpoint.step_of(found) >= 2
-        assert content(found) == files_of(checkpoint.step_of(found))
+        assert checkpoint_folder.step_of(found) >= 2
+        assert content(found) == files_of(checkpoint_folder.step_of(found))
         assert content(save(root, 4)) == files_of(4)  # and the next save goes through
     assert refused >= 11  # 2 folders made, 4 files and 2 folders synced, renamed, root synced, ...
 
@@ -114,7 +114,7 @@ def test_a_full_disk_while_writing_is_one_clear_sentence(tmp_path: Path) -> None
             file.write(b"more")
 
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.save(tmp_path, 2, write)
+        checkpoint_folder.save(tmp_path, 2, write)
     assert str(caught.value) == (
         f"Cannot save {tmp_path}/step-000002: No space left on device. Free some space there, make "
         "it writable or choose another folder; the checkpoints saved before are untouched."
@@ -126,20 +126,20 @@ SMALL_DISK = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from maporl_agents.records import checkpoint
+from maporl_agents.records import checkpoint_folder
 root = Path(sys.argv[2])
 def write(folder, size):
     (folder / "weights.safetensors").write_bytes(b"x" * size)
 def refused(step, size):
     try:
-        checkpoint.save(root, step, lambda folder: write(folder, size))
-    except checkpoint.CheckpointError as error:
+        checkpoint_folder.save(root, step, lambda folder: write(folder, size))
+    except checkpoint_folder.CheckpointError as error:
         print(error)
     else:
         raise SystemExit(f"step {step} was saved")
-    assert checkpoint.latest(root).name == "step-000001"
+    assert checkpoint_folder.latest(root).name == "step-000001"
     assert sorted(path.name for path in root.iterdir()) == ["latest", "step-000001"]
-checkpoint.save(root, 1, lambda folder: write(folder, 100_000))
+checkpoint_folder.save(root, 1, lambda folder: write(folder, 100_000))
 refused(2, 1_000_000)
 import subprocess
 subprocess.run(["mount", "-o", "remount,ro", str(root)], check=True)
@@ -171,7 +171,7 @@ SAVER = """
 import shutil, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from maporl_agents.records import checkpoint
+from maporl_agents.records import checkpoint_folder
 assert "torch" not in sys.modules  # or each start would take seconds
 
 def write(folder):
@@ -184,14 +184,14 @@ def save_in_place(root):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     write(folder)
-    checkpoint._seal(folder, 1)
+    checkpoint_folder._seal(folder, 1)
 
 root, how = Path(sys.argv[2]), sys.argv[3]
-newest = checkpoint.latest(root)
-step = checkpoint.step_of(newest) if newest else 0
+newest = checkpoint_folder.latest(root)
+step = checkpoint_folder.step_of(newest) if newest else 0
 while True:
     step += 1
-    save_in_place(root) if how == "in place" else checkpoint.save(root, step, write, keep=1)
+    save_in_place(root) if how == "in place" else checkpoint_folder.save(root, step, write, keep=1)
     print(step, flush=True)
 """
 
@@ -215,8 +215,8 @@ def survive(root: Path, count: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # not even a damaged one to be passed over
             found = newest(root)
-        assert checkpoint.step_of(found) >= said > step
-        step = checkpoint.step_of(found)
+        assert checkpoint_folder.step_of(found) >= said > step
+        step = checkpoint_folder.step_of(found)
         assert content(found) == files_of(step)
     assert step >= count
 
@@ -249,7 +249,7 @@ def test_the_kills_do_destroy_checkpoints_saved_in_place(tmp_path: Path) -> None
     lost = 0
     for _ in kills(tmp_path / "root", 40, "in place"):
         try:
-            checkpoint.verify(tmp_path / "root" / "step-000001")
+            checkpoint_folder.verify(tmp_path / "root" / "step-000001")
         except CheckpointError:
             lost += 1
             shutil.rmtree(tmp_path / "root")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from run_log_cases import Config, finished, tree
 
-from maporl_agents.records import checkpoint, run_folder
+from maporl_agents.records import checkpoint_folder, run_folder
 from maporl_agents.records.run_log import RunLog, read_metrics
 
 
@@ -49,7 +49,9 @@ def test_a_link_to_nothing_is_no_place_for_a_run(tmp_path: Path, options: dict[s
 def test_overwrite_replaces_a_run_whole(tmp_path: Path) -> None:
     folder = finished(tmp_path / "run")
     (folder / "curve.png").write_bytes(b"old")
-    checkpoint.save(folder / "checkpoints", 4, lambda f: checkpoint.save_json(f / "a.json", 1))
+    checkpoint_folder.save(
+        folder / "checkpoints", 4, lambda f: checkpoint_folder.save_json(f / "a.json", 1)
+    )
     RunLog.create(folder, {"seed": 7}, overwrite=True).close()
     assert set(tree(folder)) == {"config.json", "versions.json", "metrics.jsonl"}
     assert json.loads((folder / "config.json").read_text()) == {"seed": 7}
@@ -79,7 +81,9 @@ def test_overwrite_never_removes_what_no_run_writes(tmp_path: Path, name: str) -
 )  # fmt: skip
 def test_overwrite_never_removes_what_stands_among_a_runs_own(tmp_path: Path, name: str) -> None:
     folder = finished(tmp_path / "run")
-    checkpoint.save(folder / "checkpoints", 4, lambda f: checkpoint.save_json(f / "a.json", 1))
+    checkpoint_folder.save(
+        folder / "checkpoints", 4, lambda f: checkpoint_folder.save_json(f / "a.json", 1)
+    )
     (folder / name).parent.mkdir(exist_ok=True, parents=True)
     (folder / name).write_text("precious")
     before = tree(folder)

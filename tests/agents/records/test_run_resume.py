@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from run_log_cases import AGENTS, ENV, Config, finished, play, transcript, tree
 
-from maporl_agents.records import checkpoint
+from maporl_agents.records import checkpoint_folder
 from maporl_agents.records.run_log import RunLog
 
 # --- Resume ------------------------------------------------------------------
@@ -57,7 +57,9 @@ def test_there_must_be_a_run_to_resume(tmp_path: Path) -> None:
 def test_a_damaged_config_is_named(tmp_path: Path) -> None:
     finished(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(checkpoint.CheckpointError, match=r"config\.json cannot be read as JSON"):
+    with pytest.raises(
+        checkpoint_folder.CheckpointError, match=r"config\.json cannot be read as JSON"
+    ):
         RunLog.resume(tmp_path, Config())
     RunLog.create(tmp_path, Config(), overwrite=True).close()  # the lock was let go
 

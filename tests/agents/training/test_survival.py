@@ -14,7 +14,7 @@ import pytest
 import torch
 from small_runs import maporl, newest_weights, wait_for_step
 
-from maporl_agents.records import checkpoint
+from maporl_agents.records import checkpoint_folder
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.training import experiment
 
@@ -74,9 +74,9 @@ def test_sigterm_saves_and_exits_143(tmp_path: Path) -> None:
         out, _ = process.communicate(timeout=120)  # one step and a checkpoint
     assert process.returncode == 143, out
     steps = len(read_metrics(folder))
-    newest = checkpoint.latest(folder / "checkpoints")
+    newest = checkpoint_folder.latest(folder / "checkpoints")
     assert newest is not None
-    assert checkpoint.step_of(newest) == steps
+    assert checkpoint_folder.step_of(newest) == steps
     assert f"stopped after step {steps}" in out
     assert "--resume" in out
 
@@ -94,7 +94,9 @@ def test_killed_at_any_moment_a_run_ends_bitwise_as_if_it_had_not_been(tmp_path:
             time.sleep(chance.uniform(0, 0.2))
             process.kill()
         flags = ("--resume", folder)
-        if checkpoint.latest(folder / "checkpoints") is None:  # killed before the first was whole
+        if (
+            checkpoint_folder.latest(folder / "checkpoints") is None
+        ):  # killed before the first was whole
             flags = ("--runs", tmp_path / "killed", *FLAGS, "--overwrite")
     assert maporl("train", "--resume", folder) == 0
     assert maporl("train", "--runs", tmp_path / "whole", *FLAGS) == 0

@@ -20,7 +20,7 @@ import maporl_agents
 from maporl_agents.commands.export import export
 from maporl_agents.config import EvalConfig
 from maporl_agents.measure.evaluate import Evaluation
-from maporl_agents.records import checkpoint
+from maporl_agents.records import checkpoint_folder
 from maporl_agents.records.log_lines import log_lines
 from maporl_agents.training import experiment, validation
 from maporl_agents.training.progress import progress_bar
@@ -92,9 +92,9 @@ def test_the_best_is_kept_measured_and_loaded(
     votes += scores
     folder, screen = tmp_path / "run", console()
     results = experiment.run(THREE, folder, screen)
-    saved = checkpoint.latest(folder / "best")
+    saved = checkpoint_folder.latest(folder / "best")
     assert saved is not None
-    assert checkpoint.step_of(saved) == best
+    assert checkpoint_folder.step_of(saved) == best
     assert not (saved / "optimizer.json").exists()
     assert steps_of(folder) == [1, 2, 3]
     said = " ".join(screen.export_text().split())

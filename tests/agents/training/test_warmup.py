@@ -14,7 +14,7 @@ from rich.console import Console
 from small_runs import SMALL
 
 from maporl_agents.config import GameConfig, WarmupConfig
-from maporl_agents.records import checkpoint
+from maporl_agents.records import checkpoint_folder
 from maporl_agents.records.log_lines import log_lines
 from maporl_agents.records.run_log import RunLog
 from maporl_agents.training import experiment, warmup
@@ -75,7 +75,7 @@ def test_a_run_that_goes_on_warms_up_once(
             patch.setattr(warmup, "_imitate", die)
         with pytest.raises(KeyboardInterrupt):
             experiment.run(WARM, cut, console())
-    assert (checkpoint.latest(cut / "checkpoints") is not None) == (killed == "after it")
+    assert (checkpoint_folder.latest(cut / "checkpoints") is not None) == (killed == "after it")
     screen = console()
     experiment.resume(cut, screen)
     assert ("warm-up: " in said(screen)) == (killed == "in the warm-up")
@@ -105,9 +105,9 @@ def test_without_one_right_answer_the_run_goes_on(tmp_path: Path) -> None:
     )
     assert "the run goes on without a warm-up: try worked examples (--game.shots 1)" in told
     assert all(torch.equal(before[name], p) for p, name in learner.parameter_names().items())
-    saved = checkpoint.latest(tmp_path / "run" / "checkpoints")
+    saved = checkpoint_folder.latest(tmp_path / "run" / "checkpoints")
     assert saved is not None
-    assert checkpoint.step_of(saved) == 0
+    assert checkpoint_folder.step_of(saved) == 0
 
 
 def test_settings_of_a_warm_up_are_checked() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from maporl_agents.records import checkpoint
+from maporl_agents.records import checkpoint_folder
 
 OPTIMIZERS: dict[str, Callable[[list], torch.optim.Optimizer]] = {
     "adamw": lambda groups: torch.optim.AdamW(groups, lr=0.1, betas=(0.8, 0.9), eps=1e-5),
@@ -55,24 +55,26 @@ class Job:
         self.schedule.step()
 
     def bits(self) -> list[bytes]:
-        tensors, state = checkpoint.optimizer_state(self.optimizer, self.names)
+        tensors, state = checkpoint_folder.optimizer_state(self.optimizer, self.names)
         numbers = [*self.parameters.values(), *(tensors[key] for key in sorted(tensors))]
         rates = [[group["settings"] for group in state["groups"]], self.schedule.state_dict()]
         return [one.detach().numpy().tobytes() for one in numbers] + [json.dumps(rates).encode()]
 
     def save(self, folder: Path) -> None:
-        tensors, state = checkpoint.optimizer_state(self.optimizer, self.names)
-        checkpoint.save_tensors(folder / "optimizer.safetensors", tensors)
-        checkpoint.save_tensors(folder / "weights.safetensors", self.parameters)
+        tensors, state = checkpoint_folder.optimizer_state(self.optimizer, self.names)
+        checkpoint_folder.save_tensors(folder / "optimizer.safetensors", tensors)
+        checkpoint_folder.save_tensors(folder / "weights.safetensors", self.parameters)
         saved = {"optimizer": state, "schedule": self.schedule.state_dict()}
-        checkpoint.save_json(folder / "optimizer.json", saved)
+        checkpoint_folder.save_json(folder / "optimizer.json", saved)
 
     def load(self, folder: Path) -> None:
-        state = checkpoint.load_json(folder / "optimizer.json")
-        tensors = checkpoint.load_tensors(folder / "optimizer.safetensors")
-        checkpoint.load_optimizer_state(self.optimizer, self.names, tensors, state["optimizer"])
+        state = checkpoint_folder.load_json(folder / "optimizer.json")
+        tensors = checkpoint_folder.load_tensors(folder / "optimizer.safetensors")
+        checkpoint_folder.load_optimizer_state(
+            self.optimizer, self.names, tensors, state["optimizer"]
+        )
         self.schedule.load_state_dict(state["schedule"])
-        for name, value in checkpoint.load_tensors(folder / "weights.safetensors").items():
+        for name, value in checkpoint_folder.load_tensors(folder / "weights.safetensors").items():
             self.parameters[name].data.copy_(value)
 
 
@@ -82,7 +84,7 @@ def test_training_goes_on_bitwise(tmp_path: Path, kind: str, backwards: bool) ->
     """E2: cut before every step, also where the parameters come in another order."""
     whole = Job(kind)
     for cut in range(4):
-        folder = checkpoint.save(tmp_path, cut, whole.save)
+        folder = checkpoint_folder.save(tmp_path, cut, whole.save)
         before = whole.bits()
         whole.step(cut)
         resumed = Job(kind, backwards=backwards)
@@ -96,8 +98,10 @@ def test_training_goes_on_bitwise(tmp_path: Path, kind: str, backwards: bool) ->
 def test_settings_become_the_saved_ones() -> None:
     saved, fresh = Job("adamw"), Job("adamw amsgrad")
     saved.step(0)
-    checkpoint.load_optimizer_state(
-        fresh.optimizer, fresh.names, *checkpoint.optimizer_state(saved.optimizer, saved.names)
+    checkpoint_folder.load_optimizer_state(
+        fresh.optimizer,
+        fresh.names,
+        *checkpoint_folder.optimizer_state(saved.optimizer, saved.names),
     )
     first, second = fresh.optimizer.param_groups
     assert first["betas"] == (0.8, 0.9)
@@ -109,8 +113,8 @@ def test_names_may_be_given_by_id() -> None:
     job = Job("adamw")
     job.step(0)
     by_id = {id(parameter): name for parameter, name in job.names.items()}
-    tensors, state = checkpoint.optimizer_state(job.optimizer, by_id)
-    same_tensors, same_state = checkpoint.optimizer_state(job.optimizer, job.names)
+    tensors, state = checkpoint_folder.optimizer_state(job.optimizer, by_id)
+    same_tensors, same_state = checkpoint_folder.optimizer_state(job.optimizer, job.names)
     assert state == same_state
     assert set(tensors) == set(same_tensors)
     assert "policy.weight/exp_avg" in tensors
@@ -120,11 +124,11 @@ def test_names_may_be_given_by_id() -> None:
 def test_the_saved_state_is_a_copy() -> None:
     job = Job("adamw")
     job.step(0)
-    tensors, state = checkpoint.optimizer_state(job.optimizer, job.names)
+    tensors, state = checkpoint_folder.optimizer_state(job.optimizer, job.names)
     before = tensors["policy.bias/exp_avg"].clone()
     job.step(1)
     assert torch.equal(tensors["policy.bias/exp_avg"], before)
-    checkpoint.load_optimizer_state(job.optimizer, job.names, tensors, state)
+    checkpoint_folder.load_optimizer_state(job.optimizer, job.names, tensors, state)
     job.step(1)
     assert torch.equal(tensors["policy.bias/exp_avg"], before)
 
@@ -158,25 +162,25 @@ def test_a_state_that_does_not_fit_is_named_and_changes_nothing(misfit: str) -> 
     job, other = Job("adamw"), Job("adamw")
     job.step(0)
     other.step(5)
-    tensors, state = checkpoint.optimizer_state(other.optimizer, other.names)
+    tensors, state = checkpoint_folder.optimizer_state(other.optimizer, other.names)
     change, says = MISFITS[misfit]
     change(state, tensors)
     before = job.bits()
     with pytest.raises(ValueError, match=says):
-        checkpoint.load_optimizer_state(job.optimizer, job.names, tensors, state)
+        checkpoint_folder.load_optimizer_state(job.optimizer, job.names, tensors, state)
     assert job.bits() == before
 
 
 def test_every_parameter_needs_a_name_of_its_own() -> None:
     job = Job("adamw")
     with pytest.raises(ValueError, match=r"shape \(3, 4\) in the optimizer has no name"):
-        checkpoint.optimizer_state(job.optimizer, {})
+        checkpoint_folder.optimizer_state(job.optimizer, {})
     with pytest.raises(ValueError, match="Two parameters in the optimizer are named 'x'"):
-        checkpoint.optimizer_state(job.optimizer, dict.fromkeys(job.names, "x"))
+        checkpoint_folder.optimizer_state(job.optimizer, dict.fromkeys(job.names, "x"))
 
 
 def test_a_setting_that_json_cannot_hold_is_refused() -> None:
     job = Job("adamw")
     job.optimizer.param_groups[0]["lr"] = torch.tensor(0.1)
     with pytest.raises(ValueError, match="optimizer, lr is a Tensor"):
-        checkpoint.optimizer_state(job.optimizer, job.names)
+        checkpoint_folder.optimizer_state(job.optimizer, job.names)

@@ -1,7 +1,8 @@
-"""A learner's checkpoints: written and read back at once, and examined before one is used.
+"""Save and load checkpoints of training: weights, optimiser state, schedule, controls.
 
-`checkpoint` says that files are those that were written. That what they hold makes sense is checked
-here alone, in `_examined`, so that nothing is changed by a checkpoint of which a part is wrong.
+A checkpoint is read back as soon as it is written, and examined before it is used.
+`records.checkpoint_folder` keeps its files whole through a kill; that what they hold makes sense is
+checked here alone, in `_examined`, so that a checkpoint of which a part is wrong changes nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from torch import Tensor
 from maporl_agents import ranks
 from maporl_agents.models.sources.weight_files import WeightPair, fingerprint
 from maporl_agents.models.team import Team
-from maporl_agents.records import checkpoint
-from maporl_agents.records.checkpoint import CheckpointError
+from maporl_agents.records import checkpoint_folder
+from maporl_agents.records.checkpoint_folder import CheckpointError
 from maporl_agents.records.optimizer_state import require_fitting
 from maporl_agents.training.first_folder import from_first
 from maporl_agents.update.optimiser import PolicyLearner
@@ -45,9 +46,11 @@ def save_checkpoint(folder: Path, step: int, learner: PolicyLearner) -> Path:
             weights = team.read(target)
         except (CheckpointError, ValueError) as error:
             raise _unreadable(error) from error
-        tensors, state = checkpoint.optimizer_state(learner.optimizer, learner.parameter_names())
-        checkpoint.save_tensors(target / "optimizer.safetensors", tensors)
-        checkpoint.save_json(
+        tensors, state = checkpoint_folder.optimizer_state(
+            learner.optimizer, learner.parameter_names()
+        )
+        checkpoint_folder.save_tensors(target / "optimizer.safetensors", tensors)
+        checkpoint_folder.save_json(
             target / "optimizer.json",
             {
                 "optimizer": state,
@@ -61,7 +64,7 @@ def save_checkpoint(folder: Path, step: int, learner: PolicyLearner) -> Path:
         except (CheckpointError, ValueError) as error:
             raise _unreadable(error) from error
 
-    return ranks.first(lambda: checkpoint.save(folder / "checkpoints", step, write))
+    return ranks.first(lambda: checkpoint_folder.save(folder / "checkpoints", step, write))
 
 
 def load_checkpoint(folder: Path, learner: PolicyLearner) -> int:
@@ -74,7 +77,7 @@ def load_checkpoint(folder: Path, learner: PolicyLearner) -> int:
         CheckpointError: it is damaged, or holds what no run saves. The learner is unchanged.
         ValueError: it is of other settings than the learner. The learner is unchanged.
     """
-    with from_first(lambda: checkpoint.latest(folder / "checkpoints")) as newest:
+    with from_first(lambda: checkpoint_folder.latest(folder / "checkpoints")) as newest:
         if newest is None:
             return 0
         try:
@@ -83,7 +86,7 @@ def load_checkpoint(folder: Path, learner: PolicyLearner) -> int:
         except CheckpointError as error:
             problem = str(error).removesuffix(".")
             raise CheckpointError(f"Checkpoint {newest} is damaged: {problem}. {REMEDY}") from error
-        return checkpoint.step_of(newest)
+        return checkpoint_folder.step_of(newest)
 
 
 def load_weights(checkpoint_folder: Path, team: Team) -> None:
@@ -133,12 +136,12 @@ def _examined(folder: Path, learner: PolicyLearner, weights: Sequence[WeightPair
         CheckpointError: it holds what no run saves.
         ValueError: it is of other settings than the learner.
     """
-    state = checkpoint.load_json(folder / "optimizer.json")
+    state = checkpoint_folder.load_json(folder / "optimizer.json")
     if not isinstance(state, dict) or not {"optimizer", "schedule"} <= state.keys():
         raise CheckpointError("optimizer.json is not an object with optimizer and schedule")
     if "weights" in state and state["weights"] != fingerprint(saved for _, saved in weights):
         raise CheckpointError("its weights are not those that were saved with its optimizer.json")
-    tensors = checkpoint.load_tensors(folder / "optimizer.safetensors")
+    tensors = checkpoint_folder.load_tensors(folder / "optimizer.safetensors")
     require_fitting(learner.optimizer, learner.parameter_names(), tensors, state["optimizer"])
     controls = state.get("controls")
     if "controls" in state and not _alike(controls, learner.controls()):
@@ -178,7 +181,7 @@ def _take_over(saved: _Saved, learner: PolicyLearner) -> None:
     learner.team.take_over(saved.weights)
     groups, schedule = learner.optimizer.param_groups, learner.schedule
     settings = [{k: v for k, v in group.items() if k != "params"} for group in groups]
-    checkpoint.load_optimizer_state(
+    checkpoint_folder.load_optimizer_state(
         learner.optimizer, learner.parameter_names(), saved.tensors, saved.optimizer
     )
     for group, kept, peak, factor in zip(

@@ -1,4 +1,4 @@
-"""What is saved is read back at once; a checkpoint that holds what no run saves changes nothing."""
+"""Checkpoints of training are read back; one that holds what no run saves changes nothing."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ from maporl_agents.config import GameConfig, PPOConfig, TeamConfig
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.sources import weight_files
 from maporl_agents.models.team import Team
-from maporl_agents.records import checkpoint as checkpoints
-from maporl_agents.records import questions_record
+from maporl_agents.records import checkpoint_folder, questions_record
 from maporl_agents.records.storage import CheckpointError
+from maporl_agents.training.checkpointing import load_checkpoint, save_checkpoint
 from maporl_agents.training.experiment import read_config
-from maporl_agents.training.restore import load_checkpoint, save_checkpoint
 from maporl_agents.update.optimiser import PPOLearner
 
 PPO = PPOConfig(warmup_steps=0, reward_scale=True, kl_target=0.1)
@@ -59,7 +58,7 @@ def stepped(learner: PPOLearner) -> PPOLearner:
 
 def state_of(learner: PPOLearner) -> dict[str, Any]:
     """Return all that a checkpoint restores, to be compared."""
-    tensors, state = checkpoints.optimizer_state(learner.optimizer, learner.parameter_names())
+    tensors, state = checkpoint_folder.optimizer_state(learner.optimizer, learner.parameter_names())
     tensors |= {name: p.detach().clone() for p, name in learner.parameter_names().items()}
     rest = {"state": state, "schedule": learner.schedule.state_dict(), "c": learner.controls()}
     return {"tensors": {n: t.tolist() for n, t in tensors.items()}, "rest": rest}
@@ -192,8 +191,8 @@ def edited_copy(saved: Path, folder: Path, edit: Callable[[Path], None]) -> Path
     copy = folder / "checkpoints" / "step-000001"
     shutil.copytree(saved / "checkpoints" / "step-000001", copy)
     edit(copy)
-    (copy / checkpoints.MANIFEST).unlink()
-    checkpoints._seal(copy, 1)
+    (copy / checkpoint_folder.MANIFEST).unlink()
+    checkpoint_folder._seal(copy, 1)
     return copy
 
 

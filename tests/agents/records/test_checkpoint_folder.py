@@ -10,15 +10,15 @@ import pytest
 import torch
 from checkpoint_cases import content, files_of, names, newest, save, writer
 
-from maporl_agents.records import checkpoint
-from maporl_agents.records.checkpoint import CheckpointError
+from maporl_agents.records import checkpoint_folder
+from maporl_agents.records.checkpoint_folder import CheckpointError
 
 # --- Save and find -----------------------------------------------------------
 
 
 def test_a_checkpoint_is_what_was_written_and_the_newest_is_found(tmp_path: Path) -> None:
     root = tmp_path / "runs" / "checkpoints"
-    assert checkpoint.latest(root) is None
+    assert checkpoint_folder.latest(root) is None
     for step in (0, 9, 12):
         folder = save(root, step, keep=3)
         assert folder == root / f"step-{step:06d}"
@@ -43,7 +43,7 @@ def test_the_newest_is_by_number_and_foreign_names_are_ignored(tmp_path: Path) -
 def test_a_folder_without_any_checkpoint_has_no_newest(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing here")
     (tmp_path / ".saving-step-000001-0").mkdir()
-    assert checkpoint.latest(tmp_path) is None
+    assert checkpoint_folder.latest(tmp_path) is None
 
 
 def test_old_ones_beyond_keep_are_removed_newer_ones_never(tmp_path: Path) -> None:
@@ -59,14 +59,14 @@ def test_removal_waits_until_the_new_one_is_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path, 1, keep=1)
-    honest = checkpoint.verify
+    honest = checkpoint_folder.verify
 
     def verify(folder: Path) -> None:  # a disk that loses the last byte of what was written
         path = folder / "state.json"
         os.truncate(path, path.stat().st_size - 1)
         honest(folder)
 
-    monkeypatch.setattr(checkpoint, "verify", verify)
+    monkeypatch.setattr(checkpoint_folder, "verify", verify)
     with pytest.raises(CheckpointError, match=r"Nothing was saved.*state\.json cut short"):
         save(tmp_path, 2, keep=1)
     monkeypatch.undo()
@@ -76,7 +76,7 @@ def test_removal_waits_until_the_new_one_is_checked(
 
 def test_the_same_step_can_be_saved_again(tmp_path: Path) -> None:
     save(tmp_path, 3)
-    folder = checkpoint.save(tmp_path, 3, writer(4))
+    folder = checkpoint_folder.save(tmp_path, 3, writer(4))
     assert content(folder) == files_of(4)
     assert names(tmp_path) == {"step-000003", "latest"}
 
@@ -100,7 +100,7 @@ def test_what_the_writer_raises_passes_through_and_leaves_nothing(tmp_path: Path
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.save(tmp_path, 2, write)
+        checkpoint_folder.save(tmp_path, 2, write)
     assert names(tmp_path) == {"step-000001", "latest"}
 
 
@@ -109,13 +109,13 @@ def test_bad_numbers_are_refused_before_anything_is_made(
     tmp_path: Path, options: dict[str, int]
 ) -> None:
     with pytest.raises(ValueError, match="at least"):
-        checkpoint.save(tmp_path / "new", write=writer(1), **options)
+        checkpoint_folder.save(tmp_path / "new", write=writer(1), **options)
     assert not (tmp_path / "new").exists()
 
 
 def test_a_writer_that_leaves_nothing_or_a_pickle_saves_nothing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="left no file"):
-        checkpoint.save(tmp_path, 1, lambda folder: None)
+        checkpoint_folder.save(tmp_path, 1, lambda folder: None)
     with pytest.raises(CheckpointError, match=r"Nothing was saved.*rng\.pth: a pickle"):
-        checkpoint.save(tmp_path, 1, lambda folder: torch.save({}, folder / "rng.pth"))
+        checkpoint_folder.save(tmp_path, 1, lambda folder: torch.save({}, folder / "rng.pth"))
     assert names(tmp_path) == set()

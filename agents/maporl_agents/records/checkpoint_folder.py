@@ -1,4 +1,7 @@
-"""Checkpoints that survive a kill at any moment: safetensors and JSON, nothing pickled.
+"""The folder of a checkpoint, written atomically: manifest, digests, the newest whole one, pruning.
+
+What a checkpoint of training holds (weights, optimiser state) is in `training.checkpointing`; here
+are folders of safetensors and JSON, nothing pickled, that survive a kill at any moment.
 
 A checkpoint is a folder `step-000012` with a `manifest.json` that holds size and SHA-256 of every
 file. It is written under another name, synced to the disk, checked, and only then renamed, so that
