@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,7 +84,8 @@ class Train:
     def _run(self) -> int:
         game = self.config.game
         given: dict[str, Any] = {"log_to": self.log_to}
-        carry_out: Any
+        run: Callable[..., Any]
+        go_on: Callable[..., Any]
         if game.env:
             env_maker(game.env)()  # a mistake is told before torch is loaded
         elif not self.config.self_play.game:
@@ -92,24 +93,24 @@ class Train:
         if game.env:
             from maporl_agents.bridges import outside_run
 
-            carry_out = outside_run
+            run, go_on = outside_run.run, outside_run.resume
         elif self.config.self_play.game:
-            from maporl_agents.self_play import run
+            from maporl_agents.self_play import run as self_play_run
 
-            carry_out = run
+            run, go_on = self_play_run.run, self_play_run.resume
         else:
-            from maporl_agents.training import experiment
+            from maporl_agents.training import experiment, resume
 
-            carry_out = experiment
+            run, go_on = experiment.run, resume.resume
         from maporl_agents.training.loop import Interrupted
 
         terminal = console(quiet=not ranks.is_first())
         folder = self.resume or folder_of(self.runs, self.config.name)
         try:
-            if self.resume:
-                carry_out.resume(folder, terminal, self.config, force=self.force, **given)
+            if self.resume or ranks.begun(str(folder)):  # a launcher has restarted its processes
+                go_on(folder, terminal, self.config, force=self.force, **given)
             else:
-                carry_out.run(self.config, folder, terminal, overwrite=self.overwrite, **given)
+                run(self.config, folder, terminal, overwrite=self.overwrite, **given)
         except Interrupted as stop:
             terminal.print(
                 f"\nstopped after step {stop.step}; saved. "

@@ -45,9 +45,9 @@ from maporl_agents.records.saved_settings import (
     SettingsDiffer,
     config_diff,
     plain_settings,
-    saved_settings,
+    require_same_settings,
 )
-from maporl_agents.records.storage import load_json, reason, write_text
+from maporl_agents.records.storage import reason, write_text
 from maporl_env.types import Transcript
 
 __all__ = [
@@ -174,14 +174,7 @@ class RunLog:
         require_own_files(folder)
         lock = acquire(folder)
         try:
-            diff = config_diff(saved_settings(load_json(folder / "config.json"), config), plain)
-            if diff and not force:
-                raise SettingsDiffer(
-                    f"The settings differ from those of the run in {folder}:\n"
-                    + "\n".join(diff)
-                    + "\nUse the old ones, go on with the new ones (--force), or start another run "
-                    "(--name)."
-                )
+            diff = require_same_settings(folder, config, force=force)
             log = cls(folder, plain, lock, loggers)
             log._cut(math.inf)
             if diff:

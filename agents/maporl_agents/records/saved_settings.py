@@ -1,4 +1,4 @@
-"""Settings as plain JSON values for config.json, and the differences between two of them."""
+"""Settings as plain JSON values for config.json; a run resumed with other settings is refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from maporl_agents.config import CONFIGS, RunConfig, from_dict, scheme_of, without_retired
-from maporl_agents.records.storage import require_plain
+from maporl_agents.records.storage import load_json, require_plain
 
 
 class SettingsDiffer(ValueError):
@@ -17,6 +17,29 @@ class SettingsDiffer(ValueError):
 
     The message has several lines: the differences, as `config_diff` returns them.
     """
+
+
+def require_same_settings(folder: Path, config: Any, *, force: bool = False) -> list[str]:
+    """Return the differences of settings from the saved ones of a run, as `config_diff` does.
+
+    Args:
+        folder: of the run that is resumed.
+        config: as at the start of the run; settings that are new since then at their defaults.
+        force: allow differences.
+
+    Raises:
+        SettingsDiffer: there are some, and `force` is False.
+        CheckpointError: the saved config.json is damaged.
+    """
+    saved = saved_settings(load_json(folder / "config.json"), config)
+    differences = config_diff(saved, plain_settings(config))
+    if differences and not force:
+        raise SettingsDiffer(
+            f"The settings differ from those of the run in {folder}:\n"
+            + "\n".join(differences)
+            + "\nUse the old ones, go on with the new ones (--force), or start another run (--name)."
+        )
+    return differences
 
 
 def config_diff(old: Any, new: Any) -> list[str]:

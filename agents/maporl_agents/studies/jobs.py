@@ -50,6 +50,7 @@ from maporl_agents.studies.controls import Measure, measure
 from maporl_agents.studies.sft import SFTConfig
 from maporl_agents.training import experiment
 from maporl_agents.training.loop import Interrupted, interruptible
+from maporl_agents.training.resume import resume
 from maporl_env.user_functions import source_digest
 
 Method = Literal["none", "ppo", "magrpo", "malt", "iac", "grpo", "sft", "own"]
@@ -304,7 +305,7 @@ def make_team(job: Job, run: Path, console: Console) -> Team:
             # Short: from the start again if it was cut.
             sft.run(config, job.recipe.sft, run, console, overwrite=True)
         elif (run / "config.json").is_file():
-            experiment.resume(run, console)
+            resume(run, console)
         else:
             few = min(RUN_QUESTIONS, config.eval.questions)
             brief = replace(config.eval, questions=few, questions_before=few, use="last")

@@ -38,6 +38,7 @@ from maporl_agents.systems.playing import USUAL_TOKENS, Cast, Play, played
 from maporl_agents.systems.tasks import BenchTask
 from maporl_agents.systems.votes import Pass
 from maporl_agents.training import experiment
+from maporl_agents.training.resume import resume
 from maporl_env.types import Question
 
 SchemeName = Literal["alone", "maporl", "grpo", "review", "malt", "mlpo", "magrpo", "iac"]
@@ -195,7 +196,7 @@ def _carried_out(config: RunConfig, folder: Path) -> Trained:
     quiet = Console(quiet=True)
     if not (folder / "results.json").is_file():
         if (folder / "config.json").is_file() and latest(folder / "checkpoints") is not None:
-            experiment.resume(folder, quiet)
+            resume(folder, quiet)
         else:
             experiment.run(config, folder, quiet, overwrite=True)
     config, made = experiment.load_team(folder, "last")

@@ -1,6 +1,7 @@
 """One training run from start to end: measure, train, measure again, draw.
 
 `run` is what ``maporl train`` does; `loop` goes step by step, and calls the run's scheme for each.
+`resume` goes on with a run that was stopped.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from maporl_agents.models.loading import Load, make_team
 from maporl_agents.models.parallel_bases import share_cores
 from maporl_agents.models.sharded import shard_bases
 from maporl_agents.models.team import Team
-from maporl_agents.play.model_defaults import kept_open, with_model_defaults
+from maporl_agents.play.model_defaults import with_model_defaults
 from maporl_agents.play.partners import partners_of, require_untrained
 from maporl_agents.records import checkpoint_folder, questions_record
 from maporl_agents.records.loggers import require_loggers
@@ -35,7 +36,7 @@ from maporl_agents.training import before as before_training
 from maporl_agents.training import loop
 from maporl_agents.training.before import Before
 from maporl_agents.training.checkpointing import load_checkpoint, load_weights, save_checkpoint
-from maporl_agents.training.first_folder import log_of
+from maporl_agents.training.first_folder import add_loggers, log_of
 from maporl_agents.training.loop import Interrupted, interruptible
 from maporl_agents.training.make_game import (
     LoadedGame,
@@ -43,7 +44,6 @@ from maporl_agents.training.make_game import (
     with_whole_names,
 )
 from maporl_agents.training.progress import evaluation_progress, progress_bar
-from maporl_agents.training.run_kind import add_loggers, go_back_to_checkpoint
 from maporl_agents.training.run_questions import (
     asked_before,
     fitting_parts,
@@ -78,7 +78,6 @@ __all__ = [
     "load_team",
     "measure",
     "read_config",
-    "resume",
     "run",
     "save_checkpoint",
     "train",
@@ -180,7 +179,7 @@ def build(
     return team, scheme.learner(config, team)
 
 
-def _serving(team: Team, config: RunConfig, folder: Path) -> AbstractContextManager[None]:
+def serving_of(team: Team, config: RunConfig, folder: Path) -> AbstractContextManager[None]:
     """Return the block in which the servers of the settings, if there are any, write messages."""
     if config.sampling.engine == "local":
         return nullcontext()
@@ -200,11 +199,8 @@ def run(
 ) -> dict[str, Any]:
     """Carry out a whole run in a fresh folder; return its results (also in ``results.json``).
 
-    `task` is that of the settings, if it was read; `log_to` are names of `loggers.LOGGERS`. Where a
-    launcher has restarted the processes of the run, it is resumed.
+    `task` is that of the settings, if it was read; `log_to` are names of `loggers.LOGGERS`.
     """
-    if ranks.begun(str(folder)):
-        return resume(folder, console, config, log_to=log_to, task=task)
     require_loggers(log_to)
     sampling, told = with_model_defaults(config.sampling, config.team.model)
     config = replace(config, game=with_whole_names(config.game), sampling=sampling)
@@ -219,60 +215,13 @@ def run(
     require_given(config, game, team)
     parts, noted = fitting_parts(config, game, team, parts, known)
     create = partial(RunLog.create, folder, config, overwrite=overwrite)
-    with _serving(team, config, folder), log_of(create, folder, config) as log:
+    with serving_of(team, config, folder), log_of(create, folder, config) as log:
         if ranks.is_first():
             checkpoint_folder.save_json(folder / questions_record.FILE, noted)
             save_given_questions(config, folder)
         add_loggers(log, config, log_to)
         ranks.begin(str(folder))
-        return _finish(config, game, learner, parts, noted, log, console, start=0)
-
-
-def resume(
-    folder: Path,
-    console: Console,
-    config: RunConfig | None = None,
-    *,
-    force: bool = False,
-    log_to: Sequence[str] = (),
-    task: Task | None = None,
-) -> dict[str, Any]:
-    """Continue a run from its newest checkpoint.
-
-    Args:
-        folder: of the run.
-        console: where progress is shown.
-        config: other settings than those of the run, e.g. more steps; None for its own.
-        force: use them although they differ, and data that changed since; else both are refused.
-        log_to: as for `run`.
-        task: as for `run`.
-
-    Raises:
-        ValueError: the settings differ (`SettingsDiffer`), do not fit the checkpoint, or ask for
-            fewer steps than are done; or the questions are others. The run is then as it was.
-    """
-    require_loggers(log_to)
-    saved = ranks.first(lambda: read_config(folder))
-    config = config or saved
-    sampling = kept_open(config.sampling, saved.sampling, config.team.model)
-    config = replace(config, game=with_whole_names(config.game), sampling=sampling)
-    game = make_game(config.game, task)
-    parts = parts_of(config, game)
-    known = questions_record.note(parts)
-    require_same_start(config, known)
-    team, learner = build(config, kept=saved, game=game)
-    parts, noted = fitting_parts(config, game, team, parts, known)
-    open_log = partial(RunLog.resume, folder, config, force=force)
-    with _serving(team, config, folder), log_of(open_log, folder, config) as log:
-        changes = partial(questions_record.changes, folder, config.game, parts, force=force)
-        for change in ranks.first(changes):
-            console.print(f"going on although {change}")
-        start = go_back_to_checkpoint(log, learner, config)
-        if force and ranks.is_first():
-            checkpoint_folder.save_json(folder / questions_record.FILE, noted)
-        add_loggers(log, config, log_to)
-        console.print(f"resuming {folder} after step {start} of {config.steps}")
-        return _finish(config, game, learner, parts, noted, log, console, start=start)
+        return finish(config, game, learner, parts, noted, log, console, start=0)
 
 
 def load_team(
@@ -293,7 +242,7 @@ def load_team(
     return config, team
 
 
-def _finish(
+def finish(
     config: RunConfig,
     game: LoadedGame,
     learner: PolicyLearner,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from maporl_agents import ranks
+from maporl_agents.config import RunConfig
+from maporl_agents.records.loggers import make_loggers
 from maporl_agents.records.muted_log import MutedLog
 from maporl_agents.records.run_log import RunLog
 
@@ -16,6 +18,12 @@ from maporl_agents.records.run_log import RunLog
 def log_of(open_log: Callable[[], RunLog], folder: Path, config: Any) -> RunLog:
     """Return the run log that `open_log` opens, on the first rank; a muted one on the others."""
     return open_log() if ranks.is_first() else MutedLog(folder, config)
+
+
+def add_loggers(log: RunLog, config: RunConfig, log_to: Sequence[str]) -> None:
+    """Send the metrics of a run to further loggers as well, on the first rank."""
+    if ranks.is_first():
+        log.loggers += make_loggers(log_to, config.name, log.config, log.folder, log.seen)
 
 
 @contextmanager

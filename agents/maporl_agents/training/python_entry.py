@@ -26,6 +26,7 @@ from maporl_agents.records.run_folder import folder_of
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.terminal import console
 from maporl_agents.training import experiment
+from maporl_agents.training import resume as resuming
 from maporl_agents.training.keywords import settings_with, told_in_keywords
 from maporl_agents.training.make_game import make_game, unjudged
 from maporl_agents.training.measured_settings import LOADING, UNTRAINED, refuse_idle
@@ -130,8 +131,8 @@ def train(
         with ranks.together():
             screen = console(quiet=quiet or not ranks.is_first())
             results = (
-                experiment.resume(folder, screen, config, force=force, log_to=log_to)
-                if resume
+                resuming.resume(folder, screen, config, force=force, log_to=log_to)
+                if resume or ranks.begun(str(folder))  # a launcher has restarted its processes
                 else experiment.run(config, folder, screen, overwrite=overwrite, log_to=log_to)
             )
     return Run(folder, config, results)

@@ -1,4 +1,4 @@
-"""How a run begins and goes on; for a run that is not one of debates, from start to end.
+"""Runs that are not of debates: how one begins, and how it is resumed.
 
 `experiment` carries out runs of debates, with their questions, ranks and servers. Other kinds
 (`self_play.run`, `bridges.outside_run`) need the settings, a learner and what to do with it.
@@ -13,37 +13,14 @@ from typing import Any
 
 from rich.console import Console
 
-from maporl_agents import ranks
 from maporl_agents.config import RunConfig
 from maporl_agents.play.model_defaults import kept_open, with_model_defaults
-from maporl_agents.records.loggers import make_loggers, require_loggers
+from maporl_agents.records.loggers import require_loggers
 from maporl_agents.records.run_log import RunLog
-from maporl_agents.training.checkpointing import load_checkpoint
+from maporl_agents.training.first_folder import add_loggers
+from maporl_agents.training.resume import go_back_to_checkpoint
 from maporl_agents.training.saved_run import read_config
 from maporl_agents.update.optimiser import PolicyLearner
-
-
-def add_loggers(log: RunLog, config: RunConfig, log_to: Sequence[str]) -> None:
-    """Send the metrics of a run to further loggers as well, on the first rank."""
-    if ranks.is_first():
-        log.loggers += make_loggers(log_to, config.name, log.config, log.folder, log.seen)
-
-
-def go_back_to_checkpoint(log: RunLog, learner: PolicyLearner, config: RunConfig) -> int:
-    """Load the newest checkpoint of a run; return its step, after which nothing is recorded.
-
-    Raises:
-        ValueError: fewer steps are asked for than are done. The run is then as it was.
-        CheckpointError: the checkpoint is damaged, or of another team.
-    """
-    start = load_checkpoint(log.folder, learner)
-    if start > config.steps:
-        raise ValueError(
-            f"{log.folder} has done {start} steps, more than the {config.steps} asked for: give at "
-            "least as many --steps, or start another run (--name)"
-        )
-    log.truncate_after(start)
-    return start
 
 
 @dataclass(frozen=True)
@@ -102,7 +79,7 @@ class RunKind:
         force: bool = False,
         log_to: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Continue a run from its newest checkpoint; arguments as for `experiment.resume`.
+        """Continue a run from its newest checkpoint; arguments as for `resume.resume`.
 
         Raises:
             ValueError: the settings differ and `force` is False, or fewer steps are asked for than

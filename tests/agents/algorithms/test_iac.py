@@ -31,6 +31,7 @@ from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.training import experiment
+from maporl_agents.training.resume import resume
 from maporl_agents.types import Completion, Rollout, StopReason
 from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.optimiser import PolicyLearner
@@ -335,7 +336,7 @@ def test_a_run_is_kept_read_back_and_continued_bitwise(tmp_path: Path) -> None:
         experiment.run(SMALL, cut, quiet)
     first = everything(experiment.load_team(cut, "last")[1])
     assert len(read_metrics(cut)) == 1
-    experiment.resume(cut, quiet)
+    resume(cut, quiet)
     same = everything(experiment.load_team(cut, "last")[1])
     for name, now in everything(team).items():
         assert torch.equal(now, same[name])

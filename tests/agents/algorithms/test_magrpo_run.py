@@ -32,6 +32,7 @@ from maporl_agents.records.run_log import read_metrics
 from maporl_agents.seeding import seed_of
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debate_config, debates_of, questions_of
+from maporl_agents.training.resume import resume
 
 SMALL = MAGRPOConfig(
     steps=2, questions_per_step=2, checkpoint_every=1, eval=EvalConfig(questions=4),
@@ -59,14 +60,14 @@ def test_a_run_is_kept_and_read_back(tmp_path: Path) -> None:
         experiment.run(small, cut, quiet)
     first = weights(experiment.load_team(cut)[1])
     assert read_metrics(cut) == metrics[:1]
-    experiment.resume(cut, quiet)
+    resume(cut, quiet)
     same = weights(experiment.load_team(cut)[1])
     now = weights(team)
     assert all(torch.equal(now[name], same[name]) for name in now)
     assert any(not torch.equal(now[name], first[name]) for name in now)
     assert read_metrics(cut) == metrics
     more = replace(small, steps=3)
-    experiment.resume(folder, quiet, more, force=True)
+    resume(folder, quiet, more, force=True)
     assert [row["step"] for row in read_metrics(folder)] == [1, 2, 3]
 
 

@@ -40,7 +40,7 @@ RUN = MALTConfig(
 
 
 def train(folder: Path, *, resume: bool = False, config: MALTConfig = RUN) -> Team:
-    """Do the training of `experiment.run` or `experiment.resume`, without what is measured."""
+    """Do the training of `experiment.run` or `resume`, without what is measured."""
     _, learner = experiment.build(config)
     questions = questions_of(config.game, "train")
     opened = RunLog.resume(folder, config) if resume else RunLog.create(folder, config)

@@ -20,6 +20,7 @@ from maporl_agents.play.model_defaults import (
     with_model_defaults,
 )
 from maporl_agents.training import experiment
+from maporl_agents.training.resume import resume
 
 
 def model(folder: Path, **said: object) -> str:
@@ -114,7 +115,7 @@ def test_a_run_says_and_saves_them_and_goes_on(
     experiment.run(config, tmp_path / "run", screen)
     assert "drawing with top_k 7" in screen.export_text()
     assert experiment.read_config(tmp_path / "run").sampling.truncation == (7, 1, 0)
-    experiment.resume(tmp_path / "run", screen, replace(config, steps=2), force=True)
+    resume(tmp_path / "run", screen, replace(config, steps=2), force=True)
     assert experiment.read_config(tmp_path / "run").sampling.truncation == (7, 1, 0)
 
 

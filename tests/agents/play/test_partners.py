@@ -22,6 +22,7 @@ from maporl_agents.play.speak import requests
 from maporl_agents.records import checkpoint_folder
 from maporl_agents.studies.controls import Cast
 from maporl_agents.training import experiment
+from maporl_agents.training.resume import resume
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.http_json import RemoteUnavailable
 from maporl_env.tasks import load_task
@@ -134,7 +135,7 @@ def test_a_partner_that_fails_is_a_fault_and_the_run_goes_on_from_its_checkpoint
         experiment.run(config, tmp_path / "run", console)
     step = checkpoint_folder.latest(tmp_path / "run" / "checkpoints")
     assert step is not None
-    experiment.resume(tmp_path / "run", console)
+    resume(tmp_path / "run", console)
     assert (tmp_path / "run" / "results.json").exists()
 
 

@@ -199,7 +199,7 @@ def test_what_is_too_long_is_left_out_if_wished(
 def test_a_question_is_kept_where_that_is_asked_for(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "_finish", lambda *args, **_: {"asked": args[3]})
+    monkeypatch.setattr(experiment, "finish", lambda *args, **_: {"asked": args[3]})
     config = replace(config, game=replace(config.game, long_questions="keep"))
     kept = experiment.run(config, tmp_path / "run", console())["asked"]
     assert [len(questions) for questions in kept.values()] == [13, 6]

@@ -207,7 +207,7 @@ class TestCarryOut:
             raise AssertionError("trained again")
 
         monkeypatch.setattr(jobs.experiment, "run", never)
-        monkeypatch.setattr(jobs.experiment, "resume", never)
+        monkeypatch.setattr(jobs, "resume", never)
         carry_out(Job(once, 0, (Measure(), ALONE)), tmp_path, quiet())
         assert missing(Job(once, 0, (Measure(), ALONE)), tmp_path) == ()
         assert measure_path(tmp_path, Measure()).stat().st_mtime_ns == before

@@ -27,6 +27,7 @@ from maporl_agents.config import (
 )
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.training import experiment, loop
+from maporl_agents.training.resume import resume
 from maporl_agents.update.optimiser import not_finite
 from maporl_agents.webpage.page import asked_words
 from maporl_agents.webpage.sources import load
@@ -97,7 +98,7 @@ class TestRun:
             experiment.run(config, cut, console())
         assert (stop.value.step, stop.value.signal_number) == (step, signal.SIGTERM)
         assert signal.getsignal(signal.SIGTERM) == handler
-        experiment.resume(cut, console())
+        resume(cut, console())
         experiment.run(config, whole, console())
         assert (cut / "results.json").read_bytes() == (whole / "results.json").read_bytes()
 
@@ -156,7 +157,7 @@ class TestRun:
         once = [(folder / name).read_bytes() for name in names]
         assert [text.count(b"\n") for text in once] == [SMALL.eval.questions] * 2
         for _ in range(2):
-            experiment.resume(folder, console())
+            resume(folder, console())
             assert [(folder / name).read_bytes() for name in names] == once
 
     @pytest.mark.thorough
@@ -174,7 +175,7 @@ class TestRun:
                 for text in [(tmp_path / "run" / "transcripts" / f"{stage}.jsonl").read_text()]
             )
             assert before == after[:2]
-            results = experiment.resume(tmp_path / "run", screen)
+            results = resume(tmp_path / "run", screen)
         said = screen.export_text()
         assert "measuring the untrained team on 2 held-out questions" in said
         assert "held-out questions: 2 before, 6 after" in said

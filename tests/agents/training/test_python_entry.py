@@ -21,6 +21,7 @@ from maporl_agents.recipes import recipe
 from maporl_agents.records.run_log import RunLog, SettingsDiffer
 from maporl_agents.terminal import console
 from maporl_agents.training import experiment, python_entry
+from maporl_agents.training.resume import resume
 from maporl_env import user_functions
 from maporl_env.types import Question
 
@@ -90,7 +91,7 @@ def test_a_run_of_objects(here: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(user_functions, "_GIVEN", {})
     assert experiment.held_out(run.config)[0] in QUESTIONS
     with pytest.raises(ValueError, match=r"'python:\w+' was an object of the Python"):
-        experiment.resume(run.folder, console())
+        resume(run.folder, console())
     with pytest.raises(ValueError, match=r"'python:model_.* was an object of the Python program"):
         maporl_agents.load_team(run.folder)
 

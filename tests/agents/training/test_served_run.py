@@ -31,6 +31,7 @@ from maporl_agents.play.served import serving
 from maporl_agents.play.spoken import OtherWeights
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.training import experiment
+from maporl_agents.training.resume import resume
 from maporl_env.http_json import RemoteUnavailable
 
 TINY = tiny.checkpoint(0)
@@ -154,7 +155,7 @@ def test_a_run_without_any_server_left_is_saved_and_resumed(work_folder: Path) -
     done = len(read_metrics(folder))
     assert 0 < done < 3
     with running(TINY) as back:
-        experiment.resume(folder, Console(file=io.StringIO()), served(config, back), force=True)
+        resume(folder, Console(file=io.StringIO()), served(config, back), force=True)
     assert_close(adapters(folder), whole, config)
 
 

@@ -21,6 +21,7 @@ from maporl_agents.records import questions_record
 from maporl_agents.records.saved_settings import SettingsDiffer
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import training_questions
+from maporl_agents.training.resume import resume
 from maporl_env import sandbox
 from maporl_env.tasks import BUILT_IN, files, load_task, shopping
 from maporl_env.tasks.published import anli, gsm8k, tinygsm
@@ -177,15 +178,14 @@ def test_a_run_does_not_go_on_with_other_questions(
     if on_disk:
         monkeypatch.setenv("MAPORL_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(files, "LARGE_BYTES", 0)
-    monkeypatch.setattr(experiment, "_finish", lambda *_, **__: {})  # what is checked comes before
-    monkeypatch.setattr(experiment, "load_checkpoint", lambda *_: 0)
+    monkeypatch.setattr(experiment, "finish", lambda *_, **__: {})  # what is checked comes before
     folder = tmp_path / "run"
     experiment.run(config, folder, console())
     noted = json.loads((folder / questions_record.FILE).read_text())
     assert {name: entry["count"] for name, entry in noted.items()} == {
         "training": 12, "held-out": 4,
     }  # fmt: skip
-    experiment.resume(folder, console())
+    resume(folder, console())
 
     file = tmp_path / "data" / f"{part}.jsonl"
     text = file.read_text()
@@ -196,35 +196,34 @@ def test_a_run_does_not_go_on_with_other_questions(
     name = "training" if part == "train" else "held-out"
     named = f"the {name} questions .*{tmp_path / 'data'}.* are not those .*--force"
     with pytest.raises(ValueError, match=named):
-        experiment.resume(folder, console())
+        resume(folder, console())
     with pytest.raises(SettingsDiffer):  # told first: they may be why the questions are others
-        experiment.resume(folder, console(), replace(config, seed=9))
+        resume(folder, console(), replace(config, seed=9))
     assert tree(folder) == before
 
     screen = console()
-    experiment.resume(folder, screen, force=True)
+    resume(folder, screen, force=True)
     assert f"going on although the {name} questions" in screen.file.getvalue()  # type: ignore[attr-defined]
-    experiment.resume(folder, console())  # from now on those are its questions
+    resume(folder, console())  # from now on those are its questions
     file.write_text(text)
     with pytest.raises(ValueError, match="are not those"):
-        experiment.resume(folder, console())
+        resume(folder, console())
 
 
 def test_a_run_of_an_earlier_version_goes_on(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "_finish", lambda *_, **__: {"went": "on"})
-    monkeypatch.setattr(experiment, "load_checkpoint", lambda *_: 0)
+    monkeypatch.setattr(experiment, "finish", lambda *_, **__: {"went": "on"})
     folder = tmp_path / "run"
     experiment.run(config, folder, console())
     (folder / questions_record.FILE).unlink()
     settings = json.loads((folder / "config.json").read_text())
     del settings["game"]["train_split"]
     (folder / "config.json").write_text(json.dumps(settings))
-    assert experiment.resume(folder, console()) == {"went": "on"}
+    assert resume(folder, console()) == {"went": "on"}
     other = replace(config, game=replace(config.game, train_split="test"))
     with pytest.raises(SettingsDiffer, match=r"\+ game.train_split: \"test\""):
-        experiment.resume(folder, console(), other)
+        resume(folder, console(), other)
 
 
 @pytest.mark.thorough
@@ -254,7 +253,7 @@ def test_a_run_is_trained_on_the_split_that_is_named_and_holds_one_team_while_it
     first = screen.file.getvalue().splitlines()[0]  # type: ignore[attr-defined]
     assert first == f"training on 5 questions: split 'dev' of task {tmp_path / 'data'}"
     teams.clear()
-    experiment.resume(tmp_path / "run", console(), replace(config, steps=2), force=True)
+    resume(tmp_path / "run", console(), replace(config, steps=2), force=True)
     assert alive == [1, 1]
     assert trained_on == [[row["id"] for row in rows("train", 20)[15:]]] * 2
 

@@ -24,6 +24,7 @@ from maporl_agents.records import checkpoint_folder
 from maporl_agents.records.log_lines import log_lines
 from maporl_agents.training import experiment, validation
 from maporl_agents.training.progress import progress_bar
+from maporl_agents.training.resume import resume
 from maporl_agents.training.validation import validation_slice
 from maporl_env.tasks import Task, load_task
 
@@ -186,7 +187,7 @@ def test_a_run_that_goes_on_ends_with_the_same_best(
             patch.setattr(experiment.loop, "take_step", dying_at(3, experiment.loop.take_step))
         with pytest.raises(KeyboardInterrupt):
             experiment.run(THREE, cut, console())
-    experiment.resume(cut, console())
+    resume(cut, console())
     assert (cut / "validation.jsonl").read_bytes() == (whole / "validation.jsonl").read_bytes()
     assert (cut / "results.json").read_bytes() == (whole / "results.json").read_bytes()
     [kept] = (path.name for path in (cut / "best").glob("step-*"))
@@ -218,7 +219,7 @@ def test_a_best_of_steps_that_are_made_anew_is_dropped(tmp_path: Path, votes: li
     experiment.run(THREE, folder, console())
     (folder / "checkpoints" / "step-000003" / "optimizer.json").write_text("{}")
     with pytest.warns(UserWarning, match="Going on from"):
-        experiment.resume(folder, console())
+        resume(folder, console())
     assert steps_of(folder) == [1, 2, 3]
     assert votes == []
     assert [path.name for path in (folder / "best").glob("step-*")] == ["step-000003"]
@@ -231,7 +232,7 @@ def test_more_steps_go_on_with_the_comparison(tmp_path: Path, votes: list[float]
     experiment.run(one, folder, console())
     assert steps_of(folder) == []
     votes += [0.7, 0.5, 0.6]
-    experiment.resume(folder, console(), THREE, force=True)
+    resume(folder, console(), THREE, force=True)
     assert steps_of(folder) == [1, 2, 3]
     assert [path.name for path in (folder / "best").glob("step-*")] == ["step-000001"]
 
@@ -255,14 +256,14 @@ def test_the_measurement_before_training_is_made_once(
             patch.setattr(experiment.loop, "take_step", dying_at(step, experiment.loop.take_step))
             begin = partial(experiment.run, replace(SMALL, steps=2))
             with pytest.raises(KeyboardInterrupt):
-                (begin if step == 1 else experiment.resume)(folder, console())
+                (begin if step == 1 else resume)(folder, console())
         assert len(stages) == 1
         kept = json.loads((folder / "before.json").read_text())["results"]
-    results = experiment.resume(folder, console())
+    results = resume(folder, console())
     assert len(stages) == 2
     assert results["before"] == kept
     other = replace(SMALL, steps=2, eval=EvalConfig(questions=2, seed=5))
-    experiment.resume(folder, console(), other, force=True)
+    resume(folder, console(), other, force=True)
     assert len(stages) == 4  # another noise: both are measured anew
 
 
@@ -332,6 +333,6 @@ class TestCurve:
         assert "validation 0.90 (step 2)" in said
         before = (folder / "metrics.jsonl").read_text()
         assert before.count("\n") == 4
-        experiment.resume(folder, console())
+        resume(folder, console())
         assert (folder / "metrics.jsonl").read_text() == before
         assert (folder / "curve.png").stat().st_size > 10_000

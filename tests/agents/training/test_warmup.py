@@ -19,6 +19,7 @@ from maporl_agents.records.log_lines import log_lines
 from maporl_agents.records.run_log import RunLog
 from maporl_agents.training import experiment, warmup
 from maporl_agents.training.make_game import make_game
+from maporl_agents.training.resume import resume
 from maporl_agents.training.warmup import warm_up
 from maporl_env.types import Question
 
@@ -77,14 +78,14 @@ def test_a_run_that_goes_on_warms_up_once(
             experiment.run(WARM, cut, console())
     assert (checkpoint_folder.latest(cut / "checkpoints") is not None) == (killed == "after it")
     screen = console()
-    experiment.resume(cut, screen)
+    resume(cut, screen)
     assert ("warm-up: " in said(screen)) == (killed == "in the warm-up")
     for name in ("metrics.jsonl", "warmup.jsonl", "results.json"):
         assert (cut / name).read_bytes() == (whole / name).read_bytes(), name
     results = json.loads((whole / "results.json").read_text())
     assert results["before"] == json.loads((whole / "before.json").read_text())["results"]
     other = replace(WARM, eval=replace(WARM.eval, seed=9))
-    experiment.resume(cut, console(), other, force=True)  # measures the team before its warm-up
+    resume(cut, console(), other, force=True)  # measures the team before its warm-up
     experiment.run(replace(other, name="bare"), tmp_path / "bare", console())
     both = [
         json.loads((f / "results.json").read_text())["before"] for f in (cut, tmp_path / "bare")
