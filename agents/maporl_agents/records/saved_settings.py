@@ -37,7 +37,8 @@ def require_same_settings(folder: Path, config: Any, *, force: bool = False) -> 
         raise SettingsDiffer(
             f"The settings differ from those of the run in {folder}:\n"
             + "\n".join(differences)
-            + "\nUse the old ones, go on with the new ones (--force), or start another run (--name)."
+            + "\nUse the old ones, go on with the new ones (--force), or start another run "
+            "(--name)."
         )
     return differences
 
