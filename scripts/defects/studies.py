@@ -1,4 +1,4 @@
-"""Defects in control arms and verdicts."""
+"""Defects in control arms, intervals over seeds and verdicts."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ DEFECTS = (
         ),
     ),
     Defects(
-        "agents/maporl_agents/studies/verdicts.py",
-        ("tests/agents/studies/test_verdicts.py",),
+        "agents/maporl_agents/studies/seed_intervals.py",
+        ("tests/agents/studies/test_seed_intervals.py",),
         (
             ("stdev(values) / math.sqrt(n)", "stdev(values) / n"),
             ("t_quantile(0.975, n - 1)", "t_quantile(0.975, n)"),
@@ -45,6 +45,12 @@ DEFECTS = (
                 "-math.inf if self.half_width is None else self.mean - self.half_width",
                 "self.mean - (self.half_width or 0)",
             ),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/studies/verdicts.py",
+        ("tests/agents/studies/test_verdicts.py",),
+        (
             ("if rise.high < MARGIN:", "if rise.mean < MARGIN:"),
             ("if change.low <= 0 <= change.high:", "if change.low <= 0:"),
             ('"higher" if change.mean > 0', '"higher" if change.mean < 0'),

@@ -1,4 +1,4 @@
-"""Clustered intervals, with the working beside each number."""
+"""Clustered intervals and quantiles of Student's t, with the working beside each number."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from maporl_env.intervals import (
     bootstrap,
     clustered_mean,
     share_of,
+    t_cdf,
     t_quantile,
     wilson,
 )
@@ -130,3 +131,33 @@ def test_a_share_says_how_its_interval_was_made() -> None:
     for wrong in ([], [1.5], [float("nan")]):
         with pytest.raises(ValueError, match=r"in \[0, 1\]"):
             share_of(wrong)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"),
+    [
+        (1, 12.7062047),
+        (2, 4.3026527),
+        (3, 3.1824463),
+        (4, 2.7764451),
+        (9, 2.2621572),
+        (30, 2.0422725),
+    ],
+)
+def test_t_quantiles_of_the_printed_tables(freedom: int, quantile: float) -> None:
+    assert t_quantile(0.975, freedom) == pytest.approx(quantile, abs=5e-8)
+
+
+def test_t_closed_forms() -> None:
+    """One degree is Cauchy: tan(pi (p - 1/2)). Two: F(t) = 1/2 + t / (2 sqrt(2 + t^2))."""
+    assert t_quantile(0.975, 1) == pytest.approx(math.tan(math.pi * 0.475))
+    for t in (-3.0, -0.5, 0.0, 1.0, 4.0):
+        assert t_cdf(t, 1) == pytest.approx(0.5 + math.atan(t) / math.pi)
+        assert t_cdf(t, 2) == pytest.approx(0.5 + t / (2 * math.sqrt(2 + t * t)))
+    assert t_quantile(0.975, 5000) == pytest.approx(1.96, abs=1e-3)  # towards the normal
+
+
+@pytest.mark.parametrize(("probability", "freedom"), [(0.4, 3), (1.0, 3), (0.9, 0)])
+def test_no_such_quantile(probability: float, freedom: int) -> None:
+    with pytest.raises(ValueError, match="no t quantile"):
+        t_quantile(probability, freedom)

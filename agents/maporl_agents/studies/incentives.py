@@ -14,7 +14,8 @@ from typing import Literal
 
 from maporl_agents.measure.debate_stats import Side, flipped
 from maporl_agents.studies.results import Arm, Decoding, Measurement, Stage, Study
-from maporl_agents.studies.verdicts import Estimate, Verdict, difference
+from maporl_agents.studies.seed_intervals import Estimate, difference
+from maporl_agents.studies.verdicts import Verdict
 
 CEILING = 0.94
 """Share of right outcomes without bonus above which an incentive has no room to show."""

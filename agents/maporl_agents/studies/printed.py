@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from maporl_agents.studies.claims import Judged, all_verdicts, holm, judged
+from maporl_agents.studies.claims import Judged, all_verdicts, judged
+from maporl_agents.studies.multiple_testing import holm
 from maporl_agents.studies.results import Arm, Decoding, Stage, Study
-from maporl_agents.studies.verdicts import Estimate, estimate
+from maporl_agents.studies.seed_intervals import Estimate, estimate
 
 COLUMNS = (
     "arm",

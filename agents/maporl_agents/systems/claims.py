@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from maporl_agents.studies.claims import holm
+from maporl_agents.studies.multiple_testing import holm
 from maporl_agents.systems.catalogue import SYSTEMS
-from maporl_agents.systems.intervals import TwoWay, paired, two_way
 from maporl_agents.systems.jobs import BenchResult
+from maporl_agents.systems.two_way_intervals import TwoWay, paired, two_way
 from maporl_agents.systems.votes import TOLERANCE
 
 LEVEL = 0.05

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from maporl_agents.config import RunConfig
-from maporl_agents.measure import terminal_report
+from maporl_agents.measure import learning_curve, terminal_report
 from maporl_agents.models.mixed_precision import slow_arithmetic
 from maporl_agents.phases import shares
 from maporl_agents.play.window_check import some
@@ -81,7 +81,7 @@ def show_results(
     """
     checkpoint_folder.save_json(log.folder / "results.json", stages)
     rows, picture = curve_of(log.folder), log.folder / "curve.png"
-    terminal_report.draw_curve(rows, stages["before"], stages["after"], picture, which)
+    learning_curve.draw_curve(rows, stages["before"], stages["after"], picture, which)
     title = f"{config.game.task}, {which}: {terminal_report.asked_words(stages)}"
     console.print(terminal_report.result_table(stages, title))
     warn(console, after)

@@ -6,7 +6,7 @@ from typing import Any
 
 from maporl_agents.studies.incentives import CASES, Case, flip_count, flip_rates, steps
 from maporl_agents.studies.results import Arm, Stage, Study
-from maporl_agents.studies.verdicts import estimate
+from maporl_agents.studies.seed_intervals import estimate
 from maporl_agents.webpage.sources import STAGES
 
 

@@ -21,8 +21,9 @@ from maporl_agents.measure.debate_stats import TurnStats
 from maporl_agents.records.storage import write_text
 from maporl_agents.studies.claims import Judged, all_verdicts, judged
 from maporl_agents.studies.results import Decoding, Metric, Study
-from maporl_agents.studies.verdicts import Estimate, Verdict, rise_verdict
-from maporl_agents.webpage import debates, figures
+from maporl_agents.studies.seed_intervals import Estimate
+from maporl_agents.studies.verdicts import Verdict, rise_verdict
+from maporl_agents.webpage import chart_data, debates
 from maporl_agents.webpage.incentives import incentives
 from maporl_agents.webpage.sources import DECODINGS, STAGES, Source, load
 from maporl_env.rendering.plain_text import harmless
@@ -100,11 +101,11 @@ def page_data(source: Source) -> dict[str, Any]:
         "metric": METRICS[study.metric],
         "interval": interval_words(study),
         "verdicts": {d: [_verdict(study, v) for v in said(source, d)] for d in DECODINGS},
-        "curves": figures.curves(study),
-        "flips": figures.flips(study),
-        "arms": figures.arms(study),
+        "curves": chart_data.curves(study),
+        "flips": chart_data.flips(study),
+        "arms": chart_data.arms(study),
         "incentives": incentives(study),
-        "training": figures.training(study),
+        "training": chart_data.training(study),
         "debates": debates.debate_sets(source.debates),
         "settings": {"settings": study.settings, "versions": study.versions},
     }

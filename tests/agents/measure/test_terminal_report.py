@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from rich.console import Console
 
 from maporl_agents.measure.terminal_report import (
     asked_words,
-    draw_curve,
     result_table,
     silence,
     telling_question,
@@ -136,10 +134,3 @@ def test_a_verifier_that_scored_nothing_is_warned_of() -> None:
     assert "none of 4 messages a score" in warning
     messages = (replace(messages[0], score=0.0), *messages[1:])
     assert unscored([replace(none, messages=messages)]) == []
-
-
-@pytest.mark.filterwarnings("error")
-def test_a_run_that_was_never_scored_has_a_picture_without_a_curve(tmp_path: Path) -> None:
-    results = {"sampled": {"turns": [turn()], "num_questions": 4}}
-    draw_curve([{"step": 1}], results, results, tmp_path / "curve.png", "4 questions")
-    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")

@@ -21,7 +21,7 @@ from maporl_agents.studies.incentives import (
 )
 from maporl_agents.studies.plan import StudyPlan, expected_minutes
 from maporl_agents.studies.results import Arm, SeedResult, Study
-from maporl_agents.studies.verdicts import estimate
+from maporl_agents.studies.seed_intervals import estimate
 
 
 class TestIncentives:

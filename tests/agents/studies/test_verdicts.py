@@ -1,84 +1,24 @@
-"""Estimates over seeds and the sentences that follow, with the working beside each number."""
+"""The sentences that follow from a study, and its claims, with the working beside each number."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
 from made_studies import make_study, measured
 
-from maporl_agents.studies.claims import holm, judge, judged
+from maporl_agents.studies.claims import judge, judged
 from maporl_agents.studies.results import Arm, Claim, SeedResult, Study
+from maporl_agents.studies.seed_intervals import difference, estimate
 from maporl_agents.studies.verdicts import (
     MARGIN,
-    Estimate,
     Verdict,
     against_verdict,
-    difference,
-    estimate,
     rise_verdict,
     shuffle_verdict,
     untrained_verdict,
     verdicts,
 )
-from maporl_env.intervals import t_cdf, t_quantile
-
-
-@pytest.mark.parametrize(
-    ("freedom", "quantile"),
-    [
-        (1, 12.7062047),
-        (2, 4.3026527),
-        (3, 3.1824463),
-        (4, 2.7764451),
-        (9, 2.2621572),
-        (30, 2.0422725),
-    ],
-)
-def test_t_quantiles_of_the_printed_tables(freedom: int, quantile: float) -> None:
-    assert t_quantile(0.975, freedom) == pytest.approx(quantile, abs=5e-8)
-
-
-def test_t_closed_forms() -> None:
-    """One degree is Cauchy: tan(pi (p - 1/2)). Two: F(t) = 1/2 + t / (2 sqrt(2 + t^2))."""
-    assert t_quantile(0.975, 1) == pytest.approx(math.tan(math.pi * 0.475))
-    for t in (-3.0, -0.5, 0.0, 1.0, 4.0):
-        assert t_cdf(t, 1) == pytest.approx(0.5 + math.atan(t) / math.pi)
-        assert t_cdf(t, 2) == pytest.approx(0.5 + t / (2 * math.sqrt(2 + t * t)))
-    assert t_quantile(0.975, 5000) == pytest.approx(1.96, abs=1e-3)  # towards the normal
-
-
-@pytest.mark.parametrize(("probability", "freedom"), [(0.4, 3), (1.0, 3), (0.9, 0)])
-def test_no_such_quantile(probability: float, freedom: int) -> None:
-    with pytest.raises(ValueError, match="no t quantile"):
-        t_quantile(probability, freedom)
-
-
-def test_estimate_by_hand() -> None:
-    """Values .1, .2, .3: mean .2, deviation .1, half width 4.3026527 * .1 / sqrt(3)."""
-    result = estimate([0.1, 0.2, 0.3])
-    assert result.mean == pytest.approx(0.2)
-    assert result.half_width == pytest.approx(4.3026527 * 0.1 / math.sqrt(3))
-    assert (result.low, result.high) == pytest.approx((0.2 - 0.248414, 0.2 + 0.248414), abs=1e-6)
-    assert str(result) == "+0.200 ± 0.248"
-
-
-def test_one_seed_has_no_interval() -> None:
-    result = estimate([0.5])
-    assert result.half_width is None
-    assert (result.low, result.high) == (-math.inf, math.inf)
-    with pytest.raises(ValueError, match="no values"):
-        estimate([])
-
-
-def test_differences_are_paired_by_seed() -> None:
-    """Seeds 1 and 2 are shared: .7 - .5 and .9 - .7, so .2 without any spread."""
-    result = difference({1: 0.7, 2: 0.9, 3: 0.0}, {2: 0.7, 1: 0.5, 4: 1.0})
-    assert result.values == pytest.approx((0.2, 0.2))
-    assert result.half_width == pytest.approx(0)
-    with pytest.raises(ValueError, match="no seed in common"):
-        difference({1: 0.7}, {2: 0.7})
 
 
 def seeds(*scores: float) -> dict[int, float]:
@@ -242,32 +182,6 @@ def test_claims_of_a_study_are_judged_by_decoding() -> None:
     study = replace(make_study(), claims=claims)
     assert [one.judgement for one in judged(study)] == ["holds", "fails"]
     assert [one.judgement for one in judged(study, "greedy")] == ["not measured"] * 2
-
-
-# --- Correction for the number of claims ------------------------------------------------------
-
-
-def test_holm_by_hand() -> None:
-    """Four tests: .01 * 4, .02 * 3, .03 * 2, .04 * 1; none below one that is smaller."""
-    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert holm([0.3, 0.5]) == [0.6, 0.6]
-    assert holm([0.4, 0.9]) == [0.8, 0.9]
-    assert holm([]) == []
-
-
-def test_a_claim_without_a_test_counts_and_has_none() -> None:
-    assert holm([None, 0.01, None]) == [None, 0.03, None]
-
-
-def test_p_values_are_those_of_student() -> None:
-    """An interval that ends at 0 has p = .05; of three values -1, 0, 4: t = .65, p = .58."""
-    edge = Estimate(0.3, 0.3, (0.0, 0.0, 0.0))
-    assert edge.p_value() == pytest.approx(0.05)
-    assert edge.p_value(against=0.3) == 1
-    assert estimate([-1.0, 0.0, 4.0]).p_value() == pytest.approx(0.5799, abs=1e-4)
-    assert estimate([0.2]).p_value() is None
-    assert estimate([0.2, 0.2, 0.2]).p_value() is None, "seeds of greedy decoding may be one"
-    assert Estimate(0.2, 0.1, (0.2,)).p_value() is None, "an interval over questions, one run"
 
 
 def test_a_claim_has_the_largest_p_of_its_sentences() -> None:

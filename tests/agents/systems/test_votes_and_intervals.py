@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from maporl_agents.systems.claims import front, judged
-from maporl_agents.systems.intervals import mean_squares, paired, two_way
+from maporl_agents.systems.two_way_intervals import mean_squares, paired, two_way
 from maporl_agents.systems.votes import Pass, accuracies, best, passes_for, tokens_of_first, winners
 from maporl_env.intervals import clustered_mean, t_quantile
 from maporl_env.types import Question

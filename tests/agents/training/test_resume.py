@@ -108,7 +108,7 @@ def test_a_finished_run_that_is_resumed_keeps_one_line_per_evaluated_debate(
     """Also where it was killed while the picture was drawn."""
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("maporl_agents.measure.terminal_report.draw_curve", killed)
+        patch.setattr("maporl_agents.measure.learning_curve.draw_curve", killed)
         with pytest.raises(KeyboardInterrupt):
             experiment.run(replace(SMALL, steps=1), folder, console())
     names = [f"transcripts/{stage}.jsonl" for stage in ("before", "after")]

@@ -14,8 +14,7 @@ from page_cases import HOSTILE, debate, make_run
 from maporl_agents.measure.debate_stats import Transition, TurnStats
 from maporl_agents.studies.results import Arm, Measurement, SeedResult, Study
 from maporl_agents.webpage import write_page
-from maporl_agents.webpage.debates import MAX_QUESTIONS, MAX_TEXT, debate_sets, shown
-from maporl_agents.webpage.figures import (
+from maporl_agents.webpage.chart_data import (
     MAX_POINTS,
     arms,
     curves,
@@ -23,6 +22,7 @@ from maporl_agents.webpage.figures import (
     training,
     warnings_of,
 )
+from maporl_agents.webpage.debates import MAX_QUESTIONS, MAX_TEXT, debate_sets, shown
 from maporl_agents.webpage.incentives import incentives
 from maporl_agents.webpage.page import page_data
 from maporl_agents.webpage.sources import load

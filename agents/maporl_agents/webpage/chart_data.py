@@ -1,4 +1,7 @@
-"""Data of the plots in the HTML report: all numbers are computed here, scripts only draw."""
+"""Data of the charts in the HTML report: all numbers are computed here, scripts only draw.
+
+The picture of a run that training leaves, curve.png, is drawn by `measure.learning_curve`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from maporl_agents.config import CONFIGS
 from maporl_agents.measure.alarms import alarms
 from maporl_agents.measure.debate_stats import TurnStats
 from maporl_agents.studies.results import Arm, Decoding, Measurement, Stage, Study
-from maporl_agents.studies.verdicts import Estimate, difference, estimate
+from maporl_agents.studies.seed_intervals import Estimate, difference, estimate
 from maporl_agents.webpage.sources import DECODINGS, STAGES
 
 Json = dict[str, Any]
