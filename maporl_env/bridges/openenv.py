@@ -19,6 +19,7 @@ import threading
 from typing import Any
 
 from maporl_env.bridges.single_agent import Partners, SingleAgentDebate
+from maporl_env.missing_extra import missing_extra
 
 try:
     from openenv.core.env_server.http_server import create_fastapi_app
@@ -26,8 +27,7 @@ try:
     from openenv.core.env_server.types import Action, Observation, State
 except ImportError as error:
     raise ImportError(
-        "the debate as an OpenEnv server needs the library: install the extra, pip install "
-        "'maporl[openenv]'"
+        missing_extra("the debate as an OpenEnv server", "openenv", "openenv")
     ) from error
 from pydantic import Field
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from maporl_env.common_adapter import CommonAdapter, warn_not_rendered
+from maporl_env.missing_extra import missing_extra
 from maporl_env.types import AgentID
 
 ACTIONS = ("up", "down", "right", "left", "stay", "interact")
@@ -157,7 +158,9 @@ def _kitchen(layout: str) -> Any:
     try:
         from overcooked import OvercookedGridworld
     except ImportError as error:
-        raise ImportError("Overcooked needs its package: install the extra overcooked") from error
+        raise ImportError(
+            missing_extra("the game Overcooked", "overcooked", "overcooked")
+        ) from error
     try:
         return OvercookedGridworld.from_layout_name(layout)
     except FileNotFoundError as error:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from pettingzoo import AECEnv
 
+from maporl_env.missing_extra import missing_extra
 from maporl_env.observations.spaces import DebateSpace, DebateText
 from maporl_env.reading.written_values import value_of
 from maporl_env.types import AgentID
@@ -211,8 +212,7 @@ def _maker(name: str, options: dict[str, Any]) -> Callable[[], Any]:
         library = importlib.import_module("textarena")
     except ImportError as error:
         raise ImportError(
-            "games of TextArena need the library: install the extra, pip install "
-            "'maporl[textarena]'"
+            missing_extra(f"the game textarena:{name}", "textarena", "textarena")
         ) from error
     known = importlib.import_module("textarena.envs.registration").ENV_REGISTRY
     if name not in known:

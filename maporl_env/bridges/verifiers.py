@@ -24,6 +24,7 @@ from typing import Any
 from maporl_env.answers import gold
 from maporl_env.config import DebateConfig
 from maporl_env.debate import Debate
+from maporl_env.missing_extra import missing_extra
 from maporl_env.prompts import chat
 from maporl_env.tasks import load_task
 from maporl_env.types import AgentID, Question
@@ -35,10 +36,8 @@ try:
     from openai import AsyncOpenAI
     from verifiers.v1.dialects.chat import message_to_wire
 except ImportError as error:
-    raise ImportError(
-        "the debate as an environment of verifiers needs version 0.4 of the library, and Python "
-        "3.11: install the extra, pip install 'maporl[verifiers]'"
-    ) from error
+    what = "the debate as an environment of verifiers (0.4, with Python 3.11 or later)"
+    raise ImportError(missing_extra(what, "verifiers", "verifiers")) from error
 from pydantic import Field, SerializeAsAny
 
 MAX_AGENTS = 8

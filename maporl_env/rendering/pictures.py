@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maporl_env.missing_extra import missing_extra
 from maporl_env.rendering.plain_text import harmless
 from maporl_env.types import Message, Question, Transcript
 
@@ -199,7 +200,4 @@ def _pillow(module: str) -> Any:
     try:
         return importlib.import_module(f"PIL.{module}")
     except ImportError:
-        raise ImportError(
-            "render_mode='rgb_array' draws with Pillow, which is not installed: "
-            "pip install 'maporl[render]'"
-        ) from None
+        raise ImportError(missing_extra("render_mode='rgb_array'", "Pillow", "render")) from None

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from maporl_env.missing_extra import missing_extra
 from maporl_env.tasks.splits import Numbered
 
 PROBE_SECONDS = 5.0
@@ -82,9 +83,9 @@ def _rows(name: str, config: str | None, split: str, streaming: bool) -> Iterato
     try:
         datasets = importlib.import_module("datasets")
     except ImportError:
+        instead = "or give the file or folder as data"
         raise ValueError(
-            f"{name} is read from the hub with the library 'datasets', which is not installed: "
-            "pip install 'maporl[hub]', or give the file or folder as data"
+            missing_extra(f"reading {name} from the hub", "datasets", "hub", instead=instead)
         ) from None
     address = hub_address()
     cut_off = not hub_answers(address)

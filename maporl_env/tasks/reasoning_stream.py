@@ -12,13 +12,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib
-import importlib.util
 import math
 import pickle
 import threading
 from collections.abc import Mapping
 from typing import Any
 
+from maporl_env.missing_extra import is_installed, missing_extra
 from maporl_env.types import Question
 from maporl_env.verifiers.outside_library import LibraryProcess
 from maporl_env.verifiers.reasoning import library_process
@@ -40,11 +40,8 @@ UNSUITABLE = {"composite": "it is a mixture of the others: name one of them"}
 
 def library() -> Any:
     """Return the module of the library; ImportError names the extra where it is missing."""
-    if importlib.util.find_spec("reasoning_gym") is None:
-        raise ImportError(
-            "the tasks reasoning_gym:NAME need the library reasoning-gym: install the extra, "
-            "pip install 'maporl[reasoning]'"
-        )
+    if not is_installed("reasoning_gym"):
+        raise ImportError(missing_extra("a task reasoning_gym:NAME", "reasoning-gym", "reasoning"))
     return importlib.import_module("reasoning_gym")
 
 

@@ -10,10 +10,10 @@ ask for, such as `9^{9^{9^9}}`; the process is ended where an answer takes too l
 
 from __future__ import annotations
 
-import importlib.util
 import re
 
 from maporl_env.answers import join_thousands, last_box, parse_answer
+from maporl_env.missing_extra import is_installed, missing_extra
 from maporl_env.reading.answer_lines import answer_line
 from maporl_env.types import Question
 from maporl_env.verifiers.outside_library import LibraryProcess, LibraryVerifier
@@ -44,11 +44,8 @@ class MathVerifier(LibraryVerifier):
 
     def __init__(self, seconds: float = 5.0) -> None:
         super().__init__(seconds)
-        if importlib.util.find_spec("math_verify") is None:
-            raise ImportError(
-                "the verifier of LaTeX answers needs math_verify: install the extra, "
-                "pip install 'maporl[math]'"
-            )
+        if not is_installed("math_verify"):
+            raise ImportError(missing_extra("the verifier math", "math-verify", "math"))
         self._known: dict[tuple[str, str | None], bool] = {}
 
     def __reduce__(self) -> tuple[type[MathVerifier], tuple[float]]:

@@ -14,6 +14,7 @@ from maporl_agents.commands.verifier_data import Data, counts_in_words, require_
 from maporl_agents.terminal import console
 from maporl_agents.verifier.config import FitConfig, VerifierConfig
 from maporl_agents.verifier.service_queue import Limits
+from maporl_env.missing_extra import missing_extra
 from maporl_env.user_functions import is_own_name
 
 if TYPE_CHECKING:
@@ -142,9 +143,7 @@ class Serve:
         try:
             from maporl_agents.verifier import serve
         except ModuleNotFoundError as error:
-            raise ImportError(
-                f"serving needs {error.name}: install the extra, pip install 'maporl[serve]'"
-            ) from error
+            raise ImportError(missing_extra("serving", error.name, "serve")) from error
         from maporl_agents.training.make_game import TOKEN_VARIABLE
 
         token = os.environ.get(TOKEN_VARIABLE) or None

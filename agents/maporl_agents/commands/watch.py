@@ -15,6 +15,7 @@ from maporl_agents.commands.chosen_flags import OneDebate
 from maporl_agents.config import GameConfig, JointGameConfig, Sampling, TeamConfig, Use, from_dict
 from maporl_agents.terminal import console
 from maporl_env.http_json import is_loopback
+from maporl_env.missing_extra import missing_extra
 from maporl_env.types import Question
 from maporl_env.user_functions import whole_name
 
@@ -75,9 +76,7 @@ class Watch(OneDebate):
         try:
             from maporl_agents.watch import app  # noqa: F401
         except ModuleNotFoundError as error:
-            raise ImportError(
-                f"watching needs {error.name}: install the extra, pip install 'maporl[serve]'"
-            ) from error
+            raise ImportError(missing_extra("watching", error.name, "serve")) from error
         watch(self, console())
         return 0
 

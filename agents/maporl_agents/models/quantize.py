@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from transformers.pytorch_utils import Conv1D
 
 from maporl_agents.config import TeamConfig
 from maporl_agents.models.mixed_precision import dtype_of
+from maporl_env.missing_extra import is_installed, missing_extra
 
 _BLOCK = 64
 """Weights that share a scale in "nf4"."""
@@ -39,17 +39,13 @@ def require_means(config: TeamConfig) -> None:
     Raises:
         ValueError: one sentence that names the missing package and how to get it.
     """
-    if config.quantization != "none" and not _installed("bitsandbytes"):
-        raise ValueError(
-            f"quantization={config.quantization!r} needs bitsandbytes, which is not installed: "
-            "pip install 'maporl[quant]'"
-        )
+    quantization = f"quantization={config.quantization!r}"
+    if config.quantization != "none" and not is_installed("bitsandbytes"):
+        raise ValueError(missing_extra(quantization, "bitsandbytes", "quant"))
     spread = config.device_map == "auto" or config.quantization != "none"
-    if spread and not _installed("accelerate"):
-        raise ValueError(
-            f"device_map={config.device_map!r} with quantization={config.quantization!r} needs "
-            "accelerate, which is not installed: pip install accelerate"
-        )
+    if spread and not is_installed("accelerate"):
+        asked = f"device_map={config.device_map!r} with {quantization}"
+        raise ValueError(missing_extra(asked, "accelerate", None))
 
 
 def require_plain(name: str, architecture: PreTrainedConfig, config: TeamConfig) -> None:
@@ -169,7 +165,3 @@ def _own_output(_layer: nn.Module, _arguments: Any, output: Tensor) -> Tensor:
 def _no_news_of_casts(record: logging.LogRecord) -> bool:
     """Silence a line that bitsandbytes writes at every call of every layer."""
     return "inputs will be cast" not in record.getMessage()
-
-
-def _installed(package: str) -> bool:
-    return find_spec(package) is not None

@@ -14,6 +14,8 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
+from maporl_env.missing_extra import missing_extra
+
 Floats = NDArray[np.float32]
 
 
@@ -140,7 +142,7 @@ def _made(name: str) -> Any:
         import minigrid  # noqa: F401 - registers its environments
     except ImportError as error:
         raise ModuleNotFoundError(
-            "minigrid is not installed: pip install 'maporl[mutual]' brings it"
+            missing_extra("the world red_ball", "minigrid", "mutual")
         ) from error
     return gymnasium.make(name)
 

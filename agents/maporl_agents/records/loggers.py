@@ -7,7 +7,6 @@ loggers go on with the same run there (its id is in `FILE`) and are not sent a s
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from maporl_agents.records.storage import write_text
+from maporl_env.missing_extra import is_installed, missing_extra
 
 
 class Logger(Protocol):
@@ -81,17 +81,21 @@ def _protocol() -> tuple[Any, Any]:
     try:
         from tensorboard.compat.proto import event_pb2, summary_pb2
     except ImportError as error:
-        raise ImportError("TensorBoard is missing: pip install 'maporl[train]'.") from error
+        words = missing_extra("writing events for TensorBoard", "tensorboard", "train")
+        raise ImportError(words) from error
     return event_pb2, summary_pb2
+
+
+def _missing(name: str) -> str:
+    """Return the error text for a logger of ``--log-to`` whose package is not installed."""
+    return missing_extra(f"--log-to {name}", name, None, instead="or leave this logger out")
 
 
 def _package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ValueError(
-            f"{name} is not installed: pip install {name}, or leave this logger out."
-        ) from error
+        raise ValueError(_missing(name)) from error
 
 
 class HostedLogger:
@@ -236,8 +240,8 @@ def require_loggers(names: Sequence[str]) -> None:
     for name in names:
         if name not in LOGGERS:
             raise ValueError(f"cannot log to {name!r}: choose among {', '.join(LOGGERS)}")
-        if importlib.util.find_spec(name) is None:
-            raise ValueError(f"{name} is not installed: pip install {name}, or do not --log-to it")
+        if not is_installed(name):
+            raise ValueError(_missing(name))
 
 
 def make_loggers(

@@ -30,11 +30,11 @@ class TestRefused:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_without_bitsandbytes(self, monkeypatch, kind: str) -> None:
-        monkeypatch.setattr(quantize, "_installed", lambda package: package != "bitsandbytes")
+        monkeypatch.setattr(quantize, "is_installed", lambda package: package != "bitsandbytes")
         self.refused(rf"'{kind}' needs bitsandbytes.*'maporl\[quant\]'", quantization=kind)
 
     def test_without_accelerate(self, monkeypatch) -> None:
-        monkeypatch.setattr(quantize, "_installed", lambda package: package != "accelerate")
+        monkeypatch.setattr(quantize, "is_installed", lambda package: package != "accelerate")
         self.refused("'nf4' needs accelerate.*pip install accelerate", quantization="nf4")
         self.refused("device_map='auto' .*needs accelerate", device_map="auto")
 

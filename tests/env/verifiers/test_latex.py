@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from maporl_env.types import Question
-from maporl_env.verifiers import latex
 from maporl_env.verifiers.latex import MathVerifier
 
 pytest.importorskip("math_verify")
@@ -93,6 +92,6 @@ def test_a_process_that_something_else_has_ended_is_started_again(verifier: Math
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="seconds must be a finite number > 0"):
         MathVerifier(0)
-    monkeypatch.setattr(latex.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'maporl\[math\]'"):
         MathVerifier()

@@ -7,7 +7,6 @@ is everything around that: whether it can, what is missing, and that nothing hal
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import shutil
 import tempfile
 from collections import Counter
@@ -34,6 +33,7 @@ from maporl_agents.models.sources.gguf_tokenizer import cut_as_trained
 from maporl_agents.models.sources.weight_files import write_model
 from maporl_agents.records.storage import GGUF_SOURCE, new_folder, require_new, save_json
 from maporl_agents.text.tokenizer_files import first_line
+from maporl_env.missing_extra import is_installed, missing_extra
 
 WeightType = Literal["float32", "bfloat16", "float16"]
 
@@ -119,11 +119,8 @@ def _require_gguf(file: Path) -> None:
 
 def require_library() -> None:
     """Raise ValueError, which says what to install, where the library `gguf` is missing."""
-    if importlib.util.find_spec("gguf") is None:
-        raise ValueError(
-            "a GGUF file is read with the library gguf, which is not installed: "
-            "pip install 'maporl[gguf]'"
-        )
+    if not is_installed("gguf"):
+        raise ValueError(missing_extra("reading a GGUF file", "gguf", "gguf"))
 
 
 def _examine(file: Path, linked: Path) -> Header:
