@@ -66,10 +66,10 @@ from gymnasium.error import ResetNeeded
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
-from maporl_env.collaboration.adapter import CollaborationAdapter, Infos, Observation
 from maporl_env.collaboration.equilibrium import best_response, logit_equilibrium, outcome
 from maporl_env.collaboration.game import ALONE, COLLABORATE, Rules
-from maporl_env.common_adapter import start_agents
+from maporl_env.collaboration.v0_base import CollaborationBase, Infos, Observation
+from maporl_env.env_members import start_agents
 from maporl_env.types import AgentID
 
 __all__ = [
@@ -96,7 +96,7 @@ _SIGNATURE = inspect.Signature(
 )
 
 
-class raw_env(CollaborationAdapter, AECEnv[AgentID, Any, Any]):
+class raw_env(CollaborationBase, AECEnv[AgentID, Any, Any]):
     """The game in the AEC interface, without wrappers.
 
     Options: those of :class:`Rules`, render_mode (None, "human", "ansi", "rgb_array"), and
@@ -153,7 +153,7 @@ class raw_env(CollaborationAdapter, AECEnv[AgentID, Any, Any]):
             self.render()
 
 
-class _ParallelCollaboration(CollaborationAdapter, ParallelEnv[AgentID, Any, Any]):
+class _ParallelCollaboration(CollaborationBase, ParallelEnv[AgentID, Any, Any]):
     """The game in the Parallel interface: one call per turn. Made by :func:`parallel_env`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:

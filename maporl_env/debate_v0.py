@@ -6,6 +6,7 @@ r"""# Debate: language models answer a question, read each other, and answer aga
 | Actions | any text (`DebateSpace`); or token ids (Box or Discrete) |
 | Observations | text (`DebateText`, a `str`); or token ids (Box) |
 | Parallel | yes, where the protocol is simultaneous (`debate`, `joint`, `self_correction`) |
+| Classes | `raw_env` (AEC), `env` (AEC, guarded), `parallel_env` (Parallel) |
 | Make | `pettingzoo.make("aec", "maporl/debate-v0")`, `pettingzoo.make("parallel", ...)` |
 
 ## Rules
@@ -97,9 +98,9 @@ from typing import Any
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
-from maporl_env.adapter import DebateAdapter, needs_reset
-from maporl_env.common_adapter import start_agents
 from maporl_env.config import DebateConfig
+from maporl_env.debate_v0_base import DebateBase, needs_reset
+from maporl_env.env_members import start_agents
 from maporl_env.types import AgentID
 
 __all__ = ["env", "parallel_env", "raw_env"]
@@ -110,7 +111,7 @@ Infos = dict[AgentID, dict[str, Any]]
 Flags = dict[AgentID, bool]
 
 
-class raw_env(DebateAdapter, AECEnv[AgentID, Any, Any]):
+class raw_env(DebateBase, AECEnv[AgentID, Any, Any]):
     """The debate in the AEC interface, without wrappers. Options: :class:`DebateConfig`.
 
     Raises:
@@ -176,7 +177,7 @@ class raw_env(DebateAdapter, AECEnv[AgentID, Any, Any]):
         self._end_turn()
 
 
-class _ParallelDebate(DebateAdapter, ParallelEnv[AgentID, Any, Any]):
+class _ParallelDebate(DebateBase, ParallelEnv[AgentID, Any, Any]):
     """The debate in the Parallel interface: one call per turn. Made by :func:`parallel_env`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import ArrayLike
 
-from maporl_env.collaboration.adapter import RENDER_MODES, CollaborationAdapter, Observation
 from maporl_env.collaboration.equilibrium import read_policy
+from maporl_env.collaboration.v0_base import RENDER_MODES, CollaborationBase, Observation
 
 
 class LoneCollaboration(gymnasium.Env[Observation, np.int64]):
@@ -37,7 +37,7 @@ class LoneCollaboration(gymnasium.Env[Observation, np.int64]):
     def __init__(
         self, partner: ArrayLike = 0.5, *, render_mode: str | None = None, **options: Any
     ) -> None:
-        self.core = CollaborationAdapter(render_mode=render_mode, **options)
+        self.core = CollaborationBase(render_mode=render_mode, **options)
         self.partner = read_policy("partner", partner, self.core.rules)
         self.render_mode = render_mode
         self.learner, self.other = self.core.possible_agents

@@ -19,7 +19,7 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from maporl_env.common_adapter import CommonAdapter, warn_not_rendered
+from maporl_env.env_members import EnvMembers, warn_not_rendered
 from maporl_env.missing_extra import missing_extra
 from maporl_env.types import AgentID
 
@@ -30,7 +30,7 @@ SOUP_NUMBERS = 6
 Vector = NDArray[np.float32]
 
 
-class OvercookedGame(CommonAdapter, ParallelEnv[AgentID, Any, Any]):
+class OvercookedGame(EnvMembers, ParallelEnv[AgentID, Any, Any]):
     """A kitchen; truncated after `horizon` turns.
 
     An observation is the state, followed by which cook one is, one-hot. The state holds, each as

@@ -18,10 +18,10 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
-from maporl_env.adapter import DebateAdapter
 from maporl_env.batched import BatchedDebate
 from maporl_env.bridges.single_agent import Partners, ask, assign, learner_index
 from maporl_env.config import DebateConfig
+from maporl_env.debate_v0_base import DebateBase
 from maporl_env.game import Game
 from maporl_env.types import AgentID
 
@@ -29,9 +29,9 @@ Indices = int | Sequence[int] | None
 
 
 class Lane:
-    """One learner of one debate; other attributes are those of its debate (`DebateAdapter`)."""
+    """One learner of one debate; other attributes are those of its debate (`DebateBase`)."""
 
-    def __init__(self, core: DebateAdapter, agent: AgentID) -> None:
+    def __init__(self, core: DebateBase, agent: AgentID) -> None:
         self.core = core
         self.agent = agent
 
@@ -182,12 +182,12 @@ class DebateVecEnv(VecEnv):
                     rewards[index] += self._payment(self.cores[index])
         return rewards.reshape(-1)
 
-    def _waits(self, core: DebateAdapter) -> bool:
+    def _waits(self, core: DebateBase) -> bool:
         """Whether a debate waits for partners or for scores."""
         speakers = core.debate.speakers
         return not core.debate.over and not any(agent in speakers for agent in self.learners)
 
-    def _payment(self, core: DebateAdapter) -> list[float]:
+    def _payment(self, core: DebateBase) -> list[float]:
         payments = core.payments()
         return [payments[agent] for agent in self.learners]
 
@@ -240,8 +240,8 @@ def _game(options: dict[str, Any]) -> Game:
     return DebateConfig.of(**options).load()
 
 
-def _core(game: Game, learners: Sequence[AgentID]) -> DebateAdapter:
-    core = DebateAdapter.of_game(game)
+def _core(game: Game, learners: Sequence[AgentID]) -> DebateBase:
+    core = DebateBase.of_game(game)
     core.act_through(learners)
     return core
 
@@ -262,7 +262,7 @@ def _debates(num_envs: object, each: int) -> int:
     return num_envs // each
 
 
-def _require_lock_step(core: DebateAdapter, learners: int) -> None:
+def _require_lock_step(core: DebateBase, learners: int) -> None:
     if learners > 1 and not core.metadata["is_parallelizable"]:
         raise ValueError(
             f"protocol {core.config.protocol!r} lets agents speak one after the other: choose one "

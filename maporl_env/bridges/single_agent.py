@@ -15,9 +15,9 @@ from typing import Any
 import gymnasium
 from gymnasium.error import ResetNeeded
 
-from maporl_env.adapter import DebateAdapter
 from maporl_env.batched import Prompt
 from maporl_env.config import RENDER_MODES
+from maporl_env.debate_v0_base import DebateBase
 from maporl_env.types import AgentID
 from maporl_env.user_functions import texts_of
 
@@ -51,7 +51,7 @@ class SingleAgentDebate(gymnasium.Env[Any, Any]):
         render_mode: str | None = None,
         **options: Any,
     ) -> None:
-        self.core = DebateAdapter(render_mode=render_mode, **options)
+        self.core = DebateBase(render_mode=render_mode, **options)
         self.game = self.core.game
         agents = self.core.possible_agents
         self.learner: AgentID = agents[learner_index(learner, len(agents))]

@@ -20,10 +20,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 from numpy.typing import NDArray
 
-from maporl_env.adapter import DebateAdapter
 from maporl_env.batched import BatchedDebate, Prompt
 from maporl_env.bridges.single_agent import Partners, ask, assign, learner_index
 from maporl_env.config import RENDER_MODES, DebateConfig
+from maporl_env.debate_v0_base import DebateBase
 from maporl_env.types import AgentID
 
 Flags = NDArray[np.bool_]
@@ -72,7 +72,7 @@ class VectorDebate(VectorEnv[Any, Any, Any]):
         self._check(num_envs, options)
         self.partners = assign(partners, [agent for agent in agents if agent not in learners])
         self.batch = BatchedDebate(game, num_envs // len(learners))
-        self.cores = [DebateAdapter.of_game(game) for _ in range(self.batch.batch_size)]
+        self.cores = [DebateBase.of_game(game) for _ in range(self.batch.batch_size)]
         self._check_protocol(self.cores[0])
         self.render_mode = self.cores[0].render_mode
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
@@ -102,7 +102,7 @@ class VectorDebate(VectorEnv[Any, Any, Any]):
                 "vectorization_mode='sync'"
             )
 
-    def _check_protocol(self, core: DebateAdapter) -> None:
+    def _check_protocol(self, core: DebateBase) -> None:
         if not core.metadata["is_parallelizable"]:
             raise ValueError(
                 f"protocol {core.config.protocol!r} does not let all agents speak at once in every "

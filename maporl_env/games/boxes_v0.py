@@ -53,7 +53,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from maporl_env.common_adapter import CommonAdapter, warn_not_rendered
+from maporl_env.env_members import EnvMembers, warn_not_rendered
 from maporl_env.observations.spaces import DebateSpace, DebateText
 from maporl_env.types import AgentID
 
@@ -77,7 +77,7 @@ class Item(NamedTuple):
     cell: Cell | None
 
 
-class parallel_env(CommonAdapter, ParallelEnv[AgentID, Any, Any]):
+class parallel_env(EnvMembers, ParallelEnv[AgentID, Any, Any]):
     """The game.
 
     Args:

@@ -1,4 +1,7 @@
-"""The common part of the PettingZoo environments: spaces, and the start of an episode."""
+"""Members that PettingZoo asks of every environment: spaces, `close`, the start of an episode.
+
+The environments are `debate_v0`, `collaboration_v0`, `takeaway_v0` and `games.boxes_v0`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 from maporl_env.types import AgentID
 
 
-class CommonAdapter:
+class EnvMembers:
     """The members that PettingZoo asks of both the AEC and the Parallel interface of a game.
 
     Attributes:

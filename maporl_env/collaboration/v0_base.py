@@ -1,4 +1,7 @@
-"""The common part of the AEC and the Parallel collaboration game, and its observations."""
+"""What the views of the collaboration game share, and its observations.
+
+The environments are `collaboration_v0.raw_env` (AEC) and `collaboration_v0.parallel_env`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
 from maporl_env.collaboration.game import ALONE, COLLABORATE, NUM_AGENTS, CollaborationGame, Rules
-from maporl_env.common_adapter import CommonAdapter, warn_not_rendered
+from maporl_env.env_members import EnvMembers, warn_not_rendered
 from maporl_env.similar_names import make
 from maporl_env.types import AgentID
 
@@ -27,7 +30,7 @@ Picture = NDArray[np.uint8]
 Infos = dict[AgentID, dict[str, Any]]
 
 
-class CollaborationAdapter(CommonAdapter):
+class CollaborationBase(EnvMembers):
     """The common part of the AEC and the Parallel environment: all but the order of calls.
 
     Attributes:

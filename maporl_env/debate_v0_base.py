@@ -1,4 +1,8 @@
-"""The common part of the AEC and the Parallel environment: all but the order of calls."""
+"""What the views of the debate share: all but the order of calls.
+
+The environments themselves are `debate_v0.raw_env` (AEC) and `debate_v0.parallel_env` (Parallel);
+the views for Gymnasium and other libraries are in `bridges`.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,8 @@ from numpy.typing import NDArray
 
 from maporl_env import prompts
 from maporl_env.answers import read_gold
-from maporl_env.common_adapter import CommonAdapter, warn_not_rendered
 from maporl_env.config import RENDER_MODES, DebateConfig
+from maporl_env.env_members import EnvMembers, warn_not_rendered
 from maporl_env.game import Game
 from maporl_env.observations.text_or_tokens import TextMedium, medium
 from maporl_env.prompts import Template
@@ -23,7 +27,7 @@ from maporl_env.rendering.pictures import Picture
 from maporl_env.types import AgentID, Answer, Question, Transcript, View
 
 
-class DebateAdapter(CommonAdapter):
+class DebateBase(EnvMembers):
     """Draws questions, scores turns, and makes the observations, rewards and infos of an episode.
 
     Attributes:
@@ -38,7 +42,7 @@ class DebateAdapter(CommonAdapter):
         self._set_up(DebateConfig.of(*args, **options).load())
 
     @classmethod
-    def of_game(cls, game: Game) -> DebateAdapter:
+    def of_game(cls, game: Game) -> DebateBase:
         """Return one more adapter of a game that is built already."""
         adapter = cls.__new__(cls)
         adapter._set_up(game)
