@@ -24,10 +24,12 @@ _moved_modules.forward(
     {
         "code_tests": "verifiers.programs",
         "remote": "verifiers.remote",
+        "benchmark.playing": "benchmark.scoring",
         "tasks.anli": "tasks.published.anli",
         "tasks.gsm8k": "tasks.published.gsm8k",
         "tasks.humaneval": "tasks.published.humaneval",
         "tasks.tinygsm": "tasks.published.tinygsm",
+        "verifiers.latex": "verifiers.math_equivalence",
         "web": "http_json",
     },
 )

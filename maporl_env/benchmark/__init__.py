@@ -5,14 +5,14 @@
 
     python -m maporl_env.benchmark --agents majority --out majority.json
 
-`suite` says what is played, `players` who can play, `playing` plays and measures, `results` is the
+`suite` says what is played, `players` who can play, `scoring` plays and measures, `results` is the
 JSON, `tables` the Markdown. docs/how-to/benchmark.md has the rules for
 comparing and reference results.
 """
 
 from maporl_env.benchmark.players import Players, function_agents, named_agents, scripted_agents
-from maporl_env.benchmark.playing import score, score_case
 from maporl_env.benchmark.results import CaseResult, Report, paired_difference, read_report
+from maporl_env.benchmark.scoring import score, score_case
 from maporl_env.benchmark.suite import CASES, VERSION, Case, choose_cases, listing
 from maporl_env.benchmark.tables import (
     CASE_HEADER,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maporl_env.benchmark.players import SCRIPTED, named_agents
-from maporl_env.benchmark.playing import kept_cases, score, told_of_file
+from maporl_env.benchmark.scoring import kept_cases, score, told_of_file
 from maporl_env.benchmark.suite import VERSION, Case, choose_cases, listing
 from maporl_env.benchmark.tables import case_table, table_header, table_row, tables_of_files
 

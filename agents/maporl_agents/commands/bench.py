@@ -13,7 +13,7 @@ import tyro
 from maporl_agents.terminal import console
 from maporl_env import benchmark
 from maporl_env.benchmark import Case, Report
-from maporl_env.benchmark.playing import kept_cases, told_of_file
+from maporl_env.benchmark.scoring import kept_cases, told_of_file
 from maporl_env.benchmark.tables import tables_of_files
 from maporl_env.user_functions import whole_name
 

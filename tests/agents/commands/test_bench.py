@@ -33,7 +33,7 @@ from maporl_agents.seeding import seed_of
 from maporl_agents.training import experiment
 from maporl_env.batched import BatchedDebate
 from maporl_env.benchmark import CASES, Case, read_report, score_case, table_row
-from maporl_env.benchmark.playing import BATCH
+from maporl_env.benchmark.scoring import BATCH
 
 ROOT = Path(__file__).resolve().parents[3]
 BY_NAME = {case.name: case for case in CASES}

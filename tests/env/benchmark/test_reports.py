@@ -19,10 +19,10 @@ from maporl_env.benchmark import (
     function_agents,
     markdown_tables,
     paired_difference,
-    playing,
     read_report,
     results,
     score,
+    scoring,
     scripted_agents,
     table_row,
 )
@@ -200,4 +200,4 @@ def test_results_name_the_machine_and_the_day(keep: Report) -> None:
     assert keep.machine["numpy"] == results.machine()["numpy"]
     assert len(keep.date) == 10
     assert keep.date in markdown_tables([keep])
-    assert playing.BATCH == 100  # part of the version: samplers' noise may depend on it
+    assert scoring.BATCH == 100  # part of the version: samplers' noise may depend on it

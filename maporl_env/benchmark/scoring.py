@@ -1,4 +1,4 @@
-"""Play the cases of the benchmark with given players, and measure the debates."""
+"""Scoring of the benchmark's fixed suite: given players play its cases, the debates are measured."""
 
 from __future__ import annotations
 

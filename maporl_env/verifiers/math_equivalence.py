@@ -1,4 +1,4 @@
-r"""Answers in LaTeX, compared by value with the library `math_verify` (the extra "math").
+r"""Mathematical equivalence of two answers in LaTeX, by the library `math_verify` (extra "math").
 
     verifier = MathVerifier()
     question = Question("q", "Expand (x+1)^2.", r"x^2 + 2x + 1", kind="text")
@@ -22,7 +22,7 @@ MAX_CHARS = 1_000  # of an answer; a longer one is wrong
 MAX_REMEMBERED = 4_096
 _DIGITS = re.compile(r"[-+0-9.,\s~\\:;]*")
 _SEVERAL = re.compile(r"[0-9](?:\s|~|\\[,:; ])+[0-9]")  # which the library multiplies
-WORKER = "maporl_env.verifiers.latex_worker"
+WORKER = "maporl_env.verifiers.math_equivalence_worker"
 
 
 class MathVerifier(LibraryVerifier):
