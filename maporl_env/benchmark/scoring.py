@@ -1,4 +1,4 @@
-"""Scoring of the benchmark's fixed suite: given players play its cases, the debates are measured."""
+"""Scoring of the benchmark's fixed suite: players play its cases, debates are measured."""
 
 from __future__ import annotations
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from maporl_env.protocols.base import AppendOnly, PartialTurns, Privileged, Protocol
+from maporl_env.protocols.consensus import Stop, consensus
 from maporl_env.protocols.conversation import (
     DEFAULT_TEMPLATE,
     Conversation,
     History,
     answers_of_turn,
 )
-from maporl_env.protocols.debate import SimultaneousDebate, Stop, consensus
+from maporl_env.protocols.debate import SimultaneousDebate
 from maporl_env.protocols.dialogue import Dialogue
 from maporl_env.protocols.drafts import Accept, Drafting, tries_again
 from maporl_env.protocols.joint import Feedback, Joiner, JointAnswer
