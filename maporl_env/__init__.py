@@ -25,6 +25,7 @@ _moved_modules.forward(
         "code_tests": "verifiers.programs",
         "remote": "verifiers.remote",
         "benchmark.playing": "benchmark.scoring",
+        "protocols.conversation": "protocols.observation_layout",
         "tasks.anli": "tasks.published.anli",
         "tasks.gsm8k": "tasks.published.gsm8k",
         "tasks.humaneval": "tasks.published.humaneval",

@@ -15,24 +15,24 @@ from collections.abc import Callable
 
 from maporl_env.protocols.base import AppendOnly, PartialTurns, Privileged, Protocol
 from maporl_env.protocols.consensus import Stop, consensus
-from maporl_env.protocols.conversation import (
-    DEFAULT_TEMPLATE,
-    Conversation,
-    History,
-    answers_of_turn,
-)
 from maporl_env.protocols.debate import SimultaneousDebate
 from maporl_env.protocols.dialogue import Dialogue
 from maporl_env.protocols.drafts import Accept, Drafting, tries_again
 from maporl_env.protocols.joint import Feedback, Joiner, JointAnswer
 from maporl_env.protocols.leader import Leader
 from maporl_env.protocols.lessons import Lessons
+from maporl_env.protocols.observation_layout import (
+    DEFAULT_TEMPLATE,
+    Conversation,
+    answers_of_turn,
+)
 from maporl_env.protocols.pipeline import ROLES, Pipeline
 from maporl_env.protocols.retrieve import Retrieve
 from maporl_env.protocols.review import Review
 from maporl_env.protocols.self_correction import SelfCorrection
 from maporl_env.protocols.sequential import SequentialDebate
 from maporl_env.protocols.teams_and_judge import TeamsAndJudge
+from maporl_env.protocols.visibility import History
 
 __all__ = [
     "DEFAULT_TEMPLATE",

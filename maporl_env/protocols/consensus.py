@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from typing import Literal
 
-from maporl_env.protocols.conversation import answers_of_turn
+from maporl_env.protocols.observation_layout import answers_of_turn
 from maporl_env.types import Transcript
 
 Stop = Literal["fixed", "consensus"]

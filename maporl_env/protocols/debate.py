@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from maporl_env.protocols.consensus import Stop, require_stop, stops_early
-from maporl_env.protocols.conversation import Conversation
+from maporl_env.protocols.observation_layout import Conversation
 from maporl_env.types import AgentID, Transcript
 
 

@@ -11,7 +11,7 @@ from maporl_env import fitting, prompts
 from maporl_env.answers import extract_answer
 from maporl_env.prompts import Template
 from maporl_env.protocols.base import PartialTurns, Privileged
-from maporl_env.protocols.conversation import DEFAULT_TEMPLATE
+from maporl_env.protocols.observation_layout import DEFAULT_TEMPLATE
 from maporl_env.types import AgentID, Answer, Message, Segment, Transcript, View
 
 MARKER = "ANSWER:"

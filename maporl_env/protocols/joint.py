@@ -8,7 +8,7 @@ from functools import cache
 
 from maporl_env import fitting, prompts
 from maporl_env.answers import extract_answer
-from maporl_env.protocols.conversation import Conversation
+from maporl_env.protocols.observation_layout import Conversation
 from maporl_env.types import AgentID, Answer, Question, Transcript
 
 Feedback = Callable[[Question, str], str]

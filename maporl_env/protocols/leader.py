@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from maporl_env.protocols.base import PartialTurns
-from maporl_env.protocols.conversation import Conversation, answers_of_turn
+from maporl_env.protocols.observation_layout import Conversation, answers_of_turn
+from maporl_env.protocols.visibility import number_of
 from maporl_env.types import AgentID, Answer, Message, Transcript, View
 
 Paid = Literal["leader", "all"]
@@ -108,7 +109,7 @@ class Leader(PartialTurns, Conversation):
             return ""
         places = [history.agents.index(m.agent) for m in said]
         numbered = [
-            (place + (place < agent_index), message)
+            (number_of(place, agent_index), message)
             for place, message in zip(places, said, strict=True)
         ]
         # The leader reads its peers before they are scored, and a view must not change later.

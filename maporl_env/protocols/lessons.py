@@ -12,8 +12,8 @@ from maporl_env import fitting, prompts
 from maporl_env.answers import extract_answer
 from maporl_env.protocols.bank_file import earlier, read_banks
 from maporl_env.protocols.base import PartialTurns
-from maporl_env.protocols.conversation import Conversation
 from maporl_env.protocols.lesson_bank import Lesson, judged, selected
+from maporl_env.protocols.observation_layout import Conversation
 from maporl_env.types import AgentID, Answer, Message, Transcript, View
 
 BANK = "\nLessons from earlier attempts:\n"

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from maporl_env import fitting, prompts
 from maporl_env.answers import extract_answer
 from maporl_env.protocols.bank_file import earlier, read_banks
-from maporl_env.protocols.conversation import Conversation
 from maporl_env.protocols.lesson_bank import Lesson, judged
 from maporl_env.protocols.lessons import Lessons, factor_rewards, require_pay
+from maporl_env.protocols.observation_layout import Conversation
 from maporl_env.types import AgentID, Answer, Message, Question, Transcript, View
 
 WRITE_TESTS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from maporl_env.protocols.conversation import answers_of_turn
+from maporl_env.protocols.observation_layout import answers_of_turn
 from maporl_env.protocols.sequential import SequentialDebate
 from maporl_env.types import AgentID, Answer, Transcript
 

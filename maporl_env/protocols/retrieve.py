@@ -10,7 +10,7 @@ from typing import Literal
 from maporl_env import fitting, prompts
 from maporl_env.answers import answers_equal, extract_answer
 from maporl_env.protocols.base import PartialTurns
-from maporl_env.protocols.conversation import Conversation
+from maporl_env.protocols.observation_layout import Conversation
 from maporl_env.types import AgentID, Answer, Message, Transcript, View
 
 By = Literal["agent", "score"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from maporl_env.protocols.debate import SimultaneousDebate
+from maporl_env.protocols.visibility import number_of
 from maporl_env.types import Transcript
 
 
@@ -34,10 +35,5 @@ class SequentialDebate(SimultaneousDebate):
         self, agent_index: int, turn: int, speakers: range, history: Transcript, show: bool
     ) -> str:
         messages = history.of_turn(turn)
-        numbered = [(_number(s, agent_index), messages[s]) for s in speakers if s < len(messages)]
+        numbered = [(number_of(s, agent_index), messages[s]) for s in speakers if s < len(messages)]
         return self._peers_messages(agent_index, turn, numbered, show) if numbered else ""
-
-
-def _number(agent_index: int, reader: int) -> int:
-    """Return the number (1-based) of agent `agent_index` in the views of agent `reader`."""
-    return agent_index + 1 if agent_index < reader else agent_index

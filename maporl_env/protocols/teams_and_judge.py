@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from maporl_env import fitting, prompts
 from maporl_env.protocols.base import PartialTurns
-from maporl_env.protocols.conversation import Conversation, answers_of_turn
+from maporl_env.protocols.observation_layout import Conversation, answers_of_turn
 from maporl_env.types import AgentID, Answer, Transcript, View
 
 TEAM = "\nLast messages of team {number}:\n"

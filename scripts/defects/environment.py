@@ -64,6 +64,12 @@ DEFECTS = (
                 "right, self.alpha, self.beta, self.majority",
                 "right, self.beta, self.alpha, self.majority",
             ),
+        ),
+    ),
+    Defects(
+        "maporl_env/penalties.py",
+        ("tests/env/debate/test_debate.py",),
+        (
             ("counts[run] > self.max_repeats", "counts[run] >= self.max_repeats"),
             ("len(words) < self.min_words", "len(words) <= self.min_words"),
         ),

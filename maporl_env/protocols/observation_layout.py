@@ -1,20 +1,27 @@
-"""The base of the built-in protocols: agents read the question and each other, turn by turn."""
+"""The layout of an observation: persona, question, own and peers' messages, the question again.
+
+`Conversation`, the base of the built-in protocols, builds it turn by turn; `visibility` tells whose
+messages stand in it, `prompts` words them.
+"""
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from maporl_env import fitting, prompts
 from maporl_env.answers import extract_answer
 from maporl_env.prompts import Template
 from maporl_env.protocols.base import AppendOnly
+from maporl_env.protocols.visibility import (
+    History,
+    first_turn_read,
+    others_of_turn,
+    require_history,
+)
 from maporl_env.types import AgentID, Answer, Message, Transcript, View
 from maporl_env.voting import majority
 
-History = Literal["all", "last", "none"]
 DEFAULT_TEMPLATE = Template()
 
 
@@ -52,8 +59,7 @@ class Conversation(AppendOnly):
             raise ValueError(f"num_turns must be an integer >= 1, not {self.num_turns!r}")
         if self.num_turns < 1:
             raise ValueError(f"num_turns must be at least 1, not {self.num_turns}")
-        if self.history not in typing.get_args(History):
-            raise ValueError(f"unknown history {self.history!r}: choose one of all, last, none")
+        require_history(self.history)
         if self.token_budget is not None and self.token_budget < 1:
             raise ValueError(f"token_budget must be at least 1 or None, not {self.token_budget}")
         if self.max_shown is not None and self.max_shown < 0:
@@ -86,7 +92,7 @@ class Conversation(AppendOnly):
     def view(self, agent: AgentID, history: Transcript) -> View:
         """Persona and question, then a block for each earlier turn that `self.history` includes."""
         turn = self.turn_of(agent, history)
-        first = {"all": 0, "last": max(turn - 1, 0), "none": turn}[self.history]
+        first = first_turn_read(self.history, turn)
         told = range(first + 1, turn + 1)
         if self.token_budget is not None:
             parts = self._parts(agent, told, history)
@@ -172,9 +178,7 @@ class Conversation(AppendOnly):
 
     def others(self, agent_index: int, turn: int, history: Transcript, *, show_scores: bool) -> str:
         """Return the other agents' messages of one turn as one text, numbered by agent index."""
-        own = history.agents[agent_index]
-        others = [m for m in history.of_turn(turn) if m.agent != own]
-        numbered = list(enumerate(others, start=1))
+        numbered = others_of_turn(history, agent_index, turn)
         return self._peers_messages(agent_index, turn, numbered, show_scores)
 
     def _peers_messages(
