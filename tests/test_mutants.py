@@ -11,7 +11,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 COVERED = """
     answer_lines worked failures fetched gguf_files
-    rewards credit advantages losses batching layout token_logprobs maporl magrpo iac
+    rewards credit penalties advantages losses batching layout token_logprobs maporl magrpo iac
     sample_tree malt gradient_accumulation preferences preference_pairs tree_values
     joint_returns branches optimiser kl_penalty rollout sampler decoding team speak critics
     controls reward_normalisation seed_intervals
