@@ -25,7 +25,7 @@ import torch
 
 from maporl_agents.config import EvalConfig, GameConfig, PPOConfig, Sampling, TrainConfig
 from maporl_agents.models.team import Team
-from maporl_agents.play.sampler import complete
+from maporl_agents.play.local_engine import complete
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import training_questions

@@ -33,7 +33,7 @@ _moved_modules.forward(
         "lora": "models.lora",
         "rollout": "play.rollout",
         "runlog": "records.run_log",
-        "sampler": "play.sampler",
+        "sampler": "play.local_engine",
         "service_queue": "verifier.service_queue",
         "team": "models.team",
     },

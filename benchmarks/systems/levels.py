@@ -26,8 +26,8 @@ from maporl_agents.mixtures.merged_adapters import merge
 from maporl_agents.mixtures.product_of_experts import ProductOfExperts
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
+from maporl_agents.play.local_engine import complete
 from maporl_agents.play.rollout import play
-from maporl_agents.play.sampler import complete
 from maporl_agents.play.speak import Engine
 from maporl_agents.records.checkpoint_folder import latest
 from maporl_agents.seeding import seed_of

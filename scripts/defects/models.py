@@ -1,4 +1,4 @@
-"""Defects in teams, value heads and decoding."""
+"""Defects in teams, value heads and generation."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ from .mutant import Defects
 
 DEFECTS = (
     Defects(
-        "agents/maporl_agents/models/decoding.py",
-        ("tests/agents/play/test_sampler.py",),
+        "agents/maporl_agents/text/stop_conditions.py",
+        ("tests/agents/play/test_generation.py", "tests/agents/play/test_tool_calls.py"),
         (
-            ("if token in chat.stop_ids:", "if token == min(chat.stop_ids):"),
-            ("self.stop = StopReason.TEXT", "self.stop = StopReason.EOS"),
+            ("if ids[-1] in chat.stop_ids:", "if ids[-1] == min(chat.stop_ids):"),
+            ("return StopReason.TEXT", "return StopReason.EOS"),
+            ("sampling.stops_of(request.agent)", "sampling.stops_of(0)"),
+            ("*request.stops)", ")"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/models/generation.py",
+        ("tests/agents/play/test_generation.py",),
+        (
             ("return len(self.ids) < self.limit", "return len(self.ids) <= self.limit"),
             ("noise[batch.alive, token]", "noise[: len(batch.alive), token]"),
             ("noise[batch.alive, token]", "noise[batch.alive, 0]"),
@@ -20,7 +28,7 @@ DEFECTS = (
         ),
     ),
     Defects(
-        "agents/maporl_agents/models/decoding.py",
+        "agents/maporl_agents/models/generation.py",
         ("tests/agents/play/test_values.py",),
         (
             ("hidden if len(places) == len(alive) else hidden[places]", "hidden[: len(places)]"),
@@ -46,7 +54,7 @@ DEFECTS = (
         ),
     ),
     Defects(
-        "agents/maporl_agents/models/decoding.py",
+        "agents/maporl_agents/models/generation.py",
         ("tests/agents/play/test_truncated_sampling.py",),
         (
             ("logits = only(logits, mask)", "pass"),

@@ -29,8 +29,8 @@ DEFECTS = (
         ),
     ),
     Defects(
-        "agents/maporl_agents/play/sampler.py",
-        ("tests/agents/play/test_sampler.py",),
+        "agents/maporl_agents/play/local_engine.py",
+        ("tests/agents/play/test_generation.py",),
         (
             ("length + row.limit > window", "length + row.limit >= window"),
             ("length + row.limit > window", "length > window"),
@@ -43,18 +43,16 @@ DEFECTS = (
     Defects(
         "agents/maporl_agents/play/limits.py",
         (
-            "tests/agents/play/test_sampler.py",
+            "tests/agents/play/test_generation.py",
             "tests/agents/play/test_turn_limits.py",
             "tests/agents/play/test_tool_calls.py",
         ),
         (
             ("limit_of(request.agent, request.turn)", "limit_of(0, request.turn)"),
             ("limit_of(request.agent, request.turn)", "limit_of(request.agent, 0)"),
-            ("sampling.stops_of(request.agent)", "sampling.stops_of(0)"),
             ("request.debate, request.agent, *parts)", "request.debate, *parts)"),
             ("request.debate, request.agent, *parts)", "request.agent, *parts)"),
             ("(request.part,) if request.part else ()", "()"),
-            ("*request.stops)", ")"),
         ),
     ),
     Defects(

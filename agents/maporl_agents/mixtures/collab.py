@@ -29,9 +29,10 @@ from torch import Tensor
 from maporl_agents.config import Sampling
 from maporl_agents.mixtures.joint_decoding import Choice, drafts_of, write_together
 from maporl_agents.models.team import Team
-from maporl_agents.play.limits import limit_of, stops_of
-from maporl_agents.play.sampler import complete
+from maporl_agents.play.limits import limit_of
+from maporl_agents.play.local_engine import complete
 from maporl_agents.seeding import seed_of
+from maporl_agents.text.stop_conditions import stop_reason, stops_of
 from maporl_agents.types import Completion, Request, TokenIds
 
 
@@ -177,8 +178,8 @@ class Rollouts:
         owners: list[int] = []
         for index, one in enumerate(proposed):
             stops = stops_of(one.request, sampling)
-            full = one.ids[-1] in chat.stop_ids or _left(one, sampling) < 1
-            if full or (stops and chat.completes(one.ids, stops)):
+            full = _left(one, sampling) < 1
+            if full or stop_reason(chat, one.ids, stops) is not None:
                 texts[index] = [chat.shown_text(one.ids)]
                 continue
             for _ in range(self.number):

@@ -16,10 +16,11 @@ from torch import Tensor
 from maporl_agents.config import Sampling
 from maporl_agents.models.bases import Base, window_of
 from maporl_agents.models.caches.row_caches import BatchRows, batch_rows
-from maporl_agents.models.decoding import Row
+from maporl_agents.models.generation import Row
 from maporl_agents.models.lm_head import chunks
 from maporl_agents.models.team import Team
-from maporl_agents.play.limits import limit_of, stops_of, stream_of
+from maporl_agents.play.limits import limit_of, stream_of
+from maporl_agents.text.stop_conditions import stops_of
 from maporl_agents.types import Completion, Request
 
 READ_AT_ONCE = 2**23

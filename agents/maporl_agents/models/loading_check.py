@@ -22,7 +22,7 @@ from torch import Tensor
 from maporl_agents.models.bases import Base, window_of
 from maporl_agents.models.caches.kept_caches import BaseCaches
 from maporl_agents.models.caches.row_caches import plain_attention
-from maporl_agents.models.decoding import Row, write_rows
+from maporl_agents.models.generation import Row, write_rows
 from maporl_agents.models.lean_layers import gathered
 from maporl_agents.models.packed_texts import pack_texts
 from maporl_agents.models.trunk import failing_as

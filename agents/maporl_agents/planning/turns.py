@@ -11,7 +11,7 @@ from transformers import Cache, DynamicCache
 from maporl_agents.models.bases import Base
 from maporl_agents.models.caches.row_caches import PREFILL_TOKENS
 from maporl_agents.models.caches.row_storage import RowCache
-from maporl_agents.models.decoding import VALUED_AT_ONCE, Drawing, next_tokens
+from maporl_agents.models.generation import VALUED_AT_ONCE, Drawing, next_tokens
 from maporl_agents.models.team import Team
 from maporl_agents.planning.ledger import Cost, Ledger, sketching
 from maporl_agents.planning.sketch import META, owned, places

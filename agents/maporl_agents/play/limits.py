@@ -1,4 +1,4 @@
-"""The limits, stop texts and random numbers of a message, or of a part of one behind a result."""
+"""The limit of tokens and the random numbers of a message, or of a part of one behind a result."""
 
 from __future__ import annotations
 
@@ -12,11 +12,6 @@ def limit_of(request: Request, sampling: Sampling) -> int:
     if request.limit is not None:
         return request.limit
     return sampling.limit_of(request.agent, request.turn)
-
-
-def stops_of(request: Request, sampling: Sampling) -> tuple[str, ...]:
-    """Return the texts that end what is written."""
-    return (*sampling.stops_of(request.agent), *request.stops)
 
 
 def stream_of(request: Request, seed: int) -> int:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from maporl_agents.config import Sampling
 from maporl_agents.models.bases import Base
-from maporl_agents.play.limits import limit_of, stops_of
+from maporl_agents.play.limits import limit_of
 from maporl_agents.play.published import Version
 from maporl_agents.play.spoken import Spoken
 from maporl_agents.play.vllm_server import Written
 from maporl_agents.text.chat import Chat
+from maporl_agents.text.stop_conditions import first_stop, stops_of
 from maporl_agents.types import Completion, Request, StopReason
 from maporl_env.http_json import RemoteGarbage
 
@@ -41,7 +42,7 @@ class ServedReply:
     note: Callable[[Spoken], None]
 
     def completion(self) -> Completion:
-        """Return the message, cut where it ends by the rules of `decoding`.
+        """Return the message, cut where it ends by the rules of `stop_conditions`.
 
         Raises:
             RemoteGarbage: the server ended a message that nothing ends.
@@ -49,7 +50,7 @@ class ServedReply:
         request, written, chat = self.request, self.written, self.base.chat
         stops = stops_of(request, self.sampling)
         ids = known(chat, written.ids)
-        count, stop = end_of(chat, ids, stops)
+        count, stop = first_stop(chat, ids, stops)
         limit = limit_of(request, self.sampling)
         if stop is StopReason.LENGTH and not written.cut and len(written.ids) < limit:
             if not stops:
@@ -69,13 +70,3 @@ def known(chat: Chat, ids: Sequence[int]) -> tuple[int, ...]:
     size, gaps = chat.vocabulary.size, set(chat.vocabulary.gaps)
     end = next((n for n, one in enumerate(ids) if one >= size or one in gaps), len(ids))
     return tuple(ids[:end])
-
-
-def end_of(chat: Chat, ids: Sequence[int], stops: Sequence[str]) -> tuple[int, StopReason]:
-    """Return how many ids a message has, and why it ends there, by the rules of `decoding`."""
-    for count, token in enumerate(ids, 1):
-        if token in chat.stop_ids:
-            return count, StopReason.EOS
-        if stops and chat.completes(ids[:count], stops):
-            return count, StopReason.TEXT
-    return len(ids), StopReason.LENGTH

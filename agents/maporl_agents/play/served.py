@@ -24,12 +24,13 @@ from pathlib import Path
 from maporl_agents import ranks
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team
-from maporl_agents.play.limits import limit_of, stops_of, stream_of
+from maporl_agents.play.limits import limit_of, stream_of
 from maporl_agents.play.published import Published, Version
 from maporl_agents.play.replies import ServedReply, known
 from maporl_agents.play.spoken import Spoken, require_sent_weights
 from maporl_agents.play.vllm_server import TOKEN_VARIABLE, Ask, VLLMServer, Written, without_answer
 from maporl_agents.seeding import seed_of
+from maporl_agents.text.stop_conditions import stops_of
 from maporl_agents.types import Completion, Request, StopReason
 from maporl_env.http_json import RemoteError, RemoteGarbage, RemoteRefused, RemoteUnavailable
 

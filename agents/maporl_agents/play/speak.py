@@ -5,7 +5,7 @@ Training, trees, evaluation, benchmark players and the command line all go this 
     asked = requests(team, debates.prompts(), own)
     completions = speak(team, asked, sampling, seed)
 
-Another engine, such as servers (`served`), takes the place of `sampler.complete` here.
+Another engine, such as servers (`served`), takes the place of `local_engine.complete` here.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Protocol, runtime_checkable
 from maporl_agents.config import Sampling
 from maporl_agents.models.caches.kept_caches import KeptCaches
 from maporl_agents.models.team import DebateLength, Team
+from maporl_agents.play.local_engine import complete
 from maporl_agents.play.partners import answered
-from maporl_agents.play.sampler import complete
 from maporl_agents.play.tool_calls import write_with_tools
 from maporl_agents.types import Completion, Request, TokenIds
 from maporl_env.batched import BatchedDebate, Prompt
@@ -28,7 +28,7 @@ from maporl_env.types import View
 Engine = Callable[[Team, Sequence[Request], Sampling, int], list[Completion]]
 """Writes one completion per request.
 
-Takes the team, the requests, the sampling settings and the seed, as `sampler.complete` does.
+Takes the team, the requests, the sampling settings and the seed, as `local_engine.complete` does.
 """
 
 
@@ -146,7 +146,7 @@ def speak(
         sampling: limits, stop texts and temperature.
         seed: names the random numbers; equal arguments give equal completions.
         engine: writes the completions; None for that of the team, or else the models of this
-            process (`sampler.complete`).
+            process (`local_engine.complete`).
         kept: key-value caches of earlier calls of the same debates, of which this one makes use.
         tools: that agents may call inside their messages.
 

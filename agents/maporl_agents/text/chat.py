@@ -15,20 +15,18 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, groupby, pairwise
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
 from maporl_agents.text.bare_tokenizers import bare, without_prefix
 from maporl_agents.text.chat_templates import render
+from maporl_agents.text.stop_conditions import completes_text
 from maporl_agents.text.thoughts import Thoughts, thoughts_of
 from maporl_agents.text.vocabulary import markers, vocabulary_of
 from maporl_agents.types import TokenIds
 from maporl_env.protocols.knowledge import clean
 from maporl_env.types import View
-
-if TYPE_CHECKING:
-    pass
 
 _FIXED_DATE = (
     "{% macro strftime_now(form) %}"
@@ -175,17 +173,8 @@ class Chat:
         return self.decode(self.shown(tuple(ids)))
 
     def completes(self, ids: Sequence[int], texts: Sequence[str]) -> bool:
-        """Return whether the text of the newest ids contains one of the stop texts.
-
-        Texts in thoughts do not count.
-
-        Asked after every id, this is True at the one that completes the first of them. An id is at
-        least a byte of text, but for the odd one at a start, so the newest ids hold what is new.
-        """
-        ids = self.shown(tuple(ids))
-        reach = max(len(text.encode()) for text in texts) + 4
-        newest = self.decode(ids[-reach:])
-        return any(text in newest and text in self.decode(ids) for text in texts)
+        """Return whether the newest ids complete a stop text: `stop_conditions.completes_text`."""
+        return completes_text(self, ids, texts)
 
     def prompt_ids(self, view: View, own: Sequence[TokenIds] = ()) -> TokenIds:
         """Return the ids a policy is conditioned on.

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from maporl_agents.config import TeamConfig, template_switches
 from maporl_agents.text.chat import Chat
+from maporl_agents.text.stop_conditions import stop_ids_of
 from maporl_agents.text.vocabulary import rows_of
 
 
@@ -22,7 +23,7 @@ def chat_of(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, config: 
     }
     return Chat(
         tokenizer,
-        _stop_ids(model),
+        stop_ids_of(model),
         rows_of(model.config),
         switches=switches,
         hide_thoughts=config.thoughts == "hidden",
@@ -42,8 +43,3 @@ def require_switches(chats: Iterable[Chat], config: TeamConfig) -> None:
 
 def _words(models: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(models))
-
-
-def _stop_ids(model: PreTrainedModel) -> list[int]:
-    stop_ids = model.generation_config.eos_token_id if model.generation_config else None
-    return [stop_ids] if isinstance(stop_ids, int) else list(stop_ids or [])

@@ -63,7 +63,7 @@ class Menu:
         _sampling: Any,
         _stream: int,
     ) -> list[Completion]:
-        """As `sampler.sample`; agents come by turns, so every A-th prompt is the next sample."""
+        """As `local_engine.sample`; agents come by turns: every A-th prompt is the next sample."""
         said = []
         agents, group = len(self.texts), len(self.texts[0])
         for place, one in enumerate(asked):

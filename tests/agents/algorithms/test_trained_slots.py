@@ -14,7 +14,7 @@ from maporl_agents.config import PPOConfig, Sampling, TeamConfig, TrainConfig, t
 from maporl_agents.models.bases import FullBase
 from maporl_agents.models.lora import LoraBase
 from maporl_agents.models.team import Team
-from maporl_agents.play.sampler import sample
+from maporl_agents.play.local_engine import sample
 from maporl_agents.training import experiment
 from maporl_agents.update.batching import collate
 from maporl_agents.update.optimiser import PPOLearner

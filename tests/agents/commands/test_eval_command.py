@@ -11,7 +11,7 @@ from miniatures import CHAT_TEMPLATE, make_tokenizer, save_miniature
 from maporl_agents.cli import main
 from maporl_agents.commands import chosen_team
 from maporl_agents.play import speak
-from maporl_agents.play.sampler import complete
+from maporl_agents.play.local_engine import complete
 from maporl_env.tasks import load_task
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -11,7 +11,7 @@ from miniatures import load_team, make_tokenizer, save_miniature, stir
 from maporl_agents.config import Sampling
 from maporl_agents.mixtures.product_of_experts import ProductOfExperts, product
 from maporl_agents.models.team import Team
-from maporl_agents.play.sampler import complete
+from maporl_agents.play.local_engine import complete
 from maporl_agents.play.speak import speak
 from maporl_agents.types import Request
 

@@ -23,7 +23,7 @@ from maporl_agents.models.lean_trunk import LeanTrunk, TrunkReader
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
 from maporl_agents.models.trunk import NewIds
-from maporl_agents.play.sampler import sample
+from maporl_agents.play.local_engine import sample
 from maporl_agents.types import TokenIds
 from maporl_agents.update.batching import Row, batch_of
 from maporl_agents.update.token_logprobs import score_tokens

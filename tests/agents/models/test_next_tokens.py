@@ -8,7 +8,7 @@ from torch import Tensor
 
 from maporl_agents.config import Truncation
 from maporl_agents.models import decoding
-from maporl_agents.models.decoding import Drawing, next_tokens
+from maporl_agents.models.generation import Drawing, next_tokens
 
 ROWS, WIDTH, VOCABULARY = 11, 5, 21
 

@@ -11,7 +11,7 @@ import torch
 from maporl_agents.config import Sampling, TeamConfig
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
-from maporl_agents.play.sampler import sample
+from maporl_agents.play.local_engine import sample
 
 pytest.importorskip("bitsandbytes", reason="the extra 'quant' is not installed")
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -18,8 +18,8 @@ from maporl_agents.models.caches.kept_caches import BaseCaches, KeptCaches, Stat
 from maporl_agents.models.caches.row_caches import StoredRows
 from maporl_agents.models.caches.row_storage import RowCache
 from maporl_agents.models.team import Team
+from maporl_agents.play.local_engine import complete
 from maporl_agents.play.rollout import play
-from maporl_agents.play.sampler import complete
 from maporl_agents.trees.sample_tree import grow_trees
 from maporl_agents.types import Request
 

@@ -15,8 +15,8 @@ from vllm_stand_in import running
 
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team
+from maporl_agents.play.local_engine import complete
 from maporl_agents.play.rollout import play
-from maporl_agents.play.sampler import complete
 from maporl_agents.types import Completion, Request, Rollout
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.http_json import RemoteUnavailable

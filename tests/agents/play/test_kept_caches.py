@@ -26,8 +26,8 @@ from maporl_agents.bridges.speaker import LocalSpeaker
 from maporl_agents.measure.evaluate import evaluate
 from maporl_agents.models.caches.kept_caches import BaseCaches, KeptCaches
 from maporl_agents.models.team import Team
+from maporl_agents.play.local_engine import complete, sample
 from maporl_agents.play.rollout import play
-from maporl_agents.play.sampler import complete, sample
 from maporl_agents.trees.sample_tree import grow_trees
 from maporl_agents.types import Request, TokenIds
 

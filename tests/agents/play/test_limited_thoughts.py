@@ -15,8 +15,8 @@ from thinking_cases import thinking_tokenizer
 from maporl_agents.algorithms import maporl
 from maporl_agents.config import PPOConfig, Sampling, TrainConfig
 from maporl_agents.models.team import Team
+from maporl_agents.play.local_engine import sample
 from maporl_agents.play.rollout import play
-from maporl_agents.play.sampler import sample
 from maporl_agents.play.window_check import stand_in
 from maporl_agents.types import Completion, Rollout, StopReason
 from maporl_agents.update.batching import collate

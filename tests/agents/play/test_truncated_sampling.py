@@ -25,8 +25,8 @@ from maporl_agents.config import (
 )
 from maporl_agents.models.team import Team
 from maporl_agents.models.truncation import kept_mask, only
+from maporl_agents.play.local_engine import sample
 from maporl_agents.play.rollout import play
-from maporl_agents.play.sampler import sample
 from maporl_agents.play.speak import speak
 from maporl_agents.trees.samples import Sample
 from maporl_agents.types import Completion, KeptIds, Request, StopReason, TokenBatch, TokenIds

@@ -55,7 +55,7 @@ def test_an_update_far_below_the_noise_of_kernels_is_seen(noise: float) -> None:
 
 
 def test_the_trainers_log_probabilities_are_those_of_the_sampler(checkpoint) -> None:
-    from maporl_agents.play.sampler import complete
+    from maporl_agents.play.local_engine import complete
 
     team = adapted(checkpoint("llama"))
     asked = requests_of(team)

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from maporl_agents.config import Sampling, TeamConfig
 from maporl_agents.models.loading import load_model, make_team
-from maporl_agents.play.sampler import sample
+from maporl_agents.play.local_engine import sample
 from maporl_agents.text.tokenizer_files import load_tokenizer
 from maporl_agents.update.token_logprobs import read_out
 

@@ -1,6 +1,7 @@
-"""Sampling by a team: requests in, completions with log-probabilities out.
+"""The local engine: requests in, completions with log-probabilities out, by a team's own models.
 
-Rows whose policies share a base model are decoded in one batch (`decoding`).
+Rows whose policies share a base model are sampled in one batch, token by token (`generation`),
+behind what caches keep of their prompts. The other engine asks servers (`served`).
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from itertools import takewhile
 from maporl_agents.config import Sampling
 from maporl_agents.models.bases import Base, window_of
 from maporl_agents.models.caches.kept_caches import BaseCaches, KeptCaches
-from maporl_agents.models.decoding import Row, read_ids, write_rows
+from maporl_agents.models.generation import Row, read_ids, write_rows
 from maporl_agents.models.parallel_bases import side_by_side
 from maporl_agents.models.team import Team
-from maporl_agents.play.limits import limit_of, stops_of, stream_of
+from maporl_agents.play.limits import limit_of, stream_of
+from maporl_agents.text.stop_conditions import stops_of
 from maporl_agents.types import Completion, Request, TokenIds
 
 FEWEST_PROMPTS = 4

@@ -9,7 +9,7 @@ from miniatures import load_team
 
 from maporl_agents.config import Sampling
 from maporl_agents.phases import measured
-from maporl_agents.play.sampler import complete, sample
+from maporl_agents.play.local_engine import complete, sample
 from maporl_agents.types import Request
 
 PROMPTS = [(3, 4, 5), (3, 4, 5), (6, 7), (8,)]

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from maporl_agents.config import Sampling
 from maporl_agents.models.bases import FullBase
 from maporl_agents.models.team import Team
-from maporl_agents.play.sampler import complete, sample
+from maporl_agents.play.local_engine import complete, sample
 from maporl_agents.text.chat import Chat
 from maporl_agents.types import Completion, Request, StopReason, TokenIds
 from maporl_agents.update.batching import collate

@@ -1,4 +1,4 @@
-"""Sampling of messages from one base model, token by token, with a key-value cache.
+"""Generation of messages by one base model: sampling token by token, with a key-value cache.
 
 One distribution is sampled, and it is the one that training scores: softmax(raw logits /
 temperature), over the ids that truncation leaves (`truncation`). `row_caches` keeps what was read,
@@ -26,6 +26,7 @@ from maporl_agents.models.truncation import KeptSets, kept_mask, only
 from maporl_agents.models.uniforms import draw, uniforms
 from maporl_agents.phases import phase
 from maporl_agents.text.chat import Chat
+from maporl_agents.text.stop_conditions import stop_reason
 from maporl_agents.types import Completion, KeptIds, StopReason, TokenIds
 
 _READ_AT_ONCE = 2**23
@@ -75,12 +76,10 @@ class Row:
         """Append a sampled token; return whether another one may follow."""
         self.ids.append(token)
         self.logprobs.append(logprob)
-        if token in chat.stop_ids:
-            self.stop = StopReason.EOS
-        elif self.stops and chat.completes(self.ids, self.stops):
-            self.stop = StopReason.TEXT
-        else:
+        reason = stop_reason(chat, self.ids, self.stops)
+        if reason is None:
             return len(self.ids) < self.limit
+        self.stop = reason
         return False
 
     def completion(self, chat: Chat) -> Completion:
