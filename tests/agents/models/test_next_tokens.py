@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from maporl_agents.config import Truncation
-from maporl_agents.models import decoding
+from maporl_agents.models import generation
 from maporl_agents.models.generation import Drawing, next_tokens
 
 ROWS, WIDTH, VOCABULARY = 11, 5, 21
@@ -44,11 +44,11 @@ def test_chunks_draw_what_all_rows_at_once_draw(
     numbers = torch.rand(ROWS, generator=generator, dtype=torch.float64) if temperature else None
     drawing = Drawing(temperature, cut)
     head = Head()
-    monkeypatch.setattr(decoding, "_READ_AT_ONCE", chunk)
+    monkeypatch.setattr(generation, "_READ_AT_ONCE", chunk)
     ids, logprobs, sets = next_tokens(head, hidden, drawing, numbers)  # type: ignore[arg-type]
     assert head.calls == calls
 
-    whole_ids, whole_logprobs, whole_sets = decoding._draw(head.logits(hidden), drawing, numbers)
+    whole_ids, whole_logprobs, whole_sets = generation._draw(head.logits(hidden), drawing, numbers)
     assert torch.equal(ids, whole_ids)
     torch.testing.assert_close(logprobs, whole_logprobs, atol=1e-12, rtol=1e-12)
     assert (sets is None) == (cut is None)

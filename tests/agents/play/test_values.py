@@ -9,7 +9,7 @@ import torch
 from miniatures import Checkpoint, load_team, stir
 from ppo_cases import CONFIG, QUESTIONS, TEMPERATURE, make_debates
 
-from maporl_agents.models import decoding
+from maporl_agents.models import generation
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
 from maporl_agents.types import Rollout
@@ -55,7 +55,7 @@ def test_values_do_not_depend_on_how_often_critics_are_called(
 ) -> None:
     team = make_team(checkpoint, double=True)
     once, _ = collate(team, played(team))
-    monkeypatch.setattr(decoding, "VALUED_AT_ONCE", 1)
+    monkeypatch.setattr(generation, "VALUED_AT_ONCE", 1)
     often, _ = collate(team, played(team))
     assert once.sampled_values is not None
     assert often.sampled_values is not None
