@@ -13,9 +13,9 @@ from typing import Literal
 
 from maporl_agents.studies.multiple_testing import holm
 from maporl_agents.systems.catalogue import SYSTEMS
+from maporl_agents.systems.equal_tokens import TOLERANCE
 from maporl_agents.systems.jobs import BenchResult
 from maporl_agents.systems.two_way_intervals import TwoWay, paired, two_way
-from maporl_agents.systems.votes import TOLERANCE
 
 LEVEL = 0.05
 Found = Literal["ahead", "behind", "not shown", "not measured"]

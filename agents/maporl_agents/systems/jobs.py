@@ -23,12 +23,16 @@ from typing import Any
 
 from maporl_agents.records.run_folder import versions
 from maporl_agents.records.storage import load_json, write_text
-from maporl_agents.seeding import seed_of
-from maporl_agents.systems.catalogue import Inputs, Prepared, System, system
-from maporl_agents.systems.playing import MEMBERS, one_answer, untrained
+from maporl_agents.systems.catalogue import Inputs, system
+from maporl_agents.systems.equal_tokens import (
+    passes_for,
+    passes_within,
+    rehearsal,
+    tokens_of_first,
+)
+from maporl_agents.systems.playing import untrained
 from maporl_agents.systems.tasks import BenchTask, Marker, bench_task
-from maporl_agents.systems.votes import Pass, accuracies, passes_for, tokens_of_first
-from maporl_env.types import Question
+from maporl_agents.systems.votes import accuracies
 
 LAYOUT = 1
 """Version of the results' layout."""
@@ -87,8 +91,12 @@ class BenchJob:
     @property
     def path(self) -> str:
         """Place of its files below a folder, without an ending."""
-        folder = "".join(c if c.isalnum() or c in "-_=." else "_" for c in self.task)
-        return f"{folder}/{self.system}-{self.seed}"
+        return f"{folder_of(self.task)}/{self.system}-{self.seed}"
+
+
+def folder_of(task: str) -> str:
+    """Return the name of the folder of a task's jobs."""
+    return "".join(c if c.isalnum() or c in "-_=." else "_" for c in task)
 
 
 @dataclass(frozen=True)
@@ -196,31 +204,7 @@ def all_jobs(
     ]
 
 
-# --- Rehearsal ----------------------------------------------------------------------
-
-REHEARSED = 20
-"""Validation questions of a rehearsal."""
-
-
-def rehearsal(task: BenchTask, settings: BenchSettings, work: Path) -> dict[str, float]:
-    """Return "tokens" of one answer of a member, and processor "seconds" for 1,000 of them.
-
-    Made once: what it says of tokens is the budget of all jobs.
-    """
-    path = work / BenchJob(task.name, "", 0).path.rpartition("/")[0] / "rehearsal.json"
-    if path.is_file():
-        return dict(load_json(path))
-    cast = untrained(task)
-    questions = task.questions("validation", min(REHEARSED, settings.validation))
-    began = time.process_time()
-    said = [one_answer(member)(cast, questions, 1.0, member) for member in range(MEMBERS)]
-    tokens = sum(one.tokens for one in said) / MEMBERS
-    spent = 1_000 * (time.process_time() - began) / max(1.0, tokens * len(questions) * MEMBERS)
-    found = {"tokens": round(tokens, 3), "seconds": round(spent, 4)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(found))
-    return found
-
+# --- Time ---------------------------------------------------------------------------
 
 TRAINING_FACTOR = 2.0
 """Time of a token that is trained on, in times of one that a rehearsal generates: MAPoRL on
@@ -259,19 +243,20 @@ def carry_out(job: BenchJob, settings: BenchSettings, results: Path, work: Path)
         raise ValueError(f"system {job.system!r} does not fit task {job.task!r}: {reason}")
     folder = work / job.path
     folder.mkdir(parents=True, exist_ok=True)
-    budget = settings.answers * rehearsal(task, settings, work)["tokens"]
+    rehearsed = rehearsal(task, settings.validation, work / folder_of(task.name))
+    budget = settings.answers * rehearsed["tokens"]
     validation = task.questions("validation", settings.validation)
     train_tokens = round(task.train_tokens * settings.train_scale)
     made = what.prepare(Inputs(untrained(task), job.seed, folder, validation, train_tokens))
     marker = Marker(task)
     scores: dict[float, float] = {}
     for temperature in settings.temperatures:
-        tried = _passes(made, what, validation, temperature, (job.seed, "validation"), budget)
+        tried = passes_within(budget, made, what, validation, temperature, (job.seed, "validation"))
         [*_, last] = accuracies(tried, validation, marker.right, what.combine)
         scores[temperature] = sum(last) / len(last)
     temperature = max(settings.temperatures, key=lambda one: scores[one])
     asked = task.questions("test", settings.questions)
-    said = _passes(made, what, asked, temperature, (job.seed, "test"), budget)
+    said = passes_within(budget, made, what, asked, temperature, (job.seed, "test"))
     result = BenchResult(
         job.task,
         job.system,
@@ -290,27 +275,6 @@ def carry_out(job: BenchJob, settings: BenchSettings, results: Path, work: Path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, result.to_text())
     return result
-
-
-def _passes(
-    made: Prepared,
-    what: System,
-    questions: Sequence[Question],
-    temperature: float,
-    name: tuple[int, str],
-    budget: float,
-) -> list[Pass]:
-    """Return as many passes as come nearest to the budget."""
-
-    def one(number: int) -> Pass:
-        # The noise is named without the system: a vote and the best of N see the same samples.
-        noise = seed_of(*name, "pass", number)
-        return made.play(number)(made.cast, questions, temperature, noise)
-
-    first = one(0)
-    count = passes_for(budget, first.tokens)
-    count = min(count, what.most or count)
-    return [first, *(one(number) for number in range(1, count))]
 
 
 def _versions() -> dict[str, Any]:

@@ -24,10 +24,10 @@ from maporl_agents.systems.claims import (
     points_of,
     rows_of,
 )
+from maporl_agents.systems.equal_tokens import TOLERANCE
 from maporl_agents.systems.jobs import BenchJob, BenchResult, BenchSettings
 from maporl_agents.systems.plots import plot
 from maporl_agents.systems.tasks import FIRST_TEST
-from maporl_agents.systems.votes import TOLERANCE
 
 SMALLEST = 1e-4
 """A p-value below it is printed as such: nobody knows the distribution that far out."""

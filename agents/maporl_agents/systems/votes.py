@@ -2,7 +2,7 @@
 
 A system answers every question in n passes that are independent of each other. What its first k
 passes give together is what the system is worth at k times the tokens of one pass, so that systems
-of different cost are compared at about equal tokens.
+of different cost are compared at about equal tokens (`equal_tokens`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from typing import Literal, NamedTuple
 
 from maporl_env.types import Answer, Question
 
-TOLERANCE = 1.25
-"""Tokens of a system, in times of the budget, up to which they count as equal."""
 Combine = Literal["vote", "best"]
 Right = Callable[[Question, Answer], bool]
 
@@ -75,19 +73,3 @@ def accuracies(
             row.append(hits / len(chosen) if chosen else 0.0)
         found.append(row)
     return found
-
-
-def tokens_of_first(passes: Sequence[Pass]) -> list[float]:
-    """Return the tokens per question of the first k = 1, 2, ... passes."""
-    return [sum(one.tokens for one in passes[:count]) for count in range(1, len(passes) + 1)]
-
-
-def passes_for(budget: float, tokens: float) -> int:
-    """Return how many passes of a cost come nearest to a budget of tokens; at least 1.
-
-    Where the nearest number is more than `TOLERANCE` times the budget, it is one less.
-    """
-    if tokens <= 0:
-        return 1
-    nearest = round(budget / tokens)
-    return max(1, nearest - (nearest * tokens > TOLERANCE * budget))

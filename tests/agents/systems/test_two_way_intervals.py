@@ -1,4 +1,4 @@
-"""Closed forms: votes of passes, the interval over seeds and questions, the front."""
+"""Closed forms: the interval over seeds and questions."""
 
 from __future__ import annotations
 
@@ -8,51 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from maporl_agents.systems.claims import front, judged
 from maporl_agents.systems.two_way_intervals import mean_squares, paired, two_way
-from maporl_agents.systems.votes import Pass, accuracies, best, passes_for, tokens_of_first, winners
 from maporl_env.intervals import clustered_mean, t_quantile
-from maporl_env.types import Question
-
-QUESTION = Question("q", "1 + 1 ?", "2")
-
-
-def is_two(question: Question, answer: object) -> bool:
-    return answer == 2
-
-
-def test_tied_answers_of_a_pass_share_its_vote() -> None:
-    assert winners([(1,), (2,)]) == (1, 2)
-    assert winners([(1, 2), (2,)]) == (2,)
-    assert winners([(1, 2, 3), (1,), (2,)]) == (1, 2)
-    assert winners([(), (3,)]) == (3,)
-    assert winners([(), ()]) == ()
-
-
-def test_the_best_is_chosen_among_the_highest_scores_by_a_vote() -> None:
-    said = [(1,), (2,), (2,), (3,)]
-    assert best(said, [1.0, 1.0, 1.0, 0.5]) == (2,)
-    assert best(said, [0.0, None, 0.0, 1.0]) == (3,)
-    assert best(said, [None] * 4) == ()
-
-
-def test_the_first_k_passes_give_what_k_times_the_tokens_buy() -> None:
-    passes = [Pass([(1,)], 4.0), Pass([(2,)], 6.0), Pass([(2,)], 5.0)]
-    assert accuracies(passes, [QUESTION], is_two, "vote") == [[0.0], [0.5], [1.0]]
-    assert tokens_of_first(passes) == [4.0, 10.0, 15.0]
-    scored = [
-        one._replace(scores=(score,)) for one, score in zip(passes, (0.9, 0.1, 1.0), strict=True)
-    ]
-    assert accuracies(scored, [QUESTION], is_two, "best") == [[0.0], [0.0], [1.0]]
-
-
-def test_the_number_of_passes_comes_nearest_to_the_budget() -> None:
-    assert [passes_for(96, tokens) for tokens in (16, 48, 64, 70, 90, 500, 0)] == [
-        *(6, 2, 1, 1, 1, 1, 1)
-    ]
-
-
-# --- Intervals ----------------------------------------------------------------------
 
 
 def test_seeds_that_agree_leave_the_interval_over_questions() -> None:
@@ -144,19 +101,3 @@ def test_coverage_over_new_seeds_and_new_questions() -> None:
         hits += abs(found.mean) <= (found.half_width or 0)
     assert 0.91 <= hits / count <= 0.99
     assert t_quantile(0.975, 4) == pytest.approx(2.776445, abs=1e-6)
-
-
-# --- What is ahead ------------------------------------------------------------------
-
-
-def test_the_front_holds_what_nothing_cheaper_beats() -> None:
-    points = {"a": [(10.0, 0.3), (20.0, 0.5)], "b": [(20.0, 0.6)], "c": [(30.0, 0.6), (40.0, 0.9)]}
-    assert front(points) == [(10.0, 0.3, "a"), (20.0, 0.6, "b"), (40.0, 0.9, "c")]
-
-
-def test_a_difference_is_judged_by_its_corrected_p() -> None:
-    gap = paired([[1.0, 1.0, 0.0]] * 2, [[0.0, 0.0, 0.0]] * 2)
-    assert judged(gap, 0.01) == "ahead"
-    assert judged(paired([[0.0, 0.0]] * 2, [[1.0, 1.0]] * 2), 0.01) == "behind"
-    assert judged(gap, 0.05) == "not shown"
-    assert judged(gap, None) == judged(None, None) == "not measured"
