@@ -10,7 +10,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 COVERED = """
-    answer_lines worked failures fetched gguf_files
+    answer_lines worked failures fetched gguf_import
     rewards credit penalties advantages losses batching layout token_logprobs maporl magrpo iac
     sample_tree malt gradient_accumulation preferences preference_pairs tree_values
     joint_returns branches optimiser kl_penalty rollout local_engine generation team speak critics

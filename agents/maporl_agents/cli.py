@@ -18,7 +18,7 @@ import tyro
 
 from maporl_agents import ranks
 from maporl_agents.commands.bench import Bench
-from maporl_agents.commands.command_line import FLAT, HELP, basic_help, parse, sentence_of
+from maporl_agents.commands.command_line import FLAT, HELP, parse, sentence_of
 from maporl_agents.commands.compare import Compare
 from maporl_agents.commands.compare_systems import WORD, CompareSystems
 from maporl_agents.commands.ending import as_program
@@ -26,12 +26,12 @@ from maporl_agents.commands.eval import Eval
 from maporl_agents.commands.eval_flags import eval_command
 from maporl_agents.commands.export import Export
 from maporl_agents.commands.fetch import Fetch
-from maporl_agents.commands.import_gguf import Import
+from maporl_agents.commands.import_model import Import
+from maporl_agents.commands.launch import launch
 from maporl_agents.commands.plan import Plan
 from maporl_agents.commands.play import Play
-from maporl_agents.commands.processes import launch
 from maporl_agents.commands.report import Report
-from maporl_agents.commands.short_help import short_help
+from maporl_agents.commands.short_help import basic_help, short_help
 from maporl_agents.commands.train import Train, settings_from
 from maporl_agents.commands.verifier import Verifier
 from maporl_agents.commands.watch import Watch

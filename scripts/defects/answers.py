@@ -56,8 +56,8 @@ DEFECTS = (
         ),
     ),
     Defects(
-        "agents/maporl_agents/models/sources/gguf_files.py",
-        ("tests/agents/models/test_gguf_files.py",),
+        "agents/maporl_agents/models/sources/gguf_import.py",
+        ("tests/agents/models/test_gguf_import.py",),
         (
             ('if opened.read(4) != b"GGUF":', "if False:"),
             ("if header.parts > 1:", "if False:"),

@@ -1,4 +1,4 @@
-"""What the README shows is what comes out, and what it points to is there."""
+"""The README is true: its programs run, its commands can be typed, its links lead somewhere."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^    (maporl [^|\n]*?)(?: +#.*)?$", README, re.MULTILINE)
 
 
 def test_the_program_prints_what_stands_below_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -19,6 +20,32 @@ def test_the_program_prints_what_stands_below_it(capsys: pytest.CaptureFixture[s
     exec(compile(program, "README.md", "exec"), {})
     printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert printed == [line[4:] for line in output.splitlines()]
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if "--resume" not in line])
+def test_the_commands_can_be_typed(line: str) -> None:
+    pytest.importorskip("torch", reason="needs the extra train")
+    from maporl_agents.cli import _command
+
+    assert README.index("source .venv/bin/activate") < README.index(f"    {line}")
+    assert _command(line.split()[1:]) is not None
+
+
+@pytest.mark.thorough
+def test_the_example_of_training_in_python_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch", reason="needs the extra train")
+    from maporl_agents.training import experiment
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(experiment, "share_cores", lambda num_bases: None)
+    blocks = [part.partition("```")[0] for part in README.split("```python\n")[1:]]
+    [block] = [block for block in blocks if "maporl_agents.train" in block]
+    assert len([line for line in block.splitlines() if line.strip()]) <= 10
+    exec(compile(block, "README.md", "exec", dont_inherit=True), {"__name__": "example"})
+    assert "runs/brief" in capsys.readouterr().out
+    assert (tmp_path / "runs/brief/results.json").is_file()
 
 
 @pytest.mark.parametrize("page", ["README.md", "examples/README.md", "CHANGELOG.md"])

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maporl_agents.commands.chosen_flags import start_of
-from maporl_agents.commands.command_line import FLAT, HELP, help_of_flags, parse
+from maporl_agents.commands.command_line import FLAT, HELP, parse
 from maporl_agents.commands.eval import Eval
+from maporl_agents.commands.short_help import help_of_flags
 
 PROGRAM = "maporl eval"
 BASIC = (

@@ -39,7 +39,6 @@ from maporl_agents.records.run_folder import (
     remove_run,
     require_free,
     require_own_files,
-    versions,
 )
 from maporl_agents.records.saved_settings import (
     SettingsDiffer,
@@ -48,6 +47,7 @@ from maporl_agents.records.saved_settings import (
     require_same_settings,
 )
 from maporl_agents.records.storage import reason, write_text
+from maporl_agents.records.versions import versions
 from maporl_env.types import Transcript
 
 __all__ = [

@@ -42,9 +42,9 @@ from maporl_agents.measure.evaluate import Evaluation
 from maporl_agents.models.roster import model_names
 from maporl_agents.models.sources.fetched import FETCHABLE
 from maporl_agents.models.team import Team
-from maporl_agents.records.run_folder import versions
 from maporl_agents.records.saved_settings import plain_settings
 from maporl_agents.records.storage import load_json, write_text
+from maporl_agents.records.versions import versions
 from maporl_agents.studies import sft
 from maporl_agents.studies.controls import Measure, measure
 from maporl_agents.studies.sft import SFTConfig
@@ -290,7 +290,7 @@ def recorded_versions(folder: Path) -> list[dict[str, Any]]:
 
 
 def ran_on(folder: Path) -> list[dict[str, Any]]:
-    """Return the versions of a job, training and measurements; see `run_folder.versions`."""
+    """Return the versions of a job, training and measurements; see `records.versions`."""
     trained = folder / "run" / "versions.json"
     return [*([load_json(trained)] if trained.is_file() else []), *recorded_versions(folder)]
 

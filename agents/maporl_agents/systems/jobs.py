@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from maporl_agents.records.run_folder import versions
 from maporl_agents.records.storage import load_json, write_text
+from maporl_agents.records.versions import versions
 from maporl_agents.systems.catalogue import Inputs, system
 from maporl_agents.systems.equal_tokens import (
     passes_for,

@@ -6,7 +6,6 @@ import errno
 import importlib.metadata
 import io
 import os
-import re
 import subprocess
 import sys
 import time
@@ -16,17 +15,9 @@ import pytest
 from huggingface_hub import constants
 
 from maporl_agents import terminal
-from maporl_agents.cli import Train, _command, main
-from maporl_agents.commands.command_line import (
-    BASIC,
-    BASIC_OF_COMMAND,
-    basic_help,
-    field_docs,
-    sentence_of,
-)
-from maporl_agents.config import CONFIGS, PPOConfig, learning_rate_flags
+from maporl_agents.cli import main
+from maporl_agents.commands.command_line import sentence_of
 from maporl_agents.models.sources import downloads
-from maporl_agents.training.keywords import places_of
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -41,25 +32,6 @@ def test_the_version(capsys) -> None:
     assert (code, out) == (0, f"maporl {importlib.metadata.version('maporl')}\n")
 
 
-@pytest.mark.parametrize("scheme", CONFIGS)
-def test_the_help_of_training_begins_with_what_most_runs_need(scheme: str) -> None:
-    config = CONFIGS[scheme]()
-    text = basic_help(Train(config=config, scheme=scheme), config, "maporl train")
-    flags = [line.strip() for line in text.splitlines() if line.startswith("  --")]
-    assert len(flags) == len(set(flags)) == len(BASIC) + len(BASIC_OF_COMMAND) + 1
-    assert len(flags) < 15
-    assert flags[-1] == learning_rate_flags(config)[0].replace("_", "-")
-    assert "--warmup.learning-rate" not in flags  # it has a rate too, of what few runs use
-    assert {flag[2:].replace("-", "_") for flag in flags} <= {
-        *BASIC_OF_COMMAND,
-        *places_of(type(config)),
-    }
-    assert f"(default: {config.name})" in " ".join(text.split())
-    assert "--help-all" in text
-    assert max(map(len, text.splitlines())) <= 100
-    assert "\n\n  --steps\n      Rounds" in text or "Stages" in text
-
-
 def test_a_terminal_of_few_signs_gets_the_help_too(monkeypatch: pytest.MonkeyPatch) -> None:
     page = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(page, encoding="ascii"))
@@ -68,24 +40,6 @@ def test_a_terminal_of_few_signs_gets_the_help_too(monkeypatch: pytest.MonkeyPat
     sys.stdout.flush()
     assert not stop.value.code
     assert b"usage: maporl" in page.getvalue()
-
-
-def test_both_kinds_of_help(capsys) -> None:
-    code, short, _ = said(capsys, "train", "--help")
-    assert code == 0
-    assert "--game.verifier" in short
-    assert "--ppo.gae-lambda" not in short
-    code, whole, _ = said(capsys, "train", "--help-all")
-    assert code == 0
-    assert "--ppo.gae-lambda" in whole
-    assert len(short.splitlines()) < 80 < len(whole.splitlines())
-
-
-def test_texts_below_fields_are_inherited() -> None:
-    docs = field_docs(PPOConfig)
-    assert docs["learning_rate"].startswith("Of the policies")
-    assert docs["epochs"].startswith("Passes over each batch")
-    assert all(docs.values())
 
 
 @pytest.mark.parametrize(
@@ -150,16 +104,6 @@ def test_positional_arguments_have_names(capsys) -> None:
         assert "PATH PATH" not in out
 
 
-README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^    (maporl [^|\n]*?)(?: +#.*)?$", README, re.MULTILINE)
-
-
-@pytest.mark.parametrize("line", [line for line in COMMANDS if "--resume" not in line])
-def test_the_commands_of_the_readme_can_be_typed(line: str) -> None:
-    assert README.index("source .venv/bin/activate") < README.index(f"    {line}")
-    assert _command(line.split()[1:]) is not None
-
-
 def test_output_that_nobody_reads_is_no_mistake() -> None:
     command = f"{sys.executable} -m maporl_agents.cli train --help-all | head -c 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
@@ -209,10 +153,3 @@ def test_the_command_that_is_shown_works_from_here(tmp_path: Path, monkeypatch) 
     assert terminal.command_line("train") == "maporl train"
     script.unlink()
     assert terminal.maporl_command().endswith(" -m maporl_agents.cli")
-
-
-def test_help_names_every_scheme(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["train", "--help"])
-    said = capsys.readouterr().out
-    assert all(f"{name}," in said for name in CONFIGS)

@@ -6,8 +6,17 @@ import re
 
 import pytest
 
-from maporl_agents.cli import main
-from maporl_agents.commands.short_help import SHOWN, short_help
+from maporl_agents.cli import Train, main
+from maporl_agents.commands.short_help import (
+    BASIC,
+    BASIC_OF_COMMAND,
+    SHOWN,
+    basic_help,
+    field_docs,
+    short_help,
+)
+from maporl_agents.config import CONFIGS, PPOConfig, learning_rate_flags
+from maporl_agents.training.keywords import places_of
 
 OTHERS = (
     *(("train",), ("eval",), ("export",), ("fetch",), ("import",), ("compare",), ("report",)),
@@ -50,3 +59,43 @@ def test_words_that_ask_for_no_short_help_get_none() -> None:
     assert short_help(["fetch", "--help"]) is None
     assert short_help(["--help"]) is None
     assert short_help(["play", "--run", "runs/x", "-h"]) == short_help(["play", "--help"])
+
+
+@pytest.mark.parametrize("scheme", CONFIGS)
+def test_the_help_of_training_begins_with_what_most_runs_need(scheme: str) -> None:
+    config = CONFIGS[scheme]()
+    text = basic_help(Train(config=config, scheme=scheme), config, "maporl train")
+    flags = [line.strip() for line in text.splitlines() if line.startswith("  --")]
+    assert len(flags) == len(set(flags)) == len(BASIC) + len(BASIC_OF_COMMAND) + 1
+    assert len(flags) < 15
+    assert flags[-1] == learning_rate_flags(config)[0].replace("_", "-")
+    assert "--warmup.learning-rate" not in flags  # it has a rate too, of what few runs use
+    assert {flag[2:].replace("-", "_") for flag in flags} <= {
+        *BASIC_OF_COMMAND,
+        *places_of(type(config)),
+    }
+    assert f"(default: {config.name})" in " ".join(text.split())
+    assert "--help-all" in text
+    assert max(map(len, text.splitlines())) <= 100
+    assert "\n\n  --steps\n      Rounds" in text or "Stages" in text
+
+
+def test_both_kinds_of_help(capsys) -> None:
+    short = printed(capsys, "train", "--help")
+    assert "--game.verifier" in short
+    assert "--ppo.gae-lambda" not in short
+    whole = printed(capsys, "train", "--help-all")
+    assert "--ppo.gae-lambda" in whole
+    assert len(short.splitlines()) < 80 < len(whole.splitlines())
+
+
+def test_texts_below_fields_are_inherited() -> None:
+    docs = field_docs(PPOConfig)
+    assert docs["learning_rate"].startswith("Of the policies")
+    assert docs["epochs"].startswith("Passes over each batch")
+    assert all(docs.values())
+
+
+def test_help_names_every_scheme(capsys: pytest.CaptureFixture[str]) -> None:
+    said = printed(capsys, "train", "--help")
+    assert all(f"{name}," in said for name in CONFIGS)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from run_log_cases import Config, finished, transcript, tree
 
-from maporl_agents.records import run_folder, run_log
+from maporl_agents.records import versions
 from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_env.types import Transcript
 
@@ -63,9 +63,9 @@ def test_the_commit_of_the_package_is_noted_wherever_one_works(
     for folder in (package, elsewhere):
         folder.mkdir()
     monkeypatch.chdir(elsewhere)
-    monkeypatch.setattr(run_folder, "PACKAGE", package)
+    monkeypatch.setattr(versions, "PACKAGE", package)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert run_log.versions()["commit"] is None
+    assert versions.versions()["commit"] is None
 
     def git(*arguments: str) -> str:
         who = ["-c", "user.name=A", "-c", "user.email=a@b.c"]
@@ -80,13 +80,13 @@ def test_the_commit_of_the_package_is_noted_wherever_one_works(
         return git("-C", str(file.parent), "rev-parse", "HEAD")
 
     commit(elsewhere / "file")
-    assert run_log.versions()["commit"] is None
+    assert versions.versions()["commit"] is None
     git("init", str(tmp_path))  # installed within a repository that does not hold it
-    assert run_log.versions()["commit"] is None
-    head = commit(package / "run_folder.py")
-    assert run_log.versions()["commit"] == head
-    (package / "run_folder.py").write_text("two")
-    assert run_log.versions()["commit"] == f"{head}-dirty"
+    assert versions.versions()["commit"] is None
+    head = commit(package / "versions.py")
+    assert versions.versions()["commit"] == head
+    (package / "versions.py").write_text("two")
+    assert versions.versions()["commit"] == f"{head}-dirty"
 
 
 # --- Metrics -----------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from study_cases import PPO, measurement, quiet
 
 from maporl_agents import cli
-from maporl_agents.records import run_folder
+from maporl_agents.records import versions
 from maporl_agents.studies import catalogue, jobs
 from maporl_agents.studies.arms import with_controls
 from maporl_agents.studies.carry_out import assemble
@@ -41,7 +41,7 @@ COMMITS = ", ".join(12 * digit for digit in "abc")
 class TestAssemble:
     @pytest.mark.thorough
     def test_a_study_from_its_jobs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(run_folder, "_commit", lambda: "c0ffee")
+        monkeypatch.setattr(versions, "_commit", lambda: "c0ffee")
         jobs = PLAN.jobs((0,))
         assert [(job.recipe.method, len(job.measures)) for job in jobs] == [("none", 2), ("ppo", 2)]
         for job in jobs:
@@ -66,7 +66,7 @@ class TestAssemble:
         assert study.notes[0] == "A note."
         assert "out of luck" in study.notes[1]
         assert "seed 1" in study.notes[1]
-        now = run_folder.versions()
+        now = versions.versions()
         assert study.versions["packages"]["torch"] == now["packages"]["torch"]
         assert study.versions["commits"] == ["c0ffee"]
         assert study.machine == {"platform": now["platform"], "cpu_count": str(now["cpu_count"])}

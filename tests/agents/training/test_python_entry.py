@@ -350,17 +350,6 @@ def test_evaluate_takes_the_file_and_the_words_that_it_is_given(
     ]
 
 
-@pytest.mark.thorough
-def test_the_example_of_the_readme(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
-    blocks = [part.partition("```")[0] for part in page.split("```python\n")[1:]]
-    [block] = [block for block in blocks if "maporl_agents.train" in block]
-    assert len([line for line in block.splitlines() if line.strip()]) <= 10
-    exec(compile(block, "README.md", "exec", dont_inherit=True), {"__name__": "example"})
-    assert "runs/brief" in capsys.readouterr().out
-    assert (here / "runs/brief/results.json").is_file()
-
-
 def test_importing_the_package_is_light() -> None:
     code = "import sys, maporl_agents; dir(maporl_agents); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

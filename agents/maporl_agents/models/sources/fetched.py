@@ -111,7 +111,7 @@ def fetch(name: str, say: Say, limit_seconds: float | None = None) -> Path:
     to = _folder(name)
     if _is_there(name):
         return to
-    from maporl_agents.models.sources.gguf_files import import_gguf, require_library  # with torch
+    from maporl_agents.models.sources.gguf_import import import_gguf, require_library  # with torch
 
     require_library()
     to.parent.mkdir(parents=True, exist_ok=True)

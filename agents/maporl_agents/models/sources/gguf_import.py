@@ -1,4 +1,4 @@
-"""Turns a GGUF file into a plain folder of transformers: settings, weights, tokenizer.
+"""Import of a GGUF file: it becomes a plain folder of transformers, settings, weights, tokenizer.
 
 transformers reads the file, with the library `gguf`, and expands quantised weights. What is here
 is everything around that: whether it can, what is missing, and that nothing half-written stays.

@@ -11,7 +11,7 @@ import tyro
 from maporl_agents.terminal import console, terminated_as_interrupt
 
 if TYPE_CHECKING:
-    from maporl_agents.models.sources.gguf_files import Header
+    from maporl_agents.models.sources.gguf_import import Header
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Import:
 
     def __call__(self) -> int:
         """Run the command; return the exit code."""
-        from maporl_agents.models.sources.gguf_files import import_gguf
+        from maporl_agents.models.sources.gguf_import import import_gguf
 
         terminal = console()
         with terminated_as_interrupt():

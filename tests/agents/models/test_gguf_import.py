@@ -21,8 +21,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from maporl_agents.config import TeamConfig
 from maporl_agents.models.loading import make_team
-from maporl_agents.models.sources import gguf_files
-from maporl_agents.models.sources.gguf_files import import_gguf
+from maporl_agents.models.sources import gguf_import
+from maporl_agents.models.sources.gguf_import import import_gguf
 
 TEXTS = (
     "Question: how much is two and three ? Put it in \\boxed{12}.",
@@ -224,7 +224,7 @@ class TestRefused:
         self, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-        monkeypatch.setattr(gguf_files.shutil, "disk_usage", lambda folder: usage)
+        monkeypatch.setattr(gguf_import.shutil, "disk_usage", lambda folder: usage)
         refused(whole, tmp_path / "out", r"out needs 0 MB for weights in float32.*has 0 MB left")
 
     @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ class TestRefused:
             (folder / "model.safetensors").write_text("half")
             raise error
 
-        monkeypatch.setattr(gguf_files, "write_model", fail)
+        monkeypatch.setattr(gguf_import, "write_model", fail)
         assert maporl("import", whole, tmp_path / "out") == 2
         assert capsys.readouterr().err.splitlines()[-1] == (
             f"maporl: {tmp_path / 'out'} cannot be written: the disk is full"
@@ -257,7 +257,7 @@ class TestRefused:
             os.kill(os.getpid(), number)
             time.sleep(10)  # which the signal ends
 
-        monkeypatch.setattr(gguf_files, "write_model", interrupt)
+        monkeypatch.setattr(gguf_import, "write_model", interrupt)
         # Processes that a shell starts in the background ignore SIGINT.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
