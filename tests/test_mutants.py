@@ -14,7 +14,7 @@ COVERED = """
     rewards credit penalties advantages losses batching layout token_logprobs maporl magrpo iac
     sample_tree malt gradient_accumulation preferences preference_pairs tree_values
     joint_returns branches optimiser kl_penalty rollout local_engine generation team speak critics
-    controls reward_normalisation seed_intervals
+    controls reward_normalisation seed_intervals minibatch_epochs
     verdicts run_facts uniforms grouped_products grouped_adapters lean_layers lean_trunk
     token_tables read_out row_caches row_storage kept_caches truncation lm_head
     divergences grpo packed_texts objective

@@ -30,10 +30,6 @@ DEFECTS = (
             ("differ[rows] = bool(spread.any())", "differ[rows] = True"),
             ("total - ppo.entropy_coef * reduced", "total + ppo.entropy_coef * reduced"),
             (
-                "if any(updates):\n        learner.schedule.step()",
-                "for _ in updates:\n        learner.schedule.step()",
-            ),
-            (
                 "batch = learner.normalise_rewards(batch)",
                 "learner.normalise_rewards(batch)",
             ),

@@ -21,11 +21,6 @@ DEFECTS = (
             ("Row(prompt, completion, policy,", "Row(prompt, completion, rollout.policies[0],"),
             ("team.critic(row.agent, row.turn)", "team.critic(row.agent, 0)"),
             ("torch.arange(width) < ends", "torch.arange(width) >= width - ends"),
-            ("order = names[torch.randperm(len(names), generator=generator)]", "order = names"),
-            (
-                "order.tensor_split(min(count, len(order)))",
-                "order.tensor_split(min(count, len(order)))[1:]",
-            ),
             ("sorted(row for unit in chosen", "list(row for unit in chosen"),
             (
                 "labels = batch.episodes.tolist() if whole_episodes",
@@ -104,6 +99,25 @@ DEFECTS = (
                 "return {policy: (int(batch.mask.sum()), len(r))",
             ),
             ("statistics.append(parts)\n", "statistics.append(parts)\n        break\n"),
+        ),
+    ),
+    Defects(
+        "agents/maporl_agents/update/minibatch_epochs.py",
+        (
+            "tests/agents/update/test_batching.py",
+            "tests/agents/algorithms/test_maporl.py",
+            "tests/agents/algorithms/test_ppo_options.py",
+        ),
+        (
+            ("order = names[torch.randperm(len(names), generator=generator)]", "order = names"),
+            (
+                "order.tensor_split(min(count, len(order)))",
+                "order.tensor_split(min(count, len(order)))[1:]",
+            ),
+            (
+                "if any(updates):\n        learner.schedule.step()",
+                "for _ in updates:\n        learner.schedule.step()",
+            ),
         ),
     ),
     Defects(

@@ -36,7 +36,8 @@ from maporl_agents.play.speak import Engine
 from maporl_agents.records.storage import CheckpointError
 from maporl_agents.types import Experience, Rollout, TokenBatch
 from maporl_agents.update.batching import collate
-from maporl_agents.update.gradient_accumulation import Counts, Loss, apply_in_passes
+from maporl_agents.update.gradient_accumulation import Counts, Loss
+from maporl_agents.update.minibatch_epochs import learn_in_epochs
 from maporl_agents.update.objective import Objective, kl_of_rewards
 from maporl_agents.update.optimiser import PolicyLearner
 from maporl_agents.update.token_tables import token_tables
@@ -123,7 +124,7 @@ def learn(
     objective = objective_of(settings, sampling, team.num_agents)
     loss = partial(loss_of, team=team, objective=objective, temperature=sampling.temperature)
     rate = learner.learning_rate
-    updates = apply_in_passes(learner, experience, loss, settings, seed=seed)
+    updates, _ = learn_in_epochs(learner, experience, loss, settings, seed=seed)
 
     # Log.
     metrics = rollout_metrics(rollouts) | experience_metrics(experience) | mean_of(updates)

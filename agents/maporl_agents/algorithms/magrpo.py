@@ -41,7 +41,8 @@ from maporl_agents.trees.joint_returns import Node, action_returns, joint_return
 from maporl_agents.trees.sample_tree import TreeNode, grow_trees
 from maporl_agents.types import Experience, Rollout, TokenBatch
 from maporl_agents.update.batching import Row, batch_of
-from maporl_agents.update.gradient_accumulation import Counts, Loss, apply_in_passes
+from maporl_agents.update.gradient_accumulation import Counts, Loss
+from maporl_agents.update.minibatch_epochs import learn_in_epochs
 from maporl_agents.update.objective import Objective, message_kl
 from maporl_agents.update.optimiser import PolicyLearner
 from maporl_agents.update.token_tables import token_tables
@@ -107,7 +108,7 @@ def train_step(
     # Update: once, or several times where the ratio corrects for it.
     loss = partial(loss_of, team=team, settings=settings, temperature=sampling.temperature)
     rate = learner.learning_rate
-    updates = apply_in_passes(learner, experience, loss, settings, seed=seed)
+    updates, _ = learn_in_epochs(learner, experience, loss, settings, seed=seed)
 
     # Log.
     rollouts = [rollout for root in trees for rollout in branches(root)]

@@ -41,10 +41,10 @@ from maporl_agents.measure.step_metrics import (
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import Playable, play
 from maporl_agents.play.speak import Engine
-from maporl_agents.seeding import seed_of
 from maporl_agents.types import Experience, Rollout, TokenBatch
-from maporl_agents.update.batching import collate, minibatches
+from maporl_agents.update.batching import collate
 from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
+from maporl_agents.update.minibatch_epochs import learn_in_epochs
 from maporl_agents.update.optimiser import PPOLearner
 from maporl_agents.update.token_logprobs import score_tokens
 from maporl_agents.update.token_tables import token_tables
@@ -84,25 +84,18 @@ def train_step(
         team, batch, learner.settings(), sampling.temperature, sampled=True
     )
 
-    # Update: a few passes over the batch in minibatches, fewer if the policy moves too far.
+    # Update: a few epochs over the batch in minibatches, fewer if the policy moves too far.
     differ = rewards_differ(batch) if ppo.leave_out_equal_rewards else None  # (B,)
-    generator = torch.Generator().manual_seed(seed_of(seed, "minibatches"))
-    passes = (minibatches(batch, ppo.minibatches, generator) for _ in range(ppo.epochs))
-    planned = [rows for one_pass in passes for rows in one_pass]
-    updates: list[Metrics] = []
     rate = learner.learning_rate
-    for rows in planned:
-        part = experience.select(rows if differ is None else rows[differ[rows]])
-        updates.append(update(learner, part, sampling.temperature))
-        if ppo.target_kl is not None and updates[-1].get("approx_kl", 0.0) > ppo.target_kl:
-            break
-    if any(updates):
-        learner.schedule.step()
+    loss = partial(loss_of, learner, temperature=sampling.temperature)
+    updates, skipped = learn_in_epochs(
+        learner, experience, loss, ppo, seed=seed, learnt=differ, target_kl=ppo.target_kl
+    )
 
     # Log.
     metrics = rollout_metrics(rollouts) | experience_metrics(experience) | mean_of(updates)
     if ppo.target_kl is not None:
-        metrics["skipped_minibatches"] = len(planned) - len(updates)
+        metrics["skipped_minibatches"] = skipped
     metrics |= learner.adapt(metrics["kl"] if updates else None)
     return rollouts, metrics | counts_of(left_out, len(updates), rate)
 

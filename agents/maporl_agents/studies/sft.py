@@ -31,7 +31,8 @@ from maporl_agents.training.experiment import (
 from maporl_agents.training.make_game import debates_of, training_questions
 from maporl_agents.types import Rollout, TokenBatch
 from maporl_agents.update import imitation
-from maporl_agents.update.batching import collate, minibatches
+from maporl_agents.update.batching import collate
+from maporl_agents.update.minibatch_epochs import minibatches
 from maporl_agents.update.optimiser import PPOLearner
 
 

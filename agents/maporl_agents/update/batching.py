@@ -1,7 +1,7 @@
-"""Rollouts to tensors: `collate` makes the `TokenBatch`, `minibatches` deals it out.
+"""Rollouts to tensors: `collate` makes the `TokenBatch`.
 
-`micro_batches` divides a minibatch into passes through the models; that changes memory and time,
-never a result.
+`micro_batches` divides it, or a minibatch of it (`minibatch_epochs`), into passes through the
+models; that changes memory and time, never a result.
 """
 
 from __future__ import annotations
@@ -140,19 +140,6 @@ def rows_by_base(team: Team, batch: TokenBatch) -> list[Tensor]:
         for base in team.bases
     ]
     return [rows for rows in parts if len(rows)]
-
-
-def minibatches(batch: TokenBatch, count: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield the rows of each of `count` minibatches; every row comes exactly once.
-
-    Whole debates are dealt, in random order and evenly, so that an agent's turns stay together and
-    are read in one sequence (see `layout`). With fewer debates than `count` there are fewer
-    minibatches.
-    """
-    names = batch.episodes.unique().cpu()
-    order = names[torch.randperm(len(names), generator=generator)]
-    for chosen in order.tensor_split(min(count, len(order))) if len(order) else ():
-        yield rows_of(batch, chosen)
 
 
 def micro_batches(

@@ -1,7 +1,8 @@
 """One optimiser step on a batch of any size: accumulate gradients over micro-batches, then step.
 
-All schemes train through `apply`; each passes its own loss. Of several ranks each reads a part of
-the batch, about equal in tokens; the gradients of all are added up before the step.
+All schemes train through `apply`, most of them in epochs of minibatches (`minibatch_epochs`); each
+passes its own loss. Of several ranks each reads a part of the batch, about equal in tokens; the
+gradients of all are added up before the step.
 """
 
 from __future__ import annotations
@@ -18,11 +19,9 @@ from maporl_agents.measure.step_metrics import Metrics, mean_of, sums_by_policy
 from maporl_agents.models.parallel_bases import side_by_side
 from maporl_agents.models.sharded import runs_together
 from maporl_agents.phases import phase
-from maporl_agents.seeding import seed_of
 from maporl_agents.types import TokenBatch
 from maporl_agents.update.batching import (
     micro_batches,
-    minibatches,
     rows_by_base,
     rows_of_rank,
 )
@@ -49,49 +48,6 @@ class Data(Protocol):
     def select(self: D, rows: Tensor, /) -> D:
         """Return the given rows of the batch and their numbers."""
         ...
-
-
-class Passes(Protocol):
-    """How often a batch is gone through, and in what parts; the settings of a scheme have these."""
-
-    @property
-    def epochs(self) -> int:
-        """Passes over the batch."""
-        ...
-
-    @property
-    def minibatches(self) -> int:
-        """Optimiser steps of a pass."""
-        ...
-
-    @property
-    def micro_tokens(self) -> int:
-        """Largest number of tokens in one pass through the models."""
-        ...
-
-
-def apply_in_passes(
-    learner: PolicyLearner,
-    data: D,
-    loss: Callable[[D, Counts], Loss],
-    passes: Passes,
-    *,
-    seed: int,
-) -> list[Metrics]:
-    """Take an optimiser step on each minibatch of whole debates, then one step of the schedule.
-
-    Arguments, returned metrics (of every optimiser step) and errors are those of `apply`; `seed`
-    deals the debates. Without messages there is no step.
-    """
-    generator = torch.Generator().manual_seed(seed_of(seed, "minibatches"))
-    updates = [
-        apply(learner, data.select(rows), loss, micro_tokens=passes.micro_tokens)
-        for _ in range(passes.epochs)
-        for rows in minibatches(data.batch, passes.minibatches, generator)
-    ]
-    if updates:
-        learner.schedule.step()
-    return updates
 
 
 @phase("update")

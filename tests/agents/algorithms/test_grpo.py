@@ -28,7 +28,8 @@ from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
 from maporl_agents.records.storage import CheckpointError
 from maporl_agents.types import TokenBatch
-from maporl_agents.update.batching import collate, minibatches
+from maporl_agents.update.batching import collate
+from maporl_agents.update.minibatch_epochs import minibatches
 from maporl_agents.update.token_logprobs import score_tokens
 from maporl_env.batched import BatchedDebate
 from maporl_env.config import DebateConfig

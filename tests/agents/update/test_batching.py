@@ -14,8 +14,9 @@ from miniatures import load_team, make_rollout
 
 from maporl_agents.models.team import Team
 from maporl_agents.types import TokenBatch
-from maporl_agents.update.batching import collate, micro_batches, minibatches, rows_by_base
+from maporl_agents.update.batching import collate, micro_batches, rows_by_base
 from maporl_agents.update.layout import nest, texts_of
+from maporl_agents.update.minibatch_epochs import minibatches
 
 REWARDS = np.array([[0.5, -1.0], [0.0, 2.0]])
 
