@@ -30,8 +30,8 @@ from maporl_agents.config import TeamConfig
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
 from maporl_agents.planning.sketch import load_sketch
-from maporl_agents.play.published import Published
 from maporl_agents.play.vllm_server import VLLMServer
+from maporl_agents.play.weight_sync import Published
 
 SHAPES: Mapping[str, Any] = {
     "smollm2-135m": LlamaConfig(

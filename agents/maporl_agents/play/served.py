@@ -7,7 +7,8 @@ Every version of the adapters has a name of its own, such as agent_0@3-5e1f09ac,
 again: a server cannot answer by an older one under the same name. Policies that are not trained
 speak as the bare base. Debates are spread over the servers; those of a server that is lost go to
 the others. After each version the first messages of every server are compared with the trainer's
-log-probabilities (`weights_check`): a server that speaks with other weights stops the run.
+log-probabilities (`weights_check`): a server that speaks with other weights stops the run. How
+adapters get there is the matter of `weight_sync`.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from maporl_agents import ranks
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team
 from maporl_agents.play.limits import limit_of, stream_of
-from maporl_agents.play.published import Published, Version
 from maporl_agents.play.replies import ServedReply, known
 from maporl_agents.play.spoken import Spoken, require_sent_weights
 from maporl_agents.play.vllm_server import TOKEN_VARIABLE, Ask, VLLMServer, Written, without_answer
+from maporl_agents.play.weight_sync import Published, Version
 from maporl_agents.seeding import seed_of
 from maporl_agents.text.stop_conditions import stops_of
 from maporl_agents.types import Completion, Request, StopReason
@@ -202,7 +203,7 @@ class Served:
         except RemoteRefused as error:
             if error.status != 404 or adapter is None:
                 raise
-        self._send(server, adapter, ask.model)
+        self.published.send(server, adapter, ask.model)
         return server.write(ask)
 
     def _lose(self, server: VLLMServer, error: RemoteError) -> None:
@@ -241,26 +242,16 @@ class Served:
 
     def _update(self, server: VLLMServer) -> None:
         """Send a server the newest version; one that was lost is met anew, if it is back."""
-        version, fixed = self.published.versions[-1], self.published.fixed
         back = bool(server.lost)
         server.lost = ""
         try:
             if back:
                 self._meet(server)
-            for adapter, name in version.names.items():
-                if back or adapter not in fixed or not version.number:
-                    self._send(server, adapter, name)
+            self.published.send_newest(server, whole=back)
         except RemoteError as error:
-            if not version.number:  # at the start all of them must be there
+            if not self.published.versions[-1].number:  # at the start all of them must be there
                 raise
             self._lose(server, error)
-
-    def _send(self, server: VLLMServer, adapter: str, name: str) -> None:
-        try:
-            server.load(name, self.published.folder / name, self.published.rank(adapter))
-        except RemoteRefused as error:
-            if "already" not in str(error):  # another thread was first
-                raise
 
     # -- who spoke ---------------------------------------------------------------------------
 

@@ -1,4 +1,9 @@
-"""Versions of a team's adapters: their names, their files, and what their weights were."""
+"""Weight synchronisation: newly trained adapters, and how inference servers are sent them.
+
+Each version of the adapters is written to files under names that were never used before (`add`);
+a server then loads the files of those that changed (`send_newest`). `served` does so after every
+update, and meets servers that were lost and are back.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,9 @@ from torch import Tensor
 from maporl_agents import ranks
 from maporl_agents.models.lora import LoraBase
 from maporl_agents.models.team import Team
+from maporl_agents.play.vllm_server import VLLMServer
 from maporl_agents.play.weights_check import copies
+from maporl_env.http_json import RemoteRefused
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,29 @@ class Published:
         self._refreshed = self.team.refreshed
         self.versions.append(version)
         return version
+
+    def send_newest(self, server: VLLMServer, *, whole: bool) -> None:
+        """Push the adapters of the newest version to a server.
+
+        Args:
+            server: which loads them from their files.
+            whole: send also those that are not trained, which a server keeps once it has them.
+
+        Raises:
+            RemoteError: the server is lost, or refuses an adapter.
+        """
+        version = self.versions[-1]
+        for adapter, name in version.names.items():
+            if whole or adapter not in self.fixed or not version.number:
+                self.send(server, adapter, name)
+
+    def send(self, server: VLLMServer, adapter: str, name: str) -> None:
+        """Let a server load a version of an adapter by its name."""
+        try:
+            server.load(name, self.folder / name, self.rank(adapter))
+        except RemoteRefused as error:
+            if "already" not in str(error):  # another thread was first
+                raise
 
     def drop(self) -> list[str]:
         """Remove the files of versions that are older than those kept; return their names."""
