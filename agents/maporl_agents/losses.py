@@ -38,6 +38,7 @@ __all__ = [
     "masked_mean",
     "policy_loss",
     "preference_loss",
+    "ratio_stats",
     "reduced_mean",
     "value_loss",
 ]
@@ -152,7 +153,7 @@ def policy_loss(
         # The smaller gain: a ratio outside the band still counts where it makes the loss worse.
         losses = -torch.minimum(ratio * gain, clipped * gain)
     loss = reduced_mean(losses, mask, reduction, num_tokens, num_sequences, max_tokens)
-    return loss, _ratio_stats(log_ratio.detach(), mask, clip_coef, clip_high)
+    return loss, ratio_stats(log_ratio.detach(), mask, clip_coef, clip_high)
 
 
 def _require_not_negative(name: str, value: float) -> None:
@@ -215,9 +216,20 @@ def _constant_mean(
     return _divide(losses.sum(), count, "num_sequences") / max_tokens
 
 
-def _ratio_stats(
+def ratio_stats(
     log_ratio: Tensor, mask: Tensor, clip_coef: float, clip_high: float
 ) -> dict[str, Tensor]:
+    """Return PPO's diagnostics of the ratios: clip fraction, approximate KL, mean and maximum.
+
+    Args:
+        log_ratio: (B, L), log-probabilities of now less those at sampling.
+        mask: (B, L), True = a real token.
+        clip_coef: width of the band below ratio 1.
+        clip_high: width of the band above it.
+
+    Returns:
+        `clip_frac`, `approx_kl`, `ratio_mean` and `ratio_max`, as `policy_loss` returns them.
+    """
     ratio = log_ratio.exp()
     real_ratio = torch.where(mask, ratio, 0.0)
     outside = (1 - ratio > clip_coef) | (ratio - 1 > clip_high)

@@ -1,5 +1,8 @@
 """Metrics of a training step: rewards, lengths, KL, entropy, explained variance and others.
 
+Clip fraction and approximate KL of the ratios come from `losses.ratio_stats`, and are means over a
+step's minibatches (`mean_of`).
+
 Every metric is defined, with its reading, in docs/reference/metrics.md. Shares are in [0, 1]; turns
 and agents are named `turn_1`, `agent_0`. Debates that ended early count as far as they went.
 """
