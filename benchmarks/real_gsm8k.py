@@ -8,7 +8,8 @@
 `train` stops after the given minutes on the clock, at SIGTERM and at Ctrl-C, each time with a saved
 step. `measure` asks the first held-out questions, the same for both teams, sampled and greedy; it
 is cut and continued in the same way, and `page` says how many questions were asked so far. The data
-are those of ``$MAPORL_DATA/gsm8k`` or of the hub. The settings were not tuned.
+are those of ``$MAPORL_DATA/gsm8k`` or of the hub. The number of examples was
+chosen on 40 questions of the training split; docs/log.md has what else was tried.
 """
 
 from __future__ import annotations
@@ -37,58 +38,43 @@ from maporl_agents.terminal import console
 from maporl_agents.training import experiment
 from maporl_agents.training.loop import Interrupted
 from maporl_agents.training.make_game import make_game
-from maporl_agents.training.resume import resume
 from maporl_env.answers import answers_equal, extract_answer, read_gold
-from maporl_env.penalties import Penalties
+from maporl_env.credit import Penalties
 from maporl_env.types import Message, Question, Transcript
 
 MODEL = "smollm2-135m"
-QUESTIONS, BATCH = 200, 20
+QUESTIONS, BATCH = 200, 50
 STAGES, DECODINGS = ("before", "after"), ("sampled", "greedy")
-EXAMPLES = (
-    "Question: Lea has 3 boxes with 4 pens in each. She gives 2 pens away. "
-    "How many pens does she have left?\n"
-    "Answer: 3 x 4 = 12 pens. 12 - 2 = 10 pens. \\boxed{{10}}\n\n"
-    "Question: A ticket costs $6. Ivo buys 5 tickets and pays with $50. "
-    "How much change does he get?\n"
-    "Answer: 5 x 6 = 30 dollars. 50 - 30 = 20 dollars. \\boxed{{20}}\n\n"
-)
-WORDS = {
-    "opening": EXAMPLES + "Question: {question}\nAnswer:",
-    "peers": "",
-    "peer": "\nAnother answer to it:\n{fence}\n{text}\n{fence}\n{verdict}",
-    "again": "\nQuestion: {question}\n",
-    "cue": "Answer:",
-}
-"""Two worked examples instead of a chat: asked in its chat format, the model boxes no answer."""
 OUTCOMES = ("right", "wrong number", "ended without an answer", "cut without an answer")
 
 
 def settings(folder: Path) -> options.TrainConfig:
-    """Return the settings of the run; its model and words stand in the folder."""
+    """Return the settings of the run; its model stands in the folder."""
     return options.TrainConfig(
         name="run",
         steps=10_000,
-        questions_per_step=4,
+        questions_per_step=8,
         checkpoint_every=1,
         game=options.GameConfig(
             task="gsm8k",
             train_split="train",
             num_agents=2,
             num_turns=3,
-            template=str(folder / "words.json"),
+            shots=4,
+            answer_rule="answer_line",
             penalties=Penalties(no_answer=0.2, unfinished=0.2),
         ),
         team=options.TeamConfig(
             model=(str(folder / "model"),), tuning="lora", sharing="one", dtype="bfloat16"
         ),
-        sampling=options.Sampling(max_new_tokens=200, stop=("\n",)),
+        sampling=options.Sampling(max_new_tokens=200, temperature=0.7, stop=("\n\n", "Question:")),
         ppo=options.PPOConfig(
             learning_rate=5e-4,
             warmup_steps=2,
             schedule="constant",
             minibatches=2,
             critic_coef=0.1,
+            leave_out_equal_rewards=True,
             micro_tokens=4096,
         ),
         eval=options.EvalConfig(questions=1, questions_before=1, greedy=False, use="last"),
@@ -96,13 +82,12 @@ def settings(folder: Path) -> options.TrainConfig:
 
 
 def prepare(folder: Path) -> None:
-    """Write the words, and link the model without its chat template: it then reads plain text."""
+    """Link the model without its chat template: it then reads plain text."""
     model = folder / "model"
     model.mkdir(parents=True, exist_ok=True)
     for file in fetch(MODEL, print).iterdir():
         if file.name != "chat_template.jinja" and not (model / file.name).exists():
             (model / file.name).symlink_to(file.resolve())
-    (folder / "words.json").write_text(json.dumps(WORDS, indent=1), encoding="utf-8")
 
 
 # --- Training -----------------------------------------------------------------------
@@ -118,7 +103,7 @@ def train(folder: Path, minutes: float) -> None:
     with costed(folder / "training.json"):
         try:
             if (run / "config.json").is_file():
-                resume(run, console())
+                experiment.resume(run, console())
             else:
                 experiment.run(settings(folder), run, console())
         except Interrupted as stop:
@@ -254,7 +239,7 @@ def training_text(folder: Path) -> str:
     answers = sum(row["answers"] for row in rows)
     tokens = sum(row["tokens"] for row in rows)
     return (
-        f"{len(rows)} steps of 4 questions in {len(sittings)} sittings (begun "
+        f"{len(rows)} steps of 8 questions in {len(sittings)} sittings (begun "
         f"{', '.join(one['began'] for one in sittings)}): {cpu / 60:.1f} processor minutes, "
         f"{clock / 60:.0f} minutes on the clock of a busy machine, {answers:.0f} messages, "
         f"{tokens:.0f} generated tokens."
@@ -273,10 +258,11 @@ def page(folder: Path) -> str:
         "",
         "Made by `benchmarks/real_gsm8k.py`; no figure is written by hand.",
         "",
-        "Two agents on one LoRA adapter on a base in bfloat16 (with AVX512-BF16 its products",
-        "take half as long as in float32), three turns, temperature 1, at most 200 tokens a",
-        "message, which ends with its line; plain text, two worked examples (asked in its chat",
-        "format, the untrained model boxed no answer to 16 validation questions). Split `test`.",
+        "Two agents on one LoRA adapter on a base in bfloat16, three turns, temperature 0.7, at",
+        "most 200 tokens a message, which ends with its paragraph; plain text, four worked",
+        "examples of the training split, answers read by the rule `answer_line` (with two examples",
+        "1 of 80 messages to questions of the training split was right, with four 4; with two",
+        "that box their answer none of 40). Split `test`.",
         "",
         *table(folder),
         "",
