@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from maporl_env.credit import Credit
 from maporl_env.debate import Debate
+from maporl_env.feedback import scores_paid_and_shown
 from maporl_env.protocols import Drafting, Protocol
 from maporl_env.tasks.base import Task
 from maporl_env.tasks.worked import WorkedExamples
@@ -18,8 +18,6 @@ from maporl_env.verifiers import Scorer
 
 if TYPE_CHECKING:
     from maporl_env.config import DebateConfig
-
-_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,14 +47,8 @@ class Game:
     def score(
         self, questions: Sequence[Question], responses: Sequence[str]
     ) -> tuple[list[float | None], list[float | None] | None]:
-        """Return the scores for rewards, and those that agents read (None if they are the same).
-
-        An exception of a verifier is logged once, and again when its type changes.
-        """
-        scores = _ask(self.scorer, "verifier", questions, responses)
-        if self.feedback is None:
-            return scores, None
-        return scores, _ask(self.feedback, "feedback verifier", questions, responses)
+        """Return the scores for rewards, and those that agents read; see `feedback`."""
+        return scores_paid_and_shown(self.scorer, self.feedback, questions, responses)
 
     @property
     def faults(self) -> dict[str, int]:
@@ -90,14 +82,3 @@ class Game:
             examples=self.examples,
             drafting=self.drafting,
         )
-
-
-def _ask(
-    scorer: Scorer, name: str, questions: Sequence[Question], responses: Sequence[str]
-) -> list[float | None]:
-    before = (scorer.last_error or "").partition(":")[0]
-    scores = scorer.score(questions, responses)
-    error = scorer.last_error or ""
-    if error.partition(":")[0] != before:
-        _LOGGER.warning("the %s failed, so messages go without a score: %s", name, error)
-    return scores

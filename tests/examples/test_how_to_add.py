@@ -57,16 +57,22 @@ def metrics(folder: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize(
     ("page", "file"),
-    [("add-a-protocol.md", "late"), ("add-a-task.md", "prices"), ("add-a-verifier.md", "brief")],
+    [
+        ("add-a-protocol.md", "late"),
+        ("add-a-task.md", "prices"),
+        ("add-a-verifier.md", "brief"),
+        ("add-feedback.md", "brevity"),
+    ],
 )
 def test_a_part_of_ones_own_is_trained_and_measured(page: str, file: str) -> None:
-    train, measure = written(page)
+    train, measure, *more = written(page)
     run(train)
     config = json.loads(Path("runs", file, "config.json").read_text(encoding="utf-8"))
     whole = str(Path(f"{file}.py").resolve())
     assert any(str(value).startswith(f"{whole}:") for value in config["game"].values())
     assert len(metrics(Path("runs", file))) == 2
-    run(measure)
+    for command in (measure, *more):
+        run(command)
 
 
 def test_an_algorithm_of_ones_own_trains_resumes_and_is_measured(

@@ -13,8 +13,8 @@ from maporl_agents.config import GameConfig, JointGameConfig
 from maporl_agents.config.from_values import nearest
 from maporl_agents.records.storage import reason
 from maporl_env.batched import BatchedDebate, DebateConfig
+from maporl_env.feedback import feedback_named
 from maporl_env.prompts import Template
-from maporl_env.protocols import Feedback
 from maporl_env.tasks import Task, load_task
 from maporl_env.tasks.cowrite import CoWriting
 from maporl_env.tools.by_name import toolbox_named, whole_tool
@@ -29,7 +29,7 @@ from maporl_env.verifiers import (
     VerifierLike,
 )
 from maporl_env.verifiers.judge import judge_named, whole_judge
-from maporl_env.verifiers.programs import CodeTests, Diagnostics
+from maporl_env.verifiers.programs import CodeTests
 from maporl_env.verifiers.speedups import Speedups
 
 
@@ -204,7 +204,7 @@ def debate_config(game: GameConfig) -> DebateConfig:
             "by `maporl train` alone"
         )
     if isinstance(game, JointGameConfig):
-        options["feedback"] = make_feedback(game.feedback)
+        options["feedback"] = feedback_named(game.feedback)
         if game.protocol != "joint":  # whose two options they are: left as they are, they are none
             for name in ("show_parts", "feedback"):
                 if getattr(game, name) == getattr(JointGameConfig(), name):
@@ -244,22 +244,6 @@ def protocol_options(given: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             options[name] = value
     return options
-
-
-def make_feedback(name: str) -> Feedback | None:
-    """Return the feedback on a joint answer: none, "tests", or a user's own by its name.
-
-    Raises:
-        ValueError: there is no such function.
-    """
-    if not name:
-        return None
-    if name == "tests":
-        return Diagnostics()
-    try:
-        return function_named(name)
-    except ValueError as error:
-        raise ValueError(f"feedback {error}; choose tests, or leave it empty") from error
 
 
 def unjudged(game: GameConfig) -> GameConfig:
