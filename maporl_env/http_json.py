@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from maporl_env.api_keys import authorization_header, require_encrypted, without_key
 from maporl_env.declared import whole
 
 if TYPE_CHECKING:
@@ -127,12 +128,9 @@ class Service:
         self.timeout_seconds, self.retries, self.pause_seconds = attempts
         self.max_answer_bytes = max_answer_bytes
         self._token = token
-        self._headers = {"Content-Type": "application/json"} | _authorization(token)
-        if token is not None and not self._secure and not is_loopback(self._host):
-            raise ValueError(
-                f"the token for {self.name} would cross the network in plain text: use https://, "
-                "a tunnel to 127.0.0.1, or no token"
-            )
+        self._headers = {"Content-Type": "application/json"} | authorization_header(token)
+        encrypted = self._secure or is_loopback(self._host)
+        require_encrypted(token, self.name, encrypted=encrypted)
 
     def get(self) -> bytes:
         """Return the answer of the first attempt that succeeds; errors as of `post`."""
@@ -217,7 +215,7 @@ class Service:
     def _quoted(self, text: str) -> str:
         """Return a service's words in a line of bounded length, without the token."""
         line = " ".join(text.split()) or "nothing"
-        return (line.replace(self._token, "(token)") if self._token else line)[:200]
+        return without_key(line, self._token)[:200]
 
 
 OWN_FIELDS = ("model", "messages", "n", "stream")
@@ -349,14 +347,6 @@ def _address(url: str, path: str, what: str) -> tuple[bool, str, int | None, str
             "give the token by itself"
         )
     return parts.scheme == "https", parts.hostname, port, parts.path.rstrip("/") + path
-
-
-def _authorization(token: str | None) -> dict[str, str]:
-    if token is None:
-        return {}
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise ValueError("a token is printable ASCII without spaces: look for a stray line end")
-    return {"Authorization": f"Bearer {token}"}
 
 
 def _watch(connection: HTTPConnection, seconds: float) -> threading.Timer:

@@ -10,16 +10,14 @@ vLLM, SGLang, llama.cpp, Ollama, and the hosted services speak this protocol: ea
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any
 
+from maporl_env.api_keys import MODEL_KEY, key_from_environment
 from maporl_env.http_json import Attempts, chat_service, completion_of
 from maporl_env.reading.written_values import parts_behind
-
-TOKEN_VARIABLE = "OPENAI_API_KEY"
 
 
 class Endpoint:
@@ -59,7 +57,7 @@ class Endpoint:
         self.system = system
         self.options = dict(options)
         self.parallel = parallel
-        token = (os.environ.get(TOKEN_VARIABLE) if token is None else token) or None
+        token = (key_from_environment(MODEL_KEY) if token is None else token) or None
         attempts = Attempts(timeout_seconds, retries, pause_seconds)
         self.service = chat_service(
             url, "model", token, attempts, parallel=parallel, options=options

@@ -2,7 +2,7 @@
 
 A verifier reads all of a question, and its exceptions may quote any of it: word for word, as JSON
 or `repr` (in which line breaks are escaped), or cut off in the middle. Error texts go to logs and
-warnings, so what is quoted is looked for in whatever form.
+warnings, so what is quoted is looked for in whatever form. (API keys are kept out by `api_keys`.)
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from maporl_agents.commands.verifier_data import Data, counts_in_words, require_
 from maporl_agents.terminal import console
 from maporl_agents.verifier.config import FitConfig, VerifierConfig
 from maporl_agents.verifier.service_queue import Limits
+from maporl_env.api_keys import VERIFIER_KEY, key_from_environment
 from maporl_env.missing_extra import missing_extra
 from maporl_env.user_functions import is_own_name
 
@@ -144,9 +144,8 @@ class Serve:
             from maporl_agents.verifier import serve
         except ModuleNotFoundError as error:
             raise ImportError(missing_extra("serving", error.name, "serve")) from error
-        from maporl_agents.training.make_game import TOKEN_VARIABLE
 
-        token = os.environ.get(TOKEN_VARIABLE) or None
+        token = key_from_environment(VERIFIER_KEY)
         if self.token_file is not None:
             token = self.token_file.read_text(encoding="utf-8").strip()
         serve.require_token(self.host, token)

@@ -14,7 +14,6 @@ adapters get there is the matter of `weight_sync`.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,11 +27,12 @@ from maporl_agents.models.team import Team
 from maporl_agents.play.limits import limit_of, stream_of
 from maporl_agents.play.replies import ServedReply, known
 from maporl_agents.play.spoken import Spoken, require_sent_weights
-from maporl_agents.play.vllm_server import TOKEN_VARIABLE, Ask, VLLMServer, Written, without_answer
+from maporl_agents.play.vllm_server import Ask, VLLMServer, Written, without_answer
 from maporl_agents.play.weight_sync import Published, Version
 from maporl_agents.seeding import seed_of
 from maporl_agents.text.stop_conditions import stops_of
 from maporl_agents.types import Completion, Request, StopReason
+from maporl_env.api_keys import SERVER_KEY, key_from_environment
 from maporl_env.http_json import RemoteError, RemoteGarbage, RemoteRefused, RemoteUnavailable
 
 _LOGGER = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def serving(team: Team, sampling: Sampling, folder: Path) -> Iterator[None]:
             url,
             timeout_seconds=sampling.request_seconds,
             retries=sampling.retries,
-            token=os.environ.get(TOKEN_VARIABLE) or None,
+            token=key_from_environment(SERVER_KEY),
         )
         for url in sampling.url
     ]

@@ -29,8 +29,6 @@ from maporl_env.http_json import (
     Service,
 )
 
-TOKEN_VARIABLE = "MAPORL_SERVER_TOKEN"
-"""Environment variable with the servers' API key; never among the settings of a run."""
 START = (
     "start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and `vllm serve MODEL --enable-lora "
     "--logprobs-mode processed_logprobs`"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from maporl_agents.config import GameConfig, JointGameConfig
 from maporl_agents.config.from_values import nearest
 from maporl_agents.records.storage import reason
+from maporl_env.api_keys import VERIFIER_KEY, key_from_environment
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.feedback import feedback_named
 from maporl_env.prompts import Template
@@ -77,11 +77,11 @@ def _math(seconds: str) -> VerifierLike:
 
 
 def _remote(url: str) -> VerifierLike:
-    return RemoteVerifier(url, token=os.environ.get(TOKEN_VARIABLE) or None)
+    return RemoteVerifier(url, token=key_from_environment(VERIFIER_KEY))
 
 
 def _judge(written: str) -> VerifierLike:
-    return judge_named(written, os.environ.get(TOKEN_VARIABLE) or None)
+    return judge_named(written, key_from_environment(VERIFIER_KEY))
 
 
 def _is_partial(share: str) -> bool:
@@ -102,9 +102,6 @@ def _cowriting(first: str) -> VerifierLike:
         )
     return CoWriting(correct_first=bool(first))
 
-
-TOKEN_VARIABLE = "MAPORL_VERIFIER_TOKEN"
-"""Environment variable with the token of a remote verifier; never among the settings of a run."""
 
 VERIFIERS: dict[str, Callable[[str], VerifierLike]] = {
     "key": lambda _: AnswerKey(),
