@@ -11,8 +11,8 @@ measured; sides alternate, `--rounds` times. Prints a Markdown table:
   and processor seconds of the busiest process, which other programs disturb far less;
 - bytes that a process sends in a training step, of every kind, over the bytes of trained weights
   times the optimiser steps;
-- the share of a step that one process spends in `maporl_agents.ranks`: calls of each function times
-  the seconds that a call takes.
+- the share of a step that one process spends in `maporl_agents.distributed`: calls of each function
+  times the seconds that a call takes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import torch.distributed as dist
 from compared.games import Trainer, Work, settings
 from compared.material import SHAPES, save_model
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.phases import measured
 
 STEPS = 2
@@ -70,15 +70,15 @@ def counted_bytes(sent: Counter[str]) -> None:
 
 
 def counted_calls(calls: Counter[str]) -> None:
-    """Count the calls of each function of `ranks`."""
+    """Count the calls of each function of `distributed`."""
     for name in OWN:
-        real: Callable[..., Any] = getattr(ranks, name)
+        real: Callable[..., Any] = getattr(distributed, name)
 
         def wrapped(*args: Any, real: Any = real, name: str = name, **more: Any) -> Any:
             calls[name] += 1
             return real(*args, **more)
 
-        setattr(ranks, name, wrapped)
+        setattr(distributed, name, wrapped)
 
 
 def seconds_of_calls(calls: Counter[str]) -> float:
@@ -92,7 +92,7 @@ def seconds_of_calls(calls: Counter[str]) -> float:
     }
     total = 0.0
     for name, count in calls.items():
-        function, args = getattr(ranks, name), given.get(name, ())
+        function, args = getattr(distributed, name), given.get(name, ())
         begin = time.perf_counter()
         for _ in range(10_000):
             function(*args)
@@ -105,13 +105,13 @@ def side(folder: Path, rows: int) -> None:
     torch.set_num_threads(1)
     sent: Counter[str] = Counter()
     calls: Counter[str] = Counter()
-    with ranks.together():
+    with distributed.together():
         trainer = Trainer(
-            settings(work_of(folder / "model", rows), folder / f"side-{ranks.rank()}")
+            settings(work_of(folder / "model", rows), folder / f"side-{distributed.rank()}")
         )
         trainer.train_step()
         counted_bytes(sent)
-        ranks.gather("start", None)
+        distributed.gather("start", None)
         sent.clear()
         wall, cpu = time.perf_counter(), time.process_time()
         updates = 0
@@ -126,14 +126,14 @@ def side(folder: Path, rows: int) -> None:
             "due": updates * trainer.own_bytes() / 4,
             "phases": {name: spent / STEPS for name, spent in seconds.items()},
         }
-        if ranks.count() == 1:
+        if distributed.count() == 1:
             costs = Counter[str]()
             counted_calls(calls)
             trainer.train_step()
             costs.update(calls)
             told["own"] = seconds_of_calls(costs)
-        everyone = ranks.gather("told", told)
-        if ranks.is_first():
+        everyone = distributed.gather("told", told)
+        if distributed.is_first():
             print(json.dumps(everyone))
 
 

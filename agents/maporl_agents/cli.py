@@ -16,7 +16,7 @@ from typing import Annotated
 
 import tyro
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.commands.bench import Bench
 from maporl_agents.commands.command_line import FLAT, HELP, parse, sentence_of
 from maporl_agents.commands.compare import Compare
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stdout.reconfigure(errors="replace")
     try:
         command = _command(prepared(argv))
-        if isinstance(command, Train) and command.processes > 1 and not ranks.launched():
+        if isinstance(command, Train) and command.processes > 1 and not distributed.launched():
             code = launch(argv, command.processes)
         else:
             code = 0 if command is None else command()
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except SettingsDiffer as error:  # its lines are a diff
         _say(str(error))
         code = 2
-    except ranks.RankLost as error:
+    except distributed.RankLost as error:
         _say(sentence_of(error))
         code = 1
     except (
@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _say(sentence: str) -> None:
     """Print a mistake; of several processes the first prints it."""
-    if ranks.is_first():
+    if distributed.is_first():
         print(f"maporl: {sentence}", file=sys.stderr)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.config import (
     CONFIGS,
     RunConfig,
@@ -76,9 +76,9 @@ class Train:
             raise ValueError("--resume names the folder of the run: leave out --runs")
         if self.recipe and self.resume is not None:
             raise ValueError("--resume goes on with the run's own settings: leave out --recipe")
-        if self.config.self_play.game and (self.processes > 1 or ranks.launched()):
+        if self.config.self_play.game and (self.processes > 1 or distributed.launched()):
             raise ValueError("--self-play.game trains in one process: leave out --processes")
-        with ranks.together():
+        with distributed.together():
             return self._run()
 
     def _run(self) -> int:
@@ -104,10 +104,10 @@ class Train:
             run, go_on = experiment.run, resume.resume
         from maporl_agents.training.loop import Interrupted
 
-        terminal = console(quiet=not ranks.is_first())
+        terminal = console(quiet=not distributed.is_first())
         folder = self.resume or folder_of(self.runs, self.config.name)
         try:
-            if self.resume or ranks.begun(str(folder)):  # a launcher has restarted its processes
+            if self.resume or distributed.begun(str(folder)):  # a launcher has restarted it
                 go_on(folder, terminal, self.config, force=self.force, **given)
             else:
                 run(self.config, folder, terminal, overwrite=self.overwrite, **given)
@@ -117,7 +117,7 @@ class Train:
                 f"Go on with: {command_line('train', '--resume', folder)}",
                 soft_wrap=True,
             )
-            ranks.tell(stop)
+            distributed.tell(stop)
             return 128 + stop.signal_number
         return 0
 

@@ -58,7 +58,7 @@ class Base(ABC):
     packs: bool = False
     """Whether rows of unequal length may be packed into one cache; `loading_check` finds out."""
     sharded: bool = False
-    """Whether the layers are spread over the processes of the run (`models.sharded`)."""
+    """Whether the layers are spread over the processes of the run (`models.fsdp`)."""
     _head: Head
 
     @property

@@ -161,7 +161,7 @@ def _longest_debate(debates: list[list[list[float]]]) -> float:
 
 
 def _dealt(sizes: list[float], count: int) -> list[float]:
-    """Return the sum of sizes of each device, dealt out as `ranks.deal` does."""
+    """Return the sum of sizes of each device, dealt out as `distributed.deal` does."""
     loads = [0.0] * count
     for size in sorted(sizes, reverse=True):
         heapq.heappush(loads, heapq.heappop(loads) + size)

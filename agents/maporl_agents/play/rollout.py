@@ -7,10 +7,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.config import Sampling
 from maporl_agents.models.caches.kept_caches import KeptCaches
-from maporl_agents.models.sharded import runs_together
+from maporl_agents.models.fsdp import runs_together
 from maporl_agents.models.team import Team
 from maporl_agents.phases import phase
 from maporl_agents.play.free_running import write_freely
@@ -91,7 +91,7 @@ def play(
     engine = team.engine if engine is None else engine
     if engine is None and runs_together(team):  # every rank plays all debates
         return _play(team, debates, questions, sampling, seed, first_debate, None, with_values)
-    part = ranks.part_of(len(questions))
+    part = distributed.part_of(len(questions))
     first = first_debate + part.start
     own = questions[part]
     played: list[Rollout] = []
@@ -100,7 +100,7 @@ def play(
         played = _play(team, debates, own, sampling, seed, first, speaking, with_values)
         if publishing is not None:
             publishing.check()
-    return ranks.joined("debates", played)
+    return distributed.joined("debates", played)
 
 
 def _play(

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team
 from maporl_agents.play.limits import limit_of, stream_of
@@ -90,7 +90,7 @@ def _no_empty_folder_left(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if ranks.is_first():
+        if distributed.is_first():
             with suppress(OSError):
                 folder.rmdir()
                 folder.parent.rmdir()
@@ -232,7 +232,7 @@ class Served:
             list(self._pool.map(self._update, self.servers))
             old = self.published.drop()
             here = [server for server in self.servers if not server.lost]
-            for name in old if ranks.is_first() else ():
+            for name in old if distributed.is_first() else ():
                 for server in here:
                     self._pool.submit(server.unload, name)
             if not here:
@@ -298,7 +298,7 @@ class Served:
     def close(self) -> None:
         """Unload all adapters, remove their files, and send nothing more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-        for name in self.published.clear() if ranks.is_first() else ():
+        for name in self.published.clear() if distributed.is_first() else ():
             for server in self.servers:
                 if not server.lost:
                     server.unload(name)

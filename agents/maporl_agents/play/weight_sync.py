@@ -16,7 +16,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.models.lora import LoraBase
 from maporl_agents.models.team import Team
 from maporl_agents.play.vllm_server import VLLMServer
@@ -89,7 +89,7 @@ class Published:
         of a 16-bit base in float32). Of several ranks the first writes the files, and all have the
         same names.
         """
-        own = ranks.first(lambda: secrets.token_hex(4))
+        own = distributed.first(lambda: secrets.token_hex(4))
         before = self.versions[-1].weights if self.versions else {}
         names: dict[str, str] = {}
         weights: dict[str, Mapping[str, Tensor]] = {}
@@ -101,7 +101,7 @@ class Published:
                 continue
             names[adapter] = f"{adapter}@{self._made}-{own}"
             file = self.folder / names[adapter]
-            ranks.first(partial(base.save_adapter, adapter, file, base.model.dtype))
+            distributed.first(partial(base.save_adapter, adapter, file, base.model.dtype))
             if adapter not in base.trained:
                 self.fixed[adapter] = names[adapter]
         version = Version(self._made, names, weights, before)
@@ -146,6 +146,6 @@ class Published:
 
     def _remove(self, names: set[str]) -> list[str]:
         gone = sorted(names - set(self.fixed.values()))
-        for name in gone if ranks.is_first() else ():
+        for name in gone if distributed.is_first() else ():
             shutil.rmtree(self.folder / name, ignore_errors=True)
         return gone

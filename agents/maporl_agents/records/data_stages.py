@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.records.storage import CheckpointError, load_json, write_text
 
 MANIFEST = "manifest.json"
@@ -48,10 +48,10 @@ class Stages:
         Raises:
             CheckpointError: the file is there and was altered since it was made.
         """
-        if ranks.first(lambda: self._lacks(name, made_from)):
+        if distributed.first(lambda: self._lacks(name, made_from)):
             made = make()
-            ranks.first(lambda: self._write(name, made_from, made))
-        return ranks.first(lambda: self._read(name))
+            distributed.first(lambda: self._write(name, made_from, made))
+        return distributed.first(lambda: self._read(name))
 
     def sha256(self, name: str) -> str:
         """Return the SHA-256 of a file that this folder holds."""

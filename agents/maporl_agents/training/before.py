@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.config import RunConfig
 from maporl_agents.measure.evaluate import Evaluation
 from maporl_agents.records.log_lines import log_lines
@@ -45,12 +45,12 @@ def save(log: RunLog, config: RunConfig, questions: Sequence[Question], before: 
     """Write the measurement into the run's folder, with what it depends on."""
     log.transcripts(STAGE, before.transcripts, replace=True)
     asked = {"of": _key(config, questions), "results": before.results}
-    ranks.first(lambda: save_json(log.folder / FILE, asked))
+    distributed.first(lambda: save_json(log.folder / FILE, asked))
 
 
 def read(folder: Path, config: RunConfig, questions: Sequence[Question]) -> Before | None:
     """Return the measurement of a run; None if it has none, or one of other settings."""
-    return ranks.first(lambda: _read(folder, config, questions))
+    return distributed.first(lambda: _read(folder, config, questions))
 
 
 def _read(folder: Path, config: RunConfig, questions: Sequence[Question]) -> Before | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.models.sources.weight_files import WeightPair, fingerprint
 from maporl_agents.models.team import Team
 from maporl_agents.records import checkpoint_folder
@@ -64,7 +64,7 @@ def save_checkpoint(folder: Path, step: int, learner: PolicyLearner) -> Path:
         except (CheckpointError, ValueError) as error:
             raise _unreadable(error) from error
 
-    return ranks.first(lambda: checkpoint_folder.save(folder / "checkpoints", step, write))
+    return distributed.first(lambda: checkpoint_folder.save(folder / "checkpoints", step, write))
 
 
 def load_checkpoint(folder: Path, learner: PolicyLearner) -> int:

@@ -15,16 +15,16 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.algorithms import scheme_for
 from maporl_agents.config import RunConfig, TeamConfig, Use, learning_rate_flags, with_extra
 from maporl_agents.config.effects import refuse_without_effect
 from maporl_agents.measure.evaluate import EVAL_BATCH, Evaluation, evaluate
 from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.measure.vote_of_passes import vote_of_passes
+from maporl_agents.models.fsdp import shard_bases
 from maporl_agents.models.loading import Load, make_team
 from maporl_agents.models.parallel_bases import share_cores
-from maporl_agents.models.sharded import shard_bases
 from maporl_agents.models.team import Team
 from maporl_agents.play.model_defaults import with_model_defaults
 from maporl_agents.play.partners import partners_of, require_untrained
@@ -121,7 +121,7 @@ def measure(
     part as they are over: "sampled" or "greedy", and the transcripts.
     """
     game = game or make_game(config.game)
-    debates = game.debates(min(EVAL_BATCH * ranks.count(), len(questions)))
+    debates = game.debates(min(EVAL_BATCH * distributed.count(), len(questions)))
     results = {
         name: evaluate(
             *(team, debates, questions, config.sampling),
@@ -216,11 +216,11 @@ def run(
     parts, noted = fitting_parts(config, game, team, parts, known)
     create = partial(RunLog.create, folder, config, overwrite=overwrite)
     with serving_of(team, config, folder), log_of(create, folder, config) as log:
-        if ranks.is_first():
+        if distributed.is_first():
             checkpoint_folder.save_json(folder / questions_record.FILE, noted)
             save_given_questions(config, folder)
         add_loggers(log, config, log_to)
-        ranks.begin(str(folder))
+        distributed.begin(str(folder))
         return finish(config, game, learner, parts, noted, log, console, start=0)
 
 
@@ -279,7 +279,7 @@ def finish(
                 on_alarm=lambda step, alarm: console.print(f"step {step}, warning: {alarm}"),
                 on_checkpoint=validation.goes_on,
             )
-    if ranks.is_first():
+    if distributed.is_first():
         show_seconds(log, console)
     if told := validation.take_best():
         console.print(told, soft_wrap=True)
@@ -288,7 +288,7 @@ def finish(
         "before": before.results,
         "after": {decoding: result.to_dict() for decoding, result in after.items()},
     }
-    if ranks.is_first():
+    if distributed.is_first():
         debates = before.transcripts, after["sampled"].transcripts
         warnings = noted.get("warnings", ())
         show_results(config, stages, *debates, which, warnings, log, console)
@@ -309,7 +309,7 @@ def _untrained(
     if (known := before_training.read(log.folder, config, questions)) is not None:
         return known
     team = learner.team  # or one that is gone before training takes its memory
-    if start or ranks.first(lambda: checkpoint_folder.latest(log.folder / "checkpoints")):
+    if start or distributed.first(lambda: checkpoint_folder.latest(log.folder / "checkpoints")):
         team, _ = build(config, kept=config, game=game)
     measured = _measured(config, game, team, questions, log, console, "before", which, start)
     before = Before.of(measured)

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.config import RunConfig
 from maporl_agents.records.loggers import make_loggers
 from maporl_agents.records.muted_log import MutedLog
@@ -17,12 +17,12 @@ from maporl_agents.records.run_log import RunLog
 
 def log_of(open_log: Callable[[], RunLog], folder: Path, config: Any) -> RunLog:
     """Return the run log that `open_log` opens, on the first rank; a muted one on the others."""
-    return open_log() if ranks.is_first() else MutedLog(folder, config)
+    return open_log() if distributed.is_first() else MutedLog(folder, config)
 
 
 def add_loggers(log: RunLog, config: RunConfig, log_to: Sequence[str]) -> None:
     """Send the metrics of a run to further loggers as well, on the first rank."""
-    if ranks.is_first():
+    if distributed.is_first():
         log.loggers += make_loggers(log_to, config.name, log.config, log.folder, log.seen)
 
 
@@ -32,12 +32,12 @@ def from_first(find: Callable[[], Path | None]) -> Iterator[Path | None]:
 
     So the others need not see the disk of the first. None where there is no folder.
     """
-    if ranks.count() == 1:
+    if distributed.count() == 1:
         yield find()
         return
-    found = find() if ranks.is_first() else None
-    shared = ranks.first(lambda: None if found is None else (found.name, _files(found)))
-    if shared is None or ranks.is_first():
+    found = find() if distributed.is_first() else None
+    shared = distributed.first(lambda: None if found is None else (found.name, _files(found)))
+    if shared is None or distributed.is_first():
         yield found
         return
     name, files = shared

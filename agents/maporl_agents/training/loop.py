@@ -10,7 +10,7 @@ from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.algorithms import scheme_for
 from maporl_agents.config import RunConfig, scheme_of
 from maporl_agents.measure.alarms import Alarm, alarms, last_score
@@ -73,7 +73,7 @@ def train(
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the step is finished and saved.
     """
-    done = ranks.first(lambda: read_metrics(log.folder)[:start]) if start else []
+    done = distributed.first(lambda: read_metrics(log.folder)[:start]) if start else []
     first: Mapping[str, Any] = done[0] if done else {}
     best = highest(None, *map(last_score, done))
     told: set[str] = set()
@@ -98,7 +98,7 @@ def train(
                     on_alarm(step + 1, alarm)
             told |= {alarm.name for alarm in raised}
             due = config.saves_after(step + 1)
-            signals = [*chain.from_iterable(ranks.gather("signals", caught[:1]))]
+            signals = [*chain.from_iterable(distributed.gather("signals", caught[:1]))]
             if signals or due:
                 save_checkpoint(log.folder, step + 1, learner)
             if signals:  # after the last step too: what follows may take long
@@ -151,7 +151,7 @@ def _signals() -> Iterator[list[int]]:
     caught: list[int] = []
 
     def note(number: int, _frame: Any) -> None:
-        if caught and number == signal.SIGINT and ranks.count() == 1:
+        if caught and number == signal.SIGINT and distributed.count() == 1:
             raise KeyboardInterrupt
         caught.append(number)
 
@@ -170,7 +170,7 @@ def interruptible(step: int) -> Iterator[None]:
     """
 
     def stop(number: int, _frame: Any) -> None:
-        if not ranks.tell_later(interrupt := Interrupted(step, number)):
+        if not distributed.tell_later(interrupt := Interrupted(step, number)):
             raise interrupt
 
     with _handling(stop):

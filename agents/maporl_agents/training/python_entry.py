@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.config import RunConfig, Use, asking, config_of
 from maporl_agents.measure.evaluate import Evaluation
 from maporl_agents.models.loading import make_team
@@ -128,11 +128,11 @@ def train(
                 "self_play.game is played by `maporl train --self-play.game`, or by "
                 "maporl_agents.self_play.run.run: this function trains debates"
             )
-        with ranks.together():
-            screen = console(quiet=quiet or not ranks.is_first())
+        with distributed.together():
+            screen = console(quiet=quiet or not distributed.is_first())
             results = (
                 resuming.resume(folder, screen, config, force=force, log_to=log_to)
-                if resume or ranks.begun(str(folder))  # a launcher has restarted its processes
+                if resume or distributed.begun(str(folder))  # a launcher has restarted it
                 else experiment.run(config, folder, screen, overwrite=overwrite, log_to=log_to)
             )
     return Run(folder, config, results)

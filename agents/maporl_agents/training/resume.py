@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.config import RunConfig
 from maporl_agents.play.model_defaults import kept_open
 from maporl_agents.records import checkpoint_folder, questions_record
@@ -56,7 +56,7 @@ def resume(
             fewer steps than are done; or the questions are others. The run is then as it was.
     """
     require_loggers(log_to)
-    saved = ranks.first(lambda: read_config(folder))
+    saved = distributed.first(lambda: read_config(folder))
     config = config or saved
     sampling = kept_open(config.sampling, saved.sampling, config.team.model)
     config = replace(config, game=with_whole_names(config.game), sampling=sampling)
@@ -69,10 +69,10 @@ def resume(
     open_log = partial(RunLog.resume, folder, config, force=force)
     with experiment.serving_of(team, config, folder), log_of(open_log, folder, config) as log:
         changes = partial(questions_record.changes, folder, config.game, parts, force=force)
-        for change in ranks.first(changes):
+        for change in distributed.first(changes):
             console.print(f"going on although {change}")
         start = go_back_to_checkpoint(log, learner, config)
-        if force and ranks.is_first():
+        if force and distributed.is_first():
             checkpoint_folder.save_json(folder / questions_record.FILE, noted)
         add_loggers(log, config, log_to)
         console.print(f"resuming {folder} after step {start} of {config.steps}")

@@ -12,7 +12,7 @@ import torch
 
 import maporl_agents
 import maporl_env
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.algorithms import scheme_for
 from maporl_agents.config import RunConfig
 from maporl_agents.config.effects import leaves
@@ -34,18 +34,18 @@ def require_same_start(config: RunConfig, questions: Mapping[str, Mapping[str, A
         ValueError: one of these differs, there are more ranks than debates in a step, or the
             settings ask for what several ranks cannot do.
     """
-    if ranks.count() == 1:
+    if distributed.count() == 1:
         return
     facts = {f"code ({package.__name__})": _code(package) for package in PACKAGES}
     facts |= {f"version of {name}": version(name) for name in LIBRARIES}
     facts |= {f"setting {name}": repr(value) for name, value in leaves(config)}
     facts |= {f"{part} questions": str(noted["sha256"]) for part, noted in questions.items()}
-    ranks.require_same(facts)
+    distributed.require_same(facts)
     debates = debates_of_step(config)
-    if ranks.count() > debates:
+    if distributed.count() > debates:
         raise ValueError(
-            f"{ranks.count()} processes for {debates} debates in a step: start at most {debates}, "
-            "or raise --questions-per-step"
+            f"{distributed.count()} processes for {debates} debates in a step: start at most "
+            f"{debates}, or raise --questions-per-step"
         )
     if config.sampling.lag:
         raise ValueError(
@@ -60,8 +60,8 @@ def require_same_weights(team: Team) -> None:
     Raises:
         ValueError: the weights of one differ.
     """
-    if ranks.count() > 1:
-        ranks.require_same(
+    if distributed.count() > 1:
+        distributed.require_same(
             {f"weights of base {i}": _beginnings(base.model) for i, base in enumerate(team.bases)}
         )
 

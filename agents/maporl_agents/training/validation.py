@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.config import RunConfig, Use
 from maporl_agents.measure.evaluate import EVAL_BATCH, Evaluation, evaluate
 from maporl_agents.models.team import Team
@@ -126,7 +126,7 @@ class Validation:
         A best checkpoint of a later step belongs to steps that are made anew, and is dropped.
         """
         if (kept := self._kept()) is not None and (kept > start or not self.questions):
-            ranks.first(lambda: shutil.rmtree(self.folder))
+            distributed.first(lambda: shutil.rmtree(self.folder))
         scheduled = self.config.validates_after(start)
         if start and scheduled and self.questions and start not in self._scores():
             self.compare(start)
@@ -191,14 +191,14 @@ class Validation:
         return last.vote if by_key or last.score is None else last.score
 
     def _keep(self, step: int) -> None:
-        ranks.first(lambda: checkpoint_folder.save(self.folder, step, self.team.save, keep=1))
+        distributed.first(lambda: checkpoint_folder.save(self.folder, step, self.team.save, keep=1))
 
     def _kept(self) -> int | None:
-        found = ranks.first(lambda: checkpoint_folder.latest(self.folder))
+        found = distributed.first(lambda: checkpoint_folder.latest(self.folder))
         return None if found is None else checkpoint_folder.step_of(found)
 
     def _scores(self) -> dict[int, float]:
         def read() -> list[dict[str, Any]]:
             return [row for row, _ in log_lines(self.log.folder / FILE)]
 
-        return {row["step"]: row["score"] for row in ranks.first(read)}
+        return {row["step"]: row["score"] for row in distributed.first(read)}

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.algorithms import scheme_for
 from maporl_agents.config import OptimizerConfig, RunConfig, WarmupConfig
 from maporl_agents.measure.debate_stats import right
@@ -72,7 +72,7 @@ def warm_up(
         FloatingPointError: the loss or a weight became infinite or not a number.
         ValueError: the transcripts or pairs cannot be read or do not fit the game.
     """
-    if not config.warmup.steps or ranks.first(
+    if not config.warmup.steps or distributed.first(
         lambda: checkpoint_folder.latest(log.folder / "checkpoints") is not None
     ):
         return ""

@@ -17,10 +17,10 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.config import Joining, Sampling
 from maporl_agents.models.caches.kept_caches import KeptCaches
-from maporl_agents.models.sharded import runs_together
+from maporl_agents.models.fsdp import runs_together
 from maporl_agents.models.team import Team
 from maporl_agents.phases import phase
 from maporl_agents.play.speak import Publishing, length_of, requests, speak, tools_of
@@ -122,7 +122,7 @@ def grow_trees(
     """
     _check(debates, group_sizes, joining)
     alike = runs_together(team)  # every rank grows all trees
-    part = slice(0, len(questions)) if alike else ranks.part_of(len(questions))
+    part = slice(0, len(questions)) if alike else distributed.part_of(len(questions))
     roots = [
         TreeNode(index, index, Transcript(question, debates.agents))
         for index, question in enumerate(questions[part], start=first_tree + part.start)
@@ -130,7 +130,7 @@ def grow_trees(
     if isinstance(team.engine, Publishing):
         team.engine.pinned()  # all ranks send new weights at once, also those without a tree
     _grow(team, debates, roots, sampling, group_sizes, joining, seed)
-    return roots if alike else ranks.joined("trees", roots)
+    return roots if alike else distributed.joined("trees", roots)
 
 
 def _grow(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.models.packed_texts import common
 from maporl_agents.models.team import Team
 from maporl_agents.tensor_checks import moved
@@ -195,8 +195,8 @@ def rows_of_rank(batch: TokenBatch, *, whole_episodes: bool = False) -> Tensor:
     sizes = [_ids_to_read([texts[row] for row in rows]) for rows in members.values()]
     own = [
         rows
-        for rows, owner in zip(members.values(), ranks.deal(sizes), strict=True)
-        if owner == ranks.rank()
+        for rows, owner in zip(members.values(), distributed.deal(sizes), strict=True)
+        if owner == distributed.rank()
     ]
     return torch.tensor(sorted(chain.from_iterable(own)), dtype=torch.long, device=batch.ids.device)
 

@@ -14,10 +14,10 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.measure.step_metrics import Metrics, mean_of, sums_by_policy
+from maporl_agents.models.fsdp import runs_together
 from maporl_agents.models.parallel_bases import side_by_side
-from maporl_agents.models.sharded import runs_together
 from maporl_agents.phases import phase
 from maporl_agents.types import TokenBatch
 from maporl_agents.update.batching import (
@@ -85,7 +85,7 @@ def apply(
     def read(part: D) -> dict[str, Metrics]:
         base = learner.team.base_of(part.batch.policies[0])
         own = part
-        if ranks.count() > 1:
+        if distributed.count() > 1:
             own = part.select(rows_of_rank(part.batch, whole_episodes=whole_episodes))
         return accumulate(
             own,
@@ -101,8 +101,8 @@ def apply(
         # A loss that is not finite on one rank is told in the place of its statistics.
         alike = runs_together(learner.team)
         own = [read(part) for part in parts] if alike else side_by_side(read, parts)
-        statistics = ranks.gather("statistics", own)
-        ranks.reduce_gradients(learner.parameters())
+        statistics = distributed.gather("statistics", own)
+        distributed.reduce_gradients(learner.parameters())
         norms = learner.apply_gradients()
     except FloatingPointError:
         learner.optimizer.zero_grad(set_to_none=True)

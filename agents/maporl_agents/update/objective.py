@@ -27,7 +27,7 @@ from maporl_agents.losses import (
     reduced_mean,
 )
 from maporl_agents.measure.step_metrics import Metrics
-from maporl_agents.models.sharded import runs_together
+from maporl_agents.models.fsdp import runs_together
 from maporl_agents.models.team import Team
 from maporl_agents.types import Experience, TokenBatch, TokenScores
 from maporl_agents.update.gradient_accumulation import Counts, Loss

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.types import TokenBatch
 from maporl_agents.update.batching import micro_batches, rows_of_rank
 
@@ -33,7 +33,7 @@ def numbers_in_passes(
         packed: as for `batching.micro_batches`.
         alike: all ranks have to run equally many passes (`Base.sharded`).
     """
-    if ranks.count() == 1:
+    if distributed.count() == 1:
         return _table(batch, list(micro_batches(batch, micro_tokens, packed=packed)), read)
     own = rows_of_rank(batch)
     passes = [own[rows] for rows in micro_batches(batch.select(own), micro_tokens, packed=packed)]
@@ -43,7 +43,7 @@ def numbers_in_passes(
         values = _table(batch, passes, read)[:, own][:, batch.mask[own]].cpu().numpy()
     for _ in range(missing):
         read(own.new_zeros(1))
-    told = ranks.gather("numbers", (own.tolist(), values))  # (K, tokens of these rows)
+    told = distributed.gather("numbers", (own.tolist(), values))  # (K, tokens of these rows)
     known = [(rows, torch.from_numpy(found)) for rows, found in told if found is not None]
     full = known[0][1].new_zeros(len(known[0][1]), *batch.mask.shape).to(batch.ids.device)
     for rows, found in known:
@@ -55,7 +55,7 @@ def numbers_in_passes(
 
 def missing_passes(count: int) -> int:
     """Return how many passes this rank has fewer than another; asked before the first of them."""
-    return max(ranks.gather("passes", count)) - count
+    return max(distributed.gather("passes", count)) - count
 
 
 def _table(batch: TokenBatch, passes: Sequence[Tensor], read: Callable[[Tensor], Tensor]) -> Tensor:

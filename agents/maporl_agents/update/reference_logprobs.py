@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from maporl_agents.models.sharded import runs_together
+from maporl_agents.models.fsdp import runs_together
 from maporl_agents.models.team import Team
 from maporl_agents.models.truncation import kept_sets
 from maporl_agents.types import TokenBatch

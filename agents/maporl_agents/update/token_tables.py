@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.models.bases import Base
 from maporl_agents.models.parallel_bases import side_by_side
 from maporl_agents.models.team import Team
@@ -96,7 +96,8 @@ def token_tables(
 
     by_base = rows_by_base(team, batch)
     # Ranks exchange numbers, base after base in the same order on all of them.
-    parts = side_by_side(read, by_base) if ranks.count() == 1 else [read(rows) for rows in by_base]
+    alone = distributed.count() == 1
+    parts = side_by_side(read, by_base) if alone else [read(rows) for rows in by_base]
     dtype = working_dtype(*(part.numbers for part in parts))  # float32 in a run
     tables = torch.zeros(4, *batch.mask.shape, dtype=dtype, device=batch.mask.device)
     rescored = torch.zeros(len(batch), dtype=torch.bool, device=batch.mask.device)

@@ -18,11 +18,11 @@ import torch
 from miniatures import make_double
 from safetensors.torch import load_file, save_file
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.algorithms import scheme_for
 from maporl_agents.config import CONFIGS, OptimizerConfig, RunConfig, Sampling, TeamConfig
+from maporl_agents.models.fsdp import shard_bases
 from maporl_agents.models.loading import load_model, make_team
-from maporl_agents.models.sharded import shard_bases
 from maporl_agents.tiny import WEIGHTS
 from maporl_agents.training import loop
 from maporl_agents.training.make_game import make_game
@@ -109,8 +109,8 @@ def train(name: str, folder: Path, *, exact: bool) -> None:
     weights = weights_of(learner)
     digest = hashlib.sha256(b"".join(w.numpy().tobytes() for w in weights.values())).hexdigest()
     told = [said, digest, distance(began, weights)]
-    (folder / f"{name}.{ranks.rank()}.json").write_text(json.dumps(told))
-    if ranks.is_first():
+    (folder / f"{name}.{distributed.rank()}.json").write_text(json.dumps(told))
+    if distributed.is_first():
         save_file(weights, folder / f"{name}.safetensors")
 
 
@@ -212,7 +212,7 @@ def ends(processes: Sequence[Any], seconds: float) -> list[tuple[int, str]]:
 def main(folder: Path, names: Sequence[str], *, exact: bool) -> None:
     """Train all cases in the processes that a launcher started, or in this one."""
     torch.set_num_threads(1)
-    with ranks.together():
+    with distributed.together():
         for name in names:
             train(name, folder, exact=exact)
 

@@ -1,4 +1,4 @@
-"""Several processes that train one team; the only module that speaks to torch.distributed.
+"""Distributed training: several processes that train one team, over torch.distributed.
 
 Each process, a rank, runs the same program and holds the same weights, debates and numbers. Ranks
 divide what takes long: debates are played by one rank each (`part_of`, `joined`), texts read by one
@@ -6,9 +6,10 @@ rank each (`deal`), and gradients added up (`reduce_gradients`). All else every 
 itself, from the same inputs. Rank 0 alone writes files and prints (`first`). Without a launcher
 there is one process, and every function here returns what it is given.
 
-Launchers set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun does. A rank that fails
-sends its error in the place of its next message, so that all ranks end with the same sentence.
-Messages between ranks are pickled by torch.distributed: ranks trust each other and their network.
+Launchers (`commands.launch`, torchrun) set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. A rank
+that fails sends its error in the place of its next message, so that all ranks end with the same
+sentence. Messages between ranks are pickled by torch.distributed: ranks trust each other and their
+network. Base models are sharded over ranks in `models.fsdp`.
 """
 
 from __future__ import annotations
@@ -333,19 +334,6 @@ def reduce_gradients(parameters: Sequence[nn.Parameter]) -> None:
     *sums, known = flat.split([*(p.numel() for p in parameters), len(parameters)])
     for parameter, total, is_known in zip(parameters, sums, known.tolist(), strict=True):
         parameter.grad = total.view_as(parameter).to(parameter) if is_known else None
-
-
-def shard(layers: Sequence[nn.Module], whole: set[nn.Parameter]) -> None:
-    """Spread the parameters of layers over all ranks by FSDP2, those in `whole` excepted.
-
-    Each layer is gathered when it is called, forward and backward, by all ranks at the same time.
-    """
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    mesh = init_device_mesh(next(layers[0].parameters()).device.type, (count(),))
-    for layer in layers:
-        fully_shard(layer, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
 
 
 def require_same(facts: Mapping[str, str]) -> None:

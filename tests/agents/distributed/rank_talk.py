@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 
 
 def gradients() -> list[Any]:
@@ -16,30 +16,32 @@ def gradients() -> list[Any]:
     given = [nn.Parameter(torch.zeros(2, 3)) for _ in range(5)]
     has = [(0, 1), (0,), (1,), (), (0,)][: len(given)]
     for index, (parameter, owners) in enumerate(zip(given, has, strict=True)):
-        if ranks.rank() in owners:
-            parameter.grad = torch.full((2, 3), float(index + ranks.rank() + 1))
-    ranks.reduce_gradients(given)
+        if distributed.rank() in owners:
+            parameter.grad = torch.full((2, 3), float(index + distributed.rank() + 1))
+    distributed.reduce_gradients(given)
     return [None if p.grad is None else p.grad.unique().tolist() for p in given]
 
 
 def failing(kind: str) -> str:
     """Return how a rank learns that another one failed, of which it was not told before."""
     try:
-        with ranks.together():
-            assert ranks.count() == 2
+        with distributed.together():
+            assert distributed.count() == 2
             if kind == "facts":
-                ranks.require_same({"setting steps": str(3 + ranks.rank()), "code": "x"})
+                distributed.require_same(
+                    {"setting steps": str(3 + distributed.rank()), "code": "x"}
+                )
             elif kind == "signal":
-                if ranks.rank() == 1:
-                    ranks.tell_later(TimeoutError("stop"))
+                if distributed.rank() == 1:
+                    distributed.tell_later(TimeoutError("stop"))
                 while True:
-                    ranks.gather("step", 0)
+                    distributed.gather("step", 0)
             elif kind == "out of step":
-                ranks.gather("here" if ranks.rank() else "there", 0)
-            elif ranks.rank() == 1:
+                distributed.gather("here" if distributed.rank() else "there", 0)
+            elif distributed.rank() == 1:
                 raise ValueError("there is no file data.jsonl")
             else:
-                ranks.gather("anything", 0)
+                distributed.gather("anything", 0)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return "nothing"
@@ -47,11 +49,11 @@ def failing(kind: str) -> str:
 
 def main() -> None:
     """Print one line of JSON."""
-    with ranks.together():
+    with distributed.together():
         found: dict[str, Any] = {
-            "gathered": ranks.gather("numbers", ranks.rank() * 10),
-            "first": ranks.first(lambda: f"of rank {ranks.rank()}"),
-            "joined": ranks.joined("parts", list(range(7))[ranks.part_of(7)]),
+            "gathered": distributed.gather("numbers", distributed.rank() * 10),
+            "first": distributed.first(lambda: f"of rank {distributed.rank()}"),
+            "joined": distributed.joined("parts", list(range(7))[distributed.part_of(7)]),
             "gradients": gradients(),
         }
     for kind in ("file", "facts", "signal", "out of step"):

@@ -1,4 +1,4 @@
-"""A frozen base whose layers are spread over the processes of a run (FSDP2).
+"""FSDP: a frozen base whose layers are sharded over the processes of a run (FSDP2, `fully_shard`).
 
 For bases that are too large for each process. A layer is gathered before it computes and freed
 afterwards, so that all processes have to run equally many passes, forward and backward; adapters,
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.models.team import Team
 from maporl_agents.models.trunk import trunk_of
 
@@ -20,13 +20,22 @@ if TYPE_CHECKING:
 
 
 def shard(base: LoraBase) -> None:
-    """Spread the layers of a base over all ranks; its trunk is then read by the model's modules."""
+    """Spread the layers of a base over all ranks; its trunk is then read by the model's modules.
+
+    Each layer is gathered when it is called, forward and backward, by all ranks at the same time.
+    Adapters stay whole.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     layers = decoder_layers(trunk_of(base.model))
     named = [pair for layer in layers for pair in layer.named_parameters()]
     adapters = {parameter for name, parameter in named if ".lora_" in name}
     for _, parameter in named:
         parameter.data = parameter.data.contiguous()  # they may lie column by column
-    ranks.shard(layers, adapters)
+    mesh = init_device_mesh(next(layers[0].parameters()).device.type, (distributed.count(),))
+    for layer in layers:
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True, ignored_params=adapters)
     for reader in base.readers:
         reader.lean = None  # which computes without calling the layers
     base.sharded = True
@@ -34,7 +43,7 @@ def shard(base: LoraBase) -> None:
 
 def shard_bases(team: Team) -> None:
     """Spread every base with trained adapters over all ranks, if there are several."""
-    if ranks.count() > 1:
+    if distributed.count() > 1:
         from maporl_agents.models.lora import LoraBase
 
         for base in team.bases:

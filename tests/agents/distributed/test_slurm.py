@@ -1,6 +1,6 @@
 """`deploy/slurm.sbatch` on a SLURM cluster of two nodes, both of them this machine.
 
-On Debian: apt-get install slurm-wlm munge; pytest tests/agents/ranks/test_slurm.py
+On Debian: apt-get install slurm-wlm munge; pytest tests/agents/distributed/test_slurm.py
 """
 
 from __future__ import annotations

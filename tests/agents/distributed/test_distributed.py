@@ -19,17 +19,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from rank_cases import HERE, ends, start
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.types import TokenBatch
 from maporl_agents.update.batching import rows_of_rank
 
 
 @pytest.fixture
-def world() -> Iterator[ranks._World]:
+def world() -> Iterator[distributed._World]:
     """As rank 0 of three that never speak."""
-    ranks._world = ranks._World(0, 3, None)
-    yield ranks._world
-    ranks._world = None
+    distributed._world = distributed._World(0, 3, None)
+    yield distributed._world
+    distributed._world = None
 
 
 @given(st.lists(st.integers(0, 1000), max_size=40), st.integers(1, 7))
@@ -37,43 +37,43 @@ def test_every_unit_has_one_rank_and_none_has_much_more_than_its_share(
     sizes: list[int], count: int
 ) -> None:
     """At most the largest unit beyond the mean."""
-    ranks._world = ranks._World(0, count, None)
+    distributed._world = distributed._World(0, count, None)
     try:
-        owners = ranks.deal(sizes)
+        owners = distributed.deal(sizes)
     finally:
-        ranks._world = None
+        distributed._world = None
     assert len(owners) == len(sizes)
     assert all(0 <= owner < count for owner in owners)
     loads = [sum(s for s, o in zip(sizes, owners, strict=True) if o == r) for r in range(count)]
     assert max(loads) <= sum(sizes) / count + max(sizes, default=0)
 
 
-def test_parts_are_all_items_in_order(world: ranks._World) -> None:
+def test_parts_are_all_items_in_order(world: distributed._World) -> None:
     for length in range(8):
         found = []
         for world.rank in range(3):
-            found += list(range(length))[ranks.part_of(length)]
+            found += list(range(length))[distributed.part_of(length)]
         assert found == list(range(length))
 
 
 def test_one_process_gets_back_what_it_gives() -> None:
     parameter = nn.Parameter(torch.zeros(2))
     parameter.grad = torch.ones(2)
-    ranks.reduce_gradients([parameter])
+    distributed.reduce_gradients([parameter])
     assert parameter.grad.tolist() == [1, 1]
-    assert ranks.gather("x", 5) == [5]
-    assert ranks.first(lambda: 7) == 7
-    assert ranks.joined("x", (1, 2)) == [1, 2]
-    assert (ranks.rank(), ranks.count(), ranks.part_of(9)) == (0, 1, slice(0, 9))
-    ranks.require_same({"code": "x"})
-    ranks.tell(ValueError("nobody is told"))
-    assert not ranks.tell_later(ValueError("nobody is told"))
-    assert not ranks.begun("run")
-    with ranks.together():
-        assert ranks.count() == 1
+    assert distributed.gather("x", 5) == [5]
+    assert distributed.first(lambda: 7) == 7
+    assert distributed.joined("x", (1, 2)) == [1, 2]
+    assert (distributed.rank(), distributed.count(), distributed.part_of(9)) == (0, 1, slice(0, 9))
+    distributed.require_same({"code": "x"})
+    distributed.tell(ValueError("nobody is told"))
+    assert not distributed.tell_later(ValueError("nobody is told"))
+    assert not distributed.begun("run")
+    with distributed.together():
+        assert distributed.count() == 1
 
 
-def test_rows_that_begin_alike_stay_with_one_rank(world: ranks._World) -> None:
+def test_rows_that_begin_alike_stay_with_one_rank(world: distributed._World) -> None:
     """Of five debates with two agents and three turns, each row has one of the three ranks."""
     rows = [(e, a, t) for e in range(5) for t in range(3) for a in range(2)]
     prompts = [tuple(range(10 * e + a, 10 * e + a + 4 + 3 * t)) for e, a, t in rows]
@@ -130,7 +130,7 @@ def test_ranks_of_a_start_never_meet_those_of_an_earlier_one() -> None:
             jobs = []
             for place, rank in enumerate(order):
                 own = TCPStore("localhost", store.port, is_master=False, wait_for_workers=False)
-                jobs.append(pool.submit(ranks.meet, own, rank, 3))
+                jobs.append(pool.submit(distributed.meet, own, rank, 3))
                 if not place:
                     wait(jobs, timeout=0.2)
             return {job.result(timeout=30) for job in jobs}

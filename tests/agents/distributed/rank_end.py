@@ -1,4 +1,4 @@
-"""What is left of torch.distributed when the interpreter ends; run by `test_ranks`."""
+"""What is left of torch.distributed when the interpreter ends; run by `test_distributed`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import atexit
 import sys
 from pathlib import Path
 
-from torch import distributed
+import torch
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 
 THREADS = Path("/proc/self/task")
 """Where Linux lists the threads of a process, those of native libraries too."""
@@ -18,14 +18,17 @@ def told() -> None:
     """Print what is left; registered before all others, so that it runs last."""
     names = [(one / "comm").read_text() for one in THREADS.glob("*")]
     left = any("gloo" in name for name in names)
-    print("begun" if distributed.is_initialized() else "ended,", "threads" if left else "no thread")
+    print(
+        "begun" if torch.distributed.is_initialized() else "ended,",
+        "threads" if left else "no thread",
+    )
 
 
 def main() -> None:
     """Work together twice, then end with a code."""
     for number in range(2):
-        with ranks.together():
-            ranks.gather("number", number)
+        with distributed.together():
+            distributed.gather("number", number)
     sys.exit(3)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rank_cases import config_of, weights_of
 
-from maporl_agents import ranks
+from maporl_agents import distributed
 from maporl_agents.algorithms import maporl
 from maporl_agents.training import experiment
 
@@ -17,12 +17,12 @@ def main(folder: Path) -> None:
     """Train one step, and one that fails; print the sentence, and whether weights have changed."""
     config = config_of("maporl-lora")
     try:
-        with ranks.together():
+        with distributed.together():
             _, learner = experiment.build(config)
             debates = experiment.make_game(config.game).debates(config.questions_per_step)
             questions = debates.game.questions
             experiment.loop.take_step(config, learner, debates, questions, 0)
-            before, real, is_last = weights_of(learner), maporl.loss_of, ranks.rank() == 1
+            before, real, is_last = weights_of(learner), maporl.loss_of, distributed.rank() == 1
 
             def broken(*args: Any, **more: Any) -> Any:
                 loss, told = real(*args, **more)
