@@ -31,6 +31,7 @@ _moved_modules.forward(
         "learner": "update.optimiser",
         "loading": "models.loading",
         "lora": "models.lora",
+        "ranks": "distributed",
         "rollout": "play.rollout",
         "runlog": "records.run_log",
         "sampler": "play.local_engine",

@@ -20,6 +20,7 @@ import pytest
         ("team", "Team"),
         ("bases", "FullBase"),
         ("lora", "LoraBase"),
+        ("ranks", "together"),
         ("chat", "Chat"),
         ("experiment", "run"),
         ("learner", "PolicyLearner"),

@@ -1,6 +1,8 @@
-"""Devices: on which of them each agent's models run."""
+"""Device placement: on which device, or several GPUs (`device_map`), each agent's models run."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 
@@ -39,3 +41,15 @@ def pick_device(device: str) -> torch.device:
             f"device {device!r} cannot be used here ({first_line(error)}); "
             "choose auto, cpu, or cuda where there is a GPU"
         ) from error
+
+
+def placement_options(config: TeamConfig, device: torch.device) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` for placement; {} for a model moved when loaded.
+
+    With `device_map` "auto" accelerate spreads the layers over the GPUs.
+    """
+    if config.device_map == "auto":
+        return {"device_map": "auto"}
+    if config.quantization != "none":  # layers are quantised as they arrive at a device
+        return {"device_map": {"": device}}
+    return {}

@@ -20,11 +20,11 @@ from transformers import (
 
 from maporl_agents.config import TeamConfig
 from maporl_agents.models.bases import Base, FullBase
-from maporl_agents.models.devices import agent_devices, pick_device
+from maporl_agents.models.devices import agent_devices, pick_device, placement_options
 from maporl_agents.models.loading_check import check, read_by_modules
 from maporl_agents.models.mixed_precision import dtype_of
 from maporl_agents.models.quantize import (
-    load_options,
+    quantization_options,
     require_means,
     require_plain,
     require_widths,
@@ -181,7 +181,7 @@ def load_model(name: str, config: TeamConfig) -> tuple[PreTrainedModel, Chat]:
         return _given_model(name, config)
     tokenizer, architecture = examine(name, config)
     device = pick_device(config.device)
-    options = load_options(config, device)
+    options = quantization_options(config) | placement_options(config, device)
     model, report = read_weights(
         name,
         config=architecture,

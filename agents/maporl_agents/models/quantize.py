@@ -111,10 +111,10 @@ def _inputs(layer: nn.Module) -> int:
     return layer.weight.shape[0] if isinstance(layer, Conv1D) else 0
 
 
-def load_options(config: TeamConfig, device: torch.device) -> dict[str, Any]:
-    """Return the arguments of `from_pretrained` for quantisation and placement of weights."""
+def quantization_options(config: TeamConfig) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` for quantisation; none without."""
     if config.quantization == "none":
-        return {"device_map": "auto"} if config.device_map == "auto" else {}
+        return {}
     if config.quantization == "nf4":
         how = BitsAndBytesConfig(
             load_in_4bit=True,
@@ -124,9 +124,7 @@ def load_options(config: TeamConfig, device: torch.device) -> dict[str, Any]:
         )
     else:
         how = BitsAndBytesConfig(load_in_8bit=True)
-    # Layers are quantised as they arrive at a device, so it is named while loading.
-    where = "auto" if config.device_map == "auto" else {"": device}
-    return {"quantization_config": how, "device_map": where}
+    return {"quantization_config": how}
 
 
 def settle(model: PreTrainedModel) -> None:
