@@ -38,6 +38,7 @@ from maporl_agents.terminal import console
 from maporl_agents.training import experiment
 from maporl_agents.training.loop import Interrupted
 from maporl_agents.training.make_game import make_game
+from maporl_agents.training.resume import resume
 from maporl_env.answers import answers_equal, extract_answer, read_gold
 from maporl_env.credit import Penalties
 from maporl_env.types import Message, Question, Transcript
@@ -103,7 +104,7 @@ def train(folder: Path, minutes: float) -> None:
     with costed(folder / "training.json"):
         try:
             if (run / "config.json").is_file():
-                experiment.resume(run, console())
+                resume(run, console())
             else:
                 experiment.run(settings(folder), run, console())
         except Interrupted as stop:
