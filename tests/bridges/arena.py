@@ -7,8 +7,11 @@ a learner that gives up collaborating fails.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,17 @@ EPISODES = 400
 
 Act = Callable[[np.ndarray], Any]
 """What both agents see in several games, (games, 2, 3) float32, to their actions, (games, 2)."""
+
+
+def example(name: str) -> ModuleType:
+    """Return a script of `examples/` as a module; it is not run."""
+    path = Path(__file__).parents[2] / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class Ledger(BaseParallelWrapper[AgentID, Any, Any]):

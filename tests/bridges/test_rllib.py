@@ -1,10 +1,9 @@
-"""RLlib: independent PPO, a policy for each agent, through its own PettingZoo wrapper."""
+"""RLlib: independent PPO, a policy for each agent, by `examples/rllib_on_the_game.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,15 +12,11 @@ pytest.importorskip("ray.rllib", reason="needs the extra rllib")
 
 import ray
 import torch
-from arena import Ledger, assert_learnt
-from ray.rllib.algorithms.ppo import PPO, PPOConfig
+from arena import RULES, Ledger, assert_learnt, example
+from ray.rllib.algorithms.ppo import PPO
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
-from ray.rllib.env.wrappers.pettingzoo_env import ParallelPettingZooEnv
-from ray.tune.registry import register_env
 
-AGENTS = ("agent_0", "agent_1")
-STEPS, ITERATIONS = 800, 7
+EXAMPLE = example("rllib_on_the_game")
 
 
 @pytest.fixture
@@ -32,34 +27,8 @@ def _ray() -> Iterator[None]:
         ray.shutdown()
 
 
-def make_config(seen: list[list[float]]) -> PPOConfig:
-    """Everything in this process; `seen` gets what each sample for the learners paid."""
-
-    def on_sample_end(*, samples: list[Any], **_: Any) -> None:
-        for episode in samples:
-            parts = [episode.agent_episodes.get(agent) for agent in AGENTS]
-            seen.append([float(np.sum(part.get_rewards())) if part else 0.0 for part in parts])
-
-    register_env("collaboration", lambda _: ParallelPettingZooEnv(Ledger()))
-    return (
-        PPOConfig()
-        .environment("collaboration", disable_env_checking=True)  # its check would play
-        .env_runners(num_env_runners=0)
-        .learners(num_learners=0)
-        .callbacks(on_sample_end=on_sample_end)
-        .multi_agent(policies=set(AGENTS), policy_mapping_fn=lambda agent, *_, **__: agent)
-        .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[32]))
-        .training(
-            train_batch_size=STEPS,
-            minibatch_size=200,
-            num_epochs=5,
-            lr=3e-3,
-            gamma=1.0,
-            lambda_=0.95,
-            entropy_coeff=0.01,
-        )
-        .debugging(seed=0, log_level="ERROR")
-    )
+def test_the_example_plays_the_game_of_these_tests() -> None:
+    assert EXAMPLE.RULES == RULES
 
 
 @pytest.mark.usefixtures("_ray")
@@ -68,15 +37,15 @@ def test_independent_ppo_learns_and_sees_every_reward(
 ) -> None:
     monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path))
     seen: list[list[float]] = []
-    learner: PPO = make_config(seen).build_algo()
-    for _ in range(ITERATIONS):
+    learner: PPO = EXAMPLE.make_config(Ledger, seen).build_algo()
+    for _ in range(EXAMPLE.ITERATIONS):
         learner.train()
     ledger = learner.env_runner.env.envs[0].unwrapped.par_env
     assert np.sum(seen, axis=0) == pytest.approx(ledger.table().sum(axis=0))
 
     def act(observations: np.ndarray) -> np.ndarray:
         chosen = []
-        for column, agent in enumerate(AGENTS):
+        for column, agent in enumerate(EXAMPLE.AGENTS):
             batch = {Columns.OBS: torch.from_numpy(observations[:, column])}
             logits = learner.get_module(agent).forward_inference(batch)["action_dist_inputs"]
             chosen.append(torch.distributions.Categorical(logits=logits).sample())
