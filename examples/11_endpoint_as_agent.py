@@ -19,8 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from maporl_env.bridges.endpoint import Endpoint
 from maporl_env.bridges.speakers import play
-from maporl_env.http_json import RemoteError
 from maporl_env.rendering import plain_text
+from maporl_env.services.http_json import RemoteError
 from maporl_env.types import Question
 
 QUESTIONS = [

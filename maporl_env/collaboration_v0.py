@@ -68,8 +68,8 @@ from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
 from maporl_env.collaboration.equilibrium import best_response, logit_equilibrium, outcome
 from maporl_env.collaboration.game import ALONE, COLLABORATE, Rules
-from maporl_env.collaboration.v0_base import CollaborationBase, Infos, Observation
-from maporl_env.env_members import start_agents
+from maporl_env.env_bases.collaboration_base import CollaborationBase, Infos, Observation
+from maporl_env.env_bases.members import start_agents
 from maporl_env.types import AgentID
 
 __all__ = [

@@ -99,8 +99,8 @@ from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils.wrappers import OrderEnforcingWrapper
 
 from maporl_env.config import DebateConfig
-from maporl_env.debate_v0_base import DebateBase, needs_reset
-from maporl_env.env_members import start_agents
+from maporl_env.env_bases.debate_base import DebateBase, needs_reset
+from maporl_env.env_bases.members import start_agents
 from maporl_env.types import AgentID
 
 __all__ = ["env", "parallel_env", "raw_env"]

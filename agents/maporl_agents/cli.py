@@ -39,8 +39,8 @@ from maporl_agents.config.typed_text import prepared
 from maporl_agents.models.allocator import keep_freed_memory
 from maporl_agents.records.saved_settings import SettingsDiffer
 from maporl_agents.records.storage import CheckpointError
-from maporl_env.http_json import RemoteError
 from maporl_env.sandbox import SandboxUnavailable
+from maporl_env.services.http_json import RemoteError
 
 WELCOME = """Language models that learn to collaborate, by multi-agent reinforcement learning.
 

@@ -15,7 +15,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import ArrayLike
 
 from maporl_env.collaboration.equilibrium import read_policy
-from maporl_env.collaboration.v0_base import RENDER_MODES, CollaborationBase, Observation
+from maporl_env.env_bases.collaboration_base import RENDER_MODES, CollaborationBase, Observation
 
 
 class LoneCollaboration(gymnasium.Env[Observation, np.int64]):

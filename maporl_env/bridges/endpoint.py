@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any
 
-from maporl_env.api_keys import MODEL_KEY, key_from_environment
-from maporl_env.http_json import Attempts, chat_service, completion_of
 from maporl_env.reading.written_values import parts_behind
+from maporl_env.services.api_keys import MODEL_KEY, key_from_environment
+from maporl_env.services.http_json import Attempts, chat_service, completion_of
 
 
 class Endpoint:

@@ -19,7 +19,7 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from maporl_env.env_members import EnvMembers, warn_not_rendered
+from maporl_env.env_bases.members import EnvMembers, warn_not_rendered
 from maporl_env.missing_extra import missing_extra
 from maporl_env.types import AgentID
 

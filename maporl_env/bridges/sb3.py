@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from maporl_env.batched import BatchedDebate
 from maporl_env.bridges.single_agent import Partners, ask, assign, learner_index
 from maporl_env.config import DebateConfig
-from maporl_env.debate_v0_base import DebateBase
+from maporl_env.env_bases.debate_base import DebateBase
 from maporl_env.game import Game
 from maporl_env.types import AgentID
 

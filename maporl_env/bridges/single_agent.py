@@ -17,7 +17,7 @@ from gymnasium.error import ResetNeeded
 
 from maporl_env.batched import Prompt
 from maporl_env.config import RENDER_MODES
-from maporl_env.debate_v0_base import DebateBase
+from maporl_env.env_bases.debate_base import DebateBase
 from maporl_env.types import AgentID
 from maporl_env.user_functions import texts_of
 

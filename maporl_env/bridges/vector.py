@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from maporl_env.batched import BatchedDebate, Prompt
 from maporl_env.bridges.single_agent import Partners, ask, assign, learner_index
 from maporl_env.config import RENDER_MODES, DebateConfig
-from maporl_env.debate_v0_base import DebateBase
+from maporl_env.env_bases.debate_base import DebateBase
 from maporl_env.types import AgentID
 
 Flags = NDArray[np.bool_]

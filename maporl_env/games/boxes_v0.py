@@ -53,7 +53,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from maporl_env.env_members import EnvMembers, warn_not_rendered
+from maporl_env.env_bases.members import EnvMembers, warn_not_rendered
 from maporl_env.observations.spaces import DebateSpace, DebateText
 from maporl_env.types import AgentID
 

@@ -8,7 +8,7 @@ number, NaN or outside [0, 1] leaves that one message without. Each is counted; 
 """
 
 from maporl_env.answers import gold
-from maporl_env.http_json import (
+from maporl_env.services.http_json import (
     RemoteError,
     RemoteGarbage,
     RemoteRefused,

@@ -27,14 +27,14 @@ from types import MappingProxyType
 from typing import Any
 
 from maporl_env import prompts
-from maporl_env.http_json import (
+from maporl_env.reading.written_values import parts_behind
+from maporl_env.services.http_json import (
     Attempts,
     RemoteError,
     RemoteGarbage,
     chat_service,
     completion_of,
 )
-from maporl_env.reading.written_values import parts_behind
 from maporl_env.types import Question
 
 RUBRIC = """\

@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from maporl_env.http_json import (
+from maporl_env.services.http_json import (
     Attempts,
     RemoteGarbage,
     Service,

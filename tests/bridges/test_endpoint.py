@@ -15,7 +15,7 @@ import pytest
 import maporl_env  # noqa: F401  registers the environments
 from maporl_env.bridges.endpoint import Endpoint
 from maporl_env.bridges.speakers import play
-from maporl_env.http_json import RemoteGarbage, RemoteRefused, RemoteUnavailable
+from maporl_env.services.http_json import RemoteGarbage, RemoteRefused, RemoteUnavailable
 from maporl_env.types import Question
 
 

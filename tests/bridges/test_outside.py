@@ -12,7 +12,7 @@ from gymnasium.spaces import Text
 from pettingzoo import AECEnv, ParallelEnv
 
 from maporl_agents.config import TrainConfig
-from maporl_env.env_members import start_agents
+from maporl_env.env_bases.members import start_agents
 
 pytest.importorskip("torch", reason="needs the extra train")
 

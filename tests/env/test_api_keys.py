@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from maporl_env.api_keys import (
+from maporl_env.services.api_keys import (
     authorization_header,
     key_from_environment,
     require_encrypted,

@@ -13,8 +13,8 @@ from maporl_agents.commands.verifier_data import Data, counts_in_words, require_
 from maporl_agents.terminal import console
 from maporl_agents.verifier.config import FitConfig, VerifierConfig
 from maporl_agents.verifier.service_queue import Limits
-from maporl_env.api_keys import VERIFIER_KEY, key_from_environment
 from maporl_env.missing_extra import missing_extra
+from maporl_env.services.api_keys import VERIFIER_KEY, key_from_environment
 from maporl_env.user_functions import is_own_name
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from maporl_agents.commands.chosen_flags import OneDebate
 from maporl_agents.config import GameConfig, JointGameConfig, Sampling, TeamConfig, Use, from_dict
 from maporl_agents.terminal import console
-from maporl_env.http_json import is_loopback
 from maporl_env.missing_extra import missing_extra
+from maporl_env.services.http_json import is_loopback
 from maporl_env.types import Question
 from maporl_env.user_functions import whole_name
 

@@ -14,7 +14,7 @@ from maporl_agents.play.weight_sync import Version
 from maporl_agents.text.chat import Chat
 from maporl_agents.text.stop_conditions import first_stop, stops_of
 from maporl_agents.types import Completion, Request, StopReason
-from maporl_env.http_json import RemoteGarbage
+from maporl_env.services.http_json import RemoteGarbage
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,13 @@ from maporl_agents.play.weight_sync import Published, Version
 from maporl_agents.seeding import seed_of
 from maporl_agents.text.stop_conditions import stops_of
 from maporl_agents.types import Completion, Request, StopReason
-from maporl_env.api_keys import SERVER_KEY, key_from_environment
-from maporl_env.http_json import RemoteError, RemoteGarbage, RemoteRefused, RemoteUnavailable
+from maporl_env.services.api_keys import SERVER_KEY, key_from_environment
+from maporl_env.services.http_json import (
+    RemoteError,
+    RemoteGarbage,
+    RemoteRefused,
+    RemoteUnavailable,
+)
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from maporl_agents.play.vllm_server import START
 from maporl_agents.play.weight_sync import Version
 from maporl_agents.play.weights_check import as_before, joined, logprobs_of, slope_of
 from maporl_agents.types import Completion, TokenIds
-from maporl_env.http_json import RemoteError
+from maporl_env.services.http_json import RemoteError
 
 OTHER_AGENTS = 3
 """Adapters of other agents that an answer is held against, at most."""

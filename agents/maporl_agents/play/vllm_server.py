@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from maporl_agents.types import TokenIds
-from maporl_env.http_json import (
+from maporl_env.services.http_json import (
     Attempts,
     RemoteError,
     RemoteGarbage,

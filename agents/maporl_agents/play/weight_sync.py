@@ -21,7 +21,7 @@ from maporl_agents.models.lora import LoraBase
 from maporl_agents.models.team import Team
 from maporl_agents.play.vllm_server import VLLMServer
 from maporl_agents.play.weights_check import copies
-from maporl_env.http_json import RemoteRefused
+from maporl_env.services.http_json import RemoteRefused
 
 
 @dataclass(frozen=True)

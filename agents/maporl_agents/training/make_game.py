@@ -11,10 +11,10 @@ from typing import Any
 from maporl_agents.config import GameConfig, JointGameConfig
 from maporl_agents.config.from_values import nearest
 from maporl_agents.records.storage import reason
-from maporl_env.api_keys import VERIFIER_KEY, key_from_environment
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.feedback import feedback_named
 from maporl_env.prompts import Template
+from maporl_env.services.api_keys import VERIFIER_KEY, key_from_environment
 from maporl_env.tasks import Task, load_task
 from maporl_env.tasks.cowrite import CoWriting
 from maporl_env.tools.by_name import toolbox_named, whole_tool

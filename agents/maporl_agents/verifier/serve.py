@@ -36,7 +36,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from maporl_agents.verifier.service_connections import connections
 from maporl_agents.verifier.service_queue import Limits, Refusal, ScoreQueue
-from maporl_env.http_json import is_loopback
+from maporl_env.services.http_json import is_loopback
 from maporl_env.types import Question
 from maporl_env.verifiers import VerifierLike
 

@@ -18,8 +18,8 @@ from maporl_agents.watch.pairs import preference_pairs
 from maporl_agents.watch.record import INTERVENTIONS, PREFERENCES, TRANSCRIPT, Record
 from maporl_agents.watch.speakers import Speaker
 from maporl_env.game import Game
-from maporl_env.http_json import RemoteError
 from maporl_env.rendering.plain_text import harmless
+from maporl_env.services.http_json import RemoteError
 from maporl_env.types import Question
 
 _LOGGER = logging.getLogger(__name__)

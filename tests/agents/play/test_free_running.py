@@ -19,7 +19,7 @@ from maporl_agents.play.local_engine import complete
 from maporl_agents.play.rollout import play
 from maporl_agents.types import Completion, Request, Rollout
 from maporl_env.batched import BatchedDebate, DebateConfig
-from maporl_env.http_json import RemoteUnavailable
+from maporl_env.services.http_json import RemoteUnavailable
 from maporl_env.types import Question
 
 QUESTIONS = [

@@ -24,7 +24,7 @@ from maporl_agents.studies.controls import Cast
 from maporl_agents.training import experiment
 from maporl_agents.training.resume import resume
 from maporl_env.batched import BatchedDebate, DebateConfig
-from maporl_env.http_json import RemoteUnavailable
+from maporl_env.services.http_json import RemoteUnavailable
 from maporl_env.tasks import load_task
 from maporl_env.types import Question
 
@@ -108,7 +108,7 @@ def test_the_scripted_user_plays_in_a_team(team: Team) -> None:
 
 FAILING = """
 import pathlib
-from maporl_env.http_json import RemoteUnavailable
+from maporl_env.services.http_json import RemoteUnavailable
 
 HERE = pathlib.Path(__file__).parent
 

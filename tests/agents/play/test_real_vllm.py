@@ -35,7 +35,7 @@ from maporl_agents.play.vllm_server import VLLMServer
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.tiny.random_model import random_llama
 from maporl_agents.training import experiment
-from maporl_env.http_json import RemoteError
+from maporl_env.services.http_json import RemoteError
 
 PROGRAM = os.environ.get("MAPORL_VLLM", "")
 READY_SECONDS = 1500.0

@@ -15,7 +15,7 @@ from maporl_agents.models.team import Team
 from maporl_agents.play.local_engine import complete
 from maporl_agents.play.served import Served
 from maporl_agents.types import Completion, Request, StopReason
-from maporl_env.http_json import (
+from maporl_env.services.http_json import (
     RemoteError,
     RemoteGarbage,
     RemoteRefused,

@@ -32,7 +32,7 @@ from maporl_agents.play.spoken import OtherWeights
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.training import experiment
 from maporl_agents.training.resume import resume
-from maporl_env.http_json import RemoteUnavailable
+from maporl_env.services.http_json import RemoteUnavailable
 
 TINY = tiny.checkpoint(0)
 LORA = TeamConfig(model=(str(TINY),), tuning="lora", device="cpu")

@@ -11,8 +11,8 @@ from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.bridges import speakers
 from maporl_env.bridges.endpoint import Endpoint
 from maporl_env.debate import Debate
-from maporl_env.http_json import RemoteUnavailable
 from maporl_env.protocols import Leader, SelfCorrection
+from maporl_env.services.http_json import RemoteUnavailable
 from maporl_env.types import Question
 
 QUESTION = Question("q", "What is 2 + 2?", "4")

@@ -10,7 +10,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 from pettingzoo import AECEnv, ParallelEnv
 
-from maporl_env.env_members import start_agents
+from maporl_env.env_bases.members import start_agents
 from maporl_env.games.boxes_v0 import parallel_env as boxes
 from maporl_env.revision.revise import ScoringFailed, Threshold, Try
 from maporl_env.revision.teams import Alone, InOrder, Jointly, Situation, play, shared_reward

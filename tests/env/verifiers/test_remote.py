@@ -182,7 +182,7 @@ def test_what_may_pass_is_tried_again_so_many_times(failure: Reply) -> None:
 
 def test_pauses_double(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("maporl_env.http_json.time.sleep", pauses.append)
+    monkeypatch.setattr("maporl_env.services.http_json.time.sleep", pauses.append)
     with serving(hang_up) as service, pytest.raises(RemoteUnavailable):
         client(service, retries=3, pause_seconds=0.5).score([QUESTION], ["a"])
     assert pauses == [0.5, 1.0, 2.0]
@@ -219,7 +219,7 @@ def test_a_service_may_ask_for_a_longer_pause_up_to_a_minute(
     monkeypatch: pytest.MonkeyPatch, wish: str, pause: float
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("maporl_env.http_json.time.sleep", pauses.append)
+    monkeypatch.setattr("maporl_env.services.http_json.time.sleep", pauses.append)
     busy = send(b"", status="429 Later", header=f"Retry-After: {wish}")
     with serving(busy, answer(0.5)) as service:
         assert client(service, retries=1, pause_seconds=0.5).score([QUESTION], ["a"]) == [0.5]

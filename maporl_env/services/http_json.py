@@ -14,8 +14,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from maporl_env.api_keys import authorization_header, require_encrypted, without_key
 from maporl_env.declared import whole
+from maporl_env.services.api_keys import authorization_header, require_encrypted, without_key
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPResponse

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from maporl_env import prompts
 from maporl_env.answers import read_gold
 from maporl_env.config import RENDER_MODES, DebateConfig
-from maporl_env.env_members import EnvMembers, warn_not_rendered
+from maporl_env.env_bases.members import EnvMembers, warn_not_rendered
 from maporl_env.game import Game
 from maporl_env.observations.text_or_tokens import TextMedium, medium
 from maporl_env.prompts import Template

@@ -15,7 +15,7 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
 from maporl_env.collaboration.game import ALONE, COLLABORATE, NUM_AGENTS, CollaborationGame, Rules
-from maporl_env.env_members import EnvMembers, warn_not_rendered
+from maporl_env.env_bases.members import EnvMembers, warn_not_rendered
 from maporl_env.similar_names import make
 from maporl_env.types import AgentID
 

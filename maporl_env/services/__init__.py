@@ -1,0 +1,1 @@
+"""Services asked over HTTP: requests and answers in JSON, and the API keys that they take."""
