@@ -1,4 +1,4 @@
-"""``maporl train --processes N``: N processes of the same command, by torchrun's own engine."""
+"""Launch several processes on this machine, for ``maporl train --processes N``, by torchrun."""
 
 from __future__ import annotations
 
