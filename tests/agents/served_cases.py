@@ -11,7 +11,7 @@ from vllm_stand_in import StandIn
 
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team
-from maporl_agents.play.served import Served
+from maporl_agents.play.vllm_engine import Served
 from maporl_agents.play.vllm_server import VLLMServer
 from maporl_agents.types import Request
 

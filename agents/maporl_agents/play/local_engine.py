@@ -1,7 +1,7 @@
 """The local engine: requests in, completions with log-probabilities out, by a team's own models.
 
 Rows whose policies share a base model are sampled in one batch, token by token (`generation`),
-behind what caches keep of their prompts. The other engine asks servers (`served`).
+behind what caches keep of their prompts. The other engine asks servers (`vllm_engine`).
 """
 
 from __future__ import annotations

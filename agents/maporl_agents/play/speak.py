@@ -5,7 +5,7 @@ Training, trees, evaluation, benchmark players and the command line all go this 
     asked = requests(team, debates.prompts(), own)
     completions = speak(team, asked, sampling, seed)
 
-Another engine, such as servers (`served`), takes the place of `local_engine.complete` here.
+Another engine, such as servers (`vllm_engine`), takes the place of `local_engine.complete` here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Weight synchronisation: newly trained adapters, and how inference servers are sent them.
 
 Each version of the adapters is written to files under names that were never used before (`add`);
-a server then loads the files of those that changed (`send_newest`). `served` does so after every
-update, and meets servers that were lost and are back.
+a server then loads the files of those that changed (`send_newest`). `vllm_engine` does so after
+every update, and meets servers that were lost and are back.
 """
 
 from __future__ import annotations

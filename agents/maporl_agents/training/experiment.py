@@ -183,7 +183,7 @@ def serving_of(team: Team, config: RunConfig, folder: Path) -> AbstractContextMa
     """Return the block in which the servers of the settings, if there are any, write messages."""
     if config.sampling.engine == "local":
         return nullcontext()
-    from maporl_agents.play.served import serving  # with peft, slow to import
+    from maporl_agents.play.vllm_engine import serving  # with peft, slow to import
 
     return serving(team, config.sampling, folder)
 

@@ -30,7 +30,7 @@ from served_cases import learn, requests_of
 from maporl_agents.config import Sampling, TrainConfig
 from maporl_agents.models.team import Team
 from maporl_agents.play.local_engine import complete
-from maporl_agents.play.served import Served
+from maporl_agents.play.vllm_engine import Served
 from maporl_agents.play.vllm_server import VLLMServer
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.tiny.random_model import random_llama

@@ -27,8 +27,8 @@ from maporl_agents.config import (
     TeamConfig,
     TrainConfig,
 )
-from maporl_agents.play.served import serving
 from maporl_agents.play.spoken import OtherWeights
+from maporl_agents.play.vllm_engine import serving
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.training import experiment
 from maporl_agents.training.resume import resume

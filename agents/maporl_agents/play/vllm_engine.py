@@ -1,4 +1,4 @@
-"""Messages written by servers of vLLM's API that hold the base model and are sent the adapters.
+"""The vLLM engine: messages written by servers that hold the base model and are sent the adapters.
 
     with serving(team, sampling, folder):                       # team.engine is set inside
         play(team, debates, questions, sampling, seed=seed)

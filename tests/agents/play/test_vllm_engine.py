@@ -13,7 +13,7 @@ from vllm_stand_in import Faults, StandIn, running
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team
 from maporl_agents.play.local_engine import complete
-from maporl_agents.play.served import Served
+from maporl_agents.play.vllm_engine import Served
 from maporl_agents.types import Completion, Request, StopReason
 from maporl_env.services.http_json import (
     RemoteError,
