@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from maporl_env.protocols.base import AppendOnly, PartialTurns, Privileged, Protocol
-from maporl_env.protocols.consensus import Stop, consensus
 from maporl_env.protocols.debate import SimultaneousDebate
 from maporl_env.protocols.dialogue import Dialogue
 from maporl_env.protocols.drafts import Accept, Drafting, tries_again
+from maporl_env.protocols.early_stopping import Stop, consensus
 from maporl_env.protocols.joint import Feedback, Joiner, JointAnswer
 from maporl_env.protocols.leader import Leader
 from maporl_env.protocols.lessons import Lessons

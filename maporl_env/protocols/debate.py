@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from maporl_env.protocols.consensus import Stop, require_stop, stops_early
+from maporl_env.protocols.early_stopping import Stop, require_stop, stops_early
 from maporl_env.protocols.observation_layout import Conversation
 from maporl_env.types import AgentID, Transcript
 
@@ -17,7 +17,7 @@ class SimultaneousDebate(Conversation):
 
     Attributes:
         stop: "fixed" plays all turns; "consensus" ends after a turn whose valid answers all agree,
-            see `consensus`.
+            see `early_stopping`.
     """
 
     stop: Stop = "fixed"
