@@ -68,7 +68,7 @@ DEFECTS = (
     ),
     Defects(
         "maporl_env/penalties.py",
-        ("tests/env/debate/test_debate.py",),
+        ("tests/env/debate/test_penalties.py",),
         (
             ("counts[run] > self.max_repeats", "counts[run] >= self.max_repeats"),
             ("len(words) < self.min_words", "len(words) <= self.min_words"),
