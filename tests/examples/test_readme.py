@@ -32,6 +32,7 @@ def test_the_commands_can_be_typed(line: str) -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.timeout(600)  # on a machine that others use too
 def test_the_example_of_training_in_python_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
