@@ -34,8 +34,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from note_guesses import all_pairs, guesses
-from real_notes_table import ON_THE_WAY, Result, show
+from notes.guesses import all_pairs, guesses
+from notes.table import ON_THE_WAY, Result, show
 
 from maporl_agents.config import TrainConfig
 from maporl_agents.measure.debate_stats import turn_stats

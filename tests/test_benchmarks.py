@@ -27,8 +27,7 @@ def on_the_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [
         name
         for name in sys.modules
-        if name.split(".")[0]
-        in ("compared", "bench", "real_notes_table", "note_guesses", "adapter_bytes")
+        if name.split(".")[0] in ("compared", "bench", "notes", "adapter_bytes")
     ]:
         del sys.modules[name]
 
@@ -128,7 +127,7 @@ def test_a_worker_reports_each_iteration(tmp_path: Path) -> None:
 
 def test_the_table_of_the_real_model_says_which_bars_are_met(tmp_path: Path) -> None:
     """From the files of two seeds, of which one has no controls and misses a bar."""
-    import real_notes_table
+    from notes import table
 
     def write(name: str, **result: object) -> None:
         facts = {"cpu_seconds": 7, "date": "2026-11-30"}
@@ -145,16 +144,16 @@ def test_the_table_of_the_real_model_says_which_bars_are_met(tmp_path: Path) -> 
     write("peers shuffled-0", vote=[0.0, 0.1])
     write("alone-0", **{"alone": 0.12, "two alone": 0.22, "vote alone": 0.12})
     write("guesses", rule="doubles", right=0.11, adding=1, added=0.1, learnt=0.0, bound=0.5)
-    found = real_notes_table.read(tmp_path)
-    bars = dict(real_notes_table.bars(found))
+    found = table.read(tmp_path)
+    bars = dict(table.bars(found))
     assert [words for words, met in bars.items() if not met] == [
         "after training at least .80 in every seed (2)",
         "no run ends more than .05 below its best after 4, 8 or 12 steps (1): +0.070",
         "alone: at most the luckiest rule that reads nobody = 0.110",
     ]
     assert len(bars) == 11
-    assert real_notes_table.fall([0.0, 1.0, 1.0, 1.0, 1.0, 0.8]) == pytest.approx(0.05)
-    text = real_notes_table.shown(found)
+    assert table.fall([0.0, 1.0, 1.0, 1.0, 1.0, 0.8]) == pytest.approx(0.05)
+    text = table.shown(found)
     assert "| each alone | 0.120 | not measured |" in text
     assert "| after training, sampled | 0.900 | 0.790 |" in text
     assert "| after 8 steps, sampled | 0.970 | not measured |" in text
@@ -162,7 +161,7 @@ def test_the_table_of_the_real_model_says_which_bars_are_met(tmp_path: Path) -> 
     assert "one that doubles, in 0.110; one that adds what training" in text
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- result:begin -->\nold\n<!-- result:end -->\nb\n")
-    real_notes_table.show(tmp_path, page, tmp_path / "picture.png")
+    table.show(tmp_path, page, tmp_path / "picture.png")
     assert page.read_text().startswith("a\n<!-- result:begin -->\n| vote of the last turn")
     assert page.read_text().endswith("<!-- result:end -->\nb\n")
     assert "old" not in page.read_text()
@@ -178,7 +177,7 @@ def told(*pairs: tuple[int, int]) -> list[Question]:
 
 
 def test_what_guesses_of_the_others_number_give_in_the_held_out_pairs() -> None:
-    from note_guesses import guesses, in_words
+    from notes.guesses import guesses, in_words
 
     found = guesses(told((1, 4), (1, 4), (1, 3), (2, 3)), told((1, 1), (2, 2), (3, 4)))
     assert found == {
@@ -196,7 +195,7 @@ def test_what_guesses_of_the_others_number_give_in_the_held_out_pairs() -> None:
 
 
 def test_over_all_pairs_every_rule_that_reads_nobody_is_right_in_a_ninth() -> None:
-    from note_guesses import all_pairs, right, told_pairs
+    from notes.guesses import all_pairs, right, told_pairs
 
     task = load_task("notes:ask=sum,least=1,most=9,brief=true")
     everything = [q for split in ("test", "validation", "train") for q in task.split(split)]
@@ -210,7 +209,7 @@ def test_over_all_pairs_every_rule_that_reads_nobody_is_right_in_a_ninth() -> No
 
 def test_the_held_out_pairs_of_the_recipe_tell_what_no_training_pair_does() -> None:
     """The pairs of `smollm2-notes`: whatever is learnt of training pairs is wrong in these."""
-    from note_guesses import guesses
+    from notes.guesses import guesses
 
     task = load_task("notes:ask=sum,least=1,most=9,brief=true")
     found = guesses(task.split("train"), task.split("test"))

@@ -39,7 +39,7 @@ def refused(folder: Path | str, match: str, config: TeamConfig = CPU) -> None:
     with pytest.raises(ValueError, match=match) as caught:
         load_model(str(folder), config)
     assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 400
+    assert len(str(caught.value).replace(str(folder), "")) < 300  # the path may be long
 
 
 @pytest.mark.parametrize("given", [False, True])

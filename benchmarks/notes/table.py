@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from note_guesses import in_words
+from notes.guesses import in_words
 
 ON_THE_WAY = (4, 8, 12)
 """Steps after which a team is measured besides the last."""
