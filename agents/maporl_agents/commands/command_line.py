@@ -16,9 +16,12 @@ import tyro
 
 from maporl_agents.commands import mistakes
 from maporl_agents.config import refuse_retired
+from maporl_env.missing_extra import missing_extra
 
 HELP = ("-h", "--help")
 HELP_ALL = "--help-all"
+TRAIN_PACKAGES = ("torch", "transformers", "peft", "safetensors", "yaml", "rich", "matplotlib")
+"""Packages of the extra `train`, by import name, that commands import only when they need them."""
 FLAT = (tyro.conf.AvoidSubcommands,)
 """For `parse`: groups of settings that may be absent are no commands of their own."""
 
@@ -53,6 +56,8 @@ def sentence_of(error: BaseException) -> str:
     """Return an error in one line, what the system says about files in our own words."""
     if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
         return _about_file(error.errno, str(error.strerror), _shown(str(error.filename)))
+    if isinstance(error, ModuleNotFoundError) and error.name in TRAIN_PACKAGES:
+        return missing_extra("this command", error.name, "train")
     return " ".join(str(error).split()) or type(error).__name__
 
 

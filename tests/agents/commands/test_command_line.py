@@ -6,6 +6,7 @@ import errno
 import importlib.metadata
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -30,6 +31,26 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
 def test_the_version(capsys) -> None:
     code, out, _ = said(capsys, "--version")
     assert (code, out) == (0, f"maporl {importlib.metadata.version('maporl')}\n")
+
+
+@pytest.mark.parametrize("package", ["tyro", "torch"])
+def test_without_the_extra_train_one_sentence_says_what_to_install(package: str) -> None:
+    without = f"import sys; sys.modules[{package!r}] = None"
+    code = f"{without}; from maporl_agents.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(
+        rf"maporl: (the command line|this command) needs {package}, which is not installed: "
+        r"pip install 'maporl\[train\]'\n",
+        done.stderr,
+    )
+
+
+def test_python_m_maporl_agents_is_the_same_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "maporl_agents", "--version"], capture_output=True, text=True
+    )
+    assert done.stdout == f"maporl {importlib.metadata.version('maporl')}\n"
 
 
 def test_a_terminal_of_few_signs_gets_the_help_too(monkeypatch: pytest.MonkeyPatch) -> None:
