@@ -30,7 +30,7 @@ from maporl_agents.config import TeamConfig
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.team import Team
 from maporl_agents.planning.sketch import load_sketch
-from maporl_agents.play.vllm_server import VLLMServer
+from maporl_agents.play.vllm_client import VLLMClient
 from maporl_agents.play.weight_sync import Published
 
 SHAPES: Mapping[str, Any] = {
@@ -141,7 +141,7 @@ def published_bytes(team: Team, folder: Path) -> int:
     """Return the bytes that one server receives for one version of a team's adapters."""
     published = Published(team, folder, kept=1)
     with counting() as server:
-        client = VLLMServer(server.url, timeout_seconds=60, retries=0)
+        client = VLLMClient(server.url, timeout_seconds=60, retries=0)
         for adapter, name in published.add().names.items():
             client.load(name, published.folder / name, published.rank(adapter))
         assert server.adapters == len(published.adapters())

@@ -36,7 +36,7 @@ from compared.ratios import HEAD, Line, both, mebibytes, ratio, slope
 from compared.turns import ALONE, HERE, Measured, Process, in_turns, ours
 from transformers.utils.logging import disable_progress_bar
 
-from maporl_agents.models.allocator import keep_freed_memory
+from maporl_agents.models.malloc_settings import keep_freed_memory
 
 
 @dataclass(frozen=True)

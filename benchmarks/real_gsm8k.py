@@ -32,7 +32,7 @@ from typing import Any
 from maporl_agents import config as options
 from maporl_agents.measure.debate_stats import turn_stats
 from maporl_agents.measure.evaluate import evaluate
-from maporl_agents.models.sources.fetched import fetch
+from maporl_agents.models.sources.model_download import fetch
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.terminal import console
 from maporl_agents.training import experiment

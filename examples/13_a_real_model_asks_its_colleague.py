@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from maporl_agents.config import TrainConfig
 from maporl_agents.measure.evaluate import Evaluation, evaluate
-from maporl_agents.models.sources.fetched import fetch
+from maporl_agents.models.sources.model_download import fetch
 from maporl_agents.recipes import recipe
 from maporl_agents.studies.controls import SwappedPeers
 from maporl_agents.training import experiment

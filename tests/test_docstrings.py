@@ -124,7 +124,7 @@ ELSEWHERE = {
     "maporl_agents.models.grouped_adapters": "tests/agents/models/test_grouped_adapters.py",
     "maporl_agents.play.vllm_engine": "tests/agents/play/test_vllm_engine.py",
     "maporl_agents.play.speak": "tests/agents/play/test_speak.py",
-    "maporl_agents.play.vllm_server": "tests/agents/play/test_vllm_engine.py",
+    "maporl_agents.play.vllm_client": "tests/agents/play/test_vllm_engine.py",
     "maporl_agents.bridges.outside": "tests/bridges/test_outside.py",
     "maporl_agents.bridges.sb3_policy": "tests/bridges/test_sb3_policy.py",
 }

@@ -10,7 +10,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 COVERED = """
-    answer_lines worked failures fetched gguf_import
+    answer_lines worked failures model_download gguf_import
     rewards credit penalties advantages losses batching layout token_logprobs maporl magrpo iac
     sample_tree malt gradient_accumulation preferences preference_pairs tree_values
     joint_returns branches optimiser kl_penalty rollout local_engine generation team speak critics
@@ -19,7 +19,7 @@ COVERED = """
     token_tables read_out row_caches row_storage kept_caches truncation lm_head
     divergences grpo packed_texts objective
     limits tool_calls stop_conditions
-    intervals pass_at_k ratings pool games takeaway_v0
+    intervals pass_at_k ratings opponent_pool games takeaway_v0
 """
 
 

@@ -36,8 +36,8 @@ from maporl_agents.commands.train import Train, settings_from
 from maporl_agents.commands.verifier import Verifier
 from maporl_agents.commands.watch import Watch
 from maporl_agents.config.typed_text import prepared
-from maporl_agents.models.allocator import keep_freed_memory
-from maporl_agents.records.saved_settings import SettingsDiffer
+from maporl_agents.models.malloc_settings import keep_freed_memory
+from maporl_agents.records.settings_diff import SettingsDiffer
 from maporl_agents.records.storage import CheckpointError
 from maporl_env.sandbox import SandboxUnavailable
 from maporl_env.services.http_json import RemoteError

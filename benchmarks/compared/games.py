@@ -26,7 +26,7 @@ from maporl_agents.config import (
     TrainConfig,
 )
 from maporl_agents.measure.step_metrics import Metrics
-from maporl_agents.models.allocator import keep_freed_memory
+from maporl_agents.models.malloc_settings import keep_freed_memory
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import debates_of, training_questions
 from maporl_agents.types import Rollout

@@ -45,8 +45,8 @@ DEFECTS = (
         ),
     ),
     Defects(
-        "agents/maporl_agents/models/sources/fetched.py",
-        ("tests/agents/models/test_fetched.py",),
+        "agents/maporl_agents/models/sources/model_download.py",
+        ("tests/agents/models/test_model_download.py",),
         (
             ('source["sha256"] == FETCHABLE[name].sha256', "True"),
             ("if digest.hexdigest() != origin.sha256:", "if False:"),

@@ -43,8 +43,8 @@ DEFECTS = (
         ),
     ),
     Defects(
-        "agents/maporl_agents/self_play/pool.py",
-        ("tests/agents/self_play/test_pool.py",),
+        "agents/maporl_agents/self_play/opponent_pool.py",
+        ("tests/agents/self_play/test_opponent_pool.py",),
         (
             ("joined[-(most - 1) :]", "joined[-most:]"),
             ("range(every, step + 1, every)", "range(every, step, every)"),

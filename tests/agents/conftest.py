@@ -17,7 +17,7 @@ from dialects import NATIVE, dialect_tokenizer
 from miniatures import Checkpoint, Native, save_miniature, shared_tokenizer
 
 from maporl_agents.commands import chosen_team
-from maporl_agents.models.sources.fetched import DownloadError, fetch
+from maporl_agents.models.sources.model_download import DownloadError, fetch
 from maporl_agents.training import experiment
 
 

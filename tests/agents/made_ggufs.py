@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from maporl_agents.models.sources.fetched import Origin
+from maporl_agents.models.sources.model_download import Origin
 
 gguf = pytest.importorskip("gguf")
 

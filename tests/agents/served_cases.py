@@ -11,8 +11,8 @@ from vllm_stand_in import StandIn
 
 from maporl_agents.config import Sampling
 from maporl_agents.models.team import Team
+from maporl_agents.play.vllm_client import VLLMClient
 from maporl_agents.play.vllm_engine import Served
-from maporl_agents.play.vllm_server import VLLMServer
 from maporl_agents.types import Request
 
 SAMPLING = Sampling(max_new_tokens=4, temperature=0.7, engine="vllm", url=("http://unused:1",))
@@ -40,10 +40,10 @@ def requests_of(team: Team, debates: int = 2) -> list[Request]:
     ]
 
 
-def clients(servers: Sequence[StandIn], retries: int = 1, seconds: float = 30) -> list[VLLMServer]:
+def clients(servers: Sequence[StandIn], retries: int = 1, seconds: float = 30) -> list[VLLMClient]:
     """Return clients that lose no time between attempts."""
     return [
-        VLLMServer(one.url, timeout_seconds=seconds, retries=retries, pause_seconds=0.01)
+        VLLMClient(one.url, timeout_seconds=seconds, retries=retries, pause_seconds=0.01)
         for one in servers
     ]
 

@@ -16,7 +16,7 @@ from maporl_agents.config.from_values import nearest
 from maporl_agents.models.caches.kept_caches import KeptCaches
 from maporl_agents.models.loading import make_team
 from maporl_agents.models.parallel_bases import share_cores
-from maporl_agents.models.sources.fetched import FETCHABLE, local_name
+from maporl_agents.models.sources.model_download import FETCHABLE, local_name
 from maporl_agents.models.team import Team
 from maporl_agents.play.model_defaults import with_model_defaults
 from maporl_agents.play.speak import Engine, requests, speak

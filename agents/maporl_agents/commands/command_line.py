@@ -14,7 +14,7 @@ from typing import Any
 
 import tyro
 
-from maporl_agents.commands import mistakes
+from maporl_agents.commands import usage_errors
 from maporl_agents.config import refuse_retired
 from maporl_env.missing_extra import missing_extra
 
@@ -49,7 +49,7 @@ def parse(kind: Any, given: Sequence[str], **options: Any) -> Any:
         def again(others: list[str]) -> object:
             return tyro.cli(kind, args=others, **options)
 
-        raise ValueError(mistakes.sentence(told.getvalue(), words, program, again)) from None
+        raise ValueError(usage_errors.sentence(told.getvalue(), words, program, again)) from None
 
 
 def sentence_of(error: BaseException) -> str:

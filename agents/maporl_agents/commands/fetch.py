@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from maporl_agents.models.sources.fetched import FETCHABLE, fetch
+from maporl_agents.models.sources.model_download import FETCHABLE, fetch
 from maporl_agents.terminal import command_line, console, terminated_as_interrupt
 
 

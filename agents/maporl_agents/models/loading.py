@@ -31,7 +31,7 @@ from maporl_agents.models.quantize import (
     settle,
 )
 from maporl_agents.models.roster import Roster, model_names, roster, trained_pairs
-from maporl_agents.models.sources.downloads import require_found
+from maporl_agents.models.sources.hub_check import require_found
 from maporl_agents.models.team import Team
 from maporl_agents.models.trunk import ANOTHER_MODEL
 from maporl_agents.text.chat import Chat

@@ -9,7 +9,7 @@ from pathlib import Path
 from maporl_agents import tiny
 from maporl_agents.config import TeamConfig, turns_of
 from maporl_agents.models.critics import critic_adapter, critic_name
-from maporl_agents.models.sources.fetched import local_name
+from maporl_agents.models.sources.model_download import local_name
 from maporl_agents.models.team import policy_name
 
 

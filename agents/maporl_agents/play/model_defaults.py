@@ -17,8 +17,8 @@ from typing import Any
 from transformers.utils import cached_file
 
 from maporl_agents.config import Sampling, Truncation
-from maporl_agents.models.sources.downloads import require_found
-from maporl_agents.models.sources.fetched import local_name
+from maporl_agents.models.sources.hub_check import require_found
+from maporl_agents.models.sources.model_download import local_name
 from maporl_agents.tiny import MODELS
 from maporl_env.user_functions import PYTHON, object_named
 

@@ -9,7 +9,7 @@ from maporl_agents.config import Sampling
 from maporl_agents.models.bases import Base
 from maporl_agents.play.limits import limit_of
 from maporl_agents.play.spoken import Spoken
-from maporl_agents.play.vllm_server import Written
+from maporl_agents.play.vllm_client import Written
 from maporl_agents.play.weight_sync import Version
 from maporl_agents.text.chat import Chat
 from maporl_agents.text.stop_conditions import first_stop, stops_of

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maporl_agents.models.bases import Base
 from maporl_agents.models.lora import LoraBase
-from maporl_agents.play.vllm_server import START
+from maporl_agents.play.vllm_client import START
 from maporl_agents.play.weight_sync import Version
 from maporl_agents.play.weights_check import as_before, joined, logprobs_of, slope_of
 from maporl_agents.types import Completion, TokenIds

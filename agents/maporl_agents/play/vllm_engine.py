@@ -27,7 +27,7 @@ from maporl_agents.models.team import Team
 from maporl_agents.play.limits import limit_of, stream_of
 from maporl_agents.play.replies import ServedReply, known
 from maporl_agents.play.spoken import Spoken, require_sent_weights
-from maporl_agents.play.vllm_server import Ask, VLLMServer, Written, without_answer
+from maporl_agents.play.vllm_client import Ask, VLLMClient, Written, without_answer
 from maporl_agents.play.weight_sync import Published, Version
 from maporl_agents.seeding import seed_of
 from maporl_agents.text.stop_conditions import stops_of
@@ -69,7 +69,7 @@ def serving(team: Team, sampling: Sampling, folder: Path) -> Iterator[None]:
         yield
         return
     servers = [
-        VLLMServer(
+        VLLMClient(
             url,
             timeout_seconds=sampling.request_seconds,
             retries=sampling.retries,
@@ -120,7 +120,7 @@ class Served:
     """
 
     def __init__(
-        self, team: Team, servers: Sequence[VLLMServer], sampling: Sampling, folder: Path
+        self, team: Team, servers: Sequence[VLLMClient], sampling: Sampling, folder: Path
     ) -> None:
         _require_one_model(team)
         self.team = team
@@ -178,7 +178,7 @@ class Served:
 
     def _written(
         self, version: Version, request: Request, sampling: Sampling, number: int
-    ) -> tuple[VLLMServer, Written]:
+    ) -> tuple[VLLMClient, Written]:
         """Ask the debate's own server, and the others where it is lost."""
         base = self.team.base_of(request.policy)
         adapter = base.adapter_of(request.policy)
@@ -201,7 +201,7 @@ class Served:
                 self._lose(server, error)
         raise self._none_left()
 
-    def _asked(self, server: VLLMServer, ask: Ask, adapter: str | None) -> Written:
+    def _asked(self, server: VLLMClient, ask: Ask, adapter: str | None) -> Written:
         """Ask a server; one that was restarted is sent the adapter again."""
         try:
             return server.write(ask)
@@ -211,7 +211,7 @@ class Served:
         self.published.send(server, adapter, ask.model)
         return server.write(ask)
 
-    def _lose(self, server: VLLMServer, error: RemoteError) -> None:
+    def _lose(self, server: VLLMClient, error: RemoteError) -> None:
         """Ask a server nothing more until the next version; raises what is no loss."""
         if not without_answer(error):
             raise error
@@ -245,7 +245,7 @@ class Served:
             return version
         return self.published.versions[-1]
 
-    def _update(self, server: VLLMServer) -> None:
+    def _update(self, server: VLLMClient) -> None:
         """Send a server the newest version; one that was lost is met anew, if it is back."""
         back = bool(server.lost)
         server.lost = ""
@@ -260,7 +260,7 @@ class Served:
 
     # -- who spoke ---------------------------------------------------------------------------
 
-    def _meet(self, server: VLLMServer) -> None:
+    def _meet(self, server: VLLMClient) -> None:
         """Ask a server for its base model, and compare what that says with the team's."""
         model = server.model()
         self._bare[server.name] = model.name

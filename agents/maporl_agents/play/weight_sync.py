@@ -19,7 +19,7 @@ from torch import Tensor
 from maporl_agents import distributed
 from maporl_agents.models.lora import LoraBase
 from maporl_agents.models.team import Team
-from maporl_agents.play.vllm_server import VLLMServer
+from maporl_agents.play.vllm_client import VLLMClient
 from maporl_agents.play.weights_check import copies
 from maporl_env.services.http_json import RemoteRefused
 
@@ -110,7 +110,7 @@ class Published:
         self.versions.append(version)
         return version
 
-    def send_newest(self, server: VLLMServer, *, whole: bool) -> None:
+    def send_newest(self, server: VLLMClient, *, whole: bool) -> None:
         """Push the adapters of the newest version to a server.
 
         Args:
@@ -125,7 +125,7 @@ class Published:
             if whole or adapter not in self.fixed or not version.number:
                 self.send(server, adapter, name)
 
-    def send(self, server: VLLMServer, adapter: str, name: str) -> None:
+    def send(self, server: VLLMClient, adapter: str, name: str) -> None:
         """Let a server load a version of an adapter by its name."""
         try:
             server.load(name, self.folder / name, self.rank(adapter))

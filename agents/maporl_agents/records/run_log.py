@@ -40,12 +40,8 @@ from maporl_agents.records.run_folder import (
     require_free,
     require_own_files,
 )
-from maporl_agents.records.saved_settings import (
-    SettingsDiffer,
-    config_diff,
-    plain_settings,
-    require_same_settings,
-)
+from maporl_agents.records.saved_settings import plain_settings
+from maporl_agents.records.settings_diff import SettingsDiffer, config_diff, require_same_settings
 from maporl_agents.records.storage import reason, write_text
 from maporl_agents.records.versions import versions
 from maporl_env.types import Transcript

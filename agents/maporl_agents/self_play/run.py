@@ -26,7 +26,7 @@ from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.records.storage import save_json
 from maporl_agents.seeding import seed_of
 from maporl_agents.self_play.games import SelfPlayGames, game_named, questions_of
-from maporl_agents.self_play.pool import Pool, candidates, drawn
+from maporl_agents.self_play.opponent_pool import Pool, candidates, drawn
 from maporl_agents.self_play.ratings import Ratings, ratings_of
 from maporl_agents.training import loop
 from maporl_agents.training.loop import interruptible

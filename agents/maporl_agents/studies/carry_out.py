@@ -20,6 +20,7 @@ from rich.text import Text
 from maporl_agents.measure.debate_stats import Transition, TurnStats
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.studies.controls import Measure
+from maporl_agents.studies.job_pool import Pool, made, progress_view, title_of
 from maporl_agents.studies.jobs import Job, cost, missing, ran_on, read_measure
 from maporl_agents.studies.kept import bring, keep
 from maporl_agents.studies.plan import (
@@ -28,7 +29,6 @@ from maporl_agents.studies.plan import (
     expected_minutes,
     expected_seconds,
 )
-from maporl_agents.studies.pool import Pool, made, progress_view, title_of
 from maporl_agents.studies.printed import (
     BRIEF,
     claim_lines,

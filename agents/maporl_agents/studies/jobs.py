@@ -40,7 +40,7 @@ from maporl_agents.config import (
 from maporl_agents.measure.debate_stats import transitions
 from maporl_agents.measure.evaluate import Evaluation
 from maporl_agents.models.roster import model_names
-from maporl_agents.models.sources.fetched import FETCHABLE
+from maporl_agents.models.sources.model_download import FETCHABLE
 from maporl_agents.models.team import Team
 from maporl_agents.records.saved_settings import plain_settings
 from maporl_agents.records.storage import load_json, write_text

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from maporl_agents.records.storage import load_json, write_text
-from maporl_agents.studies.pool import ONE_CORE, POLL_SECONDS
+from maporl_agents.studies.job_pool import ONE_CORE, POLL_SECONDS
 from maporl_agents.systems.jobs import (
     BenchJob,
     BenchSettings,

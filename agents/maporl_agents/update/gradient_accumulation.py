@@ -25,7 +25,8 @@ from maporl_agents.update.batching import (
     rows_by_base,
     rows_of_rank,
 )
-from maporl_agents.update.optimiser import PolicyLearner, not_finite
+from maporl_agents.update.finite_checks import not_finite
+from maporl_agents.update.optimiser import PolicyLearner
 from maporl_agents.update.passes import missing_passes
 
 Counts = dict[str, tuple[int, int]]

@@ -8,13 +8,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from maporl_agents.config import OptimizerConfig, PPOConfig, Schedule
@@ -23,6 +22,7 @@ from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.team import Team
 from maporl_agents.records.storage import CheckpointError
 from maporl_agents.types import TokenBatch
+from maporl_agents.update.finite_checks import not_finite, require_finite
 from maporl_agents.update.reward_normalisation import RunningSpread, over_running_std
 
 
@@ -218,28 +218,3 @@ def learning_rate_factor(
     if schedule == "cosine":
         left = 0.5 - 0.5 * math.cos(math.pi * left)
     return final + (1 - final) * left
-
-
-REMEDY = "Look at the last transcripts of the run, or lower the learning rate"
-
-
-def not_finite(what: str, value: Tensor) -> FloatingPointError:
-    """Return an error that names a value that became infinite or NaN before an update."""
-    return FloatingPointError(
-        f"{what} became {float(value.detach())}; this update was not made. {REMEDY}"
-    )
-
-
-def require_finite(trained: Mapping[str, Sequence[Tensor]]) -> None:
-    """Check the trained weights after an update, by the largest of each policy or critic.
-
-    Raises:
-        FloatingPointError: one is infinite or NaN; the message names its policy or critic.
-    """
-    for name, weights in trained.items():
-        largest = nn.utils.get_total_norm(weights, math.inf)
-        if not torch.isfinite(largest):
-            raise FloatingPointError(
-                f"the weights of {name} became {float(largest)} in this update, so they are not "
-                f"saved; the last checkpoint has them as they were. {REMEDY}"
-            )

@@ -22,7 +22,7 @@ from maporl_agents.config import from_dict
 from maporl_agents.models.bases import Base, FullBase, window_of
 from maporl_agents.models.loading import Load, load_model
 from maporl_agents.models.loading_check import check
-from maporl_agents.models.sources.fetched import local_name
+from maporl_agents.models.sources.model_download import local_name
 from maporl_agents.models.trunk import ANOTHER_MODEL, width_of
 from maporl_agents.records import storage
 from maporl_agents.records.storage import CheckpointError

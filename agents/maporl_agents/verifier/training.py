@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from maporl_agents.seeding import seed_of
-from maporl_agents.update.optimiser import require_finite
+from maporl_agents.update.finite_checks import require_finite
 from maporl_agents.verifier.config import FitConfig
 from maporl_agents.verifier.data import Example
 from maporl_agents.verifier.model import LearnedVerifier, Row

@@ -18,7 +18,7 @@ from huggingface_hub import constants
 from maporl_agents import terminal
 from maporl_agents.cli import main
 from maporl_agents.commands.command_line import sentence_of
-from maporl_agents.models.sources import downloads
+from maporl_agents.models.sources import hub_check
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -134,24 +134,24 @@ def test_output_that_nobody_reads_is_no_mistake() -> None:
 def test_a_hub_that_is_silent_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(downloads._Reach, "cut_off", False)
+    monkeypatch.setattr(hub_check._Reach, "cut_off", False)
     began = time.monotonic()
     with pytest.raises(ValueError, match=r"'nobody/nothing': there is no such folder.*is silent"):
-        downloads.require_found("nobody/nothing")
+        hub_check.require_found("nobody/nothing")
     assert time.monotonic() - began < 30  # its library would try for more than a minute
     assert constants.HF_HUB_OFFLINE
-    monkeypatch.setattr(downloads, "try_to_load_from_cache", lambda name, file: "there")
-    downloads.require_found("nobody/nothing")  # downloaded before: it is read from there
-    monkeypatch.setattr(downloads, "hub_answers", lambda address: True)
-    downloads.require_found("nobody/nothing")
+    monkeypatch.setattr(hub_check, "try_to_load_from_cache", lambda name, file: "there")
+    hub_check.require_found("nobody/nothing")  # downloaded before: it is read from there
+    monkeypatch.setattr(hub_check, "hub_answers", lambda address: True)
+    hub_check.require_found("nobody/nothing")
     assert not constants.HF_HUB_OFFLINE
 
 
 def test_offline_by_the_users_wish_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(downloads._Reach, "cut_off", False)
+    monkeypatch.setattr(hub_check._Reach, "cut_off", False)
     with pytest.raises(ValueError, match="and HF_HUB_OFFLINE is set"):
-        downloads.require_found("nobody/nothing")
+        hub_check.require_found("nobody/nothing")
 
 
 def test_the_command_that_is_shown_works_from_here(tmp_path: Path, monkeypatch) -> None:

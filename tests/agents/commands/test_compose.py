@@ -11,7 +11,7 @@ import yaml
 
 from maporl_agents.cli import _command
 from maporl_agents.commands.train import Train
-from maporl_agents.play.vllm_server import START
+from maporl_agents.play.vllm_client import START
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "compose"
 SET = {"MODEL": "some/model"}

@@ -12,8 +12,8 @@ from study_cases import quiet
 from maporl_agents.config import config_of
 from maporl_agents.studies.catalogue import study
 from maporl_agents.studies.controls import Measure
+from maporl_agents.studies.job_pool import Pool, made
 from maporl_agents.studies.jobs import Job, Recipe, carry_out
-from maporl_agents.studies.pool import Pool, made
 
 SCHEMES = '''
 from dataclasses import dataclass, field, replace

@@ -30,8 +30,8 @@ from served_cases import learn, requests_of
 from maporl_agents.config import Sampling, TrainConfig
 from maporl_agents.models.team import Team
 from maporl_agents.play.local_engine import complete
+from maporl_agents.play.vllm_client import VLLMClient
 from maporl_agents.play.vllm_engine import Served
-from maporl_agents.play.vllm_server import VLLMServer
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.tiny.random_model import random_llama
 from maporl_agents.training import experiment
@@ -131,7 +131,7 @@ def team_of(folder: Path, rank: int = 8) -> Team:
 
 
 def engine(team: Team, url: str, folder: Path, temperature: float = 0.7) -> Served:
-    server = VLLMServer(url, timeout_seconds=120, retries=1)
+    server = VLLMClient(url, timeout_seconds=120, retries=1)
     return Served(team, [server], sampling(url, temperature), folder)
 
 

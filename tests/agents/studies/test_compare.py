@@ -15,10 +15,10 @@ from maporl_agents.records import versions
 from maporl_agents.studies import catalogue, jobs
 from maporl_agents.studies.arms import with_controls
 from maporl_agents.studies.carry_out import assemble
+from maporl_agents.studies.job_pool import Pool
 from maporl_agents.studies.jobs import Job, carry_out
 from maporl_agents.studies.page import claims_page, study_page, summary
 from maporl_agents.studies.plan import ArmPlan, StudyPlan
-from maporl_agents.studies.pool import Pool
 from maporl_agents.studies.printed import COLUMNS, printed_results, rows, sentences
 from maporl_agents.studies.results import Arm, Claim, SeedResult, Study
 

@@ -22,8 +22,8 @@ from study_cases import PPO, SMALL, quiet
 from maporl_agents.config import CONFIGS, Sampling, TrainConfig
 from maporl_agents.studies import jobs
 from maporl_agents.studies.controls import Measure
+from maporl_agents.studies.job_pool import Pool, last_line
 from maporl_agents.studies.jobs import Job, Recipe, all_measures, carry_out, measure_path, missing
-from maporl_agents.studies.pool import Pool, last_line
 from maporl_agents.studies.sft import SFTConfig
 from maporl_agents.training.loop import Interrupted
 

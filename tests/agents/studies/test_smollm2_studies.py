@@ -13,14 +13,14 @@ from verifier_cases import make
 
 from maporl_agents import cli, tiny
 from maporl_agents.config import EvalConfig, PPOConfig, TrainConfig, turns_of
-from maporl_agents.models.sources import fetched
+from maporl_agents.models.sources import model_download
 from maporl_agents.studies import catalogue, smollm2
 from maporl_agents.studies.arms import with_game, with_team
 from maporl_agents.studies.carry_out import assemble, compare
+from maporl_agents.studies.job_pool import Pool
 from maporl_agents.studies.jobs import Job, carry_out, measure_path, missing
 from maporl_agents.studies.kept import bring, keep
 from maporl_agents.studies.plan import ArmPlan, StudyPlan, expected_minutes
-from maporl_agents.studies.pool import Pool
 from maporl_agents.studies.results import Study
 from maporl_agents.training.make_game import make_verifiers
 
@@ -41,8 +41,8 @@ def test_keys_need_no_model_on_this_machine(
     expected = {name: job_keys(plan) for name, plan in plans().items()}
     monkeypatch.setenv("MAPORL_CACHE", str(tmp_path))  # empty: nothing is fetched
     assert {name: job_keys(plan) for name, plan in plans().items()} == expected
-    other = replace(fetched.FETCHABLE[smollm2.MODEL], sha256="0" * 64)
-    monkeypatch.setitem(fetched.FETCHABLE, smollm2.MODEL, other)
+    other = replace(model_download.FETCHABLE[smollm2.MODEL], sha256="0" * 64)
+    monkeypatch.setitem(model_download.FETCHABLE, smollm2.MODEL, other)
     for name, plan in plans().items():
         # Two built-in models have the same weights as before.
         assert len(job_keys(plan) & expected[name]) == (name == "smollm2-bases")

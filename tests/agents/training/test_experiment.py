@@ -25,7 +25,7 @@ from maporl_agents.config import (
 from maporl_agents.records.run_log import read_metrics
 from maporl_agents.training import experiment, loop
 from maporl_agents.training.resume import resume
-from maporl_agents.update.optimiser import not_finite
+from maporl_agents.update.finite_checks import not_finite
 from maporl_agents.webpage.page import asked_words
 from maporl_agents.webpage.sources import load
 

@@ -18,7 +18,7 @@ from maporl_agents.config import EvalConfig, GameConfig, TrainConfig
 from maporl_agents.models.team import Team
 from maporl_agents.recipes import recipe
 from maporl_agents.records import questions_record
-from maporl_agents.records.saved_settings import SettingsDiffer
+from maporl_agents.records.settings_diff import SettingsDiffer
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import training_questions
 from maporl_agents.training.resume import resume

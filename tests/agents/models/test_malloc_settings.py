@@ -13,7 +13,7 @@ import pytest
 PROBE = """
 import resource, sys
 import numpy as np
-from maporl_agents.models.allocator import keep_freed_memory
+from maporl_agents.models.malloc_settings import keep_freed_memory
 taken = keep_freed_memory() if sys.argv[1] == "keep" else None
 for round in range(30):
     if round == 10:

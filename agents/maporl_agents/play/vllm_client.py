@@ -1,6 +1,6 @@
 """One server of vLLM's API: token ids in, token ids and log-probabilities out.
 
-    server = VLLMServer("http://127.0.0.1:8000", timeout_seconds=600, retries=3)
+    server = VLLMClient("http://127.0.0.1:8000", timeout_seconds=600, retries=3)
     model = server.model()                       # GET  /v1/models
     server.load("agent_0@3-1f2e", folder)        # POST /v1/load_lora_adapter
     written = server.write(Ask(...))             # POST /v1/completions
@@ -83,7 +83,7 @@ class Written(NamedTuple):
     cut: bool
 
 
-class VLLMServer:
+class VLLMClient:
     """A server of vLLM's API, shared by several threads.
 
     Args:

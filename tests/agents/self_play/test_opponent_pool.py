@@ -10,7 +10,7 @@ import torch
 from miniatures import Checkpoint, load_team, stir, weights
 
 from maporl_agents.records.checkpoint_folder import CheckpointError
-from maporl_agents.self_play.pool import Pool, candidates, drawn
+from maporl_agents.self_play.opponent_pool import Pool, candidates, drawn
 from maporl_agents.self_play.ratings import Ratings
 
 

