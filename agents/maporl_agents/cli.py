@@ -28,6 +28,7 @@ from maporl_agents.commands.export import Export
 from maporl_agents.commands.fetch import Fetch
 from maporl_agents.commands.import_model import Import
 from maporl_agents.commands.launch import launch
+from maporl_agents.commands.out_of_memory import out_of_memory
 from maporl_agents.commands.plan import Plan
 from maporl_agents.commands.play import Play
 from maporl_agents.commands.report import Report
@@ -103,6 +104,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         _say(sentence_of(error) + (f" (rank {origin})" if origin else ""))
         code = 2
     except Exception as error:
+        if (full := out_of_memory(error)) and not os.environ.get("MAPORL_DEBUG"):
+            _say(full)
+            sys.exit(1)
         if (origin := getattr(error, "rank", None)) is None:  # it happened in this process
             raise
         _say(f"{type(error).__name__}: {sentence_of(error)} (rank {origin})")
