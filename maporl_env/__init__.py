@@ -31,7 +31,7 @@ _moved_modules.forward(
         "tasks.gsm8k": "tasks.published.gsm8k",
         "tasks.humaneval": "tasks.published.humaneval",
         "tasks.tinygsm": "tasks.published.tinygsm",
-        "verifiers.latex": "verifiers.math_equivalence",
+        "verifiers.latex": "verifiers.latex_equivalence",
         "web": "services.http_json",
     },
 )

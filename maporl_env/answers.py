@@ -24,7 +24,7 @@ in running text. Rules:
 - **"phrase"**: a text in lower case, without ASCII punctuation, articles and repeated spaces.
 - **"text"**: the content of the box, trimmed, not empty, without LaTeX wrappers around the whole
   (`\text{red}.` is `red`, `\text{a}\text{ b}` is `a b`) and without the backslash of `\_`, `\&`,
-  `\#`, `\%` and `\$`; compared exactly (`verifiers.math_equivalence` compares by value).
+  `\#`, `\%` and `\$`; compared exactly (`verifiers.latex_equivalence` compares by value).
 - **"answer_line"**: a number on a line that begins with `Answer:`, see `answer_lines`; the option
   `answer_rule` reads questions of kind "number" so. **"last_line"**: a number after `A:` at the
   start of the last line that is not blank, as in `A: 34`; for recorded texts that end so.

@@ -99,7 +99,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "maporl_env.replay": recorded_file,
     "maporl_env.sandbox": dict,
     "maporl_env.scripted": third_turn,
-    "maporl_env.verifiers.math_equivalence": lambda: {"Question": Question},
+    "maporl_env.verifiers.latex_equivalence": lambda: {"Question": Question},
     "maporl_agents.phases": dict,
     "maporl_agents.verifier": dict,
 }

@@ -20,7 +20,7 @@ from maporl_env.verifiers.base import ScoreFunction, Verifier, VerifierLike
 from maporl_env.verifiers.composite import Composite
 from maporl_env.verifiers.function import FunctionVerifier, VerifierTimeout
 from maporl_env.verifiers.judge import JudgeVerifier
-from maporl_env.verifiers.math_equivalence import MathVerifier
+from maporl_env.verifiers.latex_equivalence import MathVerifier
 from maporl_env.verifiers.noisy_key import NoisyKey
 from maporl_env.verifiers.remote import RemoteVerifier
 from maporl_env.verifiers.scorer import Scorer

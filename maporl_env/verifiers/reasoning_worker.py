@@ -20,7 +20,7 @@ from typing import Any
 from numpy import random as numpy_random
 
 from maporl_env.jail import frames
-from maporl_env.verifiers.math_equivalence_worker import (
+from maporl_env.verifiers.latex_equivalence_worker import (
     LAST_RESORT_SECONDS,
     limit_memory,
     taken_pipes,

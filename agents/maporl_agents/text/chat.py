@@ -20,8 +20,8 @@ from typing import cast
 from transformers import PreTrainedTokenizerBase
 
 from maporl_agents.text.bare_tokenizers import bare, without_prefix
-from maporl_agents.text.chat_templates import render
 from maporl_agents.text.stop_conditions import completes_text
+from maporl_agents.text.template_process import render
 from maporl_agents.text.thoughts import Thoughts, thoughts_of
 from maporl_agents.text.vocabulary import markers, vocabulary_of
 from maporl_agents.types import TokenIds

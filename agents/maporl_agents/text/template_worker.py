@@ -1,4 +1,4 @@
-"""The process that renders chat templates; `chat_templates` starts it and talks to it.
+"""The process that renders chat templates; `template_process` starts it and talks to it.
 
 A template comes with a model and is foreign code. Jinja's sandbox keeps it from attributes, but not
 from looping for ever, nor from filling the memory. Here the kernel does: it ends the process when a

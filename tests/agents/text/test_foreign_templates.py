@@ -10,9 +10,9 @@ from chat_cases import make_chat, view_of
 from dialects import DIALECTS, dialect_tokenizer
 from miniatures import CHAT_TEMPLATE, make_tokenizer
 
-from maporl_agents.text import chat_templates
+from maporl_agents.text import template_process
 from maporl_agents.text.chat import Chat
-from maporl_agents.text.chat_templates import render
+from maporl_agents.text.template_process import render
 
 
 class TestForeignTemplates:
@@ -62,7 +62,7 @@ class TestForeignTemplates:
         """Whoever killed it, the machine short of memory or a user: later calls find a new one."""
         for _ in range(2):
             assert render("{{ messages[0]['content'] }}", [{"content": "how"}], {}) == "how"
-            process = chat_templates._WORKER._process
+            process = template_process._WORKER._process
             assert process is not None
             process.kill()
             process.wait()
@@ -70,7 +70,7 @@ class TestForeignTemplates:
     @pytest.mark.thorough
     def test_how_the_process_ended_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
         render("", [], {})
-        process = chat_templates._WORKER._process
+        process = template_process._WORKER._process
         assert process is not None
 
         def killed_meanwhile() -> subprocess.Popen[str]:
@@ -79,7 +79,7 @@ class TestForeignTemplates:
             return process
 
         with monkeypatch.context() as patch:
-            patch.setattr(chat_templates._WORKER, "_running", killed_meanwhile)
+            patch.setattr(template_process._WORKER, "_running", killed_meanwhile)
             with pytest.raises(ValueError, match="renders it was ended by SIGKILL"):
                 render("", [], {})
         assert render("a", [], {}) == "a"

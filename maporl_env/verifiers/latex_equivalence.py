@@ -22,7 +22,7 @@ MAX_CHARS = 1_000  # of an answer; a longer one is wrong
 MAX_REMEMBERED = 4_096
 _DIGITS = re.compile(r"[-+0-9.,\s~\\:;]*")
 _SEVERAL = re.compile(r"[0-9](?:\s|~|\\[,:; ])+[0-9]")  # which the library multiplies
-WORKER = "maporl_env.verifiers.math_equivalence_worker"
+WORKER = "maporl_env.verifiers.latex_equivalence_worker"
 
 
 class MathVerifier(LibraryVerifier):

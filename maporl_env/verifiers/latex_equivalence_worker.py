@@ -1,4 +1,4 @@
-"""The process in which `math_verify` reads and compares: see `math_equivalence`.
+"""The process in which `math_verify` reads and compares: see `latex_equivalence`.
 
 Run as `main()` with messages of `jail.frames` on standard input and output. A request is a gold
 answer and an answer or null; the reply says whether they are equal, or whether gold can be read.

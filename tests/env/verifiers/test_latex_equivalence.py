@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from maporl_env.types import Question
-from maporl_env.verifiers.math_equivalence import MathVerifier
+from maporl_env.verifiers.latex_equivalence import MathVerifier
 
 pytest.importorskip("math_verify")
 
