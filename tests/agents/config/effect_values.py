@@ -127,7 +127,7 @@ HOW = {
     "self_play.turns": (9, "messages of a game"),
     "self_play.opponents": ("latest", "whom a step is played against"),
     "self_play.every": (5, "versions in the pool"),
-    "self_play.opponent_pool": (3, "versions that are drawn from"),
+    "self_play.pool": (3, "versions that are drawn from"),
     "self_play.elo_gain": (50.0, "ratings"),
     "self_play.gamma": (0.5, "rewards"),
     "self_play.games_measured": (50, "what is measured"),

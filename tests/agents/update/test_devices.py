@@ -19,7 +19,7 @@ from maporl_agents.algorithms import maporl
 from maporl_agents.config import TeamConfig
 from maporl_agents.models.devices import agent_devices
 from maporl_agents.models.team import Team
-from maporl_agents.update import batching, token_logprobs
+from maporl_agents.update import batching, reference_logprobs, token_logprobs
 from maporl_agents.update.optimiser import PPOLearner
 from maporl_agents.update.reference_logprobs import reference_and_kl
 from maporl_agents.update.token_logprobs import score_tokens
@@ -83,7 +83,7 @@ def placed(team: Team, batch: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     places = Places()
     number = {id(base): index for index, base in enumerate(team.bases)}
     current: list[object] = []
-    part_of = token_logprobs._part
+    part_of = token_logprobs.part_on_base
 
     def part(team: Team, batch: Any, rows: Tensor) -> Any:
         current[:] = [number[id(team.base_of(batch.policies[int(rows[0])]))]]
@@ -96,7 +96,7 @@ def placed(team: Team, batch: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         return Move.apply(tensor, places, spreading[0] if spreading else current[0])
 
     spreading: list[object] = []
-    spread = token_logprobs._spread
+    spread = token_logprobs.table_of
 
     def home(*given: Any) -> Tensor:
         spreading[:] = [HOME]
@@ -104,8 +104,9 @@ def placed(team: Team, batch: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         spreading.clear()
         return found
 
-    monkeypatch.setattr(token_logprobs, "_part", part)
-    monkeypatch.setattr(token_logprobs, "_spread", home)
+    for module in (token_logprobs, reference_logprobs):
+        monkeypatch.setattr(module, "part_on_base", part)
+        monkeypatch.setattr(module, "table_of", home)
     monkeypatch.setattr(token_logprobs, "moved", anywhere)
     monkeypatch.setattr(batching, "moved", to_base)
     with places:
