@@ -13,7 +13,7 @@ from maporl_env.feedback import scores_paid_and_shown
 from maporl_env.protocols import Drafting, Protocol
 from maporl_env.tasks.base import Task
 from maporl_env.tasks.worked import WorkedExamples
-from maporl_env.types import Question
+from maporl_env.types import Question, Transcript
 from maporl_env.verifiers import Scorer
 
 if TYPE_CHECKING:
@@ -82,3 +82,20 @@ class Game:
             examples=self.examples,
             drafting=self.drafting,
         )
+
+    def restore(self, history: Transcript) -> Debate:
+        """Return a debate in the state after `history`: its messages and scores are replayed.
+
+        A prefix determines the state of a debate, so this also clones one in the middle of it.
+        """
+        debate = self.debate()
+        debate.reset(history.question)
+        for message in history.messages:
+            debate.check(message.agent, message.text)
+            debate.accept(message.agent, message.said, cut=message.cut)
+            if debate.awaits_scores:
+                turn = [m for m in history.messages if m.turn == message.turn and m.scored]
+                same = all(isinstance(m.shown, str) for m in turn)
+                shown = None if same else [m.feedback for m in turn]
+                debate.settle([m.score for m in turn], shown)
+        return debate

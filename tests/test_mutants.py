@@ -18,7 +18,7 @@ COVERED = """
     verdicts run_facts uniforms grouped_products grouped_adapters lean_layers lean_trunk
     token_tables read_out row_caches row_storage kept_caches truncation lm_head
     divergences grpo packed_texts objective
-    limits tool_calls stop_conditions
+    limits tool_loop stop_conditions
     intervals pass_at_k ratings opponent_pool games takeaway_v0
 """
 

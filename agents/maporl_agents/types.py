@@ -42,7 +42,7 @@ class Request:
         turn: of the message, counted from 0, whose own limit holds.
         keep: whether a later message may be written with the same weights, so that the key-value
             cache of this one is worth keeping.
-        part: of the message, counted from 0, where results of tools divide it (`play.tool_calls`).
+        part: of the message, counted from 0, where results of tools divide it (`play.tool_loop`).
         limit: the most tokens of the part; None for the message's own limit.
         stops: texts that end the part, beside those that end the message.
         text: what the agent reads, where a partner that is no model answers; else "".

@@ -3,7 +3,8 @@ r"""A debate as plain text for a terminal, with agents' text made harmless.
 Agents write anything. What would move the cursor, recolour, reverse or hide text (control
 characters, bidirectional overrides, line separators, other invisible format characters) is shown as
 an escape such as `\x1b`; every line of a message stands behind a bar, so no message can pass for
-another's heading. The transcript keeps the raw text.
+another's heading. The transcript keeps the raw text. `render` of the environments
+(`env_bases.debate_base`) prints it.
 """
 
 from __future__ import annotations

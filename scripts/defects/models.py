@@ -7,7 +7,7 @@ from .mutant import Defects
 DEFECTS = (
     Defects(
         "agents/maporl_agents/text/stop_conditions.py",
-        ("tests/agents/play/test_generation.py", "tests/agents/play/test_tool_calls.py"),
+        ("tests/agents/play/test_generation.py", "tests/agents/play/test_tool_loop.py"),
         (
             ("if ids[-1] in chat.stop_ids:", "if ids[-1] == min(chat.stop_ids):"),
             ("return StopReason.TEXT", "return StopReason.EOS"),

@@ -45,7 +45,7 @@ DEFECTS = (
         (
             "tests/agents/play/test_generation.py",
             "tests/agents/play/test_turn_limits.py",
-            "tests/agents/play/test_tool_calls.py",
+            "tests/agents/play/test_tool_loop.py",
         ),
         (
             ("limit_of(request.agent, request.turn)", "limit_of(0, request.turn)"),
@@ -56,8 +56,8 @@ DEFECTS = (
         ),
     ),
     Defects(
-        "agents/maporl_agents/play/tool_calls.py",
-        ("tests/agents/play/test_tool_calls.py",),
+        "agents/maporl_agents/play/tool_loop.py",
+        ("tests/agents/play/test_tool_loop.py",),
         (
             ("limit - sum(len(part.ids) for part in self.parts)", "limit"),
             ("stops=self.tools.ends if more else ()", "stops=self.tools.ends"),

@@ -19,7 +19,7 @@ from maporl_agents.models.caches.kept_caches import KeptCaches
 from maporl_agents.models.team import DebateLength, Team
 from maporl_agents.play.local_engine import complete
 from maporl_agents.play.partners import answered
-from maporl_agents.play.tool_calls import write_with_tools
+from maporl_agents.play.tool_loop import write_with_tools
 from maporl_agents.types import Completion, Request, TokenIds
 from maporl_env.batched import BatchedDebate, Prompt
 from maporl_env.tools import Toolbox

@@ -16,7 +16,7 @@ from maporl_agents.models.bases import window_of
 from maporl_agents.models.team import Team
 from maporl_agents.play.rollout import play
 from maporl_agents.play.speak import Engine, tools_of
-from maporl_agents.play.tool_calls import require_shown, tokens_of_results
+from maporl_agents.play.tool_loop import require_shown, tokens_of_results
 from maporl_agents.text.chat import Chat
 from maporl_agents.types import Completion, KeptIds, Request, StopReason
 from maporl_env.batched import BatchedDebate, DebateConfig

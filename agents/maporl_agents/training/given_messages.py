@@ -17,7 +17,6 @@ from pathlib import Path
 from maporl_agents.models.team import Team
 from maporl_agents.play.speak import requests
 from maporl_agents.training.given_lines import given_lines
-from maporl_agents.trees.sample_tree import retell
 from maporl_agents.types import Completion, StopReason, TokenIds
 from maporl_agents.update.batching import Row
 from maporl_env.answers import KINDS
@@ -159,7 +158,7 @@ def _rows_of(
     said: list[Message] = []
     while left:
         history = Transcript(transcript.question, transcript.agents, tuple(said))
-        debates.take_over([retell(debates.game, history)])
+        debates.take_over([debates.game.restore(history)])
         prompts = debates.prompts()
         now = {message.agent: message for message in left[: len(prompts)]}
         if not prompts or now.keys() != {prompt.agent for prompt in prompts}:

@@ -27,8 +27,6 @@ from maporl_agents.play.speak import Publishing, length_of, requests, speak, too
 from maporl_agents.seeding import seed_of
 from maporl_agents.types import Completion, Request, StopReason, TokenIds
 from maporl_env.batched import BatchedDebate
-from maporl_env.debate import Debate
-from maporl_env.game import Game
 from maporl_env.protocols import PartialTurns
 from maporl_env.types import Message, Question, Transcript
 
@@ -209,7 +207,7 @@ def _sample(
     kept: KeptCaches,
 ) -> None:
     """Sample G messages of every agent that may speak at the nodes, in one call."""
-    debates.take_over([retell(debates.game, node.history) for node in nodes])
+    debates.take_over([debates.game.restore(node.history) for node in nodes])
     prompts = debates.prompts()
     own = [nodes[prompt.debate].own.get(prompt.agent_index, ()) for prompt in prompts]
     made = requests(team, prompts, own, length=length_of(debates))
@@ -235,7 +233,7 @@ def _sample(
 def _act(debates: BatchedDebate, nodes: Sequence[TreeNode]) -> None:
     """Step all joint actions of the nodes, with one verifier call, and add the children."""
     taken = [(node, node.said(action)) for node in nodes for action in range(len(node.actions))]
-    debates.take_over([retell(debates.game, node.history) for node, _ in taken])
+    debates.take_over([debates.game.restore(node.history) for node, _ in taken])
     debates.step(
         [completion.text for _, said in taken for completion in said],
         [completion.stop is StopReason.LENGTH for _, said in taken for completion in said],
@@ -264,18 +262,3 @@ def joint_reward(messages: Sequence[Message]) -> float | None:
     scores = [message.score for message in messages]
     known = [score for score in scores if score is not None]
     return statistics.fmean(known) if len(known) == len(scores) else None
-
-
-def retell(game: Game, history: Transcript) -> Debate:
-    """Return a fresh debate with the messages and scores of `history` replayed."""
-    debate = game.debate()
-    debate.reset(history.question)
-    for message in history.messages:
-        debate.check(message.agent, message.text)
-        debate.accept(message.agent, message.said, cut=message.cut)
-        if debate.awaits_scores:
-            turn = [m for m in history.messages if m.turn == message.turn and m.scored]
-            same = all(isinstance(m.shown, str) for m in turn)
-            shown = None if same else [m.feedback for m in turn]
-            debate.settle([m.score for m in turn], shown)
-    return debate

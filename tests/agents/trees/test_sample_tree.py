@@ -20,7 +20,7 @@ from maporl_agents.play.rollout import play
 from maporl_agents.records.data_stages import Stages, digest
 from maporl_agents.records.storage import CheckpointError
 from maporl_agents.trees.branches import branches
-from maporl_agents.trees.sample_tree import grow_trees, retell
+from maporl_agents.trees.sample_tree import grow_trees
 from maporl_agents.trees.samples import Sample, first_passes, samples_of
 from maporl_agents.types import Completion, StopReason
 from maporl_agents.update.token_logprobs import score_tokens
@@ -211,7 +211,7 @@ def test_a_prefix_is_told_again_with_its_scores() -> None:
     first.post("agent_1", "three")
     first.settle([0.25, 1.0], [0.5, None])
     first.post("agent_0", "two")
-    again = retell(game, first.transcript)
+    again = game.restore(first.transcript)
     assert again.transcript == first.transcript
     assert [m.score for m in again.transcript.messages] == [0.25, 1.0, None]
     assert [m.cut for m in again.transcript.messages] == [True, False, False]
@@ -271,5 +271,5 @@ class TestStages:
 
 def test_a_transcript_without_messages_is_a_prefix() -> None:
     game = pipeline().game
-    debate = retell(game, Transcript(QUESTIONS[0], ("agent_0", "agent_1", "agent_2")))
+    debate = game.restore(Transcript(QUESTIONS[0], ("agent_0", "agent_1", "agent_2")))
     assert debate.speakers == ("agent_0",)
