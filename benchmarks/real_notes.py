@@ -16,7 +16,7 @@ before greedy, after greedy
 after N steps   the team on its way, after 4, 8 and 12 steps: a run that decays ends below its best
 peers shuffled  the trained team, where each agent reads the peer's messages of another question
 alone           each member debates with nobody: it tells its note, reads nothing, and answers
-alone, all pairs  the same over all pairs of numbers, two questions each: chance is 1/9 for any rule
+alone on all pairs  the same over all pairs of numbers, two questions each: chance is 1/9 for any rule
 two alone       of these answers of both members, as many tokens as a debate, the better one by key
 vote alone      the vote of both
 guesses         of the other's number by an agent that reads nobody: no model is asked
@@ -208,7 +208,7 @@ def run(seeds: Sequence[int], questions: int, runs: Path, results: Path) -> None
         kept(results, f"after greedy-{seed}", partial(debates, lab, greedy=True))
         kept(results, f"peers shuffled-{seed}", partial(shuffled, lab))
         kept(results, f"alone-{seed}", partial(alone, lab))
-        kept(results, f"alone, all pairs-{seed}", partial(alone_on_all_pairs, lab))
+        kept(results, f"alone on all pairs-{seed}", partial(alone_on_all_pairs, lab))
 
 
 def debates(lab: Lab, *, trained: bool = True, greedy: bool = False) -> Result:

@@ -36,7 +36,7 @@ ROWS = (
     ("after training, greedy", "after greedy", None),
     ("peers' messages of other questions", "peers shuffled", None),
     ("each alone", "alone", "alone"),
-    ("each alone, all pairs of numbers", "alone, all pairs", "alone"),
+    ("each alone, all pairs of numbers", "alone on all pairs", "alone"),
     ("best of two alone, by the key", "alone", "two alone"),
     ("vote of two alone", "alone", "vote alone"),
 )
@@ -66,7 +66,7 @@ def bars(found: Mapping[str, Result]) -> list[tuple[str, bool]]:
         said.append((f"greedy at most .60 before: {start:.3f}", start <= 0.6))
         rise = min(greedy.values()) - start
         said.append((f"greedy rises by .20 or more: {rise:+.3f}", rise >= 0.2))
-    everywhere = column(found, "alone, all pairs", "alone")
+    everywhere = column(found, "alone on all pairs", "alone")
     limits = [
         ("peers shuffled: falls back below .35", shuffled, 0.35),
         (f"alone: at most chance (1/9) + .1 = {CHANCE + 0.1:.2f}", alone, CHANCE + 0.1),
