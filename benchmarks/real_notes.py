@@ -16,7 +16,7 @@ before greedy, after greedy
 after N steps   the team on its way, after 4, 8 and 12 steps: a run that decays ends below its best
 peers shuffled  the trained team, where each agent reads the peer's messages of another question
 alone           each member debates with nobody: it tells its note, reads nothing, and answers
-alone on all pairs  the same over all pairs of numbers, two questions each: chance is 1/9 for any rule
+alone on all pairs   the same over all pairs of numbers, where chance is 1/9 for any rule
 two alone       of these answers of both members, as many tokens as a debate, the better one by key
 vote alone      the vote of both
 guesses         of the other's number by an agent that reads nobody: no model is asked
@@ -46,6 +46,7 @@ from maporl_agents.records.run_log import RunLog, read_metrics
 from maporl_agents.studies.controls import Cast, SwappedPeers
 from maporl_agents.training import experiment
 from maporl_agents.training.make_game import LoadedGame, make_game
+from maporl_agents.training.resume import go_back_to_checkpoint
 from maporl_env.tasks import Task
 from maporl_env.types import Question, Transcript
 
@@ -92,8 +93,7 @@ class Lab:
         begun = (self.folder / "config.json").is_file()
         opened = RunLog.resume if begun else RunLog.create
         with opened(self.folder, self.config) as log:
-            start = experiment.load_checkpoint(self.folder, learner) if begun else 0
-            log.truncate_after(start)
+            start = go_back_to_checkpoint(log, learner, self.config) if begun else 0
             experiment.train(
                 self.config,
                 learner,

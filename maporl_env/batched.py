@@ -204,7 +204,7 @@ class BatchedDebate:
 
     @property
     def faults(self) -> dict[str, int]:
-        """Messages without a score by cause, over all calls so far; see `config.Game.faults`."""
+        """Messages without a score by cause, over all calls so far; see `game.Game.faults`."""
         return self.game.faults
 
     @property

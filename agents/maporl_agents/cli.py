@@ -105,7 +105,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         code = 2
     except Exception as error:
         if (full := out_of_memory(error)) and not os.environ.get("MAPORL_DEBUG"):
-            _say(full)
+            where = f" (rank {distributed.rank()})" if distributed.launched() else ""
+            if not hasattr(error, "rank"):  # it happened in this process, be it not the first
+                print(f"maporl: {full}{where}", file=sys.stderr)
             sys.exit(1)
         if (origin := getattr(error, "rank", None)) is None:  # it happened in this process
             raise

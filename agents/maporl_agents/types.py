@@ -99,7 +99,7 @@ class KeptIds:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One sampled message as token ids. Made by `sampler`, never re-encoded from text.
+    """One sampled message as token ids. Made by an engine, never re-encoded from text.
 
     Where its author called tools, the ids of their results stand among its own (`results`): they
     are read and never learnt, and their log-probabilities and values are 0.

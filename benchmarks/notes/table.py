@@ -116,7 +116,14 @@ def shown(found: Mapping[str, Result]) -> str:
         values = column(found, name, key)
         cells = [f"{values[s]:.3f}" if s in values else "not measured" for s in seeds]
         lines.append(f"| {words} | " + " | ".join(cells) + " |")
-    spent = [sum(r["cpu_seconds"] for n, r in found.items() if n.endswith(f"-{s}")) for s in seeds]
+    spent = [
+        sum(
+            result["cpu_seconds"]
+            for name, result in found.items()
+            if name.endswith(f"-{seed}") and " steps-" not in name  # those are within the training
+        )
+        for seed in seeds
+    ]
     dates = sorted({result["date"] for result in found.values()})
     count = found[f"after-{seeds[0]}"]["questions"]
     lines += ["", f"{count} held-out questions, {dates[0]} to {dates[-1]}; CPU seconds by seed, "]

@@ -43,10 +43,10 @@ class DebateBase(EnvMembers):
 
     @classmethod
     def of_game(cls, game: Game) -> DebateBase:
-        """Return one more adapter of a game that is built already."""
-        adapter = cls.__new__(cls)
-        adapter._set_up(game)
-        return adapter
+        """Return one more environment of a game that is built already."""
+        made = cls.__new__(cls)
+        made._set_up(game)
+        return made
 
     def _set_up(self, game: Game) -> None:
         self.game = game

@@ -128,13 +128,13 @@ class CompareSystems:
     def _say_time(self, todo: Sequence[BenchJob], settings: BenchSettings, screen: Console) -> None:
         """Rehearse each task, and say how long all jobs will take."""
         from maporl_agents.systems.equal_tokens import rehearsal
-        from maporl_agents.systems.jobs import expected_seconds, folder_of
+        from maporl_agents.systems.jobs import expected_seconds, task_folder
         from maporl_agents.systems.playing import forget_models
 
         seconds = 0.0
         for name in dict.fromkeys(job.task for job in todo):
             task = settings.task(name)
-            rehearsed = rehearsal(task, settings.validation, self.work / folder_of(task.name))
+            rehearsed = rehearsal(task, settings.validation, self.work / task_folder(task.name))
             own = [job for job in todo if job.task == name]
             part = sum(expected_seconds(job, task, settings, rehearsed) for job in own)
             seconds += part

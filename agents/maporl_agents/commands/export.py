@@ -127,10 +127,11 @@ def _merge(adapter: Path, to: Path, dtype: str) -> None:
 
     from maporl_agents.models.gradient_checkpointing import without_notice
     from maporl_agents.models.loading import read_weights
+    from maporl_agents.models.mixed_precision import dtype_of
     from maporl_agents.models.sources.weight_files import write_model
 
     base = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path
-    model = read_weights(str(base), dtype=getattr(torch, dtype))
+    model = read_weights(str(base), dtype=dtype_of(dtype))
     with torch.no_grad(), without_notice():
         merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
     write_model(merged, to)

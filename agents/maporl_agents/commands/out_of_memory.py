@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 ADVICE = (
-    "lower --sampling.max-new-tokens, --questions-per-step or --ppo.micro-tokens (or the "
-    "scheme's own micro-tokens), take --team.tuning lora or --team.quantization nf4, and "
-    "let `maporl plan` with the same options estimate the peak. A run goes on from its last "
+    "in training lower --sampling.max-new-tokens, --questions-per-step or --ppo.micro-tokens (or "
+    "the scheme's own micro-tokens), or take --team.tuning lora or --team.quantization nf4; "
+    "`maporl plan` with the same options estimates the peak. A run goes on from its last "
     "checkpoint with --resume"
 )
 
@@ -21,7 +21,7 @@ def out_of_memory(error: BaseException) -> str | None:
     torch = sys.modules.get("torch")
     said = " ".join(str(error).split())
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        return f"the accelerator's memory is full ({said.partition('. ')[0]}): {ADVICE}"
+        return f"the accelerator's memory is full ({'. '.join(said.split('. ')[:2])}): {ADVICE}"
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate" in said
     ):

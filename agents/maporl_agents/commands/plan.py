@@ -135,14 +135,13 @@ class Plan(checks.Checked):
 
     def _machine(self, config: RunConfig) -> Machine:
         """Return this machine, with the figures that flags give of another one."""
-        import torch
-
         from maporl_agents.models.devices import pick_device
+        from maporl_agents.models.mixed_precision import dtype_of
         from maporl_agents.planning.machine import GIB, this_machine
 
         here = this_machine(
             pick_device(config.team.device),
-            getattr(torch, config.team.dtype),
+            dtype_of(config.team.dtype),
             spread=config.team.device_map == "auto",
         )
         return replace(

@@ -1,7 +1,7 @@
 """A run of self-play from start to end: train against the pool, measure, show.
 
 config.json, metrics.jsonl, checkpoints/, ...     as of any run
-pool/step-000010/                                 a version of the team: see `pool`
+pool/step-000010/                                 a version of the team: see `opponent_pool`
 results.json                                      the trained team against the untrained one
 """
 

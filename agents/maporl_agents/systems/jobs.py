@@ -91,10 +91,10 @@ class BenchJob:
     @property
     def path(self) -> str:
         """Place of its files below a folder, without an ending."""
-        return f"{folder_of(self.task)}/{self.system}-{self.seed}"
+        return f"{task_folder(self.task)}/{self.system}-{self.seed}"
 
 
-def folder_of(task: str) -> str:
+def task_folder(task: str) -> str:
     """Return the name of the folder of a task's jobs."""
     return "".join(c if c.isalnum() or c in "-_=." else "_" for c in task)
 
@@ -243,7 +243,7 @@ def carry_out(job: BenchJob, settings: BenchSettings, results: Path, work: Path)
         raise ValueError(f"system {job.system!r} does not fit task {job.task!r}: {reason}")
     folder = work / job.path
     folder.mkdir(parents=True, exist_ok=True)
-    rehearsed = rehearsal(task, settings.validation, work / folder_of(task.name))
+    rehearsed = rehearsal(task, settings.validation, work / task_folder(task.name))
     budget = settings.answers * rehearsed["tokens"]
     validation = task.questions("validation", settings.validation)
     train_tokens = round(task.train_tokens * settings.train_scale)

@@ -1,4 +1,4 @@
-"""The run folder of several processes: the first writes and reads it, the others are told."""
+"""The run folder of several processes: the first writes it, with its loggers; others are told."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """One optimiser step on a batch of any size: accumulate gradients over micro-batches, then step.
 
-All schemes train through `apply`, most of them in epochs of minibatches (`minibatch_epochs`); each
-passes its own loss. Of several ranks each reads a part of the batch, about equal in tokens; the
-gradients of all are added up before the step.
+All schemes train through `apply`, MAPoRL, GRPO and MAGRPO in epochs of minibatches
+(`minibatch_epochs`); each passes its own loss. Of several ranks each reads a part of the batch,
+about equal in tokens; the gradients of all are added up before the step.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ def of_the_machine() -> RuntimeError:
     [
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has ..."),
-            "the accelerator's memory is full (CUDA out of memory): lower ",
+            "the accelerator's memory is full (CUDA out of memory. Tried to allocate 2 GiB): in ",
         ),
-        (MemoryError(), "the machine's memory is full: lower "),
+        (MemoryError(), "the machine's memory is full: in training lower "),
     ],
 )
 def test_it_says_which_memory_is_full_and_what_to_lower(error: BaseException, begin: str) -> None:

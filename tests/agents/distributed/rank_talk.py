@@ -1,4 +1,4 @@
-"""What two processes tell each other, without any model; run by `test_ranks`."""
+"""What two processes tell each other, without any model; run by `test_distributed`."""
 
 from __future__ import annotations
 
