@@ -61,9 +61,9 @@ def settings(folder: Path) -> options.TrainConfig:
             train_split="train",
             num_agents=2,
             num_turns=3,
+            penalties=Penalties(no_answer=0.2, unfinished=0.2),
             shots=4,
             answer_rule="answer_line",
-            penalties=Penalties(no_answer=0.2, unfinished=0.2),
         ),
         team=options.TeamConfig(
             model=(str(folder / "model"),), tuning="lora", sharing="one", dtype="bfloat16"

@@ -104,9 +104,9 @@ TASKS = {
     ),
     "boxes": Task(
         make=boxes,
+        gamma=0.9,
         state=lambda env: env.state(),
         success=lambda env, episode: episode.total / env.number,
-        gamma=0.9,
         effort=Effort(collected=600, epochs=6, validated=20, played=50),
         alphas=(0.0, 0.05, 0.2),
     ),

@@ -148,9 +148,9 @@ TASKS: dict[str, BenchTask] = {
             "routes",
             about="planning",
             expected="Training beats every untrained system.",
-            models=("tiny-maker",),
             verifier="maporl_env.tasks.routes:EndsAtGoal",
             told="whether the plan ends at the goal, walls left out",
+            models=("tiny-maker",),
         ),
         BenchTask(
             "sharing",
