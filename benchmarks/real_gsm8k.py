@@ -240,7 +240,7 @@ def training_text(folder: Path) -> str:
     answers = sum(row["answers"] for row in rows)
     tokens = sum(row["tokens"] for row in rows)
     return (
-        f"{len(rows)} steps of 8 questions in {len(sittings)} sittings (begun "
+        f"{len(rows)} steps of 8 questions, sittings: {len(sittings)} (begun "
         f"{', '.join(one['began'] for one in sittings)}): {cpu / 60:.1f} processor minutes, "
         f"{clock / 60:.0f} minutes on the clock of a busy machine, {answers:.0f} messages, "
         f"{tokens:.0f} generated tokens."
