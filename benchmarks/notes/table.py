@@ -9,7 +9,7 @@ from typing import Any
 
 from notes.guesses import in_words
 
-ON_THE_WAY = (4, 8, 12)
+ON_THE_WAY = (6, 12, 18)
 """Steps after which a team is measured besides the last."""
 Result = dict[str, Any]
 
@@ -56,7 +56,7 @@ def bars(found: Mapping[str, Result]) -> list[tuple[str, bool]]:
     if after:
         said.append((f"after training at least .80 in every seed ({len(after)})", worst(after)))
     if lost := falls(found, after):
-        words = f"no run ends more than .05 below its best after 4, 8 or 12 steps ({len(lost)})"
+        words = f"no run ends more than .05 below its best after 6, 12 or 18 steps ({len(lost)})"
         said.append((f"{words}: {max(lost):+.3f}", max(lost) <= 0.05))
     if lost := [fall(r["score"]) for name, r in found.items() if name.startswith("training-")]:
         words = "nor below its best four steps in training (64 answers each, standard error .06)"
