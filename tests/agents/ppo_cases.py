@@ -18,7 +18,7 @@ from maporl_agents.measure.step_metrics import Metrics
 from maporl_agents.models.team import Team
 from maporl_agents.types import Experience, TokenBatch
 from maporl_agents.update.batching import collate
-from maporl_agents.update.gradient_accumulation import accumulate
+from maporl_agents.update.gradient_accumulation import accumulate, apply
 from maporl_agents.update.optimiser import PPOLearner
 from maporl_env.batched import BatchedDebate, DebateConfig
 from maporl_env.types import Question
@@ -85,7 +85,7 @@ def make_experience(learner: PPOLearner, episodes: int = 4) -> Experience:
 
 
 def gradients_of(learner: PPOLearner, experience: Experience) -> list[Tensor]:
-    """Return the gradients that `maporl.update` would clip and apply."""
+    """Return the gradients that `one_update` would clip and apply."""
     loss = partial(maporl.loss_of, learner, temperature=TEMPERATURE)
     accumulate(experience, loss, learner.ppo.micro_tokens)
     found = [
@@ -98,3 +98,9 @@ def gradients_of(learner: PPOLearner, experience: Experience) -> list[Tensor]:
 def parameters_of(learner: PPOLearner) -> list[Tensor]:
     """Return a copy of every trained weight, those of policies before those of critics."""
     return [p.detach().clone() for p in learner.parameter_names()]
+
+
+def one_update(learner: PPOLearner, experience: Experience, temperature: float) -> Metrics:
+    """Take one optimiser step on the whole experience, as one minibatch."""
+    loss = partial(maporl.loss_of, learner, temperature=temperature)
+    return apply(learner, experience, loss, micro_tokens=learner.ppo.micro_tokens)

@@ -43,7 +43,7 @@ from maporl_agents.play.rollout import Playable, play
 from maporl_agents.play.speak import Engine
 from maporl_agents.types import Experience, Rollout, TokenBatch
 from maporl_agents.update.batching import collate
-from maporl_agents.update.gradient_accumulation import Counts, Loss, apply
+from maporl_agents.update.gradient_accumulation import Counts, Loss
 from maporl_agents.update.minibatch_epochs import learn_in_epochs
 from maporl_agents.update.optimiser import PPOLearner
 from maporl_agents.update.token_logprobs import score_tokens
@@ -160,12 +160,6 @@ def rewards_differ(batch: TokenBatch) -> Tensor:
         spread = whiten(batch.rewards[rows], torch.ones_like(rows, dtype=torch.bool))
         differ[rows] = bool(spread.any())
     return differ
-
-
-def update(learner: PPOLearner, experience: Experience, temperature: float) -> Metrics:
-    """Take one optimiser step on a minibatch, as `gradient_accumulation.apply` does."""
-    loss = partial(loss_of, learner, temperature=temperature)
-    return apply(learner, experience, loss, micro_tokens=learner.ppo.micro_tokens)
 
 
 class Mean(TypedDict):

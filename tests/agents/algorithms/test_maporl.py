@@ -21,11 +21,12 @@ from ppo_cases import (
     make_experience,
     make_learner,
     one_step,
+    one_update,
     parameters_of,
 )
 from torch import Tensor
 
-from maporl_agents.algorithms.maporl import evaluate_tokens, train_step, update
+from maporl_agents.algorithms.maporl import evaluate_tokens, train_step
 from maporl_agents.measure.step_metrics import experience_metrics
 from maporl_agents.update.batching import collate
 from maporl_agents.update.optimiser import PPOLearner
@@ -69,9 +70,8 @@ class TestPieces:
             learner.ppo = replace(ppo, micro_tokens=size)
             for one, other in zip(gradients_of(learner, experience), whole, strict=True):
                 torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
-        metrics = update(
-            learner, experience, TEMPERATURE
-        )  # at ratio 1 the surrogate is the advantage
+        # At ratio 1 the surrogate is the advantage.
+        metrics = one_update(learner, experience, TEMPERATURE)
         assert metrics["loss/policy"] == pytest.approx(sum(policy) / 2, abs=1e-6)
         assert metrics["loss/value"] == pytest.approx(sum(value) / 2, rel=1e-5)
 
@@ -82,7 +82,7 @@ class TestPieces:
             learner = make_learner(checkpoint, replace(PPO, micro_tokens=size))
             experience = make_experience(learner)
             scored.append(experience)
-            logged.append(update(learner, experience, TEMPERATURE))
+            logged.append(one_update(learner, experience, TEMPERATURE))
         assert logged[0] == pytest.approx(logged[1], abs=1e-5)
         for name in ("logprobs", "ref_logprobs", "values", "advantages", "returns"):
             first, second = (getattr(experience, name) for experience in scored)
@@ -91,7 +91,7 @@ class TestPieces:
     def test_the_first_update_starts_at_ratio_one(self, checkpoint) -> None:
         """Bitwise, the minibatch having the shape that was scored."""
         learner = make_learner(checkpoint)
-        metrics = update(learner, make_experience(learner), 0.8)
+        metrics = one_update(learner, make_experience(learner), 0.8)
         assert metrics["clip_frac"] == 0
         assert metrics["approx_kl"] == 0
 
@@ -133,7 +133,7 @@ class TestFaults:
         before = parameters_of(learner)
         experience.advantages[place][experience.batch.mask[place]] = float("nan")
         with pytest.raises(FloatingPointError, match=r"loss became nan.*not made"):
-            update(learner, experience, TEMPERATURE)
+            one_update(learner, experience, TEMPERATURE)
         self.check(learner, before)
 
     @pytest.mark.parametrize("where", ["policy", "critic"])
@@ -145,7 +145,7 @@ class TestFaults:
         owner = named if where == "policy" else dict(learner.team.critics.named_parameters())
         next(iter(owner.values())).register_hook(lambda gradient: gradient * float("inf"))
         with pytest.raises(FloatingPointError, match="gradient"):
-            update(learner, experience, TEMPERATURE)
+            one_update(learner, experience, TEMPERATURE)
         self.check(learner, before)
 
     def test_an_update_after_a_refused_one_is_as_if_it_had_not_been(self, checkpoint) -> None:
@@ -157,8 +157,8 @@ class TestFaults:
                 bad = copy.deepcopy(experience)
                 bad.advantages[-1] = float("nan")
                 with pytest.raises(FloatingPointError):
-                    update(learner, bad, TEMPERATURE)
-            update(learner, experience, TEMPERATURE)
+                    one_update(learner, bad, TEMPERATURE)
+            one_update(learner, experience, TEMPERATURE)
             after.append(parameters_of(learner))
         assert all(map(torch.equal, *after))
 
@@ -200,7 +200,7 @@ class TestFaults:
         )
         batch, _ = collate(learner.team, [rollout])
         experience = evaluate_tokens(learner.team, batch, PPO, 0.8)
-        metrics = experience_metrics(experience) | update(learner, experience, TEMPERATURE)
+        metrics = experience_metrics(experience) | one_update(learner, experience, TEMPERATURE)
         assert all(math.isfinite(value) for value in metrics.values())
 
 
@@ -259,7 +259,7 @@ class TestStep:
         ]
         batch, _ = collate(learner.team, rollouts)
         experience = evaluate_tokens(learner.team, batch, learner.ppo, 0.8)
-        update(learner, experience, TEMPERATURE)
+        one_update(learner, experience, TEMPERATURE)
         after = evaluate_tokens(learner.team, batch, learner.ppo, 0.8)
         change = (after.logprobs - experience.logprobs)[:, 0]
         assert (change[:2] > change[2:]).all()

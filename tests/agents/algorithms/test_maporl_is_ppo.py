@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from miniatures import load_team, make_double, make_rollout, stir
-from ppo_cases import PPO, TEMPERATURE, gradients_of, parameters_of
+from ppo_cases import PPO, TEMPERATURE, gradients_of, one_update, parameters_of
 from torch import Tensor
 
-from maporl_agents.algorithms.maporl import evaluate_tokens, update
+from maporl_agents.algorithms.maporl import evaluate_tokens
 from maporl_agents.config import PPOConfig
 from maporl_agents.models.bases import FullBase
 from maporl_agents.update.batching import collate
@@ -144,7 +144,7 @@ def test_with_one_agent_and_one_turn_it_is_ppo(checkpoint, family: str) -> None:
     plain.prepare(rows, 0.8)
     for epoch in range(3):
         mine = gradients_of(learner, experience)
-        metrics = update(learner, experience, TEMPERATURE)
+        metrics = one_update(learner, experience, TEMPERATURE)
         gradients, policy, value = plain.step(learning_rate_factor(0, 0, 10))
         for one, other in zip(mine, gradients, strict=True):
             torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)

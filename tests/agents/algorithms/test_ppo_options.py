@@ -11,9 +11,17 @@ from typing import Any
 
 import pytest
 import torch
-from ppo_cases import PPO, TEMPERATURE, gradients_of, make_batch, make_learner, one_step
+from ppo_cases import (
+    PPO,
+    TEMPERATURE,
+    gradients_of,
+    make_batch,
+    make_learner,
+    one_step,
+    one_update,
+)
 
-from maporl_agents.algorithms.maporl import evaluate_tokens, train_step, update
+from maporl_agents.algorithms.maporl import evaluate_tokens, train_step
 from maporl_agents.config import GameConfig, PPOConfig, TrainConfig, from_dict
 from maporl_agents.records import checkpoint_folder
 from maporl_agents.training import experiment
@@ -56,8 +64,8 @@ class TestLossOptions:
         learner = make_learner(checkpoint, ppo)
         experience = evaluate_tokens(learner.team, make_batch(learner.team), ppo, TEMPERATURE)
         experience = replace(experience, advantages=torch.zeros_like(experience.advantages))
-        before = update(learner, experience, TEMPERATURE)["entropy"]
-        assert update(learner, experience, TEMPERATURE)["entropy"] > before
+        before = one_update(learner, experience, TEMPERATURE)["entropy"]
+        assert one_update(learner, experience, TEMPERATURE)["entropy"] > before
 
     def test_the_logged_entropy_is_the_same_with_and_without(self, checkpoint) -> None:
         logged = []
@@ -66,7 +74,7 @@ class TestLossOptions:
             experience = evaluate_tokens(
                 learner.team, make_batch(learner.team), learner.ppo, TEMPERATURE
             )
-            logged.append(update(learner, experience, TEMPERATURE)["entropy"])
+            logged.append(one_update(learner, experience, TEMPERATURE)["entropy"])
         assert logged[0] == logged[1]
 
     def test_pieces_change_nothing_with_every_option(self, checkpoint) -> None:

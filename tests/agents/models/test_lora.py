@@ -12,11 +12,12 @@ import torch
 from adapter_cases import make_batch
 from miniatures import load_team, stir
 from peft import PeftModel
+from ppo_cases import one_update
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from maporl_agents.algorithms.maporl import evaluate_tokens, update
+from maporl_agents.algorithms.maporl import evaluate_tokens
 from maporl_agents.config import PPOConfig, TeamConfig
 from maporl_agents.losses import kl_estimate
 from maporl_agents.measure.step_metrics import experience_metrics
@@ -204,7 +205,7 @@ class TestCriticWithItsOwnAdapter:
         trained = {id(p) for p in learner.parameter_names()}
         before = [(p, p.detach().clone()) for p in base.peft.parameters()]
         heads = [(p, p.detach().clone()) for p in team.critics.parameters()]
-        update(learner, experience, 1.0)
+        one_update(learner, experience, 1.0)
         for p, old in (*before, *heads):
             assert torch.equal(p, old) != (id(p) in trained)
         names = list(learner.parameter_names().values())

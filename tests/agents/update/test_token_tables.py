@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 import torch
 from miniatures import load_team, stir
-from ppo_cases import CONFIG, QUESTIONS, TEMPERATURE, make_debates, make_learner
+from ppo_cases import CONFIG, QUESTIONS, TEMPERATURE, make_debates, make_learner, one_update
 from torch import Tensor
 
-from maporl_agents.algorithms.maporl import evaluate_tokens, update
+from maporl_agents.algorithms.maporl import evaluate_tokens
 from maporl_agents.losses import kl_estimate
 from maporl_agents.measure.alarms import alarms
 from maporl_agents.measure.step_metrics import experience_metrics
@@ -177,7 +177,7 @@ def test_the_ratio_is_one_in_the_first_minibatch(checkpoint, tuning: str) -> Non
     experience = evaluate_tokens(learner.team, batch, learner.ppo, TEMPERATURE, sampled=True)
     assert experience.rescored is not None
     assert not experience.rescored.all()
-    metrics = update(learner, experience, TEMPERATURE)
+    metrics = one_update(learner, experience, TEMPERATURE)
     assert metrics["clip_frac"] == 0
     assert abs(metrics["approx_kl"]) < 1e-9  # half the square of the log-ratio
 
