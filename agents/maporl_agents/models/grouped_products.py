@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+PIECE = 128
+"""Rows that are converted to another format at once: so few stay in a processor's cache."""
 
 
 class RowGroups:
@@ -134,7 +137,8 @@ class LowRank(torch.autograd.Function):
     - spans: (first, last + 1, scale) of the rows of each adapter.
     - matrices: A (r, in) and B (out, r) of each span in turn; r may differ.
 
-    As in peft, the adapters' part is computed in their own format and rounded to that of x.
+    The adapters' part is computed in their own format, as in peft, and added to the base's there;
+    the sum is rounded to the format of x, once, where peft rounds the part first.
     """
 
     @staticmethod
@@ -151,8 +155,11 @@ class LowRank(torch.autograd.Function):
         y = x.new_zeros(len(x), out) if weight is None else F.linear(x, weight, bias)  # (T, out)
         inner = []
         for (start, end, scale), a, b in zip(spans, matrices[::2], matrices[1::2], strict=True):
-            h = x[start:end].to(a.dtype) @ a.t()  # (rows, r)
-            _add_product(y[start:end], h, b.t(), scale)
+            h = a.new_empty(end - start, len(a))  # (rows, r)
+            for piece in _pieces(x, start, end, a.dtype):
+                some = h[piece.start - start : piece.stop - start]
+                torch.mm(x[piece].to(a.dtype), a.t(), out=some)
+                _add_product(y[piece], some, b.t(), scale)
             inner.append(h)
         ctx.spans, ctx.weight = spans, weight
         ctx.save_for_backward(x, *matrices, *inner)
@@ -172,12 +179,19 @@ class LowRank(torch.autograd.Function):
         grads: list[Tensor | None] = []
         for i, (start, end, scale) in enumerate(ctx.spans):
             a, b = matrices[2 * i], matrices[2 * i + 1]
-            part = grad[start:end].to(b.dtype)  # (rows, out)
-            grad_h = (part @ b).mul_(scale)  # (rows, r)
-            grads.append(grad_h.t() @ x[start:end].to(a.dtype) if wanted[2 * i] else None)
-            grads.append((part.t() @ inner[i]).mul_(scale) if wanted[2 * i + 1] else None)
-            if grad_x is not None:
-                _add_product(grad_x[start:end], grad_h, a, 1.0)
+            of_a: Tensor | None = None
+            of_b: Tensor | None = None
+            for piece in _pieces(grad, start, end, b.dtype):
+                part = grad[piece].to(b.dtype)  # (rows, out)
+                grad_h = (part @ b).mul_(scale)  # (rows, r)
+                if wanted[2 * i]:
+                    of_a = _sum(of_a, grad_h.t() @ x[piece].to(a.dtype))
+                if wanted[2 * i + 1]:
+                    h = inner[i][piece.start - start : piece.stop - start]
+                    of_b = _sum(of_b, (part.t() @ h).mul_(scale))
+                if grad_x is not None:
+                    _add_product(grad_x[piece], grad_h, a, 1.0)
+            grads += [of_a, of_b]
         return grad_x, None, None, None, *grads
 
 
@@ -236,8 +250,20 @@ class Stack:
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor, scale: float) -> None:
-    """Add scale * left @ right to a tensor in place, converted to its format first."""
+    """Add scale * left @ right to a tensor in place; the sum is made in the format of `left`."""
     if total.dtype == left.dtype:
         total.addmm_(left, right, alpha=scale)
     else:
-        total.add_((left @ right).mul_(scale).to(total.dtype))
+        total.copy_(total.to(left.dtype).addmm_(left, right, alpha=scale))
+
+
+def _sum(total: Tensor | None, more: Tensor) -> Tensor:
+    return more if total is None else total.add_(more)
+
+
+def _pieces(rows: Tensor, start: int, end: int, form: torch.dtype) -> Iterator[slice]:
+    """Cut rows of a CPU that are converted to another format; others stay whole."""
+    convert = rows.dtype != form and rows.device.type == "cpu"
+    size = PIECE if convert else max(end - start, 1)
+    for first in range(start, end, size):
+        yield slice(first, min(first + size, end))

@@ -46,8 +46,8 @@ NOTES = replace(NOTES, steps=16, eval=replace(NOTES.eval, questions=QUESTIONS))
 MISLED = "notes_misled:ask=sum,least=1,most=9,brief=true"
 MISLED_TOKENS = 24
 """Limit of a message that tells two facts."""
-VERIFIED_TOKENS = 100
-"""Limit of a message about a problem of GSM8K."""
+VERIFIED_STEPS, VERIFIED_TOKENS = 8, 100
+"""Steps of training on GSM8K, and the limit of a message: its prompts are four times as long."""
 
 
 def asking_for(kind: str, task: str) -> str:
@@ -248,7 +248,10 @@ def verifier(base: TrainConfig, folder: Path = VERIFIERS, data: str = "") -> Stu
         task="gsm8k", data=data, num_agents=2, num_turns=2, shots=2, answer_rule="answer_line"
     )
     config = replace(
-        base, game=game, sampling=replace(base.sampling, max_new_tokens=VERIFIED_TOKENS)
+        with_team(base, dtype="bfloat16"),
+        game=game,
+        steps=VERIFIED_STEPS,
+        sampling=replace(base.sampling, max_new_tokens=VERIFIED_TOKENS, stop=("\n\n", "Question:")),
     )
     rewards = {
         "balanced": ("a verifier balanced per question", f"learned:{folder / 'gsm8k-balanced'}"),

@@ -38,6 +38,9 @@ MAX_ROWS = 64
 """The most answers in one forward pass of scoring; with `MAX_TOKENS` bounds memory."""
 MAX_TOKENS = 32_768
 """The most tokens in it, padding included; a longer answer goes alone."""
+MAX_TOKENS_ON_CPU = 2_048
+"""The same on a processor, whose caches then hold the activations: twice as fast as `MAX_TOKENS`
+for a model of 135 M parameters in bfloat16, the same for it in float32."""
 
 
 class Row(NamedTuple):
@@ -130,7 +133,8 @@ class LearnedVerifier:
         scores: list[float | None] = [None] * len(rows)
         order = [i for i, row in enumerate(rows) if self.fits(row)]
         order.sort(key=lambda i: length_of(rows[i]))
-        for chosen in passes(order, [length_of(row) for row in rows]):
+        most = MAX_TOKENS_ON_CPU if self.base.device.type == "cpu" else MAX_TOKENS
+        for chosen in passes(order, [length_of(row) for row in rows], most):
             for i, score in zip(chosen, self._last([rows[i] for i in chosen]), strict=True):
                 scores[i] = score
         return scores
@@ -201,11 +205,11 @@ def length_of(row: Row) -> int:
     return len(row.prompt) + len(row.response)
 
 
-def passes(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Cut rows, the shortest first, into batches of at most `MAX_ROWS` and `MAX_TOKENS`."""
+def passes(order: Sequence[int], lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Cut rows, the shortest first, into batches of at most `MAX_ROWS` and of `most` tokens."""
     part: list[int] = []
     for row in order:
-        if part and (len(part) == MAX_ROWS or (len(part) + 1) * lengths[row] > MAX_TOKENS):
+        if part and (len(part) == MAX_ROWS or (len(part) + 1) * lengths[row] > most):
             yield part
             part = []
         part.append(row)

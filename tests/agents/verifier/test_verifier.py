@@ -126,13 +126,13 @@ def test_a_pass_has_no_more_than_its_tokens(
     monkeypatch.setattr(verifier.base, "hidden", counted)
     monkeypatch.setattr(verifier.head, "forward", one_each)
     longest = max(length_of(verifier.row(QUESTION, text)) for text in texts)
-    monkeypatch.setattr(model, "MAX_TOKENS", 3 * longest)
+    monkeypatch.setattr(model, "MAX_TOKENS_ON_CPU", 3 * longest)
     assert scores(verifier, texts) == pytest.approx(together, abs=1e-5)
     assert sum(rows for rows, _ in seen) == sum(read) == len(texts)  # one state of each is read
     assert max(rows * width for rows, width in seen) <= 3 * longest
     assert len(seen) < 11  # 10 would be enough for answers that are all as long as the longest
     seen.clear()
-    monkeypatch.setattr(model, "MAX_TOKENS", longest // 2)
+    monkeypatch.setattr(model, "MAX_TOKENS_ON_CPU", longest // 2)
     assert scores(verifier, texts) == pytest.approx(together, abs=1e-5)
     assert seen[-1] == (1, longest)  # too long for a pass: it goes alone
 
