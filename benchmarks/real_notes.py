@@ -13,7 +13,7 @@ Measurements, in both turns; "greedy" takes the most probable token, all others 
 
 before, after   the untrained team, the same for every seed; the trained team
 before greedy, after greedy
-after N steps   the team on its way, after 6, 12 and 18 steps: a run that decays ends below its best
+after N steps   the team on its way, after 4, 8 and 12 steps: a run that decays ends below its best
 peers shuffled  the trained team, where each agent reads the peer's messages of another question
 alone           each member debates with nobody: it tells its note, reads nothing, and answers
 alone on all pairs   the same over all pairs of numbers, where chance is 1/9 for any rule

@@ -9,7 +9,7 @@ from typing import Any
 
 from notes.guesses import in_words
 
-ON_THE_WAY = (6, 12, 18)
+ON_THE_WAY = (4, 8, 12)
 """Steps after which a team is measured besides the last."""
 Result = dict[str, Any]
 
@@ -56,10 +56,10 @@ def bars(found: Mapping[str, Result]) -> list[tuple[str, bool]]:
     if after:
         said.append((f"after training at least .80 in every seed ({len(after)})", worst(after)))
     if lost := falls(found, after):
-        words = f"no run ends more than .05 below its best after 6, 12 or 18 steps ({len(lost)})"
+        words = f"no run ends more than .05 below its best after 4, 8 or 12 steps ({len(lost)})"
         said.append((f"{words}: {max(lost):+.3f}", max(lost) <= 0.05))
     if lost := [fall(r["score"]) for name, r in found.items() if name.startswith("training-")]:
-        words = "nor below its best four steps in training (64 answers each, standard error .06)"
+        words = "nor below its best four steps in training (128 answers each, standard error .04)"
         said.append((f"{words}: {max(lost):.3f}", max(lost) <= 0.05))
     if "before greedy" in found and greedy:
         start = found["before greedy"]["vote"][-1]
@@ -157,7 +157,7 @@ def draw(found: Mapping[str, Result], path: Path) -> None:
         if name.startswith("training-"):
             scores = result["score"]
             curves.plot(range(1, len(scores) + 1), scores, label=f"seed {name[9:]}")
-    curves.set(xlabel="step of 8 debates", ylabel="right answers in turn 2", ylim=(-0.03, 1.03))
+    curves.set(xlabel="step of 16 debates", ylabel="right answers in turn 2", ylim=(-0.03, 1.03))
     curves.set_title("training, sampled", fontsize=10)
     curves.xaxis.get_major_locator().set_params(integer=True)
     curves.legend(frameon=False, fontsize=8, loc="lower right")

@@ -41,8 +41,8 @@ QUESTIONS = 60
 than training where a team has controls. A figure of one seed has a standard error of at most .065,
 the mean of five seeds of at most .03."""
 NOTES = settings_of("smollm2-notes")
-NOTES = replace(NOTES, steps=16, eval=replace(NOTES.eval, questions=QUESTIONS))
-"""MAPoRL on sums of two private numbers, all turns trained; two thirds of the recipe's steps."""
+NOTES = replace(NOTES, questions_per_step=8, eval=replace(NOTES.eval, questions=QUESTIONS))
+"""MAPoRL on sums of two private numbers, all turns trained; half of the recipe's debates a step."""
 MISLED = "notes_misled:ask=sum,least=1,most=9,brief=true"
 MISLED_TOKENS = 24
 """Limit of a message that tells two facts."""
