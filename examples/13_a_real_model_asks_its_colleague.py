@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=16, help="rounds of play and update")
-    parser.add_argument("--questions", type=int, default=8, help="debates per step")
+    parser.add_argument("--questions", type=int, default=16, help="debates per step")
     parser.add_argument("--held-out", type=int, default=50, help="questions of each measurement")
     args = parser.parse_args()
 

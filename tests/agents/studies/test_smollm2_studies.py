@@ -156,6 +156,15 @@ def test_kept_figures_count_as_done_on_another_machine(tmp_path: Path) -> None:
     assert studies[1].budget["core-minutes"] == len(jobs)
 
 
+def test_the_kept_figures_are_those_of_todays_studies() -> None:
+    """A changed recipe must not leave hours of figures behind without anybody noticing."""
+    folder = Path(__file__).parents[3] / "benchmarks" / "smollm2_jobs"
+    wanted = {job.key for plan in plans().values() for job in plan.jobs((0, 1, 2, 3, 4))}
+    found = {path.name for path in folder.iterdir()}
+    assert found, "the repository keeps the figures of finished jobs"
+    assert found <= wanted
+
+
 def test_rows_without_all_seeds_are_named(tmp_path: Path) -> None:
     root = tmp_path / "studies" / "jobs"
     for job in SMALL.jobs(SEED):
