@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/learned_verifier.py                 # shopping: 15 core-minutes
     .venv/bin/python benchmarks/learned_verifier.py --gsm8k FOLDER  # and real text: 10 more
     .venv/bin/python benchmarks/learned_verifier.py --gsm8k FOLDER --model smollm2-135m \
-        --runs runs/verifier-smollm2    # real text alone, read by a real model: hours
+        --dtype bfloat16 --runs runs/verifier-smollm2    # real text alone, a real model: an hour
 
 FOLDER holds GSM8K's train.jsonl and example_model_solutions.jsonl. Every step is an ordinary
 command that is printed before it runs; one whose result is there is not repeated. Leaves both
@@ -71,10 +71,12 @@ def shopping(runs: Path, steps: int) -> None:
     print(f"\n{last_turn_mistakes(paid)}")
 
 
-def real_text(runs: Path, data: Path, model: str) -> None:
+def real_text(runs: Path, data: Path, model: str, dtype: str) -> None:
     """Answers of four language models to the questions of GSM8K, divided by question.
 
     Without a model, a small one that was pre-trained on the same text is the verifiers' base.
+    `dtype` is that of the given model's weights; float32 takes three times as long as bfloat16
+    on processors that have the latter.
     """
     answers, base = runs / "gsm8k-answers", runs / "gsm8k-base"
     recordings = data / "example_model_solutions.jsonl"
@@ -82,7 +84,7 @@ def real_text(runs: Path, data: Path, model: str) -> None:
     if model:
         rates = ("--learning-rate", 1e-4, "--head-learning-rate", 1e-3)
         sizes = ("--model", model, "--steps", 150, "--rows-per-step", 16, "--rows-at-once", 4)
-        compare(runs, answers, "gsm8k", *sizes, *rates, tuning="lora")
+        compare(runs, answers, "gsm8k", *sizes, *rates, "--dtype", dtype, tuning="lora")
         return
     script = Path(__file__).with_name("verifier_base.py")
     run(base / "config.json", sys.executable, script, data / "train.jsonl", base)
@@ -127,13 +129,14 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/verifier"))
     parser.add_argument("--gsm8k", type=Path, help="folder of GSM8K's files")
     parser.add_argument("--model", default="", help="base of the verifiers of real text")
+    parser.add_argument("--dtype", default="float32", help="of that base's weights")
     parser.add_argument("--steps", type=int, default=40, help="of the run that is paid")
     args = parser.parse_args()
     args.runs.mkdir(parents=True, exist_ok=True)
     if not args.model:
         shopping(args.runs, args.steps)
     if args.gsm8k is not None:
-        real_text(args.runs, args.gsm8k, args.model)
+        real_text(args.runs, args.gsm8k, args.model, args.dtype)
 
 
 if __name__ == "__main__":

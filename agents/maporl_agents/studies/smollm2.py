@@ -35,7 +35,7 @@ from maporl_agents.studies.results import Claim
 MODEL = "smollm2-135m"
 SEEDS = (0, 1, 2, 3, 4)
 VERIFIERS = Path("runs/verifier-smollm2")
-"""Where `benchmarks/learned_verifier.py --gsm8k FOLDER --model smollm2-135m` leaves verifiers."""
+"""Where `benchmarks/learned_verifier.py` leaves verifiers, called as the study's note says."""
 QUESTIONS = 60
 """Held-out questions of every measurement, sampled and greedy: few, since measuring takes longer
 than training where a team has controls. A figure of one seed has a standard error of at most .065,
@@ -276,7 +276,7 @@ def verifier(base: TrainConfig, folder: Path = VERIFIERS, data: str = "") -> Stu
         ),
         notes=(
             "Make the verifiers first: benchmarks/learned_verifier.py --gsm8k FOLDER --model "
-            f"{MODEL} --runs {folder}.",
+            f"{MODEL} --dtype bfloat16 --runs {folder}.",
         ),
         claims=(
             Claim(
