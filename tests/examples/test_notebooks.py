@@ -136,7 +136,9 @@ def test_the_real_model_was_trained_as_its_notebook_tells() -> None:
     """By the whole recipe; it rose, and fell back with the peers of other questions."""
     text = "".join(printed(read(REAL)))
     assert "THE SMALL RUN" not in text
-    assert f"{recipe('smollm2-notes').steps} steps of 8 debates, 24 held-out questions" in text
+    config = recipe("smollm2-notes")
+    how = f"{config.steps} steps of {config.questions_per_step} debates, 24 held-out questions"
+    assert how in text
     votes = dict(re.findall(r"^(before|after|after, peers of other questions): (\S+)$", text, re.M))
     before, after, swapped = (float(vote) for vote in votes.values())
     assert before < 0.4
