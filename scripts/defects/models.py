@@ -223,7 +223,7 @@ DEFECTS = (
             ("grad_h.t() @ x[piece].to(a.dtype)", "grad_h.t() @ x[: len(part)].to(a.dtype)"),
             ("return more if total is None else total.add_(more)", "return more"),
             ("inner[i][piece.start - start : piece.stop - start]", "inner[i][: len(part)]"),
-            ("addmm_(left, right, alpha=scale))", "addmm_(left, right))"),
+            ("(left @ right).mul_(scale).to(", "(left @ right).to("),
             ("return count // texts", "return 1"),
             ("start * per_text, end * per_text", "start, end"),
             ("s if name == n else 0.0", "s"),

@@ -137,8 +137,7 @@ class LowRank(torch.autograd.Function):
     - spans: (first, last + 1, scale) of the rows of each adapter.
     - matrices: A (r, in) and B (out, r) of each span in turn; r may differ.
 
-    The adapters' part is computed in their own format, as in peft, and added to the base's there;
-    the sum is rounded to the format of x, once, where peft rounds the part first.
+    As in peft, the adapters' part is computed in their own format and rounded to that of x.
     """
 
     @staticmethod
@@ -250,11 +249,11 @@ class Stack:
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor, scale: float) -> None:
-    """Add scale * left @ right to a tensor in place; the sum is made in the format of `left`."""
+    """Add scale * left @ right to a tensor in place, converted to its format first."""
     if total.dtype == left.dtype:
         total.addmm_(left, right, alpha=scale)
     else:
-        total.copy_(total.to(left.dtype).addmm_(left, right, alpha=scale))
+        total.add_((left @ right).mul_(scale).to(total.dtype))
 
 
 def _sum(total: Tensor | None, more: Tensor) -> Tensor:

@@ -175,7 +175,7 @@ class TestEqualsPeft:
 def test_adapters_in_float32_on_a_shorter_base(
     gradient: bool, piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are computed in float32, as by peft, and the sum is rounded once: it is not less exact.
+    """They are computed in float32 and rounded once, as by peft, before they are added.
 
     The rows that are converted at once change nothing but the order of sums.
     """
@@ -187,10 +187,8 @@ def test_adapters_in_float32_on_a_shorter_base(
     with torch.set_grad_enabled(gradient):
         expected, found = twins.by_peft(x, names), twins.grouped(x, names)
     assert found.dtype == torch.bfloat16
-    exact = copy.deepcopy(twins.peft).double()(x.detach().double(), adapter_names=list(names))
-    own_errors, peft_errors = ((y.double() - exact).abs() for y in (found, expected))
-    assert 0 < own_errors.mean() < 1.05 * peft_errors.mean()
-    assert own_errors.max() < 1.5 * peft_errors.max()
+    assert (found != expected).float().mean() < 0.05  # float32 sums in another order
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)
     if gradient:
         for y in (expected, found):
             (y.float() ** 2).mean().backward()
@@ -199,8 +197,7 @@ def test_adapters_in_float32_on_a_shorter_base(
             assert (own.grad is None) == (other.grad is None)
             if own.grad is not None and other.grad is not None:
                 assert own.grad.dtype == torch.float32
-                bound = 0.03 * float(other.grad.abs().max())
-                torch.testing.assert_close(own.grad, other.grad, atol=bound, rtol=0.05)
+                torch.testing.assert_close(own.grad, other.grad, atol=0.02, rtol=0.05)
 
 
 class Halved(nn.Linear):
